@@ -1,1 +1,2 @@
-//! x
+//! flashsale-core
+pub mod domain;

@@ -1,0 +1,182 @@
+//! Activities: announced sale events.
+
+use serde::{Deserialize, Serialize};
+
+use super::{ActivityId, Invalid, Name, OfferTerms, SkuId, Text, Timestamp};
+
+/// When an activity sells: from `starts_at` until just before `ends_at`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "(Timestamp, Timestamp)", into = "(Timestamp, Timestamp)")]
+pub struct Window {
+    starts_at: Timestamp,
+    ends_at: Timestamp,
+}
+
+impl Window {
+    /// The window `[starts_at, ends_at)`.
+    ///
+    /// # Errors
+    /// If it is empty.
+    pub fn new(starts_at: Timestamp, ends_at: Timestamp) -> Result<Self, Invalid> {
+        if starts_at < ends_at {
+            Ok(Self { starts_at, ends_at })
+        } else {
+            Err(Invalid::new("ends_at", "must be later than starts_at"))
+        }
+    }
+
+    /// The first moment in which orders are taken.
+    pub fn starts_at(&self) -> Timestamp {
+        self.starts_at
+    }
+
+    /// The first moment in which they no longer are.
+    pub fn ends_at(&self) -> Timestamp {
+        self.ends_at
+    }
+}
+
+impl TryFrom<(Timestamp, Timestamp)> for Window {
+    type Error = Invalid;
+
+    fn try_from((starts_at, ends_at): (Timestamp, Timestamp)) -> Result<Self, Invalid> {
+        Self::new(starts_at, ends_at)
+    }
+}
+
+impl From<Window> for (Timestamp, Timestamp) {
+    fn from(window: Window) -> Self {
+        (window.starts_at, window.ends_at)
+    }
+}
+
+/// Where an activity stands in its preparation.
+///
+/// ```text
+/// Draft ──submit──▶ Submitted ──approve──▶ Approved ──publish──▶ Published ──archive──▶ Archived
+///   ▲                   │
+///   └──────reject───────┘
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActivityStatus {
+    /// Being written; everything may change.
+    Draft,
+    /// Waits for a reviewer.
+    Submitted,
+    /// A reviewer agreed.
+    Approved,
+    /// Buyers see it; by time it is upcoming, live or ended.
+    Published,
+    /// Over, and its orders may be forgotten.
+    Archived,
+}
+
+impl ActivityStatus {
+    /// Whether an activity may go from this status to `next`.
+    pub fn may_become(self, next: Self) -> bool {
+        use ActivityStatus::{Approved, Archived, Draft, Published, Submitted};
+        matches!(
+            (self, next),
+            (Draft, Submitted)
+                | (Submitted, Approved | Draft)
+                | (Approved, Published)
+                | (Published, Archived)
+        )
+    }
+}
+
+/// Where a published activity stands, as buyers see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Before the window.
+    Upcoming,
+    /// Inside the window.
+    Live,
+    /// An operator stopped it for now.
+    Paused,
+    /// After the window, or an operator ended it.
+    Ended,
+}
+
+/// A sale event with its offers, as operators write it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Activity {
+    /// Its id.
+    pub id: ActivityId,
+    /// What buyers see on the home page.
+    pub name: Name,
+    /// What buyers read on its page.
+    pub description: Option<Text>,
+    /// When it sells.
+    pub window: Window,
+    /// Who wrote it.
+    pub creator: Name,
+    /// Who approved it; never the creator.
+    pub reviewer: Option<Name>,
+    /// Where it stands.
+    pub status: ActivityStatus,
+    /// What it sells, at most one offer for an SKU.
+    pub offers: Vec<OfferTerms>,
+}
+
+impl Activity {
+    /// The most offers of one activity: 1,000.
+    pub const MAX_OFFERS: usize = 1_000;
+
+    /// The offer of an SKU.
+    pub fn offer(&self, sku: SkuId) -> Option<&OfferTerms> {
+        self.offers.iter().find(|offer| offer.sku() == sku)
+    }
+
+    /// Checks what concerns the activity as a whole.
+    ///
+    /// # Errors
+    /// Two offers of one SKU, more than [`Activity::MAX_OFFERS`], or a reviewer who
+    /// is the creator.
+    pub fn check(&self) -> Result<(), Invalid> {
+        if self.offers.len() > Self::MAX_OFFERS {
+            return Err(Invalid::new("offers", format!("at most {} are allowed", Self::MAX_OFFERS)));
+        }
+        let mut skus: Vec<_> = self.offers.iter().map(OfferTerms::sku).collect();
+        skus.sort_unstable();
+        if let Some(pair) = skus.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(Invalid::new("sku_id", format!("the SKU {} is offered twice", pair[0])));
+        }
+        if self.reviewer.as_ref() == Some(&self.creator) {
+            return Err(Invalid::new("reviewer", "must not be the creator"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_moves_only_along_its_arrows() {
+        use ActivityStatus::{Approved, Archived, Draft, Published, Submitted};
+        let all = [Draft, Submitted, Approved, Published, Archived];
+        let allowed = [
+            (Draft, Submitted),
+            (Submitted, Approved),
+            (Submitted, Draft),
+            (Approved, Published),
+            (Published, Archived),
+        ];
+        for from in all {
+            for to in all {
+                assert_eq!(from.may_become(to), allowed.contains(&(from, to)), "{from:?} -> {to:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn windows_are_not_empty() {
+        let at = Timestamp::from_millis;
+        assert!(Window::new(at(5), at(5)).is_err());
+        assert!(Window::new(at(5), at(6)).is_ok());
+    }
+}
