@@ -117,7 +117,7 @@ impl Money {
     /// # Errors
     /// Above [`Money::MAX_AMOUNT`].
     pub fn times(&self, quantity: u32) -> Result<Self, Invalid> {
-        let amount = self.amount.checked_mul(u64::from(quantity)).unwrap_or(u64::MAX);
+        let amount = self.amount.saturating_mul(u64::from(quantity));
         Self::new(amount, self.currency)
     }
 }
