@@ -1,1 +1,19 @@
-//! x
+//! What the tests of flashsale share: server processes that can be killed at any moment, disks that lose power, an HTTP
+//! client.
+//!
+//! Everything here speaks to a server through its sockets and knows nothing of its inside. A helper that cannot do its
+//! part panics with what the server printed, because that is what the reader of a failed test needs.
+
+pub mod client;
+pub mod disk;
+pub mod process;
+
+/// How many times the plain number of cases, rounds and seeds a suite runs: `FLASHSALE_TEST_SCALE`, 1 unless set.
+///
+/// # Panics
+/// When the variable is not a whole number from 1 to 1000.
+pub fn scale() -> u32 {
+    let Some(text) = std::env::var_os("FLASHSALE_TEST_SCALE") else { return 1 };
+    let scale = text.to_str().and_then(|text| text.parse().ok()).filter(|scale| (1..=1000).contains(scale));
+    scale.unwrap_or_else(|| panic!("FLASHSALE_TEST_SCALE is {text:?}, and has to be a number from 1 to 1000"))
+}

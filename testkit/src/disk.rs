@@ -1,0 +1,232 @@
+//! A file system of its own that can lose power.
+//!
+//! The file system is an ext4 image on a loop device. What a program wrote but did not sync is in the page cache of the
+//! file system *inside* the image and never reaches the image; what it synced does. So a copy of the image, taken while
+//! the program is held, is what a disk holds when the power goes: `kill -9` alone proves nothing about syncing, because
+//! the page cache survives it.
+
+use std::{
+    fmt, fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use tempfile::TempDir;
+
+use crate::process::Process;
+
+/// A mounted file system, unmounted and removed when dropped.
+pub struct Disk {
+    // Holds the image and the mount point.
+    home: TempDir,
+}
+
+impl Disk {
+    /// Makes and mounts an empty file system of `size_mib` mebibytes.
+    ///
+    /// # Errors
+    /// Where this process may not mount: without root, in most containers, without mkfs.ext4.
+    pub fn new(size_mib: u32) -> Result<Self, MountRefused> {
+        let home =
+            tempfile::tempdir().map_err(|error| MountRefused(format!("no temporary directory: {error}")))?;
+        let disk = Self { home };
+        fs::File::create(disk.image())
+            .and_then(|image| image.set_len(u64::from(size_mib) << 20))
+            .map_err(|error| MountRefused(format!("no room for an image: {error}")))?;
+        // Everything is initialised now: a lazy initialisation would write to the image behind our back.
+        let format = ["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"];
+        run(command("mkfs.ext4").args(format).arg(disk.image()))?;
+        disk.mount()?;
+        Ok(disk)
+    }
+
+    /// The root of the file system.
+    pub fn path(&self) -> PathBuf {
+        self.home.path().join("mounted")
+    }
+
+    /// Cuts the power while `process` runs on this disk, and returns the disk as it is when the power comes back: what
+    /// was synced is there, what was only written is not (unless the kernel happened to write it).
+    ///
+    /// # Panics
+    /// When the image cannot be copied or the copy cannot be mounted, which its twin could.
+    #[track_caller]
+    pub fn power_cut(&self, process: &Process) -> Self {
+        process.hold();
+        let cut = Self { home: tempfile::tempdir().expect("a temporary directory could be made before") };
+        // The kernel may write to the image during the copy, which then is no picture of one moment: take another.
+        let mut before = self.writes();
+        loop {
+            run(command("cp").args(["--reflink=auto", "--sparse=always"]).arg(self.image()).arg(cut.image()))
+                .unwrap_or_else(|refused| panic!("cannot copy the image: {refused}"));
+            let after = self.writes();
+            if before == after && after.in_flight == 0 {
+                break;
+            }
+            before = after;
+        }
+        process.kill();
+        cut.mount().unwrap_or_else(|refused| panic!("cannot mount the copy: {refused}"));
+        cut
+    }
+
+    /// Fills the disk until not one byte more fits, and returns the file that does it: remove it to make room.
+    ///
+    /// # Panics
+    /// When writing fails for another reason than a full disk.
+    pub fn fill(&self) -> PathBuf {
+        let path = self.path().join("filler");
+        let mut file = fs::File::create(&path).expect("a file can be made on a mounted disk");
+        let mut size = 1 << 20;
+        // Smaller and smaller pieces, down to a byte; synced, so that delayed allocation does not hide the end.
+        while size > 0 {
+            match file.write_all(&vec![0xa5; size]).and_then(|()| file.sync_all()) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => size /= 2,
+                Err(error) => panic!("cannot fill {}: {error}", path.display()),
+            }
+        }
+        path
+    }
+
+    fn image(&self) -> PathBuf {
+        self.home.path().join("image")
+    }
+
+    fn mount(&self) -> Result<(), MountRefused> {
+        fs::create_dir_all(self.path()).map_err(|error| MountRefused(format!("no mount point: {error}")))?;
+        // ext4 commits its journal every five seconds by itself, which would make unsynced writes durable by luck.
+        let options = "loop,noatime,commit=600";
+        run(command("mount").args(["-t", "ext4", "-o", options]).arg(self.image()).arg(self.path()))
+    }
+
+    fn writes(&self) -> Writes {
+        let device = loop_device(&self.path()).expect("the disk is mounted");
+        let path = format!("/sys/block/{device}/stat");
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("cannot read {path}: {error}"));
+        let fields: Vec<u64> = text.split_whitespace().map(|field| field.parse().unwrap_or(0)).collect();
+        // Documented in the kernel's Documentation/block/stat.rst.
+        Writes { completed: fields[4], in_flight: fields[8] }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if loop_device(&self.path()).is_some() && run(command("umount").arg(self.path())).is_err() {
+            // Something still has a file open on it; the kernel unmounts it when that is closed.
+            let _ = run(command("umount").arg("--lazy").arg(self.path()));
+        }
+    }
+}
+
+/// This machine does not let the process mount a file system.
+#[derive(Debug)]
+pub struct MountRefused(String);
+
+impl fmt::Display for MountRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "mounting a disk image is not possible here ({}); it needs root, loop devices and mkfs.ext4",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for MountRefused {}
+
+/// Requests that the loop device has written, and those that it is at.
+#[derive(PartialEq, Eq)]
+struct Writes {
+    completed: u64,
+    in_flight: u64,
+}
+
+/// The name of the loop device that is mounted at `mount_point`.
+fn loop_device(mount_point: &Path) -> Option<String> {
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    mounts.lines().find_map(|line| {
+        let (device, rest) = line.split_once(' ')?;
+        let (mounted_at, _) = rest.split_once(' ')?;
+        if Path::new(mounted_at) == mount_point {
+            device.strip_prefix("/dev/").map(str::to_owned)
+        } else {
+            None
+        }
+    })
+}
+
+/// A command that is also found where only root's PATH looks.
+fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    let path = std::env::var("PATH").unwrap_or_default();
+    command.env("PATH", format!("{path}:/usr/sbin:/sbin")).env("LC_ALL", "C");
+    command
+}
+
+fn run(command: &mut Command) -> Result<(), MountRefused> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    match command.output() {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => {
+            Err(MountRefused(format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim())))
+        }
+        Err(error) => Err(MountRefused(format!("{program}: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(30);
+
+    fn disk() -> Option<Disk> {
+        Disk::new(32).map_err(|refused| println!("NOT RUN: {refused}")).ok()
+    }
+
+    fn writer(disk: &Disk, script: &str) -> Process {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]).current_dir(disk.path());
+        Process::start(command)
+    }
+
+    #[test]
+    fn a_power_cut_keeps_what_was_synced_and_nothing_else() {
+        let Some(disk) = disk() else { return };
+        let writer = writer(
+            &disk,
+            "echo a > kept && sync kept && echo b >> kept && echo c > lost && echo ready && exec sleep 1000",
+        );
+        writer.wait_for_line(SOON, |line| line == "ready");
+        assert_eq!(fs::read_to_string(disk.path().join("kept")).unwrap(), "a\nb\n");
+        assert!(disk.path().join("lost").exists());
+
+        let disk = disk.power_cut(&writer);
+        assert!(!writer.is_running());
+        assert_eq!(fs::read_to_string(disk.path().join("kept")).unwrap(), "a\n");
+        assert!(!disk.path().join("lost").exists());
+    }
+
+    #[test]
+    fn a_full_disk_takes_nothing_until_there_is_room() {
+        let Some(disk) = disk() else { return };
+        let filler = disk.fill();
+        let refused = fs::write(disk.path().join("more"), vec![1; 4096]).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
+        fs::remove_file(filler).unwrap();
+        fs::write(disk.path().join("more"), vec![1; 4096]).unwrap();
+    }
+
+    #[test]
+    fn a_dropped_disk_is_gone() {
+        let Some(disk) = disk() else { return };
+        let path = disk.path();
+        assert!(loop_device(&path).is_some());
+        drop(disk);
+        assert!(loop_device(&path).is_none() && !path.exists());
+    }
+}

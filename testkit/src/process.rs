@@ -1,0 +1,228 @@
+//! A server process in a group of its own, with its output captured.
+
+use std::{
+    fmt,
+    io::{BufRead, BufReader, Read},
+    os::unix::process::CommandExt,
+    process::{Command, ExitStatus, Stdio},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+/// A running (or ended) process. Dropping it kills its whole group.
+pub struct Process {
+    name: String,
+    group: Pid,
+    shared: Arc<Shared>,
+}
+
+impl Process {
+    /// Starts a command in a process group of its own, with standard output and error captured line by line.
+    ///
+    /// # Panics
+    /// When the command cannot be started.
+    #[track_caller]
+    pub fn start(mut command: Command) -> Self {
+        let name = command.get_program().to_string_lossy().into_owned();
+        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
+        let group =
+            i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id is a positive i32");
+
+        let shared = Arc::new(Shared::default());
+        let readers = [
+            child.stdout.take().map(|pipe| shared.clone().capture(pipe)),
+            child.stderr.take().map(|pipe| shared.clone().capture(pipe)),
+        ];
+        let waiter = shared.clone();
+        thread::spawn(move || {
+            let status = child.wait().expect("a child that nobody else waits for can be waited for");
+            // The exit is told after the last line, so that whoever sees it has all of the output.
+            for reader in readers.into_iter().flatten() {
+                reader.join().expect("a reader of output does not panic");
+            }
+            waiter.change(|state| state.exit = Some(status));
+        });
+        Self { name, group, shared }
+    }
+
+    /// Waits for the first line of output, from the start, that `matches`, and returns it.
+    ///
+    /// # Panics
+    /// With the output so far, when the process ends or `deadline` passes before such a line.
+    #[track_caller]
+    pub fn wait_for_line(&self, deadline: Duration, matches: impl Fn(&str) -> bool) -> String {
+        let found = self.shared.wait(deadline, |state| {
+            let line = state.lines.iter().find(|line| matches(line)).cloned();
+            if line.is_some() || state.exit.is_some() { Some(line) } else { None }
+        });
+        match found {
+            Some(Some(line)) => line,
+            Some(None) => panic!("{self} ended before the line that was waited for"),
+            None => panic!("{self} did not print the line that was waited for within {deadline:?}"),
+        }
+    }
+
+    /// Waits for the process to end.
+    ///
+    /// # Panics
+    /// With the output so far, when `deadline` passes before.
+    #[track_caller]
+    pub fn wait_for_exit(&self, deadline: Duration) -> ExitStatus {
+        let exit = self.shared.wait(deadline, |state| state.exit);
+        exit.unwrap_or_else(|| panic!("{self} did not end within {deadline:?}"))
+    }
+
+    /// Whether the process has not ended.
+    pub fn is_running(&self) -> bool {
+        self.shared.state().exit.is_none()
+    }
+
+    /// Kills the process group at once, as `kill -9` does, and waits for its end.
+    #[track_caller]
+    pub fn kill(&self) {
+        self.signal(Signal::KILL);
+        self.wait_for_exit(Duration::from_secs(30));
+    }
+
+    /// Asks the process to end, as a service manager does.
+    pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Holds the process: none of its threads runs until [`resume`](Self::resume).
+    pub fn hold(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets a held process run on.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// What the process has printed so far, standard output and error mixed line by line.
+    pub fn output(&self) -> String {
+        self.shared.state().lines.join("\n")
+    }
+
+    fn signal(&self, signal: Signal) {
+        if self.is_running() {
+            // It may have ended since: then there is nobody to tell.
+            let _ = kill_process_group(self.group, signal);
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+        // A data directory may be removed next, so the writer has to be gone.
+        self.shared.wait(Duration::from_secs(30), |state| state.exit);
+    }
+}
+
+impl fmt::Display for Process {
+    /// The program, its process id and all of its output.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (process {})\n--- its output ---\n{}\n---", self.name, self.group, self.output())
+    }
+}
+
+/// What the threads that watch the process share with its owner.
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    lines: Vec<String>,
+    exit: Option<ExitStatus>,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state());
+        self.changed.notify_all();
+    }
+
+    /// Waits until `look` sees what it looks for; `None` when `deadline` passes before.
+    fn wait<T>(&self, deadline: Duration, look: impl Fn(&State) -> Option<T>) -> Option<T> {
+        let end = Instant::now() + deadline;
+        let mut state = self.state();
+        loop {
+            if let Some(found) = look(&state) {
+                return Some(found);
+            }
+            let left = end.checked_duration_since(Instant::now())?;
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn capture(self: Arc<Self>, pipe: impl Read + Send + 'static) -> thread::JoinHandle<()> {
+        thread::spawn(move || {
+            let mut pipe = BufReader::new(pipe);
+            let mut line = Vec::new();
+            while matches!(pipe.read_until(b'\n', &mut line), Ok(1..)) {
+                let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+                self.change(|state| state.lines.push(text));
+                line.clear();
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    fn shell(script: &str) -> Process {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        Process::start(command)
+    }
+
+    #[test]
+    fn waits_for_a_line_of_either_output() {
+        let process = shell("echo first; echo ready on 7 >&2; exec sleep 1000");
+        assert_eq!(process.wait_for_line(SOON, |line| line.starts_with("ready")), "ready on 7");
+        process.wait_for_line(SOON, |line| line == "first");
+        assert!(process.is_running());
+    }
+
+    #[test]
+    #[should_panic(expected = "no such thing")]
+    fn an_early_end_is_told_with_the_output() {
+        shell("echo no such thing; exit 3").wait_for_line(SOON, |line| line == "ready");
+    }
+
+    #[test]
+    fn signals_reach_the_whole_group() {
+        let killed = shell("sleep 1000 & echo ready; wait");
+        killed.wait_for_line(SOON, |line| line == "ready");
+        // The background process holds the pipe too: the exit is told only once it is gone.
+        killed.kill();
+        assert_eq!(killed.wait_for_exit(SOON).signal(), Some(9));
+
+        let terminated = shell("trap 'echo bye; exit 7' TERM; echo ready; while :; do sleep 0.05; done");
+        terminated.wait_for_line(SOON, |line| line == "ready");
+        terminated.hold();
+        terminated.terminate();
+        assert!(terminated.is_running(), "a held process does not act on a signal");
+        terminated.resume();
+        assert_eq!(terminated.wait_for_exit(SOON).code(), Some(7));
+        assert!(terminated.output().ends_with("bye"));
+    }
+}
