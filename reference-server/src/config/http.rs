@@ -1,0 +1,79 @@
+//! `[http]`: listeners, runtimes and limits of the transport.
+
+use std::{net::SocketAddr, time::Duration};
+
+use serde::Deserialize;
+
+/// Listeners, runtimes and limits of the transport; table `[http]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpConfig {
+    /// `http.public`: address for buyers. Default 127.0.0.1:8080.
+    pub public: SocketAddr,
+    /// `http.operations`: address for operators. Default 127.0.0.1:8081.
+    pub operations: SocketAddr,
+    /// `http.workers`: threads of the public listener; 0 means one per core. Default 0.
+    pub workers: usize,
+    /// `http.shared_runtime`: serve all from one multi-thread runtime instead. Default false.
+    pub shared_runtime: bool,
+    /// `http.backlog`: connections that wait to be accepted, per worker. Default 4096.
+    pub backlog: u16,
+    /// `http.max_connections`: open connections per listener; more are answered `busy`. Default 16384.
+    pub max_connections: usize,
+    /// `http.head_bytes`: largest head of a request. Default 16384.
+    pub head_bytes: usize,
+    /// `http.head_fields`: most header fields of a request, at most 100. Default 64.
+    pub head_fields: usize,
+    /// `http.body_bytes`: largest body. Default 16384.
+    pub body_bytes: usize,
+    /// `http.head_timeout_ms`: from the first byte of a head to its last. Default 10000.
+    pub head_timeout_ms: u64,
+    /// `http.body_timeout_ms`: for the whole body. Default 10000.
+    pub body_timeout_ms: u64,
+    /// `http.request_timeout_ms`: for the handler, body included. Default 15000.
+    pub request_timeout_ms: u64,
+    /// `http.drain_timeout_ms`: for requests in flight after a stop. Default 20000.
+    pub drain_timeout_ms: u64,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            public: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            operations: SocketAddr::from(([127, 0, 0, 1], 8081)),
+            workers: 0,
+            shared_runtime: false,
+            backlog: 4096,
+            max_connections: 16_384,
+            head_bytes: 16 * 1024,
+            head_fields: 64,
+            body_bytes: 16 * 1024,
+            head_timeout_ms: 10_000,
+            body_timeout_ms: 10_000,
+            request_timeout_ms: 15_000,
+            drain_timeout_ms: 20_000,
+        }
+    }
+}
+
+impl HttpConfig {
+    /// `head_timeout_ms` as a span.
+    pub fn head_timeout(&self) -> Duration {
+        Duration::from_millis(self.head_timeout_ms)
+    }
+
+    /// `body_timeout_ms` as a span.
+    pub fn body_timeout(&self) -> Duration {
+        Duration::from_millis(self.body_timeout_ms)
+    }
+
+    /// `request_timeout_ms` as a span.
+    pub fn request_timeout(&self) -> Duration {
+        Duration::from_millis(self.request_timeout_ms)
+    }
+
+    /// `drain_timeout_ms` as a span.
+    pub fn drain_timeout(&self) -> Duration {
+        Duration::from_millis(self.drain_timeout_ms)
+    }
+}

@@ -1,0 +1,111 @@
+//! Answers that are not problems.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    HeaderMap, StatusCode,
+    header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue},
+};
+use serde::Serialize;
+
+use super::{Code, Problem, Response};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// Answers `value` as JSON.
+pub fn json<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(body) => with_body(status, JSON, Bytes::from(body)),
+        Err(error) => {
+            tracing::error!(%error, "an answer could not be written as JSON");
+            Problem::new(Code::Internal, "The answer could not be written.").into_response()
+        }
+    }
+}
+
+/// Answers `status` without a body.
+pub fn empty(status: StatusCode) -> Response {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = status;
+    response
+}
+
+/// Marks an answer about a caller: no cache keeps it.
+#[must_use]
+pub fn no_store(mut response: Response) -> Response {
+    response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+    response
+}
+
+pub(super) fn with_body(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Response {
+    // Room for what dispatch and hyper's callers add: request id, cache control, one or two more.
+    let mut headers = HeaderMap::with_capacity(6);
+    headers.insert(CONTENT_TYPE, content_type);
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// An answer that is made once and given many times: its body is shared, its headers are cloned cheaply.
+///
+/// For what almost everybody gets at the same time, such as "sold out", a page, or the status of an activity.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    status: StatusCode,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    body: Bytes,
+}
+
+impl Prepared {
+    /// Keeps `body` with its content type.
+    pub fn new(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -> Self {
+        Self { status, headers: vec![(CONTENT_TYPE, content_type)], body: body.into() }
+    }
+
+    /// Keeps `value` as JSON.
+    ///
+    /// # Errors
+    ///
+    /// If `value` cannot be written as JSON.
+    pub fn json<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> Result<Self, serde_json::Error> {
+        Ok(Self::new(status, JSON, serde_json::to_vec(value)?))
+    }
+
+    /// Keeps a problem document.
+    pub fn problem(problem: Problem) -> Self {
+        let (status, headers, body) = problem.into_parts();
+        Self { status, headers, body }
+    }
+
+    /// Adds a header to every answer.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// Marks the answer as one that no cache keeps.
+    #[must_use]
+    pub fn no_store(self) -> Self {
+        self.with_header(CACHE_CONTROL, NO_STORE)
+    }
+
+    /// One answer.
+    pub fn respond(&self) -> Response {
+        let mut headers = HeaderMap::with_capacity(self.headers.len() + 2);
+        for (name, value) in &self.headers {
+            headers.append(name, value.clone());
+        }
+        let mut response = Response::new(Full::new(self.body.clone()));
+        *response.status_mut() = self.status;
+        *response.headers_mut() = headers;
+        response
+    }
+
+    /// The body.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+}

@@ -1,0 +1,160 @@
+//! Bodies of requests: read only when asked for, within bounds of size and time.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::{HeaderMap, body::Body as _, body::Incoming, header::CONTENT_TYPE};
+use serde::de::DeserializeOwned;
+
+use super::{Code, Problem, dispatch::within};
+
+/// What a body may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BodyLimits {
+    pub(super) max_bytes: usize,
+    pub(super) timeout: Duration,
+}
+
+/// The body of a request, not read yet.
+#[derive(Debug)]
+pub struct Body {
+    incoming: Incoming,
+    limits: BodyLimits,
+}
+
+impl Body {
+    pub(super) fn new(incoming: Incoming, limits: BodyLimits) -> Self {
+        Self { incoming, limits }
+    }
+
+    /// Raises or lowers the largest size, for a route that has a reason to (an import takes more than an order).
+    #[must_use]
+    pub fn with_max_bytes(mut self, max_bytes: usize) -> Self {
+        self.limits.max_bytes = max_bytes;
+        self
+    }
+
+    /// Whether there is no body at all.
+    pub fn is_empty(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    /// The whole body.
+    ///
+    /// # Errors
+    ///
+    /// 413 if it is larger than `http.body_bytes`, 408 if it takes longer than `http.body_timeout_ms`, 400 if the
+    /// client breaks off.
+    pub async fn bytes(self) -> Result<Bytes, Problem> {
+        if self.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let BodyLimits { max_bytes, timeout } = self.limits;
+        let too_large = || Problem::new(Code::TooLarge, format!("Send at most {max_bytes} bytes."));
+        // Known before a byte of it is read, and before the client is told to go on.
+        if self.incoming.size_hint().lower() > max_bytes as u64 {
+            return Err(too_large());
+        }
+        match within(timeout, Limited::new(self.incoming, max_bytes).collect()).await {
+            Some(Ok(body)) => Ok(body.to_bytes()),
+            Some(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+            Some(Err(_)) => Err(Problem::invalid("The body broke off.")),
+            None => Err(Problem::new(
+                Code::Timeout,
+                format!("Send the whole body within {} ms.", timeout.as_millis()),
+            )),
+        }
+    }
+
+    /// The whole body as JSON; `headers` are those of the request.
+    ///
+    /// Types refuse unknown fields by `#[serde(deny_unknown_fields)]`; a repeated field is refused by serde itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`Body::bytes`]; 415 if the content type is not JSON; 400 if the body does not fit, with `field` where it
+    /// can be told.
+    pub async fn json<T: DeserializeOwned>(self, headers: &HeaderMap) -> Result<T, Problem> {
+        if !is_json(headers) {
+            return Err(Problem::new(Code::UnsupportedMediaType, "Send content-type: application/json."));
+        }
+        parse_json(&self.bytes().await?)
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return false };
+    let Ok(text) = value.to_str() else { return false };
+    let mut parts = text.split(';').map(str::trim);
+    parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"))
+        && parts.all(|parameter| {
+            parameter.is_empty() || parameter.replace('"', "").eq_ignore_ascii_case("charset=utf-8")
+        })
+}
+
+fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let text = error.to_string();
+        match field_of(&text) {
+            Some(field) => Problem::invalid_field(field, format!("The body does not fit: {text}.")),
+            None => Problem::invalid(format!("The body does not fit: {text}.")),
+        }
+    })
+}
+
+/// The field that serde's message is about.
+fn field_of(message: &str) -> Option<&str> {
+    ["missing field `", "unknown field `", "duplicate field `"]
+        .iter()
+        .find_map(|start| message.strip_prefix(start))
+        .and_then(|rest| rest.split_once('`'))
+        .map(|(field, _)| field)
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code, reason = "only whether it can be read matters")]
+    struct Order {
+        quantity: u32,
+    }
+
+    #[test]
+    fn a_body_that_does_not_fit_names_the_field() {
+        for (body, field) in [
+            ("{}", Some("quantity")),
+            (r#"{"quantity":1,"price":2}"#, Some("price")),
+            (r#"{"quantity":1,"quantity":2}"#, Some("quantity")),
+            (r#"{"quantity":1"#, None),
+            (r#"{"quantity":1} x"#, None),
+        ] {
+            let problem = parse_json::<Order>(body.as_bytes()).unwrap_err();
+            let (_, _, document) = problem.into_parts();
+            let document: serde_json::Value = serde_json::from_slice(&document).unwrap();
+            assert_eq!(document.get("field").and_then(|field| field.as_str()), field, "{body}");
+        }
+    }
+
+    #[test]
+    fn json_is_told_by_its_content_type() {
+        for (value, expected) in [
+            ("application/json", true),
+            ("Application/JSON; charset=\"UTF-8\"", true),
+            ("application/json; charset=latin1", false),
+            ("text/plain", false),
+            ("application/jsonp", false),
+        ] {
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(value))]);
+            assert_eq!(is_json(&headers), expected, "{value}");
+        }
+        assert!(!is_json(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,26 @@
+//! The seam between transport and routes.
+
+use std::future::Future;
+
+use bytes::Bytes;
+use http_body_util::Full;
+
+use super::Body;
+
+/// A request whose head is complete and whose body has not been read.
+pub type Request = hyper::Request<Body>;
+
+/// A whole answer; bodies are bytes, so that a prepared one is shared instead of copied.
+pub type Response = hyper::Response<Full<Bytes>>;
+
+/// Answers the requests of one listener.
+///
+/// The future is dropped when the client disconnects and when the request takes longer than `http.request_timeout_ms`.
+/// Work that must not stop half-way therefore runs on [`Background`](crate::background::Background), and the handler
+/// only awaits its outcome. A panic is answered with 500 and ends neither thread nor connection.
+///
+/// The future is kept inside the connection: box the rarely taken branches, so that the hot ones stay small.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one request. Refusals are [`Problem`](super::Problem)s turned into responses.
+    fn handle(&self, request: Request) -> impl Future<Output = Response> + Send;
+}

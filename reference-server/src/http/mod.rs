@@ -1,0 +1,22 @@
+//! Transport: listeners, connections, limits, problem documents. No route and no business is known here.
+//!
+//! A [`Server`] accepts for one listener and gives each request to a [`Handler`]. What every answer has in common
+//! (request id, limits, panics, timeouts) is settled around the handler, in `dispatch`.
+
+mod answer;
+mod body;
+mod dispatch;
+mod handler;
+mod problem;
+mod request_id;
+mod server;
+mod socket;
+mod target;
+
+pub use answer::{Prepared, empty, json, no_store};
+pub use body::Body;
+pub use handler::{Handler, Request, Response};
+pub use problem::{Code, Problem};
+pub use server::{Runtimes, Server};
+pub use socket::Listener;
+pub use target::{Query, decode_segment, segments};

@@ -1,0 +1,238 @@
+//! Errors as RFC 9457 problem details with a stable code.
+
+use std::{borrow::Cow, fmt, time::Duration};
+
+use bytes::Bytes;
+use hyper::{
+    StatusCode,
+    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
+};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{Prepared, Response};
+
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident = $code:literal, $status:ident, $title:literal;)+) => {
+        /// What went wrong, in the stable words of the HTTP contract.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Code {
+            $($(#[$doc])* #[doc = concat!("`", $code, "`: ", $title, ".")] $variant,)+
+        }
+
+        impl Code {
+            /// Every code, in the order of the contract.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The stable word.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $code),+ }
+            }
+
+            /// The HTTP status that always comes with it.
+            pub const fn status(self) -> StatusCode {
+                match self { $(Self::$variant => StatusCode::$status),+ }
+            }
+
+            /// A short sentence for people, the same for every occurrence.
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title),+ }
+            }
+
+            const fn kind(self) -> &'static str {
+                match self { $(Self::$variant => concat!("urn:problem-type:flashsale:", $code)),+ }
+            }
+        }
+    };
+}
+
+codes! {
+    InvalidRequest = "invalid_request", BAD_REQUEST, "The request is not valid";
+    Unauthorized = "unauthorized", UNAUTHORIZED, "Credentials are missing or not valid";
+    NotFound = "not_found", NOT_FOUND, "There is nothing here";
+    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The method is not allowed here";
+    Forbidden = "forbidden", FORBIDDEN, "The caller may not do this";
+    Denied = "denied", FORBIDDEN, "The request was denied";
+    ChallengeRequired = "challenge_required", FORBIDDEN, "A challenge has to be solved first";
+    TicketInvalid = "ticket_invalid", FORBIDDEN, "The ticket is not valid";
+    TicketExpired = "ticket_expired", FORBIDDEN, "The ticket has expired";
+    Timeout = "timeout", REQUEST_TIMEOUT, "The request came too slowly";
+    TooLarge = "too_large", PAYLOAD_TOO_LARGE, "The body is too large";
+    UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The body has to be JSON";
+    HeadTooLarge = "head_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The head of the request is too large";
+    SoldOut = "sold_out", CONFLICT, "Sold out";
+    LimitReached = "limit_reached", CONFLICT, "A purchase limit is reached";
+    NotStarted = "not_started", CONFLICT, "The sale has not started";
+    Ended = "ended", CONFLICT, "The sale has ended";
+    Paused = "paused", CONFLICT, "The sale is paused";
+    TicketUsed = "ticket_used", CONFLICT, "The ticket has made an order already";
+    NotPersisted = "not_persisted", CONFLICT, "The order is still queued";
+    WrongState = "wrong_state", CONFLICT, "The state does not allow this";
+    InsufficientAvailable = "insufficient_available", CONFLICT, "Fewer units are available than are to be taken away";
+    VersionConflict = "version_conflict", PRECONDITION_FAILED, "Somebody else changed it meanwhile";
+    KeyReused = "key_reused", UNPROCESSABLE_ENTITY, "The idempotency key belongs to another request";
+    RateLimited = "rate_limited", TOO_MANY_REQUESTS, "Too many requests";
+    Internal = "internal", INTERNAL_SERVER_ERROR, "The server failed";
+    Busy = "busy", SERVICE_UNAVAILABLE, "The server is busy";
+    NotReady = "not_ready", SERVICE_UNAVAILABLE, "The server is not ready";
+    Unavailable = "unavailable", SERVICE_UNAVAILABLE, "Something that the server needs does not answer";
+}
+
+/// A refusal or failure as the client sees it. Causes go to the log, not in here.
+#[derive(Clone, Debug)]
+pub struct Problem(Box<Inner>);
+
+#[derive(Clone, Debug)]
+struct Inner {
+    code: Code,
+    detail: Cow<'static, str>,
+    members: Map<String, Value>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Problem {
+    /// A problem with a sentence that says what to do about this occurrence.
+    pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Inner { code, detail: detail.into(), members: Map::new(), headers: Vec::new() }))
+    }
+
+    /// 400: the request breaks a rule that no single field can be blamed for.
+    pub fn invalid(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::InvalidRequest, detail)
+    }
+
+    /// 400: `field` (in the words of the contract) breaks a rule.
+    pub fn invalid_field(field: &str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::invalid(detail).with("field", field)
+    }
+
+    /// 404: nothing here, or nothing that the caller may know of.
+    pub fn not_found() -> Self {
+        Self::new(Code::NotFound, "Check the address; what belongs to others is answered the same way.")
+    }
+
+    /// 401 with the scheme that is expected.
+    pub fn unauthorized(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::Unauthorized, detail)
+            .with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+    }
+
+    /// 405 with the methods that are allowed here, as in `GET, HEAD`.
+    pub fn method_not_allowed(allow: &'static str) -> Self {
+        Self::new(Code::MethodNotAllowed, format!("Use one of: {allow}."))
+            .with_header(ALLOW, HeaderValue::from_static(allow))
+    }
+
+    /// Adds a member to the document; a value that cannot be JSON is left out.
+    #[must_use]
+    pub fn with(mut self, member: &str, value: impl Serialize) -> Self {
+        if let Ok(value) = serde_json::to_value(value) {
+            self.0.members.insert(member.to_owned(), value);
+        }
+        self
+    }
+
+    /// Adds a header to the answer.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.headers.push((name, value));
+        self
+    }
+
+    /// Says when a retry may help: `Retry-After`, in seconds, rounded up, at least 1.
+    #[must_use]
+    pub fn retry_after(self, span: Duration) -> Self {
+        let seconds = span.as_secs() + u64::from(span.subsec_nanos() > 0);
+        self.with_header(RETRY_AFTER, HeaderValue::from(seconds.max(1)))
+    }
+
+    /// The code.
+    pub fn code(&self) -> Code {
+        self.0.code
+    }
+
+    /// The answer: `application/problem+json`, kept by no cache.
+    pub fn into_response(self) -> Response {
+        Prepared::problem(self).respond()
+    }
+
+    pub(super) fn into_parts(self) -> (StatusCode, Vec<(HeaderName, HeaderValue)>, Bytes) {
+        let Inner { code, detail, members, mut headers } = *self.0;
+        let document = Document {
+            kind: code.kind(),
+            title: code.title(),
+            status: code.status().as_u16(),
+            code: code.as_str(),
+            detail: &detail,
+            members,
+        };
+        let body = serde_json::to_vec(&document).expect("strings, numbers and JSON values are JSON");
+        headers.push((CONTENT_TYPE, PROBLEM_JSON));
+        headers.push((CACHE_CONTROL, HeaderValue::from_static("no-store")));
+        (code.status(), headers, Bytes::from(body))
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.code.as_str(), self.0.detail)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl From<flashsale_core::domain::Invalid> for Problem {
+    fn from(invalid: flashsale_core::domain::Invalid) -> Self {
+        Self::invalid_field(invalid.field, invalid.reason)
+    }
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'static str,
+    status: u16,
+    code: &'static str,
+    detail: &'a str,
+    #[serde(flatten)]
+    members: Map<String, Value>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_is_a_document_with_its_members() {
+        let problem = Problem::new(Code::SoldOut, "Units may come back.").with("available", 0);
+        let (status, _, body) = problem.into_parts();
+        assert_eq!(status, StatusCode::CONFLICT);
+        assert_eq!(
+            serde_json::from_slice::<Value>(&body).unwrap(),
+            serde_json::json!({
+                "type": "urn:problem-type:flashsale:sold_out", "title": "Sold out", "status": 409,
+                "code": "sold_out", "detail": "Units may come back.", "available": 0
+            })
+        );
+    }
+
+    #[test]
+    fn retry_after_is_rounded_up() {
+        for (millis, seconds) in [(0, "1"), (1, "1"), (1000, "1"), (1001, "2"), (90_000, "90")] {
+            let response =
+                Problem::new(Code::Busy, "").retry_after(Duration::from_millis(millis)).into_response();
+            assert_eq!(response.headers()[RETRY_AFTER], seconds);
+        }
+    }
+
+    #[test]
+    fn codes_are_words_of_their_own() {
+        let words: std::collections::HashSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(words.len(), Code::ALL.len());
+        assert!(Code::ALL.iter().all(|code| code.status().as_u16() >= 400));
+    }
+}

@@ -1,0 +1,48 @@
+//! Ids of requests: unique, cheap, and never taken from the client.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use hyper::header::HeaderValue;
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// Makes the values of `x-request-id`: 32 random bits for each source and start of the process, then a counter.
+///
+/// They serve to find a request in a log; they are no secret and grant nothing.
+#[derive(Debug)]
+pub(super) struct RequestIds {
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    /// A source that starts at a random place of its own.
+    pub(super) fn new() -> Self {
+        Self { next: AtomicU64::new(getrandom::u64().unwrap_or_default() & !0xffff_ffff) }
+    }
+
+    /// The next id as a header value.
+    pub(super) fn next(&self) -> HeaderValue {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut text = [0_u8; 16];
+        for (place, byte) in text.chunks_exact_mut(2).zip(id.to_be_bytes()) {
+            place[0] = HEX[usize::from(byte >> 4)];
+            place[1] = HEX[usize::from(byte & 15)];
+        }
+        HeaderValue::from_maybe_shared(Bytes::copy_from_slice(&text)).expect("hex digits are a header value")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_differ_and_have_sixteen_digits() {
+        let ids = RequestIds::new();
+        let (first, second) = (ids.next(), ids.next());
+        assert_ne!(first, second);
+        assert_eq!(first.len(), 16);
+        assert!(first.to_str().unwrap().bytes().all(|b| b.is_ascii_hexdigit()));
+    }
+}

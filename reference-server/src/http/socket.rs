@@ -1,0 +1,52 @@
+//! Listening sockets.
+
+use std::{io, net::SocketAddr, num::NonZeroUsize};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// A bound address with one socket for each worker that will accept on it.
+///
+/// With several sockets (`SO_REUSEPORT`) the kernel spreads connections over the workers, which then share nothing.
+#[derive(Debug)]
+pub struct Listener {
+    address: SocketAddr,
+    sockets: Vec<std::net::TcpListener>,
+}
+
+impl Listener {
+    /// Binds `address` for `workers` workers, each with a queue of `backlog` connections not yet accepted.
+    ///
+    /// Port 0 takes a free port, the same for all workers; [`Listener::address`] tells it.
+    ///
+    /// # Errors
+    ///
+    /// If the address is taken or not one of this machine.
+    pub fn bind(address: SocketAddr, workers: NonZeroUsize, backlog: u16) -> io::Result<Self> {
+        let several = workers.get() > 1;
+        let first = listen(address, several, backlog)?;
+        let address = first.local_addr()?;
+        let rest = (1..workers.get()).map(|_| listen(address, several, backlog));
+        let sockets = std::iter::once(Ok(first)).chain(rest).collect::<io::Result<_>>()?;
+        Ok(Self { address, sockets })
+    }
+
+    /// The address that is listened on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(super) fn into_sockets(self) -> Vec<std::net::TcpListener> {
+        self.sockets
+    }
+}
+
+fn listen(address: SocketAddr, reuse_port: bool, backlog: u16) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restart must not wait for connections of the last run in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(reuse_port)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(i32::from(backlog.min(i16::MAX as u16)))?;
+    Ok(socket.into())
+}

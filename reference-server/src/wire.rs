@@ -1,0 +1,139 @@
+//! How domain values look in JSON.
+
+use std::fmt;
+
+use flashsale_core::domain::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// A moment as RFC 3339 in UTC with milliseconds: `2026-11-11T12:00:00.000Z`.
+///
+/// Read strictly: UTC only (`Z`), at most milliseconds, from 1970 on. Written up to the year 9999.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Rfc3339(pub Timestamp);
+
+/// 9999-12-31T23:59:59.999Z, the last moment that RFC 3339 can write.
+const LAST_MILLIS: u64 = 253_402_300_799_999;
+const LENGTH: usize = "2026-11-11T12:00:00.000Z".len();
+
+impl Rfc3339 {
+    /// Reads a moment.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what is expected.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let expected = || format!("expected a time in UTC as 2026-11-11T12:00:00.000Z, not {text:?}");
+        let shaped = text.is_ascii()
+            && matches!(text.len(), 20 | 22..=24)
+            && text.ends_with('Z')
+            && text.as_bytes()[10] == b'T';
+        if !shaped {
+            return Err(expected());
+        }
+        let moment: jiff::Timestamp = text.parse().map_err(|_| expected())?;
+        let millis = u64::try_from(moment.as_millisecond()).map_err(|_| expected())?;
+        Ok(Self(Timestamp::from_millis(millis)))
+    }
+
+    /// The 24 bytes of the text, without an allocation.
+    pub fn to_bytes(self) -> [u8; LENGTH] {
+        let millis = self.0.as_millis().min(LAST_MILLIS);
+        let (days, in_day) = (millis / 86_400_000, millis % 86_400_000);
+        let (year, month, day) = civil(days);
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        digits(&mut text[0..4], year);
+        digits(&mut text[5..7], month);
+        digits(&mut text[8..10], day);
+        digits(&mut text[11..13], in_day / 3_600_000);
+        digits(&mut text[14..16], in_day / 60_000 % 60);
+        digits(&mut text[17..19], in_day / 1000 % 60);
+        digits(&mut text[20..23], in_day % 1000);
+        text
+    }
+}
+
+impl fmt::Display for Rfc3339 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.to_bytes()).expect("digits are ASCII"))
+    }
+}
+
+impl From<Timestamp> for Rfc3339 {
+    fn from(moment: Timestamp) -> Self {
+        Self(moment)
+    }
+}
+
+impl Serialize for Rfc3339 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(std::str::from_utf8(&self.to_bytes()).expect("digits are ASCII"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Rfc3339 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        Self::parse(&text).map_err(de::Error::custom)
+    }
+}
+
+/// Year, month and day of a day since 1970-01-01, in the proleptic Gregorian calendar.
+///
+/// H. Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`, for days that are not negative.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
+fn digits(place: &mut [u8], mut value: u64) {
+    for byte in place.iter_mut().rev() {
+        *byte = b'0' + u8::try_from(value % 10).unwrap_or_default();
+        value /= 10;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_jiff_writes_them() {
+        // A step that meets every hour, month end and leap day over the centuries without visiting each millisecond.
+        let mut millis = 0;
+        while millis <= LAST_MILLIS {
+            let ours = Rfc3339(Timestamp::from_millis(millis));
+            let theirs = jiff::Timestamp::from_millisecond(millis.cast_signed()).unwrap();
+            assert_eq!(ours.to_string(), format!("{theirs:.3}"));
+            assert_eq!(Rfc3339::parse(&ours.to_string()), Ok(ours));
+            millis += 977 * 3_600_000 + 61_003;
+        }
+        assert_eq!(Rfc3339(Timestamp::MAX).to_string(), "9999-12-31T23:59:59.999Z");
+        assert_eq!(Rfc3339(Timestamp::EPOCH).to_string(), "1970-01-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn times_are_read_strictly() {
+        for good in ["2026-11-11T12:00:00Z", "2026-11-11T12:00:00.5Z", "2024-02-29T23:59:59.999Z"] {
+            assert!(Rfc3339::parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "2026-11-11",
+            "2026-11-11 12:00:00Z",
+            "2026-11-11T12:00:00+08:00",
+            "2026-11-11T12:00:00.0001Z",
+            "2026-02-30T00:00:00Z",
+            "2026-11-11T25:00:00Z",
+            "1969-12-31T23:59:59Z",
+            "抢抢抢抢抢抢抢Z",
+        ] {
+            assert!(Rfc3339::parse(bad).is_err(), "{bad}");
+        }
+    }
+}
