@@ -1,2 +1,3 @@
 //! flashsale-core
+pub mod catalogue;
 pub mod domain;

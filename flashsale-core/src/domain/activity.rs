@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ActivityId, Invalid, Name, OfferTerms, SkuId, Text, Timestamp};
+use super::{ActivityId, Invalid, Name, OfferTerms, SkuId, Subject, Text, Timestamp};
 
 /// When an activity sells: from `starts_at` until just before `ends_at`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,6 +100,47 @@ pub enum Phase {
     Ended,
 }
 
+/// Over how many buckets an activity spreads its stock and its buyers: 1 to [`Buckets::MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u16", into = "u16")]
+pub struct Buckets(u16);
+
+impl Buckets {
+    /// One bucket: one lane decides about the whole activity.
+    pub const ONE: Self = Self(1);
+    /// The most buckets of one activity: 64.
+    pub const MAX: u16 = 64;
+
+    /// The number of buckets.
+    pub const fn value(self) -> u16 {
+        self.0
+    }
+}
+
+impl Default for Buckets {
+    fn default() -> Self {
+        Self::ONE
+    }
+}
+
+impl TryFrom<u16> for Buckets {
+    type Error = Invalid;
+
+    fn try_from(value: u16) -> Result<Self, Invalid> {
+        if (1..=Self::MAX).contains(&value) {
+            Ok(Self(value))
+        } else {
+            Err(Invalid::new("buckets", format!("{value} is not from 1 to {}", Self::MAX)))
+        }
+    }
+}
+
+impl From<Buckets> for u16 {
+    fn from(buckets: Buckets) -> Self {
+        buckets.0
+    }
+}
+
 /// A sale event with its offers, as operators write it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Activity {
@@ -117,6 +158,9 @@ pub struct Activity {
     pub reviewer: Option<Name>,
     /// Where it stands.
     pub status: ActivityStatus,
+    /// Over how many lanes its ledger is spread.
+    #[serde(default)]
+    pub buckets: Buckets,
     /// What it sells, at most one offer for an SKU.
     pub offers: Vec<OfferTerms>,
 }
@@ -133,8 +177,8 @@ impl Activity {
     /// Checks what concerns the activity as a whole.
     ///
     /// # Errors
-    /// Two offers of one SKU, more than [`Activity::MAX_OFFERS`], or a reviewer who
-    /// is the creator.
+    /// Two offers of one SKU, more than [`Activity::MAX_OFFERS`], a reviewer who is the creator, an approved or
+    /// published activity without reviewer or without offers, or a limit that several buckets cannot enforce.
     pub fn check(&self) -> Result<(), Invalid> {
         if self.offers.len() > Self::MAX_OFFERS {
             return Err(Invalid::new("offers", format!("at most {} are allowed", Self::MAX_OFFERS)));
@@ -146,6 +190,35 @@ impl Activity {
         }
         if self.reviewer.as_ref() == Some(&self.creator) {
             return Err(Invalid::new("reviewer", "must not be the creator"));
+        }
+        if matches!(self.status, ActivityStatus::Approved | ActivityStatus::Published) {
+            if self.reviewer.is_none() {
+                return Err(Invalid::new(
+                    "reviewer",
+                    "an approved or published activity names who approved it",
+                ));
+            }
+            if self.offers.is_empty() {
+                return Err(Invalid::new(
+                    "offers",
+                    "an approved or published activity has at least one offer",
+                ));
+            }
+        }
+        if self.buckets > Buckets::ONE {
+            // A buyer belongs to one bucket, a device or an address does not.
+            let rules =
+                self.offers.iter().flat_map(|offer| offer.limits().iter().map(move |rule| (offer, rule)));
+            for (offer, rule) in rules {
+                if rule.subject != Subject::User {
+                    let reason = format!(
+                        "the offer of SKU {} limits something other than users, which {} buckets cannot enforce exactly",
+                        offer.sku(),
+                        self.buckets.value()
+                    );
+                    return Err(Invalid::new("limits", reason));
+                }
+            }
         }
         Ok(())
     }

@@ -1,0 +1,196 @@
+//! What may change in which status; pure, and the same in every implementation of [`Catalogue`](super::Catalogue).
+//!
+//! | status | by an edit | by an import |
+//! |---|---|---|
+//! | none yet | created as a draft | created as a draft or published |
+//! | draft | everything; submit | everything; publish |
+//! | submitted | status and reviewer only | content only together with publishing |
+//! | approved | status only | content only together with publishing |
+//! | published | window, name, description, limits; archive | window, name, description, limits |
+//! | archived | nothing | nothing |
+//!
+//! Units of a published offer are changed by adjustments of the ledger, never here. An import states both the creator
+//! and the reviewer of what it publishes, so it does not walk through the statuses between.
+
+use super::{ImportedActivity, Item, Refusal};
+use crate::domain::{Activity, ActivityStatus, OfferTerms, Sku};
+
+/// Checks an edit of an activity; `old` is `None` for a new one.
+///
+/// # Errors
+/// The first part of the change that the old status does not allow.
+pub fn edit(old: Option<&Activity>, new: &Activity) -> Result<(), Refusal> {
+    let Some(old) = old else {
+        return match new.status {
+            ActivityStatus::Draft => Ok(()),
+            status => Err(refusal(new, "status", format!("a new activity is a draft, not {}", word(status)))),
+        };
+    };
+    if old.status != new.status && !old.status.may_become(new.status) {
+        let reason = format!("cannot go from {} to {}", word(old.status), word(new.status));
+        return Err(refusal(new, "status", reason));
+    }
+    match old.status {
+        ActivityStatus::Draft => Ok(()),
+        ActivityStatus::Submitted => {
+            let reviewed = Activity { reviewer: new.reviewer.clone(), ..old.clone() };
+            same_content(&reviewed, new)
+        }
+        ActivityStatus::Approved => same_content(old, new),
+        ActivityStatus::Published => keeps_terms(old, new),
+        ActivityStatus::Archived => same_content(old, new),
+    }
+}
+
+/// The activity that an import makes of the present one; `old` is `None` for a new one.
+///
+/// # Errors
+/// The first part of the change that the present status does not allow.
+pub fn import(old: Option<&Activity>, imported: &ImportedActivity) -> Result<Activity, Refusal> {
+    use ActivityStatus::{Approved, Archived, Draft, Published, Submitted};
+    let mut new = imported.activity.clone();
+    if !matches!(new.status, Draft | Published) {
+        return Err(refusal(
+            &new,
+            "status",
+            format!("an import brings draft or published, not {}", word(new.status)),
+        ));
+    }
+    let Some(old) = old else { return Ok(new) };
+    if imported.relative_window {
+        new.window = old.window;
+    }
+    if new.reviewer.is_none() {
+        new.reviewer.clone_from(&old.reviewer);
+    }
+    if new.status == Draft {
+        new.status = old.status;
+    }
+    match (old.status, new.status) {
+        (Draft, _) | (Submitted | Approved, Published) => {}
+        (Submitted | Approved, _) => same_content(old, &new)?,
+        (Published, _) => keeps_terms(old, &new)?,
+        (Archived, _) => {
+            new.status = Archived;
+            same_content(old, &new)?;
+        }
+    }
+    Ok(new)
+}
+
+/// Checks a change of an SKU.
+///
+/// # Errors
+/// If its currency changes: offers of it would have a price in another currency than their SKU.
+pub fn change_sku(old: Option<&Sku>, new: &Sku) -> Result<(), Refusal> {
+    match old {
+        Some(old) if old.list_price.currency() != new.list_price.currency() => Err(Refusal {
+            item: Item::Sku(new.id),
+            field: "currency",
+            reason: format!(
+                "is {} and cannot become {}: make a new SKU",
+                old.list_price.currency(),
+                new.list_price.currency()
+            ),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Checks an offer against its SKU.
+///
+/// # Errors
+/// If the SKU does not exist or has another currency.
+pub fn offer_of(activity: &Activity, offer: &OfferTerms, sku: Option<&Sku>) -> Result<(), Refusal> {
+    let refuse = |field, reason| Err(Refusal { item: Item::Offer(activity.id, offer.sku()), field, reason });
+    let Some(sku) = sku else {
+        return refuse("sku_id", format!("the SKU {} does not exist", offer.sku()));
+    };
+    let (price, list_price) = (offer.price().currency(), sku.list_price.currency());
+    if price != list_price {
+        return refuse(
+            "currency",
+            format!("the price is in {price}, the list price of the SKU in {list_price}"),
+        );
+    }
+    Ok(())
+}
+
+/// Everything but the status is as it was.
+fn same_content(old: &Activity, new: &Activity) -> Result<(), Refusal> {
+    let why = format!("cannot change while the activity is {}", word(old.status));
+    keeps_terms(old, new)?;
+    let differs = [
+        (old.name != new.name, "name"),
+        (old.description != new.description, "description"),
+        (old.window.starts_at() != new.window.starts_at(), "starts_at"),
+        (old.window.ends_at() != new.window.ends_at(), "ends_at"),
+        (old.offers != new.offers, "offers"),
+    ];
+    match differs.into_iter().find(|(differs, _)| *differs) {
+        Some((_, field)) => Err(refusal(new, field, why)),
+        None => Ok(()),
+    }
+}
+
+/// What a ledger was opened with is as it was.
+fn keeps_terms(old: &Activity, new: &Activity) -> Result<(), Refusal> {
+    let why = format!("cannot change while the activity is {}", word(old.status));
+    let differs = [
+        (old.creator != new.creator, "creator"),
+        (old.reviewer != new.reviewer, "reviewer"),
+        (old.buckets != new.buckets, "buckets"),
+    ];
+    if let Some((_, field)) = differs.into_iter().find(|(differs, _)| *differs) {
+        return Err(refusal(new, field, why));
+    }
+    for was in &old.offers {
+        let item = Item::Offer(new.id, was.sku());
+        let Some(is) = new.offer(was.sku()) else {
+            return Err(Refusal {
+                item,
+                field: "sku_id",
+                reason: format!("the offer {why}, and it is missing"),
+            });
+        };
+        if let Some(field) = changed_term(was, is) {
+            let hint = if field == "units" { "; use an adjustment" } else { "" };
+            return Err(Refusal { item, field, reason: format!("{why}{hint}") });
+        }
+    }
+    match new.offers.iter().find(|offer| old.offer(offer.sku()).is_none()) {
+        Some(added) => Err(Refusal {
+            item: Item::Offer(new.id, added.sku()),
+            field: "sku_id",
+            reason: format!("an offer cannot be added while the activity is {}", word(old.status)),
+        }),
+        None => Ok(()),
+    }
+}
+
+fn changed_term(was: &OfferTerms, is: &OfferTerms) -> Option<&'static str> {
+    [
+        (was.price() != is.price(), "price"),
+        (was.units() != is.units(), "units"),
+        (was.strategy() != is.strategy(), "strategy"),
+        (was.hold() != is.hold(), "hold_seconds"),
+        (was.overbook() != is.overbook(), "overbook_percent"),
+        (was.late_capture() != is.late_capture(), "late_capture"),
+    ]
+    .into_iter()
+    .find_map(|(differs, field)| differs.then_some(field))
+}
+
+fn refusal(activity: &Activity, field: &'static str, reason: String) -> Refusal {
+    Refusal { item: Item::Activity(activity.id), field, reason }
+}
+
+fn word(status: ActivityStatus) -> &'static str {
+    match status {
+        ActivityStatus::Draft => "draft",
+        ActivityStatus::Submitted => "submitted",
+        ActivityStatus::Approved => "approved",
+        ActivityStatus::Published => "published",
+        ActivityStatus::Archived => "archived",
+    }
+}
