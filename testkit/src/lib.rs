@@ -1,9 +1,11 @@
 //! What the tests of flashsale share: server processes that can be killed at any moment, disks that lose power, an HTTP
-//! client.
+//! client, crowds of buyers that note what they were told, and checks that compare the notes with what is there.
 //!
 //! Everything here speaks to a server through its sockets and knows nothing of its inside. A helper that cannot do its
 //! part panics with what the server printed, because that is what the reader of a failed test needs.
 
+pub mod buyers;
+pub mod checks;
 pub mod client;
 pub mod disk;
 pub mod process;

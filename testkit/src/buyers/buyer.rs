@@ -1,0 +1,459 @@
+//! One buyer.
+
+use std::time::Duration;
+
+use flashsale_core::domain::{OrderId, OrderStatus, UserId};
+use hyper::{Method, StatusCode};
+use serde_json::json;
+
+use super::{Ending, Notes, OfferTerms, OrderView, Part, Purchase, Sending, Shop};
+use crate::client::{Answer, Client, NoAnswer};
+
+/// The server went away; what the buyer had under way is unknown.
+#[derive(Debug)]
+pub struct Interrupted(pub NoAnswer);
+
+impl From<NoAnswer> for Interrupted {
+    fn from(reason: NoAnswer) -> Self {
+        Self(reason)
+    }
+}
+
+/// One buyer with a session.
+pub struct Buyer<'a> {
+    shop: &'a Shop,
+    notes: &'a Notes,
+    user: UserId,
+    session: String,
+}
+
+impl<'a> Buyer<'a> {
+    /// Signs in with the demo identity.
+    ///
+    /// # Errors
+    /// When the server does not answer, or not with a token.
+    pub async fn sign_in(
+        shop: &'a Shop,
+        notes: &'a Notes,
+        client: &mut Client,
+        user: UserId,
+    ) -> Result<Self, Interrupted> {
+        let identity = json!({ "user_id": user.to_string(), "user_name": format!("Buyer {user} 买家") });
+        loop {
+            let answer = client.request(Method::POST, "/v1/sessions", &[], Some(&identity)).await?;
+            if retry(&answer).await {
+                continue;
+            }
+            let token = answer.text("token");
+            if token.is_empty() {
+                notes.violation(format!("no session for user {user}: {answer}"));
+                return Err(Interrupted(NoAnswer::NotSent("no session".to_owned())));
+            }
+            return Ok(Self { shop, notes, user, session: format!("Bearer {token}") });
+        }
+    }
+
+    /// Plays a part for an offer: ticket, order, and what becomes of the order.
+    ///
+    /// # Errors
+    /// When the server goes away.
+    pub async fn play(&self, client: &mut Client, offer: &OfferTerms, part: Part) -> Result<(), Interrupted> {
+        let Some(ticket) = self.ticket(client, offer).await? else { return Ok(()) };
+        let key =
+            (part.sending != Sending::WithoutKey).then(|| format!("{}-{:x}", self.user, fastrand::u64(..)));
+        let purchase = Purchase {
+            offer: *offer,
+            user: self.user,
+            ticket,
+            key,
+            quantity: part.quantity,
+            ending: part.ending,
+            placed: None,
+            unanswered: false,
+        };
+        let number = self.notes.intent(purchase.clone());
+        let order = match part.sending {
+            Sending::Once | Sending::WithoutKey => self.order(client, number, &purchase).await?,
+            Sending::Repeated => {
+                let order = self.order(client, number, &purchase).await?;
+                if order.is_some() {
+                    self.expect_replay(client, number, &purchase).await?;
+                }
+                order
+            }
+            Sending::Twice => {
+                let mut other = Client::new(self.shop.public);
+                let (one, two) = tokio::join!(
+                    self.order(client, number, &purchase),
+                    self.order(&mut other, number, &purchase)
+                );
+                one?.or(two?)
+            }
+            Sending::HangUp => {
+                self.hang_up(client, number, &purchase).await;
+                return Ok(());
+            }
+            Sending::HangUpAndRepeat => {
+                self.hang_up(client, number, &purchase).await;
+                self.order(client, number, &purchase).await?
+            }
+            Sending::TicketAgain => {
+                let order = self.order(client, number, &purchase).await?;
+                if order.is_some() {
+                    let again = Purchase { key: Some(format!("{}-again", self.user)), ..purchase.clone() };
+                    self.expect_declined(client, &again, "ticket_used").await?;
+                }
+                order
+            }
+            Sending::KeyAgain => {
+                let order = self.order(client, number, &purchase).await?;
+                if order.is_some()
+                    && let Some(ticket) = self.ticket(client, offer).await?
+                {
+                    let again = Purchase { ticket, quantity: purchase.quantity + 1, ..purchase.clone() };
+                    self.expect_declined(client, &again, "key_reused").await?;
+                }
+                order
+            }
+            Sending::SecondOrder => {
+                let order = self.order(client, number, &purchase).await?;
+                if let Some(ticket) = self.ticket(client, offer).await? {
+                    let key = Some(format!("{}-second", self.user));
+                    let second = Purchase { ticket, key, ending: Ending::Leave, ..purchase.clone() };
+                    let number = self.notes.intent(second.clone());
+                    self.order(client, number, &second).await?;
+                }
+                order
+            }
+        };
+        match order {
+            Some(order) => self.end(client, number, &order, part.ending).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Asks for a ticket; `None` when it is declined.
+    ///
+    /// # Errors
+    /// When the server goes away.
+    pub async fn ticket(
+        &self,
+        client: &mut Client,
+        offer: &OfferTerms,
+    ) -> Result<Option<String>, Interrupted> {
+        let path = format!("{}/ticket", offer.path());
+        loop {
+            let answer = client.request(Method::POST, &path, &self.credentials(), Some(&json!({}))).await?;
+            if retry(&answer).await {
+                continue;
+            }
+            match answer.status {
+                StatusCode::OK => return Ok(Some(answer.text("ticket").to_owned())),
+                StatusCode::CONFLICT => self.notes.count(&format!("ticket declined {}", answer.code())),
+                _ => self.notes.violation(format!("a ticket for user {}: {answer}", self.user)),
+            }
+            return Ok(None);
+        }
+    }
+
+    /// Sends the order of a purchase; `None` when it is declined.
+    async fn order(
+        &self,
+        client: &mut Client,
+        number: usize,
+        purchase: &Purchase,
+    ) -> Result<Option<OrderId>, Interrupted> {
+        loop {
+            let answer = match self.send_order(client, purchase).await {
+                Ok(answer) => answer,
+                Err(reason) => {
+                    self.notes.unanswered(number);
+                    return Err(reason.into());
+                }
+            };
+            if retry(&answer).await {
+                continue;
+            }
+            match answer.status {
+                StatusCode::CREATED | StatusCode::OK => {
+                    return Ok(self.view(&answer).map(|view| {
+                        self.notes.told(number, &view);
+                        view.order_id
+                    }));
+                }
+                StatusCode::CONFLICT => self.notes.count(&format!("declined {}", answer.code())),
+                _ => self.notes.violation(format!("an order of user {}: {answer}", self.user)),
+            }
+            return Ok(None);
+        }
+    }
+
+    async fn send_order(&self, client: &mut Client, purchase: &Purchase) -> Result<Answer, NoAnswer> {
+        let (path, body) =
+            (format!("/v1/orders/{}", purchase.ticket), json!({ "quantity": purchase.quantity }));
+        let key = purchase.key.as_ref().map(|key| ("idempotency-key", key.as_str()));
+        client.request(Method::POST, &path, key.as_slice(), Some(&body)).await
+    }
+
+    async fn hang_up(&self, client: &Client, number: usize, purchase: &Purchase) {
+        self.notes.unanswered(number);
+        self.notes.count("hung up");
+        let (path, body) =
+            (format!("/v1/orders/{}", purchase.ticket), json!({ "quantity": purchase.quantity }));
+        let key = purchase.key.as_ref().map(|key| ("idempotency-key", key.as_str()));
+        // Whether the bytes arrived is what nobody knows.
+        let _ = client.send_and_hang_up(Method::POST, &path, key.as_slice(), &body).await;
+    }
+
+    async fn expect_replay(
+        &self,
+        client: &mut Client,
+        number: usize,
+        purchase: &Purchase,
+    ) -> Result<(), Interrupted> {
+        loop {
+            let answer = self.send_order(client, purchase).await?;
+            if retry(&answer).await {
+                continue;
+            }
+            if answer.status == StatusCode::OK {
+                self.notes.count("replayed");
+                if let Some(view) = self.view(&answer) {
+                    self.notes.told(number, &view);
+                }
+            } else {
+                self.notes.violation(format!("a repeat of user {} got {answer}", self.user));
+            }
+            return Ok(());
+        }
+    }
+
+    async fn expect_declined(
+        &self,
+        client: &mut Client,
+        purchase: &Purchase,
+        code: &str,
+    ) -> Result<(), Interrupted> {
+        loop {
+            let answer = self.send_order(client, purchase).await?;
+            if retry(&answer).await {
+                continue;
+            }
+            if answer.code() == code {
+                self.notes.count(&format!("declined {code}"));
+            } else {
+                self.notes.violation(format!("user {} expected {code} and got {answer}", self.user));
+            }
+            return Ok(());
+        }
+    }
+
+    async fn end(
+        &self,
+        client: &mut Client,
+        number: usize,
+        order: &OrderId,
+        ending: Ending,
+    ) -> Result<(), Interrupted> {
+        match ending {
+            Ending::Leave => {}
+            Ending::Cancel => {
+                for _ in 0..2 {
+                    let answer = self.post(client, &format!("/v1/orders/{order}/cancel")).await?;
+                    if let Some(view) = self.expect(&answer, StatusCode::OK, "cancel") {
+                        self.notes.told(number, &view);
+                        self.notes.count("cancelled");
+                    }
+                }
+            }
+            Ending::Pay => self.pay(client, number, order).await?,
+            Ending::FailAndPay => {
+                if self.fail_payment(client, number, order).await? {
+                    self.pay(client, number, order).await?;
+                }
+            }
+            Ending::FailAndLeave => {
+                self.fail_payment(client, number, order).await?;
+            }
+            Ending::OpenAndLeave | Ending::PayLate => {
+                self.open_payment(client, number, order).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a payment, twice, which is one payment; `None` when it is declined.
+    async fn open_payment(
+        &self,
+        client: &mut Client,
+        number: usize,
+        order: &OrderId,
+    ) -> Result<Option<String>, Interrupted> {
+        let path = format!("/v1/orders/{order}/payment");
+        let answer = self.post(client, &path).await?;
+        if answer.status != StatusCode::CREATED {
+            // Units of a pay-time offer may be gone, and an order may have expired while its buyer hesitated.
+            if matches!(answer.code(), "sold_out" | "wrong_state") {
+                self.notes.count(&format!("payment declined {}", answer.code()));
+            } else {
+                self.notes.violation(format!("a payment of order {order}: {answer}"));
+            }
+            return Ok(None);
+        }
+        let payment = answer.text("payment_id").to_owned();
+        self.notes.placed(number, |placed| placed.payment = Some(payment.clone()));
+        let again = self.post(client, &path).await?;
+        if again.status.is_success() && again.text("payment_id") != payment {
+            self.notes.violation(format!("order {order} has payments {answer} and {again} open"));
+        }
+        Ok(Some(payment))
+    }
+
+    async fn fail_payment(
+        &self,
+        client: &mut Client,
+        number: usize,
+        order: &OrderId,
+    ) -> Result<bool, Interrupted> {
+        let Some(payment) = self.open_payment(client, number, order).await? else { return Ok(false) };
+        let answer = self.post(client, &format!("/sandbox/payments/{payment}/fail")).await?;
+        if !answer.status.is_success() {
+            self.notes.violation(format!("the sandbox cannot fail payment {payment}: {answer}"));
+            return Ok(false);
+        }
+        let view = self.watch(client, order, |view| view.status != OrderStatus::Paying).await?;
+        if let Some(view) = &view {
+            self.notes.told(number, view);
+            self.notes.count("payment failed");
+        }
+        Ok(view.is_some_and(|view| view.status == OrderStatus::Pending))
+    }
+
+    async fn pay(&self, client: &mut Client, number: usize, order: &OrderId) -> Result<(), Interrupted> {
+        let Some(payment) = self.open_payment(client, number, order).await? else { return Ok(()) };
+        let answer = self.post(client, &format!("/sandbox/payments/{payment}/capture")).await?;
+        if !answer.status.is_success() {
+            // The sandbox closes a payment at its deadline.
+            self.notes.count(&format!("capture declined {}", answer.code()));
+            return Ok(());
+        }
+        let view = self.watch(client, order, |view| !view.status.is_open()).await?;
+        if let Some(view) = view {
+            self.notes.told(number, &view);
+            match (view.status, &view.refund) {
+                (OrderStatus::Paid, _) => self.notes.count("paid"),
+                (_, Some(_)) => self.notes.count("paid too late, refund"),
+                _ => self.notes.violation(format!("order {order} was captured and is {view:?}")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads an order until it is as `wanted`; `None`, and a violation, when it is not within 20 s.
+    ///
+    /// # Errors
+    /// When the server goes away.
+    pub async fn watch(
+        &self,
+        client: &mut Client,
+        order: &OrderId,
+        wanted: impl Fn(&OrderView) -> bool,
+    ) -> Result<Option<OrderView>, Interrupted> {
+        let path = format!("/v1/orders/{order}");
+        let end = tokio::time::Instant::now() + Duration::from_secs(20);
+        loop {
+            let headers = [("authorization", self.session.as_str()), ("prefer", "wait=5")];
+            let answer = client.request(Method::GET, &path, &headers, None).await?;
+            if retry(&answer).await {
+                continue;
+            }
+            let Some(view) = self.expect(&answer, StatusCode::OK, "read") else { return Ok(None) };
+            if wanted(&view) {
+                return Ok(Some(view));
+            }
+            if tokio::time::Instant::now() > end {
+                self.notes.violation(format!("order {order} stays {view:?}"));
+                return Ok(None);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Reads all orders of this buyer, page by page.
+    ///
+    /// # Errors
+    /// When the server goes away.
+    pub async fn orders(&self, client: &mut Client) -> Result<Vec<OrderView>, Interrupted> {
+        let mut orders = Vec::new();
+        let mut path = "/v1/orders?limit=100".to_owned();
+        loop {
+            let answer = client.request(Method::GET, &path, &self.credentials(), None).await?;
+            if retry(&answer).await {
+                continue;
+            }
+            let Some(items) = answer.body["items"].as_array() else {
+                self.notes.violation(format!("the orders of user {}: {answer}", self.user));
+                return Ok(orders);
+            };
+            for item in items {
+                match serde_json::from_value::<OrderView>(item.clone()) {
+                    Ok(view) => orders.push(OrderView { user: Some(self.user), ..view }),
+                    Err(error) => {
+                        self.notes.violation(format!("an order that cannot be read ({error}): {item}"))
+                    }
+                }
+            }
+            match answer.body["next"].as_str() {
+                Some(next) => path = format!("/v1/orders?limit=100&after={next}"),
+                None => return Ok(orders),
+            }
+        }
+    }
+
+    async fn post(&self, client: &mut Client, path: &str) -> Result<Answer, Interrupted> {
+        loop {
+            let answer = client.request(Method::POST, path, &self.credentials(), None).await?;
+            if !retry(&answer).await {
+                return Ok(answer);
+            }
+        }
+    }
+
+    fn credentials(&self) -> [(&str, &str); 1] {
+        [("authorization", &self.session)]
+    }
+
+    /// The order in an answer with this status; else notes a violation, except that an order may have expired.
+    fn expect(&self, answer: &Answer, status: StatusCode, what: &str) -> Option<OrderView> {
+        if answer.status == status {
+            return self.view(answer);
+        }
+        if answer.code() == "wrong_state" && answer.text("order_status") == "expired" {
+            self.notes.count(&format!("{what} after expiry"));
+        } else {
+            self.notes.violation(format!("{what} of user {} got {answer}", self.user));
+        }
+        None
+    }
+
+    fn view(&self, answer: &Answer) -> Option<OrderView> {
+        match serde_json::from_value::<OrderView>(answer.body.clone()) {
+            Ok(view) => Some(OrderView { user: Some(self.user), ..view }),
+            Err(error) => {
+                self.notes.violation(format!("an order that cannot be read ({error}): {answer}"));
+                None
+            }
+        }
+    }
+}
+
+/// Whether the answer says to come again; waits before it says yes.
+async fn retry(answer: &Answer) -> bool {
+    let again = answer.status == StatusCode::TOO_MANY_REQUESTS
+        || (answer.status == StatusCode::SERVICE_UNAVAILABLE && !answer.header("retry-after").is_empty());
+    if again {
+        // Less than the whole second that Retry-After can say: a crowd in a test has to press.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    again
+}

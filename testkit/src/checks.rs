@@ -1,0 +1,466 @@
+//! Compares what buyers were told with what the server shows when nothing is under way.
+//!
+//! The numbers in messages are those of the project's invariants: I1 units add up, I4 limits, I5 one order for a key, I6
+//! statuses move forward, I7 each hold ends once, I8 money is accounted for, I9 nothing acknowledged is missing, I10 a
+//! ticket makes one order, I12 ids are unique.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
+    sync::Arc,
+};
+
+use flashsale_core::domain::{ActivityId, OrderId, OrderStatus, SkuId, Strategy, UserId};
+use hyper::Method;
+use serde::Deserialize;
+use tokio::task::JoinSet;
+
+use crate::{
+    buyers::{Buyer, Notes, OfferTerms, OrderView, Purchase, Shop},
+    client::Client,
+};
+
+/// The stock of an offer as operators see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct StockView {
+    /// Units on sale at the start.
+    pub units: u64,
+    /// The sum of all adjustments.
+    pub adjusted: i64,
+    /// Units that can be taken.
+    pub available: u64,
+    /// Units that belong to unpaid orders.
+    pub held: u64,
+    /// Units that belong to paid orders.
+    pub sold: u64,
+}
+
+impl StockView {
+    /// Whether all units are accounted for.
+    pub fn adds_up(&self) -> bool {
+        let have = self.available.checked_add(self.held).and_then(|units| units.checked_add(self.sold));
+        have.is_some() && self.units.checked_add_signed(self.adjusted) == have
+    }
+}
+
+/// What the server shows of the offers and orders of a test.
+#[derive(Clone, Debug)]
+pub struct Census {
+    /// The stock of each offer.
+    pub stock: BTreeMap<(ActivityId, SkuId), StockView>,
+    /// All orders of everybody who is in the notes.
+    pub orders: Vec<OrderView>,
+}
+
+/// Reads the stock of an offer.
+///
+/// # Panics
+/// When the operations listener does not show it.
+pub async fn stock(shop: &Shop, client: &mut Client, offer: &OfferTerms) -> StockView {
+    let authorization = format!("Bearer {}", shop.operator_token);
+    let path = format!("{}/stock", offer.path());
+    let answer = client.request(Method::GET, &path, &[("authorization", &authorization)], None).await;
+    let answer = answer.unwrap_or_else(|error| panic!("{path}: {error}"));
+    // Where there is a gate, the truth's numbers are the outer ones.
+    serde_json::from_value(answer.body.clone()).unwrap_or_else(|error| panic!("{path} ({error}): {answer}"))
+}
+
+impl Census {
+    /// Takes the census: reads stock and all orders, again as long as something changes meanwhile.
+    ///
+    /// # Panics
+    /// When the server does not answer, or does not come to rest.
+    pub async fn take(shop: &Shop, notes: &Notes, offers: &[OfferTerms]) -> Self {
+        for _ in 0..50 {
+            let before = stocks(shop, offers).await;
+            let orders = all_orders(shop, notes).await;
+            if before == stocks(shop, offers).await {
+                return Self { stock: before, orders };
+            }
+        }
+        panic!("the stock changed during each of fifty censuses: something still sells");
+    }
+
+    /// Compares the census with what buyers were told, and returns everything that is wrong.
+    pub fn check(&self, offers: &[OfferTerms], notes: &Notes) -> Findings {
+        let mut findings = Findings { violations: notes.violations() };
+        let purchases = notes.purchases();
+        self.check_units(offers, &mut findings);
+        self.check_limits(offers, &mut findings);
+        self.check_acknowledged(&purchases, &mut findings);
+        self.check_orders(&purchases, &mut findings);
+        check_keys_and_tickets(&purchases, &mut findings);
+        findings
+    }
+
+    /// I1 and I7.
+    fn check_units(&self, offers: &[OfferTerms], findings: &mut Findings) {
+        for offer in offers {
+            let Some(stock) = self.stock.get(&(offer.activity, offer.sku)) else {
+                findings.add(format!("I1: offer {offer:?} has no stock"));
+                continue;
+            };
+            let units = |counts: &dyn Fn(OrderStatus) -> bool| -> u64 {
+                self.orders_of(offer)
+                    .filter(|order| counts(order.status))
+                    .map(|order| u64::from(order.quantity))
+                    .sum()
+            };
+            let sold = units(&|status| status == OrderStatus::Paid);
+            let held = match offer.strategy {
+                Strategy::PayTime => units(&|status| status == OrderStatus::Paying),
+                Strategy::OrderTime | Strategy::PreDeduct => units(&OrderStatus::is_open),
+            };
+            if !stock.adds_up() {
+                findings.add(format!("I1: units of SKU {} do not add up: {stock:?}", offer.sku));
+            }
+            if stock.units != offer.units {
+                findings
+                    .add(format!("I1: SKU {} was opened with {} units: {stock:?}", offer.sku, offer.units));
+            }
+            if (stock.sold, stock.held) != (sold, held) {
+                findings.add(format!(
+                    "I1: orders of SKU {} own {sold} sold and {held} held units, and its stock is {stock:?}",
+                    offer.sku
+                ));
+            }
+        }
+    }
+
+    /// I4: units of orders that did not end unpaid, per user and offer.
+    fn check_limits(&self, offers: &[OfferTerms], findings: &mut Findings) {
+        for offer in offers {
+            let mut taken: BTreeMap<UserId, u32> = BTreeMap::new();
+            for order in self.orders_of(offer) {
+                if let Some(user) = order.user
+                    && (order.status.is_open() || order.status == OrderStatus::Paid)
+                {
+                    *taken.entry(user).or_default() += order.quantity;
+                }
+            }
+            for (user, taken) in taken {
+                if taken > offer.per_user {
+                    findings.add(format!(
+                        "I4: user {user} has {taken} units of SKU {}, limit {}",
+                        offer.sku, offer.per_user
+                    ));
+                }
+            }
+        }
+    }
+
+    /// I9, I6 and I8: what was told is there, has moved on by the rules, and captured money bought something or goes
+    /// back.
+    fn check_acknowledged(&self, purchases: &[Purchase], findings: &mut Findings) {
+        let orders: HashMap<OrderId, &OrderView> =
+            self.orders.iter().map(|order| (order.order_id, order)).collect();
+        for purchase in purchases {
+            let Some(placed) = &purchase.placed else { continue };
+            let Some(order) = orders.get(&placed.order) else {
+                findings.add(format!(
+                    "I9: order {} was acknowledged as {:?} and is missing",
+                    placed.order, placed.status
+                ));
+                continue;
+            };
+            if order.user != Some(purchase.user) || order.quantity != purchase.quantity {
+                findings.add(format!(
+                    "I9: order {} was acknowledged to {purchase:?} and is {order:?}",
+                    placed.order
+                ));
+            }
+            if !reachable(placed.status, order.status) {
+                findings.add(format!(
+                    "I6: order {} was acknowledged as {:?} and is {:?}",
+                    placed.order, placed.status, order.status
+                ));
+            }
+            let replaced = self.orders.iter().any(|other| other.replaces == Some(placed.order));
+            if !placed.captured.is_empty()
+                && order.status != OrderStatus::Paid
+                && order.refund.is_none()
+                && !replaced
+            {
+                findings.add(format!(
+                    "I8: money was captured for order {order:?}, and neither bought nor goes back"
+                ));
+            }
+        }
+    }
+
+    /// I12 and I5: ids are unique, and every order is one that somebody asked for and was or could not be told of.
+    fn check_orders(&self, purchases: &[Purchase], findings: &mut Findings) {
+        let told: BTreeSet<OrderId> = purchases
+            .iter()
+            .filter_map(|purchase| purchase.placed.as_ref())
+            .map(|placed| placed.order)
+            .collect();
+        let mut untold: BTreeMap<(UserId, SkuId, u32), usize> = BTreeMap::new();
+        for purchase in purchases.iter().filter(|purchase| purchase.placed.is_none() && purchase.unanswered) {
+            *untold.entry((purchase.user, purchase.offer.sku, purchase.quantity)).or_default() += 1;
+        }
+        let mut seen = BTreeSet::new();
+        for order in &self.orders {
+            if !seen.insert(order.order_id) {
+                findings.add(format!("I12: order {} is there twice", order.order_id));
+            }
+            if told.contains(&order.order_id) || order.replaces.is_some() {
+                continue;
+            }
+            let intent = order.user.and_then(|user| untold.get_mut(&(user, order.sku_id, order.quantity)));
+            match intent {
+                Some(left) if *left > 0 => *left -= 1,
+                _ => findings.add(format!(
+                    "I5: nobody asked for order {order:?}, or it was asked for once and is there twice"
+                )),
+            }
+        }
+    }
+
+    fn orders_of(&self, offer: &OfferTerms) -> impl Iterator<Item = &OrderView> {
+        let key = (offer.activity, offer.sku);
+        self.orders.iter().filter(move |order| (order.activity_id, order.sku_id) == key)
+    }
+}
+
+/// I5 and I10.
+fn check_keys_and_tickets(purchases: &[Purchase], findings: &mut Findings) {
+    let mut by_key: HashMap<(ActivityId, UserId, &str), OrderId> = HashMap::new();
+    let mut by_ticket: HashMap<&str, OrderId> = HashMap::new();
+    for purchase in purchases {
+        let Some(placed) = &purchase.placed else { continue };
+        if let Some(key) = &purchase.key {
+            let first = *by_key.entry((purchase.offer.activity, purchase.user, key)).or_insert(placed.order);
+            if first != placed.order {
+                findings.add(format!(
+                    "I5: key {key} of user {} made {first} and {}",
+                    purchase.user, placed.order
+                ));
+            }
+        }
+        let first = *by_ticket.entry(&purchase.ticket).or_insert(placed.order);
+        if first != placed.order {
+            findings
+                .add(format!("I10: one ticket of user {} made {first} and {}", purchase.user, placed.order));
+        }
+    }
+}
+
+/// What is wrong.
+#[derive(Clone, Debug)]
+pub struct Findings {
+    /// One line each.
+    pub violations: Vec<String>,
+}
+
+impl Findings {
+    /// Fails the test if anything is wrong.
+    ///
+    /// # Panics
+    /// With everything that is wrong, up to fifty lines.
+    #[track_caller]
+    pub fn assert_none(&self) {
+        assert!(self.violations.is_empty(), "{self}");
+    }
+
+    fn add(&mut self, violation: String) {
+        self.violations.push(violation);
+    }
+}
+
+impl fmt::Display for Findings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} violations", self.violations.len())?;
+        self.violations.iter().take(50).try_for_each(|violation| writeln!(f, "  {violation}"))
+    }
+}
+
+/// Whether an order that was once `told` may now be `now`.
+pub fn reachable(told: OrderStatus, now: OrderStatus) -> bool {
+    told == now
+        || told.may_become(now)
+        // Pending and paying can follow each other many times, so two steps reach whatever many can.
+        || [OrderStatus::Pending, OrderStatus::Paying]
+            .into_iter()
+            .any(|between| told.may_become(between) && between.may_become(now))
+}
+
+async fn stocks(shop: &Shop, offers: &[OfferTerms]) -> BTreeMap<(ActivityId, SkuId), StockView> {
+    let mut client = Client::new(shop.operations);
+    let mut stocks = BTreeMap::new();
+    for offer in offers {
+        stocks.insert((offer.activity, offer.sku), stock(shop, &mut client, offer).await);
+    }
+    stocks
+}
+
+/// The orders of every user in the notes, read through sessions of their own.
+async fn all_orders(shop: &Shop, notes: &Notes) -> Vec<OrderView> {
+    let users: BTreeSet<UserId> = notes.purchases().iter().map(|purchase| purchase.user).collect();
+    let users: Vec<UserId> = users.into_iter().collect();
+    let shop = Arc::new(shop.clone());
+    let mut readers = JoinSet::new();
+    for users in users.chunks(users.len().div_ceil(32).max(1)) {
+        let (shop, notes, users) = (shop.clone(), notes.clone(), users.to_vec());
+        readers.spawn(async move {
+            let mut client = Client::new(shop.public);
+            let mut orders = Vec::new();
+            for user in users {
+                let buyer = Buyer::sign_in(&shop, &notes, &mut client, user).await;
+                let buyer = buyer.unwrap_or_else(|interrupted| panic!("no session: {}", interrupted.0));
+                let read = buyer.orders(&mut client).await;
+                orders.extend(read.unwrap_or_else(|interrupted| panic!("no orders: {}", interrupted.0)));
+            }
+            orders
+        });
+    }
+    readers.join_all().await.into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use flashsale_core::domain::OrderStatus::{Cancelled, Expired, Paid, Paying, Pending, Refused};
+
+    use super::*;
+    use crate::buyers::{Amount, Ending, RefundView};
+
+    fn offer() -> OfferTerms {
+        OfferTerms {
+            activity: ActivityId::new(1).unwrap(),
+            sku: SkuId::new(2).unwrap(),
+            strategy: Strategy::OrderTime,
+            units: 10,
+            per_user: 3,
+        }
+    }
+
+    fn view(id: u64, user: u64, quantity: u32, status: OrderStatus) -> OrderView {
+        OrderView {
+            order_id: OrderId::new(id).unwrap(),
+            status,
+            activity_id: offer().activity,
+            sku_id: offer().sku,
+            quantity,
+            amount: Amount { amount: 100, currency: "CNY".to_owned() },
+            payment: None,
+            refund: None,
+            replaces: None,
+            user: UserId::new(user),
+        }
+    }
+
+    fn purchase(user: u64, quantity: u32, unanswered: bool) -> Purchase {
+        Purchase {
+            offer: offer(),
+            user: UserId::new(user).unwrap(),
+            ticket: format!("ticket of {user}"),
+            key: Some("key".to_owned()),
+            quantity,
+            ending: Ending::Leave,
+            placed: None,
+            unanswered,
+        }
+    }
+
+    /// User 1 paid for two units, user 2 holds one, user 3 cancelled, user 4 was not told of an order for one.
+    fn world() -> (Census, Notes) {
+        let orders = vec![
+            view(11, 1, 2, Paid),
+            view(12, 2, 1, Pending),
+            view(13, 3, 3, Cancelled),
+            view(14, 4, 1, Pending),
+        ];
+        let notes = Notes::new();
+        for order in &orders {
+            let user = order.user.unwrap().value();
+            let number = notes.intent(purchase(user, order.quantity, user == 4));
+            if user != 4 {
+                notes.told(number, order);
+            }
+        }
+        let stock = StockView { units: 10, adjusted: 0, available: 6, held: 2, sold: 2 };
+        (Census { stock: BTreeMap::from([((offer().activity, offer().sku), stock)]), orders }, notes)
+    }
+
+    fn stock_of(census: &mut Census) -> &mut StockView {
+        census.stock.first_entry().unwrap().into_mut()
+    }
+
+    #[test]
+    fn a_world_in_order_has_no_findings() {
+        let (census, notes) = world();
+        census.check(&[offer()], &notes).assert_none();
+    }
+
+    #[test]
+    fn each_fault_is_found() {
+        type Fault = (&'static str, fn(&mut Census, &Notes));
+        let faults: [Fault; 13] = [
+            ("I1", |census, _| stock_of(census).available += 1),
+            ("I1", |census, _| *stock_of(census) = StockView { held: 3, available: 5, ..*stock_of(census) }),
+            ("I1", |census, _| census.orders[1].status = Paid),
+            ("I1", |census, _| {
+                *stock_of(census) = StockView { units: 11, available: 7, ..*stock_of(census) }
+            }),
+            ("I4", |census, _| census.orders.push(view(15, 1, 2, Paid))),
+            ("I5", |census, _| census.orders.push(view(15, 4, 1, Pending))),
+            ("I5", |census, notes| {
+                let second = view(15, 1, 2, Pending);
+                notes.told(notes.intent(purchase(1, 2, false)), &second);
+                census.orders.push(second);
+            }),
+            ("I6", |census, _| census.orders[0].status = Expired),
+            ("I6", |census, _| census.orders[2].status = Pending),
+            ("I8", |_, notes| notes.placed(2, |placed| placed.captured.push("t".to_owned()))),
+            ("I9", |census, _| drop(census.orders.remove(0))),
+            ("I10", |census, notes| {
+                let second = view(15, 1, 1, Cancelled);
+                notes.told(notes.intent(Purchase { key: None, ..purchase(1, 1, false) }), &second);
+                census.orders.push(second);
+            }),
+            ("I12", |census, _| census.orders.push(census.orders[2].clone())),
+        ];
+        for (number, (invariant, fault)) in faults.into_iter().enumerate() {
+            let (mut census, notes) = world();
+            fault(&mut census, &notes);
+            let findings = census.check(&[offer()], &notes);
+            let found = findings.violations.iter().any(|line| line.starts_with(&format!("{invariant}:")));
+            assert!(found, "fault {number} breaks {invariant}: {findings}");
+        }
+    }
+
+    #[test]
+    fn money_that_goes_back_is_accounted_for() {
+        let (mut census, notes) = world();
+        notes.placed(2, |placed| placed.captured.push("t".to_owned()));
+        let amount = census.orders[2].amount.clone();
+        census.orders[2].refund = Some(RefundView { status: "due".to_owned(), amount });
+        census.check(&[offer()], &notes).assert_none();
+    }
+
+    #[test]
+    fn another_order_for_the_same_purchase_is_a_violation() {
+        let (census, notes) = world();
+        notes.told(0, &view(12, 1, 1, Paid));
+        assert_eq!(census.check(&[offer()], &notes).violations.len(), 2);
+    }
+
+    #[test]
+    fn statuses_reach_each_other_by_any_number_of_steps() {
+        let all = [Pending, Paying, Paid, Cancelled, Expired, Refused];
+        for from in all {
+            let mut steps = BTreeSet::from([format!("{from:?}")]);
+            let mut known = vec![from];
+            while let Some(status) = known.pop() {
+                for next in all {
+                    if status.may_become(next) && steps.insert(format!("{next:?}")) {
+                        known.push(next);
+                    }
+                }
+            }
+            for to in all {
+                assert_eq!(reachable(from, to), steps.contains(&format!("{to:?}")), "{from:?} to {to:?}");
+            }
+        }
+    }
+}
