@@ -1,3 +1,21 @@
 //! flashsale-core
+
+/// Whether a seeded fault is active; without the feature `mutants` the constant `false`.
+#[cfg(feature = "mutants")]
+macro_rules! mutant {
+    ($name:literal) => {
+        $crate::mutants::is_active($name)
+    };
+}
+#[cfg(not(feature = "mutants"))]
+macro_rules! mutant {
+    ($name:literal) => {
+        false
+    };
+}
+
 pub mod catalogue;
 pub mod domain;
+pub mod ledger;
+#[cfg(feature = "mutants")]
+pub mod mutants;

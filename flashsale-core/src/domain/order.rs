@@ -110,6 +110,8 @@ pub struct Order {
     pub receipts: Vec<Receipt>,
     /// The expired order in whose place it was made.
     pub replaces: Option<OrderId>,
+    /// The order that was made in place of this one, which had expired.
+    pub replaced_by: Option<OrderId>,
     /// Whether an operator's refund gave its units back.
     pub units_returned: bool,
     /// The sequence, in its lane's outbox, of the last event that concerned it: grows with every change.

@@ -1,0 +1,247 @@
+//! The invariants of a ledger, in one place: tests, load runs, `audit` and monitors share them.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::spec::{Inspection, LaneInspection};
+use crate::domain::{Order, OrderStatus, PaymentStatus, Per, Proceeds, Strategy, Subject, Subjects};
+
+/// A broken invariant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Its number in the design, `I1` to `I8`.
+    pub invariant: &'static str,
+    /// What was expected and what was seen.
+    pub what: String,
+}
+
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.invariant, self.what)
+    }
+}
+
+/// Whether available units may be negative: only at a gate, which may owe units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owing {
+    /// They must not.
+    Forbidden,
+    /// They may.
+    Allowed,
+}
+
+/// Checks what can be seen of one ledger at one moment: I1, I2, I4, I5, I7 and I8, and the shape of each order (I6).
+pub fn check(inspection: &Inspection, owing: Owing) -> Vec<Violation> {
+    let mut found = Findings(Vec::new());
+    check_units(inspection, owing, &mut found);
+    check_limits(inspection, &mut found);
+    check_identity(inspection, &mut found);
+    for order in inspection.lanes.iter().flat_map(|lane| &lane.orders) {
+        check_order(order, &mut found);
+    }
+    found.0
+}
+
+struct Findings(Vec<Violation>);
+
+impl Findings {
+    fn require(&mut self, holds: bool, invariant: &'static str, what: impl FnOnce() -> String) {
+        if !holds {
+            self.0.push(Violation { invariant, what: what() });
+        }
+    }
+}
+
+/// I1 and I2: no unit appears or vanishes, and every counter is the sum of what it counts.
+fn check_units(inspection: &Inspection, owing: Owing, found: &mut Findings) {
+    for (index, offer) in inspection.terms.offers().iter().enumerate() {
+        let sku = offer.sku();
+        let mut sum = 0;
+        let mut total = i64::from(offer.units());
+        for lane in &inspection.lanes {
+            let units = lane.offers[index];
+            let (held, sold, pending) = held_sold_pending(lane, index, inspection);
+            let seen = (units.held, units.sold, units.pending);
+            found.require(seen == (held, sold, pending), "I1", || {
+                format!(
+                    "SKU {sku}, bucket {}: (held, sold, pending) is {seen:?}, orders say {:?}",
+                    lane.bucket,
+                    (held, sold, pending)
+                )
+            });
+            found.require(units.available >= 0 || owing == Owing::Allowed, "I1", || {
+                format!("SKU {sku}, bucket {}: {} available", lane.bucket, units.available)
+            });
+            let left = units.available + units.held + units.sold;
+            let right = units.share + units.adjusted + units.received - units.sent;
+            found.require(left == right, "I2", || {
+                format!(
+                    "SKU {sku}, bucket {}: available+held+sold is {left}, it was given {right}",
+                    lane.bucket
+                )
+            });
+            sum += left;
+            total += units.adjusted;
+        }
+        let sent: i64 = inspection.lanes.iter().map(|lane| lane.offers[index].sent).sum();
+        let received: i64 = inspection.lanes.iter().map(|lane| lane.offers[index].received).sum();
+        found.require(sum + sent - received == total, "I1", || {
+            format!("SKU {sku}: {sum} units and {} in transit, of {total}", sent - received)
+        });
+        let kept: i64 = inspection
+            .lanes
+            .iter()
+            .flat_map(|lane| &lane.transit)
+            .filter(|transfer| transfer.sku == sku)
+            .map(|transfer| i64::from(transfer.units))
+            .sum();
+        found.require(sent - received <= kept, "I2", || {
+            format!(
+                "SKU {sku}: {} units are in transit, the journalled transfers carry {kept}",
+                sent - received
+            )
+        });
+    }
+}
+
+fn held_sold_pending(lane: &LaneInspection, index: usize, inspection: &Inspection) -> (i64, i64, i64) {
+    let offer = &inspection.terms.offers()[index];
+    let pay_time = offer.strategy() == Strategy::PayTime;
+    let (mut held, mut sold, mut pending) = (0, 0, 0);
+    for order in lane.orders.iter().filter(|order| order.sku == offer.sku()) {
+        let quantity = i64::from(order.quantity.value());
+        match order.status {
+            OrderStatus::Pending if pay_time => pending += quantity,
+            OrderStatus::Pending | OrderStatus::Paying => held += quantity,
+            OrderStatus::Paid if !order.units_returned => sold += quantity,
+            _ => {}
+        }
+    }
+    (held, sold, pending)
+}
+
+/// I2 and I4: counters are sums, and no subject has more than its limits allow.
+fn check_limits(inspection: &Inspection, found: &mut Findings) {
+    let mut used: BTreeMap<(Subject, u64, Option<crate::domain::SkuId>), u32> = BTreeMap::new();
+    for order in inspection.lanes.iter().flat_map(|lane| &lane.orders) {
+        if order.status.is_open() || order.status == OrderStatus::Paid {
+            for (subject, id) in subjects(order.key.user.value(), order.subjects) {
+                *used.entry((subject, id, Some(order.sku))).or_default() += order.quantity.value();
+                *used.entry((subject, id, None)).or_default() += order.quantity.value();
+            }
+        }
+    }
+    for counter in inspection.lanes.iter().flat_map(|lane| &lane.counters) {
+        let expected = used.get(&(counter.subject, counter.id, counter.sku)).copied().unwrap_or(0);
+        found.require(counter.used == expected, "I2", || {
+            format!("{counter:?} should be {expected}, the sum over its orders")
+        });
+    }
+    // A limit that was lowered during the sale does not undo orders; the suite checks the limit at each reserve.
+    for offer in inspection.terms.offers() {
+        for rule in offer.limits() {
+            let sku = (rule.per == Per::Offer).then(|| offer.sku());
+            let counted: HashSet<_> = inspection
+                .lanes
+                .iter()
+                .flat_map(|lane| &lane.counters)
+                .filter(|counter| counter.subject == rule.subject && counter.sku == sku)
+                .map(|counter| counter.id)
+                .collect();
+            for ((subject, id, of), units) in &used {
+                if (*subject, *of) == (rule.subject, sku) && *units > 0 {
+                    found.require(counted.contains(id), "I2", || {
+                        format!("{subject:?} {id} has {units} units that no counter shows")
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// I4 for a sale whose limits were never changed: no subject has more units than its rules allow.
+pub fn check_limits_hold(inspection: &Inspection) -> Vec<Violation> {
+    let mut found = Findings(Vec::new());
+    for offer in inspection.terms.offers() {
+        for rule in offer.limits().iter().filter(|rule| rule.per == Per::Offer) {
+            let mut used: HashMap<u64, u32> = HashMap::new();
+            let orders = inspection.lanes.iter().flat_map(|lane| &lane.orders);
+            for order in orders.filter(|order| order.sku == offer.sku()) {
+                if order.status.is_open() || order.status == OrderStatus::Paid {
+                    for (subject, id) in subjects(order.key.user.value(), order.subjects) {
+                        if subject == rule.subject {
+                            *used.entry(id).or_default() += order.quantity.value();
+                        }
+                    }
+                }
+            }
+            for (id, units) in used {
+                found.require(units <= rule.max(), "I4", || {
+                    format!(
+                        "SKU {}: {:?} {id} has {units} units, {} are allowed",
+                        offer.sku(),
+                        rule.subject,
+                        rule.max()
+                    )
+                });
+            }
+        }
+    }
+    found.0
+}
+
+/// I5, I8, I10: a key, a nonce, an id and a transaction each belong to one order.
+fn check_identity(inspection: &Inspection, found: &mut Findings) {
+    let (mut ids, mut keys, mut nonces, mut transactions) =
+        (HashSet::new(), HashSet::new(), HashSet::new(), HashSet::new());
+    for order in inspection.lanes.iter().flat_map(|lane| &lane.orders) {
+        let user = order.key.user;
+        found.require(ids.insert(order.key.id), "I12", || format!("two orders have the id {}", order.key.id));
+        if let Some(known) = order.idempotency.filter(|_| order.status != OrderStatus::Refused) {
+            found.require(keys.insert((user, known.key)), "I5", || {
+                format!("order {} has a key that made another order of user {user}", order.key.id)
+            });
+            found.require(nonces.insert((user, known.nonce)), "I10", || {
+                format!("order {} has a ticket that made another order of user {user}", order.key.id)
+            });
+        }
+        for receipt in &order.receipts {
+            let capture = &receipt.capture;
+            let fresh = transactions.insert((capture.provider.clone(), capture.transaction.clone()));
+            found.require(fresh, "I8", || {
+                format!("transaction {} of {} is booked twice", capture.transaction, capture.provider)
+            });
+        }
+    }
+}
+
+/// I6, I7, I8 for one order: what its status says agrees with its payments and receipts.
+fn check_order(order: &Order, found: &mut Findings) {
+    let id = order.key.id;
+    let open = order.payments.iter().filter(|payment| payment.status == PaymentStatus::Open).count();
+    let expected = usize::from(order.status == OrderStatus::Paying);
+    found.require(open == expected || (order.status == OrderStatus::Paid && open <= 1), "I6", || {
+        format!("order {id} is {:?} with {open} open payments", order.status)
+    });
+    let paid = order.receipts.iter().filter(|receipt| receipt.proceeds == Proceeds::Paid).count();
+    let refunded = order.refund_reasons().any(|reason| reason == crate::domain::RefundReason::Operator);
+    let expected = usize::from(order.status == OrderStatus::Paid && !refunded);
+    found.require(paid == expected, "I8", || {
+        format!("order {id} is {:?} and {paid} transactions pay for it", order.status)
+    });
+    for receipt in order.receipts.iter().filter(|receipt| receipt.proceeds == Proceeds::Paid) {
+        let capture = &receipt.capture;
+        let same = (capture.amount, capture.currency) == (order.amount.amount(), order.amount.currency());
+        found.require(same, "I8", || {
+            format!("order {id} costs {}, {} {} was taken", order.amount, capture.amount, capture.currency)
+        });
+    }
+    found.require(!order.units_returned || refunded, "I7", || {
+        format!("order {id} gave its units back without a refund")
+    });
+}
+
+fn subjects(user: u64, subjects: Subjects) -> impl Iterator<Item = (Subject, u64)> {
+    let device = subjects.device.map(|id| (Subject::Device, id.0));
+    let address = subjects.address.map(|id| (Subject::Address, id.0));
+    [Some((Subject::User, user)), device, address].into_iter().flatten()
+}

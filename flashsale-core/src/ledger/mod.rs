@@ -1,0 +1,33 @@
+//! The ledger: what keeps stock, limits and orders of offers.
+//!
+//! [`spec`] is the specification, a state machine without I/O. [`Ledger`] is the trait that every backend implements,
+//! [`Gate`] and [`Truth`] are its extensions for deployments of two tiers. Applications do not call these traits; they
+//! use the concrete services, where validation and retries live.
+
+mod advance;
+mod contract;
+mod error;
+mod event;
+mod gate;
+pub mod invariants;
+mod lane;
+mod position;
+mod reserve;
+pub mod spec;
+mod stock;
+mod terms;
+mod truth;
+mod view;
+
+pub use advance::{Advance, Advanced, Advances, Closing, Due, RefundOutcome, RefundTask};
+pub use contract::{Bounds, Consumer, Kept, Ledger, Opened, Reference};
+pub use error::LedgerError;
+pub use event::{AdjustmentId, ChangeId, Entry, Event, OrderChange, Placed};
+pub use gate::Gate;
+pub use lane::{Bucket, Lane};
+pub use position::{BatchId, Epoch, Fence, Position};
+pub use reserve::{Outcome, Reservations, Reserve};
+pub use stock::{Adjusted, Adjustment, Stock, Transfer};
+pub use terms::{Change, Selling, Terms, Timing};
+pub use truth::{Chunk, NextEpoch, PersistMode, RefusedBecause, Truth, Verdict};
+pub use view::{BuyerFilter, OfferView, View};

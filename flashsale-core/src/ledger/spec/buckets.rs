@@ -1,0 +1,88 @@
+//! Transfers of units between the buckets of an activity.
+
+use super::{
+    super::{BatchId, Bucket, Event, Lane, LedgerError, Transfer},
+    book::Book,
+};
+use crate::domain::{Invalid, SkuId, Timestamp};
+
+impl Book {
+    /// Takes units out of a lane for another bucket.
+    ///
+    /// # Errors
+    /// See [`Ledger::send`](super::super::Ledger::send).
+    pub fn send(
+        &mut self,
+        now: Timestamp,
+        batch: BatchId,
+        lane: Lane,
+        to: Bucket,
+        sku: SkuId,
+        units: u32,
+    ) -> Result<Option<Transfer>, LedgerError> {
+        let sale = self.sale(lane.activity)?;
+        if to == lane.bucket || usize::from(to) >= sale.lanes.len() {
+            return Err(Invalid::new("to", "is not another bucket of the activity").into());
+        }
+        if sale.closed {
+            return Err(LedgerError::NotOpen);
+        }
+        let state = self.lane(lane)?;
+        let Ok(index) = state.index(sku) else { return Ok(None) };
+        let available = u32::try_from(state.units[index as usize].available.max(0)).unwrap_or(u32::MAX);
+        let units = units.min(available);
+        if units == 0 {
+            return Ok(None);
+        }
+        let number = state.sent.get(&to).copied().unwrap_or(0) + 1;
+        let transfer = Transfer { activity: lane.activity, from: lane.bucket, to, number, sku, units };
+        self.commit(lane, now, batch, &[Event::Sent(transfer)])?;
+        Ok(Some(transfer))
+    }
+
+    /// Adds a transfer to its destination.
+    ///
+    /// # Errors
+    /// See [`Ledger::receive`](super::super::Ledger::receive).
+    pub fn receive(
+        &mut self,
+        now: Timestamp,
+        batch: BatchId,
+        transfer: Transfer,
+    ) -> Result<bool, LedgerError> {
+        let lane = Lane { activity: transfer.activity, bucket: transfer.to };
+        if self.sale(lane.activity)?.closed {
+            return Err(LedgerError::NotOpen);
+        }
+        let received = self.lane(lane)?.received.get(&transfer.from).copied().unwrap_or(0);
+        if transfer.number <= received && !mutant!("transfer-received-twice") {
+            return Ok(true);
+        }
+        if transfer.number > received + 1 {
+            return Ok(false);
+        }
+        self.commit(lane, now, batch, &[Event::Received(transfer)])?;
+        Ok(true)
+    }
+
+    /// Lets the source forget a transfer.
+    ///
+    /// # Errors
+    /// See [`Ledger::forget`](super::super::Ledger::forget).
+    pub fn forget(&mut self, now: Timestamp, batch: BatchId, transfer: Transfer) -> Result<(), LedgerError> {
+        let lane = Lane { activity: transfer.activity, bucket: transfer.from };
+        let known = self.lane(lane)?.transit.get(&(transfer.to, transfer.number)) == Some(&transfer);
+        if known {
+            self.commit(lane, now, batch, &[Event::Forgotten(transfer)])?;
+        }
+        Ok(())
+    }
+
+    /// The transfers out of a lane that are not forgotten, oldest first for each destination.
+    ///
+    /// # Errors
+    /// See [`Ledger::transfers`](super::super::Ledger::transfers).
+    pub fn transfers(&self, lane: Lane) -> Result<Vec<Transfer>, LedgerError> {
+        Ok(self.lane(lane)?.transit.values().copied().collect())
+    }
+}
