@@ -310,6 +310,9 @@ impl Book {
     }
 
     /// Keeps a capture whose payment is unknown.
+    ///
+    /// # Errors
+    /// [`LedgerError::NotDeciding`] at a gate.
     pub fn keep_unmatched(&mut self, capture: &Capture) -> Result<Kept, LedgerError> {
         self.deciding("captures")?;
         if let Some(order) = self.locate(Reference::Payment(capture.payment)) {
