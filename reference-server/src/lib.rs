@@ -7,6 +7,7 @@ pub mod background;
 pub mod cli;
 pub mod config;
 pub mod http;
+pub mod import;
 pub mod logging;
 pub mod routes;
 pub mod serve;

@@ -5,7 +5,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
 };
 
@@ -378,19 +378,22 @@ fn set_format(path: &Path, meta: TableDefinition<'_, &str, u64>) {
     transaction.commit().unwrap();
 }
 
-/// A disk that lasts longer than the database on it, and can be full.
-#[derive(Clone, Debug, Default)]
+/// A disk that lasts longer than the database on it, and is full after some more operations.
+#[derive(Clone, Debug)]
 struct Disk {
     content: Arc<InMemoryBackend>,
-    full: Arc<AtomicBool>,
+    operations_left: Arc<AtomicUsize>,
 }
 
 impl Disk {
-    fn writable(&self) -> io::Result<()> {
-        match self.full.load(Ordering::SeqCst) {
-            true => Err(io::Error::from(io::ErrorKind::StorageFull)),
-            false => Ok(()),
-        }
+    fn new() -> Self {
+        Self { content: Arc::default(), operations_left: Arc::new(AtomicUsize::new(usize::MAX)) }
+    }
+
+    fn operation(&self) -> io::Result<()> {
+        let left = self.operations_left.load(Ordering::SeqCst);
+        self.operations_left.store(left.saturating_sub(1), Ordering::SeqCst);
+        if left == 0 { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 }
 
@@ -404,40 +407,60 @@ impl StorageBackend for Disk {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.writable()?;
+        self.operation()?;
         self.content.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.writable()?;
+        self.operation()?;
         self.content.sync_data()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.writable()?;
+        self.operation()?;
         self.content.write(offset, data)
     }
 }
 
 #[tokio::test]
-async fn a_full_disk_leaves_the_catalogue_as_it_was() {
-    let disk = Disk::default();
-    let catalogue = EmbeddedCatalogue::with_backend(disk.clone(), clock()).unwrap();
-    catalogue.put_product(None, product(1), &by()).await.unwrap();
+async fn a_full_disk_leaves_an_import_whole_or_not_begun() {
+    let import = set(ActivityStatus::Published);
+    let mut failures = 0;
+    for operations in 0.. {
+        let disk = Disk::new();
+        let catalogue = EmbeddedCatalogue::with_backend(disk.clone(), clock()).unwrap();
+        catalogue.put_product(None, product(9), &by()).await.unwrap();
 
-    disk.full.store(true, Ordering::SeqCst);
-    let failed = catalogue.import(&set(ActivityStatus::Published), &by()).await.unwrap_err();
-    assert!(matches!(failed, CatalogueError::Unknown(_) | CatalogueError::Unavailable { .. }), "{failed:?}");
-    disk.full.store(false, Ordering::SeqCst);
-    let after = catalogue.put_product(None, product(5), &by()).await.unwrap_err();
-    assert!(after.to_string().contains("open the catalogue again"), "{after}");
-    drop(catalogue);
+        disk.operations_left.store(operations, Ordering::SeqCst);
+        let answer = catalogue.import(&import, &by()).await;
+        disk.operations_left.store(usize::MAX, Ordering::SeqCst);
+        if answer.is_err() {
+            let after = catalogue.put_product(None, product(8), &by()).await.unwrap_err();
+            assert!(after.to_string().contains("open the catalogue again"), "{after}");
+        }
+        drop(catalogue);
 
-    let reopened = EmbeddedCatalogue::with_backend(disk, clock()).unwrap();
-    assert_eq!(reopened.products(None, 10).await.unwrap().len(), 1);
-    assert_eq!(reopened.audit(0, 10).await.unwrap().len(), 1);
-    assert!(reopened.activities(None, 10).await.unwrap().is_empty());
-    assert_eq!(reopened.import(&set(ActivityStatus::Published), &by()).await.unwrap().products.created, 1);
+        let reopened = EmbeddedCatalogue::with_backend(disk, clock()).unwrap();
+        let sizes = (
+            reopened.products(None, 10).await.unwrap().len(),
+            reopened.skus(None, 10).await.unwrap().len(),
+            reopened.activities(None, 10).await.unwrap().len(),
+            reopened.audit(0, 10).await.unwrap().len(),
+        );
+        let (before, done) = ((1, 0, 0, 1), (3, 3, 1, 7));
+        match answer {
+            Ok(_) => {
+                assert_eq!(sizes, done);
+                break;
+            }
+            Err(error) if error.is_definite() => assert_eq!(sizes, before, "{error:?}"),
+            Err(error) => assert!(sizes == before || sizes == done, "{sizes:?} after {error:?}"),
+        }
+        failures += 1;
+        reopened.import(&import, &by()).await.unwrap();
+        assert_eq!(reopened.audit(0, 10).await.unwrap().len(), 7, "a repeat completes it once");
+    }
+    assert!(failures >= 3, "the import took only {failures} operations of the disk");
 }
 
 #[tokio::test]

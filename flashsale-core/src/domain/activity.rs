@@ -216,7 +216,7 @@ impl Activity {
                         offer.sku(),
                         self.buckets.value()
                     );
-                    return Err(Invalid::new("limits", reason));
+                    return Err(Invalid::new("buckets", reason));
                 }
             }
         }

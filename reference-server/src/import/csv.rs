@@ -1,0 +1,313 @@
+//! Tables: RFC 4180 with a header, in UTF-8.
+
+use std::{collections::HashMap, time::Duration};
+
+use flashsale_core::domain::{
+    Activity, ActivityId, Buckets, Currency, Invalid, LateCapture, Money, OfferTerms, OverbookPercent,
+    Product, Sku, Strategy, Timestamp, Window,
+};
+
+use super::{
+    ImportErrors, Place, Problem,
+    assemble::{Head, Parts},
+    cell,
+    problem::{Origin, Spot, column_of},
+    source::{Table, line_of},
+};
+
+/// Reads one table.
+pub(super) fn read(
+    table: Table,
+    file: &str,
+    text: &str,
+    now: Timestamp,
+    parts: &mut Parts,
+    errors: &mut ImportErrors,
+) {
+    let mut records = Records::new(text);
+    let Some(header) = records.next() else {
+        errors.push(Problem {
+            file: file.to_owned(),
+            place: Place::Line(1),
+            reason: "has no header".to_owned(),
+        });
+        parts.is_complete = false;
+        return;
+    };
+    let Some(columns) = columns(table, file, &header, errors) else {
+        parts.is_complete = false;
+        return;
+    };
+    let width = header.cells.len();
+    for record in records {
+        let mut row = Row { file, record: &record, columns: &columns, errors };
+        let taken = row.has_width(width) && take(table, &mut row, now, parts);
+        parts.is_complete &= taken;
+    }
+}
+
+fn take(table: Table, row: &mut Row<'_>, now: Timestamp, parts: &mut Parts) -> bool {
+    let origin = Origin { file: row.file.to_owned(), spot: Spot::Record { line: row.record.line } };
+    match table {
+        Table::Products => product(row).map(|product| parts.products.push((product, origin))),
+        Table::Skus => sku(row).map(|sku| parts.skus.push((sku, origin))),
+        Table::Activities => head(row, now).map(|head| parts.heads.push((head, origin))),
+        Table::Offers => offer(row).map(|(activity, offer)| parts.offers.push((activity, offer, origin))),
+    }
+    .is_some()
+}
+
+fn product(row: &mut Row<'_>) -> Option<Product> {
+    let id = row.required("id", cell::of_domain);
+    let name = row.required("name", cell::of_domain);
+    let description = row.optional("description", cell::of_domain);
+    let image = row.optional("image", cell::of_domain);
+    Some(Product { id: id?, name: name?, description: description?, image: image? })
+}
+
+fn sku(row: &mut Row<'_>) -> Option<Sku> {
+    let id = row.required("id", cell::of_domain);
+    let product_id = row.required("product_id", cell::of_domain);
+    let name = row.required("name", cell::of_domain);
+    let list_price = price(row);
+    Some(Sku { id: id?, product_id: product_id?, name: name?, list_price: list_price? })
+}
+
+fn head(row: &mut Row<'_>, now: Timestamp) -> Option<Head> {
+    let id = row.required("id", cell::of_domain);
+    let name = row.required("name", cell::of_domain);
+    let description = row.optional("description", cell::of_domain);
+    let starts_at = row.required("starts_at", |text| cell::moment(text, now));
+    let ends_at = row.required("ends_at", |text| cell::moment(text, now));
+    let creator = row.required("creator", cell::of_domain);
+    let reviewer = row.optional("reviewer", cell::of_domain);
+    let status = row.required("status", cell::status);
+    let buckets = row.optional("buckets", |text| {
+        Buckets::try_from(cell::number::<u16>(text)?).map_err(|invalid| invalid.reason)
+    });
+    let ((starts_at, relative_start), (ends_at, relative_end)) = (starts_at?, ends_at?);
+    if relative_start != relative_end {
+        row.fault("ends_at", "starts_at and ends_at are either both relative or both not".to_owned());
+        return None;
+    }
+    let window = row.valid(Window::new(starts_at, ends_at));
+    let activity = Activity {
+        id: id?,
+        name: name?,
+        description: description?,
+        window: window?,
+        creator: creator?,
+        reviewer: reviewer?,
+        status: status?,
+        buckets: buckets?.unwrap_or_default(),
+        offers: Vec::new(),
+    };
+    Some(Head { activity, relative_window: relative_start })
+}
+
+fn offer(row: &mut Row<'_>) -> Option<(ActivityId, OfferTerms)> {
+    let activity = row.required("activity_id", cell::of_domain);
+    let sku = row.required("sku_id", cell::of_domain);
+    let price = price(row);
+    let units = row.required("units", cell::number::<u32>);
+    let strategy = row.required("strategy", cell::word::<Strategy>);
+    let hold = row.optional("hold_seconds", cell::number::<u32>);
+    let overbook = row.optional("overbook_percent", |text| {
+        OverbookPercent::try_from(cell::number::<u32>(text)?).map_err(|invalid| invalid.reason)
+    });
+    let late_capture = row.optional("late_capture", cell::word::<LateCapture>);
+    let limits = row.optional("limits", cell::limits);
+    let (strategy, overbook) = (strategy?, overbook?);
+    if overbook.is_some() && strategy != Strategy::PayTime {
+        row.fault("overbook_percent", "only pay_time has an overbook percentage".to_owned());
+        return None;
+    }
+    let hold = hold?.map(|seconds| Duration::from_secs(seconds.into()));
+    let terms = row.valid(OfferTerms::new(sku?, price?, units?, strategy, hold))?;
+    let terms = row.valid(terms.with_limits(limits?.unwrap_or_default()))?;
+    let terms = terms
+        .with_overbook(overbook.unwrap_or_default())
+        .with_late_capture(late_capture?.unwrap_or_default());
+    Some((activity?, terms))
+}
+
+fn price(row: &mut Row<'_>) -> Option<Money> {
+    let amount = row.required("price_minor", cell::number::<u64>);
+    let currency = row.required("currency", cell::of_domain::<Currency>);
+    row.valid(Money::new(amount?, currency?))
+}
+
+/// The columns of a table; the second list may be left out.
+fn known_columns(table: Table) -> (&'static [&'static str], &'static [&'static str]) {
+    match table {
+        Table::Products => (&["id", "name"], &["description", "image"]),
+        Table::Skus => (&["id", "product_id", "name", "price_minor", "currency"], &[]),
+        Table::Activities => (
+            &["id", "name", "starts_at", "ends_at", "creator", "status"],
+            &["description", "reviewer", "buckets"],
+        ),
+        Table::Offers => (
+            &["activity_id", "sku_id", "price_minor", "currency", "units", "strategy"],
+            &["hold_seconds", "overbook_percent", "late_capture", "limits"],
+        ),
+    }
+}
+
+fn columns(
+    table: Table,
+    file: &str,
+    header: &Record,
+    errors: &mut ImportErrors,
+) -> Option<HashMap<&'static str, usize>> {
+    let (required, optional) = known_columns(table);
+    let mut columns = HashMap::new();
+    let mut faults = Vec::new();
+    if header.has_open_quote {
+        faults.push((None, OPEN_QUOTE.to_owned()));
+    }
+    for (index, cell) in header.cells.iter().enumerate() {
+        let name = cell.trim();
+        match required.iter().chain(optional).find(|column| **column == name) {
+            Some(column) if columns.insert(*column, index).is_some() => {
+                faults.push((Some(name), "the header has this column twice".to_owned()));
+            }
+            Some(_) => {}
+            None if header.cells.len() == 1 && name.contains([';', '\t']) => {
+                faults.push((None, "the columns are not separated by commas".to_owned()));
+            }
+            None => {
+                let all: Vec<_> = required.iter().chain(optional).copied().collect();
+                faults.push((Some(name), format!("unknown column, there are {}", all.join(", "))));
+            }
+        }
+    }
+    for column in required.iter().filter(|column| !columns.contains_key(**column)) {
+        faults.push((Some(column), "the header lacks this column".to_owned()));
+    }
+    let is_good = faults.is_empty();
+    for (column, reason) in faults {
+        let line = header.line;
+        let place = match column {
+            Some(column) => Place::Cell { line, column: column.to_owned() },
+            None => Place::Line(line),
+        };
+        errors.push(Problem { file: file.to_owned(), place, reason });
+    }
+    is_good.then_some(columns)
+}
+
+/// A record and how to read its cells; faults go to the list.
+struct Row<'a> {
+    file: &'a str,
+    record: &'a Record,
+    columns: &'a HashMap<&'static str, usize>,
+    errors: &'a mut ImportErrors,
+}
+
+impl Row<'_> {
+    fn required<T>(&mut self, column: &str, read: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        match self.optional(column, read)? {
+            None => {
+                self.fault(column, "must not be empty".to_owned());
+                None
+            }
+            value => value,
+        }
+    }
+
+    /// `None` is a fault, `Some(None)` an empty cell or a column that is not there.
+    fn optional<T>(&mut self, column: &str, read: impl Fn(&str) -> Result<T, String>) -> Option<Option<T>> {
+        let Some(index) = self.columns.get(column) else { return Some(None) };
+        let text = self.record.cells[*index].trim();
+        if text.is_empty() {
+            return Some(None);
+        }
+        match read(text) {
+            Ok(value) => Some(Some(value)),
+            Err(reason) => {
+                self.fault(column, reason);
+                None
+            }
+        }
+    }
+
+    /// A value that several cells make up.
+    fn valid<T>(&mut self, value: Result<T, Invalid>) -> Option<T> {
+        value.map_err(|invalid| self.fault(column_of(invalid.field), invalid.reason)).ok()
+    }
+
+    fn has_width(&mut self, width: usize) -> bool {
+        let reason = if self.record.has_open_quote {
+            OPEN_QUOTE.to_owned()
+        } else if self.record.cells.len() != width {
+            format!("the number of fields is {}, in the header it is {width}", self.record.cells.len())
+        } else {
+            return true;
+        };
+        let place = Place::Line(self.record.line);
+        self.errors.push(Problem { file: self.file.to_owned(), place, reason });
+        false
+    }
+
+    fn fault(&mut self, column: &str, reason: String) {
+        let place = Place::Cell { line: self.record.line, column: column.to_owned() };
+        self.errors.push(Problem { file: self.file.to_owned(), place, reason });
+    }
+}
+
+const OPEN_QUOTE: &str = "a quote is not closed; inside of a quoted field a quote is written twice";
+
+/// One record of a table.
+struct Record {
+    line: u64,
+    cells: Vec<String>,
+    /// The parser takes an unclosed quote to the end of the file without a word.
+    has_open_quote: bool,
+}
+
+/// The records of a table, the header being the first. Empty lines are skipped.
+struct Records<'a> {
+    text: &'a [u8],
+    reader: ::csv::Reader<&'a [u8]>,
+    counted: (usize, u64),
+}
+
+impl<'a> Records<'a> {
+    fn new(text: &'a str) -> Self {
+        let reader =
+            ::csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
+        Self { text: text.as_bytes(), reader, counted: (0, 1) }
+    }
+
+    /// The parser's own line numbers do not count the empty lines before a record.
+    fn line_at(&mut self, start: usize) -> u64 {
+        let (from, line) = self.counted;
+        self.counted = (start, line + line_of(&self.text[from..], start - from) - 1);
+        self.counted.1
+    }
+}
+
+impl Iterator for Records<'_> {
+    type Item = Record;
+
+    fn next(&mut self) -> Option<Record> {
+        let position =
+            |reader: &::csv::Reader<_>| usize::try_from(reader.position().byte()).unwrap_or(usize::MAX);
+        let mut start = position(&self.reader).min(self.text.len());
+        let mut record = ::csv::StringRecord::new();
+        // The text is in memory and UTF-8, and any number of fields is allowed: there is nothing left to fail.
+        if !self.reader.read_record(&mut record).unwrap_or(false) {
+            return None;
+        }
+        while matches!(self.text.get(start), Some(b'\r' | b'\n')) {
+            start += 1;
+        }
+        let end = position(&self.reader).min(self.text.len()).max(start);
+        let quotes = self.text[start..end].iter().filter(|byte| **byte == b'"').count();
+        Some(Record {
+            line: self.line_at(start),
+            cells: record.iter().map(|cell| cell.replace("\r\n", "\n")).collect(),
+            has_open_quote: quotes % 2 == 1,
+        })
+    }
+}

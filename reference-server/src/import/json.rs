@@ -1,0 +1,152 @@
+//! Sets as one JSON document: `{"products": […], "skus": […], "activities": [{…, "offers": […]}]}`.
+
+use flashsale_core::domain::{Activity, ActivityId, Buckets, Name, OfferTerms, Text, Timestamp, Window};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
+
+use super::{
+    ImportErrors, Place, Problem,
+    assemble::{Head, Parts},
+    cell,
+    problem::{Origin, Spot},
+    source::line_of,
+};
+
+/// The document. Its elements are parsed one by one, so that one bad element does not hide the others.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document<'a> {
+    #[serde(default, borrow)]
+    products: Vec<&'a RawValue>,
+    #[serde(default, borrow)]
+    skus: Vec<&'a RawValue>,
+    #[serde(default, borrow)]
+    activities: Vec<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawActivity<'a> {
+    id: ActivityId,
+    name: Name,
+    #[serde(default)]
+    description: Option<Text>,
+    starts_at: String,
+    ends_at: String,
+    creator: Name,
+    #[serde(default)]
+    reviewer: Option<Name>,
+    status: String,
+    #[serde(default)]
+    buckets: Option<Buckets>,
+    #[serde(default, borrow)]
+    offers: Vec<&'a RawValue>,
+}
+
+/// Reads one document.
+pub(super) fn read(file: &str, text: &str, now: Timestamp, parts: &mut Parts, errors: &mut ImportErrors) {
+    let mut reader = Reader { file, text, errors };
+    let before = reader.errors.total();
+    if let Some(document) = reader.element::<Document<'_>>(text, "") {
+        for (index, raw) in document.products.into_iter().enumerate() {
+            parts.products.extend(reader.owned(raw, format!("products[{index}]")));
+        }
+        for (index, raw) in document.skus.into_iter().enumerate() {
+            parts.skus.extend(reader.owned(raw, format!("skus[{index}]")));
+        }
+        for (index, raw) in document.activities.into_iter().enumerate() {
+            reader.activity(raw, &format!("activities[{index}]"), now, parts);
+        }
+    }
+    parts.is_complete &= reader.errors.total() == before;
+}
+
+struct Reader<'a> {
+    file: &'a str,
+    text: &'a str,
+    errors: &'a mut ImportErrors,
+}
+
+impl<'a> Reader<'a> {
+    fn owned<T: DeserializeOwned>(&mut self, raw: &'a RawValue, path: String) -> Option<(T, Origin)> {
+        let value = self.element(raw.get(), &path)?;
+        Some((value, self.origin(raw, path)))
+    }
+
+    fn activity(&mut self, raw: &'a RawValue, path: &str, now: Timestamp, parts: &mut Parts) {
+        let Some(read) = self.element::<RawActivity<'a>>(raw.get(), path) else { return };
+        let origin = self.origin(raw, path.to_owned());
+        let (id, offers) = (read.id, read.offers.clone());
+        parts.heads.extend(self.head(read, &origin, now).map(|head| (head, origin)));
+        for (index, raw) in offers.into_iter().enumerate() {
+            let offer = self.owned::<OfferTerms>(raw, format!("{path}.offers[{index}]"));
+            parts.offers.extend(offer.map(|(offer, origin)| (id, offer, origin)));
+        }
+    }
+
+    fn head(&mut self, read: RawActivity<'a>, origin: &Origin, now: Timestamp) -> Option<Head> {
+        let mut check = |field: &str, reason: String| self.errors.push(origin.problem(field, reason));
+        let starts_at = cell::moment(&read.starts_at, now).map_err(|reason| check("starts_at", reason)).ok();
+        let ends_at = cell::moment(&read.ends_at, now).map_err(|reason| check("ends_at", reason)).ok();
+        let status = cell::status(&read.status).map_err(|reason| check("status", reason)).ok();
+        let ((starts_at, relative_start), (ends_at, relative_end)) = (starts_at?, ends_at?);
+        if relative_start != relative_end {
+            check("ends_at", "starts_at and ends_at are either both relative or both not".to_owned());
+            return None;
+        }
+        let window =
+            Window::new(starts_at, ends_at).map_err(|invalid| check(invalid.field, invalid.reason)).ok();
+        let activity = Activity {
+            id: read.id,
+            name: read.name,
+            description: read.description,
+            window: window?,
+            creator: read.creator,
+            reviewer: read.reviewer,
+            status: status?,
+            buckets: read.buckets.unwrap_or_default(),
+            offers: Vec::new(),
+        };
+        Some(Head { activity, relative_window: relative_start })
+    }
+
+    /// Parses a part of the document; a fault is reported with its place in the whole.
+    fn element<T: Deserialize<'a>>(&mut self, part: &'a str, path: &str) -> Option<T> {
+        match serde_json::from_str(part) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                // A value that breaks a rule of the domain has no position of its own, which is line 0.
+                let start = self.offset(part) + offset_of(part, error.line(), error.column());
+                let message = error.to_string();
+                let suffix = format!(" at line {} column {}", error.line(), error.column());
+                let reason = message.strip_suffix(&suffix).unwrap_or(&message);
+                let (line, column) = self.place(start);
+                let place = Place::Json { line, column, path: path.to_owned() };
+                self.errors.push(Problem { file: self.file.to_owned(), place, reason: reason.to_owned() });
+                None
+            }
+        }
+    }
+
+    fn origin(&self, raw: &RawValue, path: String) -> Origin {
+        let (line, column) = self.place(self.offset(raw.get()));
+        Origin { file: self.file.to_owned(), spot: Spot::Element { line, column, path } }
+    }
+
+    /// Where a part, which borrows from the text, begins in it.
+    fn offset(&self, part: &str) -> usize {
+        part.as_ptr().addr() - self.text.as_ptr().addr()
+    }
+
+    fn place(&self, offset: usize) -> (u64, u64) {
+        let before = &self.text[..self.text.floor_char_boundary(offset)];
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        (line_of(before.as_bytes(), before.len()), before[line_start..].chars().count() as u64 + 1)
+    }
+}
+
+/// The byte that the parser means by a line and a column, both counted from 1; the column counts bytes.
+fn offset_of(part: &str, line: usize, column: usize) -> usize {
+    let start: usize = part.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+    (start + column.saturating_sub(1)).min(part.len())
+}

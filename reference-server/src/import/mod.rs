@@ -1,0 +1,131 @@
+//! Products, SKUs, activities and offers from files. The formats are described in `docs/IMPORT.md`.
+//!
+//! [`read`] takes files, [`parse`] takes what somebody else read. Either finds every fault of all files before
+//! anything is imported; [`Input::import`] then gives the whole set to a catalogue, and names file and line of what
+//! the catalogue refuses.
+//!
+//! ```no_run
+//! # async fn example(catalogue: &dyn flashsale_core::catalogue::Catalogue) -> Result<(), Box<dyn std::error::Error>> {
+//! use flashsale_core::domain::{By, Clock, SystemClock};
+//! use reference_server::import;
+//!
+//! let input = import::read(&["examples/data".into()], SystemClock.now())?;
+//! let by = By { actor: "chen".parse()?, reason: "the autumn sale".parse()? };
+//! println!("{}", input.import(catalogue, &by).await?);
+//! # Ok(())
+//! # }
+//! ```
+
+mod assemble;
+mod cell;
+mod csv;
+mod json;
+mod problem;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::HashMap, path::PathBuf};
+
+use flashsale_core::{
+    catalogue::{Catalogue, CatalogueError, ImportReport, ImportSet, Item, Refusal},
+    domain::{By, Timestamp},
+};
+use problem::Origin;
+pub use problem::{ImportErrors, Place, Problem};
+pub use source::{Source, demo};
+
+use self::{assemble::Parts, source::Kind};
+
+/// A set that was read without a fault, and where each part of it came from.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// What was read.
+    pub set: ImportSet,
+    origins: HashMap<Item, Origin>,
+}
+
+/// Why nothing was imported.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportFailure {
+    /// The catalogue refuses parts of the set.
+    #[error(transparent)]
+    Input(#[from] ImportErrors),
+    /// The catalogue cannot be used.
+    #[error(transparent)]
+    Catalogue(CatalogueError),
+}
+
+/// Reads files. A directory stands for those of `products.csv`, `skus.csv`, `activities.csv` and `offers.csv` that it
+/// has. Relative times count from `now`.
+///
+/// # Errors
+/// Every fault of every file, up to [`ImportErrors::MAX_REPORTED`].
+pub fn read(paths: &[PathBuf], now: Timestamp) -> Result<Input, ImportErrors> {
+    let mut errors = ImportErrors::default();
+    let sources = source::load(paths, &mut errors);
+    parse_after(errors, &sources, now)
+}
+
+/// Reads what was loaded from files already. Relative times count from `now`.
+///
+/// # Errors
+/// Every fault of every source, up to [`ImportErrors::MAX_REPORTED`].
+pub fn parse(sources: &[Source], now: Timestamp) -> Result<Input, ImportErrors> {
+    parse_after(ImportErrors::default(), sources, now)
+}
+
+fn parse_after(mut errors: ImportErrors, sources: &[Source], now: Timestamp) -> Result<Input, ImportErrors> {
+    let mut parts = Parts::default();
+    for source in sources {
+        let Some((kind, text)) = source.text(&mut errors) else {
+            parts.is_complete = false;
+            continue;
+        };
+        match kind {
+            Kind::Json => json::read(&source.name, text, now, &mut parts, &mut errors),
+            Kind::Csv(table) => csv::read(table, &source.name, text, now, &mut parts, &mut errors),
+        }
+    }
+    let input = assemble::assemble(parts, &mut errors);
+    if errors.is_empty() { Ok(input) } else { Err(errors) }
+}
+
+impl Input {
+    /// Gives the set to a catalogue, whole or not at all.
+    ///
+    /// # Errors
+    /// What the catalogue refuses, with file and line; or its own failure.
+    pub async fn import(&self, catalogue: &dyn Catalogue, by: &By) -> Result<ImportReport, ImportFailure> {
+        match catalogue.import(&self.set, by).await {
+            Ok(report) => Ok(report),
+            Err(CatalogueError::Refused(refusals)) => {
+                let mut errors = ImportErrors::default();
+                for refusal in refusals {
+                    errors.push(self.locate(refusal));
+                }
+                Err(errors.into())
+            }
+            Err(error) => Err(ImportFailure::Catalogue(error)),
+        }
+    }
+
+    /// A refusal in terms of the files. An offer that is missing from a file has the place of its activity.
+    fn locate(&self, refusal: Refusal) -> Problem {
+        let (item, origin) = match (self.origins.get(&refusal.item), refusal.item) {
+            (Some(origin), _) => (None, Some(origin)),
+            (None, Item::Offer(activity, _)) => {
+                (Some(refusal.item), self.origins.get(&Item::Activity(activity)))
+            }
+            (None, item) => (Some(item), None),
+        };
+        let reason = match item {
+            Some(item) => format!("{item}: {}", refusal.reason),
+            None => refusal.reason,
+        };
+        match origin {
+            Some(origin) => origin.problem(refusal.field, reason),
+            None => Problem { file: String::new(), place: Place::File, reason },
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Files before they are parsed.
+
+use std::{
+    borrow::Cow,
+    fs,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use super::{ImportErrors, Place, Problem};
+
+/// The largest file: 64 MiB, far above any catalogue, and well below what a machine has.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// The content of a file.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The name of the file. Its last part tells what is in it: `products.csv`, `skus.csv`, `activities.csv`,
+    /// `offers.csv`, or anything that ends in `.json`.
+    pub name: String,
+    /// Its bytes, in UTF-8.
+    pub content: Cow<'static, [u8]>,
+}
+
+/// The data set that `serve --demo` sells: the CSV files under `examples/data/`, as they were at build time.
+pub fn demo() -> Vec<Source> {
+    let file = |name: &str, content: &'static str| Source {
+        name: format!("examples/data/{name}"),
+        content: Cow::Borrowed(content.as_bytes()),
+    };
+    vec![
+        file("products.csv", include_str!("../../../examples/data/products.csv")),
+        file("skus.csv", include_str!("../../../examples/data/skus.csv")),
+        file("activities.csv", include_str!("../../../examples/data/activities.csv")),
+        file("offers.csv", include_str!("../../../examples/data/offers.csv")),
+    ]
+}
+
+/// What is in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Csv(Table),
+    Json,
+}
+
+/// The CSV files that there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Table {
+    Products,
+    Skus,
+    Activities,
+    Offers,
+}
+
+const TABLES: [(&str, Table); 4] = [
+    ("products.csv", Table::Products),
+    ("skus.csv", Table::Skus),
+    ("activities.csv", Table::Activities),
+    ("offers.csv", Table::Offers),
+];
+
+impl Source {
+    /// What is in it, and its text without a byte order mark.
+    pub(super) fn text(&self, errors: &mut ImportErrors) -> Option<(Kind, &str)> {
+        let mut fault = |place, reason| errors.push(Problem { file: self.name.clone(), place, reason });
+        let Some(kind) = self.kind() else {
+            fault(
+                Place::File,
+                "the name tells what is in a file: products.csv, skus.csv, activities.csv, offers.csv or *.json"
+                    .to_owned(),
+            );
+            return None;
+        };
+        let bytes = self.content.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&self.content);
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Some((kind, text)),
+            Err(_) if bytes.starts_with(b"\xFF\xFE") || bytes.starts_with(b"\xFE\xFF") => {
+                fault(Place::Line(1), "is UTF-16, save the file as UTF-8".to_owned());
+                None
+            }
+            Err(error) => {
+                let valid = &bytes[..error.valid_up_to()];
+                let byte = bytes[error.valid_up_to()];
+                let reason = format!("the byte 0x{byte:02X} is not UTF-8, save the file as UTF-8");
+                fault(Place::Line(line_of(valid, valid.len())), reason);
+                None
+            }
+        }
+    }
+
+    fn kind(&self) -> Option<Kind> {
+        let name = Path::new(&self.name).file_name()?.to_str()?;
+        if name.ends_with(".json") {
+            return Some(Kind::Json);
+        }
+        TABLES.iter().find(|(table, _)| *table == name).map(|(_, table)| Kind::Csv(*table))
+    }
+}
+
+/// Reads files and directories from the disk.
+pub(super) fn load(paths: &[PathBuf], errors: &mut ImportErrors) -> Vec<Source> {
+    let mut sources = Vec::new();
+    if paths.is_empty() {
+        let reason = "no file was named".to_owned();
+        errors.push(Problem { file: String::new(), place: Place::File, reason });
+    }
+    for path in paths {
+        let mut fault =
+            |reason| errors.push(Problem { file: path.display().to_string(), place: Place::File, reason });
+        if !path.is_dir() {
+            match load_file(path) {
+                Ok(source) => sources.push(source),
+                Err(error) => fault(format!("cannot be read: {error}")),
+            }
+            continue;
+        }
+        let files: Vec<_> =
+            TABLES.iter().map(|(name, _)| path.join(name)).filter(|file| file.exists()).collect();
+        if files.is_empty() {
+            fault("has none of products.csv, skus.csv, activities.csv and offers.csv".to_owned());
+        }
+        for file in files {
+            match load_file(&file) {
+                Ok(source) => sources.push(source),
+                Err(error) => fault(format!("{} cannot be read: {error}", file.display())),
+            }
+        }
+    }
+    sources
+}
+
+/// The line, counted from 1, of the byte at `offset`.
+pub(super) fn line_of(bytes: &[u8], offset: usize) -> u64 {
+    1 + bytes[..offset].iter().filter(|byte| **byte == b'\n').count() as u64
+}
+
+fn load_file(path: &Path) -> io::Result<Source> {
+    let mut content = Vec::new();
+    fs::File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > MAX_BYTES {
+        return Err(io::Error::other("it has more than 64 MiB, split it"));
+    }
+    Ok(Source { name: path.display().to_string(), content: Cow::Owned(content) })
+}

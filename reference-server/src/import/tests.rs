@@ -1,0 +1,494 @@
+//! The shipped data set, and what people write wrong.
+
+use std::{path::Path, sync::Arc};
+
+use flashsale_core::{
+    catalogue::{AuditRow, EmbeddedCatalogue},
+    domain::{Activity, LateCapture, ManualClock, Per, Strategy, Subject},
+};
+use serde_json::{Value, json};
+
+use super::*;
+
+const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+const PRODUCTS: &str = "id,name,description,image\n7,杯子,,\n";
+const SKUS: &str = "id,product_id,name,price_minor,currency\n11,7,红色,9900,CNY\n";
+const ACTIVITIES: &str = "id,name,starts_at,ends_at,creator,reviewer,status\n\
+                          1,sale,2026-11-11T20:00:00+08:00,2026-11-11T22:00:00+08:00,chen,li,published\n";
+const OFFERS_HEADER: &str = "activity_id,sku_id,price_minor,currency,units,strategy,hold_seconds,overbook_percent,late_capture,limits\n";
+const OFFER: &str = "1,11,8900,CNY,100,pre_deduct,900,,refund,user/offer<=2;device/activity<=1\n";
+
+fn source(name: &str, content: impl Into<Vec<u8>>) -> Source {
+    Source { name: name.to_owned(), content: content.into().into() }
+}
+
+fn shipped() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/data")
+}
+
+fn empty() -> EmbeddedCatalogue {
+    EmbeddedCatalogue::in_memory(Arc::new(ManualClock::new(NOW))).unwrap()
+}
+
+fn by() -> By {
+    By { actor: "chen".parse().unwrap(), reason: "test".parse().unwrap() }
+}
+
+/// A small good set with `content` in the place of the file `name`.
+fn with(name: &str, content: impl Into<Vec<u8>>) -> Vec<Source> {
+    let offers = format!("{OFFERS_HEADER}{OFFER}");
+    let mut sources: Vec<_> = [
+        ("products.csv", PRODUCTS),
+        ("skus.csv", SKUS),
+        ("activities.csv", ACTIVITIES),
+        ("offers.csv", &offers),
+    ]
+    .into_iter()
+    .map(|(name, content)| source(name, content))
+    .collect();
+    match sources.iter_mut().find(|source| source.name == name) {
+        Some(replaced) => *replaced = source(name, content),
+        None => sources = vec![source(name, content)],
+    }
+    sources
+}
+
+fn faults(sources: &[Source]) -> Vec<String> {
+    match parse(sources, NOW) {
+        Ok(_) => vec![],
+        Err(errors) => errors.problems().iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn offers(lines: &str) -> Vec<Source> {
+    with("offers.csv", format!("{OFFERS_HEADER}{lines}"))
+}
+
+fn activities(line: &str) -> Vec<Source> {
+    with("activities.csv", format!("id,name,starts_at,ends_at,creator,reviewer,status,buckets\n{line}\n"))
+}
+
+fn products(content: &str) -> Vec<Source> {
+    vec![source("products.csv", content)]
+}
+
+fn json(content: &str) -> Vec<Source> {
+    vec![source("sale.json", content)]
+}
+
+#[tokio::test]
+async fn the_shipped_set_is_taken_and_taking_it_again_changes_nothing() {
+    let catalogue = empty();
+    let input = read(&[shipped()], NOW).unwrap_or_else(|errors| panic!("{errors}"));
+    let report = input.import(&catalogue, &by()).await.unwrap();
+    assert_eq!((report.products.created, report.skus.created, report.activities.created), (40, 120, 3));
+    let trail = catalogue.audit(0, 1_000).await.unwrap();
+    assert_eq!(trail.len(), 163);
+
+    let an_hour_later = Timestamp::from_millis(NOW.as_millis() + 3_600_000);
+    for again in [read(&[shipped()], an_hour_later).unwrap(), parse(&demo(), an_hour_later).unwrap()] {
+        let report = again.import(&catalogue, &by()).await.unwrap();
+        assert!(!report.changed_anything(), "{report}");
+    }
+    let after: Vec<AuditRow> = catalogue.audit(0, 1_000).await.unwrap();
+    assert_eq!(after, trail);
+}
+
+#[test]
+fn the_shipped_set_has_what_it_promises() {
+    let set = read(&[shipped()], NOW).unwrap().set;
+    let activities: Vec<&Activity> = set.activities.iter().map(|imported| &imported.activity).collect();
+    let at = |activity: &Activity| (activity.window.starts_at() <= NOW, activity.window.ends_at() <= NOW);
+    assert_eq!(
+        activities.iter().map(|activity| at(activity)).collect::<Vec<_>>(),
+        [(true, false), (false, false), (true, true)]
+    );
+    assert!(activities[0].offers.len() >= 12);
+    for strategy in [Strategy::OrderTime, Strategy::PayTime, Strategy::PreDeduct] {
+        for activity in &activities {
+            assert!(activity.offers.iter().any(|offer| offer.strategy() == strategy), "{strategy:?}");
+        }
+    }
+    let live = &activities[0].offers;
+    for late in [LateCapture::Refund, LateCapture::Retake] {
+        assert!(live.iter().any(|offer| offer.late_capture() == late));
+    }
+    for rule in [(Subject::User, Per::Offer), (Subject::User, Per::Activity), (Subject::Device, Per::Offer)] {
+        assert!(live.iter().flat_map(|offer| offer.limits()).any(|limit| (limit.subject, limit.per) == rule));
+    }
+    let text = set.products.iter().fold(String::new(), |mut text, product| {
+        text.push_str(&product.name);
+        text.push_str(product.description.as_deref().unwrap_or_default());
+        text
+    });
+    for awkward in ["\"", ",", "\n", "'", "\\", "<script>", "\u{3000}", "שלום", "🎮", "e\u{323}\u{302}"]
+    {
+        assert!(text.contains(awkward), "{awkward:?}");
+    }
+    assert!(set.products.iter().any(|product| product.name.chars().count() == 120));
+}
+
+#[test]
+fn the_small_json_file_says_the_same_as_the_tables() {
+    let small = read(&[shipped().join("small.json")], NOW).unwrap_or_else(|errors| panic!("{errors}")).set;
+    let all = read(&[shipped()], NOW).unwrap().set;
+    assert_eq!((small.products.len(), small.skus.len(), small.activities.len()), (2, 6, 1));
+    assert!(small.products.iter().all(|product| all.products.contains(product)));
+    assert!(small.skus.iter().all(|sku| all.skus.contains(sku)));
+    assert_eq!(small.activities[0], all.activities[2]);
+}
+
+#[test]
+fn the_whole_set_is_the_same_as_json() {
+    let tables = read(&[shipped()], NOW).unwrap().set;
+    let relative = [("now-10m", "now+2h"), ("now+1h", "now+3h"), ("now-3d", "now-2d")];
+    let activities: Vec<Value> = tables
+        .activities
+        .iter()
+        .zip(relative)
+        .map(|(imported, (starts_at, ends_at))| {
+            let mut value = serde_json::to_value(&imported.activity).unwrap();
+            let fields = value.as_object_mut().unwrap();
+            fields.remove("window");
+            fields.insert("starts_at".to_owned(), json!(starts_at));
+            fields.insert("ends_at".to_owned(), json!(ends_at));
+            value
+        })
+        .collect();
+    let document = json!({"products": tables.products, "skus": tables.skus, "activities": activities});
+    for text in [document.to_string(), format!("\u{feff}{document:#}")] {
+        let same = parse(&[source("all.json", text)], NOW).unwrap_or_else(|errors| panic!("{errors}"));
+        assert_eq!(same.set, tables);
+    }
+}
+
+#[test]
+fn tables_are_read_as_spreadsheets_write_them() {
+    let expected =
+        parse(&with("products.csv", "id,name,description\n7,\"a, \"\"b\"\"\",\"x\ny\"\n"), NOW).unwrap().set;
+    assert_eq!(expected.products[0].name.as_str(), "a, \"b\"");
+    assert_eq!(expected.products[0].description.as_deref(), Some("x\ny"));
+    for variant in [
+        "\u{feff}id,name,description\r\n7,\"a, \"\"b\"\"\",\"x\r\ny\"\r\n",
+        "description,id,name\n\"x\ny\", 7 ,\"a, \"\"b\"\"\"",
+        "\n\nid , name,description\n\n7,\"a, \"\"b\"\"\",\"x\ny\"\n\n\n",
+        "\"id\",\"name\",\"description\",\"image\"\n\"7\",\"a, \"\"b\"\"\",\"x\ny\",\n",
+    ] {
+        let read = parse(&with("products.csv", variant), NOW)
+            .unwrap_or_else(|errors| panic!("{variant:?}: {errors}"));
+        assert_eq!(read.set, expected, "{variant:?}");
+    }
+}
+
+#[test]
+fn a_bad_line_is_named_with_its_place_and_reason() {
+    let long = "长".repeat(121);
+    let cases: Vec<(Vec<Source>, &[&str])> = vec![
+        // Files.
+        (
+            vec![source("goods.csv", "id\n")],
+            &[
+                "goods.csv: the name tells what is in a file: products.csv, skus.csv, activities.csv, offers.csv or *.json",
+            ],
+        ),
+        (products(""), &["products.csv:1: has no header"]),
+        (
+            vec![source("products.csv", b"id,name\n7,a\n8,\xb0\n".to_vec())],
+            &["products.csv:3: the byte 0xB0 is not UTF-8, save the file as UTF-8"],
+        ),
+        (
+            vec![source("products.csv", b"\xff\xfei\0d\0".to_vec())],
+            &["products.csv:1: is UTF-16, save the file as UTF-8"],
+        ),
+        // Headers.
+        (
+            products("id,title\n"),
+            &[
+                "products.csv:1: title: unknown column, there are id, name, description, image",
+                "products.csv:1: name: the header lacks this column",
+            ],
+        ),
+        (products("id,name,id\n7,a,8\n"), &["products.csv:1: id: the header has this column twice"]),
+        (
+            products("id;name\n7;a\n"),
+            &[
+                "products.csv:1: the columns are not separated by commas",
+                "products.csv:1: id: the header lacks this column",
+                "products.csv:1: name: the header lacks this column",
+            ],
+        ),
+        // Records.
+        (
+            products("id,name\n7,a,b\n8\n"),
+            &[
+                "products.csv:2: the number of fields is 3, in the header it is 2",
+                "products.csv:3: the number of fields is 1, in the header it is 2",
+            ],
+        ),
+        (
+            products("id,name\n7,\"a\n8,b\n"),
+            &["products.csv:2: a quote is not closed; inside of a quoted field a quote is written twice"],
+        ),
+        (
+            products("id,name\n7,27\" display\n"),
+            &["products.csv:2: a quote is not closed; inside of a quoted field a quote is written twice"],
+        ),
+        (
+            products("id,name,description\n7,a,\"1\n2\n3\"\n\n\n,b,\n"),
+            &["products.csv:7: id: must not be empty"],
+        ),
+        (
+            products("id,name\r\n7,a\r\n\r\n0,b\r\n"),
+            &["products.csv:4: id: an id is a decimal number from 1 to 2^63-1: \"0\""],
+        ),
+        // Products and SKUs.
+        (
+            products("id,name\n007,a\nx,\n"),
+            &[
+                "products.csv:2: id: an id is a decimal number from 1 to 2^63-1: \"007\"",
+                "products.csv:3: id: an id is a decimal number from 1 to 2^63-1: \"x\"",
+                "products.csv:3: name: must not be empty",
+            ],
+        ),
+        (
+            products("id,name\n7,a\n8,b\n7,c\n"),
+            &["products.csv:4: id: product/7 is there already, at products.csv:2"],
+        ),
+        (
+            products("id,name\n7,a\tb\n"),
+            &["products.csv:2: name: has the control character U+0009: \"a\\tb\""],
+        ),
+        (
+            with("skus.csv", "id,product_id,name,price_minor,currency\n11,7,a,99.00,CNY\n"),
+            &["skus.csv:2: price_minor: \"99.00\" is not a whole number in plain digits, or too large"],
+        ),
+        (
+            with("skus.csv", "id,product_id,name,price_minor,currency\n11,7,a,-1,RMB\n"),
+            &[
+                "skus.csv:2: price_minor: \"-1\" is not a whole number in plain digits, or too large",
+                "skus.csv:2: currency: \"RMB\" is not an ISO 4217 code such as CNY",
+            ],
+        ),
+        (
+            with("skus.csv", "id,product_id,name,price_minor,currency\n11,7,a,1000000000000001,CNY\n"),
+            &["skus.csv:2: price_minor: 1000000000000001 is above the largest amount, 10^15"],
+        ),
+        // Activities.
+        (
+            activities("1,sale,2026-11-11T20:00:00,2026-11-11T22:00:00Z,chen,li,published,"),
+            &[
+                "activities.csv:2: starts_at: \"2026-11-11T20:00:00\" is neither like 2026-11-11T20:00:00+08:00 nor like now+2h",
+            ],
+        ),
+        (
+            activities("1,sale,now+2w,now+3h,chen,li,published,"),
+            &[
+                "activities.csv:2: starts_at: \"now+2w\" is not like now, now-10m or now+2h; units are s, m, h and d",
+            ],
+        ),
+        (
+            activities("1,sale,now+2h,now+1h,chen,li,published,"),
+            &["activities.csv:2: ends_at: must be later than starts_at"],
+        ),
+        (
+            activities("1,sale,now,2030-01-01T00:00:00Z,chen,li,published,"),
+            &["activities.csv:2: ends_at: starts_at and ends_at are either both relative or both not"],
+        ),
+        (
+            activities("1,sale,now,now+1h,chen,li,live,"),
+            &["activities.csv:2: status: \"live\" is neither draft nor published"],
+        ),
+        (
+            activities("1,sale,now,now+1h,chen,chen,published,"),
+            &["activities.csv:2: reviewer: must not be the creator"],
+        ),
+        (
+            activities("1,sale,now,now+1h,chen,,published,"),
+            &["activities.csv:2: reviewer: an approved or published activity names who approved it"],
+        ),
+        (
+            activities("1,sale,now,now+1h,chen,li,published,0"),
+            &["activities.csv:2: buckets: 0 is not from 1 to 64"],
+        ),
+        (
+            activities("1,sale,now,now+1h,chen,li,published,2"),
+            &[
+                "activities.csv:2: buckets: the offer of SKU 11 limits something other than users, which 2 buckets cannot enforce exactly",
+            ],
+        ),
+        (
+            activities("2,sale,now,now+1h,chen,li,draft,"),
+            &["offers.csv:2: activity_id: no file has the activity 1; an activity comes with all its offers"],
+        ),
+        // Offers.
+        (offers(""), &["activities.csv:2: offers: an approved or published activity has at least one offer"]),
+        (
+            offers("1,11,8900,CNY,-5,pre_deduct,900,,,\n"),
+            &["offers.csv:2: units: \"-5\" is not a whole number in plain digits, or too large"],
+        ),
+        (
+            offers("1,11,8900,CNY,0,pre_deduct,900,,,\n"),
+            &["offers.csv:2: units: 0 is not from 1 to 1000000000"],
+        ),
+        (
+            offers("1,11,8900,CNY,1,pre_deduct,,,,\n"),
+            &["offers.csv:2: hold_seconds: pay_time and pre_deduct need a hold time"],
+        ),
+        (
+            offers("1,11,8900,CNY,1,pre_deduct,604801,,,\n"),
+            &["offers.csv:2: hold_seconds: a hold lasts from 1 s to 7 days, in whole seconds"],
+        ),
+        (
+            offers("1,11,8900,CNY,1,seckill,900,,,\n"),
+            &[
+                "offers.csv:2: strategy: unknown word `seckill`, expected one of `order_time`, `pay_time`, `pre_deduct`",
+            ],
+        ),
+        (
+            offers("1,11,8900,CNY,1,order_time,,150,,\n"),
+            &["offers.csv:2: overbook_percent: only pay_time has an overbook percentage"],
+        ),
+        (
+            offers("1,11,8900,CNY,1,pay_time,900,99,,\n"),
+            &["offers.csv:2: overbook_percent: 99 is not from 100 to 1000"],
+        ),
+        (
+            offers("1,11,8900,CNY,1,order_time,,,keep,\n"),
+            &["offers.csv:2: late_capture: unknown word `keep`, expected `refund` or `retake`"],
+        ),
+        (
+            offers("1,11,8900,CNY,1,order_time,,,,user/offer=2\n"),
+            &["offers.csv:2: limits: \"user/offer=2\" is not a rule like user/offer<=2"],
+        ),
+        (
+            offers("1,11,8900,CNY,1,order_time,,,,user/offer<=2;card/offer<=1\n"),
+            &[
+                "offers.csv:2: limits: \"card/offer<=1\": unknown word `card`, expected one of `user`, `device`, `address`",
+            ],
+        ),
+        (
+            offers("1,11,8900,CNY,1,order_time,,,,user/offer<=0\n"),
+            &["offers.csv:2: limits: \"user/offer<=0\": a limit allows at least 1 unit"],
+        ),
+        (
+            offers("1,11,8900,CNY,1,order_time,,,,user/offer<=2;user/offer<=1\n"),
+            &["offers.csv:2: limits: two rules have the same subject and scope"],
+        ),
+        (
+            offers("1,11,8900,USD,1,order_time,,,,\n"),
+            &["offers.csv:2: currency: the price is in USD, the list price of the SKU in CNY"],
+        ),
+        (
+            offers(&format!("{OFFER}{OFFER}")),
+            &["offers.csv:3: sku_id: offer/1/11 is there already, at offers.csv:2"],
+        ),
+        // JSON.
+        (json(""), &["sale.json:1:1: EOF while parsing a value"]),
+        (
+            json("{\n  \"products\": [\n    {\"id\": \"7\"},\n    {\"id\": 8, \"name\": \"a\"}\n  ]\n}"),
+            &[
+                "sale.json:3:15: products[0]: missing field `name`",
+                "sale.json:4:12: products[1]: invalid type: integer `8`, expected a string",
+            ],
+        ),
+        (
+            json("{\"products\": [], \"goods\": []}"),
+            &["sale.json:1:24: unknown field `goods`, expected one of `products`, `skus`, `activities`"],
+        ),
+        (
+            json("{\"products\": [{\"id\": \"7\", \"name\": \"杯\", \"colour\": 1}]}"),
+            &[
+                "sale.json:1:47: products[0]: unknown field `colour`, expected one of `id`, `name`, `description`, `image`",
+            ],
+        ),
+        (
+            json(
+                "{\"activities\": [{\"id\": \"1\", \"name\": \"a\", \"starts_at\": \"now\", \"ends_at\": \"soon\", \"creator\": \"c\", \"status\": \"x\",\n \"offers\": [{\"sku_id\": \"1\", \"price\": {\"amount\": 1, \"currency\": \"CNY\"}, \"units\": 0, \"strategy\": \"order_time\"}]}]}",
+            ),
+            &[
+                "sale.json:1:17: activities[0].ends_at: \"soon\" is neither like 2026-11-11T20:00:00+08:00 nor like now+2h",
+                "sale.json:1:17: activities[0].status: \"x\" is neither draft nor published",
+                "sale.json:2:13: activities[0].offers[0]: units: 0 is not from 1 to 1000000000",
+            ],
+        ),
+    ];
+    assert!(cases.len() >= 30);
+    for (sources, expected) in cases {
+        assert_eq!(faults(&sources), expected, "{sources:?}");
+    }
+    let too_long = faults(&products(&format!("id,name\n7,{long}\n")));
+    assert!(
+        too_long[0].starts_with("products.csv:2: name: has 121 characters, at most 120 are allowed"),
+        "{too_long:?}"
+    );
+    assert!(too_long[0].chars().count() < 260);
+}
+
+#[test]
+fn every_fault_of_every_file_is_reported_up_to_a_bound() {
+    let faulty = vec![
+        source("products.csv", "id,name\nx,a\n7,\n"),
+        source("skus.csv", "id,product_id,name,price_minor,currency\n11,7,a,1.5,CNY\n"),
+        source("sale.json", "{]"),
+    ];
+    assert_eq!(faults(&faulty).len(), 4);
+
+    let many = format!("id,name\n{}", "x,\n".repeat(150));
+    let errors = parse(&products(&many), NOW).unwrap_err();
+    assert_eq!((errors.problems().len(), errors.total()), (100, 300));
+    let text = errors.to_string();
+    assert!(text.ends_with("… and 200 more\n300 faults, nothing was imported"), "{text}");
+}
+
+#[test]
+fn files_that_cannot_be_read_are_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = directory.path().join("skus.csv");
+    let errors = read(&[missing.clone(), directory.path().to_owned()], NOW).unwrap_err().to_string();
+    assert!(errors.contains(&format!("{}: cannot be read: No such file", missing.display())), "{errors}");
+    assert!(errors.contains("has none of products.csv, skus.csv"), "{errors}");
+    assert!(read(&[], NOW).unwrap_err().to_string().starts_with("no file was named"));
+}
+
+#[tokio::test]
+async fn what_the_catalogue_refuses_has_its_place_too() {
+    let catalogue = empty();
+    let import = |sources: Vec<Source>| {
+        let catalogue = catalogue.clone();
+        async move { parse(&sources, NOW).unwrap().import(&catalogue, &by()).await }
+    };
+    let refused = |result: Result<ImportReport, ImportFailure>| match result.unwrap_err() {
+        ImportFailure::Input(errors) => errors.problems().iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ImportFailure::Catalogue(error) => panic!("{error}"),
+    };
+    let unknown = vec![source("skus.csv", SKUS)];
+    assert_eq!(refused(import(unknown).await), ["skus.csv:2: product_id: the product 7 does not exist"]);
+    assert!(catalogue.skus(None, 1).await.unwrap().is_empty());
+
+    import(with("products.csv", PRODUCTS)).await.unwrap();
+    let other_sku = "1,12,8900,CNY,100,pre_deduct,900,,,\n";
+    let changed = OFFER.replace("8900", "7900");
+    assert_eq!(
+        refused(import(offers(&changed)).await),
+        ["offers.csv:2: price_minor: cannot change while the activity is published"]
+    );
+    assert_eq!(
+        refused(import(offers(other_sku)).await),
+        [
+            "activities.csv:2: sku_id: offer/1/11: the offer cannot change while the activity is published, and it is missing"
+        ]
+    );
+    let as_json = r#"{"activities": [{"id": "1", "name": "sale", "starts_at": "now", "ends_at": "now+1h",
+        "creator": "chen", "reviewer": "li", "status": "published", "offers": [
+        {"sku_id": "11", "price": {"amount": 8900, "currency": "CNY"}, "units": 99, "strategy": "pre_deduct",
+         "hold_seconds": 900}]}]}"#;
+    assert_eq!(
+        refused(import(json(as_json)).await),
+        [
+            "sale.json:3:9: activities[0].offers[0].units: cannot change while the activity is published; use an adjustment"
+        ]
+    );
+    // SKUs alone, of a product that the catalogue has.
+    assert!(!import(vec![source("skus.csv", SKUS)]).await.unwrap().changed_anything());
+}
