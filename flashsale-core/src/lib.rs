@@ -19,3 +19,4 @@ pub mod domain;
 pub mod ledger;
 #[cfg(feature = "mutants")]
 pub mod mutants;
+pub mod snowflake;
