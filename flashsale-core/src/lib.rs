@@ -20,3 +20,4 @@ pub mod ledger;
 #[cfg(feature = "mutants")]
 pub mod mutants;
 pub mod snowflake;
+pub mod ticket;
