@@ -1,5 +1,7 @@
 //! Activities: announced sale events.
 
+use std::num::NonZeroU16;
+
 use serde::{Deserialize, Serialize};
 
 use super::{ActivityId, Invalid, Name, OfferTerms, SkuId, Subject, Text, Timestamp};
@@ -103,16 +105,16 @@ pub enum Phase {
 /// Over how many buckets an activity spreads its stock and its buyers: 1 to [`Buckets::MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u16", into = "u16")]
-pub struct Buckets(u16);
+pub struct Buckets(NonZeroU16);
 
 impl Buckets {
     /// One bucket: one lane decides about the whole activity.
-    pub const ONE: Self = Self(1);
+    pub const ONE: Self = Self(NonZeroU16::MIN);
     /// The most buckets of one activity: 64.
     pub const MAX: u16 = 64;
 
     /// The number of buckets.
-    pub const fn value(self) -> u16 {
+    pub const fn value(self) -> NonZeroU16 {
         self.0
     }
 }
@@ -127,17 +129,16 @@ impl TryFrom<u16> for Buckets {
     type Error = Invalid;
 
     fn try_from(value: u16) -> Result<Self, Invalid> {
-        if (1..=Self::MAX).contains(&value) {
-            Ok(Self(value))
-        } else {
-            Err(Invalid::new("buckets", format!("{value} is not from 1 to {}", Self::MAX)))
+        match NonZeroU16::new(value) {
+            Some(buckets) if value <= Self::MAX => Ok(Self(buckets)),
+            _ => Err(Invalid::new("buckets", format!("{value} is not from 1 to {}", Self::MAX))),
         }
     }
 }
 
 impl From<Buckets> for u16 {
     fn from(buckets: Buckets) -> Self {
-        buckets.0
+        buckets.0.get()
     }
 }
 
@@ -243,6 +244,14 @@ mod tests {
             for to in all {
                 assert_eq!(from.may_become(to), allowed.contains(&(from, to)), "{from:?} -> {to:?}");
             }
+        }
+    }
+
+    #[test]
+    fn buckets_are_bounded() {
+        assert_eq!(Buckets::try_from(64).unwrap().value().get(), 64);
+        for bad in [0, 65] {
+            assert!(Buckets::try_from(bad).is_err(), "{bad}");
         }
     }
 

@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc};
 use flashsale_core::{
     catalogue::{AuditRow, EmbeddedCatalogue},
     domain::{Activity, LateCapture, ManualClock, Per, Strategy, Subject},
+    ledger::{Terms, Timing},
 };
 use serde_json::{Value, json};
 
@@ -12,7 +13,7 @@ use super::*;
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
-const PRODUCTS: &str = "id,name,description,image\n7,杯子,,\n";
+const PRODUCTS: &str = "id,name,description,image\n7,杯子,,/images/7.webp\n";
 const SKUS: &str = "id,product_id,name,price_minor,currency\n11,7,红色,9900,CNY\n";
 const ACTIVITIES: &str = "id,name,starts_at,ends_at,creator,reviewer,status\n\
                           1,sale,2026-11-11T20:00:00+08:00,2026-11-11T22:00:00+08:00,chen,li,published\n";
@@ -109,6 +110,10 @@ fn the_shipped_set_has_what_it_promises() {
         for activity in &activities {
             assert!(activity.offers.iter().any(|offer| offer.strategy() == strategy), "{strategy:?}");
         }
+    }
+    for activity in &activities {
+        let (buckets, offers) = (activity.buckets.value(), activity.offers.clone());
+        Terms::new(activity.id, activity.window, buckets, Timing::default(), offers).unwrap();
     }
     let live = &activities[0].offers;
     for late in [LateCapture::Refund, LateCapture::Retake] {
