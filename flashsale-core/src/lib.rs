@@ -14,10 +14,12 @@ macro_rules! mutant {
     };
 }
 
+pub mod batcher;
 pub mod catalogue;
 pub mod domain;
 pub mod ledger;
 #[cfg(feature = "mutants")]
 pub mod mutants;
+pub mod service;
 pub mod snowflake;
 pub mod ticket;

@@ -24,7 +24,8 @@ pub struct View {
     pub window: Window,
     /// Every offer.
     pub offers: Vec<OfferView>,
-    /// The buyers who have orders, of the same moment; only there if some offer has no units to take.
+    /// The buyers who have orders, of the same moment; only there if something is to be
+    /// declined: the activity does not sell, or some offer has no units to take.
     pub buyers: Option<BuyerFilter>,
 }
 

@@ -371,9 +371,7 @@ impl Book {
         if sale.closed {
             return Err(LedgerError::NotOpen);
         }
-        let mut view = self.lane(lane)?.view(sale.epoch);
-        view.at = view.at.max(now);
-        Ok(view)
+        Ok(self.lane(lane)?.view(sale.epoch, now))
     }
 
     /// An order of a user.

@@ -181,7 +181,8 @@ impl LaneState {
         })
     }
 
-    pub(super) fn view(&self, epoch: super::super::Epoch) -> View {
+    pub(super) fn view(&self, epoch: super::super::Epoch, now: Timestamp) -> View {
+        let at = self.last.max(now);
         let offers: Vec<_> = (0..)
             .zip(self.terms.offers())
             .map(|(index, offer)| OfferView {
@@ -189,15 +190,18 @@ impl LaneState {
                 takeable: u32::try_from(self.takeable(index)).unwrap_or(u32::MAX),
             })
             .collect();
-        let any_sold_out = offers.iter().any(|offer| offer.takeable == 0);
+        let window = self.terms.window();
+        let on_sale = self.selling == Selling::On
+            && (window.starts_at()..window.ends_at()).contains(&at)
+            && offers.iter().all(|offer| offer.takeable > 0);
         View {
             lane: self.lane,
             epoch,
             version: self.version,
-            at: self.last,
+            at,
             selling: self.selling,
-            window: self.terms.window(),
-            buyers: any_sold_out.then(|| self.buyers.clone()),
+            window,
+            buyers: (!on_sale).then(|| self.buyers.clone()),
             offers,
         }
     }

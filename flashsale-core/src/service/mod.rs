@@ -1,0 +1,16 @@
+//! Services: what applications call. Validation, retries and the shortcuts of the hot path live here, once, above
+//! whatever [`Ledger`](crate::ledger::Ledger) is underneath.
+//!
+//! [`Sales`] holds a queue and a view for each lane; [`Ordering`] takes orders; [`Payments`] talks to providers;
+//! [`Upkeep`] does what nobody asks for: views, expiry, refunds, transfers.
+
+mod collect;
+mod ordering;
+mod payments;
+mod sales;
+mod upkeep;
+
+pub use ordering::{OrderRequest, Ordering, Placement, ServiceError};
+pub use payments::{CaptureResult, Closed, OpenedPayment, PaymentProvider, Payments, ProviderError};
+pub use sales::{Front, Sale, Sales};
+pub use upkeep::Upkeep;

@@ -1,0 +1,250 @@
+//! The sales that this process takes part in: for each lane a queue and a view.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::runtime::Handle;
+
+use crate::{
+    batcher::{Batcher, BatcherOptions},
+    domain::{ActivityId, Clock, SkuId, Timestamp, UserId},
+    ledger::{BuyerFilter, Lane, Ledger, LedgerError, Outcome, Selling, Terms, View},
+};
+
+/// For how long a view may be used after it was read: 1 s. A node that cannot renew it asks the ledger instead.
+const VIEW_LIFETIME: Duration = Duration::from_secs(1);
+
+/// How far the clocks of nodes and ledger may be apart: near the edges of the window the ledger is asked.
+const CLOCK_ERROR: Duration = Duration::from_millis(250);
+
+/// All sales of this process.
+#[derive(Debug)]
+pub struct Sales {
+    ledger: Arc<dyn Ledger>,
+    clock: Arc<dyn Clock>,
+    background: Handle,
+    options: BatcherOptions,
+    running: ArcSwap<HashMap<ActivityId, Arc<Sale>>>,
+    opening: Mutex<()>,
+}
+
+/// One activity.
+#[derive(Debug)]
+pub struct Sale {
+    terms: Arc<Terms>,
+    fronts: Vec<Arc<Front>>,
+}
+
+/// What stands in front of one lane.
+#[derive(Debug)]
+pub struct Front {
+    /// The lane.
+    pub lane: Lane,
+    /// Its queue.
+    pub batcher: Batcher,
+    pub(super) collecting: tokio::sync::Mutex<()>,
+    view: ArcSwapOption<Renewed>,
+}
+
+#[derive(Debug)]
+struct Renewed {
+    view: View,
+    at: Timestamp,
+}
+
+impl Sales {
+    /// No sales yet. Queues work on the runtime of `background`, so that a caller that goes away leaves nothing half-way.
+    pub fn new(
+        ledger: Arc<dyn Ledger>,
+        clock: Arc<dyn Clock>,
+        background: Handle,
+        options: BatcherOptions,
+    ) -> Self {
+        Self { ledger, clock, background, options, running: ArcSwap::default(), opening: Mutex::new(()) }
+    }
+
+    /// The ledger underneath.
+    pub fn ledger(&self) -> &Arc<dyn Ledger> {
+        &self.ledger
+    }
+
+    /// The clock of this process.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// The runtime for work that has to be finished.
+    pub fn background(&self) -> &Handle {
+        &self.background
+    }
+
+    /// Takes part in every activity that is open in the ledger.
+    ///
+    /// # Errors
+    /// Those of the ledger.
+    pub async fn resume(&self) -> Result<(), LedgerError> {
+        for activity in self.ledger.activities().await? {
+            if let Some(terms) = self.ledger.terms(activity).await? {
+                self.add(&terms);
+            }
+        }
+        self.renew_all().await;
+        Ok(())
+    }
+
+    /// Opens an activity in the ledger, and takes part in it.
+    ///
+    /// # Errors
+    /// Those of [`Ledger::open`].
+    pub async fn open(&self, terms: Arc<Terms>) -> Result<(), LedgerError> {
+        self.ledger.open(Arc::clone(&terms)).await?;
+        self.add(&terms);
+        self.renew_all().await;
+        Ok(())
+    }
+
+    /// The sale of an activity.
+    pub fn sale(&self, activity: ActivityId) -> Option<Arc<Sale>> {
+        self.running.load().get(&activity).cloned()
+    }
+
+    /// All sales.
+    pub fn all(&self) -> Vec<Arc<Sale>> {
+        self.running.load().values().cloned().collect()
+    }
+
+    /// Reads the view of a lane again.
+    ///
+    /// # Errors
+    /// Those of [`Ledger::view`]; the view stays as it is, and is dropped when it is too old.
+    pub async fn renew(&self, front: &Front) -> Result<(), LedgerError> {
+        let view = self.ledger.view(front.lane).await?;
+        front.view.store(Some(Arc::new(Renewed { view, at: self.clock.now() })));
+        Ok(())
+    }
+
+    /// Takes no new work, and finishes what waits in the queues.
+    pub async fn drain(&self) {
+        for front in self.all().iter().flat_map(|sale| &sale.fronts) {
+            front.batcher.drain().await;
+        }
+    }
+
+    fn add(&self, terms: &Arc<Terms>) {
+        let _one_at_a_time = self.opening.lock();
+        let mut running = HashMap::clone(&self.running.load());
+        let buckets = terms.buckets().get();
+        running.entry(terms.activity()).or_insert_with(|| {
+            let front = |bucket| {
+                let lane = Lane { activity: terms.activity(), bucket };
+                Arc::new(Front {
+                    lane,
+                    batcher: Batcher::new(
+                        Arc::clone(&self.ledger),
+                        lane,
+                        self.options.clone(),
+                        &self.background,
+                    ),
+                    collecting: tokio::sync::Mutex::new(()),
+                    view: ArcSwapOption::empty(),
+                })
+            };
+            Arc::new(Sale { terms: Arc::clone(terms), fronts: (0..buckets).map(front).collect() })
+        });
+        self.running.store(Arc::new(running));
+    }
+
+    async fn renew_all(&self) {
+        for front in self.all().iter().flat_map(|sale| &sale.fronts) {
+            if let Err(error) = self.renew(front).await {
+                tracing::warn!(lane = ?front.lane, %error, "no view of a lane; its requests go to the ledger");
+            }
+        }
+    }
+}
+
+impl Sale {
+    /// The terms with which this process joined the sale. Window and limits may have changed since: see the views.
+    pub fn terms(&self) -> &Arc<Terms> {
+        &self.terms
+    }
+
+    /// The fronts of all lanes.
+    pub fn fronts(&self) -> &[Arc<Front>] {
+        &self.fronts
+    }
+
+    /// The front of a buyer's lane.
+    pub fn front(&self, user: UserId) -> &Arc<Front> {
+        &self.fronts[usize::from(Lane::of(self.terms.activity(), user, self.terms.buckets()).bucket)]
+    }
+
+    /// What can be declined without asking the ledger: the activity is paused, clearly outside of its window, or no lane
+    /// has a unit. A buyer who may have an order is never declined here, because it may be repeated.
+    pub fn shortcut(&self, now: Timestamp, user: UserId, sku: SkuId) -> Option<Outcome> {
+        let front = self.front(user);
+        let renewed = front.view.load();
+        let view = &renewed.as_ref().filter(|renewed| renewed.is_fresh(now))?.view;
+        if view.buyers.as_ref().is_none_or(|buyers| buyers.may_contain(user)) {
+            return None;
+        }
+        let offer = view.offers.iter().find(|offer| offer.sku == sku)?;
+        if view.selling == Selling::Paused {
+            return Some(Outcome::Paused);
+        }
+        let (starts_at, ends_at) = (view.window.starts_at(), view.window.ends_at());
+        if view.selling == Selling::On && now.after(CLOCK_ERROR) < starts_at {
+            return Some(Outcome::NotStarted { starts_at });
+        }
+        if view.selling == Selling::Ended || now >= ends_at.after(CLOCK_ERROR) {
+            return Some(Outcome::Ended);
+        }
+        let open = now >= starts_at.after(CLOCK_ERROR) && now.after(CLOCK_ERROR) < ends_at;
+        let sold_out = open
+            && offer.takeable == 0
+            && self.fronts.iter().all(|other| other.takeable(now, sku) == Some(0));
+        sold_out.then_some(Outcome::SoldOut { available: 0 })
+    }
+
+    /// Units that one more order could ask for, over all lanes; `None` if some lane has no fresh view.
+    pub fn takeable(&self, now: Timestamp, sku: SkuId) -> Option<u64> {
+        self.fronts.iter().map(|front| front.takeable(now, sku).map(u64::from)).sum()
+    }
+
+    /// Whether every lane has a fresh view.
+    pub fn is_warm(&self, now: Timestamp) -> bool {
+        self.fronts
+            .iter()
+            .all(|front| front.view.load().as_ref().is_some_and(|renewed| renewed.is_fresh(now)))
+    }
+
+    /// The view of the first lane, for what all lanes have in common: window and whether it sells.
+    pub fn common_view(&self, now: Timestamp) -> Option<View> {
+        let renewed = self.fronts[0].view.load();
+        renewed.as_ref().filter(|renewed| renewed.is_fresh(now)).map(|renewed| renewed.view.clone())
+    }
+}
+
+impl Front {
+    pub(super) fn takeable(&self, now: Timestamp, sku: SkuId) -> Option<u32> {
+        let renewed = self.view.load();
+        let view = &renewed.as_ref().filter(|renewed| renewed.is_fresh(now))?.view;
+        view.offers.iter().find(|offer| offer.sku == sku).map(|offer| offer.takeable)
+    }
+
+    /// The buyers who have orders in this lane, if its view has them and is fresh.
+    pub fn buyers(&self, now: Timestamp) -> Option<BuyerFilter> {
+        let renewed = self.view.load();
+        renewed.as_ref().filter(|renewed| renewed.is_fresh(now))?.view.buyers.clone()
+    }
+}
+
+impl Renewed {
+    fn is_fresh(&self, now: Timestamp) -> bool {
+        now.since(self.at) <= VIEW_LIFETIME
+    }
+}
