@@ -371,6 +371,38 @@ fn newer_and_foreign_files_are_left_as_they_are() {
     assert!(foreign.to_string().contains("the file is not a catalogue"), "{foreign}");
 }
 
+#[tokio::test]
+async fn a_damaged_file_is_an_error_and_stays_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(EmbeddedCatalogue::FILE);
+    let catalogue = EmbeddedCatalogue::open(directory.path(), clock()).unwrap();
+    catalogue.import(&set(ActivityStatus::Published), &by()).await.unwrap();
+    drop(catalogue);
+    let whole = std::fs::read(&path).unwrap();
+
+    for length in [whole.len() / 4, whole.len() / 2, whole.len() - 4_096] {
+        std::fs::write(&path, &whole[..length]).unwrap();
+        let error = EmbeddedCatalogue::open(directory.path(), clock()).unwrap_err();
+        assert!(matches!(error, CatalogueError::Damaged(_)), "cut to {length} bytes: {error:?}");
+        assert_eq!(std::fs::read(&path).unwrap(), &whole[..length]);
+    }
+
+    let word = "红色 / L".as_bytes();
+    let mut scratched = whole.clone();
+    for start in 0..scratched.len() - word.len() {
+        if whole[start..].starts_with(word) {
+            scratched[start..start + word.len()].fill(0);
+        }
+    }
+    assert_ne!(scratched, whole);
+    std::fs::write(&path, &scratched).unwrap();
+    let read = match EmbeddedCatalogue::open(directory.path(), clock()) {
+        Ok(catalogue) => catalogue.skus(None, 10).await.map(drop),
+        Err(error) => Err(error),
+    };
+    assert!(matches!(read, Err(CatalogueError::Damaged(_))), "{read:?}");
+}
+
 fn set_format(path: &Path, meta: TableDefinition<'_, &str, u64>) {
     let database = Database::open(path).unwrap();
     let transaction = database.begin_write().unwrap();
