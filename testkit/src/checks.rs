@@ -16,7 +16,7 @@ use serde::Deserialize;
 use tokio::task::JoinSet;
 
 use crate::{
-    buyers::{Buyer, Notes, OfferTerms, OrderView, Purchase, Shop},
+    buyers::{Buyer, Notes, Offer, OrderView, Purchase, Shop},
     client::Client,
 };
 
@@ -56,7 +56,7 @@ pub struct Census {
 ///
 /// # Panics
 /// When the operations listener does not show it.
-pub async fn stock(shop: &Shop, client: &mut Client, offer: &OfferTerms) -> StockView {
+pub async fn stock(shop: &Shop, client: &mut Client, offer: &Offer) -> StockView {
     let authorization = format!("Bearer {}", shop.operator_token);
     let path = format!("{}/stock", offer.path());
     let answer = client.request(Method::GET, &path, &[("authorization", &authorization)], None).await;
@@ -70,7 +70,7 @@ impl Census {
     ///
     /// # Panics
     /// When the server does not answer, or does not come to rest.
-    pub async fn take(shop: &Shop, notes: &Notes, offers: &[OfferTerms]) -> Self {
+    pub async fn take(shop: &Shop, notes: &Notes, offers: &[Offer]) -> Self {
         for _ in 0..50 {
             let before = stocks(shop, offers).await;
             let orders = all_orders(shop, notes).await;
@@ -82,7 +82,7 @@ impl Census {
     }
 
     /// Compares the census with what buyers were told, and returns everything that is wrong.
-    pub fn check(&self, offers: &[OfferTerms], notes: &Notes) -> Findings {
+    pub fn check(&self, offers: &[Offer], notes: &Notes) -> Findings {
         let mut findings = Findings { violations: notes.violations() };
         let purchases = notes.purchases();
         self.check_units(offers, &mut findings);
@@ -94,7 +94,7 @@ impl Census {
     }
 
     /// I1 and I7.
-    fn check_units(&self, offers: &[OfferTerms], findings: &mut Findings) {
+    fn check_units(&self, offers: &[Offer], findings: &mut Findings) {
         for offer in offers {
             let Some(stock) = self.stock.get(&(offer.activity, offer.sku)) else {
                 findings.add(format!("I1: offer {offer:?} has no stock"));
@@ -128,7 +128,7 @@ impl Census {
     }
 
     /// I4: units of orders that did not end unpaid, per user and offer.
-    fn check_limits(&self, offers: &[OfferTerms], findings: &mut Findings) {
+    fn check_limits(&self, offers: &[Offer], findings: &mut Findings) {
         for offer in offers {
             let mut taken: BTreeMap<UserId, u32> = BTreeMap::new();
             for order in self.orders_of(offer) {
@@ -217,7 +217,7 @@ impl Census {
         }
     }
 
-    fn orders_of(&self, offer: &OfferTerms) -> impl Iterator<Item = &OrderView> {
+    fn orders_of(&self, offer: &Offer) -> impl Iterator<Item = &OrderView> {
         let key = (offer.activity, offer.sku);
         self.orders.iter().filter(move |order| (order.activity_id, order.sku_id) == key)
     }
@@ -285,7 +285,7 @@ pub fn reachable(told: OrderStatus, now: OrderStatus) -> bool {
             .any(|between| told.may_become(between) && between.may_become(now))
 }
 
-async fn stocks(shop: &Shop, offers: &[OfferTerms]) -> BTreeMap<(ActivityId, SkuId), StockView> {
+async fn stocks(shop: &Shop, offers: &[Offer]) -> BTreeMap<(ActivityId, SkuId), StockView> {
     let mut client = Client::new(shop.operations);
     let mut stocks = BTreeMap::new();
     for offer in offers {
@@ -322,14 +322,15 @@ mod tests {
     use flashsale_core::domain::OrderStatus::{Cancelled, Expired, Paid, Paying, Pending, Refused};
 
     use super::*;
-    use crate::buyers::{Amount, Ending, RefundView};
+    use crate::buyers::{Amount, RefundView};
 
-    fn offer() -> OfferTerms {
-        OfferTerms {
+    fn offer() -> Offer {
+        Offer {
             activity: ActivityId::new(1).unwrap(),
             sku: SkuId::new(2).unwrap(),
             strategy: Strategy::OrderTime,
             units: 10,
+            hold_seconds: None,
             per_user: 3,
         }
     }
@@ -350,16 +351,9 @@ mod tests {
     }
 
     fn purchase(user: u64, quantity: u32, unanswered: bool) -> Purchase {
-        Purchase {
-            offer: offer(),
-            user: UserId::new(user).unwrap(),
-            ticket: format!("ticket of {user}"),
-            key: Some("key".to_owned()),
-            quantity,
-            ending: Ending::Leave,
-            placed: None,
-            unanswered,
-        }
+        let user = UserId::new(user).unwrap();
+        let purchase = Purchase::new(offer(), user, format!("ticket of {user}"), quantity);
+        Purchase { key: Some("key".to_owned()), unanswered, ..purchase }
     }
 
     /// User 1 paid for two units, user 2 holds one, user 3 cancelled, user 4 was not told of an order for one.

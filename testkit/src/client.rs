@@ -201,7 +201,10 @@ mod tests {
 
     use hyper::{Response, server, service::service_fn};
     use serde_json::json;
-    use tokio::{net::TcpListener, sync::Mutex};
+    use tokio::{
+        net::{TcpListener, TcpSocket},
+        sync::Mutex,
+    };
 
     use super::*;
 
@@ -251,11 +254,16 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let silent = tokio::spawn(async move {
             let (stream, _) = listener.accept().await.unwrap();
-            stream.readable().await.unwrap();
+            stream.peek(&mut [0]).await.unwrap();
         });
-        let mut client = Client::new(address);
-        assert!(matches!(client.request(Method::GET, "/", &[], None).await, Err(NoAnswer::Unknown(_))));
+        let answer = Client::new(address).request(Method::GET, "/", &[], None).await;
+        assert!(matches!(answer, Err(NoAnswer::Unknown(_))), "{answer:?}");
         silent.await.unwrap();
-        assert!(matches!(client.request(Method::GET, "/", &[], None).await, Err(NoAnswer::NotSent(_))));
+
+        // Bound, so that it is nobody else's port, and not listening.
+        let deaf = TcpSocket::new_v4().unwrap();
+        deaf.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let answer = Client::new(deaf.local_addr().unwrap()).request(Method::GET, "/", &[], None).await;
+        assert!(matches!(answer, Err(NoAnswer::NotSent(_))), "{answer:?}");
     }
 }

@@ -71,12 +71,12 @@ impl Disk {
         cut
     }
 
-    /// Fills the disk until not one byte more fits, and returns the file that does it: remove it to make room.
+    /// Fills the disk with a file until not one byte more fits.
     ///
     /// # Panics
     /// When writing fails for another reason than a full disk.
-    pub fn fill(&self) -> PathBuf {
-        let path = self.path().join("filler");
+    pub fn fill(&self) {
+        let path = self.filler();
         let mut file = fs::File::create(&path).expect("a file can be made on a mounted disk");
         let mut size = 1 << 20;
         // Smaller and smaller pieces, down to a byte; synced, so that delayed allocation does not hide the end.
@@ -87,7 +87,35 @@ impl Disk {
                 Err(error) => panic!("cannot fill {}: {error}", path.display()),
             }
         }
-        path
+    }
+
+    /// Removes what filled the disk.
+    ///
+    /// # Panics
+    /// When nothing did, or there is no room afterwards.
+    pub fn make_room(&self) {
+        fs::remove_file(self.filler()).expect("a filled disk has a filler");
+        // ext4 gives blocks out again only a moment after it is durable that they are free.
+        let room = (0..100).any(|_| {
+            run(command("sync").arg("--file-system").arg(self.path())).expect("a mounted disk can be synced");
+            fs::write(self.filler(), [0; 4096]).is_ok()
+        });
+        assert!(room, "the disk is full without its filler");
+        fs::remove_file(self.filler()).expect("it was just written");
+    }
+
+    /// Mounts the disk again so that nothing can be written to it.
+    ///
+    /// # Panics
+    /// When that fails, as it does while a file on it is open for writing.
+    #[track_caller]
+    pub fn make_read_only(&self) {
+        run(command("mount").args(["-o", "remount,ro"]).arg(self.path()))
+            .unwrap_or_else(|refused| panic!("{refused}"));
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.path().join("filler")
     }
 
     fn image(&self) -> PathBuf {
@@ -214,10 +242,10 @@ mod tests {
     #[test]
     fn a_full_disk_takes_nothing_until_there_is_room() {
         let Some(disk) = disk() else { return };
-        let filler = disk.fill();
+        disk.fill();
         let refused = fs::write(disk.path().join("more"), vec![1; 4096]).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
-        fs::remove_file(filler).unwrap();
+        disk.make_room();
         fs::write(disk.path().join("more"), vec![1; 4096]).unwrap();
     }
 

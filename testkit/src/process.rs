@@ -223,6 +223,6 @@ mod tests {
         assert!(terminated.is_running(), "a held process does not act on a signal");
         terminated.resume();
         assert_eq!(terminated.wait_for_exit(SOON).code(), Some(7));
-        assert!(terminated.output().ends_with("bye"));
+        terminated.wait_for_line(SOON, |line| line == "bye");
     }
 }

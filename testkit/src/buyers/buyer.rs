@@ -6,7 +6,7 @@ use flashsale_core::domain::{OrderId, OrderStatus, UserId};
 use hyper::{Method, StatusCode};
 use serde_json::json;
 
-use super::{Ending, Notes, OfferTerms, OrderView, Part, Purchase, Sending, Shop};
+use super::{Ending, Notes, Offer, OrderView, Part, Purchase, Sending, Shop};
 use crate::client::{Answer, Client, NoAnswer};
 
 /// The server went away; what the buyer had under way is unknown.
@@ -57,20 +57,12 @@ impl<'a> Buyer<'a> {
     ///
     /// # Errors
     /// When the server goes away.
-    pub async fn play(&self, client: &mut Client, offer: &OfferTerms, part: Part) -> Result<(), Interrupted> {
+    pub async fn play(&self, client: &mut Client, offer: &Offer, part: Part) -> Result<(), Interrupted> {
         let Some(ticket) = self.ticket(client, offer).await? else { return Ok(()) };
         let key =
             (part.sending != Sending::WithoutKey).then(|| format!("{}-{:x}", self.user, fastrand::u64(..)));
-        let purchase = Purchase {
-            offer: *offer,
-            user: self.user,
-            ticket,
-            key,
-            quantity: part.quantity,
-            ending: part.ending,
-            placed: None,
-            unanswered: false,
-        };
+        let purchase =
+            Purchase { key, ending: part.ending, ..Purchase::new(*offer, self.user, ticket, part.quantity) };
         let number = self.notes.intent(purchase.clone());
         let order = match part.sending {
             Sending::Once | Sending::WithoutKey => self.order(client, number, &purchase).await?,
@@ -136,11 +128,7 @@ impl<'a> Buyer<'a> {
     ///
     /// # Errors
     /// When the server goes away.
-    pub async fn ticket(
-        &self,
-        client: &mut Client,
-        offer: &OfferTerms,
-    ) -> Result<Option<String>, Interrupted> {
+    pub async fn ticket(&self, client: &mut Client, offer: &Offer) -> Result<Option<String>, Interrupted> {
         let path = format!("{}/ticket", offer.path());
         loop {
             let answer = client.request(Method::POST, &path, &self.credentials(), Some(&json!({}))).await?;
@@ -196,7 +184,7 @@ impl<'a> Buyer<'a> {
     }
 
     async fn hang_up(&self, client: &Client, number: usize, purchase: &Purchase) {
-        self.notes.unanswered(number);
+        self.notes.hung_up(number);
         self.notes.count("hung up");
         let (path, body) =
             (format!("/v1/orders/{}", purchase.ticket), json!({ "quantity": purchase.quantity }));

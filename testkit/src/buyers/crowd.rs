@@ -13,20 +13,22 @@ use flashsale_core::domain::{OrderStatus, UserId};
 use hyper::StatusCode;
 use tokio::task::JoinSet;
 
-use super::{Buyer, Ending, Notes, OfferTerms, Part, Shop};
+use super::{Buyer, Ending, Notes, Offer, Part, Shop};
 use crate::client::Client;
 
-/// A crowd: every user plays one part for one of the offers.
+/// A crowd: every user plays one part for one of the offers, which the seed chooses.
 #[derive(Clone, Debug)]
 pub struct Crowd {
     /// Numbers of the users.
     pub users: Range<u64>,
-    /// The offers, taken in turn.
-    pub offers: Vec<OfferTerms>,
+    /// The offers.
+    pub offers: Vec<Offer>,
     /// Connections that are kept busy at the same time.
     pub connections: usize,
     /// Decides who plays what.
     pub seed: u64,
+    /// The part that everybody plays; `None` for one drawn for each.
+    pub part: Option<Part>,
 }
 
 impl Crowd {
@@ -71,8 +73,9 @@ impl Crowd {
         let user = UserId::new(number).expect("a user's number from 1");
         let mut random = Rng::with_seed(self.seed.wrapping_add(number));
         let offer = self.offers[random.usize(0..self.offers.len())];
+        let part = self.part.unwrap_or_else(|| Part::draw(&mut random, offer.per_user));
         let buyer = Buyer::sign_in(shop, notes, client, user).await?;
-        buyer.play(client, &offer, Part::draw(&mut random, offer.per_user)).await
+        buyer.play(client, &offer, part).await
     }
 
     /// Captures, as the provider, every payment that a buyer left open to pay late, once its order has expired; then

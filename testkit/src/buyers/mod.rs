@@ -15,4 +15,4 @@ pub use crowd::Crowd;
 pub use notes::{Notes, Placed, Purchase};
 pub use part::{Ending, Part, Sending};
 pub use provider::Provider;
-pub use shop::{Amount, OfferTerms, OrderView, PaymentView, RefundView, Shop};
+pub use shop::{Amount, Offer, OrderView, PaymentView, RefundView, Shop};

@@ -8,7 +8,7 @@ use std::{
 use flashsale_core::domain::{OrderId, OrderStatus, UserId};
 use tokio::sync::watch;
 
-use super::{Ending, OfferTerms, OrderView};
+use super::{Ending, Offer, OrderView};
 
 /// What all buyers of a test were told. Clones share the notes.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ struct Pages {
 #[derive(Clone, Debug)]
 pub struct Purchase {
     /// The offer.
-    pub offer: OfferTerms,
+    pub offer: Offer,
     /// The buyer.
     pub user: UserId,
     /// The ticket.
@@ -48,6 +48,25 @@ pub struct Purchase {
     pub placed: Option<Placed>,
     /// Whether a request for it got no answer: there may be an order that nobody was told of.
     pub unanswered: bool,
+    /// Whether that was because the buyer hung up.
+    pub hung_up: bool,
+}
+
+impl Purchase {
+    /// An intent of which nothing is known yet.
+    pub fn new(offer: Offer, user: UserId, ticket: String, quantity: u32) -> Self {
+        Self {
+            offer,
+            user,
+            ticket,
+            key: None,
+            quantity,
+            ending: Ending::Leave,
+            placed: None,
+            unanswered: false,
+            hung_up: false,
+        }
+    }
 }
 
 /// An order that the server acknowledged, as it was told last.
@@ -79,6 +98,12 @@ impl Notes {
     /// Notes that a request for this purchase got no answer.
     pub fn unanswered(&self, purchase: usize) {
         self.pages().purchases[purchase].unanswered = true;
+    }
+
+    /// Notes that the buyer hung up on a request for this purchase.
+    pub fn hung_up(&self, purchase: usize) {
+        let purchase = &mut self.pages().purchases[purchase];
+        (purchase.unanswered, purchase.hung_up) = (true, true);
     }
 
     /// Notes what an answer told of this purchase's order. An answer about another order than before, or with another

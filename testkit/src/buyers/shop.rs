@@ -22,7 +22,7 @@ pub struct Shop {
 
 /// What the buyers and the checks know of an offer.
 #[derive(Clone, Copy, Debug)]
-pub struct OfferTerms {
+pub struct Offer {
     /// The activity.
     pub activity: ActivityId,
     /// The SKU.
@@ -31,11 +31,13 @@ pub struct OfferTerms {
     pub strategy: Strategy,
     /// Units on sale at the start.
     pub units: u64,
+    /// How long an unpaid order lasts, in seconds; `None` for ever.
+    pub hold_seconds: Option<u32>,
     /// The limit on units per user and offer.
     pub per_user: u32,
 }
 
-impl OfferTerms {
+impl Offer {
     /// The path of the offer on both listeners.
     pub fn path(&self) -> String {
         format!("/v1/activities/{}/offers/{}", self.activity, self.sku)
