@@ -20,12 +20,21 @@ pub enum Command {
     Serve(ServeArgs),
 }
 
-/// Flags of `serve`; they win over the environment, which wins over the file.
+/// Flags of `serve`; they win over the configuration file.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ServeArgs {
     /// Read the configuration from this TOML file.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Show it all on one machine: demo identity, sandbox payments, generated secrets and tokens.
+    #[arg(long)]
+    pub demo: bool,
+    /// Keep the data in this directory.
+    #[arg(long, value_name = "DIRECTORY", conflicts_with = "in_memory")]
+    pub data: Option<PathBuf>,
+    /// Keep nothing: orders are gone when the process ends.
+    #[arg(long)]
+    pub in_memory: bool,
     /// Serve everything from one multi-thread runtime instead of one runtime per core.
     #[arg(long)]
     pub shared_runtime: bool,

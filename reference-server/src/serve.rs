@@ -19,8 +19,7 @@ use crate::{
 ///
 /// If the configuration is wrong, an address cannot be bound, or the system refuses threads.
 pub fn run(args: &ServeArgs) -> Result<(), Box<dyn Error>> {
-    let mut config = Config::default();
-    config.http.shared_runtime |= args.shared_runtime;
+    let config = Config::load(args)?;
     let background = Background::start()?;
     background.block_on(serve(&config, &background))
 }

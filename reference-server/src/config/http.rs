@@ -28,6 +28,10 @@ pub struct HttpConfig {
     pub body_bytes: usize,
     /// `http.head_timeout_ms`: from the first byte of a head to its last. Default 10000.
     pub head_timeout_ms: u64,
+    /// `http.idle_timeout_ms`: until the first byte of the next request. Default 60000.
+    pub idle_timeout_ms: u64,
+    /// `http.write_timeout_ms`: for a client that takes nothing of its answer. Default 10000.
+    pub write_timeout_ms: u64,
     /// `http.body_timeout_ms`: for the whole body. Default 10000.
     pub body_timeout_ms: u64,
     /// `http.request_timeout_ms`: for the handler, body included. Default 15000.
@@ -49,6 +53,8 @@ impl Default for HttpConfig {
             head_fields: 64,
             body_bytes: 16 * 1024,
             head_timeout_ms: 10_000,
+            idle_timeout_ms: 60_000,
+            write_timeout_ms: 10_000,
             body_timeout_ms: 10_000,
             request_timeout_ms: 15_000,
             drain_timeout_ms: 20_000,
@@ -57,9 +63,39 @@ impl Default for HttpConfig {
 }
 
 impl HttpConfig {
+    pub(super) fn check(&self, problems: &mut Vec<String>) {
+        let mut within = |key: &str, value: u64, allowed| super::within(problems, key, value, allowed);
+        within("http.workers", self.workers as u64, 0..=1024);
+        within("http.backlog", self.backlog.into(), 1..=32_767);
+        within("http.max_connections", self.max_connections as u64, 1..=1_000_000);
+        within("http.head_bytes", self.head_bytes as u64, 1024..=65_536);
+        within("http.head_fields", self.head_fields as u64, 8..=100);
+        within("http.body_bytes", self.body_bytes as u64, 1024..=1 << 20);
+        for (key, value) in [
+            ("http.head_timeout_ms", self.head_timeout_ms),
+            ("http.idle_timeout_ms", self.idle_timeout_ms),
+            ("http.write_timeout_ms", self.write_timeout_ms),
+            ("http.body_timeout_ms", self.body_timeout_ms),
+            ("http.request_timeout_ms", self.request_timeout_ms),
+            ("http.drain_timeout_ms", self.drain_timeout_ms),
+        ] {
+            within(key, value, 1..=600_000);
+        }
+    }
+
     /// `head_timeout_ms` as a span.
     pub fn head_timeout(&self) -> Duration {
         Duration::from_millis(self.head_timeout_ms)
+    }
+
+    /// `idle_timeout_ms` as a span.
+    pub fn idle_timeout(&self) -> Duration {
+        Duration::from_millis(self.idle_timeout_ms)
+    }
+
+    /// `write_timeout_ms` as a span.
+    pub fn write_timeout(&self) -> Duration {
+        Duration::from_millis(self.write_timeout_ms)
     }
 
     /// `body_timeout_ms` as a span.

@@ -5,17 +5,24 @@ use std::{
     future::{Future, poll_fn},
     panic::AssertUnwindSafe,
     pin::pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::Poll,
     time::Duration,
 };
 
 use futures_util::FutureExt;
-use hyper::{body::Incoming, header::HeaderName};
+use hyper::{
+    body::Incoming,
+    header::{CONNECTION, HeaderName, HeaderValue},
+};
 
 use super::{Body, Code, Handler, Problem, Response, body::BodyLimits, request_id::RequestIds};
 use crate::config::HttpConfig;
 
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// One worker's way to the handler. Each worker has its own, so that counting references is not shared between cores.
@@ -26,16 +33,18 @@ pub(super) struct Dispatch<H> {
     body: BodyLimits,
     head_fields: usize,
     timeout: Duration,
+    stopping: Arc<AtomicBool>,
 }
 
 impl<H: Handler> Dispatch<H> {
-    pub(super) fn new(handler: Arc<H>, config: &HttpConfig) -> Self {
+    pub(super) fn new(handler: Arc<H>, config: &HttpConfig, stopping: Arc<AtomicBool>) -> Self {
         Self {
             handler,
             ids: RequestIds::new(),
             body: BodyLimits { max_bytes: config.body_bytes, timeout: config.body_timeout() },
             head_fields: config.head_fields,
             timeout: config.request_timeout(),
+            stopping,
         }
     }
 
@@ -53,7 +62,28 @@ impl<H: Handler> Dispatch<H> {
             }
         };
         response.headers_mut().insert(X_REQUEST_ID, self.ids.next());
+        // The connection learns of a stop by itself, but perhaps only after this answer.
+        if self.stopping.load(Ordering::Relaxed) {
+            response.headers_mut().insert(CONNECTION, CLOSE);
+        }
         Ok(response)
+    }
+
+    /// A problem as bytes, for a connection that hyper does not serve (any more); it announces its end.
+    pub(super) fn raw(&self, problem: Problem) -> Vec<u8> {
+        let (status, headers, body) = problem.into_parts();
+        let mut bytes =
+            format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n", body.len())
+                .into_bytes();
+        for (name, value) in headers.iter().chain([&(X_REQUEST_ID, self.ids.next())]) {
+            bytes.extend_from_slice(name.as_str().as_bytes());
+            bytes.extend_from_slice(b": ");
+            bytes.extend_from_slice(value.as_bytes());
+            bytes.extend_from_slice(b"\r\n");
+        }
+        bytes.extend_from_slice(b"\r\n");
+        bytes.extend_from_slice(&body);
+        bytes
     }
 }
 
@@ -72,9 +102,7 @@ pub(super) async fn within<F: Future>(limit: Duration, future: F) -> Option<F::O
 fn head_too_large(fields: usize) -> Response {
     let mut response =
         Problem::new(Code::HeadTooLarge, format!("Send at most {fields} header fields.")).into_response();
-    response
-        .headers_mut()
-        .insert(hyper::header::CONNECTION, hyper::header::HeaderValue::from_static("close"));
+    response.headers_mut().insert(CONNECTION, CLOSE);
     response
 }
 

@@ -5,12 +5,14 @@
 
 mod answer;
 mod body;
+mod connection;
 mod dispatch;
 mod handler;
 mod problem;
 mod request_id;
 mod server;
 mod socket;
+mod stream;
 mod target;
 
 pub use answer::{Prepared, empty, json, no_store};

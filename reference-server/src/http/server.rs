@@ -5,22 +5,29 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
 };
 
-use hyper::{server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use futures_util::FutureExt;
+use hyper::server::conn::http1;
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime::Handle,
     sync::{mpsc, watch},
 };
 
-use super::{Handler, Listener, dispatch::Dispatch};
+use super::{
+    Code, Handler, Listener, Problem,
+    connection::{self, Patience, Stage},
+    dispatch::Dispatch,
+};
 use crate::config::HttpConfig;
+
+/// Connections that one worker tells at the same time that it is busy.
+const MAX_REFUSING: usize = 256;
 
 /// On what the connections of a listener run.
 #[derive(Clone, Debug)]
@@ -35,7 +42,8 @@ pub enum Runtimes {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
-    stop: watch::Sender<bool>,
+    stopping: Arc<AtomicBool>,
+    stage: watch::Sender<Stage>,
     done: mpsc::Receiver<()>,
     open: Arc<AtomicUsize>,
 }
@@ -52,18 +60,21 @@ impl Server {
         runtimes: &Runtimes,
         config: &HttpConfig,
     ) -> io::Result<Self> {
-        let (stop, stopped) = watch::channel(false);
+        let (stage, stages) = watch::channel(Stage::Serving);
         let (alive, done) = mpsc::channel(1);
         let open = Arc::new(AtomicUsize::new(0));
+        let stopping = Arc::new(AtomicBool::new(false));
         let address = listener.address();
         for (index, socket) in listener.into_sockets().into_iter().enumerate() {
             let worker = Worker {
-                dispatch: Arc::new(Dispatch::new(Arc::clone(handler), config)),
+                dispatch: Arc::new(Dispatch::new(Arc::clone(handler), config, Arc::clone(&stopping))),
                 http: builder(config),
                 open: Arc::clone(&open),
                 max_connections: config.max_connections,
-                stopped: stopped.clone(),
-                alive: alive.clone(),
+                refusing: Arc::default(),
+                patience: Patience::new(config),
+                stages: stages.clone(),
+                _alive: alive.clone(),
             };
             match runtimes {
                 Runtimes::PerCore => start_thread(index, socket, worker)?,
@@ -73,7 +84,7 @@ impl Server {
                 }
             }
         }
-        Ok(Self { address, stop, done, open })
+        Ok(Self { address, stopping, stage, done, open })
     }
 
     /// The address that is served.
@@ -81,9 +92,15 @@ impl Server {
         self.address
     }
 
+    /// How many connections are open.
+    pub fn open_connections(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
     /// Tells the workers to stop accepting and the connections to close after the answer they are at.
     pub fn stop(&self) {
-        self.stop.send_replace(true);
+        self.stopping.store(true, Ordering::Relaxed);
+        self.stage.send_replace(Stage::Stopping);
     }
 
     /// Stops and waits until the last connection is closed, at most `limit`; returns how many were cut off.
@@ -91,7 +108,11 @@ impl Server {
         self.stop();
         match tokio::time::timeout(limit, self.done.recv()).await {
             Ok(_) => 0,
-            Err(_) => self.open.load(Ordering::Relaxed),
+            Err(_) => {
+                let left = self.open_connections();
+                self.stage.send_replace(Stage::Cut);
+                left
+            }
         }
     }
 }
@@ -101,9 +122,11 @@ struct Worker<H> {
     http: http1::Builder,
     open: Arc<AtomicUsize>,
     max_connections: usize,
-    stopped: watch::Receiver<bool>,
+    refusing: Arc<AtomicUsize>,
+    patience: Patience,
+    stages: watch::Receiver<Stage>,
     /// Dropped when the worker has ended; nothing is ever sent.
-    alive: mpsc::Sender<()>,
+    _alive: mpsc::Sender<()>,
 }
 
 fn start_thread<H: Handler>(
@@ -123,19 +146,17 @@ fn start_thread<H: Handler>(
 }
 
 impl<H: Handler> Worker<H> {
-    /// Accepts until told to stop, then stays until its connections are closed or the server is dropped.
+    /// Accepts until told to stop, then stays until its connections are closed.
     async fn run(self, listener: TcpListener) {
         let (connection_alive, mut connections_done) = mpsc::channel(1);
         self.accept(listener, &connection_alive).await;
         drop(connection_alive);
-        tokio::select! {
-            _ = connections_done.recv() => {}
-            () = self.alive.closed() => {}
-        }
+        let _ = connections_done.recv().await;
     }
 
     async fn accept(&self, listener: TcpListener, alive: &mpsc::Sender<()>) {
-        let mut stopped = self.stopped.clone();
+        let mut stages = self.stages.clone();
+        let mut stopping = std::pin::pin!(connection::reached(&mut stages, Stage::Stopping));
         loop {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
@@ -145,32 +166,37 @@ impl<H: Handler> Worker<H> {
                         tokio::time::sleep(Duration::from_millis(50)).await;
                     }
                 },
-                () = told_to_stop(&mut stopped) => return,
+                () = &mut stopping => break,
             }
+        }
+        // What the kernel has accepted for us would be reset when the socket is closed.
+        while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
+            self.take(stream, alive.clone());
         }
     }
 
     fn take(&self, stream: TcpStream, alive: mpsc::Sender<()>) {
-        let Some(place) = Place::take(&self.open, self.max_connections) else { return };
+        let Some(place) = Place::take(&self.open, self.max_connections) else {
+            return self.refuse(stream, alive);
+        };
         let _ = stream.set_nodelay(true);
-        let dispatch = Arc::clone(&self.dispatch);
-        let connection = self.http.serve_connection(
-            TokioIo::new(stream),
-            service_fn(move |request| {
-                let dispatch = Arc::clone(&dispatch);
-                async move { dispatch.answer(request).await }
-            }),
-        );
-        let mut stopped = self.stopped.clone();
+        let (http, dispatch) = (self.http.clone(), Arc::clone(&self.dispatch));
+        let (patience, stages) = (self.patience, self.stages.clone());
         tokio::spawn(async move {
-            let mut connection = std::pin::pin!(connection);
-            tokio::select! {
-                _ = connection.as_mut() => {}
-                () = told_to_stop(&mut stopped) => {
-                    connection.as_mut().graceful_shutdown();
-                    let _ = connection.await;
-                }
-            }
+            connection::serve(stream, &http, dispatch, patience, stages).await;
+            drop((place, alive));
+        });
+    }
+
+    /// Answers `busy` without reading; when too many are being refused at once, closes without an answer.
+    fn refuse(&self, stream: TcpStream, alive: mpsc::Sender<()>) {
+        let Some(place) = Place::take(&self.refusing, MAX_REFUSING) else { return };
+        let busy = Problem::new(Code::Busy, "Too many connections are open; come again.")
+            .retry_after(Duration::from_secs(1));
+        let answer = self.dispatch.raw(busy);
+        let (reader, writer) = stream.into_split();
+        tokio::spawn(async move {
+            connection::part(reader, writer, &answer).await;
             drop((place, alive));
         });
     }
@@ -192,16 +218,11 @@ impl Drop for Place {
     }
 }
 
-async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
-    // An error means that the server was dropped, which is a stop as well.
-    let _ = stopped.wait_for(|stopped| *stopped).await;
-}
-
 fn builder(config: &HttpConfig) -> http1::Builder {
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(config.head_timeout())
-        .pipeline_flush(true)
-        .max_header_size(config.head_bytes);
+    // Without hyper's timer, which allocates for each head, and without its experimental `pipeline_flush`: the
+    // watchdog and the socket of a connection do their work. `max_headers` would move hyper's room for them from the
+    // stack to the heap; 65 to 100 fields are refused by dispatch, more by hyper.
+    http.header_read_timeout(None).max_header_size(config.head_bytes);
     http
 }

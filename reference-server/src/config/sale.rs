@@ -1,0 +1,88 @@
+//! `[storage]`, `[order]` and `[ticket]`: what the selling part reads.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde::Deserialize;
+
+/// Where the embedded engine keeps its data; table `[storage]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StorageConfig {
+    /// `storage.directory`: the data directory, for one process. Default ./flashsale-data; flag `--data`.
+    pub directory: PathBuf,
+    /// `storage.in_memory`: keep nothing instead. Default false; flag `--in-memory`.
+    pub in_memory: bool,
+}
+
+impl Default for StorageConfig {
+    fn default() -> Self {
+        Self { directory: PathBuf::from("./flashsale-data"), in_memory: false }
+    }
+}
+
+/// Queues in front of the ledger; table `[order]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OrderConfig {
+    /// `order.reserve_queue`: reserves that wait per lane; more are answered `busy`. Default 8192.
+    pub reserve_queue: usize,
+    /// `order.advance_queue`: payments and cancels that wait per lane; more are answered `busy`. Default 8192.
+    pub advance_queue: usize,
+    /// `order.max_batch`: items of one ledger step. Default 1024.
+    pub max_batch: usize,
+    /// `order.wait_ms`: how long an answer waits for Persisted before it is 202. Default 2000.
+    pub wait_ms: u64,
+}
+
+impl Default for OrderConfig {
+    fn default() -> Self {
+        Self { reserve_queue: 8192, advance_queue: 8192, max_batch: 1024, wait_ms: 2000 }
+    }
+}
+
+impl OrderConfig {
+    pub(super) fn check(&self, problems: &mut Vec<String>) {
+        super::within(problems, "order.reserve_queue", self.reserve_queue, 1..=1_000_000);
+        super::within(problems, "order.advance_queue", self.advance_queue, 1..=1_000_000);
+        super::within(problems, "order.max_batch", self.max_batch, 1..=10_000);
+        super::within(problems, "order.wait_ms", self.wait_ms, 1..=10_000);
+    }
+
+    /// `wait_ms` as a span.
+    pub fn wait(&self) -> Duration {
+        Duration::from_millis(self.wait_ms)
+    }
+}
+
+/// When tickets are issued and how long they hold; table `[ticket]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TicketConfig {
+    /// `ticket.lead_seconds`: how long before the start tickets are issued. Default 60.
+    pub lead_seconds: u64,
+    /// `ticket.lifetime_seconds`: how long a ticket holds, from the start of the sale if that is later. Default 300.
+    pub lifetime_seconds: u64,
+}
+
+impl Default for TicketConfig {
+    fn default() -> Self {
+        Self { lead_seconds: 60, lifetime_seconds: 300 }
+    }
+}
+
+impl TicketConfig {
+    pub(super) fn check(&self, problems: &mut Vec<String>) {
+        super::within(problems, "ticket.lead_seconds", self.lead_seconds, 0..=86_400);
+        super::within(problems, "ticket.lifetime_seconds", self.lifetime_seconds, 10..=86_400);
+    }
+
+    /// `lead_seconds` as a span.
+    pub fn lead(&self) -> Duration {
+        Duration::from_secs(self.lead_seconds)
+    }
+
+    /// `lifetime_seconds` as a span.
+    pub fn lifetime(&self) -> Duration {
+        Duration::from_secs(self.lifetime_seconds)
+    }
+}

@@ -1,0 +1,204 @@
+//! One connection from its first byte to its last, with a watch on its time.
+
+use std::{
+    future::{Future, poll_fn},
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
+};
+
+use super::{
+    Code, Handler, Problem,
+    dispatch::Dispatch,
+    stream::{Phase, Progress, Watched, lock},
+};
+use crate::config::HttpConfig;
+
+/// How long a connection that was accepted just before the stop may take to show its first request.
+const LATE_REQUEST: Duration = Duration::from_millis(50);
+/// How long, and for how many bytes, a closed connection is read on, so that the client gets to see the answer.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 256 * 1024;
+
+/// The times that a connection keeps.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    idle: Duration,
+    head: Duration,
+    write: Duration,
+}
+
+impl Patience {
+    pub(super) fn new(config: &HttpConfig) -> Self {
+        Self { idle: config.idle_timeout(), head: config.head_timeout(), write: config.write_timeout() }
+    }
+
+    fn limit(self, phase: Phase) -> Option<Duration> {
+        match phase {
+            Phase::Idle => Some(self.idle),
+            Phase::Head => Some(self.head),
+            Phase::Writing => Some(self.write),
+            Phase::Working => None,
+        }
+    }
+
+    /// How often to look: a limit is overrun by at most half of it.
+    fn period(self) -> Duration {
+        (self.idle.min(self.head).min(self.write) / 4).max(Duration::from_millis(1))
+    }
+}
+
+/// Serves one connection until it is closed, times out, or has given its last answer after a stop.
+pub(super) async fn serve<H: Handler>(
+    stream: TcpStream,
+    http: &http1::Builder,
+    dispatch: Arc<Dispatch<H>>,
+    patience: Patience,
+    mut stages: watch::Receiver<Stage>,
+) {
+    let progress = Arc::new(Progress::default());
+    let service = {
+        let (dispatch, progress) = (Arc::clone(&dispatch), Arc::clone(&progress));
+        service_fn(move |request| {
+            let (dispatch, progress) = (Arc::clone(&dispatch), Arc::clone(&progress));
+            async move {
+                progress.enter(Phase::Working);
+                let answer = dispatch.answer(request).await;
+                progress.enter(Phase::Idle);
+                answer
+            }
+        })
+    };
+    let (watched, outgoing) = Watched::new(stream, Arc::clone(&progress));
+    let mut connection = http.serve_connection(TokioIo::new(watched), service);
+    let mut watchdog = Watchdog::new(patience);
+    let (mut cut, mut stopping) = (stages.clone(), false);
+    let expired = loop {
+        tokio::select! {
+            biased;
+            () = told_to_stop(&mut stages, &progress), if !stopping => {
+                stopping = true;
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
+            }
+            _ = poll_fn(|context| {
+                let served = std::pin::Pin::new(&mut connection).poll(context);
+                if served.is_pending() {
+                    // An error shows again when hyper reads or writes.
+                    let _ = lock(&outgoing).poll_send(context);
+                }
+                served
+            }) => break None,
+            () = reached(&mut cut, Stage::Cut), if stopping => return,
+            phase = watchdog.expired(&progress) => break Some(phase),
+        }
+    };
+    let watched = connection.into_parts().io.into_inner();
+    let bare = lock(&outgoing).bare();
+    let last_word = match (expired, bare) {
+        (Some(Phase::Head), _) => Some(Problem::new(
+            Code::Timeout,
+            format!("Send the whole head within {} ms.", patience.head.as_millis()),
+        )),
+        (Some(_), _) => return,
+        (None, Some(status)) => Some(malformed(status)),
+        (None, None) if stopping || watched.has_ended() => return,
+        (None, None) => None,
+    };
+    if let Some(problem) = last_word {
+        lock(&outgoing).append(&dispatch.raw(problem));
+    }
+    let reader = watched.into_reader();
+    if let Some(outgoing) = Arc::into_inner(outgoing) {
+        let (writer, last_bytes) = outgoing.into_inner().unwrap_or_else(PoisonError::into_inner).into_parts();
+        part(reader, writer, &last_bytes).await;
+    }
+}
+
+/// Sends the last bytes of a connection and closes it so that the client can read them.
+///
+/// A socket that is closed with unread bytes resets the connection, and the client may never see the answer.
+pub(super) async fn part(mut reader: OwnedReadHalf, mut writer: OwnedWriteHalf, last_bytes: &[u8]) {
+    let farewell = async {
+        writer.write_all(last_bytes).await?;
+        writer.shutdown().await?;
+        let mut discarded = 0;
+        let mut buffer = [0; 4096];
+        while discarded < LINGER_BYTES {
+            match reader.read(&mut buffer).await? {
+                0 => break,
+                count => discarded += count,
+            }
+        }
+        std::io::Result::Ok(())
+    };
+    let _ = timeout(LINGER, farewell).await;
+}
+
+/// How far the end of a server has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    /// It accepts and serves.
+    Serving,
+    /// It finishes the requests in flight.
+    Stopping,
+    /// It drops what is left.
+    Cut,
+}
+
+/// Waits until a server is at `stage` or past it; one that was dropped is past all.
+pub(super) async fn reached(stages: &mut watch::Receiver<Stage>, stage: Stage) {
+    let _ = stages.wait_for(|now| *now >= stage).await;
+}
+
+async fn told_to_stop(stages: &mut watch::Receiver<Stage>, progress: &Progress) {
+    reached(stages, Stage::Stopping).await;
+    if progress.look() == (Phase::Idle, 0) {
+        sleep(LATE_REQUEST).await;
+    }
+}
+
+/// Ends a phase in which nothing happens for too long. It looks now and then, instead of setting a timer per request.
+struct Watchdog {
+    patience: Patience,
+    ticks: tokio::time::Interval,
+    seen: (Phase, u32),
+    since: Instant,
+}
+
+impl Watchdog {
+    fn new(patience: Patience) -> Self {
+        let mut ticks = interval(patience.period());
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { patience, ticks, seen: (Phase::Idle, 0), since: Instant::now() }
+    }
+
+    async fn expired(&mut self, progress: &Progress) -> Phase {
+        loop {
+            let now = self.ticks.tick().await;
+            let seen = progress.look();
+            if seen != self.seen {
+                (self.seen, self.since) = (seen, now);
+            } else if self.patience.limit(seen.0).is_some_and(|limit| now - self.since >= limit) {
+                return seen.0;
+            }
+        }
+    }
+}
+
+fn malformed(status: u16) -> Problem {
+    match status {
+        431 | 414 => Problem::new(Code::HeadTooLarge, "Send a shorter head with fewer fields."),
+        _ => Problem::invalid("The head of the request is not HTTP/1.1."),
+    }
+}

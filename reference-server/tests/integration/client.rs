@@ -1,0 +1,107 @@
+//! A client that sends exactly the bytes it is given.
+
+use std::{
+    collections::HashMap,
+    io::{BufRead, BufReader, Read, Write},
+    net::{Shutdown, SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+/// One connection.
+pub(crate) struct Client {
+    reader: BufReader<TcpStream>,
+}
+
+/// One answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HashMap<String, String>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Client {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        // Only ends a test that has failed already.
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+        Self { reader: BufReader::new(stream) }
+    }
+
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.reader.get_mut().write_all(bytes.as_ref()).unwrap();
+    }
+
+    /// Sends as much as the server takes.
+    pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) {
+        let _ = self.reader.get_mut().write_all(bytes.as_ref());
+    }
+
+    pub(crate) fn get(&mut self, path: &str) -> Answer {
+        self.send(format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n"));
+        self.answer()
+    }
+
+    pub(crate) fn answer(&mut self) -> Answer {
+        self.answer_to("GET")
+    }
+
+    pub(crate) fn answer_to(&mut self, method: &str) -> Answer {
+        let status_line = self.line();
+        let status = status_line.split(' ').nth(1).and_then(|word| word.parse().ok());
+        let status = status.unwrap_or_else(|| panic!("no status in {status_line:?}"));
+        let mut headers = HashMap::new();
+        loop {
+            let line = self.line();
+            let Some((name, value)) = line.split_once(": ") else { break };
+            headers.insert(name.to_owned(), value.to_owned());
+        }
+        let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
+        let mut body = vec![0; if method == "HEAD" { 0 } else { length }];
+        self.reader.read_exact(&mut body).unwrap();
+        Answer { status, headers, body }
+    }
+
+    /// Reads to the end; the server has to close without another byte.
+    pub(crate) fn expect_closed(&mut self) {
+        let mut rest = Vec::new();
+        match self.reader.read_to_end(&mut rest) {
+            Ok(_) => assert_eq!(String::from_utf8_lossy(&rest), ""),
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
+        }
+    }
+
+    pub(crate) fn finish_sending(&self) {
+        self.reader.get_ref().shutdown(Shutdown::Write).unwrap();
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.reader.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// Checks that it is a whole problem document with this status and code.
+    #[track_caller]
+    pub(crate) fn expect_problem(&self, status: u16, code: &str) -> Value {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.headers["content-type"], "application/problem+json");
+        assert_eq!(self.headers["cache-control"], "no-store");
+        assert_eq!(self.headers["x-request-id"].len(), 16);
+        let document = self.json();
+        assert_eq!((&document["status"], &document["code"]), (&status.into(), &code.into()));
+        for member in ["type", "title", "detail"] {
+            assert!(document[member].is_string(), "{document}");
+        }
+        document
+    }
+}
