@@ -20,6 +20,7 @@ pub mod domain;
 pub mod ledger;
 #[cfg(feature = "mutants")]
 pub mod mutants;
+pub mod rate;
 pub mod service;
 pub mod snowflake;
 pub mod ticket;

@@ -1,0 +1,370 @@
+//! A rate limiter whose memory does not grow with the number of callers.
+//!
+//! It is GCRA (the generic cell rate algorithm of ITU-T I.371): for each key one number, the moment at which its quota is
+//! whole again. The numbers live in a table of fixed size; a call is one hash, one cache line and one atomic exchange,
+//! without a lock.
+//!
+//! **Keys that meet.** A key belongs to one line of eight slots, chosen by a hash with a seed of the process, so nobody outside can aim at a line.
+//! A slot whose quota is whole again holds no information and is free for any key. Only if all eight are in use does a new
+//! key take over the slot that is nearest to whole, *with* its debt. So:
+//! - no key ever gets more than its quota by it (the displaced key finds at least its own debt when it comes back);
+//! - a key may get less, if more than eight keys of its line are in debt at once, or if two of them share 16 bits of hash.
+//!   With as many keys in debt as the limiter was made for, 2 lines of 100 are that full, and a key there starts with
+//!   the smallest debt among eight, typically one request. That is the price of constant memory, and a limiter that guards a
+//!   sale should err to that side.
+//!
+//! One exception: threads that race with the *first* requests of one key, while other slots of its line become free in the same
+//! instant, may start two slots for it; each such race may allow the key one burst more, once.
+
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    num::NonZeroU32,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use crate::domain::{Invalid, Timestamp};
+
+/// Slots in a line: eight of eight bytes are one cache line.
+const SLOTS: usize = 8;
+/// The low bits of a slot are the time of wholeness in microseconds since the limiter was made: almost nine years.
+const TIME_BITS: u32 = 48;
+const TIME: u64 = (1 << TIME_BITS) - 1;
+const LONGEST: Duration = Duration::from_secs(31 * 24 * 3_600);
+
+/// So many requests per span of time, all at once or spread over it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    burst: NonZeroU32,
+    interval_us: u64,
+}
+
+impl Quota {
+    /// `burst` requests per `per`: a key that was quiet may make `burst` at once, and gets one back every `per / burst`, rounded
+    /// up to microseconds.
+    ///
+    /// # Errors
+    /// If `per` is longer than 31 days, or so short that a request comes back in less than a microsecond.
+    pub fn new(burst: NonZeroU32, per: Duration) -> Result<Self, Invalid> {
+        let interval = per.as_nanos().div_ceil(u128::from(burst.get())).div_ceil(1_000);
+        match u64::try_from(interval) {
+            Ok(interval_us) if per <= LONGEST && per.as_micros() >= u128::from(burst.get()) => {
+                Ok(Self { burst, interval_us })
+            }
+            _ => Err(Invalid::new(
+                "quota",
+                format!("{burst} per {per:?}: at most 31 days, and at most one request per microsecond"),
+            )),
+        }
+    }
+
+    /// The most requests at once.
+    pub fn burst(&self) -> NonZeroU32 {
+        self.burst
+    }
+
+    /// How long it takes until one request comes back.
+    pub fn interval(&self) -> Duration {
+        Duration::from_micros(self.interval_us)
+    }
+
+    /// How long it takes until an exhausted quota is whole again, in microseconds.
+    fn whole_us(&self) -> u64 {
+        self.interval_us * u64::from(self.burst.get())
+    }
+}
+
+/// Whether a request may pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It may, and was counted.
+    Allowed {
+        /// How many more may pass at this moment.
+        remaining: u32,
+    },
+    /// It may not, and was not counted.
+    Limited {
+        /// When the next request of the key may pass, rounded up to microseconds; never zero.
+        retry_after: Duration,
+    },
+}
+
+/// Limits the requests of each key to one quota.
+#[derive(Debug)]
+pub struct RateLimiter {
+    quota: Quota,
+    origin: Timestamp,
+    seed: RandomState,
+    lines: Box<[Line]>,
+}
+
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Line([AtomicU64; SLOTS]);
+
+impl RateLimiter {
+    /// A limiter for about `keys` keys that are in debt at the same time; it takes 16 to 32 bytes for each, for ever.
+    ///
+    /// `now` is the start of its time; `check` wants times of the same clock.
+    pub fn new(quota: Quota, keys: NonZeroU32, now: Timestamp) -> Self {
+        let lines = (keys.get() as usize).div_ceil(SLOTS / 2).next_power_of_two();
+        Self {
+            quota,
+            origin: now,
+            seed: RandomState::new(),
+            lines: std::iter::repeat_with(Line::default).take(lines).collect(),
+        }
+    }
+
+    /// The quota of each key.
+    pub fn quota(&self) -> Quota {
+        self.quota
+    }
+
+    /// Counts one request of `key`: a user id, or the digest of an address.
+    ///
+    /// A clock that steps back keeps a key out for one interval at most, not for the length of the step.
+    pub fn check(&self, key: u64, now: Timestamp) -> Decision {
+        let hash = self.seed.hash_one(key);
+        let line = self.line(hash);
+        let tag = hash >> TIME_BITS;
+        let now = self.micros(now);
+        let latest = now + self.quota.whole_us();
+        let (mut slot, mut seen) = line.find(tag, now);
+        loop {
+            let whole_at = (seen & TIME).clamp(now, latest) + self.quota.interval_us;
+            if whole_at > latest {
+                return Decision::Limited { retry_after: Duration::from_micros(whole_at - latest) };
+            }
+            let taken = tag << TIME_BITS | whole_at;
+            match slot.compare_exchange(seen, taken, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => {
+                    let remaining = (latest - whole_at) / self.quota.interval_us;
+                    return Decision::Allowed { remaining: u32::try_from(remaining).unwrap_or(u32::MAX) };
+                }
+                // Somebody took the slot, perhaps for another key: look again.
+                Err(_) => (slot, seen) = line.find(tag, now),
+            }
+        }
+    }
+
+    fn line(&self, hash: u64) -> &Line {
+        let low = usize::try_from(hash & u64::from(u32::MAX)).unwrap_or(0);
+        &self.lines[low & (self.lines.len() - 1)]
+    }
+
+    /// Microseconds since the limiter was made, with room for a quota before the bits end.
+    fn micros(&self, now: Timestamp) -> u64 {
+        let last = TIME - 2 * self.quota.whole_us();
+        now.as_millis().saturating_sub(self.origin.as_millis()).saturating_mul(1_000).min(last)
+    }
+}
+
+impl Line {
+    /// The slot of the key with `tag`: its own; else the first that is whole; else the one that is nearest to it.
+    fn find(&self, tag: u64, now: u64) -> (&AtomicU64, u64) {
+        let mut best = (&self.0[0], self.0[0].load(Ordering::Relaxed));
+        for slot in &self.0 {
+            let value = slot.load(Ordering::Relaxed);
+            if value >> TIME_BITS == tag {
+                return (slot, value);
+            }
+            let (time, best_time) = ((value & TIME).max(now), (best.1 & TIME).max(now));
+            if time < best_time {
+                best = (slot, value);
+            }
+        }
+        best
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOW: u64 = 1_790_000_000_000;
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_millis(NOW + millis)
+    }
+
+    fn quota(burst: u32, per_ms: u64) -> Quota {
+        Quota::new(NonZeroU32::new(burst).unwrap(), Duration::from_millis(per_ms)).unwrap()
+    }
+
+    fn limiter(quota: Quota, keys: u32) -> RateLimiter {
+        RateLimiter::new(quota, NonZeroU32::new(keys).unwrap(), at(0))
+    }
+
+    fn allowed(decision: Decision) -> bool {
+        matches!(decision, Decision::Allowed { .. })
+    }
+
+    #[test]
+    fn a_burst_passes_and_comes_back_evenly() {
+        let limiter = limiter(quota(3, 300), 100);
+        for remaining in [2, 1, 0] {
+            assert_eq!(limiter.check(1, at(0)), Decision::Allowed { remaining });
+        }
+        assert_eq!(limiter.check(1, at(0)), Decision::Limited { retry_after: Duration::from_millis(100) });
+        assert_eq!(limiter.check(1, at(99)), Decision::Limited { retry_after: Duration::from_millis(1) });
+        assert_eq!(limiter.check(1, at(100)), Decision::Allowed { remaining: 0 });
+        assert!(!allowed(limiter.check(1, at(199))));
+        assert_eq!(
+            limiter.check(1, at(10_000)),
+            Decision::Allowed { remaining: 2 },
+            "it does not save up more"
+        );
+        assert_eq!(limiter.check(2, at(10_000)), Decision::Allowed { remaining: 2 }, "each key has its own");
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_locks_nobody_out() {
+        let limiter = limiter(quota(2, 200), 100);
+        assert!(allowed(limiter.check(1, at(3_600_000))));
+        assert!(allowed(limiter.check(1, at(3_600_000))));
+        assert_eq!(
+            limiter.check(1, at(1_000)),
+            Decision::Limited { retry_after: Duration::from_millis(100) }
+        );
+        let before_the_start = Timestamp::from_millis(NOW - 5_000);
+        assert!(matches!(limiter.check(1, before_the_start), Decision::Limited { .. }));
+        assert!(allowed(limiter.check(9, before_the_start)));
+    }
+
+    #[test]
+    fn the_end_of_its_time_is_strict_and_no_panic() {
+        let limiter = limiter(quota(2, 200), 100);
+        assert_eq!(limiter.check(1, Timestamp::MAX), Decision::Allowed { remaining: 1 });
+        assert_eq!(limiter.check(1, Timestamp::MAX), Decision::Allowed { remaining: 0 });
+        assert!(!allowed(limiter.check(1, Timestamp::MAX)));
+    }
+
+    #[test]
+    fn quotas_that_the_clock_cannot_tell_are_refused() {
+        let quota = |burst, per| Quota::new(NonZeroU32::new(burst).unwrap(), per);
+        assert!(quota(1_000_001, Duration::from_secs(1)).is_err());
+        assert!(quota(1, Duration::ZERO).is_err());
+        assert!(quota(1, LONGEST + Duration::from_secs(1)).is_err());
+        assert!(quota(1_000_000, Duration::from_secs(1)).is_ok());
+        assert_eq!(quota(3, Duration::from_secs(1)).unwrap().interval(), Duration::from_micros(333_334));
+        let longest = quota(u32::MAX, LONGEST).unwrap();
+        assert!(longest.whole_us() < TIME / 4, "leaves room in a slot");
+    }
+
+    #[test]
+    fn as_many_keys_as_stated_are_served() {
+        let limiter = limiter(quota(5, 1_000), 10_000);
+        let refused = (0..10_000).filter(|key| !allowed(limiter.check(*key, at(0)))).count();
+        assert_eq!(refused, 0);
+        let bytes = limiter.lines.len() * size_of::<Line>();
+        assert!((160_000..=320_000).contains(&bytes), "{bytes}");
+    }
+
+    #[test]
+    fn threads_share_one_quota() {
+        let limiter = limiter(quota(1_000, 1_000), 10);
+        let passed: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|_| scope.spawn(|| (0..1_000).filter(|_| allowed(limiter.check(7, at(0)))).count()))
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(passed, 1_000);
+    }
+
+    /// A bucket of tokens in exact numbers: a request costs `per` units, a microsecond brings `burst`.
+    #[derive(Clone, Copy)]
+    struct Bucket {
+        level: u64,
+        filled_at: u64,
+    }
+
+    #[derive(Default)]
+    struct Model(HashMap<u64, Bucket>);
+
+    impl Model {
+        /// The bucket of a key, filled up to `now`.
+        fn bucket(&mut self, key: u64, now_ms: u64, burst: u64, per_us: u64) -> &mut Bucket {
+            let full = burst * per_us;
+            let bucket = self.0.entry(key).or_insert(Bucket { level: full, filled_at: now_ms });
+            bucket.level = full.min(bucket.level + (now_ms - bucket.filled_at) * 1_000 * burst);
+            bucket.filled_at = now_ms;
+            bucket
+        }
+    }
+
+    fn requests(keys: u64) -> impl Strategy<Value = Vec<(u64, u64)>> {
+        prop::collection::vec(
+            (0..keys, prop_oneof![3 => Just(0_u64), 2 => 0..30_u64, 1 => 0..3_000_u64]),
+            1..300,
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn one_key_is_limited_exactly(burst in 1_u32..20, interval_ms in 1_u64..100, requests in requests(1)) {
+            let per_ms = interval_ms * u64::from(burst);
+            let limiter = limiter(quota(burst, per_ms), 1);
+            let (mut model, mut now) = (Model::default(), 0);
+            for (key, later) in requests {
+                now += later;
+                let per_us = per_ms * 1_000;
+                let bucket = model.bucket(key, now, u64::from(burst), per_us);
+                let expected = if bucket.level >= per_us {
+                    bucket.level -= per_us;
+                    Decision::Allowed { remaining: u32::try_from(bucket.level / per_us).unwrap() }
+                } else {
+                    let missing = (per_us - bucket.level).div_ceil(u64::from(burst));
+                    Decision::Limited { retry_after: Duration::from_micros(missing) }
+                };
+                prop_assert_eq!(limiter.check(key, at(now)), expected);
+            }
+        }
+
+        #[test]
+        fn no_key_gets_more_than_its_quota_however_full_the_table(
+            burst in 1_u32..6, per_ms in 7_u64..2_000, requests in requests(40)
+        ) {
+            let limiter = limiter(quota(burst, per_ms), 1);
+            let (mut model, mut now) = (Model::default(), 0);
+            for (key, later) in requests {
+                now += later;
+                let bucket = model.bucket(key, now, u64::from(burst), per_ms * 1_000);
+                if allowed(limiter.check(key, at(now))) {
+                    prop_assert!(bucket.level >= per_ms * 1_000, "key {} at {} ms", key, now);
+                    bucket.level -= per_ms * 1_000;
+                }
+            }
+        }
+
+        #[test]
+        fn keys_do_not_disturb_each_other_while_there_is_room(burst in 1_u32..6, requests in requests(8)) {
+            // Eight keys fit one line, so that only 16 equal bits of hash in it could disturb: 1 in 10⁸ of these tables.
+            let limiter = limiter(quota(burst, 100 * u64::from(burst)), 100_000);
+            let (mut alone, mut now) = (HashMap::new(), 0);
+            for (key, later) in requests {
+                now += later;
+                let own = alone.entry(key).or_insert_with(|| self::limiter(limiter.quota(), 1));
+                prop_assert_eq!(limiter.check(key, at(now)), own.check(key, at(now)));
+            }
+        }
+
+        #[test]
+        fn a_repeat_after_the_stated_time_passes(burst in 1_u32..6, per_ms in 6_u64..2_000, first in 0_u64..50) {
+            let limiter = limiter(quota(burst, per_ms), 10);
+            let mut now = first;
+            for _ in 0..20 {
+                if let Decision::Limited { retry_after } = limiter.check(3, at(now)) {
+                    prop_assert!(retry_after > Duration::ZERO && retry_after <= limiter.quota().interval());
+                    now += u64::try_from(retry_after.as_micros().div_ceil(1_000)).unwrap();
+                    prop_assert!(allowed(limiter.check(3, at(now))));
+                }
+            }
+        }
+    }
+}
