@@ -154,6 +154,7 @@ impl Census {
     fn check_acknowledged(&self, purchases: &[Purchase], findings: &mut Findings) {
         let orders: HashMap<OrderId, &OrderView> =
             self.orders.iter().map(|order| (order.order_id, order)).collect();
+        let replaced: BTreeSet<OrderId> = self.orders.iter().filter_map(|order| order.replaces).collect();
         for purchase in purchases {
             let Some(placed) = &purchase.placed else { continue };
             let Some(order) = orders.get(&placed.order) else {
@@ -175,11 +176,10 @@ impl Census {
                     placed.order, placed.status, order.status
                 ));
             }
-            let replaced = self.orders.iter().any(|other| other.replaces == Some(placed.order));
             if !placed.captured.is_empty()
                 && order.status != OrderStatus::Paid
                 && order.refund.is_none()
-                && !replaced
+                && !replaced.contains(&placed.order)
             {
                 findings.add(format!(
                     "I8: money was captured for order {order:?}, and neither bought nor goes back"

@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use flashsale_core::domain::{OrderId, OrderStatus, UserId};
 use hyper::{Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
 use super::{Ending, Notes, Offer, OrderView, Part, Purchase, Sending, Shop};
 use crate::client::{Answer, Client, NoAnswer};
+
+/// How long a buyer comes again, and waits for an order to change: 20 s.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The server went away; what the buyer had under way is unknown.
 #[derive(Debug)]
@@ -39,18 +43,13 @@ impl<'a> Buyer<'a> {
         user: UserId,
     ) -> Result<Self, Interrupted> {
         let identity = json!({ "user_id": user.to_string(), "user_name": format!("Buyer {user} 买家") });
-        loop {
-            let answer = client.request(Method::POST, "/v1/sessions", &[], Some(&identity)).await?;
-            if retry(&answer).await {
-                continue;
-            }
-            let token = answer.text("token");
-            if token.is_empty() {
-                notes.violation(format!("no session for user {user}: {answer}"));
-                return Err(Interrupted(NoAnswer::NotSent("no session".to_owned())));
-            }
-            return Ok(Self { shop, notes, user, session: format!("Bearer {token}") });
+        let answer = ask(client, Method::POST, "/v1/sessions", &[], Some(&identity)).await?;
+        let token = answer.text("token");
+        if token.is_empty() {
+            notes.violation(format!("no session for user {user}: {answer}"));
+            return Err(Interrupted(NoAnswer::NotSent("no session".to_owned())));
         }
+        Ok(Self { shop, notes, user, session: format!("Bearer {token}") })
     }
 
     /// Plays a part for an offer: ticket, order, and what becomes of the order.
@@ -130,18 +129,13 @@ impl<'a> Buyer<'a> {
     /// When the server goes away.
     pub async fn ticket(&self, client: &mut Client, offer: &Offer) -> Result<Option<String>, Interrupted> {
         let path = format!("{}/ticket", offer.path());
-        loop {
-            let answer = client.request(Method::POST, &path, &self.credentials(), Some(&json!({}))).await?;
-            if retry(&answer).await {
-                continue;
-            }
-            match answer.status {
-                StatusCode::OK => return Ok(Some(answer.text("ticket").to_owned())),
-                StatusCode::CONFLICT => self.notes.count(&format!("ticket declined {}", answer.code())),
-                _ => self.notes.violation(format!("a ticket for user {}: {answer}", self.user)),
-            }
-            return Ok(None);
+        let answer = ask(client, Method::POST, &path, &self.credentials(), Some(&json!({}))).await?;
+        match answer.status {
+            StatusCode::OK => return Ok(Some(answer.text("ticket").to_owned())),
+            StatusCode::CONFLICT => self.notes.count(&format!("ticket declined {}", answer.code())),
+            _ => self.notes.violation(format!("a ticket for user {}: {answer}", self.user)),
         }
+        Ok(None)
     }
 
     /// Sends the order of a purchase; `None` when it is declined.
@@ -151,36 +145,36 @@ impl<'a> Buyer<'a> {
         number: usize,
         purchase: &Purchase,
     ) -> Result<Option<OrderId>, Interrupted> {
-        loop {
-            let answer = match self.send_order(client, purchase).await {
-                Ok(answer) => answer,
-                Err(reason) => {
+        let answer = match self.send_order(client, purchase).await {
+            Ok(answer) => answer,
+            Err(reason) => {
+                self.notes.unanswered(number);
+                return Err(reason.into());
+            }
+        };
+        match answer.status {
+            StatusCode::CREATED | StatusCode::OK => {
+                return Ok(self.view(&answer).map(|view| {
+                    self.notes.told(number, &view);
+                    view.order_id
+                }));
+            }
+            StatusCode::CONFLICT => self.notes.count(&format!("declined {}", answer.code())),
+            status => {
+                if status.is_server_error() {
                     self.notes.unanswered(number);
-                    return Err(reason.into());
                 }
-            };
-            if retry(&answer).await {
-                continue;
+                self.notes.violation(format!("an order of user {}: {answer}", self.user));
             }
-            match answer.status {
-                StatusCode::CREATED | StatusCode::OK => {
-                    return Ok(self.view(&answer).map(|view| {
-                        self.notes.told(number, &view);
-                        view.order_id
-                    }));
-                }
-                StatusCode::CONFLICT => self.notes.count(&format!("declined {}", answer.code())),
-                _ => self.notes.violation(format!("an order of user {}: {answer}", self.user)),
-            }
-            return Ok(None);
         }
+        Ok(None)
     }
 
     async fn send_order(&self, client: &mut Client, purchase: &Purchase) -> Result<Answer, NoAnswer> {
         let (path, body) =
             (format!("/v1/orders/{}", purchase.ticket), json!({ "quantity": purchase.quantity }));
         let key = purchase.key.as_ref().map(|key| ("idempotency-key", key.as_str()));
-        client.request(Method::POST, &path, key.as_slice(), Some(&body)).await
+        ask(client, Method::POST, &path, key.as_slice(), Some(&body)).await
     }
 
     async fn hang_up(&self, client: &Client, number: usize, purchase: &Purchase) {
@@ -199,21 +193,16 @@ impl<'a> Buyer<'a> {
         number: usize,
         purchase: &Purchase,
     ) -> Result<(), Interrupted> {
-        loop {
-            let answer = self.send_order(client, purchase).await?;
-            if retry(&answer).await {
-                continue;
+        let answer = self.send_order(client, purchase).await?;
+        if answer.status == StatusCode::OK {
+            self.notes.count("replayed");
+            if let Some(view) = self.view(&answer) {
+                self.notes.told(number, &view);
             }
-            if answer.status == StatusCode::OK {
-                self.notes.count("replayed");
-                if let Some(view) = self.view(&answer) {
-                    self.notes.told(number, &view);
-                }
-            } else {
-                self.notes.violation(format!("a repeat of user {} got {answer}", self.user));
-            }
-            return Ok(());
+        } else {
+            self.notes.violation(format!("a repeat of user {} got {answer}", self.user));
         }
+        Ok(())
     }
 
     async fn expect_declined(
@@ -222,18 +211,13 @@ impl<'a> Buyer<'a> {
         purchase: &Purchase,
         code: &str,
     ) -> Result<(), Interrupted> {
-        loop {
-            let answer = self.send_order(client, purchase).await?;
-            if retry(&answer).await {
-                continue;
-            }
-            if answer.code() == code {
-                self.notes.count(&format!("declined {code}"));
-            } else {
-                self.notes.violation(format!("user {} expected {code} and got {answer}", self.user));
-            }
-            return Ok(());
+        let answer = self.send_order(client, purchase).await?;
+        if answer.code() == code {
+            self.notes.count(&format!("declined {code}"));
+        } else {
+            self.notes.violation(format!("user {} expected {code} and got {answer}", self.user));
         }
+        Ok(())
     }
 
     async fn end(
@@ -348,22 +332,19 @@ impl<'a> Buyer<'a> {
         wanted: impl Fn(&OrderView) -> bool,
     ) -> Result<Option<OrderView>, Interrupted> {
         let path = format!("/v1/orders/{order}");
-        let end = tokio::time::Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + PATIENCE;
         loop {
             let headers = [("authorization", self.session.as_str()), ("prefer", "wait=5")];
-            let answer = client.request(Method::GET, &path, &headers, None).await?;
-            if retry(&answer).await {
-                continue;
-            }
+            let answer = ask(client, Method::GET, &path, &headers, None).await?;
             let Some(view) = self.expect(&answer, StatusCode::OK, "read") else { return Ok(None) };
             if wanted(&view) {
                 return Ok(Some(view));
             }
-            if tokio::time::Instant::now() > end {
+            if Instant::now() > end {
                 self.notes.violation(format!("order {order} stays {view:?}"));
                 return Ok(None);
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            sleep(Duration::from_millis(20)).await;
         }
     }
 
@@ -375,10 +356,7 @@ impl<'a> Buyer<'a> {
         let mut orders = Vec::new();
         let mut path = "/v1/orders?limit=100".to_owned();
         loop {
-            let answer = client.request(Method::GET, &path, &self.credentials(), None).await?;
-            if retry(&answer).await {
-                continue;
-            }
+            let answer = ask(client, Method::GET, &path, &self.credentials(), None).await?;
             let Some(items) = answer.body["items"].as_array() else {
                 self.notes.violation(format!("the orders of user {}: {answer}", self.user));
                 return Ok(orders);
@@ -398,13 +376,8 @@ impl<'a> Buyer<'a> {
         }
     }
 
-    async fn post(&self, client: &mut Client, path: &str) -> Result<Answer, Interrupted> {
-        loop {
-            let answer = client.request(Method::POST, path, &self.credentials(), None).await?;
-            if !retry(&answer).await {
-                return Ok(answer);
-            }
-        }
+    async fn post(&self, client: &mut Client, path: &str) -> Result<Answer, NoAnswer> {
+        ask(client, Method::POST, path, &self.credentials(), None).await
     }
 
     fn credentials(&self) -> [(&str, &str); 1] {
@@ -435,13 +408,23 @@ impl<'a> Buyer<'a> {
     }
 }
 
-/// Whether the answer says to come again; waits before it says yes.
-async fn retry(answer: &Answer) -> bool {
-    let again = answer.status == StatusCode::TOO_MANY_REQUESTS
-        || (answer.status == StatusCode::SERVICE_UNAVAILABLE && !answer.header("retry-after").is_empty());
-    if again {
+/// Asks, and comes again as long as the server says so, up to [`PATIENCE`].
+async fn ask(
+    client: &mut Client,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Option<&Value>,
+) -> Result<Answer, NoAnswer> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let answer = client.request(method.clone(), path, headers, body).await?;
+        let again = answer.status == StatusCode::TOO_MANY_REQUESTS
+            || (answer.status == StatusCode::SERVICE_UNAVAILABLE && !answer.header("retry-after").is_empty());
+        if !again || Instant::now() > end {
+            return Ok(answer);
+        }
         // Less than the whole second that Retry-After can say: a crowd in a test has to press.
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        sleep(Duration::from_millis(20)).await;
     }
-    again
 }
