@@ -17,6 +17,7 @@ macro_rules! mutant {
 pub mod batcher;
 pub mod catalogue;
 pub mod domain;
+pub mod embedded;
 pub mod ledger;
 #[cfg(feature = "mutants")]
 pub mod mutants;

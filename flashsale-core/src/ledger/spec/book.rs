@@ -449,7 +449,18 @@ impl Book {
         self.journal.turn_on();
     }
 
-    /// The records of all changes since the last call, in their wire format. Empty if nothing changed.
+    /// The records of all changes since they were last taken or forgotten, in their wire format. Empty if nothing
+    /// changed.
+    pub fn journalled(&self) -> &[u8] {
+        self.journal.bytes()
+    }
+
+    /// Forgets the records that [`Book::journalled`] shows, once they are kept elsewhere.
+    pub fn forget_journal(&mut self) {
+        self.journal.clear();
+    }
+
+    /// The records of all changes since they were last taken or forgotten.
     pub fn take_journal(&mut self) -> Vec<u8> {
         self.journal.take()
     }

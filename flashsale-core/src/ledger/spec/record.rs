@@ -71,6 +71,15 @@ impl Journal {
         }
     }
 
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.next = None;
+        self.bytes.clear();
+    }
+
     pub(super) fn take(&mut self) -> Vec<u8> {
         self.next = None;
         std::mem::take(&mut self.bytes)

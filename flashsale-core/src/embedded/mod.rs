@@ -1,0 +1,32 @@
+//! The embedded engine: the specification of the ledger behind a durable journal, in this process.
+//!
+//! An [`Embedded`] is one [`Book`](crate::ledger::spec::Book) that one thread owns. Callers hand it steps; the thread
+//! takes all that wait, decides them one after the other, writes everything that they changed as one row of a journal,
+//! waits for the disk once, and only then answers them all. So the cost of a commit is shared by whoever waits, and
+//! nobody hears of anything, declined requests included, that a power cut could take back.
+//!
+//! The journal is a table in `ledger.redb`. redb was chosen because it is a well-kept store in Rust alone, commits with
+//! one `fdatasync`, checks every page that it reads back, and keeps a second process away. Beside it stand
+//! *snapshots*: the whole book as one file, so that a restart repeats only the rows after it. A snapshot is written when
+//! the engine is closed, and by a thread of its own while it sells; see [`Embedded::close`] and
+//! [`EmbeddedOptions::snapshot_after_bytes`].
+//!
+//! After a failed write the engine stops: what was in that commit is answered
+//! [`Unknown`](crate::ledger::LedgerError::Unknown), everything later [`Stopped`](crate::ledger::LedgerError::Stopped),
+//! until the process opens the directory anew.
+
+mod backup;
+mod engine;
+mod error;
+#[cfg(test)]
+mod faults;
+mod journal;
+mod ledger;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use backup::restore;
+pub use engine::{Embedded, EmbeddedOptions};
+pub use error::EmbeddedError;
