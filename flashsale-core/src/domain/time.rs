@@ -68,7 +68,10 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        // In 64 bits: `as_millis` computes in 128, and this runs for every request.
+        Timestamp::from_millis(
+            since.as_secs().saturating_mul(1_000).saturating_add(u64::from(since.subsec_millis())),
+        )
     }
 }
 
