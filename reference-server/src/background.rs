@@ -15,7 +15,7 @@ use tokio::{runtime, sync::Notify};
 /// A runtime with threads of its own for everything that touches a store: batchers, timers, owned tasks.
 ///
 /// A handler's future is dropped when its client goes away; what runs here is not. Await the handle that
-/// [`Background::run`] returns, or drop it: the work goes on either way, and [`Background::drain`] waits for it.
+/// [`Spawner::run`] returns, or drop it: the work goes on either way, and [`Spawner::drain`] waits for it.
 #[derive(Debug)]
 pub struct Background {
     runtime: runtime::Runtime,
