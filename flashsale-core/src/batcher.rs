@@ -1,8 +1,18 @@
 //! The queue of a process in front of one lane.
+//!
+//! A batcher has one batch in flight and collects the next meanwhile. So an idle lane answers after one round trip, a busy
+//! one in large batches, and there is no timer to tune.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
-use tokio::runtime::Handle;
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, oneshot, watch},
+};
 
 use crate::{
     domain::Timestamp,
@@ -10,8 +20,20 @@ use crate::{
 };
 
 /// How a queue is bounded.
-#[derive(Clone, Debug, Default)]
-pub struct BatcherOptions {}
+#[derive(Clone, Debug)]
+pub struct BatcherOptions {
+    /// The most requests for units that wait. Default 65,536.
+    pub reserve_room: usize,
+    /// The most steps in the life of orders that wait. They have room of their own, so that a rush for units does not
+    /// keep buyers from paying. Default 16,384.
+    pub advance_room: usize,
+}
+
+impl Default for BatcherOptions {
+    fn default() -> Self {
+        Self { reserve_room: 65_536, advance_room: 16_384 }
+    }
+}
 
 /// Why a queue did not answer.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -19,7 +41,7 @@ pub enum BatcherError {
     /// It is full; nothing was done.
     #[error("too many requests wait already")]
     Busy {
-        /// When to try again.
+        /// When to try again: 50 ms to 5 s, from the length of the queue and the time that the last batch took.
         retry_after: Duration,
     },
     /// The ledger did not answer the batch.
@@ -28,36 +50,559 @@ pub enum BatcherError {
 }
 
 /// The queue in front of one lane.
+///
+/// Work is done by a task of its own: a caller whose future is dropped leaves nothing half-way, its request is decided all
+/// the same. Dropping the batcher lets that task finish what waits.
 #[derive(Debug)]
 pub struct Batcher {
-    ledger: Arc<dyn Ledger>,
-    lane: Lane,
+    shared: Arc<Shared>,
+    /// Closed once the task has ended.
+    ended: watch::Receiver<()>,
 }
 
 impl Batcher {
     /// A queue whose work is done on `background`.
-    pub fn new(ledger: Arc<dyn Ledger>, lane: Lane, _options: BatcherOptions, _background: &Handle) -> Self {
-        Self { ledger, lane }
+    pub fn new(ledger: Arc<dyn Ledger>, lane: Lane, options: BatcherOptions, background: &Handle) -> Self {
+        let max_batch = ledger.bounds().max_batch.max(1);
+        let queue = Queue {
+            reserves: Line::new(options.reserve_room, max_batch),
+            advances: Line::new(options.advance_room, max_batch),
+            advanced_last: false,
+            is_idle: false,
+            is_closed: false,
+            round_trip: Duration::ZERO,
+        };
+        let shared = Arc::new(Shared { ledger, lane, queue: Mutex::new(queue), work: Notify::new() });
+        let (end, ended) = watch::channel(());
+        background.spawn(Driver { shared: Arc::clone(&shared), _end: end }.run());
+        Self { shared, ended }
     }
 
     /// Decides a request for units.
     ///
     /// # Errors
-    /// [`BatcherError`].
+    /// [`BatcherError`]; a batcher that drains answers [`LedgerError::Unavailable`].
     pub async fn reserve(&self, request: Reserve) -> Result<(Timestamp, Outcome), BatcherError> {
-        let mut answer = self.ledger.reserve(self.lane, None, vec![request]).await?;
-        Ok((answer.at, answer.outcomes.remove(0)))
+        let answer = self.shared.push(|queue| &mut queue.reserves, request)?;
+        answered(answer).await
     }
 
-    /// Takes a step in the life of an order.
+    /// Takes a step in the life of an order. Steps go before requests for units that wait.
     ///
     /// # Errors
-    /// [`BatcherError`].
+    /// [`BatcherError`]; a batcher that drains answers [`LedgerError::Unavailable`].
     pub async fn advance(&self, step: Advance) -> Result<(Timestamp, Advanced), BatcherError> {
-        let mut answer = self.ledger.advance(self.lane, vec![step]).await?;
-        Ok((answer.at, answer.outcomes.remove(0)))
+        let answer = self.shared.push(|queue| &mut queue.advances, step)?;
+        answered(answer).await
+    }
+
+    /// How many requests and steps wait; those in flight do not.
+    pub fn waiting(&self) -> usize {
+        let queue = self.shared.queue();
+        queue.reserves.len + queue.advances.len
     }
 
     /// Takes no new work, and finishes what waits.
-    pub async fn drain(&self) {}
+    pub async fn drain(&self) {
+        self.shared.close();
+        let mut ended = self.ended.clone();
+        while ended.changed().await.is_ok() {}
+    }
+}
+
+impl Drop for Batcher {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    ledger: Arc<dyn Ledger>,
+    lane: Lane,
+    queue: Mutex<Queue>,
+    work: Notify,
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // Nothing that is done under the lock leaves the queue half-way.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts an item at the end of its line.
+    fn push<I, O>(
+        &self,
+        line: impl FnOnce(&mut Queue) -> &mut Line<I, O>,
+        item: I,
+    ) -> Result<oneshot::Receiver<Answer<O>>, BatcherError> {
+        let (reply, answer) = oneshot::channel();
+        let was_idle = {
+            let mut queue = self.queue();
+            if queue.is_closed {
+                return Err(LedgerError::Unavailable("this process takes no more requests".into()).into());
+            }
+            let round_trip = queue.round_trip;
+            let line = line(&mut queue);
+            if !line.push(item, reply) {
+                return Err(BatcherError::Busy { retry_after: line.retry_after(round_trip) });
+            }
+            std::mem::take(&mut queue.is_idle)
+        };
+        if was_idle {
+            self.work.notify_one();
+        }
+        Ok(answer)
+    }
+
+    fn close(&self) {
+        self.queue().is_closed = true;
+        self.work.notify_one();
+    }
+}
+
+type Answer<O> = Result<(Timestamp, O), LedgerError>;
+
+async fn answered<O>(answer: oneshot::Receiver<Answer<O>>) -> Result<(Timestamp, O), BatcherError> {
+    let gone = || LedgerError::Unknown("the runtime of the batcher has ended".into());
+    Ok(answer.await.map_err(|_| gone())??)
+}
+
+/// What waits.
+#[derive(Debug)]
+struct Queue {
+    reserves: Line<Reserve, Outcome>,
+    advances: Line<Advance, Advanced>,
+    /// Whether the batch before was one of steps.
+    advanced_last: bool,
+    /// Whether the task waits to be woken.
+    is_idle: bool,
+    is_closed: bool,
+    /// How long the last batch took.
+    round_trip: Duration,
+}
+
+/// The next batch.
+enum Work {
+    Reserve(Batch<Reserve, Outcome>),
+    Advance(Batch<Advance, Advanced>),
+}
+
+impl Queue {
+    /// Steps go first, but not twice in a row while requests wait, so that neither can keep the other out.
+    fn next(&mut self) -> Option<Work> {
+        let yields = self.advanced_last && self.reserves.len > 0;
+        let advances = if yields { None } else { self.advances.pop() };
+        self.advanced_last = advances.is_some();
+        advances.map(Work::Advance).or_else(|| self.reserves.pop().map(Work::Reserve))
+    }
+}
+
+/// Items in their order, cut into batches as they come, so that taking the next one costs the same however many wait.
+#[derive(Debug)]
+struct Line<I, O> {
+    batches: VecDeque<Batch<I, O>>,
+    len: usize,
+    room: usize,
+    max_batch: usize,
+    /// The size of the last batch: the next is likely to be as large.
+    expected: usize,
+}
+
+#[derive(Debug)]
+struct Batch<I, O> {
+    items: Vec<I>,
+    replies: Vec<oneshot::Sender<Answer<O>>>,
+}
+
+impl<I, O> Line<I, O> {
+    fn new(room: usize, max_batch: usize) -> Self {
+        Self { batches: VecDeque::new(), len: 0, room: room.max(1), max_batch, expected: 0 }
+    }
+
+    /// Answers whether there was room.
+    fn push(&mut self, item: I, reply: oneshot::Sender<Answer<O>>) -> bool {
+        if self.len >= self.room {
+            return false;
+        }
+        self.len += 1;
+        match self.batches.back_mut() {
+            Some(batch) if batch.items.len() < self.max_batch => batch.push(item, reply),
+            _ => {
+                let mut batch = Batch {
+                    items: Vec::with_capacity(self.expected),
+                    replies: Vec::with_capacity(self.expected),
+                };
+                batch.push(item, reply);
+                self.batches.push_back(batch);
+            }
+        }
+        true
+    }
+
+    fn pop(&mut self) -> Option<Batch<I, O>> {
+        let batch = self.batches.pop_front()?;
+        self.len -= batch.items.len();
+        self.expected = batch.items.len();
+        Some(batch)
+    }
+
+    fn clear(&mut self) {
+        self.batches.clear();
+        self.len = 0;
+    }
+
+    fn retry_after(&self, round_trip: Duration) -> Duration {
+        let batches = u32::try_from(self.batches.len() + 1).unwrap_or(u32::MAX);
+        round_trip.saturating_mul(batches).clamp(Duration::from_millis(50), Duration::from_secs(5))
+    }
+}
+
+impl<I, O> Batch<I, O> {
+    fn push(&mut self, item: I, reply: oneshot::Sender<Answer<O>>) {
+        self.items.push(item);
+        self.replies.push(reply);
+    }
+}
+
+/// Gives each item its outcome, or all of them the error. Whoever does not wait any more is passed over.
+fn answer<O>(replies: Vec<oneshot::Sender<Answer<O>>>, answer: Result<(Timestamp, Vec<O>), LedgerError>) {
+    match answer {
+        Ok((at, outcomes)) => {
+            for (reply, outcome) in replies.into_iter().zip(outcomes) {
+                let _ = reply.send(Ok((at, outcome)));
+            }
+        }
+        Err(error) => {
+            for reply in replies {
+                let _ = reply.send(Err(error.clone()));
+            }
+        }
+    }
+}
+
+/// The task that does the work.
+struct Driver {
+    shared: Arc<Shared>,
+    _end: watch::Sender<()>,
+}
+
+impl Driver {
+    async fn run(self) {
+        loop {
+            let work = {
+                let mut queue = self.shared.queue();
+                let work = queue.next();
+                queue.is_idle = work.is_none();
+                if work.is_none() && queue.is_closed {
+                    return;
+                }
+                work
+            };
+            match work {
+                Some(work) => self.work(work).await,
+                None => self.shared.work.notified().await,
+            }
+        }
+    }
+
+    async fn work(&self, work: Work) {
+        let Shared { ledger, lane, .. } = &*self.shared;
+        let begun = Instant::now();
+        match work {
+            Work::Reserve(batch) => {
+                let result = ledger.reserve(*lane, None, batch.items).await;
+                self.took(begun);
+                answer(batch.replies, result.map(|result| (result.at, result.outcomes)));
+            }
+            Work::Advance(batch) => {
+                let result = ledger.advance(*lane, batch.items).await;
+                self.took(begun);
+                answer(batch.replies, result.map(|result| (result.at, result.outcomes)));
+            }
+        }
+    }
+
+    fn took(&self, begun: Instant) {
+        self.shared.queue().round_trip = begun.elapsed();
+    }
+}
+
+impl Drop for Driver {
+    /// However the task ends, nobody waits for it in vain.
+    fn drop(&mut self) {
+        let mut queue = self.shared.queue();
+        queue.is_closed = true;
+        queue.reserves.clear();
+        queue.advances.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::Pin,
+        sync::mpsc,
+        task::{Context, Poll, Waker},
+    };
+
+    use super::*;
+    use crate::{
+        domain::{
+            ActivityId, Idempotency, Key, ManualClock, Money, Nonce, OfferTerms, OrderId, OrderKey, Quantity,
+            SkuId, Strategy, Subjects, UserId, Window,
+        },
+        embedded::Embedded,
+        ledger::{BatchId, Position, Terms, Timing, spec::Role},
+    };
+
+    fn lane() -> Lane {
+        Lane::first(ActivityId::new(1).unwrap())
+    }
+
+    async fn engine(units: u32) -> Arc<Embedded> {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000)));
+        let engine = Arc::new(Embedded::in_memory(Role::Single, clock));
+        let price = Money::new(990, "CNY".parse().unwrap()).unwrap();
+        let offer = OfferTerms::new(SkuId::new(7).unwrap(), price, units, Strategy::OrderTime, None).unwrap();
+        let window = Window::new(Timestamp::EPOCH, Timestamp::from_millis(1_000_000)).unwrap();
+        let terms =
+            Terms::new(lane().activity, window, std::num::NonZeroU16::MIN, Timing::default(), vec![offer]);
+        engine.open(Arc::new(terms.unwrap())).await.unwrap();
+        engine
+    }
+
+    fn batcher(engine: &Arc<Embedded>, options: BatcherOptions) -> Batcher {
+        Batcher::new(Arc::clone(engine) as Arc<dyn Ledger>, lane(), options, &Handle::current())
+    }
+
+    fn request(n: u64) -> Reserve {
+        Reserve {
+            order: OrderId::new(n).unwrap(),
+            user: UserId::new(n).unwrap(),
+            sku: SkuId::new(7).unwrap(),
+            quantity: Quantity::try_from(1).unwrap(),
+            idempotency: Idempotency { key: Key(n.into()), nonce: Nonce(n) },
+            subjects: Subjects::default(),
+            replay_only: false,
+        }
+    }
+
+    fn cancel(n: u64) -> Advance {
+        let key = OrderKey {
+            activity: lane().activity,
+            user: UserId::new(n).unwrap(),
+            id: OrderId::new(n).unwrap(),
+        };
+        Advance::Cancel { order: key }
+    }
+
+    /// Keeps the ledger from deciding anything until the answer is dropped.
+    fn block(engine: &Arc<Embedded>) -> mpsc::Sender<()> {
+        let (release, released) = mpsc::channel::<()>();
+        let mut step = Box::pin(engine.call(move |_, _, _| {
+            let _ = released.recv();
+            Ok(())
+        }));
+        assert!(poll(&mut step).is_pending());
+        release
+    }
+
+    fn poll<F: Future>(future: &mut Pin<Box<F>>) -> Poll<F::Output> {
+        future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    /// Puts work into the queue, and answers the future that waits for it.
+    fn start<F: Future>(future: F) -> Pin<Box<F>> {
+        let mut future = Box::pin(future);
+        assert!(poll(&mut future).is_pending());
+        future
+    }
+
+    /// Waits until the task has taken everything that waits.
+    async fn taken(batcher: &Batcher) {
+        while batcher.waiting() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn position(answer: Result<(Timestamp, Outcome), BatcherError>) -> Position {
+        match answer {
+            Ok((_, Outcome::Reserved { position, .. })) => position,
+            other => panic!("not reserved: {other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_idle_lane_answers_each_request_in_a_batch_of_its_own() {
+        let engine = engine(10).await;
+        let batcher = batcher(&engine, BatcherOptions::default());
+        let first = position(batcher.reserve(request(1)).await);
+        let second = position(batcher.reserve(request(2)).await);
+        assert_eq!(second.batch, BatchId(first.batch.0.wrapping_add(1)));
+    }
+
+    #[tokio::test]
+    async fn what_comes_during_a_batch_is_the_next_one_in_order() {
+        let engine = engine(1_000).await;
+        let batcher = batcher(&engine, BatcherOptions::default());
+        let release = block(&engine);
+        let first = start(batcher.reserve(request(1)));
+        taken(&batcher).await;
+        let rest: Vec<_> = (2..=300).map(|n| start(batcher.reserve(request(n)))).collect();
+        tokio::task::yield_now().await;
+        assert_eq!(batcher.waiting(), 299, "one batch is in flight");
+        drop(release);
+        let first = position(first.await);
+        for (sequence, answer) in (first.sequence + 1..).zip(rest) {
+            let position = position(answer.await);
+            assert_eq!(position.batch, BatchId(first.batch.0.wrapping_add(1)));
+            assert_eq!(position.sequence, sequence);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_batch_is_no_larger_than_the_ledger_takes() {
+        let engine = engine(10_000).await;
+        let most = engine.bounds().max_batch as u64;
+        let batcher = batcher(&engine, BatcherOptions::default());
+        let release = block(&engine);
+        let all: Vec<_> = (1..=most + 5).map(|n| start(batcher.reserve(request(n)))).collect();
+        drop(release);
+        for answer in all {
+            position(answer.await);
+        }
+    }
+
+    #[tokio::test]
+    async fn steps_go_before_requests_that_came_earlier() {
+        let engine = engine(1).await;
+        let batcher = batcher(&engine, BatcherOptions::default());
+        position(batcher.reserve(request(1)).await);
+        let release = block(&engine);
+        let declined = start(batcher.reserve(request(2)));
+        taken(&batcher).await;
+        let reserve = start(batcher.reserve(request(3)));
+        let cancel = start(batcher.advance(cancel(1)));
+        drop(release);
+        assert!(matches!(declined.await, Ok((_, Outcome::SoldOut { available: 0 }))));
+        position(reserve.await);
+        assert!(matches!(cancel.await, Ok((_, Advanced::Done(_)))));
+    }
+
+    #[tokio::test]
+    async fn steps_do_not_keep_requests_out() {
+        let mut queue = Queue {
+            reserves: Line::new(10, 1),
+            advances: Line::new(10, 1),
+            advanced_last: false,
+            is_idle: false,
+            is_closed: false,
+            round_trip: Duration::ZERO,
+        };
+        for n in 1..=2 {
+            assert!(queue.reserves.push(request(n), oneshot::channel().0));
+            assert!(queue.advances.push(cancel(n), oneshot::channel().0));
+        }
+        let order: Vec<_> =
+            std::iter::from_fn(|| queue.next()).map(|work| matches!(work, Work::Advance(_))).collect();
+        assert_eq!(order, [true, false, true, false]);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_is_busy_before_anything_is_done_and_has_room_for_steps() {
+        let engine = engine(10).await;
+        let batcher = batcher(&engine, BatcherOptions { reserve_room: 2, advance_room: 1 });
+        let release = block(&engine);
+        let first = start(batcher.reserve(request(1)));
+        taken(&batcher).await;
+        let waiting = [2, 3].map(|n| start(batcher.reserve(request(n))));
+        let Err(BatcherError::Busy { retry_after }) = batcher.reserve(request(4)).await else {
+            panic!("there was room")
+        };
+        assert!((Duration::from_millis(50)..=Duration::from_secs(5)).contains(&retry_after));
+        let step = start(batcher.advance(cancel(1)));
+        assert!(matches!(batcher.advance(cancel(1)).await, Err(BatcherError::Busy { .. })));
+        drop(release);
+        position(first.await);
+        for answer in waiting {
+            position(answer.await);
+        }
+        assert!(matches!(step.await, Ok((_, Advanced::Done(_)))));
+        let stock = engine.stock(lane().activity, SkuId::new(7).unwrap()).await.unwrap().unwrap();
+        assert_eq!((stock.held, stock.available), (2, 8));
+        position(batcher.reserve(request(4)).await);
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_goes_away_leaves_nothing_half_way() {
+        let engine = engine(10).await;
+        let batcher = batcher(&engine, BatcherOptions::default());
+        let release = block(&engine);
+        let in_flight = start(batcher.reserve(request(1)));
+        taken(&batcher).await;
+        let waiting = start(batcher.reserve(request(2)));
+        drop((in_flight, waiting));
+        drop(release);
+        batcher.drain().await;
+        for n in 1..=2 {
+            let Advance::Cancel { order } = cancel(n) else { unreachable!() };
+            assert!(engine.order(order).await.unwrap().is_some(), "order {n}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_error_of_the_ledger_concerns_the_whole_batch() {
+        let engine = engine(10).await;
+        let batcher = batcher(&engine, BatcherOptions::default());
+        let release = block(&engine);
+        let mut failing = start(engine.call::<(), _>(|_, _, _| panic!("seeded")));
+        let first = start(batcher.reserve(request(1)));
+        taken(&batcher).await;
+        let rest = [2, 3, 4].map(|n| start(batcher.reserve(request(n))));
+        drop(release);
+        assert!((&mut failing).await.is_err());
+        let is_over = |answer| matches!(answer, Err(BatcherError::Ledger(LedgerError::Stopped(_))));
+        assert!(is_over(first.await));
+        for answer in rest {
+            assert!(is_over(answer.await));
+        }
+    }
+
+    #[tokio::test]
+    async fn draining_finishes_what_waits_and_takes_nothing_new() {
+        let engine = engine(10).await;
+        let batcher = batcher(&engine, BatcherOptions::default());
+        let release = block(&engine);
+        let all: Vec<_> = (1..=5).map(|n| start(batcher.reserve(request(n)))).collect();
+        let drained = start(batcher.drain());
+        assert!(matches!(
+            batcher.reserve(request(6)).await,
+            Err(BatcherError::Ledger(LedgerError::Unavailable(_)))
+        ));
+        drop(release);
+        drained.await;
+        for answer in all {
+            position(answer.await);
+        }
+        batcher.drain().await;
+    }
+
+    #[test]
+    fn callers_are_told_when_the_runtime_ends() {
+        let background = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let engine = runtime.block_on(engine(10));
+        let batcher =
+            Batcher::new(Arc::clone(&engine) as _, lane(), BatcherOptions::default(), background.handle());
+        let release = block(&engine);
+        let waiting = start(batcher.reserve(request(1)));
+        background.shutdown_background();
+        runtime.block_on(async {
+            let answer = waiting.await;
+            assert!(matches!(answer, Err(BatcherError::Ledger(LedgerError::Unknown(_)))), "{answer:?}");
+            assert!(batcher.reserve(request(2)).await.is_err());
+        });
+        drop(release);
+    }
 }

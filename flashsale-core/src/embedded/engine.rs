@@ -190,7 +190,7 @@ impl Embedded {
     }
 
     /// Hands a step to the thread, and waits until it is durable.
-    pub(super) async fn call<T, F>(&self, step: F) -> Result<T, LedgerError>
+    pub(crate) async fn call<T, F>(&self, step: F) -> Result<T, LedgerError>
     where
         T: Send + 'static,
         F: FnOnce(&mut Book, Timestamp, BatchId) -> Result<T, LedgerError> + Send + 'static,

@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{
@@ -40,8 +41,10 @@ pub(super) enum Message {
     /// Takes a step.
     Call(Box<dyn Call>),
     /// Takes what waits, writes a snapshot, and ends.
-    Close(oneshot::Sender<Result<(), EmbeddedError>>),
+    Close(CloseReply),
 }
+
+pub(super) type CloseReply = oneshot::Sender<Result<(), EmbeddedError>>;
 
 /// A step as a closure with its answer.
 pub(super) struct Step<F, T> {
@@ -124,7 +127,7 @@ pub(super) struct Writer {
     pub(super) commit_bytes: usize,
     batch: u64,
     /// Taken from the channel, to be decided.
-    waiting: Vec<Message>,
+    waiting: VecDeque<Message>,
     /// Decided, to be answered after the commit.
     decided: Vec<Box<dyn Call>>,
 }
@@ -149,7 +152,7 @@ impl Writer {
         shared: Arc<Shared>,
         commit_bytes: usize,
     ) -> Self {
-        let (batch, waiting, decided) = (fastrand::u64(..), Vec::new(), Vec::new());
+        let (batch, waiting, decided) = (fastrand::u64(..), VecDeque::new(), Vec::new());
         Self { book, disk, clock, receiver, shared, commit_bytes, batch, waiting, decided }
     }
 
@@ -174,11 +177,14 @@ impl Writer {
     }
 
     /// Commit after commit. Ends with whom to tell that the engine is closed, if anybody wants to know.
-    fn work(&mut self) -> Result<Option<oneshot::Sender<Result<(), EmbeddedError>>>, Failure> {
+    fn work(&mut self) -> Result<Option<CloseReply>, Failure> {
+        let mut received = Vec::new();
         loop {
-            if self.waiting.is_empty() && self.receiver.blocking_recv_many(&mut self.waiting, MAX_STEPS) == 0
-            {
-                return Ok(None);
+            if self.waiting.is_empty() {
+                if self.receiver.blocking_recv_many(&mut received, MAX_STEPS) == 0 {
+                    return Ok(None);
+                }
+                self.waiting.extend(received.drain(..));
             }
             let close = self.decide()?;
             self.commit()?;
@@ -192,33 +198,21 @@ impl Writer {
     }
 
     /// Decides what waits, until the commit is large enough.
-    fn decide(&mut self) -> Result<Option<oneshot::Sender<Result<(), EmbeddedError>>>, Failure> {
-        let mut taken = 0;
-        let mut waiting = std::mem::take(&mut self.waiting).into_iter();
-        let mut result = Ok(None);
-        for message in waiting.by_ref() {
-            taken += 1;
+    fn decide(&mut self) -> Result<Option<CloseReply>, Failure> {
+        while let Some(message) = self.waiting.pop_front() {
             let mut call = match message {
                 Message::Call(call) => call,
-                Message::Close(reply) => {
-                    result = Ok(Some(reply));
-                    break;
-                }
+                Message::Close(reply) => return Ok(Some(reply)),
             };
             self.batch = self.batch.wrapping_add(1);
             let run = call.run(&mut self.book, self.clock.now(), BatchId(self.batch));
             self.decided.push(call);
-            if let Err(reason) = run {
-                result = Err(Failure::Nothing(reason));
-                break;
-            }
+            run.map_err(Failure::Nothing)?;
             if self.book.journalled().len() >= self.commit_bytes {
                 break;
             }
         }
-        debug_assert!(taken > 0, "something waited");
-        self.waiting = waiting.collect();
-        result
+        Ok(None)
     }
 
     /// Makes what was decided durable.
@@ -240,7 +234,7 @@ impl Writer {
     }
 
     /// Ends in order: a snapshot makes the next start short.
-    fn close(mut self, reply: Option<oneshot::Sender<Result<(), EmbeddedError>>>) {
+    fn close(mut self, reply: Option<CloseReply>) {
         let reason: Arc<str> = "it was closed".into();
         self.shared.stopped.get_or_init(|| Arc::clone(&reason));
         self.turn_away(&reason);
@@ -273,7 +267,7 @@ impl Writer {
                 }
             }
             match self.receiver.blocking_recv() {
-                Some(message) => waiting.push(message),
+                Some(message) => waiting.push_back(message),
                 None => return,
             }
         }
