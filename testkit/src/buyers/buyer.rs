@@ -333,8 +333,9 @@ impl<'a> Buyer<'a> {
     ) -> Result<Option<OrderView>, Interrupted> {
         let path = format!("/v1/orders/{order}");
         let end = Instant::now() + PATIENCE;
+        // The first answer comes at once: an order that is as wanted already may not change any more.
+        let mut headers = vec![("authorization", self.session.as_str())];
         loop {
-            let headers = [("authorization", self.session.as_str()), ("prefer", "wait=5")];
             let answer = ask(client, Method::GET, &path, &headers, None).await?;
             let Some(view) = self.expect(&answer, StatusCode::OK, "read") else { return Ok(None) };
             if wanted(&view) {
@@ -344,7 +345,8 @@ impl<'a> Buyer<'a> {
                 self.notes.violation(format!("order {order} stays {view:?}"));
                 return Ok(None);
             }
-            sleep(Duration::from_millis(20)).await;
+            headers.truncate(1);
+            headers.push(("prefer", "wait=1"));
         }
     }
 
