@@ -104,7 +104,8 @@ pub trait Ledger: Send + Sync + fmt::Debug {
         units: u32,
     ) -> Result<Option<Transfer>, LedgerError>;
 
-    /// Adds a transfer to its destination, once; a transfer that is not the next of its source is not taken.
+    /// Adds a transfer to its destination, once; a transfer that is not the next of its source is not
+    /// taken, nor one of another epoch, whose units were divided anew.
     /// Answers whether the destination has it.
     ///
     /// # Errors

@@ -11,6 +11,8 @@ mod ledger;
 mod pump;
 mod rebuild;
 
+pub use pump::Pumped;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},

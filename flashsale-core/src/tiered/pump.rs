@@ -76,8 +76,16 @@ impl Tiered {
                 }
             }
         }
-        moved |= self.follow_activity(activity, terms.buckets().get()).await?;
-        Ok(if moved { Pumped::Moved } else { Pumped::Quiet })
+        match self.follow_activity(activity, terms.buckets().get()).await {
+            Ok(followed) => Ok(if moved || followed { Pumped::Moved } else { Pumped::Quiet }),
+            // The gate went back behind what the truth still keeps for it.
+            Err(LedgerError::Moved { .. }) => {
+                let epoch = self.truth.epoch(activity).await?;
+                self.rebuild_locked(activity, epoch).await?;
+                Ok(Pumped::Rebuilt)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Pumps an activity until nothing waits on either side.
