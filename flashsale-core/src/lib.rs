@@ -25,4 +25,3 @@ pub mod rate;
 pub mod service;
 pub mod snowflake;
 pub mod ticket;
-pub mod tiered;

@@ -18,24 +18,101 @@ pub struct Cli {
 pub enum Command {
     /// Serve buyers and operators until SIGTERM.
     Serve(ServeArgs),
+    /// Import products, SKUs, activities and offers from CSV and JSON files.
+    Import(ImportArgs),
+    /// Copy the data of a running server into a new directory.
+    Backup(BackupArgs),
+    /// Put a backup into a new data directory.
+    Restore(RestoreArgs),
+    /// Check that every unit, order and payment is accounted for; ends with 1 if not.
+    Audit(AuditArgs),
 }
 
 /// Flags of `serve`; they win over the configuration file.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ServeArgs {
-    /// Read the configuration from this TOML file.
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Show it all on one machine: demo identity, sandbox payments, generated secrets and tokens.
+    /// Show it all on one machine: demo data, demo identity, sandbox payments, generated secrets and tokens.
     #[arg(long)]
     pub demo: bool,
-    /// Keep the data in this directory.
-    #[arg(long, value_name = "DIRECTORY", conflicts_with = "in_memory")]
-    pub data: Option<PathBuf>,
+    /// Where the data is.
+    #[command(flatten)]
+    pub storage: StorageArgs,
     /// Keep nothing: orders are gone when the process ends.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "data")]
     pub in_memory: bool,
     /// Serve everything from one multi-thread runtime instead of one runtime per core.
     #[arg(long)]
     pub shared_runtime: bool,
+}
+
+/// Where a command finds configuration and data.
+#[derive(Clone, Debug, Default, Args)]
+pub struct StorageArgs {
+    /// Read the configuration from this TOML file.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The data directory.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub data: Option<PathBuf>,
+}
+
+/// How a command reaches a running server; without it the data directory of a stopped one is opened.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ServerArgs {
+    /// The operations listener of a running server.
+    #[arg(long, value_name = "HOST:PORT", requires = "token")]
+    pub server: Option<String>,
+    /// An operations token.
+    #[arg(long, value_name = "TOKEN", env = "FLASHSALE_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+}
+
+/// Flags of `import`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ImportArgs {
+    /// Files, or directories with products.csv, skus.csv, activities.csv and offers.csv.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Where the data is.
+    #[command(flatten)]
+    pub storage: StorageArgs,
+    /// Which server to talk to.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// Flags of `backup`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct BackupArgs {
+    /// A new or empty directory, as the server sees it.
+    #[arg(value_name = "DIRECTORY")]
+    pub to: PathBuf,
+    /// Where the data is.
+    #[command(flatten)]
+    pub storage: StorageArgs,
+    /// Which server to talk to.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// Flags of `restore`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct RestoreArgs {
+    /// What a backup has written.
+    #[arg(value_name = "DIRECTORY")]
+    pub from: PathBuf,
+    /// Where the data goes: a new or empty directory.
+    #[command(flatten)]
+    pub storage: StorageArgs,
+}
+
+/// Flags of `audit`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct AuditArgs {
+    /// Where the data is.
+    #[command(flatten)]
+    pub storage: StorageArgs,
+    /// Which server to talk to.
+    #[command(flatten)]
+    pub server: ServerArgs,
 }

@@ -3,13 +3,26 @@
 //! [`http`] carries requests and answers and knows no business; [`routes`] maps them to the services of
 //! `flashsale-core`; [`serve`] puts both together with a [`config::Config`].
 
+pub mod app;
+pub mod audit;
 pub mod background;
+pub mod backup;
+pub mod call;
 pub mod cli;
+pub mod commands;
 pub mod config;
+pub mod document;
 pub mod http;
 pub mod import;
+pub mod keyring;
 pub mod logging;
+pub mod pages;
+pub mod publish;
 pub mod routes;
+pub mod sandbox;
 pub mod serve;
+pub mod session;
+pub mod shelf;
 pub mod signals;
+pub mod signature;
 pub mod wire;

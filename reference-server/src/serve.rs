@@ -1,14 +1,16 @@
 //! `serve`: puts the parts together, runs them, and takes them down in order.
 
-use std::{error::Error, num::NonZeroUsize, process, sync::Arc, thread};
+use std::{error::Error, net::SocketAddr, num::NonZeroUsize, process, sync::Arc, thread};
 
-use flashsale_core::domain::SystemClock;
+use flashsale_core::domain::{Clock, SystemClock};
 
 use crate::{
+    app::{App, by},
     background::Background,
     cli::ServeArgs,
     config::Config,
     http::{Listener, Runtimes, Server},
+    import,
     routes::{Operations, Public},
     signals::Signals,
 };
@@ -34,12 +36,24 @@ async fn serve(config: &Config, background: &Background) -> Result<(), Box<dyn E
         let workers = NonZeroUsize::new(http.workers).map_or_else(thread::available_parallelism, Ok)?;
         (workers, Runtimes::PerCore)
     };
+    // Bound before the data is opened, so that a wrong address is told at once; accepted only when all is ready.
     let public = Listener::bind(http.public, workers, http.backlog)?;
     let operations = Listener::bind(http.operations, NonZeroUsize::MIN, http.backlog)?;
 
-    let public =
-        Server::start(public, &Arc::new(Public::new(Arc::new(SystemClock))), &public_runtimes, http)?;
-    let operations = Server::start(operations, &Arc::new(Operations::new()), &shared, http)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (app, jobs) = App::open(config, Arc::clone(&clock), background.spawner().clone()).await?;
+    if config.demo {
+        import_demo(&app).await?;
+    }
+    if app.sessions.is_none() {
+        tracing::warn!("no identity: nobody can sign in; set identity.demo to try a sale");
+    }
+
+    let public = Server::start(public, &Arc::new(Public::new(Arc::clone(&app))), &public_runtimes, http)?;
+    let operations = Server::start(operations, &Arc::new(Operations::new(Arc::clone(&app))), &shared, http)?;
+    if config.demo {
+        greet(&app, public.address(), operations.address());
+    }
     tracing::info!(public = %public.address(), operations = %operations.address(), "serving");
 
     let signal = signals.next().await;
@@ -52,6 +66,56 @@ async fn serve(config: &Config, background: &Background) -> Result<(), Box<dyn E
     let limit = http.drain_timeout();
     let (cut_public, cut_operations) = tokio::join!(public.drain(limit), operations.drain(limit));
     let unfinished = background.spawner().drain(limit).await;
+    let closed = app.close(jobs).await;
     tracing::info!(connections_cut = cut_public + cut_operations, unfinished, "stopped");
+    Ok(closed?)
+}
+
+/// Imports the data that comes with the server; what is there already stays.
+async fn import_demo(app: &App) -> Result<(), Box<dyn Error>> {
+    let by = by("demo", "serve --demo");
+    let input = import::parse(&import::demo(), app.clock.now())?;
+    let report = input.import(&*app.catalogue, &by).await?;
+    if report.changed_anything() {
+        tracing::info!(%report, "demo data imported");
+    }
+    app.publish(&by).await?;
     Ok(())
+}
+
+/// Tells whoever started the demonstration where to look.
+fn greet(app: &App, public: SocketAddr, operations: SocketAddr) {
+    println!(
+        "\nflashsale demo: nobody is who they say, and no money is moved. Do not show it to the internet.\n"
+    );
+    println!("  shop        http://{public}/");
+    println!("  operations  http://{operations}/readyz");
+    let directory =
+        app.directory.as_deref().map_or_else(|| "in memory only".into(), |path| path.display().to_string());
+    println!("  data        {directory}\n");
+    for token in &app.tokens {
+        let roles: Vec<_> = token.roles.iter().map(|role| role.as_str()).collect();
+        println!("  {:<10}  {}", roles.join(","), String::from_utf8_lossy(token.token.expose()));
+    }
+    println!();
+    let now = app.clock.now();
+    let shelf = app.shelf.load();
+    for listed in shelf.activities.values() {
+        let window = listed.activity.window;
+        let phase = if now < window.starts_at() {
+            "upcoming"
+        } else if now < window.ends_at() {
+            "live"
+        } else {
+            "ended"
+        };
+        println!("  {phase:<9} http://{public}/activities/{}  {}", listed.activity.id, listed.activity.name);
+    }
+    let is_live = |window: flashsale_core::domain::Window| now < window.ends_at();
+    if !shelf.activities.values().any(|listed| is_live(listed.activity.window)) {
+        println!(
+            "\n  All activities of this directory are over. Stop the server and remove {directory} to begin anew."
+        );
+    }
+    println!();
 }

@@ -104,8 +104,7 @@ pub trait Ledger: Send + Sync + fmt::Debug {
         units: u32,
     ) -> Result<Option<Transfer>, LedgerError>;
 
-    /// Adds a transfer to its destination, once; a transfer that is not the next of its source is not
-    /// taken, nor one of another epoch, whose units were divided anew.
+    /// Adds a transfer to its destination, once; a transfer that is not the next of its source is not taken.
     /// Answers whether the destination has it.
     ///
     /// # Errors

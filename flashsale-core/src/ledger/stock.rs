@@ -65,8 +65,6 @@ pub enum Adjusted {
 pub struct Transfer {
     /// The activity.
     pub activity: ActivityId,
-    /// The epoch in which it was sent. A rebuilt gate divides units anew, so a transfer of an older epoch is void.
-    pub epoch: Epoch,
     /// The source.
     pub from: Bucket,
     /// The destination.

@@ -9,10 +9,11 @@ use std::{
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::runtime::Handle;
 
+use super::collect::collect;
 use crate::{
     batcher::{Batcher, BatcherOptions},
     domain::{ActivityId, Clock, SkuId, Timestamp, UserId},
-    ledger::{BuyerFilter, Lane, Ledger, LedgerError, Outcome, Selling, Terms, View},
+    ledger::{Adjusted, Adjustment, BuyerFilter, Lane, Ledger, LedgerError, Outcome, Selling, Terms, View},
 };
 
 /// For how long a view may be used after it was read: 1 s. A node that cannot renew it asks the ledger instead.
@@ -20,6 +21,9 @@ const VIEW_LIFETIME: Duration = Duration::from_secs(1);
 
 /// How far the clocks of nodes and ledger may be apart: near the edges of the window the ledger is asked.
 const CLOCK_ERROR: Duration = Duration::from_millis(250);
+
+/// How often units are collected for an adjustment while buyers take them away again.
+const ADJUSTMENT_COLLECTIONS: usize = 5;
 
 /// All sales of this process.
 #[derive(Debug)]
@@ -127,6 +131,32 @@ impl Sales {
         Ok(())
     }
 
+    /// Adjusts the units of an offer. Units that are to be taken away are first collected from the other lanes; what
+    /// `Insufficient` names is the sum over all lanes.
+    ///
+    /// # Errors
+    /// Those of [`Ledger::adjust`]; repeat it with the same id.
+    pub async fn adjust(&self, adjustment: Adjustment) -> Result<Adjusted, LedgerError> {
+        let (activity, sku) = (adjustment.activity, adjustment.sku);
+        let mut outcome = self.ledger.adjust(adjustment.clone()).await?;
+        for _ in 0..ADJUSTMENT_COLLECTIONS {
+            let (Adjusted::Insufficient { available }, Some(sale)) = (outcome, self.sale(activity)) else {
+                return Ok(outcome);
+            };
+            let total = self.ledger.stock(activity, sku).await?.map_or(0, |stock| stock.available);
+            let asked = adjustment.delta.unsigned_abs();
+            if u64::try_from(total).unwrap_or(0) < asked {
+                return Ok(Adjusted::Insufficient {
+                    available: u32::try_from(total.max(0)).unwrap_or(u32::MAX),
+                });
+            }
+            let wanted = u32::try_from(asked.saturating_sub(available.into())).unwrap_or(u32::MAX);
+            collect(&self.ledger, &sale, &sale.fronts[0], sku, wanted).await?;
+            outcome = self.ledger.adjust(adjustment.clone()).await?;
+        }
+        Ok(outcome)
+    }
+
     /// Takes no new work, and finishes what waits in the queues.
     pub async fn drain(&self) {
         for front in self.all().iter().flat_map(|sale| &sale.fronts) {
@@ -220,6 +250,15 @@ impl Sale {
         self.fronts
             .iter()
             .all(|front| front.view.load().as_ref().is_some_and(|renewed| renewed.is_fresh(now)))
+    }
+
+    /// Grows with every change of a lane; `None` if some lane has no fresh view.
+    pub fn version(&self, now: Timestamp) -> Option<u64> {
+        let version = |front: &Arc<Front>| {
+            let renewed = front.view.load();
+            renewed.as_ref().filter(|renewed| renewed.is_fresh(now)).map(|renewed| renewed.view.version)
+        };
+        self.fronts.iter().map(version).sum()
     }
 
     /// The view of the first lane, for what all lanes have in common: window and whether it sells.

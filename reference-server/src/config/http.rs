@@ -38,6 +38,8 @@ pub struct HttpConfig {
     pub request_timeout_ms: u64,
     /// `http.drain_timeout_ms`: for requests in flight after a stop. Default 20000.
     pub drain_timeout_ms: u64,
+    /// `http.cors_origins`: origins whose pages may call the public listener, as in `https://shop.example`. Default none.
+    pub cors_origins: Vec<String>,
 }
 
 impl Default for HttpConfig {
@@ -58,6 +60,7 @@ impl Default for HttpConfig {
             body_timeout_ms: 10_000,
             request_timeout_ms: 15_000,
             drain_timeout_ms: 20_000,
+            cors_origins: Vec::new(),
         }
     }
 }

@@ -3,7 +3,11 @@
 //! Flags win over the file (`--config`), which wins over the defaults here. Unknown keys are refused.
 
 mod http;
+mod identity;
+mod ids;
 mod operations;
+mod payment;
+mod rate;
 mod sale;
 mod secret;
 
@@ -12,7 +16,11 @@ use std::{fmt, fs};
 use serde::Deserialize;
 
 pub use http::HttpConfig;
+pub use identity::IdentityConfig;
+pub use ids::IdsConfig;
 pub use operations::{OperationsConfig, OperationsToken, Role};
+pub use payment::PaymentConfig;
+pub use rate::RateConfig;
 pub use sale::{OrderConfig, StorageConfig, TicketConfig};
 pub use secret::{Secret, SecretsConfig, TicketKey};
 
@@ -32,6 +40,14 @@ pub struct Config {
     pub order: OrderConfig,
     /// `[ticket]`: when tickets are issued and how long they hold.
     pub ticket: TicketConfig,
+    /// `[identity]`: who buyers are.
+    pub identity: IdentityConfig,
+    /// `[ids]`: how ids are made.
+    pub ids: IdsConfig,
+    /// `[payment]`: who takes the money, and how long that may take.
+    pub payment: PaymentConfig,
+    /// `[rate]`: how often one buyer may ask.
+    pub rate: RateConfig,
     /// `[operations]`: who may use the operations listener.
     pub operations: OperationsConfig,
     /// `[secrets]`: files that hold keys.
@@ -57,7 +73,7 @@ impl Config {
     /// All problems at once, each with its key and what is allowed.
     pub fn load(args: &ServeArgs) -> Result<Self, ConfigErrors> {
         let one = |problem: String| ConfigErrors(vec![problem]);
-        let mut config = match &args.config {
+        let mut config = match &args.storage.config {
             None => Self::default(),
             Some(file) => {
                 let text = fs::read_to_string(file)
@@ -69,11 +85,13 @@ impl Config {
             }
         };
         config.demo |= args.demo;
+        config.identity.demo |= config.demo;
+        config.payment.sandbox |= config.demo;
         config.http.shared_runtime |= args.shared_runtime;
         if args.in_memory {
             config.storage.in_memory = true;
         }
-        if let Some(directory) = &args.data {
+        if let Some(directory) = &args.storage.data {
             config.storage.directory.clone_from(directory);
         }
         let problems = config.problems();
@@ -115,6 +133,10 @@ impl Config {
         self.http.check(&mut problems);
         self.order.check(&mut problems);
         self.ticket.check(&mut problems);
+        self.identity.check(&mut problems);
+        self.ids.check(&mut problems);
+        self.payment.check(&mut problems);
+        self.rate.check(&mut problems);
         self.operations.check(&mut problems);
         problems
     }

@@ -41,6 +41,16 @@ pub enum Role {
 impl Role {
     /// Every role.
     pub const ALL: [Self; 4] = [Self::Creator, Self::Reviewer, Self::Operator, Self::Auditor];
+
+    /// Its word in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Creator => "creator",
+            Self::Reviewer => "reviewer",
+            Self::Operator => "operator",
+            Self::Auditor => "auditor",
+        }
+    }
 }
 
 impl OperationsConfig {

@@ -1,6 +1,6 @@
 //! Bodies of requests: read only when asked for, within bounds of size and time.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -21,11 +21,17 @@ pub(super) struct BodyLimits {
 pub struct Body {
     incoming: Incoming,
     limits: BodyLimits,
+    peer: IpAddr,
 }
 
 impl Body {
-    pub(super) fn new(incoming: Incoming, limits: BodyLimits) -> Self {
-        Self { incoming, limits }
+    pub(super) fn new(incoming: Incoming, limits: BodyLimits, peer: IpAddr) -> Self {
+        Self { incoming, limits, peer }
+    }
+
+    /// The address that the request came from: the other end of the connection, whatever its headers say.
+    pub fn peer(&self) -> IpAddr {
+        self.peer
     }
 
     /// Raises or lowers the largest size, for a route that has a reason to (an import takes more than an order).

@@ -2,6 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    net::{IpAddr, Ipv4Addr},
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -68,13 +69,15 @@ pub(super) async fn serve<H: Handler>(
     mut stages: watch::Receiver<Stage>,
 ) {
     let progress = Arc::new(Progress::default());
+    // A peer that is gone already gets no answer; the address that stands for it is nobody's.
+    let peer = stream.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
     let service = {
         let (dispatch, progress) = (Arc::clone(&dispatch), Arc::clone(&progress));
         service_fn(move |request| {
             let (dispatch, progress) = (Arc::clone(&dispatch), Arc::clone(&progress));
             async move {
                 progress.enter(Phase::Working);
-                let answer = dispatch.answer(request).await;
+                let answer = dispatch.answer(request, peer).await;
                 progress.enter(Phase::Idle);
                 answer
             }

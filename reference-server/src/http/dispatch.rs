@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     future::{Future, poll_fn},
+    net::IpAddr,
     panic::AssertUnwindSafe,
     pin::pin,
     sync::{
@@ -49,11 +50,15 @@ impl<H: Handler> Dispatch<H> {
     }
 
     /// Answers one request, whatever the handler does.
-    pub(super) async fn answer(&self, request: hyper::Request<Incoming>) -> Result<Response, Infallible> {
+    pub(super) async fn answer(
+        &self,
+        request: hyper::Request<Incoming>,
+        peer: IpAddr,
+    ) -> Result<Response, Infallible> {
         let mut response = if request.headers().len() > self.head_fields {
             head_too_large(self.head_fields)
         } else {
-            let request = request.map(|incoming| Body::new(incoming, self.body));
+            let request = request.map(|incoming| Body::new(incoming, self.body, peer));
             let work = AssertUnwindSafe(async { self.handler.handle(request).await }).catch_unwind();
             match within(self.timeout, work).await {
                 Some(Ok(response)) => response,

@@ -67,6 +67,16 @@ pub fn read(paths: &[PathBuf], now: Timestamp) -> Result<Input, ImportErrors> {
     parse_after(errors, &sources, now)
 }
 
+/// Loads files without reading what is in them, to send them elsewhere.
+///
+/// # Errors
+/// Every file that cannot be loaded.
+pub fn load(paths: &[PathBuf]) -> Result<Vec<Source>, ImportErrors> {
+    let mut errors = ImportErrors::default();
+    let sources = source::load(paths, &mut errors);
+    if errors.is_empty() { Ok(sources) } else { Err(errors) }
+}
+
 /// Reads what was loaded from files already. Relative times count from `now`.
 ///
 /// # Errors

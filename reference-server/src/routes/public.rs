@@ -1,44 +1,109 @@
 //! The public listener.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
-use flashsale_core::domain::Clock;
-use hyper::{Method, StatusCode};
+use hyper::{HeaderMap, StatusCode, http::request::Parts};
 use serde::Serialize;
 
+use super::{Answer, answers, cors, headers, only_get, only_post};
 use crate::{
-    http::{Handler, Problem, Request, Response, json, no_store, segments},
+    app::App,
+    document::Document,
+    http::{Body, Handler, Prepared, Problem, Request, Response, json, no_store, segments},
+    pages,
+    session::Caller,
     wire::Rfc3339,
 };
 
 /// Answers buyers.
 #[derive(Debug)]
 pub struct Public {
-    clock: Arc<dyn Clock>,
+    pub(super) app: Arc<App>,
+    pub(super) sold_out: Prepared,
+    assets: HashMap<&'static str, Document>,
 }
 
 impl Public {
-    /// Answers by the time of `clock`.
-    pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock }
+    /// Answers for `app`.
+    pub fn new(app: Arc<App>) -> Self {
+        let assets = ["shop.js", "shop.css"].into_iter().filter_map(|name| Some((name, pages::asset(name)?)));
+        Self { app, sold_out: Prepared::problem(answers::sold_out(0)), assets: assets.collect() }
+    }
+
+    async fn route(&self, head: &Parts, body: Body) -> Answer {
+        let mut room = [""; 8];
+        let path = segments(head.uri.path(), &mut room).ok_or_else(Problem::not_found)?;
+        let method = &head.method;
+        match path {
+            // The hot path stands in the handler's own future; what is rare or waits long is boxed.
+            ["v1", "orders", ticket] if *method == hyper::Method::POST => {
+                self.place(head, ticket, body).await
+            }
+            ["v1", "activities", id, "status"] => only_get(method).and_then(|()| self.status(id)),
+            ["v1", "orders", ..] => Box::pin(self.orders(head, path, body)).await,
+            ["v1", "activities", activity, "offers", sku, "ticket"] => {
+                only_post(method)?;
+                Box::pin(self.ticket(head, activity, sku, body)).await
+            }
+            ["v1", "sessions"] => {
+                only_post(method)?;
+                Box::pin(self.sign_in(head, body)).await
+            }
+            ["v1", "payments", "callbacks", provider] => {
+                only_post(method)?;
+                Box::pin(self.callback(head, provider, body)).await
+            }
+            ["sandbox", "payments", payment] => {
+                only_get(method)?;
+                self.pay_page(head, payment)
+            }
+            ["sandbox", "payments", payment, report] => {
+                only_post(method)?;
+                Box::pin(self.sandbox(payment, report)).await
+            }
+            ["v1", "time"] => only_get(method).map(|()| self.time()),
+            ["v1", "activities"] => only_get(method).and_then(|()| self.activities(head)),
+            ["v1", "activities", id] => only_get(method).and_then(|()| self.activity(head, id)),
+            ["v1", "products", id] => only_get(method).and_then(|()| self.product(head, id)),
+            ["v1", "skus", id] => only_get(method).and_then(|()| self.sku(head, id)),
+            [""] => only_get(method).map(|()| self.app.shelf.load().home().respond(&head.headers)),
+            ["activities", id] => only_get(method).and_then(|()| self.activity_page(head, id)),
+            ["assets", name] => {
+                only_get(method)?;
+                let asset = self.assets.get(name).ok_or_else(Problem::not_found)?;
+                Ok(asset.respond(&head.headers))
+            }
+            _ => Err(Problem::not_found()),
+        }
+    }
+
+    /// Who calls.
+    pub(super) fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+        let refused = || Problem::unauthorized("Sign in, and send the token as Authorization: Bearer.");
+        let sessions = self.app.sessions.as_ref().ok_or_else(refused)?;
+        let token = headers::bearer(headers).ok_or_else(refused)?;
+        sessions.verify(token, self.app.clock.now()).ok_or_else(refused)
     }
 
     fn time(&self) -> Response {
-        no_store(json(StatusCode::OK, &Time { now: Rfc3339(self.clock.now()) }))
+        no_store(json(StatusCode::OK, &Time { now: Rfc3339(self.app.clock.now()) }))
     }
 }
 
 impl Handler for Public {
     async fn handle(&self, request: Request) -> Response {
-        let mut room = [""; 8];
-        let Some(path) = segments(request.uri().path(), &mut room) else {
-            return Problem::not_found().into_response();
-        };
-        match (path, request.method()) {
-            (["v1", "time"], &Method::GET | &Method::HEAD) => self.time(),
-            (["v1", "time"], _) => Problem::method_not_allowed("GET, HEAD").into_response(),
-            _ => Problem::not_found().into_response(),
+        let (head, body) = request.into_parts();
+        if self.app.origins.is_empty() {
+            return self.route(&head, body).await.unwrap_or_else(Problem::into_response);
         }
+        let origin = cors::allowed(&self.app.origins, &head.headers);
+        let preflight = origin.as_ref().and_then(|_| cors::preflight(&head.method, &head.headers));
+        let mut response = match preflight {
+            Some(response) => response,
+            None => self.route(&head, body).await.unwrap_or_else(Problem::into_response),
+        };
+        cors::grant(&mut response, origin);
+        response
     }
 }
 

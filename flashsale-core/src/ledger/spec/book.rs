@@ -608,9 +608,7 @@ impl Book {
         };
         let index = usize::from(lane.bucket);
         let state = &mut sale.lanes[index];
-        // Revisions are the truth's sequences: what a gate decides itself is older than anything that it follows.
-        let revision = if self.role == Role::Gate { 0 } else { position.sequence };
-        state.apply(revision, event)?;
+        state.apply(position.sequence, event)?;
         state.head = position;
         sale.outboxes[index].push(|| Entry { position, at, event: event.clone() });
         if let Event::Order {

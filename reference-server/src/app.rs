@@ -1,0 +1,282 @@
+//! The application: ledger, catalogue and services of one data directory, put together and taken down in order.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
+use flashsale_core::{
+    batcher::BatcherOptions,
+    catalogue::{CatalogueError, EmbeddedCatalogue},
+    domain::{By, Clock, Provider, SubjectId},
+    embedded::{Embedded, EmbeddedError, EmbeddedOptions},
+    ledger::{Ledger, LedgerError, Timing, spec::Role},
+    rate::RateLimiter,
+    service::{Ordering, PaymentProvider, Payments, Sales, Upkeep},
+    snowflake::{self, Generator, InMemoryLease, LeaseError, LeaseFile, Settings, StartError, WorkerLease},
+    ticket::{TicketKeys, TicketTerms},
+};
+use tokio::{
+    sync::{Mutex, watch},
+    task::JoinHandle,
+};
+
+use crate::{
+    background::Spawner,
+    config::{Config, OperationsToken, Secret},
+    keyring::{Keyring, KeyringError},
+    publish::PublishError,
+    sandbox::Sandbox,
+    session::Sessions,
+    shelf::Shelf,
+};
+
+/// Worker ids of the id generators that share a data directory.
+const WORKERS: std::ops::RangeInclusive<u16> = 0..=1023;
+
+/// Everything that answers requests share.
+#[derive(Debug)]
+pub struct App {
+    /// The clock of this process.
+    pub clock: Arc<dyn Clock>,
+    /// Starts work that a client's disconnect must not stop.
+    pub spawner: Spawner,
+    /// Products and activities.
+    pub catalogue: Arc<EmbeddedCatalogue>,
+    /// The engine under the ledger.
+    pub engine: Arc<Embedded>,
+    /// The sales of this process.
+    pub sales: Arc<Sales>,
+    /// Takes orders.
+    pub ordering: Ordering,
+    /// Takes payments.
+    pub payments: Payments,
+    /// Who takes the money of new payments; `None` if nobody is configured.
+    pub provider: Option<Provider>,
+    /// Makes ids.
+    pub ids: Arc<Generator>,
+    /// Signs and verifies tickets.
+    pub tickets: TicketKeys,
+    /// When tickets are issued.
+    pub ticket_terms: TicketTerms,
+    /// Makes and verifies demo sessions; `None` without the demo identity.
+    pub sessions: Option<Sessions>,
+    /// The secret of each payment provider's callbacks.
+    pub callbacks: HashMap<Provider, Secret>,
+    /// Who may use the operations listener.
+    pub tokens: Vec<OperationsToken>,
+    /// How often one buyer may ask for an order.
+    pub limiter: RateLimiter,
+    /// What is published.
+    pub shelf: ArcSwap<Shelf>,
+    /// Origins whose pages may call.
+    pub origins: Vec<String>,
+    /// How long payments of new activities may take.
+    pub timing: Timing,
+    /// Where the data is; `None` in memory.
+    pub directory: Option<PathBuf>,
+    pub(crate) publishing: Mutex<()>,
+}
+
+/// What works for an [`App`] until it is closed.
+#[derive(Debug)]
+pub struct Jobs {
+    stop_upkeep: watch::Sender<bool>,
+    stop_ids: watch::Sender<bool>,
+    upkeep: JoinHandle<()>,
+    lease: JoinHandle<Result<(), LeaseError>>,
+}
+
+/// Why an application could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The data directory cannot be used.
+    #[error("the data directory {} cannot be used: {source}", directory.display())]
+    Directory {
+        /// The directory.
+        directory: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The catalogue cannot be opened.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+    /// The ledger cannot be opened.
+    #[error(transparent)]
+    Engine(#[from] EmbeddedError),
+    /// The ledger does not answer.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// There is no worker id.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+    /// The id generator cannot be started.
+    #[error(transparent)]
+    Ids(#[from] StartError),
+    /// The secrets cannot be read.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    /// The catalogue's activities cannot be sold.
+    #[error("what is in the catalogue cannot be published: {0}")]
+    Publish(#[from] PublishError),
+    /// A value of the configuration breaks a rule.
+    #[error(transparent)]
+    Invalid(#[from] flashsale_core::domain::Invalid),
+}
+
+impl App {
+    /// Opens the data directory, publishes what its catalogue says, and starts the jobs. This blocks on the disk.
+    ///
+    /// # Errors
+    /// [`AppError`]; what was there is left as it was.
+    pub async fn open(
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        spawner: Spawner,
+    ) -> Result<(Arc<Self>, Jobs), AppError> {
+        let directory = (!config.storage.in_memory).then(|| config.storage.directory.clone());
+        let store = Store::open(directory.as_deref(), Arc::clone(&clock))?;
+        let keyring = Keyring::load(config, directory.as_deref())?;
+        let settings = Settings { term: config.ids.lease(), ..Settings::default() };
+        let ids = Arc::new(Generator::acquire(&*store.leases, &settings, Arc::clone(&clock)).await?);
+
+        let engine = Arc::new(store.engine);
+        let ledger: Arc<dyn Ledger> = Arc::clone(&engine) as _;
+        let background = spawner.runtime().clone();
+        let options = BatcherOptions::default();
+        let sales = Arc::new(Sales::new(ledger, Arc::clone(&clock), background, options));
+        let providers: Vec<Arc<dyn PaymentProvider>> =
+            if config.payment.sandbox { vec![Arc::new(Sandbox::new())] } else { Vec::new() };
+        let app = Arc::new(Self {
+            ordering: Ordering::new(Arc::clone(&sales), Arc::clone(&ids)),
+            payments: Payments::new(Arc::clone(&sales), Arc::clone(&ids), providers),
+            provider: config.payment.sandbox.then(Sandbox::provider),
+            tickets: keyring.tickets,
+            ticket_terms: TicketTerms { lead: config.ticket.lead(), life: config.ticket.lifetime() },
+            sessions: config
+                .identity
+                .demo
+                .then(|| Sessions::new(&keyring.session, config.identity.session())),
+            callbacks: keyring.callbacks,
+            tokens: keyring.tokens,
+            limiter: RateLimiter::new(config.rate.quota()?, config.rate.users, clock.now()),
+            shelf: ArcSwap::from_pointee(Shelf::empty().map_err(PublishError::from)?),
+            origins: config.http.cors_origins.clone(),
+            timing: config.payment.timing(),
+            catalogue: Arc::new(store.catalogue),
+            directory,
+            publishing: Mutex::default(),
+            clock,
+            spawner,
+            engine,
+            sales,
+            ids,
+        });
+        app.sales.resume().await?;
+        app.publish(&by("server", "published at start")).await?;
+        let jobs = Jobs::start(&app, store.leases);
+        Ok((app, jobs))
+    }
+
+    /// Stops the jobs, finishes what waits in queues, and closes the engine.
+    ///
+    /// # Errors
+    /// If the engine could not write its snapshot; no order is lost then, the next start takes longer.
+    pub async fn close(&self, jobs: Jobs) -> Result<(), EmbeddedError> {
+        jobs.stop_upkeep.send_replace(true);
+        if let Err(error) = jobs.upkeep.await {
+            tracing::error!(%error, "upkeep ended early");
+        }
+        self.sales.drain().await;
+        let closed = self.engine.close().await;
+        jobs.stop_ids.send_replace(true);
+        match jobs.lease.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the worker id was not given back"),
+            Err(error) => tracing::error!(%error, "the worker id was not given back"),
+        }
+        closed
+    }
+
+    /// Why this process cannot sell now; empty if it can.
+    pub fn obstacles(&self) -> Vec<String> {
+        let now = self.clock.now();
+        let mut obstacles = Vec::new();
+        if let Err(error) = self.engine.health() {
+            obstacles.push(format!("ledger: {error}"));
+        }
+        if let Err(error) = self.ids.next() {
+            obstacles.push(format!("ids: {error}"));
+        }
+        for id in self.shelf.load().activities.keys() {
+            if !self.sales.sale(*id).is_some_and(|sale| sale.is_warm(now)) {
+                obstacles.push(format!("activity {id}: its views are not fresh"));
+            }
+        }
+        obstacles
+    }
+}
+
+/// Somebody of the server itself, for the audit trail.
+pub(crate) fn by(actor: &'static str, reason: &'static str) -> By {
+    By {
+        actor: actor.parse().expect("the names of jobs are names"),
+        reason: reason.parse().expect("the reasons of jobs are texts"),
+    }
+}
+
+/// The subject by which limits count an address; addresses of IPv6 count by their /64, which is what one customer has.
+pub(crate) fn address_subject(address: IpAddr) -> SubjectId {
+    match address.to_canonical() {
+        IpAddr::V4(address) => SubjectId::digest(&address.octets()),
+        IpAddr::V6(address) => SubjectId::digest(&address.octets()[..8]),
+    }
+}
+
+impl Jobs {
+    fn start(app: &App, leases: Arc<dyn WorkerLease>) -> Self {
+        let (stop_upkeep, stopped) = watch::channel(false);
+        let (stop_ids, mut ids_stopped) = watch::channel(false);
+        let runtime = app.spawner.runtime();
+        let upkeep = Upkeep::new(Arc::clone(&app.sales), app.payments.clone());
+        let until = async move {
+            let _ = ids_stopped.wait_for(|stopped| *stopped).await;
+        };
+        Self {
+            upkeep: runtime.spawn(upkeep.run(stopped)),
+            lease: runtime.spawn(snowflake::keep(Arc::clone(&app.ids), leases, until)),
+            stop_upkeep,
+            stop_ids,
+        }
+    }
+}
+
+/// What is kept in a data directory.
+struct Store {
+    catalogue: EmbeddedCatalogue,
+    engine: Embedded,
+    leases: Arc<dyn WorkerLease>,
+}
+
+impl Store {
+    fn open(directory: Option<&Path>, clock: Arc<dyn Clock>) -> Result<Self, AppError> {
+        let Some(directory) = directory else {
+            return Ok(Self {
+                catalogue: EmbeddedCatalogue::in_memory(Arc::clone(&clock))?,
+                engine: Embedded::in_memory(Role::Single, clock),
+                leases: Arc::new(InMemoryLease::new(WORKERS)),
+            });
+        };
+        fs::create_dir_all(directory)
+            .map_err(|source| AppError::Directory { directory: directory.to_owned(), source })?;
+        Ok(Self {
+            catalogue: EmbeddedCatalogue::open(directory, Arc::clone(&clock))?,
+            engine: Embedded::open(EmbeddedOptions::new(directory, Role::Single, clock))?,
+            leases: Arc::new(LeaseFile::new(directory.join("workers"), WORKERS)?),
+        })
+    }
+}

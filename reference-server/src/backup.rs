@@ -1,0 +1,85 @@
+//! Backup of a data directory in use, and restore into a new one.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use flashsale_core::{
+    catalogue::{CatalogueError, EmbeddedCatalogue},
+    embedded::{self, EmbeddedError},
+    ledger::spec::Role,
+};
+
+use crate::{app::App, keyring::Keyring};
+
+/// Why a backup or a restore was not made. What is in the target then is not whole: remove it.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] EmbeddedError),
+    /// The catalogue.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+    /// A file.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The server keeps nothing that could be copied.
+    #[error("this server keeps its data in memory only: there is nothing to back up")]
+    InMemory,
+    /// The directory is not a backup.
+    #[error("{} is not there: name a directory that a backup has written", path.display())]
+    NotABackup {
+        /// What is missing.
+        path: PathBuf,
+    },
+}
+
+/// Copies ledger, catalogue and secrets into a new or empty directory, while they are in use. What the ledger answered
+/// before is in the copy; the catalogue's is the same or newer, which publishing at the next start makes up for.
+///
+/// # Errors
+/// [`BackupError`].
+pub async fn write(app: &App, to: &Path) -> Result<(), BackupError> {
+    let from = app.directory.as_deref().ok_or(BackupError::InMemory)?;
+    app.engine.backup(to).await?;
+    copy_secrets(from, to)?;
+    // The catalogue comes last: a directory without it is no backup.
+    app.catalogue.backup(&to.join(EmbeddedCatalogue::FILE)).await?;
+    Ok(())
+}
+
+/// Puts a backup into a new or empty data directory. This blocks on the disk.
+///
+/// # Errors
+/// [`BackupError`]; the backup stays as it is.
+pub fn restore(from: &Path, to: &Path) -> Result<(), BackupError> {
+    let catalogue = from.join(EmbeddedCatalogue::FILE);
+    if !catalogue.exists() {
+        return Err(BackupError::NotABackup { path: catalogue });
+    }
+    embedded::restore(from, to, Role::Single)?;
+    copy_secrets(from, to)?;
+    copy(&catalogue, &to.join(EmbeddedCatalogue::FILE))?;
+    fs::File::open(to)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|source| BackupError::File { path: to.to_owned(), source })
+}
+
+fn copy_secrets(from: &Path, to: &Path) -> Result<(), BackupError> {
+    let path = from.join(Keyring::FILE);
+    // Permissions are copied too: only the owner can read it.
+    if path.exists() { copy(&path, &to.join(Keyring::FILE)) } else { Ok(()) }
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), BackupError> {
+    fs::copy(from, to)
+        .and_then(|_| fs::File::open(to)?.sync_all())
+        .map_err(|source| BackupError::File { path: to.to_owned(), source })
+}

@@ -1,0 +1,169 @@
+//! Commands beside `serve`. Each talks to a running server if one is named, and opens the data directory itself if not.
+
+use std::{error::Error, path::PathBuf, process::ExitCode, sync::Arc};
+
+use flashsale_core::{
+    catalogue::EmbeddedCatalogue,
+    domain::{Clock, SystemClock},
+    embedded::{Embedded, EmbeddedOptions},
+    ledger::spec::Role,
+};
+use hyper::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    app::{App, by},
+    audit::{self, Findings},
+    background::Background,
+    backup,
+    call::{Called, RemoteServer},
+    cli::{AuditArgs, BackupArgs, ImportArgs, RestoreArgs, ServeArgs, ServerArgs, StorageArgs},
+    config::Config,
+    import,
+};
+
+type Outcome = Result<ExitCode, Box<dyn Error>>;
+
+/// Imports files.
+///
+/// # Errors
+/// Every fault of every file; or the data directory is in use.
+pub fn import(args: &ImportArgs) -> Outcome {
+    let background = Background::start()?;
+    background.block_on(async {
+        if let Some(server) = remote(&args.server) {
+            let sources = import::load(&args.files)?;
+            // Read here too: what is not UTF-8 cannot be sent, and a fault need not travel.
+            import::parse(&sources, SystemClock.now())?;
+            let files: Vec<_> = sources
+                .into_iter()
+                .map(|source| json!({ "name": source.name, "content": String::from_utf8_lossy(&source.content) }))
+                .collect();
+            let report = server.call(Method::POST, "/v1/import", Some(&json!({ "files": files }))).await?;
+            println!("{}", show_report(&report)?);
+            return Ok(ExitCode::SUCCESS);
+        }
+        let directory = directory(&args.storage)?;
+        let catalogue = EmbeddedCatalogue::open(&directory, Arc::new(SystemClock))?;
+        let input = import::read(&args.files, SystemClock.now())?;
+        println!("{}", input.import(&catalogue, &by("command line", "import")).await?);
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Makes a backup.
+///
+/// # Errors
+/// If the server or the disk refuses.
+pub fn backup(args: &BackupArgs) -> Outcome {
+    let background = Background::start()?;
+    background.block_on(async {
+        if let Some(server) = remote(&args.server) {
+            server.call(Method::POST, "/v1/backup", Some(&json!({ "directory": args.to }))).await?;
+        } else {
+            let config = load(&args.storage)?;
+            let (app, jobs) = App::open(&config, Arc::new(SystemClock), background.spawner().clone()).await?;
+            let written = backup::write(&app, &args.to).await;
+            app.close(jobs).await?;
+            written?;
+        }
+        println!("backup written to {}", args.to.display());
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Restores a backup.
+///
+/// # Errors
+/// If the target is not empty, or the backup is not whole.
+pub fn restore(args: &RestoreArgs) -> Outcome {
+    let directory = directory(&args.storage)?;
+    backup::restore(&args.from, &directory)?;
+    println!("restored into {}", directory.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Checks the invariants; the exit code is 1 if one is broken.
+///
+/// # Errors
+/// If the data cannot be read.
+pub fn audit(args: &AuditArgs) -> Outcome {
+    let background = Background::start()?;
+    background.block_on(async {
+        let findings: Findings = match remote(&args.server) {
+            Some(server) => {
+                serde_json::from_value(server.call(Method::GET, "/v1/reconciliation", None).await?)?
+            }
+            None => {
+                let directory = directory(&args.storage)?;
+                if !directory.join(EmbeddedCatalogue::FILE).exists() {
+                    return Err(format!("{} holds no data", directory.display()).into());
+                }
+                let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+                let catalogue = EmbeddedCatalogue::open(&directory, Arc::clone(&clock))?;
+                let engine = Embedded::open(EmbeddedOptions::new(&directory, Role::Single, clock))?;
+                audit::inspect(&engine, &catalogue).await?
+            }
+        };
+        print_findings(&findings);
+        Ok(if findings.items.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    })
+}
+
+fn remote(args: &ServerArgs) -> Option<RemoteServer> {
+    let server = args.server.as_ref()?;
+    Some(RemoteServer::new(server, args.token.as_deref().unwrap_or_default()))
+}
+
+fn load(args: &StorageArgs) -> Result<Config, Box<dyn Error>> {
+    Ok(Config::load(&ServeArgs { storage: args.clone(), ..ServeArgs::default() })?)
+}
+
+fn directory(args: &StorageArgs) -> Result<PathBuf, Box<dyn Error>> {
+    Ok(load(args)?.storage.directory)
+}
+
+/// The report of a server, in the words of an import that was made here.
+fn show_report(report: &Value) -> Result<String, Called> {
+    let counts = |name: &str| {
+        let count = |kind: &str| report[name][kind].as_u64();
+        Some(format!(
+            "{} created, {} changed, {} unchanged",
+            count("created")?,
+            count("changed")?,
+            count("unchanged")?
+        ))
+    };
+    match (counts("products"), counts("skus"), counts("activities")) {
+        (Some(products), Some(skus), Some(activities)) => {
+            Ok(format!("products: {products}; SKUs: {skus}; activities: {activities}"))
+        }
+        _ => Err(Called::NotUnderstood(report.to_string())),
+    }
+}
+
+fn print_findings(findings: &Findings) {
+    let heads = ["activity", "sku", "units", "adjusted", "available", "held", "sold", "transit", "orders"];
+    println!("{}", heads.map(|head| format!("{head:>10}")).join(" "));
+    for offer in &findings.offers {
+        let cells = [
+            offer.activity_id.to_string(),
+            offer.sku_id.to_string(),
+            offer.units.to_string(),
+            offer.adjusted.to_string(),
+            offer.available.to_string(),
+            offer.held.to_string(),
+            offer.sold.to_string(),
+            offer.transit.to_string(),
+            offer.orders.to_string(),
+        ];
+        println!("{}", cells.map(|cell| format!("{cell:>10}")).join(" "));
+    }
+    for finding in &findings.items {
+        println!("VIOLATION activity {} {}: {}", finding.activity_id, finding.invariant, finding.detail);
+    }
+    match findings.items.len() {
+        0 => println!("all invariants hold"),
+        count => println!("{count} violations"),
+    }
+}

@@ -1,0 +1,32 @@
+//! `[identity]`: who buyers are.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// Who buyers are; table `[identity]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IdentityConfig {
+    /// `identity.demo`: `POST /v1/sessions` believes everybody. For tests and shows only. Default false; on with `demo`.
+    pub demo: bool,
+    /// `identity.session_seconds`: how long a demo session holds. Default 43200.
+    pub session_seconds: u64,
+}
+
+impl Default for IdentityConfig {
+    fn default() -> Self {
+        Self { demo: false, session_seconds: 43_200 }
+    }
+}
+
+impl IdentityConfig {
+    pub(super) fn check(&self, problems: &mut Vec<String>) {
+        super::within(problems, "identity.session_seconds", self.session_seconds, 10..=2_592_000);
+    }
+
+    /// `session_seconds` as a span.
+    pub fn session(&self) -> Duration {
+        Duration::from_secs(self.session_seconds)
+    }
+}

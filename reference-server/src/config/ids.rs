@@ -1,0 +1,30 @@
+//! `[ids]`: how ids are made.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// How ids are made; table `[ids]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IdsConfig {
+    /// `ids.lease_seconds`: how long a worker id is held without renewal; it is renewed after a third. Default 10.
+    pub lease_seconds: u64,
+}
+
+impl Default for IdsConfig {
+    fn default() -> Self {
+        Self { lease_seconds: 10 }
+    }
+}
+
+impl IdsConfig {
+    pub(super) fn check(&self, problems: &mut Vec<String>) {
+        super::within(problems, "ids.lease_seconds", self.lease_seconds, 1..=86_400);
+    }
+
+    /// `lease_seconds` as a span.
+    pub fn lease(&self) -> Duration {
+        Duration::from_secs(self.lease_seconds)
+    }
+}

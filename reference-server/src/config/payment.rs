@@ -1,0 +1,55 @@
+//! `[payment]`: who takes the money, and how long that may take.
+
+use std::time::Duration;
+
+use flashsale_core::ledger::Timing;
+use serde::Deserialize;
+
+/// Who takes the money, and how long that may take; table `[payment]`.
+///
+/// The spans hold for activities that are opened after they were set.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PaymentConfig {
+    /// `payment.sandbox`: take payments with the sandbox provider, which moves no money. Default false; on with `demo`.
+    pub sandbox: bool,
+    /// `payment.window_seconds`: how long a payment stays open. Default 900.
+    pub window_seconds: u64,
+    /// `payment.cap_seconds`: how far a payment may outlast the deadline of its order. Default 900.
+    pub cap_seconds: u64,
+    /// `payment.close_grace_seconds`: how long a payment that cannot be closed is waited for. Default 300.
+    pub close_grace_seconds: u64,
+    /// `payment.close_retry_seconds`: after what time closing a payment is tried again. Default 10.
+    pub close_retry_seconds: u64,
+}
+
+impl Default for PaymentConfig {
+    fn default() -> Self {
+        Self {
+            sandbox: false,
+            window_seconds: 900,
+            cap_seconds: 900,
+            close_grace_seconds: 300,
+            close_retry_seconds: 10,
+        }
+    }
+}
+
+impl PaymentConfig {
+    pub(super) fn check(&self, problems: &mut Vec<String>) {
+        super::within(problems, "payment.window_seconds", self.window_seconds, 1..=604_800);
+        super::within(problems, "payment.cap_seconds", self.cap_seconds, 0..=604_800);
+        super::within(problems, "payment.close_grace_seconds", self.close_grace_seconds, 1..=604_800);
+        super::within(problems, "payment.close_retry_seconds", self.close_retry_seconds, 1..=3_600);
+    }
+
+    /// The spans as the ledger takes them.
+    pub fn timing(&self) -> Timing {
+        Timing {
+            payment_window: Duration::from_secs(self.window_seconds),
+            payment_cap: Duration::from_secs(self.cap_seconds),
+            close_grace: Duration::from_secs(self.close_grace_seconds),
+            close_retry: Duration::from_secs(self.close_retry_seconds),
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Payments: opening them, callbacks of providers, and the sandbox.
+
+use flashsale_core::{
+    domain::{Capture, Currency, OrderId, PaymentId, Provider, text::Bounded},
+    ledger::{Advanced, Reference},
+    service::CaptureResult,
+};
+use hyper::{StatusCode, http::request::Parts};
+use serde::{Deserialize, Serialize};
+
+use super::{Answer, Public, answers, id, orders::nothing};
+use crate::{
+    http::{Body, Problem, json, no_store},
+    pages,
+    sandbox::{Report, Sandbox},
+    signature,
+    wire::Rfc3339,
+};
+
+#[derive(Serialize)]
+struct ShownPayment {
+    payment_id: PaymentId,
+    provider: Provider,
+    pay_url: String,
+    deadline: Rfc3339,
+}
+
+/// What a provider reports. Fields that we do not know are the provider's own affair.
+#[derive(Deserialize)]
+struct Callback {
+    event_id: Bounded<128>,
+    payment_id: PaymentId,
+    kind: Kind,
+    amount: u64,
+    currency: Currency,
+    transaction_id: Bounded<128>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    Captured,
+    Failed,
+}
+
+#[derive(Serialize)]
+struct Received {
+    received: bool,
+}
+
+impl Public {
+    pub(super) async fn open_payment(&self, head: &Parts, order: &str, body: Body) -> Answer {
+        let user = self.caller(&head.headers)?.user;
+        let id: OrderId = id(order)?;
+        nothing(head, body).await?;
+        let Some(provider) = self.app.provider.clone() else {
+            return Err(answers::unavailable("No payment provider is configured on this server."));
+        };
+        let payments = self.app.payments.clone();
+        let work = self.app.spawner.run(async move { payments.open(user, id, &provider).await });
+        let opened = match work.await.map_err(answers::lost)?.map_err(|error| answers::service(&error))? {
+            Ok(opened) => opened,
+            Err(outcome) => return Err(not_opened(outcome)),
+        };
+        let payment = ShownPayment {
+            payment_id: opened.payment.id,
+            provider: opened.payment.provider,
+            pay_url: opened.pay_url,
+            deadline: opened.payment.deadline.into(),
+        };
+        Ok(no_store(json(StatusCode::CREATED, &payment)))
+    }
+
+    /// A provider's report. 200 says that it is kept for good; everything else lets the provider come again.
+    pub(super) async fn callback(&self, head: &Parts, provider: &str, body: Body) -> Answer {
+        let provider: Provider = id(provider)?;
+        if !self.app.callbacks.contains_key(&provider) {
+            return Err(Problem::not_found());
+        }
+        let header = head.headers.get(signature::HEADER).and_then(|value| value.to_str().ok());
+        let header = header.unwrap_or_default().to_owned();
+        let bytes = body.bytes().await?;
+        self.report(provider, &header, &bytes).await
+    }
+
+    /// Books a signed report.
+    async fn report(&self, provider: Provider, signature: &str, body: &[u8]) -> Answer {
+        let secret = self.app.callbacks.get(&provider).ok_or_else(Problem::not_found)?;
+        signature::verify(secret, signature, body, self.app.clock.now())
+            .map_err(|error| Problem::unauthorized(error.to_string()))?;
+        let callback: Callback = serde_json::from_slice(body)
+            .map_err(|error| Problem::invalid(format!("The report does not fit: {error}.")))?;
+        let payments = self.app.payments.clone();
+        let work = self.app.spawner.run(async move {
+            match callback.kind {
+                Kind::Captured => {
+                    let capture = Capture {
+                        provider,
+                        event: callback.event_id,
+                        transaction: callback.transaction_id,
+                        payment: callback.payment_id,
+                        amount: callback.amount,
+                        currency: callback.currency,
+                    };
+                    payments.captured(capture).await
+                }
+                // Nothing is lost with the failure of a payment that nobody knows.
+                Kind::Failed => match payments.failed(callback.payment_id).await? {
+                    Advanced::NotFound => {
+                        tracing::warn!(payment = %callback.payment_id, "an unknown payment failed");
+                        Ok(CaptureResult::Unmatched)
+                    }
+                    outcome => Ok(CaptureResult::Applied(outcome)),
+                },
+            }
+        });
+        let result = work.await.map_err(answers::lost)?.map_err(|error| answers::service(&error))?;
+        match result {
+            CaptureResult::Applied(outcome) if !is_kept(&outcome) => {
+                tracing::warn!(?outcome, "a report could not be booked; the provider has to come again");
+                Err(answers::not_ready())
+            }
+            CaptureResult::Applied(_) | CaptureResult::Unmatched => {
+                Ok(no_store(json(StatusCode::OK, &Received { received: true })))
+            }
+        }
+    }
+
+    /// Lets the sandbox report about a payment: signed, and taken the way of every report.
+    pub(super) async fn sandbox(&self, payment: &str, report: &str) -> Answer {
+        let provider = self.app.provider.clone().filter(|provider| *provider == Sandbox::provider());
+        let provider = provider.ok_or_else(Problem::not_found)?;
+        let report = match report {
+            "capture" => Report::Captured,
+            "fail" => Report::Failed,
+            _ => return Err(Problem::not_found()),
+        };
+        let payment: PaymentId = id(payment)?;
+        let ledger = self.app.sales.ledger();
+        let failed = |error| answers::ledger(&error);
+        let key = ledger.locate(Reference::Payment(payment)).await.map_err(failed)?;
+        let order = match key {
+            Some(key) => ledger.order(key).await.map_err(failed)?,
+            None => None,
+        };
+        let order = order.ok_or_else(Problem::not_found)?;
+        let body = Sandbox::callback(payment, &order, report);
+        let secret = self.app.callbacks.get(&provider).ok_or_else(Problem::not_found)?;
+        let signature = signature::sign(secret, self.app.clock.now(), &body);
+        self.report(provider, &signature, &body).await
+    }
+
+    pub(super) fn pay_page(&self, head: &Parts, payment: &str) -> Answer {
+        if self.app.provider != Some(Sandbox::provider()) {
+            return Err(Problem::not_found());
+        }
+        let page = pages::pay(id(payment)?).map_err(|error| {
+            tracing::error!(%error, "the pay page cannot be written");
+            answers::unavailable("The pay page cannot be shown now; try again.")
+        })?;
+        Ok(no_store(page.respond(&head.headers)))
+    }
+}
+
+/// Whether the provider need not come again.
+fn is_kept(outcome: &Advanced) -> bool {
+    match outcome {
+        Advanced::Done(_)
+        | Advanced::Replayed(_)
+        | Advanced::RefundDue(..)
+        | Advanced::Retaken(_)
+        | Advanced::WrongState(_) => true,
+        Advanced::NotFound | Advanced::NotPersisted | Advanced::IdTaken | Advanced::SoldOut { .. } => false,
+    }
+}
+
+/// Why a payment was not opened. The order as it stands shows that it takes none (any more).
+fn not_opened(outcome: Advanced) -> Problem {
+    match answers::advanced(outcome) {
+        Ok(order) => {
+            answers::advanced(Advanced::WrongState(order.status)).err().unwrap_or_else(Problem::not_found)
+        }
+        Err(problem) => problem,
+    }
+}

@@ -1,0 +1,82 @@
+//! The sandbox payment provider: it moves no money, remembers nothing, and does at once what it is asked.
+
+use async_trait::async_trait;
+use flashsale_core::{
+    domain::{Capture, Money, Order, PaymentId, Provider, Timestamp},
+    ledger::RefundOutcome,
+    service::{Closed, PaymentProvider, ProviderError},
+};
+use serde_json::json;
+
+const NAME: &str = "sandbox";
+
+/// A provider for demonstrations and tests. Its pay page is served by this server, and reports by signed callbacks as a real one
+/// does.
+#[derive(Debug)]
+pub struct Sandbox {
+    name: Provider,
+}
+
+/// What the sandbox is told to report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// The money was taken.
+    Captured,
+    /// The payment failed.
+    Failed,
+}
+
+impl Sandbox {
+    /// The provider.
+    pub fn new() -> Self {
+        Self { name: Self::provider() }
+    }
+
+    /// The name under which it is known: `sandbox`.
+    pub fn provider() -> Provider {
+        NAME.parse().unwrap_or_else(|_| unreachable!("the name of the sandbox is one of a provider"))
+    }
+
+    /// The body of the callback about a payment of `order`. The same report is always the same event and transaction.
+    pub fn callback(payment: PaymentId, order: &Order, report: Report) -> Vec<u8> {
+        let kind = match report {
+            Report::Captured => "captured",
+            Report::Failed => "failed",
+        };
+        json!({
+            "event_id": format!("sandbox-{kind}-{payment}"),
+            "payment_id": payment,
+            "kind": kind,
+            "amount": order.amount.amount(),
+            "currency": order.amount.currency(),
+            "transaction_id": format!("sandbox-{payment}"),
+        })
+        .to_string()
+        .into_bytes()
+    }
+}
+
+impl Default for Sandbox {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[async_trait]
+impl PaymentProvider for Sandbox {
+    fn name(&self) -> &Provider {
+        &self.name
+    }
+
+    async fn open(&self, payment: PaymentId, _: Money, _: Timestamp) -> Result<String, ProviderError> {
+        Ok(format!("/sandbox/payments/{payment}"))
+    }
+
+    async fn close(&self, _: PaymentId) -> Result<Closed, ProviderError> {
+        Ok(Closed::Closed)
+    }
+
+    async fn refund(&self, _: &Capture) -> Result<RefundOutcome, ProviderError> {
+        Ok(RefundOutcome::Done)
+    }
+}
