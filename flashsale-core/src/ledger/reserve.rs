@@ -42,7 +42,7 @@ pub enum Outcome {
     TicketExpired,
     /// An operator paused the activity.
     Paused,
-    /// The window has not begun.
+    /// The window has not begun, and no operator ended the activity.
     NotStarted {
         /// When it begins.
         starts_at: Timestamp,

@@ -47,7 +47,7 @@ pub struct Book {
 }
 
 /// The largest delta of one adjustment, up or down.
-const MAX_DELTA: i64 = 1_000_000_000;
+const MAX_DELTA: u64 = 1_000_000_000;
 
 impl Book {
     /// An empty book.
@@ -127,7 +127,7 @@ impl Book {
         adjustment: &Adjustment,
     ) -> Result<Adjusted, LedgerError> {
         let Adjustment { activity, sku, id, delta, by } = adjustment;
-        if *delta == 0 || delta.abs() > MAX_DELTA {
+        if *delta == 0 || delta.unsigned_abs() > MAX_DELTA {
             return Err(Invalid::new("delta", "a delta is from -10^9 to 10^9 and not 0").into());
         }
         if *delta > 0 {
@@ -170,8 +170,13 @@ impl Book {
         let ready = |sale: &Sale| !sale.closed && epoch.is_none_or(|epoch| epoch == sale.epoch);
         let sale = self.sales.get(&lane.activity);
         if !sale.is_some_and(|sale| ready(sale) || mutant!("epoch-not-compared")) {
-            let at = sale.map_or(now, |sale| sale.lanes.first().map_or(now, |lane| lane.last.max(now)));
-            return Ok(Reservations { at, outcomes: vec![Outcome::NotReady; requests.len()] });
+            let state = sale.and_then(|sale| sale.lanes.get(usize::from(lane.bucket)));
+            let at = state.map_or(now, |state| state.last.max(now));
+            let unready = |request: &Reserve| match state.map(|state| state.index(request.sku)) {
+                Some(Err(_)) => Outcome::UnknownOffer,
+                _ => Outcome::NotReady,
+            };
+            return Ok(Reservations { at, outcomes: requests.iter().map(unready).collect() });
         }
         self.lane(lane)?;
         for request in requests {
@@ -608,7 +613,9 @@ impl Book {
         };
         let index = usize::from(lane.bucket);
         let state = &mut sale.lanes[index];
-        state.apply(position.sequence, event)?;
+        // Revisions count the truth's events: what a gate decides itself is older than all that it will follow.
+        let revision = if self.role == Role::Gate { 0 } else { position.sequence };
+        state.apply(revision, event)?;
         state.head = position;
         sale.outboxes[index].push(|| Entry { position, at, event: event.clone() });
         if let Event::Order {

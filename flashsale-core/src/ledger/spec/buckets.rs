@@ -54,7 +54,15 @@ impl Book {
         if self.sale(lane.activity)?.closed {
             return Err(LedgerError::NotOpen);
         }
-        let received = self.lane(lane)?.received.get(&transfer.from).copied().unwrap_or(0);
+        let state = self.lane(lane)?;
+        if transfer.from == transfer.to || usize::from(transfer.from) >= self.sale(lane.activity)?.lanes.len()
+        {
+            return Err(Invalid::new("from", "is not another bucket of the activity").into());
+        }
+        if state.index(transfer.sku).is_err() {
+            return Err(Invalid::new("sku_id", format!("{} is not offered", transfer.sku)).into());
+        }
+        let received = state.received.get(&transfer.from).copied().unwrap_or(0);
         if transfer.number <= received && !mutant!("transfer-received-twice") {
             return Ok(true);
         }
