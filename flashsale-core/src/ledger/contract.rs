@@ -108,7 +108,8 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     /// Answers whether the destination has it.
     ///
     /// # Errors
-    /// [`LedgerError::NotOpen`]; [`LedgerError::Invalid`] for a transfer that no bucket of the activity can have sent.
+    /// [`LedgerError::NotOpen`]; [`LedgerError::Invalid`] for a transfer that no bucket of the activity can have sent;
+    /// [`LedgerError::Moved`] for one of another epoch.
     async fn receive(&self, transfer: Transfer) -> Result<bool, LedgerError>;
 
     /// Lets the source forget a transfer whose arrival is durable.

@@ -137,20 +137,26 @@ fn check_limits(inspection: &Inspection, found: &mut Findings) {
         });
     }
     // A limit that was lowered during the sale does not undo orders; the suite checks the limit at each reserve.
-    for offer in inspection.terms.offers() {
+    for lane in &inspection.lanes {
+        check_counted(lane, found);
+    }
+}
+
+/// I2: whoever a rule of the lane counts, and who has units there, has a counter.
+fn check_counted(lane: &LaneInspection, found: &mut Findings) {
+    let counting = |order: &&Order| order.status.is_open() || order.status == OrderStatus::Paid;
+    for offer in lane.terms.offers() {
         for rule in offer.limits() {
             let sku = (rule.per == Per::Offer).then(|| offer.sku());
-            let counted: HashSet<_> = inspection
-                .lanes
-                .iter()
-                .flat_map(|lane| &lane.counters)
-                .filter(|counter| counter.subject == rule.subject && counter.sku == sku)
-                .map(|counter| counter.id)
-                .collect();
-            for ((subject, id, of), units) in &used {
-                if (*subject, *of) == (rule.subject, sku) && *units > 0 {
-                    found.require(counted.contains(id), "I2", || {
-                        format!("{subject:?} {id} has {units} units that no counter shows")
+            let shown = |id: u64| {
+                let mut counters = lane.counters.iter();
+                counters.any(|counter| (counter.subject, counter.sku, counter.id) == (rule.subject, sku, id))
+            };
+            let orders = lane.orders.iter().filter(counting);
+            for order in orders.filter(|order| sku.is_none_or(|sku| order.sku == sku)) {
+                for (subject, id) in subjects(order.key.user.value(), order.subjects) {
+                    found.require(subject != rule.subject || shown(id), "I2", || {
+                        format!("{subject:?} {id} has units of order {} that no counter shows", order.key.id)
                     });
                 }
             }

@@ -65,6 +65,8 @@ pub enum Adjusted {
 pub struct Transfer {
     /// The activity.
     pub activity: ActivityId,
+    /// The epoch in which it was sent. A rebuild divides all units anew, so a transfer ends with its epoch.
+    pub epoch: Epoch,
     /// The source.
     pub from: Bucket,
     /// The destination.

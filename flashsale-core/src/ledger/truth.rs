@@ -95,7 +95,7 @@ pub enum RefusedBecause {
     SoldOut,
     /// A limit does not allow it.
     LimitReached,
-    /// The key made another order.
+    /// The key made another order, or the id another adjustment.
     KeyTaken,
     /// The ticket made another order.
     TicketUsed,

@@ -35,7 +35,8 @@ impl Book {
             return Ok(None);
         }
         let number = state.sent.get(&to).copied().unwrap_or(0) + 1;
-        let transfer = Transfer { activity: lane.activity, from: lane.bucket, to, number, sku, units };
+        let epoch = sale.epoch;
+        let transfer = Transfer { activity: lane.activity, epoch, from: lane.bucket, to, number, sku, units };
         self.commit(lane, now, batch, &[Event::Sent(transfer)])?;
         Ok(Some(transfer))
     }
@@ -61,6 +62,10 @@ impl Book {
         }
         if state.index(transfer.sku).is_err() {
             return Err(Invalid::new("sku_id", format!("{} is not offered", transfer.sku)).into());
+        }
+        let epoch = self.sale(lane.activity)?.epoch;
+        if transfer.epoch != epoch && !mutant!("transfer-outlives-epoch") {
+            return Err(LedgerError::Moved { epoch, position: state.head });
         }
         let received = state.received.get(&transfer.from).copied().unwrap_or(0);
         if transfer.number <= received && !mutant!("transfer-received-twice") {

@@ -188,10 +188,16 @@ impl super::lane::LaneState {
             }
             Event::Amended { id, .. } if self.changes.contains_key(id) => Ok(()),
             Event::Amended { .. } => self.apply(revision, &entry.event),
-            Event::Adjusted { id, .. } if self.lane.bucket != 0 || self.adjustments.contains_key(id) => {
-                Ok(())
-            }
-            Event::Adjusted { .. } => self.apply(revision, &entry.event),
+            Event::Adjusted { .. } if self.lane.bucket != 0 => Ok(()),
+            Event::Adjusted { id, sku, delta, .. } => match self.adjustments.get(id).copied() {
+                Some(known) if known == (*sku, *delta) => Ok(()),
+                // The gate took another adjustment under this id, which the truth refuses.
+                Some((taken, _)) => {
+                    self.apply(revision, &Event::AdjustmentRefused { id: id.clone(), sku: taken })?;
+                    self.apply(revision, &entry.event)
+                }
+                None => self.apply(revision, &entry.event),
+            },
             Event::AdjustmentRefused { .. } if self.lane.bucket != 0 => Ok(()),
             Event::AdjustmentRefused { .. } => self.apply(revision, &entry.event),
             Event::Opened(_)

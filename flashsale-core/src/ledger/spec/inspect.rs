@@ -26,6 +26,8 @@ pub struct LaneInspection {
     pub bucket: Bucket,
     /// The time of its last decision.
     pub last: Timestamp,
+    /// The terms as this lane has them: a change reaches one lane after the other.
+    pub terms: Arc<Terms>,
     /// Every offer, in the order of the terms.
     pub offers: Vec<OfferInspection>,
     /// Every counter of limits that is not 0, sorted.
@@ -96,6 +98,7 @@ impl Book {
             LaneInspection {
                 bucket: lane.lane.bucket,
                 last: lane.last,
+                terms: Arc::clone(&lane.terms),
                 offers: offers
                     .map(|(offer, units)| OfferInspection {
                         sku: offer.sku(),

@@ -130,8 +130,11 @@ impl Book {
     ) -> Result<Verdict, LedgerError> {
         let current = self.sale(lane.activity)?.epoch;
         let state = self.lane(lane)?;
-        if state.adjustments.contains_key(id) {
-            return Ok(Verdict::Persisted);
+        match state.adjustments.get(id) {
+            Some(known) if *known == (sku, delta) => return Ok(Verdict::Persisted),
+            // The gate takes the one that is in force when it follows.
+            Some(_) => return Ok(Verdict::Refused(RefusedBecause::KeyTaken)),
+            None => {}
         }
         if epoch < current {
             return Ok(Verdict::Refused(RefusedBecause::StaleEpoch));
