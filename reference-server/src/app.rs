@@ -139,7 +139,7 @@ impl App {
         spawner: Spawner,
     ) -> Result<(Arc<Self>, Jobs), AppError> {
         let directory = (!config.storage.in_memory).then(|| config.storage.directory.clone());
-        let store = Store::open(directory.as_deref(), Arc::clone(&clock))?;
+        let store = Store::open(directory.as_deref(), config.order.max_batch, Arc::clone(&clock))?;
         let keyring = Keyring::load(config, directory.as_deref())?;
         let settings = Settings { term: config.ids.lease(), ..Settings::default() };
         let ids = Arc::new(Generator::acquire(&*store.leases, &settings, Arc::clone(&clock)).await?);
@@ -147,7 +147,10 @@ impl App {
         let engine = Arc::new(store.engine);
         let ledger: Arc<dyn Ledger> = Arc::clone(&engine) as _;
         let background = spawner.runtime().clone();
-        let options = BatcherOptions::default();
+        let options = BatcherOptions {
+            reserve_room: config.order.reserve_queue,
+            advance_room: config.order.advance_queue,
+        };
         let sales = Arc::new(Sales::new(ledger, Arc::clone(&clock), background, options));
         let providers: Vec<Arc<dyn PaymentProvider>> =
             if config.payment.sandbox { vec![Arc::new(Sandbox::new())] } else { Vec::new() };
@@ -263,7 +266,7 @@ struct Store {
 }
 
 impl Store {
-    fn open(directory: Option<&Path>, clock: Arc<dyn Clock>) -> Result<Self, AppError> {
+    fn open(directory: Option<&Path>, max_batch: usize, clock: Arc<dyn Clock>) -> Result<Self, AppError> {
         let Some(directory) = directory else {
             return Ok(Self {
                 catalogue: EmbeddedCatalogue::in_memory(Arc::clone(&clock))?,
@@ -275,7 +278,10 @@ impl Store {
             .map_err(|source| AppError::Directory { directory: directory.to_owned(), source })?;
         Ok(Self {
             catalogue: EmbeddedCatalogue::open(directory, Arc::clone(&clock))?,
-            engine: Embedded::open(EmbeddedOptions::new(directory, Role::Single, clock))?,
+            engine: Embedded::open(EmbeddedOptions {
+                max_batch,
+                ..EmbeddedOptions::new(directory, Role::Single, clock)
+            })?,
             leases: Arc::new(LeaseFile::new(directory.join("workers"), WORKERS)?),
         })
     }

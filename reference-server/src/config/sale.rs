@@ -24,19 +24,17 @@ impl Default for StorageConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OrderConfig {
-    /// `order.reserve_queue`: reserves that wait per lane; more are answered `busy`. Default 8192.
+    /// `order.reserve_queue`: reserves that wait per lane; more are answered `busy`. Default 65536.
     pub reserve_queue: usize,
-    /// `order.advance_queue`: payments and cancels that wait per lane; more are answered `busy`. Default 8192.
+    /// `order.advance_queue`: payments and cancels that wait per lane; more are answered `busy`. Default 16384.
     pub advance_queue: usize,
-    /// `order.max_batch`: items of one ledger step. Default 1024.
+    /// `order.max_batch`: items of one ledger step. Default 4096.
     pub max_batch: usize,
-    /// `order.wait_ms`: how long an answer waits for Persisted before it is 202. Default 2000.
-    pub wait_ms: u64,
 }
 
 impl Default for OrderConfig {
     fn default() -> Self {
-        Self { reserve_queue: 8192, advance_queue: 8192, max_batch: 1024, wait_ms: 2000 }
+        Self { reserve_queue: 65_536, advance_queue: 16_384, max_batch: 4_096 }
     }
 }
 
@@ -45,12 +43,6 @@ impl OrderConfig {
         super::within(problems, "order.reserve_queue", self.reserve_queue, 1..=1_000_000);
         super::within(problems, "order.advance_queue", self.advance_queue, 1..=1_000_000);
         super::within(problems, "order.max_batch", self.max_batch, 1..=10_000);
-        super::within(problems, "order.wait_ms", self.wait_ms, 1..=10_000);
-    }
-
-    /// `wait_ms` as a span.
-    pub fn wait(&self) -> Duration {
-        Duration::from_millis(self.wait_ms)
     }
 }
 

@@ -101,6 +101,10 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // Serde reads a struct from an array too; every body of the contract is an object.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Problem::invalid("The body does not fit: send a JSON object."));
+    }
     serde_json::from_slice(bytes).map_err(|error| {
         let text = error.to_string();
         match field_of(&text) {
@@ -141,6 +145,8 @@ mod tests {
             (r#"{"quantity":1,"quantity":2}"#, Some("quantity")),
             (r#"{"quantity":1"#, None),
             (r#"{"quantity":1} x"#, None),
+            ("[1]", None),
+            ("", None),
         ] {
             let problem = parse_json::<Order>(body.as_bytes()).unwrap_err();
             let (_, _, document) = problem.into_parts();

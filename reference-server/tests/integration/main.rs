@@ -2,5 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
+mod callbacks;
 mod client;
+mod declined;
+mod operations;
+mod pages;
+mod purchase;
+mod restart;
+mod shop;
+mod tickets;
 mod transport;

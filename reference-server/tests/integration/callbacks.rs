@@ -1,0 +1,137 @@
+//! What providers report: signatures, repeats, wrong amounts, late and unknown payments.
+
+use std::time::Duration;
+
+use flashsale_core::domain::Clock as _;
+use hyper::{Method, StatusCode};
+use reference_server::{config::Secret, signature};
+use serde_json::{Value, json};
+
+use crate::shop::{Shop, expect};
+
+fn captured(payment: &str, amount: u64, transaction: &str) -> Value {
+    json!({
+        "event_id": format!("event-{transaction}"), "payment_id": payment, "kind": "captured",
+        "amount": amount, "currency": "CNY", "transaction_id": transaction, "channel": "a field of the provider's own",
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_what_is_signed_is_believed() {
+    let shop = Shop::open().await;
+    let buyer = shop.buyer(1).await;
+    let order = buyer.buy(11, 1).await;
+    let payment = buyer.pay(&order).await;
+    let body = captured(&payment, 9900, "t1").to_string();
+    let secret = shop.app.callbacks.values().next().unwrap();
+    let sign = |secret: &Secret, at| signature::sign(secret, at, body.as_bytes());
+    let now = shop.clock.now();
+    let forged = sign(&Secret::new(*b"somebody else's secret"), now);
+    let (old, early) = (
+        sign(secret, now.before(Duration::from_secs(302))),
+        sign(secret, now.after(Duration::from_secs(302))),
+    );
+    for bad in ["", "t=1,v1=00", &forged, &old, &early] {
+        expect(&shop.send_report("sandbox", bad, body.clone()).await, 401, "unauthorized");
+    }
+    let good = sign(secret, now);
+    expect(&shop.send_report("sandbox", &good, body.replace("9900", "9901")).await, 401, "unauthorized");
+    expect(&shop.send_report("other", &good, body.clone()).await, 404, "not_found");
+    assert_eq!(buyer.read(&order).await["status"], "paying");
+    for _ in 0..3 {
+        let answer = shop.send_report("sandbox", &good, body.clone()).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer}");
+    }
+    assert_eq!(buyer.read(&order).await["status"], "paid");
+    // Authentic nonsense is the provider's fault, and coming again would not help.
+    expect(&shop.report(&json!({ "kind": "captured" })).await, 400, "invalid_request");
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_amount_goes_back_and_the_order_stays() {
+    let shop = Shop::open().await;
+    let buyer = shop.buyer(1).await;
+    let order = buyer.buy(11, 1).await;
+    let payment = buyer.pay(&order).await;
+    assert_eq!(shop.report(&captured(&payment, 1, "short")).await.status, StatusCode::OK);
+    let seen = buyer.read(&order).await;
+    assert_eq!(seen["status"], "paying");
+    assert_eq!(seen["refund"]["amount"], json!({ "amount": 1, "currency": "CNY" }));
+    assert_eq!(shop.report(&captured(&payment, 9900, "right")).await.status, StatusCode::OK);
+    assert_eq!(buyer.read(&order).await["status"], "paid");
+    // Money that comes twice goes back once.
+    assert_eq!(shop.report(&captured(&payment, 9900, "twice")).await.status, StatusCode::OK);
+    assert_eq!(buyer.read(&order).await["status"], "paid");
+    assert_eq!(shop.stock(11).await["sold"], 1);
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_payment_fails_and_the_next_one_succeeds() {
+    let shop = Shop::open().await;
+    let buyer = shop.buyer(1).await;
+    let order = buyer.buy(11, 1).await;
+    let first = buyer.pay(&order).await;
+    let failed = shop.call(Method::POST, &format!("/sandbox/payments/{first}/fail"), &[], None).await;
+    assert_eq!(failed.status, StatusCode::OK, "{failed}");
+    assert_eq!(buyer.read(&order).await["status"], "pending");
+    let second = buyer.pay(&order).await;
+    assert_ne!(first, second);
+    let captured = shop.call(Method::POST, &format!("/sandbox/payments/{second}/capture"), &[], None).await;
+    assert_eq!(captured.status, StatusCode::OK, "{captured}");
+    assert_eq!(buyer.read(&order).await["status"], "paid");
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn late_money_goes_back() {
+    let shop = Shop::open().await;
+    let buyer = shop.buyer(1).await;
+    let order = buyer.buy(11, 1).await;
+    let payment = buyer.pay(&order).await;
+    shop.clock.advance(Duration::from_secs(3_600));
+    buyer.watch(&order, "expired").await;
+    assert_eq!(shop.stock(11).await["available"], 100);
+    let late = shop.call(Method::POST, &format!("/sandbox/payments/{payment}/capture"), &[], None).await;
+    assert_eq!(late.status, StatusCode::OK, "{late}");
+    let seen = buyer.read(&order).await;
+    assert_eq!(seen["status"], "expired");
+    assert_eq!(seen["refund"]["amount"]["amount"], 9900);
+    // Upkeep refunds; the read is held until it has.
+    let headers = [("authorization", buyer.session.as_str()), ("prefer", "wait=10")];
+    let mut refund = seen["refund"]["status"].clone();
+    while refund == "due" {
+        let path = format!("/v1/orders/{order}");
+        refund = shop.call(Method::GET, &path, &headers, None).await.body["refund"]["status"].clone();
+    }
+    assert_eq!(refund, "done");
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unknown_payment_is_kept() {
+    let shop = Shop::open().await;
+    for _ in 0..2 {
+        let answer = shop.report(&captured("4242", 9900, "unknown")).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer}");
+    }
+    let mut failure = captured("4242", 9900, "unknown");
+    failure["kind"] = json!("failed");
+    assert_eq!(shop.report(&failure).await.status, StatusCode::OK);
+    expect(&shop.call(Method::POST, "/sandbox/payments/4242/capture", &[], None).await, 404, "not_found");
+    expect(&shop.call(Method::POST, "/sandbox/payments/4242/other", &[], None).await, 404, "not_found");
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_sandbox_nothing_of_it_answers() {
+    let shop = Shop::with(|config| config.payment.sandbox = false).await;
+    let buyer = shop.buyer(1).await;
+    let order = buyer.buy(11, 1).await;
+    expect(&buyer.call(Method::POST, &format!("/v1/orders/{order}/payment")).await, 503, "unavailable");
+    expect(&shop.call(Method::POST, "/sandbox/payments/1/capture", &[], None).await, 404, "not_found");
+    expect(&shop.read("/sandbox/payments/1").await, 404, "not_found");
+    expect(&shop.send_report("sandbox", "", "{}".to_owned()).await, 404, "not_found");
+    shop.close().await;
+}

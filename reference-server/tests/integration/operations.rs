@@ -1,0 +1,237 @@
+//! What operators can do: stock, adjustments, imports, backups, and who may.
+
+use std::time::Duration;
+
+use flashsale_testkit::client::Client;
+use hyper::{Method, StatusCode};
+use reference_server::{audit, backup, config::Role};
+use serde_json::json;
+
+use crate::shop::{Shop, catalogue, expect};
+
+const ADJUSTMENTS: &str = "/v1/activities/1/offers/11/adjustments";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_have_roles_and_public_callers_have_none() {
+    let shop = Shop::open().await;
+    let mut client = Client::new(shop.operations);
+    let stock = "/v1/activities/1/offers/11/stock";
+    for headers in [
+        &[][..],
+        &[("authorization", "Bearer nonsense")],
+        &[("authorization", "token-of-the-operator-of-the-tests")],
+    ] {
+        expect(&client.request(Method::GET, stock, headers, None).await.unwrap(), 401, "unauthorized");
+    }
+    let session = shop.buyer(1).await.session;
+    let buyer = client.request(Method::GET, stock, &[("authorization", &session)], None).await.unwrap();
+    expect(&buyer, 401, "unauthorized");
+    let adjustment = json!({ "adjustment_id": "a", "delta": 1, "reason": "test" });
+    for (path, body) in [
+        (ADJUSTMENTS, &adjustment),
+        ("/v1/import", &catalogue()),
+        ("/v1/backup", &json!({ "directory": "/nowhere" })),
+    ] {
+        for role in [Role::Creator, Role::Reviewer, Role::Auditor] {
+            expect(&shop.operate(role, Method::POST, path, Some(body)).await, 403, "forbidden");
+        }
+    }
+    for role in Role::ALL {
+        assert_eq!(shop.operate(role, Method::GET, stock, None).await.status, StatusCode::OK);
+    }
+    // Nothing of it answers on the public listener, and nothing public here.
+    for path in [stock, "/healthz", "/readyz", "/v1/reconciliation"] {
+        expect(&shop.read(path).await, 404, "not_found");
+    }
+    let sign_in = shop.operate(Role::Operator, Method::POST, "/v1/sessions", Some(&json!({}))).await;
+    expect(&sign_in, 404, "not_found");
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn adjustments_are_deltas_that_count_once() {
+    let shop = Shop::open().await;
+    let adjust = async |id: &str, delta: i64| {
+        let body = json!({ "adjustment_id": id, "delta": delta, "reason": "found in the cellar" });
+        shop.operate(Role::Operator, Method::POST, ADJUSTMENTS, Some(&body)).await
+    };
+    shop.buyer(1).await.buy(11, 5).await;
+    for _ in 0..2 {
+        let more = adjust("more", 10).await;
+        assert_eq!(more.status, StatusCode::OK, "{more}");
+        assert_eq!((&more.body["adjusted"], &more.body["available"]), (&json!(10), &json!(105)), "{more}");
+    }
+    expect(&adjust("more", 11).await, 422, "key_reused");
+    let refused = adjust("all", -106).await;
+    expect(&refused, 409, "insufficient_available");
+    assert_eq!(refused.body["available"], 105);
+    assert_eq!(adjust("all", -105).await.body["available"], 0);
+    let sold_out = shop.buyer(2).await.order(11, 1).await;
+    expect(&sold_out, 409, "sold_out");
+    assert_eq!(adjust("again", 1).await.status, StatusCode::OK);
+    // Units that are added are sold, whatever a view said before.
+    let buyer = shop.buyer(3).await;
+    let ticket = buyer.ticket(11).await;
+    while shop.order_with(&ticket, &[], 1).await.status != StatusCode::CREATED {
+        shop.clock.advance(Duration::from_millis(1));
+    }
+    for (body, field) in [
+        (json!({ "adjustment_id": "", "delta": 1, "reason": "x" }), "adjustment_id"),
+        (json!({ "adjustment_id": "zero", "delta": 0, "reason": "x" }), "delta"),
+    ] {
+        let answer = shop.operate(Role::Operator, Method::POST, ADJUSTMENTS, Some(&body)).await;
+        expect(&answer, 400, "invalid_request");
+        assert_eq!(answer.text("field"), field);
+    }
+    let unknown = "/v1/activities/1/offers/99/adjustments";
+    let body = json!({ "adjustment_id": "x", "delta": 1, "reason": "x" });
+    expect(&shop.operate(Role::Operator, Method::POST, unknown, Some(&body)).await, 404, "not_found");
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn units_are_taken_from_all_buckets() {
+    let shop = Shop::open().await;
+    let path = "/v1/activities/2/offers/11/adjustments";
+    let body = json!({ "adjustment_id": "back to the supplier", "delta": -8, "reason": "test" });
+    let taken = shop.operate(Role::Operator, Method::POST, path, Some(&body)).await;
+    assert_eq!((taken.status, &taken.body["available"]), (StatusCode::OK, &json!(1)), "{taken}");
+    let body = json!({ "adjustment_id": "more than there is", "delta": -2, "reason": "test" });
+    let refused = shop.operate(Role::Operator, Method::POST, path, Some(&body)).await;
+    expect(&refused, 409, "insufficient_available");
+    assert_eq!(refused.body["available"], 1);
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_import_is_whole_or_not_at_all() {
+    let shop = Shop::open().await;
+    let same = shop.import(&catalogue()).await;
+    assert_eq!(same.body["activities"], json!({ "created": 0, "changed": 0, "unchanged": 3 }));
+
+    let mut wrong = catalogue();
+    wrong["activities"][0]["offers"][0]["units"] = json!(7);
+    wrong["activities"][0]["name"] = json!("never seen");
+    let refused = shop.operate(Role::Operator, Method::POST, "/v1/import", Some(&wrong)).await;
+    expect(&refused, 400, "invalid_request");
+    assert!(refused.body["problems"].to_string().contains("units"), "{refused}");
+    assert_eq!(shop.read("/v1/activities/1").await.body["name"], "双十一 <b>");
+
+    let files = json!({ "files": [{ "name": "skus.csv", "content": "id,product_id,name,price_minor,currency\n-5,1,x,1,CNY\n" }] });
+    let refused = shop.operate(Role::Operator, Method::POST, "/v1/import", Some(&files)).await;
+    expect(&refused, 400, "invalid_request");
+    assert!(refused.body["problems"][0].as_str().unwrap().starts_with("skus.csv:2: id:"), "{refused}");
+
+    // A changed window and limit reach the ledger of a sale that runs.
+    let mut changed = catalogue();
+    changed["activities"][0]["offers"][0]["limits"][0]["max"] = json!(1);
+    let later = json!("2099-01-01T00:00:00Z");
+    changed["activities"][1]["starts_at"] = later.clone();
+    changed["activities"][1]["ends_at"] = json!("2099-01-02T00:00:00Z");
+    shop.import(&changed).await;
+    let limited = shop.buyer(1).await.order(11, 2).await;
+    expect(&limited, 409, "limit_reached");
+    assert_eq!(limited.body["rule"]["max"], 1);
+    assert_eq!(shop.read("/v1/activities/2").await.body["starts_at"], "2099-01-01T00:00:00.000Z");
+    let terms = shop.app.sales.ledger().terms(2_u64.try_into().unwrap()).await.unwrap().unwrap();
+    assert_eq!(
+        reference_server::wire::Rfc3339(terms.window().starts_at()).to_string(),
+        "2099-01-01T00:00:00.000Z"
+    );
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn support_sees_orders_and_the_audit_finds_nothing() {
+    let shop = Shop::open().await;
+    let buyer = shop.buyer(1).await;
+    let order = buyer.buy(11, 2).await;
+    let list = shop.operate(Role::Auditor, Method::GET, "/v1/orders?user_id=1", None).await;
+    assert_eq!(
+        (&list.body["items"][0]["order_id"], &list.body["items"][0]["user_id"]),
+        (&json!(order), &json!("1"))
+    );
+    let one = shop.operate(Role::Auditor, Method::GET, &format!("/v1/orders/{order}"), None).await;
+    assert_eq!(one.body["user_id"], "1");
+    expect(&shop.operate(Role::Auditor, Method::GET, "/v1/orders", None).await, 400, "invalid_request");
+    expect(&shop.operate(Role::Auditor, Method::GET, "/v1/orders/4242", None).await, 404, "not_found");
+
+    let found = shop.operate(Role::Auditor, Method::GET, "/v1/reconciliation", None).await;
+    assert_eq!(found.body["items"], json!([]), "{found}");
+    let held: Vec<_> =
+        found.body["offers"].as_array().unwrap().iter().filter(|offer| offer["held"] == 2).collect();
+    assert_eq!(held.len(), 1);
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_audit_finds_a_sale_that_the_catalogue_does_not_know() {
+    let shop = Shop::open().await;
+    let window = flashsale_core::domain::Window::new(
+        flashsale_core::domain::Timestamp::from_millis(1),
+        flashsale_core::domain::Timestamp::from_millis(2),
+    );
+    let by = flashsale_core::domain::By { actor: "x".parse().unwrap(), reason: "x".parse().unwrap() };
+    let change = flashsale_core::ledger::Change::Window(window.unwrap());
+    let ledger = shop.app.sales.ledger();
+    ledger.amend(1_u64.try_into().unwrap(), flashsale_core::ledger::ChangeId(9), change, by).await.unwrap();
+    let found = audit::inspect(&shop.app.engine, &*shop.app.catalogue).await.unwrap();
+    assert_eq!(found.items.len(), 1, "{found:?}");
+    assert_eq!(found.items[0].invariant, "catalogue");
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ready_when_warm() {
+    let shop = Shop::open().await;
+    let mut client = Client::new(shop.operations);
+    let alive = client.request(Method::GET, "/healthz", &[], None).await.unwrap();
+    assert_eq!(alive.status, StatusCode::OK);
+    let ready = client.request(Method::GET, "/readyz", &[], None).await.unwrap();
+    assert_eq!((ready.status, &ready.body), (StatusCode::OK, &json!({ "ready": true, "reasons": [] })));
+    shop.app.engine.close().await.unwrap();
+    // The views of a stopped ledger are not renewed; they age with the clock.
+    shop.clock.advance(Duration::from_secs(2));
+    let not_ready = client.request(Method::GET, "/readyz", &[], None).await.unwrap();
+    assert_eq!(not_ready.status, StatusCode::SERVICE_UNAVAILABLE);
+    let reasons = not_ready.body["reasons"].to_string();
+    assert!(reasons.contains("ledger: ") && reasons.contains("activity 1: "), "{not_ready}");
+    let buyer = shop.buyer(1).await;
+    expect(&buyer.order(11, 1).await, 503, "unavailable");
+    expect(&shop.read("/v1/activities/1/status").await, 503, "not_ready");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_of_a_running_shop_opens_elsewhere() {
+    let directory = tempfile::tempdir().unwrap();
+    let (data, copy, restored) =
+        (directory.path().join("data"), directory.path().join("copy"), directory.path().join("restored"));
+    let shop = Shop::on(&data).await;
+    shop.import(&catalogue()).await;
+    let (session, order) = {
+        let buyer = shop.buyer(1).await;
+        (buyer.session.clone(), buyer.buy(11, 1).await)
+    };
+    let body = json!({ "directory": copy });
+    let made = shop.operate(Role::Operator, Method::POST, "/v1/backup", Some(&body)).await;
+    assert_eq!(made.status, StatusCode::OK, "{made}");
+    let again = shop.operate(Role::Operator, Method::POST, "/v1/backup", Some(&body)).await;
+    expect(&again, 400, "invalid_request");
+    assert_eq!(again.text("field"), "directory");
+    shop.buyer(2).await.buy(11, 1).await;
+    shop.close().await;
+
+    backup::restore(&copy, &restored).unwrap();
+    assert!(backup::restore(&copy, &restored).is_err(), "nothing is overwritten");
+    assert!(backup::restore(directory.path(), &directory.path().join("other")).is_err());
+    let shop = Shop::on(&restored).await;
+    let path = format!("/v1/orders/{order}");
+    let seen = shop.call(Method::GET, &path, &[("authorization", &session)], None).await;
+    assert_eq!(
+        (seen.status, seen.text("status")),
+        (StatusCode::OK, "pending"),
+        "the session holds too: {seen}"
+    );
+    assert_eq!(shop.stock(11).await["available"], 99);
+    shop.close().await;
+}

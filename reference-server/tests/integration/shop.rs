@@ -1,0 +1,284 @@
+//! A shop of a test: the server in this process, on real sockets, with a clock that the test moves.
+
+use std::{
+    net::SocketAddr,
+    num::NonZeroUsize,
+    path::Path,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use flashsale_core::domain::{Clock, ManualClock, SystemClock};
+use flashsale_testkit::client::{Answer, Client};
+use hyper::{Method, StatusCode};
+use reference_server::{
+    app::{App, Jobs},
+    background::Background,
+    config::{Config, OperationsToken, Role, Secret},
+    http::{Listener, Runtimes, Server},
+    routes::{Operations, Public},
+    signature,
+};
+use serde_json::{Value, json};
+
+static BACKGROUND: LazyLock<Background> = LazyLock::new(|| Background::start().unwrap());
+
+/// The token of a role, in the configuration of every test.
+pub(crate) fn token(role: Role) -> String {
+    format!("token-of-the-{}-of-the-tests", role.as_str())
+}
+
+/// A running server.
+pub(crate) struct Shop {
+    pub(crate) app: Arc<App>,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) public: SocketAddr,
+    pub(crate) operations: SocketAddr,
+    jobs: Option<Jobs>,
+    servers: Vec<Server>,
+}
+
+impl Shop {
+    /// In memory, with the sale of [`catalogue`].
+    pub(crate) async fn open() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// In memory, with the sale of [`catalogue`] and another configuration.
+    pub(crate) async fn with(configure: impl FnOnce(&mut Config)) -> Self {
+        let shop = Self::start(|config| {
+            config.storage.in_memory = true;
+            configure(config);
+        })
+        .await;
+        shop.import(&catalogue()).await;
+        shop
+    }
+
+    /// On a directory, with what is there.
+    pub(crate) async fn on(directory: &Path) -> Self {
+        Self::start(|config| config.storage.directory = directory.to_owned()).await
+    }
+
+    async fn start(configure: impl FnOnce(&mut Config)) -> Self {
+        let clock = Arc::new(ManualClock::new(SystemClock.now()));
+        let mut config = Config::default();
+        config.identity.demo = true;
+        config.payment.sandbox = true;
+        // The clock of a test jumps; ids need no renewal in between.
+        config.ids.lease_seconds = 86_400;
+        config.operations.tokens = Role::ALL
+            .map(|role| OperationsToken {
+                name: format!("test {}", role.as_str()),
+                roles: vec![role],
+                token: Secret::new(token(role).into_bytes()),
+            })
+            .into();
+        configure(&mut config);
+        let spawner = BACKGROUND.spawner().clone();
+        let shared = Runtimes::Shared(spawner.runtime().clone());
+        let (app, jobs) = App::open(&config, Arc::clone(&clock) as _, spawner).await.unwrap();
+        let bind = || Listener::bind(([127, 0, 0, 1], 0).into(), NonZeroUsize::MIN, 128).unwrap();
+        let public = Arc::new(Public::new(Arc::clone(&app)));
+        let operations = Arc::new(Operations::new(Arc::clone(&app)));
+        let public = Server::start(bind(), &public, &shared, &config.http).unwrap();
+        let operations = Server::start(bind(), &operations, &shared, &config.http).unwrap();
+        Self {
+            app,
+            clock,
+            public: public.address(),
+            operations: operations.address(),
+            jobs: Some(jobs),
+            servers: vec![public, operations],
+        }
+    }
+
+    /// Stops as `serve` does.
+    pub(crate) async fn close(mut self) {
+        for server in self.servers.drain(..) {
+            assert_eq!(server.drain(Duration::from_secs(20)).await, 0, "connections were cut");
+        }
+        assert_eq!(BACKGROUND.spawner().drain(Duration::from_secs(20)).await, 0);
+        self.app.close(self.jobs.take().unwrap()).await.unwrap();
+    }
+
+    pub(crate) async fn import(&self, document: &Value) -> Answer {
+        let answer = self.operate(Role::Operator, Method::POST, "/v1/import", Some(document)).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer}");
+        answer
+    }
+
+    /// Calls the public listener.
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Answer {
+        Client::new(self.public).request(method, path, headers, body).await.unwrap()
+    }
+
+    pub(crate) async fn read(&self, path: &str) -> Answer {
+        self.call(Method::GET, path, &[], None).await
+    }
+
+    /// Calls the operations listener.
+    pub(crate) async fn operate(
+        &self,
+        role: Role,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Answer {
+        let authorization = format!("Bearer {}", token(role));
+        let headers = [("authorization", authorization.as_str())];
+        Client::new(self.operations).request(method, path, &headers, body).await.unwrap()
+    }
+
+    pub(crate) async fn stock(&self, sku: u64) -> Value {
+        let path = format!("/v1/activities/1/offers/{sku}/stock");
+        self.operate(Role::Auditor, Method::GET, &path, None).await.body
+    }
+
+    /// Signs in.
+    pub(crate) async fn buyer(&self, user: u64) -> Buyer<'_> {
+        let identity = json!({ "user_id": user.to_string(), "user_name": format!("Buyer {user} 买家") });
+        let answer = self.call(Method::POST, "/v1/sessions", &[], Some(&identity)).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer}");
+        Buyer { shop: self, session: format!("Bearer {}", answer.text("token")) }
+    }
+
+    /// Sends a report of the provider, signed now.
+    pub(crate) async fn report(&self, report: &Value) -> Answer {
+        let body = report.to_string();
+        let secret = self.app.callbacks.values().next().unwrap();
+        let signature = signature::sign(secret, self.clock.now(), body.as_bytes());
+        self.send_report("sandbox", &signature, body).await
+    }
+
+    pub(crate) async fn send_report(&self, provider: &str, signature: &str, body: String) -> Answer {
+        let path = format!("/v1/payments/callbacks/{provider}");
+        let headers = [("flashsale-signature", signature)];
+        Client::new(self.public).send(Method::POST, &path, &headers, Some(Bytes::from(body))).await.unwrap()
+    }
+}
+
+/// Somebody with a session.
+pub(crate) struct Buyer<'a> {
+    shop: &'a Shop,
+    pub(crate) session: String,
+}
+
+impl Buyer<'_> {
+    pub(crate) async fn call(&self, method: Method, path: &str) -> Answer {
+        self.shop.call(method, path, &[("authorization", &self.session)], None).await
+    }
+
+    pub(crate) async fn ask_for_ticket(&self, activity: u64, sku: u64) -> Answer {
+        self.call(Method::POST, &format!("/v1/activities/{activity}/offers/{sku}/ticket")).await
+    }
+
+    /// A ticket for an offer of the live activity.
+    pub(crate) async fn ticket(&self, sku: u64) -> String {
+        let answer = self.ask_for_ticket(1, sku).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer}");
+        assert_eq!(answer.header("cache-control"), "no-store");
+        answer.text("ticket").to_owned()
+    }
+
+    /// Orders with a new ticket.
+    pub(crate) async fn order(&self, sku: u64, quantity: u32) -> Answer {
+        self.shop.order_with(&self.ticket(sku).await, &[], quantity).await
+    }
+
+    /// The id of an order that is placed.
+    pub(crate) async fn buy(&self, sku: u64, quantity: u32) -> String {
+        let answer = self.order(sku, quantity).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{answer}");
+        answer.text("order_id").to_owned()
+    }
+
+    pub(crate) async fn read(&self, order: &str) -> Value {
+        let answer = self.call(Method::GET, &format!("/v1/orders/{order}")).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer}");
+        answer.body
+    }
+
+    /// Reads an order until it has a status; the server holds the answer until something changes.
+    pub(crate) async fn watch(&self, order: &str, status: &str) -> Value {
+        let headers = [("authorization", self.session.as_str()), ("prefer", "wait=10")];
+        loop {
+            let answer =
+                self.shop.call(Method::GET, &format!("/v1/orders/{order}"), &headers, None).await.body;
+            if answer["status"] == status {
+                return answer;
+            }
+            assert!(["pending", "paying"].contains(&answer["status"].as_str().unwrap()), "{answer}");
+        }
+    }
+
+    /// The id of a payment that is opened.
+    pub(crate) async fn pay(&self, order: &str) -> String {
+        let answer = self.call(Method::POST, &format!("/v1/orders/{order}/payment")).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{answer}");
+        answer.text("payment_id").to_owned()
+    }
+}
+
+impl Shop {
+    pub(crate) async fn order_with(&self, ticket: &str, headers: &[(&str, &str)], quantity: u32) -> Answer {
+        let body = json!({ "quantity": quantity });
+        self.call(Method::POST, &format!("/v1/orders/{ticket}"), headers, Some(&body)).await
+    }
+}
+
+/// Checks status and code of a problem, and that no cache keeps it.
+#[track_caller]
+pub(crate) fn expect(answer: &Answer, status: u16, code: &str) {
+    assert_eq!((answer.status.as_u16(), answer.code()), (status, code), "{answer}");
+    assert_eq!(answer.header("content-type"), "application/problem+json");
+    assert_eq!(answer.header("cache-control"), "no-store");
+}
+
+/// The live activity 1 with offers 11 (pre-deduct, 60 s), 12 (order-time, one unit, limit 1), 13 (pay-time), 14 (a limit
+/// per device) and 15 (a limit per address), an activity 2 that starts in an hour, and a draft 3.
+pub(crate) fn catalogue() -> Value {
+    let price = json!({ "amount": 9900, "currency": "CNY" });
+    let sku =
+        |id: u64| json!({ "id": id.to_string(), "product_id": "1", "name": "红 / L", "list_price": price });
+    let offer = |sku: u64, units: u32, strategy: &str, hold: Option<u32>, limits: Value| {
+        json!({
+            "sku_id": sku.to_string(), "price": price, "units": units, "strategy": strategy,
+            "hold_seconds": hold, "limits": limits,
+        })
+    };
+    let per = |subject: &str, max: u32| json!([{ "subject": subject, "per": "offer", "max": max }]);
+    json!({
+        "products": [{ "id": "1", "name": "<script>alert(\"茶壶\")</script>", "description": "a & b" }],
+        "skus": [sku(11), sku(12), sku(13), sku(14), sku(15)],
+        "activities": [
+            {
+                "id": "1", "name": "双十一 <b>", "starts_at": "now-1m", "ends_at": "now+6h",
+                "creator": "chen", "reviewer": "li", "status": "published",
+                "offers": [
+                    offer(11, 100, "pre_deduct", Some(60), per("user", 5)),
+                    offer(12, 1, "order_time", None, per("user", 1)),
+                    offer(13, 2, "pay_time", Some(60), json!([])),
+                    offer(14, 10, "pre_deduct", Some(60), per("device", 1)),
+                    offer(15, 10, "pre_deduct", Some(60), per("address", 1)),
+                ],
+            },
+            {
+                "id": "2", "name": "later", "starts_at": "now+1h", "ends_at": "now+2h",
+                "creator": "chen", "reviewer": "li", "status": "published", "buckets": 3,
+                "offers": [offer(11, 9, "order_time", None, per("user", 9))],
+            },
+            {
+                "id": "3", "name": "a draft", "starts_at": "now-1m", "ends_at": "now+1h",
+                "creator": "chen", "status": "draft", "offers": [offer(11, 9, "order_time", None, json!([]))],
+            },
+        ],
+    })
+}

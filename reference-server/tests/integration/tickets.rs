@@ -1,0 +1,66 @@
+//! What a ticket is bound to, and for how long it holds.
+
+use std::time::Duration;
+
+use hyper::{Method, StatusCode};
+use serde_json::json;
+
+use crate::shop::{Shop, expect};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bound_ticket_needs_its_device() {
+    let shop = Shop::open().await;
+    let buyer = shop.buyer(1).await;
+    let headers = [("authorization", buyer.session.as_str()), ("flashsale-device", "phone")];
+    let path = "/v1/activities/1/offers/14/ticket";
+    let issued = shop.call(Method::POST, path, &headers, Some(&json!({}))).await;
+    let ticket = issued.text("ticket");
+    expect(&shop.order_with(ticket, &[], 1).await, 403, "ticket_invalid");
+    expect(&shop.order_with(ticket, &[("flashsale-device", "laptop")], 1).await, 403, "ticket_invalid");
+    let placed = shop.order_with(ticket, &[("flashsale-device", "phone")], 1).await;
+    assert_eq!(placed.status, StatusCode::CREATED, "{placed}");
+
+    // One device, another user.
+    let other = shop.buyer(2).await;
+    let headers = [("authorization", other.session.as_str()), ("flashsale-device", "phone")];
+    let issued = shop.call(Method::POST, path, &headers, None).await;
+    let limited = shop.order_with(issued.text("ticket"), &[("flashsale-device", "phone")], 1).await;
+    expect(&limited, 409, "limit_reached");
+    // Whoever names no device is not under the limit of one, and gets nothing.
+    expect(&other.order(14, 1).await, 409, "limit_reached");
+    expect(
+        &shop.call(Method::POST, path, &[("authorization", &other.session)], Some(&json!({ "x": 1 }))).await,
+        400,
+        "invalid_request",
+    );
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_counts_whoever_comes_from_it() {
+    let shop = Shop::open().await;
+    shop.buyer(1).await.buy(15, 1).await;
+    let forged = [("x-forwarded-for", "203.0.113.9")];
+    let other = shop.buyer(2).await;
+    let ticket = other.ticket(15).await;
+    expect(&shop.order_with(&ticket, &forged, 1).await, 409, "limit_reached");
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_expired_ticket_only_repeats_its_order() {
+    let shop = Shop::open().await;
+    let buyer = shop.buyer(1).await;
+    let (used, unused) = (buyer.ticket(12).await, buyer.ticket(11).await);
+    let placed = shop.order_with(&used, &[], 1).await;
+    assert_eq!(placed.status, StatusCode::CREATED, "{placed}");
+    shop.clock.advance(Duration::from_secs(301));
+    let again = shop.order_with(&used, &[], 1).await;
+    assert_eq!((again.status, &again.body), (StatusCode::OK, &placed.body));
+    expect(&shop.order_with(&unused, &[], 1).await, 403, "ticket_expired");
+
+    let altered = format!("{}A", &unused[..unused.len() - 1]);
+    let altered = if altered == unused { format!("{}B", &unused[..unused.len() - 1]) } else { altered };
+    expect(&shop.order_with(&altered, &[], 1).await, 403, "ticket_invalid");
+    shop.close().await;
+}
