@@ -1,0 +1,103 @@
+//! Ten thousand buyers for a thousand units.
+
+use std::time::{Duration, Instant};
+
+use flashsale_core::domain::Strategy;
+use flashsale_testkit::{
+    buyers::{Crowd, Ending, Notes, Offer, Part, Sending, Shop},
+    checks::{self, Census},
+    client::Client,
+    scale,
+};
+
+use crate::site::{SOON, Site, offer, seed};
+
+const BUYERS: u64 = 10_000;
+const UNITS: u64 = 1_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_buyers_for_a_thousand_units_order_time() {
+    sell_out(offer(1, Strategy::OrderTime, UNITS, Some(3))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_buyers_for_a_thousand_units_pay_time() {
+    sell_out(offer(1, Strategy::PayTime, UNITS, Some(3))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_buyers_for_a_thousand_units_pre_deduct() {
+    sell_out(offer(1, Strategy::PreDeduct, UNITS, Some(3))).await;
+}
+
+/// A crowd that does everything buyers do; then late payments; then a second crowd for what was given back, which only
+/// pays. At the end every unit is sold.
+async fn sell_out(offer: Offer) {
+    let name = format!("{:?}", offer.strategy);
+    let seed = seed(&name);
+    for round in 0..u64::from(scale()) {
+        let directory = tempfile::tempdir().unwrap();
+        let site = Site::new(directory.path().join("data"), vec![offer]);
+        let server = site.serve();
+        let notes = Notes::new();
+        let start = Instant::now();
+
+        let crowd = Crowd {
+            users: 1..1 + BUYERS,
+            offers: vec![offer],
+            connections: 64,
+            seed: seed.wrapping_add(round),
+            part: None,
+        };
+        crowd.buy(&server.shop, &notes).await;
+        let rush = start.elapsed();
+        let declined = notes.counted("declined sold_out") + notes.counted("ticket declined sold_out");
+        assert!(declined > 0, "{name}: the crowd did not empty the shelf: {:?}", notes.counts());
+
+        crowd.pay_late(&server.shop, &notes).await.expect("the server runs");
+        all_holds_end(&server.shop, &offer).await;
+        let census = Census::take(&server.shop, &notes, &site.offers).await;
+        census.check(&site.offers, &notes).assert_none();
+
+        let second = Crowd {
+            users: 100_000..100_000 + 2 * UNITS,
+            part: Some(Part { sending: Sending::Once, ending: Ending::Pay, quantity: 1 }),
+            ..crowd
+        };
+        second.buy(&server.shop, &notes).await;
+        let census = Census::take(&server.shop, &notes, &site.offers).await;
+        census.check(&site.offers, &notes).assert_none();
+        let stock = census.stock[&(offer.activity, offer.sku)];
+        assert_eq!(
+            (stock.sold, stock.held, stock.available),
+            (UNITS, 0, 0),
+            "{name}: what came back was not sold"
+        );
+
+        server.process.terminate();
+        assert!(server.process.wait_for_exit(SOON).success(), "{}", server.process);
+        site.audit();
+        println!(
+            "{name}: {BUYERS} buyers in {:.1} s, all of it {:.1} s; {} orders told, {} there; {:?}",
+            rush.as_secs_f64(),
+            start.elapsed().as_secs_f64(),
+            notes.acknowledged_so_far(),
+            census.orders.len(),
+            notes.counts()
+        );
+    }
+}
+
+/// Waits until no unit is held any more: every hold has its deadline (invariant L3).
+pub(crate) async fn all_holds_end(shop: &Shop, offer: &Offer) {
+    let mut client = Client::new(shop.operations);
+    let end = Instant::now() + SOON;
+    loop {
+        let stock = checks::stock(shop, &mut client, offer).await;
+        if stock.held == 0 {
+            return;
+        }
+        assert!(Instant::now() < end, "L3: units stay held past every deadline: {stock:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

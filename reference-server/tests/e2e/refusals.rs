@@ -1,0 +1,176 @@
+//! What cannot work is refused with words that help, and nothing is overwritten.
+
+use std::{fs, path::Path, process::Command};
+
+use flashsale_core::domain::{Strategy, UserId};
+use flashsale_testkit::{
+    buyers::{Buyer, Crowd, Ending, Notes, Part, Purchase, Sending, Shop},
+    checks::Census,
+    client::Client,
+    disk::Disk,
+};
+use hyper::{Method, StatusCode};
+use serde_json::json;
+
+use crate::site::{SOON, Site, contents, offer, run};
+
+/// Runs `serve`, which has to end by itself with an error that has all of `words`.
+fn assert_refuses(site: &Site, words: &[&str]) {
+    let (exit, output) = run(site.command("serve"));
+    assert!(!exit.success(), "it serves: {output}");
+    for word in words {
+        assert!(output.contains(word), "the error does not say {word:?}: {output}");
+    }
+    assert!(!output.contains("panicked"), "{output}");
+}
+
+fn site_in(directory: &Path) -> Site {
+    Site::new(directory.join("data"), vec![offer(1, Strategy::PreDeduct, 1_000, Some(600))])
+}
+
+fn buyers(site: &Site, users: std::ops::Range<u64>) -> Crowd {
+    Crowd {
+        users,
+        offers: site.offers.clone(),
+        connections: 8,
+        seed: 0,
+        part: Some(Part { sending: Sending::Once, ending: Ending::Leave, quantity: 1 }),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_process_on_the_same_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let site = site_in(directory.path());
+    let server = site.serve();
+    let notes = Notes::new();
+    assert_refuses(&site, &["another process", &site.data.display().to_string()]);
+    buyers(&site, 1..100).buy(&server.shop, &notes).await;
+    assert_eq!(notes.acknowledged_so_far(), 99, "the first one goes on: {:?}", notes.violations());
+}
+
+#[test]
+fn a_directory_that_cannot_be_made() {
+    let directory = tempfile::tempdir().unwrap();
+    let site = site_in(directory.path());
+    fs::write(directory.path().join("file"), "not a directory").unwrap();
+    let site = site.moved_to(directory.path().join("file").join("data"));
+    assert_refuses(&site, &[&site.data.display().to_string()]);
+}
+
+#[test]
+fn a_read_only_directory() {
+    let disk = match Disk::new(64) {
+        Ok(disk) => disk,
+        Err(refused) => {
+            println!("NOT RUN: {refused}");
+            return;
+        }
+    };
+    let site = site_in(&disk.path());
+    disk.make_read_only();
+    let before = contents(&site.data);
+    assert_refuses(&site, &[&site.data.display().to_string()]);
+    assert!(contents(&site.data) == before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let site = site_in(directory.path());
+    let server = site.serve();
+    buyers(&site, 1..100).buy(&server.shop, &Notes::new()).await;
+    server.process.terminate();
+    assert!(server.process.wait_for_exit(SOON).success(), "{}", server.process);
+
+    // Smaller files are leases and locks, which a start writes anew.
+    let files =
+        contents(&site.data).into_iter().filter(|(_, content)| content.len() >= 4_096).collect::<Vec<_>>();
+    assert!(!files.is_empty(), "nothing was kept");
+    for (file, good) in &files {
+        let damages: [(&str, Vec<u8>); 3] = [
+            ("its first bytes are overwritten", [vec![0xff; 64], good[64..].to_vec()].concat()),
+            ("its second half is gone", good[..good.len() / 2].to_vec()),
+            ("it is all zeros", vec![0; good.len()]),
+        ];
+        for (damage, bad) in damages {
+            println!("{}: {damage}", file.display());
+            fs::write(file, &bad).unwrap();
+            assert_refuses(&site, &[&file.display().to_string()]);
+            assert!(fs::read(file).unwrap() == bad, "the damaged file was overwritten");
+        }
+        fs::write(file, good).unwrap();
+    }
+    let server = site.serve();
+    assert!(server.process.is_running());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk() {
+    let disk = match Disk::new(64) {
+        Ok(disk) => disk,
+        Err(refused) => {
+            println!("NOT RUN: {refused}");
+            return;
+        }
+    };
+    let site = site_in(&disk.path());
+    let server = site.serve();
+    let notes = Notes::new();
+    buyers(&site, 1..200).buy(&server.shop, &notes).await;
+    assert_eq!(notes.acknowledged_so_far(), 199, "{:?}", notes.violations());
+
+    disk.fill();
+    let mut client = Client::new(server.shop.operations);
+    let mut public = Client::new(server.shop.public);
+    // Room inside the engine's file may last a while.
+    let declined = async {
+        for user in 1_000.. {
+            let status = try_to_buy(&server.shop, &notes, &mut public, &site, user).await;
+            if status != StatusCode::CREATED {
+                return status;
+            }
+        }
+        unreachable!("users do not run out")
+    };
+    let status = tokio::time::timeout(SOON, declined).await.expect("a full disk ends the sale");
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{}", server.process);
+    let ready = client.request(Method::GET, "/readyz", &[], None).await.unwrap();
+    assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE, "{ready}");
+
+    disk.make_room();
+    server.process.kill();
+    let server = site.serve();
+    let census = Census::take(&server.shop, &notes, &site.offers).await;
+    census.check(&site.offers, &notes).assert_none();
+}
+
+/// One attempt of one user, without retries; returns the status of the answer to the order.
+async fn try_to_buy(shop: &Shop, notes: &Notes, client: &mut Client, site: &Site, user: u64) -> StatusCode {
+    let user = UserId::new(user).unwrap();
+    let offer = site.offers[0];
+    let buyer = Buyer::sign_in(shop, notes, client, user).await.unwrap();
+    let ticket = buyer.ticket(client, &offer).await.unwrap().expect("tickets need no disk");
+    let number = notes.intent(Purchase::new(offer, user, ticket.clone(), 1));
+    let body = json!({ "quantity": 1 });
+    let answer =
+        client.request(Method::POST, &format!("/v1/orders/{ticket}"), &[], Some(&body)).await.unwrap();
+    if answer.status == StatusCode::CREATED {
+        notes.told(number, &serde_json::from_value(answer.body.clone()).unwrap());
+    } else {
+        notes.unanswered(number);
+    }
+    answer.status
+}
+
+#[test]
+fn unknown_configuration() {
+    let directory = tempfile::tempdir().unwrap();
+    let site = site_in(directory.path());
+    let wrong = directory.path().join("wrong.toml");
+    fs::write(&wrong, "[http]\npublik = \"127.0.0.1:0\"\n").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reference-server"));
+    command.arg("serve").arg("--data").arg(&site.data).arg("--config").arg(&wrong);
+    let (exit, output) = run(command);
+    assert!(!exit.success() && output.contains("publik") && output.contains("public"), "{output}");
+}
