@@ -1,4 +1,52 @@
-//! flashsale-core
+//! Flash sales that never sell a unit twice.
+//!
+//! A *ledger* decides stock, purchase limits, idempotency keys, tickets, the order and its event in one atomic step. This
+//! crate has the [specification](ledger::spec) of that step, the [traits](ledger) that backends implement, an
+//! [engine](embedded) that runs with no other software, and the [services](service) that applications call.
+//!
+//! Not for you if you sell without a rush: a table and a transaction are simpler.
+//!
+//! ```
+//! use std::{num::NonZeroU16, sync::Arc, time::Duration};
+//!
+//! use flashsale_core::{
+//!     domain::{
+//!         ActivityId, Idempotency, Key, Money, Nonce, OfferTerms, OrderId, Quantity, SkuId, Strategy, Subjects,
+//!         SystemClock, Timestamp, UserId, Window,
+//!     },
+//!     embedded::Embedded,
+//!     ledger::{Lane, Ledger, Outcome, Reserve, Terms, Timing, spec::Role},
+//! };
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (activity, sku, user) = (ActivityId::try_from(1)?, SkuId::try_from(11)?, UserId::try_from(7)?);
+//! let price = Money::new(9_900, "CNY".parse()?)?;
+//! let hold = Some(Duration::from_secs(900));
+//! let offer = OfferTerms::new(sku, price, 100, Strategy::PreDeduct, hold)?;
+//! let window = Window::new(Timestamp::EPOCH, Timestamp::MAX)?;
+//! let terms = Terms::new(activity, window, NonZeroU16::MIN, Timing::default(), vec![offer])?;
+//!
+//! let ledger = Embedded::in_memory(Role::Single, Arc::new(SystemClock));
+//! ledger.open(Arc::new(terms)).await?;
+//! let request = Reserve {
+//!     order: OrderId::try_from(1001)?,
+//!     user,
+//!     sku,
+//!     quantity: Quantity::ONE,
+//!     idempotency: Idempotency { key: Key::of_text("my first try"), nonce: Nonce(1) },
+//!     subjects: Subjects::default(),
+//!     replay_only: false,
+//! };
+//! let answer = ledger.reserve(Lane::of(activity, user, NonZeroU16::MIN), None, vec![request]).await?;
+//! assert!(matches!(answer.outcomes[0], Outcome::Reserved { .. }));
+//! assert_eq!(ledger.stock(activity, sku).await?.expect("is offered").available, 99);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Where next: [`service`] to sell, [`ledger`] to write a backend, `conformance` (a feature) to test it, and the
+//! programs in `examples/`.
 
 /// Whether a seeded fault is active; without the feature `mutants` the constant `false`.
 #[cfg(feature = "mutants")]
