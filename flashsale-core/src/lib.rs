@@ -73,3 +73,4 @@ pub mod rate;
 pub mod service;
 pub mod snowflake;
 pub mod ticket;
+pub mod tiered;

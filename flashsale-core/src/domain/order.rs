@@ -114,7 +114,8 @@ pub struct Order {
     pub replaced_by: Option<OrderId>,
     /// Whether an operator's refund gave its units back.
     pub units_returned: bool,
-    /// The sequence, in its lane's outbox, of the last event that concerned it: grows with every change.
+    /// The sequence of the last event that concerned it, in the outbox of the ledger that decides: grows with every
+    /// change. 0 at a gate, for an order that is still queued.
     pub revision: u64,
 }
 

@@ -202,7 +202,9 @@ fn check_identity(inspection: &Inspection, found: &mut Findings) {
     for order in inspection.lanes.iter().flat_map(|lane| &lane.orders) {
         let user = order.key.user;
         found.require(ids.insert(order.key.id), "I12", || format!("two orders have the id {}", order.key.id));
-        if let Some(known) = order.idempotency.filter(|_| order.status != OrderStatus::Refused) {
+        // A gate that lost an order may have admitted its repetition, which the truth refuses: queued orders do not count.
+        let counts = order.persisted && order.status != OrderStatus::Refused;
+        if let Some(known) = order.idempotency.filter(|_| counts) {
             found.require(keys.insert((user, known.key)), "I5", || {
                 format!("order {} has a key that made another order of user {user}", order.key.id)
             });
