@@ -83,8 +83,8 @@ async fn main() -> Result<()> {
     assert_eq!((order.status, order.amount), (OrderStatus::Pending, price));
     println!("Ana's order {} is placed and costs {}.", order.key.id, order.amount);
 
-    // 5. The answer gets lost on its way to Ana, and her browser sends the request again with the same key. A repeat
-    //    is never a second order, and never "you have one already": it is answered with the order.
+    // 5. The answer gets lost on its way to Ana, and her browser sends the request again with the same key. A repeat is
+    //    never a second order, and never "you have one already": it is answered with the order.
     let Placement::Existing(again) = shop.ordering.place(&request).await? else {
         return Err("the same key finds the order that it made".into());
     };
@@ -110,8 +110,8 @@ async fn main() -> Result<()> {
     }
     println!("The bank reports the money three times, and Ana's order is paid once.");
 
-    // 7. Some are declined. That is a result and not an error, and says what your page has to show. Ana has reached
-    //    her limit; Ben takes the last unit, so Chen is too late.
+    // 7. Some are declined. That is a result and not an error, and says what your page has to show. Ana has reached her
+    //    limit; Ben takes the last unit, so Chen is too late.
     let outcome = shop.place(activity, sku, ana, "ana-2").await?;
     assert!(
         matches!(outcome, Placement::Declined(Outcome::LimitReached { remaining: 0, .. })),
@@ -178,8 +178,8 @@ impl Shop {
         let ids = Generator::acquire(&*leases, &Settings::default(), Arc::clone(&clock)).await?;
         let ids = Arc::new(ids);
 
-        // The services. Queues work on the runtime that they are given: a request whose client goes away is decided
-        // all the same. A busy server gives them a runtime of their own.
+        // The services. Queues work on the runtime that they are given: a request whose client goes away is decided all
+        // the same. A busy server gives them a runtime of their own.
         let sales = Sales::new(ledger, Arc::clone(&clock), Handle::current(), BatcherOptions::default());
         let sales = Arc::new(sales);
         let providers = [Arc::clone(bank) as Arc<dyn PaymentProvider>];

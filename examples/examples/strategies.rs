@@ -2,8 +2,8 @@
 //!
 //! `cargo run -p flashsale-examples --example strategies`
 //!
-//! One ledger, three offers of two units that differ in nothing but their strategy. The same buyers do the same
-//! things to all of them, and after each step a row shows what the ledger counts:
+//! One ledger, three offers of two units that differ in nothing but their strategy. The same buyers do the same things to
+//! all of them, and after each step a row shows what the ledger counts:
 //!
 //! - *available*: units that can be taken,
 //! - *held*: units that belong to an unpaid order,
@@ -67,8 +67,8 @@ async fn main() -> Result<()> {
 async fn strategies() -> Result<()> {
     println!("Three offers of 2 units. Each cell: available held sold pending.\n");
     let fair = Fair::open([
-        // Units are taken when the order is placed, and stay with it until it is paid or cancelled. (It may have a
-        // hold time too; then it does what pre_deduct does.)
+        // Units are taken when the order is placed, and stay with it until it is paid or cancelled. (It may have a hold
+        // time too; then it does what pre_deduct does.)
         ("order_time", offer(1, 2, Strategy::OrderTime, None)?),
         // Units are taken when the payment opens. Until then more orders may wait than there are units: at most
         // `overbook_percent` of what is available, 150 % unless the offer says otherwise.
@@ -110,8 +110,8 @@ async fn strategies() -> Result<()> {
     )
     .await?;
 
-    // Ben and Chen go to pay. In pay-time two orders wait for one unit, so this is where one of them is declined:
-    // before any money moves.
+    // Ben and Chen go to pay. In pay-time two orders wait for one unit, so this is where one of them is declined: before
+    // any money moves.
     let mut payments = Vec::new();
     for order in ben.iter().flatten() {
         payments.push(fair.open_payment(order).await?.map_err(unexpected)?);
@@ -157,8 +157,7 @@ async fn strategies() -> Result<()> {
     fair.row("Dora orders again", [[0, 1, 1, 0], [1, 0, 1, 1], [0, 1, 1, 0]], "what expired is sold again")
         .await?;
 
-    // Order-time gives a unit back when its order is cancelled. An order that has expired cannot be cancelled any
-    // more.
+    // Order-time gives a unit back when its order is cancelled. An order that has expired cannot be cancelled any more.
     let mut outcomes = Vec::new();
     for order in ben.iter().flatten() {
         outcomes.push(fair.ordering.cancel(order.key.user, order.key.id, &fair.payments).await?);

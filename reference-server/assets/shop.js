@@ -175,6 +175,7 @@ async function buy(section, form) {
     await insist(() => call("POST", `/v1/orders/${ticket}`, { body, headers }));
     tell("抢到了！请尽快支付 Yours! Please pay in time");
     await showOrders();
+    one("[data-orders]").scrollIntoView({ behavior: "smooth", block: "center" });
   } catch (error) {
     tell(error.message);
   } finally {

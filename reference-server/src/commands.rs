@@ -44,7 +44,7 @@ pub fn import(args: &ImportArgs) -> Outcome {
             return Ok(ExitCode::SUCCESS);
         }
         let directory = directory(&args.storage)?;
-        let catalogue = EmbeddedCatalogue::open(&directory, Arc::new(SystemClock))?;
+        let catalogue = EmbeddedCatalogue::open(&directory, Arc::new(SystemClock)).map_err(in_use)?;
         let input = import::read(&args.files, SystemClock.now())?;
         println!("{}", input.import(&catalogue, &by("command line", "import")).await?);
         Ok(ExitCode::SUCCESS)
@@ -62,7 +62,8 @@ pub fn backup(args: &BackupArgs) -> Outcome {
             server.call(Method::POST, "/v1/backup", Some(&json!({ "directory": args.to }))).await?;
         } else {
             let config = load(&args.storage)?;
-            let (app, jobs) = App::open(&config, Arc::new(SystemClock), background.spawner().clone()).await?;
+            let opened = App::open(&config, Arc::new(SystemClock), background.spawner().clone()).await;
+            let (app, jobs) = opened.map_err(in_use)?;
             let written = backup::write(&app, &args.to).await;
             app.close(jobs).await?;
             written?;
@@ -100,7 +101,7 @@ pub fn audit(args: &AuditArgs) -> Outcome {
                     return Err(format!("{} holds no data", directory.display()).into());
                 }
                 let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-                let catalogue = EmbeddedCatalogue::open(&directory, Arc::clone(&clock))?;
+                let catalogue = EmbeddedCatalogue::open(&directory, Arc::clone(&clock)).map_err(in_use)?;
                 let engine = Embedded::open(EmbeddedOptions::new(&directory, Role::Single, clock))?;
                 audit::inspect(&engine, &catalogue).await?
             }
@@ -121,6 +122,11 @@ fn load(args: &StorageArgs) -> Result<Config, Box<dyn Error>> {
 
 fn directory(args: &StorageArgs) -> Result<PathBuf, Box<dyn Error>> {
     Ok(load(args)?.storage.directory)
+}
+
+/// A directory that cannot be opened is most often the one of a running server.
+fn in_use(error: impl Error) -> String {
+    format!("{error}\nIf a server runs on this directory, talk to it with --server and --token.")
 }
 
 /// The report of a server, in the words of an import that was made here.

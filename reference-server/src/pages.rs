@@ -109,12 +109,16 @@ pub fn pay(payment: PaymentId) -> Result<Document, askama::Error> {
     page(&PayPage { payment })
 }
 
-/// The script and the style sheet of all pages.
+/// Names of the files that all pages share.
+pub const ASSETS: [&str; 3] = ["shop.js", "shop.css", "icon.svg"];
+
+/// A file of [`ASSETS`].
 pub fn asset(name: &str) -> Option<Document> {
     let headers = [(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))];
     let (content_type, body) = match name {
         "shop.js" => ("text/javascript; charset=utf-8", include_str!("../assets/shop.js")),
         "shop.css" => ("text/css; charset=utf-8", include_str!("../assets/shop.css")),
+        "icon.svg" => ("image/svg+xml", include_str!("../assets/icon.svg")),
         _ => return None,
     };
     Some(Document::new(content_type, CACHE, &headers, body))

@@ -45,8 +45,9 @@ async fn serve(config: &Config, background: &Background) -> Result<(), Box<dyn E
     if config.demo {
         import_demo(&app).await?;
     }
-    if app.sessions.is_none() {
-        tracing::warn!("no identity: nobody can sign in; set identity.demo to try a sale");
+    match &app.sessions {
+        None => tracing::warn!("no identity: nobody can sign in; set identity.demo to try a sale"),
+        Some(_) => tracing::warn!("the demo identity is on: everybody is believed to be who they say"),
     }
 
     let public = Server::start(public, &Arc::new(Public::new(Arc::clone(&app))), &public_runtimes, http)?;

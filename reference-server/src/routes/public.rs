@@ -26,7 +26,7 @@ pub struct Public {
 impl Public {
     /// Answers for `app`.
     pub fn new(app: Arc<App>) -> Self {
-        let assets = ["shop.js", "shop.css"].into_iter().filter_map(|name| Some((name, pages::asset(name)?)));
+        let assets = pages::ASSETS.into_iter().filter_map(|name| Some((name, pages::asset(name)?)));
         Self { app, sold_out: Prepared::problem(answers::sold_out(0)), assets: assets.collect() }
     }
 

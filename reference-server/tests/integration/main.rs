@@ -4,6 +4,7 @@
 
 mod callbacks;
 mod client;
+mod commands;
 mod declined;
 mod operations;
 mod pages;

@@ -1,0 +1,66 @@
+//! The command line against a running server and against a data directory.
+
+use std::{path::Path, process::Command};
+
+use reference_server::config::Role;
+
+use crate::shop::{Shop, catalogue, token};
+
+/// Runs the binary; gives whether it succeeded and what it printed.
+async fn run(arguments: &[&str]) -> (bool, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reference-server"));
+    command.args(arguments).env("FLASHSALE_TOKEN", token(Role::Operator)).env("NO_COLOR", "1");
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(text).unwrap())
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_server_does_what_the_commands_ask() {
+    let directory = tempfile::tempdir().unwrap();
+    let (data, copy) = (directory.path().join("data"), directory.path().join("copy"));
+    let file = directory.path().join("sale.json");
+    std::fs::write(&file, catalogue().to_string()).unwrap();
+    let shop = Shop::on(&data).await;
+    let server = shop.operations.to_string();
+
+    let (done, printed) = run(&["import", text(&file), "--server", &server]).await;
+    assert!(done && printed.contains("SKUs: 5 created"), "{printed}");
+    let (done, printed) = run(&["import", text(&file), "--server", &server]).await;
+    assert!(done && printed.contains("activities: 0 created, 0 changed, 3 unchanged"), "{printed}");
+    shop.buyer(1).await.buy(11, 3).await;
+
+    std::fs::write(&file, "{\"skus\": [{}]}").unwrap();
+    let (done, printed) = run(&["import", text(&file), "--server", &server]).await;
+    assert!(!done && printed.contains("sale.json:1:"), "{printed}");
+    let (done, printed) = run(&["import", text(&file), "--data", text(&data)]).await;
+    assert!(!done && printed.contains("another process") && printed.contains("--server"), "{printed}");
+    let (done, printed) = run(&["audit", "--server", &server, "--token", "not the right token"]).await;
+    assert!(!done && printed.contains("401"), "{printed}");
+    let (done, printed) = run(&["audit", "--server", &server]).await;
+    assert!(done && printed.contains("all invariants hold"), "{printed}");
+    let offer: Vec<&str> = printed.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(offer, ["1", "11", "100", "0", "97", "3", "0", "0", "1"], "{printed}");
+    let (done, printed) = run(&["backup", text(&copy), "--server", &server]).await;
+    assert!(done, "{printed}");
+    shop.close().await;
+    let (done, printed) = run(&["audit", "--server", &server]).await;
+    assert!(!done && printed.contains("does not answer"), "{printed}");
+
+    // Without a server the commands open the directory themselves.
+    let (restored, again) = (directory.path().join("restored"), directory.path().join("again"));
+    let (done, printed) = run(&["restore", text(&copy), "--data", text(&restored)]).await;
+    assert!(done, "{printed}");
+    for data in [&data, &restored] {
+        let (done, printed) = run(&["audit", "--data", text(data)]).await;
+        assert!(done && printed.contains("97"), "{printed}");
+    }
+    let (done, printed) = run(&["backup", text(&again), "--data", text(&restored)]).await;
+    assert!(done, "{printed}");
+    let (done, printed) = run(&["audit", "--data", text(&directory.path().join("nothing"))]).await;
+    assert!(!done && printed.contains("holds no data"), "{printed}");
+}
