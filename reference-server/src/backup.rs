@@ -7,11 +7,11 @@ use std::{
 
 use flashsale_core::{
     catalogue::{CatalogueError, EmbeddedCatalogue},
-    embedded::{self, EmbeddedError},
+    embedded::{self, Embedded, EmbeddedError},
     ledger::spec::Role,
 };
 
-use crate::{app::App, keyring::Keyring};
+use crate::keyring::Keyring;
 
 /// Why a backup or a restore was not made. What is in the target then is not whole: remove it.
 #[derive(Debug, thiserror::Error)]
@@ -41,17 +41,22 @@ pub enum BackupError {
     },
 }
 
-/// Copies ledger, catalogue and secrets into a new or empty directory, while they are in use. What the ledger answered
+/// Copies ledger, catalogue and the secrets of the data directory `from` into a new or empty directory, while they are in use. What the ledger answered
 /// before is in the copy; the catalogue's is the same or newer, which publishing at the next start makes up for.
 ///
 /// # Errors
 /// [`BackupError`].
-pub async fn write(app: &App, to: &Path) -> Result<(), BackupError> {
-    let from = app.directory.as_deref().ok_or(BackupError::InMemory)?;
-    app.engine.backup(to).await?;
+pub async fn write(
+    engine: &Embedded,
+    catalogue: &EmbeddedCatalogue,
+    from: Option<&Path>,
+    to: &Path,
+) -> Result<(), BackupError> {
+    let from = from.ok_or(BackupError::InMemory)?;
+    engine.backup(to).await?;
     copy_secrets(from, to)?;
     // The catalogue comes last: a directory without it is no backup.
-    app.catalogue.backup(&to.join(EmbeddedCatalogue::FILE)).await?;
+    catalogue.backup(&to.join(EmbeddedCatalogue::FILE)).await?;
     Ok(())
 }
 

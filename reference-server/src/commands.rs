@@ -1,6 +1,11 @@
 //! Commands beside `serve`. Each talks to a running server if one is named, and opens the data directory itself if not.
 
-use std::{error::Error, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use flashsale_core::{
     catalogue::EmbeddedCatalogue,
@@ -12,7 +17,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    app::{App, by},
+    app::by,
     audit::{self, Findings},
     background::Background,
     backup,
@@ -61,12 +66,9 @@ pub fn backup(args: &BackupArgs) -> Outcome {
         if let Some(server) = remote(&args.server) {
             server.call(Method::POST, "/v1/backup", Some(&json!({ "directory": args.to }))).await?;
         } else {
-            let config = load(&args.storage)?;
-            let opened = App::open(&config, Arc::new(SystemClock), background.spawner().clone()).await;
-            let (app, jobs) = opened.map_err(in_use)?;
-            let written = backup::write(&app, &args.to).await;
-            app.close(jobs).await?;
-            written?;
+            let directory = directory(&args.storage)?;
+            let (engine, catalogue) = open(&directory)?;
+            backup::write(&engine, &catalogue, Some(&directory), &args.to).await?;
         }
         println!("backup written to {}", args.to.display());
         Ok(ExitCode::SUCCESS)
@@ -97,12 +99,7 @@ pub fn audit(args: &AuditArgs) -> Outcome {
             }
             None => {
                 let directory = directory(&args.storage)?;
-                if !directory.join(EmbeddedCatalogue::FILE).exists() {
-                    return Err(format!("{} holds no data", directory.display()).into());
-                }
-                let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-                let catalogue = EmbeddedCatalogue::open(&directory, Arc::clone(&clock)).map_err(in_use)?;
-                let engine = Embedded::open(EmbeddedOptions::new(&directory, Role::Single, clock))?;
+                let (engine, catalogue) = open(&directory)?;
                 audit::inspect(&engine, &catalogue).await?
             }
         };
@@ -116,12 +113,20 @@ fn remote(args: &ServerArgs) -> Option<RemoteServer> {
     Some(RemoteServer::new(server, args.token.as_deref().unwrap_or_default()))
 }
 
-fn load(args: &StorageArgs) -> Result<Config, Box<dyn Error>> {
-    Ok(Config::load(&ServeArgs { storage: args.clone(), ..ServeArgs::default() })?)
+fn directory(args: &StorageArgs) -> Result<PathBuf, Box<dyn Error>> {
+    let config = Config::load(&ServeArgs { storage: args.clone(), ..ServeArgs::default() })?;
+    Ok(config.storage.directory)
 }
 
-fn directory(args: &StorageArgs) -> Result<PathBuf, Box<dyn Error>> {
-    Ok(load(args)?.storage.directory)
+/// Opens what a stopped server has left.
+fn open(directory: &Path) -> Result<(Embedded, EmbeddedCatalogue), Box<dyn Error>> {
+    if !directory.join(EmbeddedCatalogue::FILE).exists() {
+        return Err(format!("{} holds no data", directory.display()).into());
+    }
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let catalogue = EmbeddedCatalogue::open(directory, Arc::clone(&clock)).map_err(in_use)?;
+    let engine = Embedded::open(EmbeddedOptions::new(directory, Role::Single, clock)).map_err(in_use)?;
+    Ok((engine, catalogue))
 }
 
 /// A directory that cannot be opened is most often the one of a running server.

@@ -37,8 +37,8 @@ async fn serve(config: &Config, background: &Background) -> Result<(), Box<dyn E
         (workers, Runtimes::PerCore)
     };
     // Bound before the data is opened, so that a wrong address is told at once; accepted only when all is ready.
-    let public = Listener::bind(http.public, workers, http.backlog)?;
-    let operations = Listener::bind(http.operations, NonZeroUsize::MIN, http.backlog)?;
+    let public = bind("http.public", http.public, workers, http.backlog)?;
+    let operations = bind("http.operations", http.operations, NonZeroUsize::MIN, http.backlog)?;
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (app, jobs) = App::open(config, Arc::clone(&clock), background.spawner().clone()).await?;
@@ -70,6 +70,12 @@ async fn serve(config: &Config, background: &Background) -> Result<(), Box<dyn E
     let closed = app.close(jobs).await;
     tracing::info!(connections_cut = cut_public + cut_operations, unfinished, "stopped");
     Ok(closed?)
+}
+
+fn bind(key: &str, address: SocketAddr, workers: NonZeroUsize, backlog: u16) -> Result<Listener, String> {
+    Listener::bind(address, workers, backlog).map_err(|error| {
+        format!("cannot listen on {address}: {error}; choose another address with {key} in the configuration")
+    })
 }
 
 /// Imports the data that comes with the server; what is there already stays.

@@ -247,7 +247,9 @@ impl Operations {
         require(operator, Role::Operator)?;
         let BackupRequest { directory } = body.json(&head.headers).await?;
         let app = Arc::clone(&self.app);
-        let work = self.app.spawner.run(async move { backup::write(&app, &directory).await });
+        let work = self.app.spawner.run(async move {
+            backup::write(&app.engine, &app.catalogue, app.directory.as_deref(), &directory).await
+        });
         work.await.map_err(answers::lost)?.map_err(|error| {
             tracing::warn!(%error, "a backup was not made");
             Problem::invalid_field("directory", error.to_string())

@@ -48,7 +48,8 @@ impl Public {
         let Wanted { quantity } = body.json(&head.headers).await?;
         let (user, activity, sku) = (ticket.claims.user, ticket.claims.activity, ticket.claims.sku);
         if let Some(outcome) = app.ordering.shortcut(user, activity, sku) {
-            return self.declined(&outcome);
+            // Nobody whom the view declines has an order that an expired ticket could repeat.
+            return self.declined(if ticket.expired { &Outcome::TicketExpired } else { &outcome });
         }
         if let Decision::Limited { retry_after } = app.limiter.check(user.value(), now) {
             return Err(self.too_often(retry_after));

@@ -52,12 +52,19 @@ async fn an_expired_ticket_only_repeats_its_order() {
     let shop = Shop::open().await;
     let buyer = shop.buyer(1).await;
     let (used, unused) = (buyer.ticket(12).await, buyer.ticket(11).await);
+    let of_somebody_else = shop.buyer(2).await.ticket(12).await;
     let placed = shop.order_with(&used, &[], 1).await;
     assert_eq!(placed.status, StatusCode::CREATED, "{placed}");
     shop.clock.advance(Duration::from_secs(301));
     let again = shop.order_with(&used, &[], 1).await;
     assert_eq!((again.status, &again.body), (StatusCode::OK, &placed.body));
     expect(&shop.order_with(&unused, &[], 1).await, 403, "ticket_expired");
+    // Expired comes before sold out, whether the ledger says so or the local view.
+    expect(&shop.order_with(&of_somebody_else, &[], 1).await, 403, "ticket_expired");
+    while shop.read("/v1/activities/1/status").await.body["offers"][1]["state"] != "sold_out" {
+        shop.clock.advance(Duration::from_millis(1));
+    }
+    expect(&shop.order_with(&of_somebody_else, &[], 1).await, 403, "ticket_expired");
 
     let altered = format!("{}A", &unused[..unused.len() - 1]);
     let altered = if altered == unused { format!("{}B", &unused[..unused.len() - 1]) } else { altered };
