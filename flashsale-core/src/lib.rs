@@ -64,6 +64,8 @@ macro_rules! mutant {
 
 pub mod batcher;
 pub mod catalogue;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod domain;
 pub mod embedded;
 pub mod ledger;

@@ -1,0 +1,116 @@
+//! Cancellation: units are given back once, by whoever comes first.
+
+use super::{
+    case::cases,
+    make::{STRATEGIES, offer},
+    scene::{Check, Scene},
+};
+use crate::{domain::Strategy, ledger::Advance};
+
+cases! {
+    Deciding:
+        a_second_release_takes_nothing_from_another_order,
+        cancel_expiry_and_operator_give_units_back_once,
+        an_order_that_is_being_paid_is_closed_first,
+        a_batch_of_steps_is_taken_in_order,
+        steps_of_other_lanes_are_refused_whole;
+}
+
+/// Double release visible only while a second reservation is alive; release not bounded by the total.
+async fn a_second_release_takes_nothing_from_another_order(scene: &mut Scene) -> Check {
+    for strategy in STRATEGIES {
+        scene.open(vec![offer(1, strategy, 2)]).await?;
+        let (first, second) = (scene.place(1).await?, scene.place(2).await?);
+        scene.open_payment(&second, second.key.id.value(), "done paying").await?;
+        scene.cancel(&first, "done cancelled").await?;
+        for _ in 0..3 {
+            scene.cancel(&first, "replayed cancelled").await?;
+            scene.stock(1, [1, 1, 0]).await?;
+        }
+        scene.fail_payment(&second, second.key.id.value(), "done pending").await?;
+        scene.cancel(&second, "done cancelled").await?;
+        scene.cancel(&second, "replayed cancelled").await?;
+        scene.stock(1, [2, 0, 0]).await?;
+    }
+    Ok(())
+}
+
+/// User cancel, timeout and operator cancel return the units more than once.
+async fn cancel_expiry_and_operator_give_units_back_once(scene: &mut Scene) -> Check {
+    for first in 0..3 {
+        scene.open(vec![offer(1, Strategy::PreDeduct, 5)]).await?;
+        let order = scene.place(1).await?;
+        scene.place(2).await?;
+        scene.time(50).await?;
+        let third = scene.ask(3).units(3);
+        scene.place_ask(third).await?;
+        match first {
+            0 => scene.cancel(&order, "done cancelled").await?,
+            1 => {}
+            _ => {
+                scene.pay(&order).await?;
+                scene.refund(&order, true, "done paid").await?;
+            }
+        }
+        scene.time(100).await?;
+        scene.expire(1, (if first == 1 { 2 } else { 1 }, 0)).await?;
+        let status = ["replayed cancelled", "wrong_state expired", "wrong_state paid"][first];
+        scene.cancel(&order, status).await?;
+        let status = ["wrong_state cancelled", "wrong_state expired", "replayed paid"][first];
+        scene.refund(&order, true, status).await?;
+        scene.expire(1, (0, 0)).await?;
+        scene.stock(1, [2, 3, 0]).await?;
+    }
+    Ok(())
+}
+
+async fn an_order_that_is_being_paid_is_closed_first(scene: &mut Scene) -> Check {
+    for strategy in STRATEGIES {
+        scene.open(vec![offer(1, strategy, 5)]).await?;
+        let order = scene.place(1).await?;
+        let payment = order.key.id.value();
+        scene.open_payment(&order, payment, "done paying").await?;
+        scene.cancel(&order, "wrong_state paying").await?;
+        scene.stock(1, [4, 1, 0]).await?;
+        scene.close_payment(&order, payment, "done pending").await?;
+        scene.cancel(&order, "done cancelled").await?;
+        scene.stock(1, [5, 0, 0]).await?;
+    }
+    Ok(())
+}
+
+async fn a_batch_of_steps_is_taken_in_order(scene: &mut Scene) -> Check {
+    scene.open(vec![offer(1, Strategy::PreDeduct, 5)]).await?;
+    let order = scene.place(1).await?;
+    let payment = super::make::payment_id(1);
+    let provider = super::make::provider("sandbox");
+    let steps = vec![
+        Advance::OpenPayment { order: order.key, payment, provider },
+        Advance::Cancel { order: order.key },
+        Advance::PaymentFailed { order: order.key, payment },
+        Advance::Cancel { order: order.key },
+        Advance::Cancel { order: order.key },
+    ];
+    scene.note(format!("{steps:?}"));
+    let answer = scene.ok("advances", scene.ledger().advance(scene.lane(1), steps).await)?;
+    let expected =
+        ["done paying", "wrong_state paying", "done pending", "done cancelled", "replayed cancelled"];
+    let observed: Vec<_> = answer.outcomes.iter().map(super::word::of_advanced).collect();
+    scene.same("outcomes", expected.map(String::from).to_vec(), observed)?;
+    scene.check().await?;
+    scene.stock(1, [5, 0, 0]).await
+}
+
+/// An error covers the whole batch, and nothing of it happened.
+async fn steps_of_other_lanes_are_refused_whole(scene: &mut Scene) -> Check {
+    scene.open(vec![offer(1, Strategy::PreDeduct, 5)]).await?;
+    let (mine, mut elsewhere) = (scene.place(1).await?, scene.place(2).await?);
+    elsewhere.key.activity = super::make::activity(999);
+    let steps = vec![Advance::Cancel { order: mine.key }, Advance::Cancel { order: elsewhere.key }];
+    scene.note(format!("{steps:?}"));
+    let result = scene.ledger().advance(scene.lane(1), steps).await;
+    scene.same("advanced", "error: invalid", super::word::of_result(&result))?;
+    scene.check().await?;
+    scene.status(&mine, "pending").await?;
+    scene.stock(1, [3, 2, 0]).await
+}

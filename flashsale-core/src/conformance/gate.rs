@@ -1,0 +1,572 @@
+//! Gates: they admit by content that was loaded, and follow their truth in everything else.
+
+use super::{
+    case::cases,
+    make::{self, limited, offer, rule},
+    scene::{Check, Scene},
+    tiers::by_truth,
+    word,
+};
+use crate::{
+    domain::{Per, Strategy, Subject},
+    ledger::{Adjustment, Advance, BatchId, Change, ChangeId, Epoch, Event, Lane, Selling},
+};
+
+cases! {
+    Gate:
+        a_gate_does_not_decide,
+        a_gate_without_content_is_not_ready,
+        a_gate_admits_and_stores_no_deadline,
+        parts_are_loaded_in_their_order,
+        an_epoch_opens_once,
+        the_outbox_begins_with_the_recorded_batch,
+        closing_stops_admission_and_keeps_the_outbox,
+        a_request_for_another_epoch_is_not_ready,
+        a_persisted_order_is_confirmed_whatever_its_number,
+        a_refused_order_gives_back_once,
+        the_life_of_orders_is_followed,
+        pay_time_units_move_as_the_truth_says,
+        entries_are_obeyed_once,
+        entries_may_not_be_missing,
+        units_that_are_missing_are_owed,
+        a_rebuild_changes_nothing_that_the_truth_has,
+        a_rebuild_divides_what_no_order_holds,
+        a_rebuild_forgets_what_the_truth_has_not,
+        content_is_older_than_what_is_followed,
+        a_transfer_ends_with_its_epoch,
+        units_are_taken_at_the_gate_first,
+        an_adjustment_that_the_truth_refuses_is_given_back,
+        changes_are_followed;
+}
+
+async fn a_gate_does_not_decide(scene: &mut Scene) -> Check {
+    scene.open_tiers(1, vec![offer(1, Strategy::PreDeduct, 5)]).await?;
+    let order = {
+        let ask = scene.ask(1);
+        scene.admitted(ask).await?
+    };
+    let (gate, activity, lane) = (scene.gate(), scene.activity(), scene.lane(1));
+    let terms = scene.terms.clone().expect("an activity is open");
+    scene.note("what only a truth decides");
+    let expected = "error: not deciding";
+    scene.same("open", expected, word::of_result(&gate.open(terms).await))?;
+    let change = Change::Selling(Selling::Paused);
+    scene.same(
+        "amend",
+        expected,
+        word::of_result(&gate.amend(activity, ChangeId(1), change, make::by()).await),
+    )?;
+    let cancel = Advance::Cancel { order: order.key };
+    scene.same("advance", expected, word::of_result(&gate.advance(lane, vec![cancel]).await))?;
+    scene.same("expire", expected, word::of_result(&gate.expire_due(lane, 9).await))?;
+    let capture = make::capture_of(&order, 1, 1);
+    scene.same("keep", expected, word::of_result(&gate.keep_unmatched(capture).await))?;
+    scene.adjust("more", 1, expected).await?;
+    scene.gate_stock([4, 1, 0]).await
+}
+
+async fn a_gate_without_content_is_not_ready(scene: &mut Scene) -> Check {
+    let (gate, activity) = (scene.gate(), make::activity(77));
+    let lane = Lane::first(activity);
+    let ask = scene.ask(1);
+    let answer = scene.ok("an answer", gate.reserve(lane, None, vec![ask.0]).await)?;
+    scene.same(
+        "outcome",
+        vec!["not_ready".to_owned()],
+        answer.outcomes.iter().map(word::of_outcome).collect(),
+    )?;
+    scene.same("epoch", None, scene.ok("epoch", gate.epoch(activity).await)?)?;
+    scene.ok("closed", gate.close(activity, Epoch(9)).await)?;
+    scene.same("followed", "error: not open", word::of_result(&gate.followed(lane).await))?;
+    scene.same("follow", "error: not open", word::of_result(&gate.follow(lane, Vec::new()).await))?;
+    let reopened = gate.reopen(activity, Epoch(1), BatchId(1)).await;
+    scene.same("reopened without content", "error: invalid", word::of_result(&reopened))
+}
+
+async fn a_gate_admits_and_stores_no_deadline(scene: &mut Scene) -> Check {
+    scene.open_tiers(1, vec![offer(1, Strategy::PreDeduct, 2)]).await?;
+    let ask = scene.ask(1).units(2);
+    let order = scene.admitted(ask).await?;
+    scene.same("persisted", false, order.persisted)?;
+    scene.same("deadline", None, order.deadline)?;
+    let other = scene.ask(2);
+    scene.admit(other, "sold_out 0").await?;
+    scene.admit(ask, "replayed pending").await?;
+    scene.gate_stock([0, 2, 0]).await?;
+    scene.pump().await?;
+    scene.same("after the truth took it", ("pending", true), scene.at_gate(&order).await?)
+}
+
+async fn parts_are_loaded_in_their_order(scene: &mut Scene) -> Check {
+    scene.open_tiers(1, vec![offer(1, Strategy::PreDeduct, 20)]).await?;
+    for buyer in 1..=5 {
+        let ask = scene.ask(buyer);
+        scene.admitted(ask).await?;
+    }
+    scene.pump().await?;
+    let next = scene.next_epoch().await?;
+    let parts = scene.content(2).await?;
+    scene.same("parts", 3, parts.len())?;
+    scene.load(next.epoch, parts[1].clone(), "error: invalid").await?;
+    scene.load(next.epoch, parts[0].clone(), "ok").await?;
+    scene.load(next.epoch, parts[2].clone(), "error: invalid").await?;
+    scene.reopen(next.epoch, next.batch, "error: invalid").await?;
+    scene.load(next.epoch, parts[0].clone(), "ok").await?;
+    scene.load(next.epoch, parts[1].clone(), "ok").await?;
+    scene.load(next.epoch, parts[1].clone(), "ok").await?;
+    scene.reopen(next.epoch, next.batch, "error: invalid").await?;
+    scene.load(next.epoch, parts[2].clone(), "ok").await?;
+    scene.reopen(next.epoch, next.batch, "ok").await?;
+    scene.gate_stock([15, 5, 0]).await?;
+    // Content of the epoch that is open, or of one before, comes too late.
+    scene.load(next.epoch, parts[0].clone(), "error: moved").await
+}
+
+async fn an_epoch_opens_once(scene: &mut Scene) -> Check {
+    let first = scene.open_tiers(1, vec![offer(1, Strategy::PreDeduct, 20)]).await?;
+    let ask = scene.ask(1);
+    scene.admitted(ask).await?;
+    scene.reopen(first.epoch, first.batch, "ok").await?;
+    scene.gate_stock([19, 1, 0]).await?;
+    let second = scene.rebuild_gate().await?;
+    scene.gate_stock([20, 0, 0]).await?;
+    scene.reopen(first.epoch, first.batch, "error: moved").await?;
+    scene.note("close the second epoch");
+    scene.ok("closed", scene.gate().close(scene.activity(), second.epoch).await)?;
+    scene.reopen(second.epoch, second.batch, "error: moved").await?;
+    scene.admit(ask, "not_ready").await?;
+    scene.rebuild_gate().await?;
+    scene.admit(ask, "reserved").await.map(drop)
+}
+
+async fn the_outbox_begins_with_the_recorded_batch(scene: &mut Scene) -> Check {
+    for _ in 0..2 {
+        let next = scene.open_tiers(3, vec![offer(1, Strategy::PreDeduct, 20)]).await?;
+        for lane in scene.lanes() {
+            let entries = scene.ok("events", scene.gate().events(&by_truth(), lane, None, 9).await)?;
+            scene.holds(
+                "one entry, which reopens",
+                matches!(entries[..], [_]) && entries[0].event == Event::Reopened,
+                &entries,
+            )?;
+            let position = crate::ledger::Position { epoch: next.epoch, sequence: 1, batch: next.batch };
+            scene.same("its position", position, entries[0].position)?;
+            let at_truth = scene.ok("position", scene.truth().position(lane).await)?;
+            scene.same("the position at the truth", position, at_truth)?;
+        }
+    }
+    Ok(())
+}
+
+async fn closing_stops_admission_and_keeps_the_outbox(scene: &mut Scene) -> Check {
+    let next = scene.open_tiers(2, vec![offer(1, Strategy::PreDeduct, 20)]).await?;
+    let ask = scene.ask(1);
+    let order = scene.admitted(ask).await?;
+    let (gate, activity) = (scene.gate(), scene.activity());
+    scene.note("close an older epoch");
+    scene.ok("closed", gate.close(activity, Epoch(next.epoch.0 - 1)).await)?;
+    scene.same("epoch", Some(next.epoch), scene.ok("epoch", gate.epoch(activity).await)?)?;
+    for _ in 0..2 {
+        scene.note("close");
+        scene.ok("closed", gate.close(activity, next.epoch).await)?;
+        scene.same("epoch", None, scene.ok("epoch", gate.epoch(activity).await)?)?;
+        let other = scene.ask(2);
+        scene.admit(other, "not_ready").await?;
+        scene.admit(ask, "not_ready").await?;
+    }
+    scene.adjust("less", -1, "error: not open").await?;
+    let lane = scene.lane(1);
+    let sent = gate.send(lane, 1 - lane.bucket, make::sku(1), 1).await;
+    scene.same("sent", "error: not open", word::of_result(&sent))?;
+    let (_, entries) = scene.unpersisted(lane).await?;
+    scene.same("entries that can still be saved", 1, entries.len())?;
+    scene.pump().await?;
+    scene.same("at the truth", Some("pending"), scene.at_truth(&order).await?)
+}
+
+async fn a_request_for_another_epoch_is_not_ready(scene: &mut Scene) -> Check {
+    let first = scene.open_tiers(1, vec![offer(1, Strategy::PreDeduct, 20)]).await?;
+    let ask = scene.ask(1);
+    scene.reserve_in(ask, Some(first.epoch), "reserved").await?;
+    let second = scene.rebuild_gate().await?;
+    let ask = scene.ask(1);
+    scene.reserve_in(ask, Some(first.epoch), "not_ready").await?;
+    scene.reserve_in(ask, Some(second.epoch.next()), "not_ready").await?;
+    scene.reserve_in(ask, Some(second.epoch), "reserved").await.map(drop)
+}
+
+/// A gate that has written more than its truth is confirmed all the same.
+async fn a_persisted_order_is_confirmed_whatever_its_number(scene: &mut Scene) -> Check {
+    scene.open_tiers(2, vec![offer(1, Strategy::PreDeduct, 20)]).await?;
+    for _ in 0..10 {
+        let sent = scene.gate().send(Lane { bucket: 0, ..scene.lane(1) }, 1, make::sku(1), 1).await;
+        let sent = scene.ok("sent", sent)?;
+        let sent = sent.ok_or_else(|| scene.failure("a transfer", "none".into()))?;
+        super::buckets::receive(scene, sent, true).await?;
+        super::buckets::forget(scene, sent).await?;
+    }
+    for bucket in [1, 1, 1] {
+        let buyer = scene.buyer_of(bucket, 1);
+        let ask = scene.ask(buyer);
+        let order = scene.admitted(ask).await?;
+        scene.same("before", ("pending", false), scene.at_gate(&order).await?)?;
+        scene.pump().await?;
+        scene.same("after", ("pending", true), scene.at_gate(&order).await?)?;
+    }
+    Ok(())
+}
+
+async fn a_refused_order_gives_back_once(scene: &mut Scene) -> Check {
+    let offers = vec![limited(offer(1, Strategy::PreDeduct, 2), &[rule(Subject::User, Per::Offer, 1)])];
+    scene.open_tiers(1, offers).await?;
+    // The truth sells both units to somebody whom the gate does not know.
+    for buyer in [8, 9] {
+        let ask = scene.ask(buyer);
+        scene.note("reserve at the truth");
+        let lane = Lane::first(scene.activity());
+        scene.ok("reserved", scene.truth().reserve(lane, None, vec![ask.0]).await)?;
+    }
+    let ask = scene.ask(1);
+    let order = scene.admitted(ask).await?;
+    scene.gate_stock([1, 1, 0]).await?;
+    let lane = scene.lane(1);
+    scene.persist(lane).await?;
+    scene.same("at the truth", Some("refused"), scene.at_truth(&order).await?)?;
+    let entries = scene.unfollowed(lane).await?;
+    for _ in 0..2 {
+        scene.follow_with(lane, entries.clone(), "ok").await?;
+        scene.same("at the gate", ("refused", true), scene.at_gate(&order).await?)?;
+        scene.gate_stock([0, 2, 0]).await?;
+    }
+    scene.admit(ask, "replayed refused").await?;
+    // The limit was given back, the key and the ticket were not.
+    let again = scene.ask(1);
+    scene.admit(again, "sold_out 0").await?;
+    scene.admit(again.nonce(ask.0.idempotency.nonce.0), "ticket_used").await.map(drop)
+}
+
+async fn the_life_of_orders_is_followed(scene: &mut Scene) -> Check {
+    for strategy in make::STRATEGIES {
+        scene.open_tiers(1, vec![offer(1, strategy, 10)]).await?;
+        let mut orders = Vec::new();
+        for buyer in 1..=3 {
+            let ask = scene.ask(buyer);
+            orders.push(scene.admitted(ask).await?);
+        }
+        scene.pump().await?;
+        let [paid, cancelled, failed] = [&orders[0], &orders[1], &orders[2]];
+        for order in [paid, failed] {
+            let payment = make::payment_id(order.key.id.value());
+            let provider = make::provider("sandbox");
+            scene.decide(Advance::OpenPayment { order: order.key, payment, provider }, "done paying").await?;
+        }
+        scene.decide(Advance::Cancel { order: cancelled.key }, "done cancelled").await?;
+        scene.pump().await?;
+        scene.same("paying", ("paying", true), scene.at_gate(paid).await?)?;
+        scene.same("cancelled", ("cancelled", true), scene.at_gate(cancelled).await?)?;
+        scene.gate_stock([8, 2, 0]).await?;
+        let payment = failed.key.id.value();
+        let fail = Advance::PaymentFailed { order: failed.key, payment: make::payment_id(payment) };
+        scene.decide(fail, "done pending").await?;
+        let capture = make::capture_of(paid, paid.key.id.value(), paid.key.id.value());
+        let replacement = make::order_id(scene.fresh());
+        scene.decide(Advance::Capture { order: paid.key, capture, replacement }, "done paid").await?;
+        scene.pump().await?;
+        scene.same("paid", ("paid", true), scene.at_gate(paid).await?)?;
+        scene.same("failed", ("pending", true), scene.at_gate(failed).await?)?;
+        scene.gate_stock(if strategy == Strategy::PayTime { [9, 0, 1] } else { [8, 1, 1] }).await?;
+        let refund = Advance::Refund { order: paid.key, units_returned: true, by: make::by() };
+        scene.decide(refund, "done paid").await?;
+        scene.decide(Advance::Cancel { order: failed.key }, "done cancelled").await?;
+        scene.pump().await?;
+        scene.gate_stock([10, 0, 0]).await?;
+    }
+    Ok(())
+}
+
+async fn pay_time_units_move_as_the_truth_says(scene: &mut Scene) -> Check {
+    scene.open_tiers(1, vec![offer(1, Strategy::PayTime, 2)]).await?;
+    let (first, second) = (scene.ask(1).units(2), scene.ask(2));
+    let (first, second) = (scene.admitted(first).await?, scene.admitted(second).await?);
+    let more = scene.ask(3);
+    scene.admit(more, "sold_out 0").await?;
+    scene.pump().await?;
+    let open = |order: &crate::domain::Order| Advance::OpenPayment {
+        order: order.key,
+        payment: make::payment_id(order.key.id.value()),
+        provider: make::provider("sandbox"),
+    };
+    scene.decide(open(&second), "done paying").await?;
+    scene.decide(open(&first), "sold_out 1").await?;
+    scene.pump().await?;
+    scene.gate_stock([1, 1, 0]).await?;
+    let fail = Advance::PaymentFailed { order: second.key, payment: make::payment_id(second.key.id.value()) };
+    scene.decide(fail, "done pending").await?;
+    scene.pump().await?;
+    scene.gate_stock([2, 0, 0]).await
+}
+
+async fn entries_are_obeyed_once(scene: &mut Scene) -> Check {
+    scene.open_tiers(2, vec![offer(1, Strategy::PreDeduct, 20)]).await?;
+    let mut orders = Vec::new();
+    for bucket in [0, 1] {
+        let buyer = scene.buyer_of(bucket, 1);
+        let ask = scene.ask(buyer);
+        orders.push(scene.admitted(ask).await?);
+    }
+    for lane in scene.lanes() {
+        scene.persist(lane).await?;
+    }
+    scene.decide(Advance::Cancel { order: orders[0].key }, "done cancelled").await?;
+    for lane in scene.lanes() {
+        let entries = scene.unfollowed(lane).await?;
+        let last = entries.last().map(|entry| entry.position);
+        for from in [0, 1, entries.len() - 1, 0] {
+            scene.follow_with(lane, entries[from..].to_vec(), "ok").await?;
+            scene.same("followed", last, Some(scene.ok("followed", scene.gate().followed(lane).await)?))?;
+        }
+    }
+    scene.same("cancelled", ("cancelled", true), scene.at_gate(&orders[0]).await?)?;
+    scene.same("pending", ("pending", true), scene.at_gate(&orders[1]).await?)?;
+    scene.gate_stock([19, 1, 0]).await
+}
+
+async fn entries_may_not_be_missing(scene: &mut Scene) -> Check {
+    scene.open_tiers(1, vec![offer(1, Strategy::PreDeduct, 20)]).await?;
+    for buyer in 1..=4 {
+        let ask = scene.ask(buyer);
+        scene.admitted(ask).await?;
+    }
+    let lane = scene.lane(1);
+    scene.persist(lane).await?;
+    let before = scene.ok("followed", scene.gate().followed(lane).await)?;
+    let entries = scene.unfollowed(lane).await?;
+    scene.follow_with(lane, entries[2..].to_vec(), "error: moved").await?;
+    let holed = vec![entries[1].clone(), entries[3].clone()];
+    scene.follow_with(lane, holed, "error: moved").await?;
+    scene.same("followed", before, scene.ok("followed", scene.gate().followed(lane).await)?)?;
+    scene.follow_with(lane, entries, "ok").await
+}
+
+async fn units_that_are_missing_are_owed(scene: &mut Scene) -> Check {
+    scene.open_tiers(1, vec![offer(1, Strategy::PreDeduct, 1)]).await?;
+    let lane = scene.lane(1);
+    let ask = scene.ask(1);
+    let mine = scene.admitted(ask).await?;
+    let other = scene.ask(9);
+    scene.note("reserve at the truth");
+    let answer = scene.truth().reserve(Lane::first(scene.activity()), None, vec![other.0]).await;
+    let theirs = scene.ok("reserved", answer)?.outcomes[0].order().cloned();
+    let theirs = theirs.ok_or_else(|| scene.failure("an order", "none".into()))?;
+    let entries = scene.unfollowed(lane).await?;
+    scene.follow_with(lane, entries, "ok").await?;
+    scene.gate_stock([-1, 2, 0]).await?;
+    let more = scene.ask(2);
+    scene.admit(more, "sold_out 0").await?;
+    // The next given back pays what is owed.
+    scene.pump().await?;
+    scene.same("at the gate", ("refused", true), scene.at_gate(&mine).await?)?;
+    scene.gate_stock([0, 1, 0]).await?;
+    scene.decide(Advance::Cancel { order: theirs.key }, "done cancelled").await?;
+    scene.pump().await?;
+    scene.gate_stock([1, 0, 0]).await?;
+    scene.admit(more, "reserved").await.map(drop)
+}
+
+async fn a_rebuild_changes_nothing_that_the_truth_has(scene: &mut Scene) -> Check {
+    let rules = [rule(Subject::User, Per::Offer, 2), rule(Subject::User, Per::Activity, 2)];
+    scene.open_tiers(1, vec![limited(offer(1, Strategy::PreDeduct, 20), &rules)]).await?;
+    let asks: Vec<_> = (1..=5).map(|buyer| scene.ask(buyer).units(2)).collect();
+    let mut orders = Vec::new();
+    for ask in &asks {
+        orders.push(scene.admitted(*ask).await?);
+    }
+    scene.adjust("less", -3, "done").await?;
+    scene.pump().await?;
+    let payment = make::payment_id(1);
+    let open = Advance::OpenPayment { order: orders[0].key, payment, provider: make::provider("sandbox") };
+    scene.decide(open, "done paying").await?;
+    let capture = make::capture_of(&orders[0], 1, 1);
+    let replacement = make::order_id(scene.fresh());
+    scene.decide(Advance::Capture { order: orders[0].key, capture, replacement }, "done paid").await?;
+    scene.decide(Advance::Cancel { order: orders[1].key }, "done cancelled").await?;
+    scene.rebuild_gate().await?;
+    scene.gate_stock([9, 6, 2]).await?;
+    for (index, status) in [(0, "replayed paid"), (1, "replayed cancelled"), (2, "replayed pending")] {
+        scene.admit(asks[index], status).await?;
+        let key_reused = asks[index].units(1);
+        scene.admit(key_reused, "key_reused").await?;
+        let other_key = asks[index].key(9_000 + u128::from(asks[index].0.order.value()));
+        scene.admit(other_key.id(9_000 + asks[index].0.order.value()), "ticket_used").await?;
+    }
+    let (limited, free) = (scene.ask(3), scene.ask(2));
+    scene.admit(limited, "limit_reached user/offer 2 remaining 0").await?;
+    scene.admit(free, "reserved").await?;
+    scene.adjust("less", -3, "replayed").await?;
+    scene.pump().await?;
+    scene.truth_stock([8, 7, 2]).await
+}
+
+async fn a_rebuild_divides_what_no_order_holds(scene: &mut Scene) -> Check {
+    scene.open_tiers(3, vec![offer(1, Strategy::PreDeduct, 11)]).await?;
+    let buyer = scene.buyer_of(1, 1);
+    let ask = scene.ask(buyer).units(3);
+    scene.admitted(ask).await?;
+    scene.pump().await?;
+    scene.rebuild_gate().await?;
+    let inspection = scene.inspect(scene.activity()).await?;
+    let shares: Vec<_> = inspection.lanes.iter().map(|lane| lane.offers[0].available).collect();
+    scene.same("available in each bucket", vec![3, 3, 2], shares)?;
+    scene.gate_stock([8, 3, 0]).await
+}
+
+async fn a_rebuild_forgets_what_the_truth_has_not(scene: &mut Scene) -> Check {
+    scene.open_tiers(1, vec![offer(1, Strategy::PreDeduct, 3)]).await?;
+    let (kept, lost) = (scene.ask(1), scene.ask(2));
+    scene.admitted(kept).await?;
+    scene.pump().await?;
+    let order = scene.admitted(lost).await?;
+    let (_, entries) = scene.unpersisted(scene.lane(2)).await?;
+    scene.rebuild_gate().await?;
+    let gone = scene.ok("an order", scene.gate().order(order.key).await)?;
+    scene.same("the order that was lost", None, gone)?;
+    scene.gate_stock([2, 1, 0]).await?;
+    // Its entry turns up late: it stands as refused, and holds nothing.
+    let lane = Lane::first(scene.activity());
+    let verdicts = scene.persist_as(lane, 1, crate::ledger::PersistMode::Salvage, entries).await;
+    let verdicts = scene.ok("verdicts", verdicts)?;
+    let stale = crate::ledger::Verdict::Refused(crate::ledger::RefusedBecause::StaleEpoch);
+    scene.same("verdicts", vec![stale], verdicts)?;
+    scene.pump().await?;
+    scene.gate_stock([2, 1, 0]).await?;
+    scene.admit(lost, "replayed refused").await.map(drop)
+}
+
+/// Orders change while their content is being loaded.
+async fn content_is_older_than_what_is_followed(scene: &mut Scene) -> Check {
+    scene.open_tiers(1, vec![offer(1, Strategy::PreDeduct, 20)]).await?;
+    let mut orders = Vec::new();
+    for buyer in 1..=4 {
+        let ask = scene.ask(buyer);
+        orders.push(scene.admitted(ask).await?);
+    }
+    scene.pump().await?;
+    let next = scene.next_epoch().await?;
+    let mut after = None;
+    for index in 0..4 {
+        let part = scene.ok("content", scene.truth().content(scene.activity(), after, 1).await)?;
+        after = part.next;
+        scene.load(next.epoch, part, "ok").await?;
+        // One of those that were read, one of those that were not.
+        if index == 1 {
+            for order in [&orders[0], &orders[3]] {
+                scene.decide(Advance::Cancel { order: order.key }, "done cancelled").await?;
+            }
+        }
+    }
+    scene.same("the last part", None, after)?;
+    scene.reopen(next.epoch, next.batch, "ok").await?;
+    scene.pump().await?;
+    for (order, expected) in orders.iter().zip(["cancelled", "pending", "pending", "cancelled"]) {
+        scene.same("at the gate", (expected, true), scene.at_gate(order).await?)?;
+    }
+    scene.gate_stock([18, 2, 0]).await
+}
+
+/// A transfer that is resent after a rebuild brings its units a second time.
+async fn a_transfer_ends_with_its_epoch(scene: &mut Scene) -> Check {
+    scene.open_tiers(2, vec![offer(1, Strategy::PreDeduct, 10)]).await?;
+    let first = Lane { bucket: 0, ..scene.lane(1) };
+    scene.note("send 3 units");
+    let old = scene.ok("sent", scene.gate().send(first, 1, make::sku(1), 3).await)?;
+    let old = old.ok_or_else(|| scene.failure("a transfer", "none".into()))?;
+    scene.rebuild_gate().await?;
+    scene.gate_stock([10, 0, 0]).await?;
+    scene.note("receive it in the next epoch");
+    let received = scene.gate().receive(old).await;
+    scene.same("received", "error: moved", word::of_result(&received))?;
+    scene.gate_stock([10, 0, 0]).await?;
+    scene.note("send 2 units");
+    let new = scene.ok("sent", scene.gate().send(first, 1, make::sku(1), 2).await)?;
+    let new = new.ok_or_else(|| scene.failure("a transfer", "none".into()))?;
+    super::buckets::forget(scene, old).await?;
+    super::buckets::receive(scene, new, true).await?;
+    scene.gate_stock([10, 0, 0]).await
+}
+
+async fn units_are_taken_at_the_gate_first(scene: &mut Scene) -> Check {
+    scene.open_tiers(1, vec![offer(1, Strategy::PreDeduct, 5)]).await?;
+    let ask = scene.ask(1).units(2);
+    scene.admitted(ask).await?;
+    scene.adjust("four less", -4, "insufficient 3").await?;
+    scene.adjust("three less", -3, "done").await?;
+    scene.adjust("three less", -3, "replayed").await?;
+    scene.gate_stock([0, 2, 0]).await?;
+    scene.pump().await?;
+    scene.truth_stock([0, 2, 0]).await?;
+    scene.gate_stock([0, 2, 0]).await?;
+    // Positive ones come from the truth.
+    scene.note("one more at the truth");
+    let more = Adjustment {
+        activity: scene.activity(),
+        sku: make::sku(1),
+        id: make::adjustment_id("one more"),
+        delta: 1,
+        by: make::by(),
+    };
+    scene.ok("adjusted", scene.truth().adjust(more).await)?;
+    scene.pump().await?;
+    scene.gate_stock([1, 2, 0]).await?;
+    scene.truth_stock([1, 2, 0]).await
+}
+
+async fn an_adjustment_that_the_truth_refuses_is_given_back(scene: &mut Scene) -> Check {
+    scene.open_tiers(1, vec![offer(1, Strategy::PreDeduct, 5)]).await?;
+    let ask = scene.ask(9).units(4);
+    scene.note("reserve at the truth");
+    scene.ok("reserved", scene.truth().reserve(Lane::first(scene.activity()), None, vec![ask.0]).await)?;
+    scene.adjust("three less", -3, "done").await?;
+    scene.gate_stock([2, 0, 0]).await?;
+    scene.pump().await?;
+    scene.gate_stock([1, 4, 0]).await?;
+    scene.truth_stock([1, 4, 0]).await?;
+    let known = scene.gate().adjustment(scene.activity(), &make::adjustment_id("three less")).await;
+    scene.same("in force", None, scene.ok("an adjustment", known)?)?;
+    // Two ids with two meanings: what the truth has is in force in both.
+    scene.note("one more at the truth");
+    let more = Adjustment {
+        activity: scene.activity(),
+        sku: make::sku(1),
+        id: make::adjustment_id("both"),
+        delta: 1,
+        by: make::by(),
+    };
+    scene.ok("adjusted", scene.truth().adjust(more).await)?;
+    scene.adjust("both", -1, "done").await?;
+    scene.pump().await?;
+    scene.gate_stock([2, 4, 0]).await?;
+    scene.truth_stock([2, 4, 0]).await
+}
+
+async fn changes_are_followed(scene: &mut Scene) -> Check {
+    scene.open_tiers(2, vec![offer(1, Strategy::PreDeduct, 20)]).await?;
+    let ask = scene.ask(1);
+    scene.admitted(ask).await?;
+    let changes = [
+        (1, Change::Selling(Selling::Paused), "paused"),
+        (2, Change::Selling(Selling::On), "reserved"),
+        (3, make::limits(1, &[rule(Subject::User, Per::Offer, 1)]), "limit_reached user/offer 1 remaining 0"),
+    ];
+    for (id, change, expected) in changes {
+        scene.note(format!("amend to {change:?} at the truth"));
+        let amended = scene.truth().amend(scene.activity(), ChangeId(id), change, make::by()).await;
+        scene.ok("amended", amended)?;
+        scene.pump().await?;
+        let ask = scene.ask(1);
+        scene.admit(ask, expected).await?;
+    }
+    scene.pump().await?;
+    scene.rebuild_gate().await?;
+    let ask = scene.ask(1);
+    scene.admit(ask, "limit_reached user/offer 1 remaining 0").await.map(drop)
+}

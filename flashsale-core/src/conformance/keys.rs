@@ -1,0 +1,142 @@
+//! Keys and tickets: a request that is repeated gets the order that it made.
+
+use super::{
+    case::cases,
+    make::{STRATEGIES, offer},
+    scene::{Check, Scene},
+    word,
+};
+use crate::{domain::Strategy, ledger::Outcome};
+
+cases! {
+    Deciding:
+        the_retry_of_the_request_that_took_the_last_unit_is_replayed,
+        a_key_with_another_body_is_reused,
+        a_key_belongs_to_its_user,
+        a_key_belongs_to_its_activity,
+        a_key_twice_in_a_batch_makes_one_order,
+        a_declined_request_uses_up_neither_key_nor_ticket,
+        a_replay_shows_the_present_status,
+        a_ticket_makes_one_order,
+        a_replay_only_request_makes_no_order,
+        an_order_id_is_never_given_twice;
+}
+
+/// Duplicate check after stock check: the retry of the winner is told "failed".
+async fn the_retry_of_the_request_that_took_the_last_unit_is_replayed(scene: &mut Scene) -> Check {
+    for strategy in STRATEGIES {
+        scene.open(vec![offer(1, strategy, 1)]).await?;
+        let winner = scene.ask(1);
+        let order = scene.place_ask(winner).await?;
+        scene.open_payment(&order, winner.0.order.value(), "done paying").await?;
+        let loser = scene.ask(2);
+        scene.reserve(loser, "sold_out 0").await?;
+        let fresh = scene.fresh();
+        let again = scene.reserve(winner.id(fresh), "replayed paying").await?;
+        scene.same("the order of the retry", Some(order.key), again.order().map(|order| order.key))?;
+        scene.stock(1, [0, 1, 0]).await?;
+    }
+    Ok(())
+}
+
+/// A key reused with another body.
+async fn a_key_with_another_body_is_reused(scene: &mut Scene) -> Check {
+    scene.open(vec![offer(1, Strategy::PreDeduct, 9), offer(2, Strategy::PreDeduct, 9)]).await?;
+    let ask = scene.ask(1).units(2);
+    scene.place_ask(ask).await?;
+    scene.reserve(ask.units(3), "key_reused").await?;
+    scene.reserve(ask.of(2), "key_reused").await?;
+    scene.reserve(ask, "replayed pending").await?;
+    // Another ticket for the same order is the same request.
+    scene.reserve(ask.nonce(9_999), "replayed pending").await?;
+    scene.stock(1, [7, 2, 0]).await?;
+    scene.stock(2, [9, 0, 0]).await
+}
+
+/// A key reused by another user.
+async fn a_key_belongs_to_its_user(scene: &mut Scene) -> Check {
+    scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
+    let (mine, theirs) = (scene.ask(1).key(7).nonce(7), scene.ask(2).key(7).nonce(7));
+    let mine = scene.place_ask(mine).await?;
+    let theirs = scene.place_ask(theirs).await?;
+    scene.holds("two orders", mine.key.id != theirs.key.id, (mine.key, theirs.key))
+}
+
+async fn a_key_belongs_to_its_activity(scene: &mut Scene) -> Check {
+    scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
+    let ask = scene.ask(1);
+    scene.place_ask(ask).await?;
+    let terms = scene.next_terms(1, vec![offer(1, Strategy::PreDeduct, 9)]);
+    scene.open_terms(terms).await?;
+    let id = scene.fresh();
+    scene.place_ask(ask.id(id)).await.map(drop)
+}
+
+async fn a_key_twice_in_a_batch_makes_one_order(scene: &mut Scene) -> Check {
+    scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
+    let ask = scene.ask(1);
+    let again = ask.id(scene.fresh());
+    let other = scene.ask(1).key(ask.0.idempotency.key.0).units(2);
+    let outcomes = scene.reserve_all(vec![ask, again, other], None).await?;
+    let expected = ["reserved", "replayed pending", "key_reused"].map(String::from).to_vec();
+    scene.same("outcomes", expected, outcomes.iter().map(word::of_outcome).collect())?;
+    scene.stock(1, [8, 1, 0]).await
+}
+
+/// A refused buyer is blocked as a duplicate for an hour.
+async fn a_declined_request_uses_up_neither_key_nor_ticket(scene: &mut Scene) -> Check {
+    scene.open(vec![offer(1, Strategy::PreDeduct, 1)]).await?;
+    let holder = scene.place(1).await?;
+    let ask = scene.ask(2);
+    scene.reserve(ask, "sold_out 0").await?;
+    scene.reserve(ask.units(2), "sold_out 0").await?;
+    scene.cancel(&holder, "done cancelled").await?;
+    scene.reserve(ask, "reserved").await.map(drop)
+}
+
+async fn a_replay_shows_the_present_status(scene: &mut Scene) -> Check {
+    scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
+    let (paid, cancelled, expired) = (scene.ask(1), scene.ask(2), scene.ask(3));
+    let order = scene.place_ask(paid).await?;
+    scene.pay(&order).await?;
+    scene.reserve(paid, "replayed paid").await?;
+    let order = scene.place_ask(cancelled).await?;
+    scene.cancel(&order, "done cancelled").await?;
+    scene.reserve(cancelled, "replayed cancelled").await?;
+    scene.place_ask(expired).await?;
+    scene.time(100).await?;
+    scene.expire(3, (1, 0)).await?;
+    scene.reserve(expired, "replayed expired").await.map(drop)
+}
+
+async fn a_ticket_makes_one_order(scene: &mut Scene) -> Check {
+    scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
+    let ask = scene.ask(1);
+    let order = scene.place_ask(ask).await?;
+    let other = scene.ask(1).nonce(ask.0.idempotency.nonce.0);
+    scene.reserve(other, "ticket_used").await?;
+    scene.cancel(&order, "done cancelled").await?;
+    scene.reserve(other, "ticket_used").await?;
+    scene.reserve(other.nonce(5), "reserved").await.map(drop)
+}
+
+async fn a_replay_only_request_makes_no_order(scene: &mut Scene) -> Check {
+    scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
+    let ask = scene.ask(1);
+    scene.reserve(ask.replay_only(), "ticket_expired").await?;
+    scene.place_ask(ask).await?;
+    scene.reserve(ask.replay_only(), "replayed pending").await?;
+    scene.reserve(ask.units(2).replay_only(), "key_reused").await?;
+    scene.stock(1, [8, 1, 0]).await
+}
+
+/// Order ids from a fixed random seed.
+async fn an_order_id_is_never_given_twice(scene: &mut Scene) -> Check {
+    scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
+    let first = scene.ask(1);
+    let second = scene.ask(2).id(first.0.order.value());
+    let outcomes = scene.reserve_all(vec![first], None).await?;
+    scene.holds("reserved", matches!(outcomes[0], Outcome::Reserved { .. }), &outcomes)?;
+    scene.reserve(second, "id_taken").await?;
+    scene.stock(1, [8, 1, 0]).await
+}

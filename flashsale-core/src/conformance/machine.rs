@@ -1,0 +1,230 @@
+//! Random sequences of operations, compared with the specification after every step.
+
+use std::{
+    cell::Cell,
+    sync::{Arc, atomic::Ordering},
+};
+
+use proptest::{
+    strategy::BoxedStrategy,
+    test_runner::{
+        Config, FailurePersistence, FileFailurePersistence, RngAlgorithm, TestCaseError, TestError, TestRng,
+        TestRunner,
+    },
+};
+use proptest_state_machine::ReferenceStateMachine;
+
+use super::{
+    Factory, Failure, Options,
+    model::Model,
+    operation::{Op, Setup, operations, setups},
+    perform::{Known, Side},
+    run::elsewhere,
+};
+use crate::ledger::{
+    invariants::{self, Owing},
+    spec::Role,
+};
+
+/// A kind of random sequences.
+pub(super) struct Story {
+    pub(super) name: &'static str,
+    kind: Kind,
+}
+
+/// The kinds of random sequences.
+pub(super) const STORIES: &[Story] = &[
+    Story { name: "machine::random_steps_over_one_bucket", kind: Kind::OneBucket },
+    Story { name: "machine::random_steps_over_several_buckets", kind: Kind::SeveralBuckets },
+    Story { name: "machine::random_steps_over_two_tiers", kind: Kind::TwoTiers },
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    OneBucket,
+    SeveralBuckets,
+    TwoTiers,
+}
+
+impl Story {
+    pub(super) fn suits(&self, role: Role, max_buckets: u16) -> bool {
+        match self.kind {
+            Kind::OneBucket => role != Role::Gate,
+            Kind::SeveralBuckets => role == Role::Single && max_buckets >= MOST_BUCKETS,
+            Kind::TwoTiers => role != Role::Single,
+        }
+    }
+
+    /// Plays random sequences and shrinks the first that fails. Answers how many steps were taken.
+    pub(super) fn tell(
+        &self,
+        factory: &Arc<dyn Factory>,
+        role: Role,
+        options: &Options,
+        runtime: &tokio::runtime::Runtime,
+    ) -> (usize, Option<Failure>) {
+        let world = World { factory: Arc::clone(factory), role, runtime, steps: Cell::new(0) };
+        let failure = match self.kind {
+            Kind::OneBucket => world.explore::<Sequences<1, false>>(options, false),
+            Kind::SeveralBuckets => world.explore::<Sequences<MOST_BUCKETS, false>>(options, false),
+            Kind::TwoTiers => world.explore::<Sequences<MOST_BUCKETS, true>>(options, true),
+        };
+        (world.steps.get(), failure)
+    }
+}
+
+/// The most buckets of a random sale.
+const MOST_BUCKETS: u16 = 3;
+
+/// Makes sales of at most so many buckets and operations on them. The state is the sale: operations pick what they
+/// concern when they are performed, so that a sequence stays meaningful while it shrinks.
+struct Sequences<const BUCKETS: u16, const TIERS: bool>;
+
+impl<const BUCKETS: u16, const TIERS: bool> ReferenceStateMachine for Sequences<BUCKETS, TIERS> {
+    type State = Setup;
+    type Transition = Op;
+
+    fn init_state() -> BoxedStrategy<Setup> {
+        let least = if BUCKETS > 1 && !TIERS { 2 } else { 1 };
+        setups(least..=BUCKETS)
+    }
+
+    fn transitions(setup: &Setup) -> BoxedStrategy<Op> {
+        operations(setup, TIERS)
+    }
+
+    fn apply(setup: Setup, _: &Op) -> Setup {
+        setup
+    }
+}
+
+struct World<'a> {
+    factory: Arc<dyn Factory>,
+    role: Role,
+    runtime: &'a tokio::runtime::Runtime,
+    steps: Cell<usize>,
+}
+
+impl World<'_> {
+    fn explore<M>(&self, options: &Options, tiers: bool) -> Option<Failure>
+    where
+        M: ReferenceStateMachine<State = Setup, Transition = Op>,
+    {
+        let config = Config {
+            cases: options.sequences,
+            failure_persistence: options
+                .regressions
+                .map(|file| Box::new(FileFailurePersistence::Direct(file)) as Box<dyn FailurePersistence>),
+            max_shrink_iters: 2_000,
+            max_shrink_time: 20_000,
+            ..Config::default()
+        };
+        let seed: Vec<u8> = options.seed.to_le_bytes().repeat(4);
+        let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
+        let mut runner = TestRunner::new_with_rng(config, rng);
+        let strategy = M::sequential_strategy(1..options.steps.max(2));
+        let told = runner.run(&strategy, |(setup, ops, seen)| {
+            let count = || {
+                self.steps.set(self.steps.get() + 1);
+                if let Some(seen) = &seen {
+                    seen.fetch_add(1, Ordering::SeqCst);
+                }
+            };
+            let played = self.runtime.block_on(self.play(&setup, &ops, tiers, &count));
+            played.map_err(|failure| TestCaseError::fail(failure.to_string()))
+        });
+        match told {
+            Ok(()) => None,
+            Err(TestError::Abort(reason)) => Some(elsewhere("sequences", reason.to_string())),
+            Err(TestError::Fail(reason, (setup, ops, _))) => {
+                Some(self.explain(&setup, &ops, tiers, &reason.to_string()))
+            }
+        }
+    }
+
+    /// Plays the shortest sequence that was found once more, for a failure with its steps.
+    fn explain(&self, setup: &Setup, ops: &[Op], tiers: bool, reason: &str) -> Failure {
+        let again = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            self.runtime.block_on(self.play(setup, ops, tiers, &|| {}))
+        }));
+        let mut failure = match again {
+            Ok(Err(failure)) => failure,
+            Ok(Ok(())) => elsewhere("the same answer every time", format!("once: {reason}")),
+            Err(panic) => elsewhere("no panic", super::run::text_of(panic.as_ref())),
+        };
+        failure.before =
+            std::iter::once(format!("{setup:?}")).chain(ops.iter().map(|op| format!("{op:?}"))).collect();
+        failure
+    }
+
+    /// A ledger with its specification, or both tiers with theirs: the one that is not under test is the specification
+    /// on both sides.
+    async fn sides(&self, tiers: bool) -> (Side, Side) {
+        let subject = self.factory.fresh(self.role).await;
+        if !tiers {
+            let oracle = Model::subject(self.role);
+            return (Side { main: oracle, truth: None }, Side { main: subject, truth: None });
+        }
+        let oracle = Side { main: Model::subject(Role::Gate), truth: Some(Model::subject(Role::Truth)) };
+        let tested = match self.role {
+            Role::Gate => Side { main: subject, truth: Some(Model::subject(Role::Truth)) },
+            Role::Single | Role::Truth => Side { main: Model::subject(Role::Gate), truth: Some(subject) },
+        };
+        (oracle, tested)
+    }
+
+    async fn play(&self, setup: &Setup, ops: &[Op], tiers: bool, count: &dyn Fn()) -> Result<(), Failure> {
+        let (mut oracle, mut tested) = self.sides(tiers).await;
+        let mut known = Known::new(setup, if tiers { Role::Gate } else { self.role });
+        let fail = |step: usize, expected: String, observed: String| Failure {
+            step,
+            did: step
+                .checked_sub(1)
+                .and_then(|index| ops.get(index))
+                .map_or("open".into(), |op| format!("{op:?}")),
+            expected,
+            observed,
+            before: Vec::new(),
+        };
+        for side in [&oracle, &tested] {
+            side.begin(&known).await.map_err(|error| fail(0, "opened".into(), error.to_string()))?;
+        }
+        for (step, op) in (1..).zip(ops) {
+            count();
+            let expected = oracle.perform(op, &known).await;
+            let observed = tested.perform(op, &known).await;
+            if expected.text != observed.text {
+                return Err(fail(step, expected.text, observed.text));
+            }
+            known.learn(op, expected);
+            self.check(&oracle, &tested, &known).await.map_err(|(what, seen)| fail(step, what, seen))?;
+        }
+        for side in [&oracle, &tested] {
+            let differences = side.differences(&known).await;
+            let differences =
+                differences.map_err(|error| fail(ops.len(), "rest".into(), error.to_string()))?;
+            if !differences.is_empty() {
+                return Err(fail(ops.len(), "tiers that agree at rest".into(), differences.join("; ")));
+            }
+        }
+        self.check(&oracle, &tested, &known).await.map_err(|(what, seen)| fail(ops.len(), what, seen))
+    }
+
+    /// Invariants of the tested side, and equality of everything that is stored.
+    async fn check(&self, oracle: &Side, tested: &Side, known: &Known) -> Result<(), (String, String)> {
+        let (expected, observed) = (oracle.inspect(known).await, tested.inspect(known).await);
+        for (index, inspection) in observed.iter().enumerate() {
+            let gate = tested.truth.is_some() && index == 0;
+            let owing = if gate { Owing::Allowed } else { Owing::Forbidden };
+            let broken = inspection.iter().flat_map(|inspection| invariants::check(inspection, owing));
+            let broken: Vec<_> = broken.map(|violation| violation.to_string()).collect();
+            if !broken.is_empty() {
+                return Err(("the invariants hold".to_owned(), broken.join("; ")));
+            }
+        }
+        if expected == observed {
+            return Ok(());
+        }
+        Err((format!("stored: {expected:?}"), format!("{observed:?}")))
+    }
+}

@@ -1,0 +1,369 @@
+//! Payments: money is taken once, or goes back.
+
+use super::{
+    case::cases,
+    make::{self, PRICE, STRATEGIES, capture_of, offer, provider},
+    scene::{Check, Scene},
+    table::{At, bring},
+    word,
+};
+use crate::{
+    domain::{Capture, LateCapture, Order, PaymentStatus, Strategy},
+    ledger::{Advance, Advanced, Kept, Reference, RefundOutcome},
+};
+
+cases! {
+    Deciding:
+        a_payment_is_opened_once,
+        a_payment_id_belongs_to_one_order,
+        a_wrong_amount_leaves_the_order_as_it_is,
+        a_capture_is_applied_once_by_event_and_by_transaction,
+        two_channels_both_pay,
+        a_late_capture_does_not_revive_a_cancelled_order,
+        a_late_capture_takes_the_units_again,
+        a_late_capture_without_units_goes_back,
+        a_capture_before_its_payment_is_known_is_applied_when_it_opens,
+        a_kept_capture_of_a_wrong_amount_goes_back,
+        a_known_payment_is_not_kept,
+        pay_time_is_bounded_by_the_overbook_percentage,
+        pay_time_takes_units_when_the_payment_opens,
+        a_failed_payment_gives_pay_time_units_back,
+        a_refund_is_settled_once,
+        an_operator_refund_says_whether_units_return,
+        refunds_due_are_listed_until_settled,
+        payments_can_be_found;
+}
+
+async fn a_payment_is_opened_once(scene: &mut Scene) -> Check {
+    scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
+    let order = scene.place(1).await?;
+    scene.open_payment(&order, 1, "done paying").await?;
+    scene.open_payment(&order, 1, "replayed paying").await?;
+    // While one is open, another id gets the open one.
+    scene.open_payment(&order, 2, "replayed paying").await?;
+    let open = scene.order(order.key.id, 1).await?;
+    scene.same(
+        "payments",
+        vec![make::payment_id(1)],
+        open.payments.iter().map(|payment| payment.id).collect(),
+    )?;
+    scene.fail_payment(&order, 1, "done pending").await?;
+    scene.open_payment(&order, 2, "done paying").await?;
+    let statuses: Vec<_> =
+        scene.order(order.key.id, 1).await?.payments.iter().map(|payment| payment.status).collect();
+    scene.same("statuses", vec![PaymentStatus::Failed, PaymentStatus::Open], statuses)
+}
+
+async fn a_payment_id_belongs_to_one_order(scene: &mut Scene) -> Check {
+    scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
+    let (first, second) = (scene.place(1).await?, scene.place(2).await?);
+    scene.open_payment(&first, 1, "done paying").await?;
+    scene.open_payment(&second, 1, "id_taken").await?;
+    scene.status(&second, "pending").await
+}
+
+/// A capture with a wrong amount or currency leaves the order as it is, and its refund is due.
+async fn a_wrong_amount_leaves_the_order_as_it_is(scene: &mut Scene) -> Check {
+    for strategy in STRATEGIES {
+        for (wrong, amount, currency) in
+            [(1, 2 * PRICE - 1, "CNY"), (2, 2 * PRICE + 1, "CNY"), (3, 0, "CNY"), (4, 2 * PRICE, "USD")]
+        {
+            let order = bring(scene, strategy, At::Paying, LateCapture::Refund).await?;
+            let paying = scene.order(order.key.id, 1).await?;
+            let payment = paying.payment().expect("a payment is open").id.value();
+            let right = capture_of(&order, payment, 1_000 * order.key.id.value());
+            let capture = Capture {
+                amount,
+                currency: currency.parse().expect("is a currency"),
+                ..capture_of(&order, payment, 1_000 * order.key.id.value() + wrong)
+            };
+            scene.capture_as(&order, capture.clone(), "refund_due paying wrong_amount").await?;
+            scene.capture_as(&order, capture, "replayed paying").await?;
+            scene.stock(1, [8, 2, 0]).await?;
+            scene.capture_as(&order, right, "done paid").await?;
+            scene.stock(1, [8, 0, 2]).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Captures are deduplicated by (provider, event) and by (provider, transaction).
+async fn a_capture_is_applied_once_by_event_and_by_transaction(scene: &mut Scene) -> Check {
+    scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
+    let order = scene.place(1).await?;
+    scene.open_payment(&order, 1, "done paying").await?;
+    let first = capture_of(&order, 1, 1);
+    scene.capture_as(&order, first.clone(), "done paid").await?;
+    scene.capture_as(&order, first.clone(), "replayed paid").await?;
+    let same_transaction = Capture { event: "evt-other".parse().expect("is a text"), ..first.clone() };
+    scene.capture_as(&order, same_transaction, "replayed paid").await?;
+    let same_event = Capture { transaction: "txn-other".parse().expect("is a text"), ..first.clone() };
+    scene.capture_as(&order, same_event, "replayed paid").await?;
+    let elsewhere = Capture { provider: provider("another"), ..first };
+    scene.capture_as(&order, elsewhere, "refund_due paid paid_twice").await?;
+    let receipts = scene.order(order.key.id, 1).await?.receipts.len();
+    scene.same("receipts", 2, receipts)?;
+    scene.stock(1, [8, 0, 1]).await
+}
+
+async fn two_channels_both_pay(scene: &mut Scene) -> Check {
+    for strategy in STRATEGIES {
+        let order = bring(scene, strategy, At::Paid, LateCapture::Refund).await?;
+        let first = scene.order(order.key.id, 1).await?.payments[0].id.value();
+        let other = Capture { provider: provider("alipay"), ..capture_of(&order, first, first + 700) };
+        scene.capture_as(&order, other, "refund_due paid paid_twice").await?;
+        scene.stock(1, [8, 0, 2]).await?;
+        scene.status(&order, "paid").await?;
+    }
+    Ok(())
+}
+
+/// A late "paid" callback revives a cancelled order and takes stock again.
+async fn a_late_capture_does_not_revive_a_cancelled_order(scene: &mut Scene) -> Check {
+    for strategy in STRATEGIES {
+        let order = bring(scene, strategy, At::Cancelled, LateCapture::Retake).await?;
+        let payment = scene.order(order.key.id, 1).await?.payments[0].id.value();
+        scene.capture(&order, payment, payment, "refund_due cancelled order_closed").await?;
+        scene.stock(1, [10, 0, 0]).await?;
+        scene.status(&order, "cancelled").await?;
+    }
+    Ok(())
+}
+
+/// Payment after the hold was released.
+async fn a_late_capture_takes_the_units_again(scene: &mut Scene) -> Check {
+    for strategy in [Strategy::PayTime, Strategy::PreDeduct] {
+        let old = bring(scene, strategy, At::Expired, LateCapture::Retake).await?;
+        let payment = scene.order(old.key.id, 1).await?.payments[0].id.value();
+        let retaken = scene.capture(&old, payment, payment, "retaken paid").await?;
+        let Advanced::Retaken(new) = retaken else {
+            return Err(scene.failure("a new order", format!("{retaken:?}")));
+        };
+        scene.same("replaces", Some(old.key.id), new.replaces)?;
+        scene.holds("another order", new.key.id != old.key.id, new.key)?;
+        scene.same("amount", old.amount, new.amount)?;
+        let before = scene.order(old.key.id, 1).await?;
+        scene.same("replaced by", Some(new.key.id), before.replaced_by)?;
+        scene.status(&old, "expired").await?;
+        scene.stock(1, [8, 0, 2]).await?;
+        // The same money again is the new order; other money goes back.
+        let again = scene.capture(&old, payment, payment, "replayed paid").await?;
+        scene.same("the order of the repetition", Some(new.key), again.order().map(|order| order.key))?;
+        scene.capture(&old, payment, payment + 500, "refund_due expired paid_twice").await?;
+        scene.stock(1, [8, 0, 2]).await?;
+        scene.refund(&new, true, "done paid").await?;
+        scene.stock(1, [10, 0, 0]).await?;
+    }
+    Ok(())
+}
+
+async fn a_late_capture_without_units_goes_back(scene: &mut Scene) -> Check {
+    let old = bring(scene, Strategy::PreDeduct, At::Expired, LateCapture::Retake).await?;
+    let payment = scene.order(old.key.id, 1).await?.payments[0].id.value();
+    let others = scene.ask(2).units(9);
+    scene.place_ask(others).await?;
+    scene.capture(&old, payment, payment, "refund_due expired no_units").await?;
+    scene.stock(1, [1, 9, 0]).await?;
+    // And where a limit does not allow it.
+    let old = bring(scene, Strategy::PreDeduct, At::Expired, LateCapture::Retake).await?;
+    let payment = scene.order(old.key.id, 1).await?.payments[0].id.value();
+    use crate::domain::{Per, Subject};
+    scene.amend(make::limits(1, &[make::rule(Subject::User, Per::Offer, 2)])).await?;
+    scene.place(1).await?;
+    scene.capture(&old, payment, payment, "refund_due expired no_units").await?;
+    scene.stock(1, [9, 1, 0]).await
+}
+
+/// The callback arrives before the order is stored.
+async fn a_capture_before_its_payment_is_known_is_applied_when_it_opens(scene: &mut Scene) -> Check {
+    for strategy in STRATEGIES {
+        scene.open(vec![offer(1, strategy, 9)]).await?;
+        let order = scene.place(1).await?;
+        let payment = scene.fresh();
+        let capture = capture_of(&order, payment, payment);
+        scene.capture_as(&order, capture.clone(), "not_found").await?;
+        for _ in 0..2 {
+            scene.note("keep the capture");
+            let kept = scene.ok("kept", scene.ledger().keep_unmatched(capture.clone()).await)?;
+            scene.same("kept", Kept::Kept, kept)?;
+        }
+        scene.stock(1, if strategy == Strategy::PayTime { [9, 0, 0] } else { [8, 1, 0] }).await?;
+        scene.open_payment(&order, payment, "done paid").await?;
+        scene.stock(1, [8, 0, 1]).await?;
+        let receipts = scene.order(order.key.id, 1).await?.receipts.len();
+        scene.same("receipts", 1, receipts)?;
+        scene.capture_as(&order, capture, "replayed paid").await?;
+    }
+    Ok(())
+}
+
+async fn a_kept_capture_of_a_wrong_amount_goes_back(scene: &mut Scene) -> Check {
+    scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
+    let order = scene.place(1).await?;
+    let right = capture_of(&order, 5, 5);
+    for capture in
+        [Capture { amount: 1, ..capture_of(&order, 5, 6) }, right.clone(), capture_of(&order, 5, 7)]
+    {
+        scene.note("keep a capture");
+        scene.ok("kept", scene.ledger().keep_unmatched(capture).await)?;
+    }
+    scene.open_payment(&order, 5, "done paid").await?;
+    let order = scene.order(order.key.id, 1).await?;
+    let mut reasons: Vec<_> = order.refund_reasons().map(word::of_reason).collect();
+    reasons.sort_unstable();
+    scene.same("what goes back", vec!["paid_twice", "wrong_amount"], reasons)
+}
+
+async fn a_known_payment_is_not_kept(scene: &mut Scene) -> Check {
+    scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
+    let order = scene.place(1).await?;
+    scene.open_payment(&order, 5, "done paying").await?;
+    scene.note("keep a capture of a known payment");
+    let kept = scene.ok("kept", scene.ledger().keep_unmatched(capture_of(&order, 5, 5)).await)?;
+    scene.same("kept", Kept::Known(order.key), kept)?;
+    scene.status(&order, "paying").await
+}
+
+async fn pay_time_is_bounded_by_the_overbook_percentage(scene: &mut Scene) -> Check {
+    scene.open(vec![offer(1, Strategy::PayTime, 5)]).await?;
+    // 150 % of 5 is 7.5, and there are no half units.
+    let (four, three, four_more) = (scene.ask(1).units(4), scene.ask(2).units(3), scene.ask(3).units(4));
+    let paying = scene.place_ask(four).await?;
+    scene.reserve(four_more, "sold_out 3").await?;
+    scene.place_ask(three).await?;
+    let one = scene.ask(3);
+    scene.reserve(one, "sold_out 0").await?;
+    scene.stock(1, [5, 0, 0]).await?;
+    // What is being paid does not count, what is available does: 150 % of 1, less 3 that wait.
+    scene.open_payment(&paying, 1, "done paying").await?;
+    scene.stock(1, [1, 4, 0]).await?;
+    scene.reserve(one, "sold_out 0").await?;
+    scene.adjust("more", 2, "done").await?;
+    scene.reserve(one.units(2), "sold_out 1").await?;
+    scene.place_ask(one).await?;
+    let full = offer(1, Strategy::PayTime, 5).with_overbook(100.try_into().expect("is a percentage"));
+    scene.open(vec![full]).await?;
+    let five = scene.ask(1).units(5);
+    scene.place_ask(five).await?;
+    let more = scene.ask(2);
+    scene.reserve(more, "sold_out 0").await.map(drop)
+}
+
+async fn pay_time_takes_units_when_the_payment_opens(scene: &mut Scene) -> Check {
+    scene.open(vec![offer(1, Strategy::PayTime, 2)]).await?;
+    let two = scene.ask(1).units(2);
+    let (first, second) = (scene.place_ask(two).await?, scene.place(2).await?);
+    scene.open_payment(&first, 1, "done paying").await?;
+    scene.stock(1, [0, 2, 0]).await?;
+    scene.open_payment(&second, 2, "sold_out 0").await?;
+    scene.status(&second, "pending").await?;
+    scene.capture(&first, 1, 1, "done paid").await?;
+    scene.stock(1, [0, 0, 2]).await?;
+    scene.open_payment(&second, 2, "sold_out 0").await?;
+    scene.adjust("one more", 1, "done").await?;
+    scene.open_payment(&second, 2, "done paying").await?;
+    // A capture of an order whose units are gone goes back.
+    scene.fail_payment(&second, 2, "done pending").await?;
+    scene.adjust("one less", -1, "done").await?;
+    scene.capture(&second, 2, 2, "refund_due pending no_units").await?;
+    scene.status(&second, "pending").await?;
+    scene.stock(1, [0, 0, 2]).await
+}
+
+async fn a_failed_payment_gives_pay_time_units_back(scene: &mut Scene) -> Check {
+    scene.open(vec![offer(1, Strategy::PayTime, 1)]).await?;
+    let first = scene.place(1).await?;
+    for payment in [1, 2] {
+        scene.open_payment(&first, payment, "done paying").await?;
+        scene.stock(1, [0, 1, 0]).await?;
+        if payment == 1 {
+            scene.fail_payment(&first, payment, "done pending").await?;
+        } else {
+            scene.close_payment(&first, payment, "done pending").await?;
+        }
+        scene.stock(1, [1, 0, 0]).await?;
+    }
+    scene.cancel(&first, "done cancelled").await?;
+    scene.stock(1, [1, 0, 0]).await?;
+    let other = scene.place(2).await?;
+    scene.pay(&other).await
+}
+
+async fn settled(scene: &mut Scene, order: &Order, n: u64, outcome: RefundOutcome, expected: &str) -> Check {
+    let step = Advance::RefundSettled {
+        order: order.key,
+        provider: provider("sandbox"),
+        transaction: format!("txn-{n}"),
+        outcome,
+    };
+    scene.advance(step, expected).await.map(drop)
+}
+
+async fn a_refund_is_settled_once(scene: &mut Scene) -> Check {
+    let order = bring(scene, Strategy::PreDeduct, At::Cancelled, LateCapture::Refund).await?;
+    let payment = scene.order(order.key.id, 1).await?.payments[0].id.value();
+    settled(scene, &order, 8, RefundOutcome::Done, "not_found").await?;
+    scene.capture(&order, payment, 8, "refund_due cancelled order_closed").await?;
+    settled(scene, &order, 8, RefundOutcome::Failed, "done cancelled").await?;
+    settled(scene, &order, 8, RefundOutcome::Failed, "replayed cancelled").await?;
+    settled(scene, &order, 8, RefundOutcome::Done, "done cancelled").await?;
+    settled(scene, &order, 8, RefundOutcome::Done, "replayed cancelled").await?;
+    // Money that went back does not come again.
+    settled(scene, &order, 8, RefundOutcome::Failed, "replayed cancelled").await?;
+    let order = scene.order(order.key.id, 1).await?;
+    let status = order.refund().map(|(_, refund)| refund.status);
+    scene.same("refund", Some(crate::domain::RefundStatus::Done), status)
+}
+
+async fn an_operator_refund_says_whether_units_return(scene: &mut Scene) -> Check {
+    for strategy in STRATEGIES {
+        for (returned, stock) in [(true, [10, 0, 0]), (false, [8, 0, 2])] {
+            let order = bring(scene, strategy, At::Paid, LateCapture::Refund).await?;
+            scene.refund(&order, returned, "done paid").await?;
+            scene.stock(1, stock).await?;
+            scene.refund(&order, !returned, "replayed paid").await?;
+            scene.stock(1, stock).await?;
+            let read = scene.order(order.key.id, 1).await?;
+            scene.same("units returned", returned, read.units_returned)?;
+            scene.same("reasons", vec!["operator"], read.refund_reasons().map(word::of_reason).collect())?;
+        }
+    }
+    Ok(())
+}
+
+async fn refunds_due_are_listed_until_settled(scene: &mut Scene) -> Check {
+    let order = bring(scene, Strategy::PreDeduct, At::Paid, LateCapture::Refund).await?;
+    let lane = scene.lane(1);
+    let due = |scene: &Scene| {
+        let ledger = scene.ledger();
+        async move { ledger.refunds_due(lane, 10).await }
+    };
+    scene.same("due", 0, scene.ok("due", due(scene).await)?.len())?;
+    let [first, last] = <[_; 2]>::try_from(scene.order(order.key.id, 1).await?.payments)
+        .map_err(|payments| scene.failure("two payments", format!("{payments:?}")))?;
+    scene.capture(&order, first.id.value(), 5, "refund_due paid paid_twice").await?;
+    let tasks = scene.ok("due", due(scene).await)?;
+    let seen: Vec<_> =
+        tasks.iter().map(|task| (task.order, task.capture.transaction.to_string(), task.reason)).collect();
+    let expected = vec![(order.key, "txn-5".to_owned(), crate::domain::RefundReason::PaidTwice)];
+    scene.same("due", expected, seen)?;
+    scene.refund(&order, true, "done paid").await?;
+    scene.same("due", 2, scene.ok("due", due(scene).await)?.len())?;
+    let one = scene.ok("due", scene.ledger().refunds_due(lane, 1).await)?;
+    scene.same("at most", 1, one.len())?;
+    settled(scene, &order, last.id.value(), RefundOutcome::Done, "done paid").await?;
+    settled(scene, &order, 5, RefundOutcome::Failed, "done paid").await?;
+    scene.same("due", 0, scene.ok("due", due(scene).await)?.len())
+}
+
+async fn payments_can_be_found(scene: &mut Scene) -> Check {
+    scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
+    let order = scene.place(3).await?;
+    scene.open_payment(&order, 5, "done paying").await?;
+    for (payment, expected) in [(5, Some(order.key)), (6, None)] {
+        let found = scene.ledger().locate(Reference::Payment(make::payment_id(payment))).await;
+        let found = scene.ok("located", found)?;
+        scene.same("the order of the payment", expected, found)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,582 @@
+//! Performing random operations on a ledger, or on a gate and its truth, and telling what was answered.
+
+use std::{num::NonZeroU16, sync::Arc};
+
+use super::{
+    Subject,
+    make::{self, HOLD, SALE, START, TIMING},
+    operation::{Op, RandomCapture, RandomChange, RandomKind, RandomRule, RandomStep, Setup},
+};
+use crate::{
+    domain::{
+        Capture, Idempotency, Key, LateCapture, LimitRule, Money, Nonce, OfferTerms, Order, OrderKey, Per,
+        Strategy, SubjectId, Subjects, Timestamp,
+    },
+    ledger::{
+        Adjustment, Advance, Bucket, Change, ChangeId, Consumer, Entry, Epoch, Event, Fence, Gate, Lane,
+        Ledger, LedgerError, Outcome, PersistMode, Position, Reference, RefundOutcome, Reserve, Selling,
+        Terms, Transfer, Truth,
+        spec::{Inspection, Role},
+    },
+};
+
+/// One ledger, or a gate with its truth.
+#[derive(Clone, Debug)]
+pub(super) struct Side {
+    pub(super) main: Subject,
+    pub(super) truth: Option<Subject>,
+}
+
+/// What both sides have been told so far.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub(super) terms: Arc<Terms>,
+    pub(super) role: Role,
+    pub(super) now: Timestamp,
+    orders: Vec<OrderKey>,
+    transfers: Vec<Transfer>,
+    arrived: Vec<Transfer>,
+}
+
+/// What an operation was answered, in words that both sides must share.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    pub(super) text: String,
+    orders: Vec<OrderKey>,
+    sent: Option<Transfer>,
+    arrived: Option<Transfer>,
+}
+
+/// The consumer by which the truth reads its gate.
+const BY_TRUTH: &str = "truth";
+/// The consumer by which a gate reads its truth.
+const BY_GATE: &str = "gate";
+const BUYERS: u64 = 8;
+
+impl Known {
+    pub(super) fn new(setup: &Setup, role: Role) -> Self {
+        let terms = Arc::new(terms_of(setup));
+        Self { terms, role, now: START, orders: Vec::new(), transfers: Vec::new(), arrived: Vec::new() }
+    }
+
+    pub(super) fn learn(&mut self, op: &Op, told: Told) {
+        self.orders.extend(told.orders);
+        self.transfers.extend(told.sent);
+        self.arrived.extend(told.arrived);
+        if let Op::Time(seconds) = op {
+            self.now = self.now.after(make::seconds(*seconds));
+        }
+    }
+
+    fn lanes(&self) -> impl Iterator<Item = Lane> {
+        let first = Lane::first(self.terms.activity());
+        (0..self.terms.buckets().get()).map(move |bucket| Lane { bucket, ..first })
+    }
+
+    fn lane(&self, bucket: Bucket) -> Lane {
+        Lane { bucket, ..Lane::first(self.terms.activity()) }
+    }
+
+    /// The lane of a buyer where reserves are decided.
+    fn lane_of(&self, user: u64) -> Lane {
+        match self.role {
+            Role::Truth => Lane::first(self.terms.activity()),
+            Role::Single | Role::Gate => {
+                Lane::of(self.terms.activity(), make::user(user), self.terms.buckets())
+            }
+        }
+    }
+
+    fn order(&self, pick: u16) -> Option<OrderKey> {
+        (!self.orders.is_empty()).then(|| self.orders[usize::from(pick) % self.orders.len()])
+    }
+}
+
+fn terms_of(setup: &Setup) -> Terms {
+    let offers = (1..).zip(&setup.offers).map(|(n, offer)| {
+        let strategy =
+            [Strategy::OrderTime, Strategy::PayTime, Strategy::PreDeduct][usize::from(offer.strategy)];
+        let hold = (strategy != Strategy::OrderTime || offer.ends).then_some(HOLD);
+        let price = Money::new(100 * n, "CNY".parse().expect("is a currency")).expect("is a price");
+        let late = if offer.retakes { LateCapture::Retake } else { LateCapture::Refund };
+        let terms = OfferTerms::new(make::sku(n), price, offer.units, strategy, hold).expect("is an offer");
+        make::limited(terms, &rules_of(&offer.rules)).with_late_capture(late)
+    });
+    let buckets = NonZeroU16::new(setup.buckets).expect("is from 1");
+    Terms::new(make::activity(1), make::window(START, START.after(SALE)), buckets, TIMING, offers.collect())
+        .expect("are valid terms")
+}
+
+fn rules_of(rules: &[RandomRule]) -> Vec<LimitRule> {
+    use crate::domain::Subject::{Address, Device, User};
+    let rule = |rule: &RandomRule| {
+        let subject = [User, Device, Address][usize::from(rule.subject)];
+        make::rule(subject, if rule.whole_activity { Per::Activity } else { Per::Offer }, rule.max)
+    };
+    rules.iter().map(rule).collect()
+}
+
+/// What happened or what was refused, without what ledgers choose themselves: batch ids and texts of errors.
+fn tell<T: std::fmt::Debug>(result: &Result<T, LedgerError>) -> String {
+    let text = match result {
+        Ok(value) => format!("{value:?}"),
+        Err(error) => super::word::of_error(error).to_owned(),
+    };
+    let mut parts = text.split("BatchId(");
+    let mut told = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        told.push_str("BatchId(_");
+        told.push_str(part.trim_start_matches(|digit: char| digit.is_ascii_digit()));
+    }
+    told
+}
+
+/// Entries without the times at which lanes were opened, which are the store's own.
+fn plain(mut entries: Vec<Entry>) -> Vec<Entry> {
+    for entry in &mut entries {
+        if matches!(entry.event, Event::Opened(_) | Event::Reopened | Event::EpochTaken) {
+            entry.at = Timestamp::EPOCH;
+        }
+    }
+    entries
+}
+
+impl Side {
+    /// Where the life of orders is decided.
+    fn deciding(&self) -> &Arc<dyn Ledger> {
+        self.truth.as_ref().map_or(&self.main.ledger, |truth| &truth.ledger)
+    }
+
+    fn tiers(&self) -> Option<(&dyn Gate, &dyn Truth)> {
+        Some((self.main.gate.as_deref()?, self.truth.as_ref()?.truth.as_deref()?))
+    }
+
+    /// Opens the sale.
+    pub(super) async fn begin(&self, known: &Known) -> Result<(), LedgerError> {
+        self.deciding().open(Arc::clone(&known.terms)).await?;
+        if let Some((gate, truth)) = self.tiers() {
+            gate.register(&Consumer::new(BY_TRUTH)).await?;
+            truth.register(&Consumer::new(BY_GATE)).await?;
+            self.rebuild(known, false, 100, usize::MAX).await?;
+        }
+        self.set_time(known, known.now).await;
+        Ok(())
+    }
+
+    async fn set_time(&self, known: &Known, to: Timestamp) {
+        for lane in known.lanes() {
+            self.main.probe.advance_time(lane, to).await;
+        }
+        if let Some(truth) = &self.truth {
+            truth.probe.advance_time(Lane::first(known.terms.activity()), to).await;
+        }
+    }
+
+    /// Both ledgers with all counters, without their times, which answers are compared by.
+    pub(super) async fn inspect(&self, known: &Known) -> Vec<Option<Inspection>> {
+        let mut inspections = Vec::new();
+        for subject in [Some(&self.main), self.truth.as_ref()].into_iter().flatten() {
+            subject.probe.settle().await;
+            let mut inspection = subject.probe.inspect(known.terms.activity()).await;
+            for lane in inspection.iter_mut().flat_map(|inspection| &mut inspection.lanes) {
+                lane.last = Timestamp::EPOCH;
+            }
+            inspections.push(inspection);
+        }
+        inspections
+    }
+
+    /// Does one operation.
+    pub(super) async fn perform(&mut self, op: &Op, known: &Known) -> Told {
+        let mut told = Told::default();
+        told.text = match op {
+            Op::Reserve { buyer, asks, stale_epoch } => {
+                self.reserve(known, *buyer, asks, *stale_epoch, &mut told).await
+            }
+            Op::Advance(steps) => self.advance(known, steps, &mut told).await,
+            Op::Expire { bucket, limit } => {
+                let lane = if self.truth.is_some() { known.lane(0) } else { known.lane(*bucket) };
+                tell(&self.deciding().expire_due(lane, *limit).await)
+            }
+            Op::Adjust { id, sku, delta } => {
+                let adjustment = Adjustment {
+                    activity: known.terms.activity(),
+                    sku: make::sku(*sku),
+                    id: make::adjustment_id(&format!("adj-{id}")),
+                    delta: *delta,
+                    by: make::by(),
+                };
+                // Units are added at the truth first, and taken at the gate first.
+                let ledger = if *delta > 0 { self.deciding() } else { &self.main.ledger };
+                tell(&ledger.adjust(adjustment).await)
+            }
+            Op::Amend { id, change } => {
+                let change = change_of(change);
+                tell(&self.deciding().amend(known.terms.activity(), ChangeId(*id), change, make::by()).await)
+            }
+            Op::Send { from, to, sku, units } => {
+                let sent = self.main.ledger.send(known.lane(*from), *to, make::sku(*sku), *units).await;
+                told.sent = sent.as_ref().ok().copied().flatten();
+                tell(&sent)
+            }
+            Op::Receive { pick } => {
+                let Some(transfer) = picked(&known.transfers, *pick) else { return told };
+                let received = self.main.ledger.receive(transfer).await;
+                told.arrived = matches!(received, Ok(true)).then_some(transfer);
+                tell(&received)
+            }
+            Op::Forget { pick } => {
+                let Some(transfer) = picked(&known.arrived, *pick) else { return told };
+                tell(&self.main.ledger.forget(transfer).await)
+            }
+            Op::Register { consumer } => tell(&self.main.ledger.register(&reader(*consumer)).await),
+            Op::Retire { consumer } => tell(&self.main.ledger.retire(&reader(*consumer)).await),
+            Op::Ack { consumer, bucket, pick } => {
+                let (consumer, lane) = (reader(*consumer), known.lane(*bucket));
+                match self.main.ledger.events(&consumer, lane, None, 10_000).await {
+                    Ok(entries) => match picked(&entries, *pick) {
+                        Some(entry) => tell(&self.main.ledger.ack(&consumer, lane, entry.position).await),
+                        None => "nothing to acknowledge".to_owned(),
+                    },
+                    Err(error) => tell::<()>(&Err(error)),
+                }
+            }
+            Op::Read { consumer, bucket, pick, limit } => {
+                let from =
+                    pick.map(|pick| Position { sequence: u64::from(pick % 40), ..Position::default() });
+                let (consumer, lane) = (reader(*consumer), known.lane(*bucket));
+                let entries = self.main.ledger.events(&consumer, lane, from, *limit).await;
+                format!("{} and {}", tell(&entries.map(plain)), self.read(known, *limit).await)
+            }
+            Op::Keep { order, capture } => {
+                let Some(order) = known.order(*order) else { return told };
+                let capture = capture_of(order, self.find(order).await.as_ref(), *capture);
+                tell(&self.deciding().keep_unmatched(capture).await)
+            }
+            Op::Time(seconds) => {
+                self.set_time(known, known.now.after(make::seconds(*seconds))).await;
+                String::new()
+            }
+            Op::Restart => {
+                self.restart(known).await;
+                String::new()
+            }
+            Op::Persist { bucket, limit, repeated, acknowledged } => {
+                tell(&self.persist(known.lane(*bucket), *limit, *repeated, *acknowledged).await)
+            }
+            Op::Follow { bucket, limit, repeated, gap } => {
+                tell(&self.follow(known.lane(*bucket), *limit, *repeated, *gap).await)
+            }
+            Op::Rebuild { salvage, chunk, steps } => {
+                let rebuilt = self.rebuild(known, *salvage, *chunk, *steps).await;
+                self.set_time(known, known.now).await;
+                tell(&rebuilt)
+            }
+        };
+        told
+    }
+
+    async fn reserve(
+        &self,
+        known: &Known,
+        buyer: u16,
+        asks: &[super::operation::RandomAsk],
+        stale_epoch: bool,
+        told: &mut Told,
+    ) -> String {
+        let buyer = 1 + u64::from(buyer) % BUYERS;
+        let lane = known.lane_of(buyer);
+        // Buyers of one lane may share a batch.
+        let others: Vec<_> = (1..=BUYERS).filter(|other| known.lane_of(*other) == lane).collect();
+        let requests = asks.iter().enumerate().map(|(index, ask)| Reserve {
+            order: make::order_id(u64::from(ask.id) * 4 + u64::from(lane.bucket)),
+            user: make::user(if index == 0 { buyer } else { others[usize::from(ask.key) % others.len()] }),
+            sku: make::sku(ask.sku),
+            quantity: make::quantity(ask.units),
+            idempotency: Idempotency { key: Key(ask.key.into()), nonce: Nonce(ask.nonce.into()) },
+            subjects: Subjects {
+                device: ask.device.map(|id| SubjectId(id.into())),
+                address: ask.address.map(|id| SubjectId(id.into())),
+            },
+            replay_only: ask.replay_only,
+        });
+        let epoch = stale_epoch.then_some(Epoch(4_711));
+        let answer = self.main.ledger.reserve(lane, epoch, requests.collect()).await;
+        for outcome in answer.iter().flat_map(|answer| &answer.outcomes) {
+            if let Outcome::Reserved { order, .. } = outcome {
+                told.orders.push(order.key);
+            }
+        }
+        tell(&answer)
+    }
+
+    async fn advance(&self, known: &Known, steps: &[RandomStep], told: &mut Told) -> String {
+        let Some(first) = known.order(steps[0].order) else { return String::new() };
+        let at_truth = self.truth.is_some();
+        let lane_of = |order: OrderKey| {
+            if at_truth { known.lane(0) } else { known.lane_of(order.user.value()) }
+        };
+        let lane = lane_of(first);
+        let mut batch = Vec::new();
+        for step in steps {
+            let Some(mut order) = known.order(step.order) else { continue };
+            let there = self.find(order).await;
+            if step.stranger {
+                order.user = make::user(1 + order.user.value() % BUYERS);
+            }
+            if lane_of(order) == lane {
+                batch.push(step_of(order, there.as_ref(), &step.kind));
+            }
+        }
+        let answer = self.deciding().advance(lane, batch).await;
+        for outcome in answer.iter().flat_map(|answer| &answer.outcomes) {
+            if let crate::ledger::Advanced::Retaken(order) = outcome {
+                told.orders.push(order.key);
+            }
+        }
+        tell(&answer)
+    }
+
+    async fn find(&self, order: OrderKey) -> Option<Order> {
+        self.deciding().order(order).await.ok().flatten()
+    }
+
+    /// Everything that can be asked without changing anything.
+    async fn read(&self, known: &Known, limit: usize) -> String {
+        let mut told = String::new();
+        for ledger in
+            [Some(&self.main.ledger), self.truth.as_ref().map(|truth| &truth.ledger)].into_iter().flatten()
+        {
+            let activity = known.terms.activity();
+            for sku in 1..=4 {
+                told += &tell(&ledger.stock(activity, make::sku(sku)).await);
+            }
+            for buyer in 1..=BUYERS {
+                told += &tell(&ledger.orders_of(make::user(buyer), None, limit).await);
+            }
+            told += &tell(&ledger.refunds_due(known.lane(0), 1_000).await);
+            told += &tell(&ledger.transfers(known.lane(0)).await);
+            told += &tell(&ledger.terms(activity).await);
+            let view = ledger.view(known.lane(0)).await;
+            told += &tell(&view.map(|view| (view.epoch, view.at, view.selling, view.window, view.offers)));
+            for order in &known.orders {
+                told += &tell(&ledger.locate(Reference::Order(order.id)).await);
+            }
+        }
+        told
+    }
+
+    /// Every ledger that is durable goes on from what is durable.
+    pub(super) async fn restart(&mut self, known: &Known) {
+        for subject in [Some(&mut self.main), self.truth.as_mut()].into_iter().flatten() {
+            let again = subject.probe.restart().await;
+            if let Some(again) = again {
+                *subject = again;
+            }
+        }
+        self.set_time(known, known.now).await;
+    }
+
+    // Between the tiers.
+
+    async fn persist(
+        &self,
+        lane: Lane,
+        limit: usize,
+        repeated: bool,
+        acknowledged: bool,
+    ) -> Result<String, LedgerError> {
+        let Some((gate, truth)) = self.tiers() else { return Ok(String::new()) };
+        let position = truth.position(lane).await?;
+        let consumer = Consumer::new(BY_TRUTH);
+        let mut entries = gate.events(&consumer, lane, Some(position), limit + 1).await?;
+        if entries.first().is_none_or(|entry| entry.position != position) {
+            return Ok("another history".to_owned());
+        }
+        entries.remove(0);
+        let last = entries.last().map_or(position, |entry| entry.position);
+        let mode = PersistMode::After(position);
+        let verdicts = truth.persist(lane, Fence(1), mode, entries.clone()).await?;
+        let again =
+            if repeated { tell(&truth.persist(lane, Fence(1), mode, entries).await) } else { String::new() };
+        if acknowledged {
+            gate.ack(&consumer, lane, last).await?;
+        }
+        Ok(format!("{verdicts:?} {again}"))
+    }
+
+    async fn follow(
+        &self,
+        lane: Lane,
+        limit: usize,
+        repeated: bool,
+        gap: bool,
+    ) -> Result<String, LedgerError> {
+        let Some((gate, truth)) = self.tiers() else { return Ok(String::new()) };
+        let followed = gate.followed(lane).await?;
+        let first = Lane::first(lane.activity);
+        let consumer = Consumer::new(BY_GATE);
+        let mut entries = truth.events(&consumer, first, Some(followed), limit + 1).await?;
+        if gap && entries.len() > 2 {
+            entries.drain(..2);
+        }
+        let told = tell(&gate.follow(lane, entries.clone()).await);
+        let again = if repeated { tell(&gate.follow(lane, entries).await) } else { String::new() };
+        Ok(format!("{told} {again} {}", tell(&gate.followed(lane).await)))
+    }
+
+    /// Close, save what is there, take an epoch, load, reopen: at most so many of these steps.
+    async fn rebuild(
+        &self,
+        known: &Known,
+        salvage: bool,
+        chunk: usize,
+        steps: usize,
+    ) -> Result<String, LedgerError> {
+        let Some((gate, truth)) = self.tiers() else { return Ok(String::new()) };
+        let activity = known.terms.activity();
+        let expected = truth.epoch(activity).await?;
+        let mut told = String::new();
+        if steps >= 1 {
+            gate.close(activity, expected).await?;
+        }
+        if steps >= 2 && salvage {
+            for lane in known.lanes() {
+                let Ok(entries) = gate.events(&Consumer::new(BY_TRUTH), lane, None, 10_000).await else {
+                    continue;
+                };
+                told += &tell(&truth.persist(lane, Fence(1), PersistMode::Salvage, entries).await);
+            }
+        }
+        if steps < 3 {
+            return Ok(told);
+        }
+        let next = truth.next_epoch(activity, expected).await?;
+        let mut after = None;
+        loop {
+            if steps < 4 {
+                return Ok(told);
+            }
+            let part = truth.content(activity, after, chunk).await?;
+            after = part.next;
+            told += &tell(&Ok((part.after, part.next, part.position)));
+            gate.load(activity, next.epoch, part).await?;
+            if after.is_none() {
+                break;
+            }
+        }
+        if steps >= 5 {
+            gate.reopen(activity, next.epoch, next.batch).await?;
+        }
+        Ok(told)
+    }
+
+    /// Brings both tiers to rest, and says where they still differ.
+    pub(super) async fn differences(&self, known: &Known) -> Result<Vec<String>, LedgerError> {
+        let Some((gate, truth)) = self.tiers() else { return Ok(Vec::new()) };
+        let activity = known.terms.activity();
+        if gate.epoch(activity).await? != Some(truth.epoch(activity).await?) {
+            self.rebuild(known, true, 100, usize::MAX).await?;
+        }
+        for lane in known.lanes() {
+            self.persist(lane, 100_000, false, true).await?;
+        }
+        for lane in known.lanes() {
+            self.follow(lane, 100_000, false, false).await?;
+        }
+        let mut differences = Vec::new();
+        for offer in known.terms.offers() {
+            let (ours, theirs) =
+                (gate.stock(activity, offer.sku()).await?, truth.stock(activity, offer.sku()).await?);
+            let numbers = |stock: crate::ledger::Stock| {
+                [stock.available + stock.transit, stock.held, stock.sold, stock.units + stock.adjusted]
+            };
+            if ours.map(numbers) != theirs.map(numbers) {
+                differences
+                    .push(format!("SKU {}: {ours:?} at the gate, {theirs:?} at the truth", offer.sku()));
+            }
+        }
+        for key in &known.orders {
+            let (ours, theirs) = (gate.order(*key).await?, truth.order(*key).await?);
+            let seen = |order: &Order| {
+                (
+                    order.status,
+                    order.persisted,
+                    order.payments.clone(),
+                    order.receipts.clone(),
+                    order.replaced_by,
+                )
+            };
+            if ours.as_ref().map(seen) != theirs.as_ref().map(seen) {
+                differences.push(format!("order {}: {ours:?} at the gate, {theirs:?} at the truth", key.id));
+            }
+        }
+        Ok(differences)
+    }
+}
+
+fn reader(n: u8) -> Consumer {
+    Consumer::new(["mail", "search"][usize::from(n)])
+}
+
+fn picked<T: Clone>(among: &[T], pick: u16) -> Option<T> {
+    (!among.is_empty()).then(|| among[usize::from(pick) % among.len()].clone())
+}
+
+fn change_of(change: &RandomChange) -> Change {
+    match change {
+        RandomChange::Selling(0) => Change::Selling(Selling::On),
+        RandomChange::Selling(1) => Change::Selling(Selling::Paused),
+        RandomChange::Selling(_) => Change::Selling(Selling::Ended),
+        RandomChange::Window { from, length } => {
+            let from = START.after(make::seconds(*from));
+            Change::Window(make::window(from, from.after(make::seconds(*length))))
+        }
+        RandomChange::Limits { sku, rules } => make::limits(*sku, &rules_of(rules)),
+    }
+}
+
+/// Payments of an order have its id times ten, and a digit.
+fn payment_of(order: OrderKey, n: u8) -> u64 {
+    order.id.value() * 10 + u64::from(n)
+}
+
+fn capture_of(order: OrderKey, there: Option<&Order>, random: RandomCapture) -> Capture {
+    let amount = there.map_or(100, |order| order.amount.amount());
+    let id = order.id;
+    Capture {
+        provider: make::provider("sandbox"),
+        event: format!("evt-{id}-{}", random.event).parse().expect("is a text"),
+        transaction: format!("txn-{id}-{}", random.transaction).parse().expect("is a text"),
+        payment: make::payment_id(payment_of(order, random.payment)),
+        amount: amount + u64::from(random.wrong_amount),
+        currency: "CNY".parse().expect("is a currency"),
+    }
+}
+
+fn step_of(order: OrderKey, there: Option<&Order>, kind: &RandomKind) -> Advance {
+    let payment = |n: u8| make::payment_id(payment_of(order, n));
+    match kind {
+        RandomKind::Open { payment: n } => {
+            Advance::OpenPayment { order, payment: payment(*n), provider: make::provider("sandbox") }
+        }
+        RandomKind::Capture { capture, replacement } => Advance::Capture {
+            order,
+            capture: capture_of(order, there, *capture),
+            // As ids of the order's lane, which is what its own id ends with.
+            replacement: make::order_id(u64::from(*replacement) * 4 + order.id.value() % 4),
+        },
+        RandomKind::Fail { payment: n } => Advance::PaymentFailed { order, payment: payment(*n) },
+        RandomKind::Close { payment: n } => Advance::PaymentClosed { order, payment: payment(*n) },
+        RandomKind::Cancel => Advance::Cancel { order },
+        RandomKind::Refund { units_returned } => {
+            Advance::Refund { order, units_returned: *units_returned, by: make::by() }
+        }
+        RandomKind::Settle { capture, failed } => Advance::RefundSettled {
+            order,
+            provider: make::provider("sandbox"),
+            transaction: format!("txn-{}-{}", order.id, capture.transaction),
+            outcome: if *failed { RefundOutcome::Failed } else { RefundOutcome::Done },
+        },
+    }
+}

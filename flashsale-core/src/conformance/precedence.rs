@@ -1,0 +1,192 @@
+//! Precedence: of several outcomes that hold, the first is given.
+
+use super::{
+    case::cases,
+    make::{Ask, limits, offer, rule, window},
+    scene::{Check, Scene},
+};
+use crate::{
+    domain::{Per, Strategy, Subject},
+    ledger::{Change, Epoch, Selling},
+};
+
+cases! {
+    Deciding:
+        of_two_outcomes_that_hold_the_first_is_given,
+        the_window_is_enforced_at_the_order,
+        pausing_stops_reserve_only,
+        ended_is_for_ever,
+        a_later_change_holds_in_whatever_order_they_come;
+}
+
+/// The ways to decline a request, in the order of precedence, with what each looks like.
+const WAYS: [(Way, &str); 12] = [
+    (Way::UnknownOffer, "unknown_offer"),
+    (Way::NotReady, "not_ready"),
+    (Way::Replayed, "replayed pending"),
+    (Way::KeyReused, "key_reused"),
+    (Way::TicketExpired, "ticket_expired"),
+    (Way::Paused, "paused"),
+    (Way::NotStarted, "not_started"),
+    (Way::Ended, "ended"),
+    (Way::TicketUsed, "ticket_used"),
+    (Way::IdTaken, "id_taken"),
+    (Way::LimitReached, "limit_reached user/offer 1 remaining 0"),
+    (Way::SoldOut, "sold_out 0"),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    UnknownOffer,
+    NotReady,
+    Replayed,
+    KeyReused,
+    TicketExpired,
+    Paused,
+    NotStarted,
+    Ended,
+    TicketUsed,
+    IdTaken,
+    LimitReached,
+    SoldOut,
+}
+
+/// Duplicate check after stock check, and every other pair that can hold at once.
+async fn of_two_outcomes_that_hold_the_first_is_given(scene: &mut Scene) -> Check {
+    for (index, (first, expected)) in WAYS.into_iter().enumerate() {
+        for (second, _) in WAYS.into_iter().skip(index) {
+            if exclude_each_other(first, second) {
+                continue;
+            }
+            scene.open(vec![offer(1, Strategy::OrderTime, 3)]).await?;
+            let known = scene.place(1).await?;
+            let strangers = scene.place(2).await?;
+            let mut request = (scene.ask(1), None);
+            let mut ways = vec![second, first];
+            ways.dedup();
+            for way in ways {
+                request =
+                    arrange(scene, way, request, (known.key.id.value(), strangers.key.id.value())).await?;
+            }
+            scene.note(format!("{first:?} and {second:?} hold"));
+            scene.reserve_in(request.0, request.1, expected).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A window is before or after now, and a key is of one order.
+fn exclude_each_other(first: Way, second: Way) -> bool {
+    matches!((first, second), (Way::Replayed, Way::KeyReused) | (Way::NotStarted, Way::Ended))
+}
+
+/// Brings ledger and request to where one way to decline holds. Each changes something of its own.
+async fn arrange(
+    scene: &mut Scene,
+    way: Way,
+    (ask, epoch): (Ask, Option<Epoch>),
+    (known, strangers): (u64, u64),
+) -> Result<(Ask, Option<Epoch>), super::Failure> {
+    let now = scene.now();
+    Ok(match way {
+        Way::UnknownOffer => (ask.of(99), epoch),
+        Way::NotReady => (ask, Some(Epoch(77))),
+        Way::Replayed => (ask.key(known.into()), epoch),
+        Way::KeyReused => (ask.key(known.into()).units(2), epoch),
+        Way::TicketExpired => (ask.replay_only(), epoch),
+        Way::TicketUsed => (ask.nonce(known), epoch),
+        Way::IdTaken => (ask.id(strangers), epoch),
+        Way::Paused => {
+            scene.amend(Change::Selling(Selling::Paused)).await?;
+            (ask, epoch)
+        }
+        Way::NotStarted => {
+            let later = now.after(super::make::seconds(1));
+            scene.amend(Change::Window(window(later, later.after(super::make::SALE)))).await?;
+            (ask, epoch)
+        }
+        Way::Ended => {
+            scene.amend(Change::Window(window(now.before(super::make::seconds(1)), now))).await?;
+            (ask, epoch)
+        }
+        Way::LimitReached => {
+            scene.amend(limits(1, &[rule(Subject::User, Per::Offer, 1)])).await?;
+            (ask, epoch)
+        }
+        Way::SoldOut => {
+            scene.adjust("all that is left", -1, "done").await?;
+            (ask, epoch)
+        }
+    })
+}
+
+/// The purchase window is enforced on the page only, not on the order call.
+async fn the_window_is_enforced_at_the_order(scene: &mut Scene) -> Check {
+    scene.open(vec![offer(1, Strategy::OrderTime, 9)]).await?;
+    let (from, to) = (scene.moment(10), scene.moment(20));
+    scene.amend(Change::Window(window(from, to))).await?;
+    let early = scene.ask(1);
+    let outcome = scene.reserve(early, "not_started").await?;
+    scene.same("starts at", crate::ledger::Outcome::NotStarted { starts_at: from }, outcome)?;
+    scene.time_at(from.before(std::time::Duration::from_millis(1))).await?;
+    scene.reserve(early, "not_started").await?;
+    scene.time_at(from).await?;
+    scene.reserve(early, "reserved").await?;
+    let late = scene.ask(1);
+    scene.time_at(to.before(std::time::Duration::from_millis(1))).await?;
+    scene.place(2).await?;
+    scene.time_at(to).await?;
+    scene.reserve(late, "ended").await?;
+    scene.reserve(early, "replayed pending").await.map(drop)
+}
+
+/// Open orders can be paid, cancelled and expired while an activity is paused or ended.
+async fn pausing_stops_reserve_only(scene: &mut Scene) -> Check {
+    for selling in [Selling::Paused, Selling::Ended] {
+        scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
+        let (paid, cancelled, _expired) =
+            (scene.place(1).await?, scene.place(2).await?, scene.place(3).await?);
+        scene.amend(Change::Selling(selling)).await?;
+        let ask = scene.ask(4);
+        scene.reserve(ask, if selling == Selling::Paused { "paused" } else { "ended" }).await?;
+        scene.pay(&paid).await?;
+        scene.cancel(&cancelled, "done cancelled").await?;
+        scene.time(100).await?;
+        scene.expire(3, (1, 0)).await?;
+        scene.stock(1, [8, 0, 1]).await?;
+        scene.amend(Change::Selling(Selling::On)).await?;
+        scene.reserve(ask, if selling == Selling::Paused { "reserved" } else { "ended" }).await?;
+    }
+    Ok(())
+}
+
+async fn ended_is_for_ever(scene: &mut Scene) -> Check {
+    scene.open(vec![offer(1, Strategy::OrderTime, 9)]).await?;
+    for selling in [Selling::Ended, Selling::On, Selling::Paused] {
+        scene.amend(Change::Selling(selling)).await?;
+        let ask = scene.ask(1);
+        scene.reserve(ask, "ended").await?;
+    }
+    Ok(())
+}
+
+async fn a_later_change_holds_in_whatever_order_they_come(scene: &mut Scene) -> Check {
+    use crate::ledger::ChangeId;
+    scene.open(vec![offer(1, Strategy::OrderTime, 9)]).await?;
+    let activity = scene.lane(1).activity;
+    let (later, earlier) = (Change::Selling(Selling::On), Change::Selling(Selling::Paused));
+    for (id, change) in [(20, &later), (10, &earlier), (10, &later), (20, &earlier)] {
+        scene.note(format!("amend {id} to {change:?}"));
+        let amended = scene.ledger().amend(activity, ChangeId(id), change.clone(), super::make::by()).await;
+        scene.ok("amended", amended)?;
+        scene.check().await?;
+        scene.place(1).await?;
+    }
+    scene.note("amend 30 to limits of an unknown SKU");
+    let change = limits(99, &[]);
+    let result = scene.ledger().amend(activity, ChangeId(30), change, super::make::by()).await;
+    scene.same("amended", "error: invalid", super::word::of_result(&result))?;
+    let unknown = super::make::activity(99);
+    let result = scene.ledger().amend(unknown, ChangeId(1), later, super::make::by()).await;
+    scene.same("amended", "error: not open", super::word::of_result(&result))
+}

@@ -1,0 +1,225 @@
+//! Running the cases.
+
+use std::{
+    any::Any,
+    fmt,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use super::{
+    CASES, Factory, Options,
+    case::{Case, Needs},
+    machine,
+    model::Model,
+    scene::{Failure, Scene},
+};
+use crate::ledger::spec::Role;
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The backend.
+    pub backend: String,
+    /// Every case that was played.
+    pub played: Vec<Played>,
+    /// The seeds that were used.
+    pub seeds: u64,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// One case that was played.
+#[derive(Clone, Debug)]
+pub struct Played {
+    /// Role and name, such as `single limits::a_limit_counts_unpaid_orders`.
+    pub case: String,
+    /// How many steps it took.
+    pub steps: usize,
+    /// With which seed.
+    pub seed: u64,
+    /// How long it took.
+    pub took: Duration,
+    /// Why it failed, if it did.
+    pub failure: Option<Failure>,
+}
+
+/// Plays every case that suits a backend, and prints a line for each.
+///
+/// # Panics
+/// If a case fails, after all were played, or inside of a tokio runtime: the suite brings its own.
+pub fn run(factory: &Arc<dyn Factory>, options: &Options) {
+    let report = examine(factory, options);
+    println!("{report}");
+    assert!(report.failures().next().is_none(), "{} does not conform, see above", report.backend);
+}
+
+/// Plays every case that suits a backend and reports what came of it.
+///
+/// # Panics
+/// Inside of a tokio runtime: the suite brings its own.
+pub fn examine(factory: &Arc<dyn Factory>, options: &Options) -> Report {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_all()
+        .build()
+        .expect("the operating system has threads to give");
+    let began = Instant::now();
+    let mut report =
+        Report { backend: factory.name(), played: Vec::new(), seeds: options.seeds, took: Duration::ZERO };
+    for role in factory.roles() {
+        for case in CASES.iter().copied().flatten().filter(|case| suits(case, role, factory.max_buckets())) {
+            if report.is_over(options) || !options.selects(&case.name()) {
+                continue;
+            }
+            let played = runtime.block_on(play(Arc::clone(factory), role, case, options.clone()));
+            report.add(played);
+        }
+        for seed in (options.seed..).take(usize::try_from(options.seeds).unwrap_or(usize::MAX)) {
+            let options = Options { seed, ..options.clone() };
+            for story in machine::STORIES.iter().filter(|story| story.suits(role, factory.max_buckets())) {
+                if report.is_over(&options) || !options.selects(story.name) {
+                    continue;
+                }
+                let began = Instant::now();
+                let (steps, failure) = story.tell(factory, role, &options, &runtime);
+                let case = format!("{} {}", of_role(role), story.name);
+                report.add(Played { case, steps, seed, took: began.elapsed(), failure });
+            }
+        }
+    }
+    report.took = began.elapsed();
+    // A ledger that hangs must not keep the report back.
+    runtime.shutdown_background();
+    report
+}
+
+impl Options {
+    fn selects(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
+    }
+}
+
+impl Report {
+    /// The cases that failed.
+    pub fn failures(&self) -> impl Iterator<Item = &Played> {
+        self.played.iter().filter(|played| played.failure.is_some())
+    }
+
+    fn is_over(&self, options: &Options) -> bool {
+        options.stop_at_failure && self.failures().next().is_some()
+    }
+
+    fn add(&mut self, played: Played) {
+        println!("{played}");
+        self.played.push(played);
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let steps: usize = self.played.iter().map(|played| played.steps).sum();
+        write!(
+            f,
+            "conformance of {}: {} cases, {} failed, {steps} steps, {} seeds, {:.1} s",
+            self.backend,
+            self.played.len(),
+            self.failures().count(),
+            self.seeds,
+            self.took.as_secs_f64()
+        )
+    }
+}
+
+impl fmt::Display for Played {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let result = if self.failure.is_some() { "FAIL" } else { "ok  " };
+        write!(f, "{result} {:6} steps {:7.1} ms  {}", self.steps, self.took.as_secs_f64() * 1e3, self.case)?;
+        let Some(failure) = &self.failure else { return Ok(()) };
+        let name = self.case.split_once(' ').map_or(self.case.as_str(), |(_, name)| name);
+        write!(f, "\n{failure}\n    seed      {}", self.seed)?;
+        write!(f, "\n    again     FLASHSALE_TEST_CASE={name} FLASHSALE_TEST_SEED={}", self.seed)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "    step      {}: {}", self.step, self.did)?;
+        writeln!(f, "    expected  {}", self.expected)?;
+        write!(f, "    observed  {}", self.observed)?;
+        for step in &self.before {
+            write!(f, "\n    before    {step}")?;
+        }
+        Ok(())
+    }
+}
+
+fn suits(case: &Case, role: Role, max_buckets: u16) -> bool {
+    match case.needs {
+        Needs::Deciding => role != Role::Gate,
+        Needs::Buckets => role == Role::Single && max_buckets >= 4,
+        Needs::Gate => role == Role::Gate,
+        Needs::Truth => role == Role::Truth,
+    }
+}
+
+pub(super) fn of_role(role: Role) -> &'static str {
+    match role {
+        Role::Single => "single",
+        Role::Gate => "gate",
+        Role::Truth => "truth",
+    }
+}
+
+async fn play(factory: Arc<dyn Factory>, role: Role, case: &Case, options: Options) -> Played {
+    let began = Instant::now();
+    let subject = guarded(&options, async { Ok(factory.fresh(role).await) }).await;
+    let (steps, failure) = match subject {
+        Err(failure) => (0, Some(failure)),
+        Ok(subject) => {
+            let mut scene = Scene::new(subject, role, &options);
+            scene.other = match case.needs {
+                Needs::Gate => Some(Model::subject(Role::Truth)),
+                Needs::Truth => Some(Model::subject(Role::Gate)),
+                Needs::Deciding | Needs::Buckets => None,
+            };
+            let failure = guarded(&options, (case.play)(&mut scene)).await.err();
+            // A panic or a timeout does not know where it was, the scene does.
+            let failure = failure.map(|failure| match failure.step {
+                0 => scene.failure(&failure.expected, failure.observed),
+                _ => failure,
+            });
+            (scene.steps(), failure)
+        }
+    };
+    let case = format!("{} {}", of_role(role), case.name());
+    Played { case, steps, seed: options.seed, took: began.elapsed(), failure }
+}
+
+/// Runs a case, and takes a panic or too long a time for a failure.
+async fn guarded<T>(options: &Options, case: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let mut case = Box::pin(case);
+    let caught = std::future::poll_fn(|context| {
+        match catch_unwind(AssertUnwindSafe(|| case.as_mut().poll(context))) {
+            Ok(poll) => poll,
+            Err(panic) => Poll::Ready(Err(elsewhere("no panic", text_of(panic.as_ref())))),
+        }
+    });
+    match tokio::time::timeout(options.patience, caught).await {
+        Ok(result) => result,
+        Err(_) => Err(elsewhere("an answer", format!("none within {:?}", options.patience))),
+    }
+}
+
+/// A failure that does not know its step.
+pub(super) fn elsewhere(expected: &str, observed: String) -> Failure {
+    Failure { step: 0, did: String::new(), expected: expected.to_owned(), observed, before: Vec::new() }
+}
+
+pub(super) fn text_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_else(|| "a panic".into())
+}

@@ -1,0 +1,263 @@
+//! The status table: what each step does to an order in each status, cell by cell, for each strategy.
+
+use super::{
+    case::cases,
+    make::{self, STRATEGIES, offer},
+    scene::{Check, Failure, Scene},
+};
+use crate::{
+    domain::{LateCapture, Order, Strategy},
+    ledger::{Advance, RefundOutcome},
+};
+
+cases! {
+    Deciding:
+        every_cell,
+        every_cell_twice,
+        steps_of_strangers_are_not_found;
+}
+
+/// A status with a way to it. Every order has had a first payment, number 1, that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum At {
+    Pending,
+    Paying,
+    Paid,
+    Cancelled,
+    Expired,
+}
+
+pub(super) const ALL: [At; 5] = [At::Pending, At::Paying, At::Paid, At::Cancelled, At::Expired];
+
+/// A step, seen from the order that [`bring`] made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Opens a payment under a new id.
+    Open,
+    /// Opens the payment that failed once more, as after a lost reply.
+    OpenAgain,
+    /// Captures the last payment.
+    Capture,
+    /// Captures the first payment, by another transaction.
+    CaptureFirst,
+    Fail,
+    FailFirst,
+    Close,
+    Cancel,
+    Refund,
+    Settle,
+}
+
+pub(super) const STEPS: [Step; 10] = [
+    Step::Open,
+    Step::OpenAgain,
+    Step::Capture,
+    Step::CaptureFirst,
+    Step::Fail,
+    Step::FailFirst,
+    Step::Close,
+    Step::Cancel,
+    Step::Refund,
+    Step::Settle,
+];
+
+/// The table of the design: the outcome, and where the two units of the order are afterwards.
+fn cell(at: At, step: Step) -> (&'static str, Units) {
+    use Units::{Free, Held, Open, Sold};
+    let stays = match at {
+        At::Pending => Open,
+        At::Paying => Held,
+        At::Paid => Sold,
+        At::Cancelled | At::Expired => Free,
+    };
+    match (at, step) {
+        (At::Pending, Step::Open) => ("done paying", Held),
+        (At::Pending, Step::Capture | Step::CaptureFirst) => ("done paid", Sold),
+        (At::Pending, Step::Cancel) => ("done cancelled", Free),
+        (At::Pending, Step::Refund) => ("wrong_state pending", stays),
+        (At::Pending, Step::OpenAgain | Step::Fail | Step::FailFirst | Step::Close) => {
+            ("replayed pending", stays)
+        }
+
+        (At::Paying, Step::Open | Step::OpenAgain | Step::FailFirst) => ("replayed paying", stays),
+        (At::Paying, Step::Capture | Step::CaptureFirst) => ("done paid", Sold),
+        (At::Paying, Step::Fail | Step::Close) => ("done pending", Open),
+        (At::Paying, Step::Cancel | Step::Refund) => ("wrong_state paying", stays),
+
+        (At::Paid, Step::Open | Step::Cancel) => ("wrong_state paid", stays),
+        (At::Paid, Step::Capture) => ("replayed paid", stays),
+        (At::Paid, Step::CaptureFirst) => ("refund_due paid paid_twice", stays),
+        (At::Paid, Step::OpenAgain | Step::Fail | Step::FailFirst | Step::Close) => ("replayed paid", stays),
+        (At::Paid, Step::Refund) => ("done paid", Free),
+        (At::Paid, Step::Settle) => ("wrong_state paid", stays),
+
+        (At::Cancelled, Step::Open | Step::Refund) => ("wrong_state cancelled", stays),
+        (At::Cancelled, Step::Capture | Step::CaptureFirst) => ("refund_due cancelled order_closed", stays),
+        (At::Cancelled, Step::Cancel) => ("replayed cancelled", stays),
+        (At::Cancelled, Step::OpenAgain | Step::Fail | Step::FailFirst | Step::Close) => {
+            ("replayed cancelled", stays)
+        }
+
+        (At::Expired, Step::Open | Step::Refund | Step::Cancel) => ("wrong_state expired", stays),
+        (At::Expired, Step::Capture | Step::CaptureFirst) => ("refund_due expired order_closed", stays),
+        (At::Expired, Step::OpenAgain | Step::Fail | Step::FailFirst | Step::Close) => {
+            ("replayed expired", stays)
+        }
+
+        (_, Step::Settle) => ("not_found", stays),
+    }
+}
+
+/// Where the two units of an order are.
+#[derive(Clone, Copy, Debug)]
+enum Units {
+    /// With an unpaid order that is not being paid.
+    Open,
+    Held,
+    Sold,
+    Free,
+}
+
+impl Units {
+    /// (available, held, sold) of ten units.
+    fn of(self, strategy: Strategy) -> [i64; 3] {
+        match self {
+            Self::Open if strategy == Strategy::PayTime => [10, 0, 0],
+            Self::Open | Self::Held => [8, 2, 0],
+            Self::Sold => [8, 0, 2],
+            Self::Free => [10, 0, 0],
+        }
+    }
+}
+
+async fn every_cell(scene: &mut Scene) -> Check {
+    cells(scene, false).await
+}
+
+/// Repeats every step: the second answer tells what became of the first, and nothing moves twice.
+async fn every_cell_twice(scene: &mut Scene) -> Check {
+    cells(scene, true).await
+}
+
+async fn cells(scene: &mut Scene, twice: bool) -> Check {
+    for strategy in STRATEGIES {
+        for at in ALL {
+            if at == At::Expired && strategy == Strategy::OrderTime {
+                continue; // It has no deadline here; `expiry` has one that has.
+            }
+            for step in STEPS {
+                let order = bring(scene, strategy, at, LateCapture::Refund).await?;
+                scene.note(format!("{strategy:?}: {at:?} meets {step:?}"));
+                let (expected, units) = cell(at, step);
+                let built = build(scene, &order, at, step);
+                scene.advance(built.clone(), expected).await?;
+                scene.stock(1, units.of(strategy)).await?;
+                if twice {
+                    let expected = repeated(expected);
+                    scene.advance(built, &expected).await?;
+                    scene.stock(1, units.of(strategy)).await?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the repetition of a step is told: where the order stands now.
+fn repeated(first: &str) -> String {
+    match first.split_once(' ') {
+        Some(("done", status)) => format!("replayed {status}"),
+        Some(("refund_due", status)) => {
+            format!("replayed {}", status.split(' ').next().unwrap_or_default())
+        }
+        _ => first.to_owned(),
+    }
+}
+
+/// Opens an activity of ten units and brings an order of two to a status.
+pub(super) async fn bring(
+    scene: &mut Scene,
+    strategy: Strategy,
+    at: At,
+    late: LateCapture,
+) -> Result<Order, Failure> {
+    scene.open(vec![offer(1, strategy, 10).with_late_capture(late)]).await?;
+    let ask = scene.ask(1).units(2);
+    let order = scene.place_ask(ask).await?;
+    let [first, last] = payments(&order);
+    scene.open_payment(&order, first, "done paying").await?;
+    scene.fail_payment(&order, first, "done pending").await?;
+    match at {
+        At::Pending => {}
+        At::Paying => scene.open_payment(&order, last, "done paying").await?,
+        At::Paid => {
+            scene.open_payment(&order, last, "done paying").await?;
+            scene.capture(&order, last, last, "done paid").await?;
+        }
+        At::Cancelled => scene.cancel(&order, "done cancelled").await?,
+        At::Expired => {
+            scene.time(100).await?;
+            scene.expire(1, (1, 0)).await?;
+        }
+    }
+    Ok(order)
+}
+
+/// The ids of the first and the last payment of an order.
+fn payments(order: &Order) -> [u64; 2] {
+    let id = order.key.id.value() * 1_000;
+    [id + 1, id + 2]
+}
+
+/// A step for the order that [`bring`] made.
+pub(super) fn build(scene: &mut Scene, order: &Order, at: At, step: Step) -> Advance {
+    let [first, last] = payments(order);
+    let last = if matches!(at, At::Paying | At::Paid) { last } else { first };
+    let (key, provider) = (order.key, make::provider("sandbox"));
+    let open = |payment| Advance::OpenPayment {
+        order: key,
+        payment: make::payment_id(payment),
+        provider: provider.clone(),
+    };
+    match step {
+        Step::Open => open(scene.fresh()),
+        Step::OpenAgain => open(first),
+        Step::Capture => {
+            let replacement = make::order_id(scene.fresh());
+            Advance::Capture { order: key, capture: make::capture_of(order, last, last), replacement }
+        }
+        Step::CaptureFirst => {
+            let replacement = make::order_id(scene.fresh());
+            let capture = make::capture_of(order, first, 77_000_000 + first);
+            Advance::Capture { order: key, capture, replacement }
+        }
+        Step::Fail => Advance::PaymentFailed { order: key, payment: make::payment_id(last) },
+        Step::FailFirst => Advance::PaymentFailed { order: key, payment: make::payment_id(first) },
+        Step::Close => Advance::PaymentClosed { order: key, payment: make::payment_id(last) },
+        Step::Cancel => Advance::Cancel { order: key },
+        Step::Refund => Advance::Refund { order: key, units_returned: true, by: make::by() },
+        Step::Settle => Advance::RefundSettled {
+            order: key,
+            provider,
+            transaction: format!("txn-{last}"),
+            outcome: RefundOutcome::Done,
+        },
+    }
+}
+
+/// Release without owner check.
+async fn steps_of_strangers_are_not_found(scene: &mut Scene) -> Check {
+    for at in ALL {
+        for step in STEPS {
+            let order = bring(scene, Strategy::PreDeduct, at, LateCapture::Refund).await?;
+            let before = scene.order(order.key.id, 1).await?;
+            let mut stranger = order.clone();
+            stranger.key.user = make::user(2);
+            let built = build(scene, &stranger, at, step);
+            scene.advance(built, "not_found").await?;
+            let after = scene.order(order.key.id, 1).await?;
+            scene.same("the order", before, after)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! The embedded engine as a subject: in memory, and with a journal that survives.
+
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use flashsale_core::{
+    conformance::{Factory, Probe, Subject},
+    domain::{ActivityId, SystemClock, Timestamp},
+    embedded::{Embedded, EmbeddedOptions},
+    ledger::{
+        Lane,
+        spec::{Inspection, Role},
+    },
+};
+use tempfile::TempDir;
+
+/// Engines without a directory.
+pub(crate) struct InMemory;
+
+#[async_trait]
+impl Factory for InMemory {
+    fn name(&self) -> String {
+        "embedded engine in memory".to_owned()
+    }
+
+    fn roles(&self) -> Vec<Role> {
+        vec![Role::Single, Role::Gate, Role::Truth]
+    }
+
+    fn max_buckets(&self) -> u16 {
+        64
+    }
+
+    async fn fresh(&self, role: Role) -> Subject {
+        subject(Embedded::in_memory(role, Arc::new(SystemClock)), None, role)
+    }
+}
+
+/// Engines with a journal, each in a directory of its own.
+pub(crate) struct Journalled {
+    directory: Arc<TempDir>,
+    made: AtomicU64,
+}
+
+impl Journalled {
+    pub(crate) fn new() -> Self {
+        let directory = TempDir::new().expect("a temporary directory can be made");
+        Self { directory: Arc::new(directory), made: AtomicU64::new(0) }
+    }
+}
+
+#[async_trait]
+impl Factory for Journalled {
+    fn name(&self) -> String {
+        "embedded engine with a journal".to_owned()
+    }
+
+    fn roles(&self) -> Vec<Role> {
+        vec![Role::Single, Role::Gate, Role::Truth]
+    }
+
+    fn max_buckets(&self) -> u16 {
+        64
+    }
+
+    async fn fresh(&self, role: Role) -> Subject {
+        let number = self.made.fetch_add(1, Ordering::SeqCst);
+        let directory = Directory {
+            _all: Arc::clone(&self.directory),
+            path: self.directory.path().join(number.to_string()),
+            restarts: 0,
+        };
+        open(directory, role)
+    }
+}
+
+/// The directory of one engine. A restart goes on in a copy of it, since the old engine still has the original.
+struct Directory {
+    _all: Arc<TempDir>,
+    path: std::path::PathBuf,
+    restarts: u64,
+}
+
+fn open(directory: Directory, role: Role) -> Subject {
+    let mut options = EmbeddedOptions::new(&directory.path, role, Arc::new(SystemClock));
+    // Small, so that restarts meet snapshots of every age.
+    options.snapshot_after_bytes = 20_000;
+    let engine = Embedded::open(options).expect("the directory can be opened");
+    subject(engine, Some(directory), role)
+}
+
+fn subject(engine: Embedded, directory: Option<Directory>, role: Role) -> Subject {
+    let engine = Arc::new(engine);
+    let probe = Arc::new(EmbeddedProbe { engine: Arc::clone(&engine), directory, role });
+    match role {
+        Role::Single => Subject::single(engine, probe),
+        Role::Gate => Subject::gate(engine, probe),
+        Role::Truth => Subject::truth(engine, probe),
+    }
+}
+
+struct EmbeddedProbe {
+    engine: Arc<Embedded>,
+    directory: Option<Directory>,
+    role: Role,
+}
+
+#[async_trait]
+impl Probe for EmbeddedProbe {
+    async fn inspect(&self, activity: ActivityId) -> Option<Inspection> {
+        self.engine.inspect(activity).await.expect("the engine runs")
+    }
+
+    async fn advance_time(&self, lane: Lane, to: Timestamp) {
+        // A lane that is not open yet has no time.
+        let _ = self.engine.advance_time(lane, to).await;
+    }
+
+    async fn settle(&self) {}
+
+    async fn restart(&self) -> Option<Subject> {
+        let Directory { _all, path, restarts } = self.directory.as_ref()?;
+        let again = path.with_extension((restarts + 1).to_string());
+        copy(path, &again);
+        Some(open(Directory { _all: Arc::clone(_all), path: again, restarts: restarts + 1 }, self.role))
+    }
+}
+
+/// What a crash leaves: the files as they are at this moment.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a directory can be made");
+    for entry in fs::read_dir(from).expect("the directory can be read") {
+        let entry = entry.expect("the directory can be read");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else if let Err(error) = fs::copy(entry.path(), target) {
+            // A snapshot may be renamed or deleted meanwhile, as in a crash.
+            assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Seeded faults: each one-line fault in the ledger and its engine has to be caught by the conformance suite.
+
+#[path = "../conformance/embedded.rs"]
+mod embedded;
+
+use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Instant};
+
+use flashsale_core::{
+    conformance::{self, Factory, Options, Report},
+    mutants,
+};
+
+/// Every name in a `mutant!` of the sources.
+fn seeded() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut names);
+    names
+}
+
+fn collect(path: &Path, names: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(path).expect("the sources can be read") {
+        let path = entry.expect("the sources can be read").path();
+        if path.is_dir() {
+            collect(&path, names);
+            continue;
+        }
+        let text = fs::read_to_string(&path).expect("sources are text");
+        for rest in text.split("mutant!(\"").skip(1) {
+            names.extend(rest.split('"').next().map(str::to_owned));
+        }
+    }
+}
+
+fn first_failure(report: &Report) -> Option<String> {
+    let failed = report.failures().next()?;
+    Some(format!("{} in {} steps", failed.case, failed.steps))
+}
+
+#[test]
+fn every_seeded_fault_is_caught() {
+    let only = std::env::var("FLASHSALE_TEST_MUTANT").ok();
+    let subjects: [Arc<dyn Factory>; 2] =
+        [Arc::new(embedded::InMemory), Arc::new(embedded::Journalled::new())];
+    let seeded: Vec<_> =
+        seeded().into_iter().filter(|name| only.as_ref().is_none_or(|only| only == name)).collect();
+    let mut survivors = Vec::new();
+    let mut lines = Vec::new();
+    for name in &seeded {
+        let began = Instant::now();
+        mutants::activate(Some(name));
+        let caught = subjects.iter().find_map(|subject| {
+            let report = conformance::examine(subject, &Options::quick());
+            first_failure(&report)
+        });
+        mutants::activate(None);
+        let took = began.elapsed().as_secs_f64();
+        lines.push(match &caught {
+            Some(case) => format!("caught    {name:30} by {case}, {took:.1} s"),
+            None => format!("SURVIVED  {name:30} {took:.1} s"),
+        });
+        if caught.is_none() {
+            survivors.push(name);
+        }
+    }
+    lines.iter().for_each(|line| println!("{line}"));
+    println!("mutants: {}/{} caught", seeded.len() - survivors.len(), seeded.len());
+    assert!(survivors.is_empty(), "not caught: {survivors:?}");
+    assert!(only.is_some() || seeded.len() >= 12, "only {} faults are seeded", seeded.len());
+}
