@@ -470,7 +470,8 @@ impl Book {
         self.journal.take()
     }
 
-    /// Repeats the changes of a journal.
+    /// Repeats the changes of a journal: records as they were taken, whole and in their order. Call it before
+    /// [`Book::journal`], or some of them are journalled again.
     ///
     /// # Errors
     /// [`Misfit`] if the records are damaged or do not follow from what the book holds.
