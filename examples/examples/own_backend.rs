@@ -1,0 +1,430 @@
+//! How do I test a ledger of my own with the conformance suite, and what does a failure look like?
+//!
+//! `cargo run -p flashsale-examples --example own_backend [all]`
+//!
+//! The ledger here keeps its records in one file: every change is appended and synced before it is answered, and
+//! opening the file repeats them. What a change *is* it takes from the specification,
+//! `flashsale_core::ledger::spec::Book`; a backend whose store decides itself (in scripts, in SQL) implements the
+//! same trait and passes the same suite.
+//!
+//! Then the suite runs on the same ledger with two mistakes that we make on purpose, to see what it says.
+//!
+//! In a crate of your own the suite is one test; the rest of what it needs is `Factory` and `Probe`, below:
+//!
+//! ```text
+//! [dev-dependencies]
+//! flashsale-core = { version = "…", features = ["conformance"] }
+//!
+//! #[test]
+//! fn the_ledger_conforms() {
+//!     let factory: Arc<dyn Factory> = Arc::new(MyFactory::new());
+//!     conformance::run(&factory, &Options::of_environment());
+//! }
+//! ```
+
+use std::{
+    error::Error,
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use flashsale_core::{
+    conformance::{self, Factory, Options, Probe, Report, Subject},
+    domain::{
+        ActivityId, By, Capture, Clock as _, Idempotency, Key, Nonce, Order, OrderId, OrderKey, SkuId,
+        SystemClock, Timestamp, UserId,
+    },
+    ledger::{
+        Adjusted, Adjustment, AdjustmentId, Advance, Advances, BatchId, Bounds, Bucket, Change, ChangeId,
+        Consumer, Due, Entry, Epoch, Kept, Lane, Ledger, LedgerError, Opened, Position, Reference,
+        RefundTask, Reservations, Reserve, Stock, Terms, Transfer, View,
+        spec::{Book, Inspection, Role},
+    },
+};
+
+/// Which files of cases are played. The others, `table`, `transitions` and `concurrency`, take tens of thousands of
+/// steps, and this ledger syncs its file after each; `all` plays them too.
+const SELECTION: [&str; 12] = [
+    "reserve::",
+    "precedence::",
+    "limits::",
+    "keys::",
+    "payment::",
+    "expiry::",
+    "cancellation::",
+    "adjustment::",
+    "buckets::",
+    "events::",
+    "durability::",
+    "machine::",
+];
+
+/// A plain `main`: the suite brings a runtime of its own.
+fn main() -> Result<(), Box<dyn Error>> {
+    let directory = tempfile::tempdir()?;
+
+    // 1. The ledger as it should be. `quick` plays with few buyers and short random sequences; in your tests take
+    //    `Options::of_environment()`, which plays more and can be told what to play.
+    let files: Arc<dyn Factory> = Arc::new(Files::new(directory.path(), None));
+    let everything = std::env::args().nth(1).as_deref() == Some("all");
+    let selection = if everything { vec![None] } else { SELECTION.map(|file| Some(file.into())).to_vec() };
+    let mut played = 0;
+    for only in selection {
+        let report = conformance::examine(&files, &Options { only, ..Options::quick() });
+        assert_eq!(report.failures().count(), 0, "{report}");
+        played += report.played.len();
+    }
+    println!("\nThe ledger in a file conforms, as far as {played} cases tell.\n");
+    assert!(played > 50, "the suite was played");
+
+    // 2. A mistake that a shop notices on its best day: a request that is repeated with its key makes a second order.
+    //    Named cases find it: each tells a story that went wrong in some shop.
+    println!("Now a ledger that forgets the keys of requests, and the cases about keys:\n");
+    let forgetful: Arc<dyn Factory> = Arc::new(Files::new(directory.path(), Some(Mistake::ForgetsKeys)));
+    let report =
+        conformance::examine(&forgetful, &Options { only: Some("keys::".into()), ..Options::quick() });
+    explain(&report)?;
+
+    // 3. A mistake that no answer shows until the power fails: nothing is written. Random sequences with restarts in
+    //    them find it, each step compared with the specification; the sequence that is reported is the shortest that
+    //    the suite could find.
+    println!("Now a ledger that writes nothing, and random steps:\n");
+    let volatile: Arc<dyn Factory> = Arc::new(Files::new(directory.path(), Some(Mistake::WritesNothing)));
+    let only = Some("random_steps_over_one_bucket".into());
+    let report = conformance::examine(&volatile, &Options { only, sequences: 200, ..Options::quick() });
+    explain(&report)?;
+    println!("Both mistakes were found.");
+    Ok(())
+}
+
+/// What a failure says. The suite has printed it; this reads it from the report.
+fn explain(report: &Report) -> Result<(), Box<dyn Error>> {
+    let failed = report.failures().next().ok_or("the suite missed the mistake")?;
+    let failure = failed.failure.as_ref().ok_or("a case that failed says why")?;
+    println!("\n{report}");
+    println!(
+        "So step {} of \"{}\" shows the mistake. The lines \"before\" are the way to it, and the line \"again\" plays \
+         it once more: set these variables when you run the test.\n",
+        failure.step, failed.case
+    );
+    Ok(())
+}
+
+/// A mistake that we make on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mistake {
+    /// Every request counts as a new one.
+    ForgetsKeys,
+    /// The file is not written.
+    WritesNothing,
+}
+
+/// A ledger that keeps its records in one file.
+#[derive(Debug)]
+struct FileLedger {
+    path: PathBuf,
+    state: Mutex<State>,
+    mistake: Option<Mistake>,
+}
+
+#[derive(Debug)]
+struct State {
+    book: Book,
+    file: File,
+    /// After a failed write the book is ahead of the file: nothing may be answered from it any more.
+    stopped: bool,
+}
+
+impl FileLedger {
+    /// Opens the file, which is made if it is not there, and repeats its records.
+    fn open(path: PathBuf, mistake: Option<Mistake>) -> io::Result<Self> {
+        let mut file = File::options().create(true).read(true).append(true).open(&path)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        let mut book = Book::new(Role::Single);
+        let mut rest = bytes.as_slice();
+        // A record is its length and its bytes. A crash can leave half of the last one, which nobody was told of: it
+        // is cut off. A real backend adds a checksum, to tell that from damage.
+        while let Some((length, tail)) = rest.split_first_chunk::<8>() {
+            let length = usize::try_from(u64::from_le_bytes(*length)).map_err(io::Error::other)?;
+            let Some((record, tail)) = tail.split_at_checked(length) else { break };
+            book.replay(record).map_err(io::Error::other)?;
+            rest = tail;
+        }
+        file.set_len(u64::try_from(bytes.len() - rest.len()).map_err(io::Error::other)?)?;
+        // From here on the book notes what it changes.
+        book.journal();
+        Ok(Self { path, state: Mutex::new(State { book, file, stopped: false }), mistake })
+    }
+
+    /// One atomic step: decide, write, and only then answer. The lock makes steps one after the other, and a step is
+    /// never half taken if a caller goes away, because nothing in it waits for another task. That blocks the thread
+    /// for the time of a sync, though; `Embedded` has a thread of its own and writes many steps at once.
+    fn step<T>(
+        &self,
+        step: impl FnOnce(&mut Book, Timestamp, BatchId) -> Result<T, LedgerError>,
+    ) -> Result<T, LedgerError> {
+        let mut state = self.state()?;
+        let State { book, file, stopped } = &mut *state;
+        // A batch id is unlike every other, so that readers of the outbox notice another history.
+        let answer = step(book, SystemClock.now(), BatchId(fastrand::u64(..)));
+        let records = book.take_journal();
+        if records.is_empty() || self.mistake == Some(Mistake::WritesNothing) {
+            return answer;
+        }
+        let length = (records.len() as u64).to_le_bytes();
+        let written = file.write_all(&[&length, records.as_slice()].concat()).and_then(|()| file.sync_data());
+        // Whether the step will be there after a restart is not known, and the error has to say so.
+        written.map_err(|error| {
+            *stopped = true;
+            LedgerError::Unknown(error.to_string().into())
+        })?;
+        answer
+    }
+
+    /// A look that changes nothing.
+    fn look<T>(&self, look: impl FnOnce(&Book) -> T) -> Result<T, LedgerError> {
+        Ok(look(&self.state()?.book))
+    }
+
+    fn state(&self) -> Result<MutexGuard<'_, State>, LedgerError> {
+        // A panic in a step may have left the book half-way.
+        let state = self.state.lock().map_err(PoisonError::into_inner);
+        match state {
+            Ok(state) if !state.stopped => Ok(state),
+            _ => Err(LedgerError::Stopped("a step or a write failed; open the file anew".into())),
+        }
+    }
+}
+
+#[async_trait]
+impl Ledger for FileLedger {
+    fn bounds(&self) -> Bounds {
+        Bounds { max_batch: 10_000, key_retention: None }
+    }
+
+    async fn open(&self, terms: Arc<Terms>) -> Result<Opened, LedgerError> {
+        self.step(|book, now, id| book.open(now, id, &terms))
+    }
+
+    async fn amend(
+        &self,
+        activity: ActivityId,
+        change_id: ChangeId,
+        change: Change,
+        by: By,
+    ) -> Result<(), LedgerError> {
+        self.step(|book, now, id| book.amend(now, id, activity, change_id, &change, &by))
+    }
+
+    async fn adjust(&self, adjustment: Adjustment) -> Result<Adjusted, LedgerError> {
+        self.step(|book, now, id| book.adjust(now, id, &adjustment))
+    }
+
+    async fn reserve(
+        &self,
+        lane: Lane,
+        epoch: Option<Epoch>,
+        mut batch: Vec<Reserve>,
+    ) -> Result<Reservations, LedgerError> {
+        if self.mistake == Some(Mistake::ForgetsKeys) {
+            for request in &mut batch {
+                let (key, nonce) = (Key(fastrand::u128(..)), Nonce(fastrand::u64(..)));
+                request.idempotency = Idempotency { key, nonce };
+            }
+        }
+        self.step(|book, now, id| book.reserve(now, id, lane, epoch, &batch))
+    }
+
+    async fn advance(&self, lane: Lane, batch: Vec<Advance>) -> Result<Advances, LedgerError> {
+        self.step(|book, now, id| book.advance(now, id, lane, &batch))
+    }
+
+    async fn expire_due(&self, lane: Lane, limit: usize) -> Result<Due, LedgerError> {
+        self.step(|book, now, id| book.expire_due(now, id, lane, limit))
+    }
+
+    async fn send(
+        &self,
+        lane: Lane,
+        to: Bucket,
+        sku: SkuId,
+        units: u32,
+    ) -> Result<Option<Transfer>, LedgerError> {
+        self.step(|book, now, id| book.send(now, id, lane, to, sku, units))
+    }
+
+    async fn receive(&self, transfer: Transfer) -> Result<bool, LedgerError> {
+        self.step(|book, now, id| book.receive(now, id, transfer))
+    }
+
+    async fn forget(&self, transfer: Transfer) -> Result<(), LedgerError> {
+        self.step(|book, now, id| book.forget(now, id, transfer))
+    }
+
+    async fn transfers(&self, lane: Lane) -> Result<Vec<Transfer>, LedgerError> {
+        self.look(|book| book.transfers(lane))?
+    }
+
+    async fn activities(&self) -> Result<Vec<ActivityId>, LedgerError> {
+        self.look(Book::activities)
+    }
+
+    async fn terms(&self, activity: ActivityId) -> Result<Option<Arc<Terms>>, LedgerError> {
+        self.look(|book| book.terms(activity))
+    }
+
+    async fn stock(&self, activity: ActivityId, sku: SkuId) -> Result<Option<Stock>, LedgerError> {
+        self.look(|book| book.stock(activity, sku))
+    }
+
+    async fn view(&self, lane: Lane) -> Result<View, LedgerError> {
+        self.look(|book| book.view(SystemClock.now(), lane))?
+    }
+
+    async fn order(&self, key: OrderKey) -> Result<Option<Order>, LedgerError> {
+        self.look(|book| book.order(key))
+    }
+
+    async fn orders_of(
+        &self,
+        user: UserId,
+        after: Option<OrderId>,
+        limit: usize,
+    ) -> Result<Vec<Order>, LedgerError> {
+        self.look(|book| book.orders_of(user, after, limit))
+    }
+
+    async fn locate(&self, reference: Reference) -> Result<Option<OrderKey>, LedgerError> {
+        self.look(|book| book.locate(reference))
+    }
+
+    async fn adjustment(
+        &self,
+        activity: ActivityId,
+        id: &AdjustmentId,
+    ) -> Result<Option<(SkuId, i64)>, LedgerError> {
+        self.look(|book| book.adjustment(activity, id))?
+    }
+
+    async fn refunds_due(&self, lane: Lane, limit: usize) -> Result<Vec<RefundTask>, LedgerError> {
+        self.look(|book| book.refunds_due(lane, limit))
+    }
+
+    async fn keep_unmatched(&self, capture: Capture) -> Result<Kept, LedgerError> {
+        self.step(|book, _, _| book.keep_unmatched(&capture))
+    }
+
+    async fn register(&self, consumer: &Consumer) -> Result<(), LedgerError> {
+        self.step(|book, _, _| {
+            book.register(consumer);
+            Ok(())
+        })
+    }
+
+    async fn retire(&self, consumer: &Consumer) -> Result<(), LedgerError> {
+        self.step(|book, _, _| {
+            book.retire(consumer);
+            Ok(())
+        })
+    }
+
+    async fn events(
+        &self,
+        consumer: &Consumer,
+        lane: Lane,
+        from: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<Entry>, LedgerError> {
+        self.look(|book| book.events(consumer, lane, from, limit))?
+    }
+
+    async fn ack(&self, consumer: &Consumer, lane: Lane, position: Position) -> Result<(), LedgerError> {
+        self.step(|book, _, _| book.ack(consumer, lane, position))
+    }
+}
+
+/// Makes ledgers for the suite, each with a file of its own.
+#[derive(Debug)]
+struct Files {
+    directory: PathBuf,
+    mistake: Option<Mistake>,
+}
+
+impl Files {
+    fn new(directory: &Path, mistake: Option<Mistake>) -> Self {
+        Self { directory: directory.to_owned(), mistake }
+    }
+
+    fn next_path(&self) -> PathBuf {
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        self.directory.join(format!("{}.records", MADE.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    fn subject(&self, path: PathBuf) -> Subject {
+        let ledger = FileLedger::open(path, self.mistake).expect("a temporary file can be opened");
+        let ledger = Arc::new(ledger);
+        let files = Self::new(&self.directory, self.mistake);
+        Subject::single(Arc::clone(&ledger) as _, Arc::new(FileProbe { ledger, files }))
+    }
+}
+
+#[async_trait]
+impl Factory for Files {
+    fn name(&self) -> String {
+        match self.mistake {
+            None => "a ledger in a file".to_owned(),
+            Some(mistake) => format!("a ledger in a file that has a mistake, {mistake:?}"),
+        }
+    }
+
+    /// Cases for gates and truths are left out: this ledger is neither.
+    fn roles(&self) -> Vec<Role> {
+        vec![Role::Single]
+    }
+
+    fn max_buckets(&self) -> u16 {
+        64
+    }
+
+    async fn fresh(&self, _role: Role) -> Subject {
+        self.subject(self.next_path())
+    }
+}
+
+/// What the suite may do with the ledger, and users may not.
+struct FileProbe {
+    ledger: Arc<FileLedger>,
+    files: Files,
+}
+
+#[async_trait]
+impl Probe for FileProbe {
+    /// All counters, as they are stored: the suite checks the invariants on them after every step.
+    async fn inspect(&self, activity: ActivityId) -> Option<Inspection> {
+        self.ledger.look(|book| book.inspect(activity)).expect("the ledger works")
+    }
+
+    /// The suite moves time instead of waiting for it.
+    async fn advance_time(&self, lane: Lane, to: Timestamp) {
+        let mut state = self.ledger.state().expect("the ledger works");
+        // A lane that is not open yet has no time.
+        let _ = state.book.advance_time(lane, to);
+    }
+
+    /// Nothing is ever under way in a ledger of one part.
+    async fn settle(&self) {}
+
+    /// The file as it is now is what a crash leaves. The old ledger still has it open, so the new one gets a copy.
+    async fn restart(&self) -> Option<Subject> {
+        let copy = self.files.next_path();
+        fs::copy(&self.ledger.path, &copy).expect("a temporary file can be copied");
+        Some(self.files.subject(copy))
+    }
+}
