@@ -139,7 +139,7 @@ impl App {
         spawner: Spawner,
     ) -> Result<(Arc<Self>, Jobs), AppError> {
         let directory = (!config.storage.in_memory).then(|| config.storage.directory.clone());
-        let store = Store::open(directory.as_deref(), config.order.max_batch, Arc::clone(&clock))?;
+        let store = Store::open(directory.as_deref(), config, Arc::clone(&clock))?;
         let keyring = Keyring::load(config, directory.as_deref())?;
         let settings = Settings { term: config.ids.lease(), ..Settings::default() };
         let ids = Arc::new(Generator::acquire(&*store.leases, &settings, Arc::clone(&clock)).await?);
@@ -266,7 +266,7 @@ struct Store {
 }
 
 impl Store {
-    fn open(directory: Option<&Path>, max_batch: usize, clock: Arc<dyn Clock>) -> Result<Self, AppError> {
+    fn open(directory: Option<&Path>, config: &Config, clock: Arc<dyn Clock>) -> Result<Self, AppError> {
         let Some(directory) = directory else {
             return Ok(Self {
                 catalogue: EmbeddedCatalogue::in_memory(Arc::clone(&clock))?,
@@ -279,7 +279,8 @@ impl Store {
         Ok(Self {
             catalogue: EmbeddedCatalogue::open(directory, Arc::clone(&clock))?,
             engine: Embedded::open(EmbeddedOptions {
-                max_batch,
+                max_batch: config.order.max_batch,
+                snapshot_after_bytes: config.storage.snapshot_after_bytes,
                 ..EmbeddedOptions::new(directory, Role::Single, clock)
             })?,
             leases: Arc::new(LeaseFile::new(directory.join("workers"), WORKERS)?),

@@ -8,6 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use flashsale_core::domain::{ActivityId, OrderId, OrderStatus, SkuId, Strategy, UserId};
@@ -79,6 +80,41 @@ impl Census {
             }
         }
         panic!("the stock changed during each of fifty censuses: something still sells");
+    }
+
+    /// Takes a census once nothing will change any more: no order of an offer with a hold is open, every refund is done.
+    ///
+    /// # Panics
+    /// When that does not come true within `deadline` (invariants L3 and L6).
+    pub async fn take_at_rest(shop: &Shop, notes: &Notes, offers: &[Offer], deadline: Duration) -> Self {
+        let end = Instant::now() + deadline;
+        loop {
+            let census = Self::take(shop, notes, offers).await;
+            let unsettled = census.unsettled(offers);
+            if unsettled.is_empty() {
+                return census;
+            }
+            assert!(
+                Instant::now() < end,
+                "L3, L6: {} orders are open past every deadline, or their refund stays due, as {:?}",
+                unsettled.len(),
+                unsettled[0]
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Orders that time alone will change.
+    fn unsettled(&self, offers: &[Offer]) -> Vec<&OrderView> {
+        let has_hold = |order: &OrderView| {
+            let mut offers = offers.iter().filter(|offer| offer.hold_seconds.is_some());
+            offers.any(|offer| (offer.activity, offer.sku) == (order.activity_id, order.sku_id))
+        };
+        let is_due = |order: &OrderView| order.refund.as_ref().is_some_and(|refund| refund.status != "done");
+        self.orders
+            .iter()
+            .filter(|order| (order.status.is_open() && has_hold(order)) || is_due(order))
+            .collect()
     }
 
     /// Compares the census with what buyers were told, and returns everything that is wrong.

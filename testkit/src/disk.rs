@@ -213,7 +213,7 @@ mod tests {
     const SOON: Duration = Duration::from_secs(30);
 
     fn disk() -> Option<Disk> {
-        Disk::new(32).map_err(|refused| println!("NOT RUN: {refused}")).ok()
+        Disk::new(32).map_err(|refused| crate::say(&format!("NOT RUN: {refused}"))).ok()
     }
 
     fn writer(disk: &Disk, script: &str) -> Process {

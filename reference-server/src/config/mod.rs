@@ -131,6 +131,7 @@ impl Config {
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         self.http.check(&mut problems);
+        self.storage.check(&mut problems);
         self.order.check(&mut problems);
         self.ticket.check(&mut problems);
         self.identity.check(&mut problems);

@@ -12,11 +12,25 @@ pub struct StorageConfig {
     pub directory: PathBuf,
     /// `storage.in_memory`: keep nothing instead. Default false; flag `--in-memory`.
     pub in_memory: bool,
+    /// `storage.snapshot_after_bytes`: a snapshot is written when the journal has grown by so much. A smaller number makes
+    /// the start after a crash shorter, and snapshots more frequent. Default 268435456.
+    pub snapshot_after_bytes: u64,
 }
 
 impl Default for StorageConfig {
     fn default() -> Self {
-        Self { directory: PathBuf::from("./flashsale-data"), in_memory: false }
+        Self {
+            directory: PathBuf::from("./flashsale-data"),
+            in_memory: false,
+            snapshot_after_bytes: 256 << 20,
+        }
+    }
+}
+
+impl StorageConfig {
+    pub(super) fn check(&self, problems: &mut Vec<String>) {
+        let allowed = 4_096..=1 << 40;
+        super::within(problems, "storage.snapshot_after_bytes", self.snapshot_after_bytes, allowed);
     }
 }
 

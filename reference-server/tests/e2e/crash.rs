@@ -1,20 +1,19 @@
 //! `kill -9` and power cuts at random moments under load.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use flashsale_core::domain::Strategy;
 use flashsale_testkit::{
-    buyers::{Crowd, Notes, Offer},
+    buyers::{Crowd, Notes, Offer, come_again, pay_late},
     checks::Census,
     disk::Disk,
-    scale,
+    process::Process,
+    say, scale,
 };
+use tokio::{task::JoinHandle, time};
 
-use crate::{
-    crowd::all_holds_end,
-    site::{SOON, Server, Site, offer, seed},
-};
+use crate::site::{SOON, Server, Site, offer, seed};
 
 const USERS_PER_ROUND: u64 = 1_000;
 
@@ -39,7 +38,7 @@ async fn power_cut_at_any_moment_loses_nothing() {
     let mut disk = match Disk::new(256) {
         Ok(disk) => disk,
         Err(refused) => {
-            println!("NOT RUN: {refused}");
+            say(&format!("NOT RUN: power cuts: {refused}"));
             return;
         }
     };
@@ -54,13 +53,15 @@ async fn power_cut_at_any_moment_loses_nothing() {
     trial.finish(&site).await;
 }
 
-/// One offer of each strategy, with more units than all rounds sell, and short holds.
+/// One offer of each strategy with more units than all rounds sell, and one that sells out on the way.
 fn offers(rounds: u32) -> Vec<Offer> {
-    let units = u64::from(rounds) * USERS_PER_ROUND;
+    let rounds = u64::from(rounds);
+    let plenty = rounds * USERS_PER_ROUND;
     vec![
-        offer(1, Strategy::OrderTime, units, None),
-        offer(2, Strategy::PayTime, units, Some(2)),
-        offer(3, Strategy::PreDeduct, units, Some(2)),
+        offer(1, Strategy::OrderTime, plenty, None),
+        offer(2, Strategy::PayTime, plenty, Some(2)),
+        offer(3, Strategy::PreDeduct, plenty, Some(2)),
+        offer(4, Strategy::PreDeduct, rounds * 20, Some(2)),
     ]
 }
 
@@ -71,19 +72,22 @@ struct Trial {
     seed: u64,
     random: Rng,
     notes: Notes,
+    /// The number of the first purchase of this round.
+    first: usize,
     start: Instant,
-    load: Option<tokio::task::JoinHandle<()>>,
+    load: Option<JoinHandle<()>>,
 }
 
 impl Trial {
     fn new(name: &'static str, rounds: u32) -> Self {
         let seed = seed(name);
         let (random, start) = (Rng::with_seed(seed), Instant::now());
-        Self { name, rounds, seed, random, notes: Notes::new(), start, load: None }
+        Self { name, rounds, seed, random, notes: Notes::new(), first: 0, start, load: None }
     }
 
-    /// Starts a crowd, and returns while it buys: when a random number of its orders has been acknowledged.
+    /// Starts a crowd, and returns while it buys: a random time after a random number of its orders.
     async fn load_until_a_random_moment(&mut self, round: u32, server: &Server, site: &Site) {
+        self.first = self.notes.purchases().len();
         let first = 1 + u64::from(round) * USERS_PER_ROUND;
         let crowd = Crowd {
             users: first..first + USERS_PER_ROUND,
@@ -92,48 +96,65 @@ impl Trial {
             seed: self.seed,
             part: None,
         };
-        let orders = self.random.u64(1..USERS_PER_ROUND / 2);
-        println!(
-            "{} {round}: after {orders} more orders than {}",
-            self.name,
-            self.notes.acknowledged_so_far()
-        );
-        let moment = self.notes.acknowledged_so_far() + orders;
+        let moment = self.notes.acknowledged_so_far() + self.random.u64(1..USERS_PER_ROUND / 2);
         let (shop, notes) = (server.shop.clone(), self.notes.clone());
         self.load = Some(tokio::spawn(async move { crowd.buy(&shop, &notes).await }));
-        let reached = tokio::time::timeout(SOON, self.notes.acknowledged(moment)).await;
-        assert!(
-            reached.is_ok(),
-            "the crowd got no {orders} orders: {:?}\n{}",
-            self.notes.counts(),
-            server.process
-        );
+        let reached = time::timeout(SOON, self.notes.acknowledged(moment)).await;
+        assert!(reached.is_ok(), "too few orders: {:?}\n{}", self.notes.counts(), server.process);
+        // An answer follows a commit; the next commits are at every stage a few milliseconds later.
+        self.random_time(5).await;
     }
 
-    /// After the crash: waits for the crowd to notice, restarts the server, and compares everything that was ever told
-    /// with what is there. Then stops it as a crash does, so that the next round starts from the same files.
+    /// After the crash: restarts the server and compares everything that was ever told with what is there. Then
+    /// everybody repeats what they sent, and the server ends in one of several ways, so that the next round starts
+    /// from different files.
     async fn settle(&mut self, site: Site) -> Site {
         self.load.take().expect("a crowd").await.expect("a crowd does not panic");
+        if self.random.u32(0..3) == 0 {
+            let restart = Process::start(site.command("serve"));
+            self.random_time(50).await;
+            restart.kill();
+            self.notes.count("restarts killed");
+        }
         let server = site.serve();
-        let census = Census::take(&server.shop, &self.notes, &site.offers).await;
-        census.check(&site.offers, &self.notes).assert_none();
-        server.process.kill();
+        self.compare(&server, &site).await;
+        come_again(&server.shop, &self.notes, self.first).await;
+        self.compare(&server, &site).await;
+        match self.random.u32(0..3) {
+            0 => server.process.kill(),
+            1 => {
+                server.process.terminate();
+                assert!(server.process.wait_for_exit(SOON).success(), "{}", server.process);
+                self.notes.count("stops in order");
+            }
+            _ => {
+                server.process.terminate();
+                self.random_time(50).await;
+                server.process.kill();
+                self.notes.count("stops killed");
+            }
+        }
         site
     }
 
-    /// After the last round: holds of before the crashes end, late captures are accounted for, and the audit agrees.
-    async fn finish(self, site: &Site) {
-        let server = site.serve();
-        let with_hold = || site.offers.iter().filter(|offer| offer.hold_seconds.is_some());
-        for offer in with_hold() {
-            all_holds_end(&server.shop, offer).await;
-        }
+    async fn compare(&self, server: &Server, site: &Site) {
         let census = Census::take(&server.shop, &self.notes, &site.offers).await;
         census.check(&site.offers, &self.notes).assert_none();
+    }
+
+    /// After the last round: late captures are accounted for, holds of before the crashes end, and the audit agrees.
+    async fn finish(self, site: &Site) {
+        let server = site.serve();
+        pay_late(&server.shop, &self.notes).await.expect("the server runs");
+        let census = Census::take_at_rest(&server.shop, &self.notes, &site.offers, SOON).await;
+        census.check(&site.offers, &self.notes).assert_none();
+        for what in ["declined sold_out", "told when asking again", "captured again", "captured late"] {
+            assert!(self.notes.counted(what) > 0, "nothing was {what}: {:?}", self.notes.counts());
+        }
         server.process.terminate();
         assert!(server.process.wait_for_exit(SOON).success(), "{}", server.process);
         site.audit();
-        println!(
+        say(&format!(
             "{}: {} rounds in {:.1} s; {} orders told, {} there, {} buyers interrupted; {:?}",
             self.name,
             self.rounds,
@@ -142,6 +163,11 @@ impl Trial {
             census.orders.len(),
             self.notes.counted("interrupted"),
             self.notes.counts()
-        );
+        ));
+    }
+
+    /// Lets a random time up to `most_ms` milliseconds go by: what comes next has to hold at any moment.
+    async fn random_time(&mut self, most_ms: u64) {
+        time::sleep(Duration::from_micros(self.random.u64(0..most_ms * 1_000))).await;
     }
 }

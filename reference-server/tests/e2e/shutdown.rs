@@ -7,7 +7,7 @@ use flashsale_core::domain::{OrderId, Strategy, UserId};
 use flashsale_testkit::{
     buyers::{Crowd, Notes},
     checks::Census,
-    scale,
+    say, scale,
 };
 
 use crate::site::{SOON, Site, offer, seed};
@@ -58,10 +58,10 @@ async fn a_stop_under_load_drops_nothing() {
             "user {user} was not told of {order:?}"
         );
     }
-    println!(
+    say(&format!(
         "SIGTERM: {rounds} rounds, {} orders told, {} there; {:?}",
         told.len(),
         census.orders.len(),
         notes.counts()
-    );
+    ));
 }

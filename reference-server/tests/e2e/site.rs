@@ -12,6 +12,7 @@ use flashsale_core::domain::{ActivityId, SkuId, Strategy};
 use flashsale_testkit::{
     buyers::{Offer, Provider, Shop},
     process::Process,
+    say,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -122,6 +123,10 @@ impl Site {
             public = "127.0.0.1:0"
             operations = "127.0.0.1:0"
 
+            # Small, so that crashes meet snapshots that are being written.
+            [storage]
+            snapshot_after_bytes = 65536
+
             [identity]
             demo = true
 
@@ -188,7 +193,7 @@ pub(crate) fn seed(test: &str) -> u64 {
         Ok(text) => text.parse().expect("FLASHSALE_TEST_SEED is a number"),
         Err(_) => SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs(),
     };
-    println!("{test}: FLASHSALE_TEST_SEED={seed}");
+    say(&format!("{test}: FLASHSALE_TEST_SEED={seed}"));
     seed
 }
 

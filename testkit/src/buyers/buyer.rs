@@ -303,10 +303,7 @@ impl<'a> Buyer<'a> {
 
     async fn pay(&self, client: &mut Client, number: usize, order: &OrderId) -> Result<(), Interrupted> {
         let Some(payment) = self.open_payment(client, number, order).await? else { return Ok(()) };
-        let answer = self.post(client, &format!("/sandbox/payments/{payment}/capture")).await?;
-        if !answer.status.is_success() {
-            // The sandbox closes a payment at its deadline.
-            self.notes.count(&format!("capture declined {}", answer.code()));
+        if !self.capture(client, number, &payment).await? {
             return Ok(());
         }
         let view = self.watch(client, order, |view| !view.status.is_open()).await?;
@@ -317,6 +314,50 @@ impl<'a> Buyer<'a> {
                 (_, Some(_)) => self.notes.count("paid too late, refund"),
                 _ => self.notes.violation(format!("order {order} was captured and is {view:?}")),
             }
+        }
+        Ok(())
+    }
+
+    /// Lets the sandbox capture a payment. Once that is answered the server has the money, and has to account for it.
+    async fn capture(&self, client: &mut Client, number: usize, payment: &str) -> Result<bool, Interrupted> {
+        let answer = self.post(client, &format!("/sandbox/payments/{payment}/capture")).await?;
+        if !answer.status.is_success() {
+            self.notes.violation(format!("the sandbox cannot capture payment {payment}: {answer}"));
+            return Ok(false);
+        }
+        self.notes.placed(number, |placed| {
+            let transaction = format!("sandbox-{payment}");
+            if !placed.captured.contains(&transaction) {
+                placed.captured.push(transaction);
+            }
+        });
+        Ok(true)
+    }
+
+    /// Repeats what was sent for a purchase; see [`come_again`](super::come_again).
+    pub(super) async fn come_again(
+        &self,
+        client: &mut Client,
+        number: usize,
+        purchase: &Purchase,
+    ) -> Result<(), Interrupted> {
+        let Some(placed) = &purchase.placed else {
+            if purchase.unanswered {
+                let what = match self.order(client, number, purchase).await? {
+                    Some(_) => "told when asking again",
+                    None => {
+                        self.notes.declined(number);
+                        "declined when asking again"
+                    }
+                };
+                self.notes.count(what);
+            }
+            return Ok(());
+        };
+        self.expect_replay(client, number, purchase).await?;
+        if let (Ending::Pay | Ending::FailAndPay, Some(payment)) = (purchase.ending, &placed.payment) {
+            self.capture(client, number, payment).await?;
+            self.notes.count("captured again");
         }
         Ok(())
     }

@@ -9,11 +9,10 @@ use std::{
 };
 
 use fastrand::Rng;
-use flashsale_core::domain::{OrderStatus, UserId};
-use hyper::StatusCode;
+use flashsale_core::domain::UserId;
 use tokio::task::JoinSet;
 
-use super::{Buyer, Ending, Notes, Offer, Part, Shop};
+use super::{Buyer, Notes, Offer, Part, Shop};
 use crate::client::Client;
 
 /// A crowd: every user plays one part for one of the offers, which the seed chooses.
@@ -76,45 +75,5 @@ impl Crowd {
         let part = self.part.unwrap_or_else(|| Part::draw(&mut random, offer.per_user));
         let buyer = Buyer::sign_in(shop, notes, client, user).await?;
         buyer.play(client, &offer, part).await
-    }
-
-    /// Captures, as the provider, every payment that a buyer left open to pay late, once its order has expired; then
-    /// the order has a refund, or another order replaces it.
-    ///
-    /// # Errors
-    /// When the server goes away.
-    ///
-    /// # Panics
-    /// When a user's number is not an id.
-    pub async fn pay_late(&self, shop: &Shop, notes: &Notes) -> Result<(), super::Interrupted> {
-        let mut client = Client::new(shop.public);
-        for (number, purchase) in notes.purchases().into_iter().enumerate() {
-            let Some(placed) = purchase.placed else { continue };
-            let (Ending::PayLate, Some(payment)) = (purchase.ending, placed.payment) else { continue };
-            let buyer = Buyer::sign_in(shop, notes, &mut client, purchase.user).await?;
-            let Some(view) = buyer.watch(&mut client, &placed.order, |view| !view.status.is_open()).await?
-            else {
-                continue;
-            };
-            notes.told(number, &view);
-            if view.status != OrderStatus::Expired {
-                notes.violation(format!("nobody paid for order {}, and it is {view:?}", placed.order));
-                continue;
-            }
-            let transaction = format!("late-{payment}");
-            // The provider comes again until it is answered, and sometimes once more.
-            for _ in 0..2 {
-                let answer = shop
-                    .provider
-                    .callback(&mut client, &payment, "captured", &view.amount, &transaction)
-                    .await?;
-                if answer.status != StatusCode::OK {
-                    notes.violation(format!("the late capture of payment {payment}: {answer}"));
-                }
-            }
-            notes.placed(number, |placed| placed.captured.push(transaction));
-            notes.count("captured late");
-        }
-        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 //! [`Shop`] is where they buy, [`Crowd`] is who comes, [`Notes`] is what they were told; [`crate::checks`] compares the
 //! notes with what is there.
 
+mod afterwards;
 mod buyer;
 mod crowd;
 mod notes;
@@ -10,6 +11,7 @@ mod part;
 mod provider;
 mod shop;
 
+pub use afterwards::{come_again, pay_late};
 pub use buyer::{Buyer, Interrupted};
 pub use crowd::Crowd;
 pub use notes::{Notes, Placed, Purchase};

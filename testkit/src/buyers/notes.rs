@@ -100,6 +100,11 @@ impl Notes {
         self.pages().purchases[purchase].unanswered = true;
     }
 
+    /// Notes that the server has declined this purchase for good: there is no order that nobody was told of.
+    pub fn declined(&self, purchase: usize) {
+        self.pages().purchases[purchase].unanswered = false;
+    }
+
     /// Notes that the buyer hung up on a request for this purchase.
     pub fn hung_up(&self, purchase: usize) {
         let purchase = &mut self.pages().purchases[purchase];

@@ -40,8 +40,7 @@ pub enum Ending {
     FailAndLeave,
     /// Opens a payment and leaves.
     OpenAndLeave,
-    /// Opens a payment that the provider captures after the order has expired; see
-    /// [`Crowd::pay_late`](super::Crowd::pay_late).
+    /// Opens a payment that the provider captures after the order has expired; see [`pay_late`](super::pay_late).
     PayLate,
 }
 
@@ -80,7 +79,9 @@ impl Part {
             81..90 => Ending::PayLate,
             _ => Ending::Leave,
         };
-        let quantity = if random.u32(0..100) < 80 { 1 } else { random.u32(1..=per_user) };
+        // A second order meets the limit only after a large first one.
+        let is_single = sending != Sending::SecondOrder && random.u32(0..100) < 80;
+        let quantity = if is_single { 1 } else { random.u32(1..=per_user) };
         Self { sending, ending, quantity }
     }
 }
