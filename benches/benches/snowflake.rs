@@ -13,21 +13,15 @@ use std::{
         Arc, Barrier, Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use criterion::{
     BatchSize, BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
 };
-use ferroid::{
-    generator::AtomicSnowflakeGenerator,
-    id::SnowflakeTwitterId,
-    time::{MonotonicClock, TimeSource},
-};
-use flashsale_core::{
-    domain::{Clock, SystemClock, Timestamp},
-    snowflake::{Generator, Lease, Settings},
-};
+use ferroid::time::MonotonicClock;
+use flashsale_benches::ids::{FerroidSystem, ferroid, ours};
+use flashsale_core::domain::{Clock, SystemClock, Timestamp};
 
 const BURST: u32 = 4_000;
 const LONG_BURST: u32 = 40_000;
@@ -55,25 +49,6 @@ impl Clock for Ticker {
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(self.0.load(Ordering::Relaxed))
     }
-}
-
-/// The clock of the `system` rows, for ferroid.
-struct FerroidSystem;
-
-impl TimeSource<u64> for FerroidSystem {
-    fn current_millis(&self) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
-        u64::try_from(since.as_millis()).expect("a clock before the year 292,000,000")
-    }
-}
-
-fn ours(clock: Arc<dyn Clock>) -> Generator {
-    let lease = Lease { worker: 1, from: Timestamp::EPOCH, until: Timestamp::MAX };
-    Generator::new(&Settings::default(), lease, clock).expect("worker 1 fits")
-}
-
-fn ferroid<T: TimeSource<u64>>(time: T) -> AtomicSnowflakeGenerator<SnowflakeTwitterId, T> {
-    AtomicSnowflakeGenerator::new(1, time)
 }
 
 fn one_thread(criterion: &mut Criterion) {

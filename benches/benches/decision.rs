@@ -1,0 +1,99 @@
+//! Decisions of the specification, without thread, channel or disk: a request of a new buyer, its repeat, one after the last
+//! unit, and the cancelling of an order. A decision is one of a batch; the time is that of the batch.
+
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use flashsale_benches::sale;
+use flashsale_core::{
+    domain::{Clock as _, OrderKey, SystemClock, Timestamp},
+    ledger::{
+        Advance, Advanced, BatchId, Outcome, Reserve,
+        spec::{Book, Role},
+    },
+};
+
+/// After so many decisions a measurement goes on with a new book, outside the time.
+const ORDERS: u64 = 100_000;
+
+fn decisions(criterion: &mut Criterion) {
+    let now = SystemClock.now();
+    let first = sale::requests(0..ORDERS);
+    let later = sale::requests(ORDERS..2 * ORDERS);
+    let cancels: Vec<_> = first.iter().map(cancel).collect();
+    let reserve = |book: &mut Book, batch: &[Reserve]| {
+        book.reserve(now, BatchId(1), sale::lane(), None, batch).expect("the lane is open").outcomes
+    };
+    let sold = || {
+        let mut book = opened(now);
+        let outcomes = reserve(&mut book, &first);
+        assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Reserved { .. })));
+        book
+    };
+    assert!(matches!(reserve(&mut sold(), &first[..1])[..], [Outcome::Replayed(_)]));
+    assert!(matches!(reserve(&mut sold(), &later[..1])[..], [Outcome::SoldOut { .. }]));
+    let advance = |book: &mut Book, batch: &[Advance]| {
+        book.advance(now, BatchId(1), sale::lane(), batch).expect("the lane is open").outcomes
+    };
+    assert!(matches!(advance(&mut sold(), &cancels[..1])[..], [Advanced::Done(_)]));
+
+    bench(criterion, "decision/reserve/accepted", &first, || opened(now), reserve);
+    bench(criterion, "decision/reserve/replayed", &first, sold, reserve);
+    bench(criterion, "decision/reserve/sold out", &later, sold, reserve);
+    bench(criterion, "decision/advance/cancel", &cancels, sold, advance);
+}
+
+/// A book in which `ORDERS` units are on sale.
+fn opened(now: Timestamp) -> Book {
+    let mut book = Book::new(Role::Single);
+    let units = u32::try_from(ORDERS).expect("fits");
+    book.open(now, BatchId(0), &sale::terms(units)).expect("it is not open yet");
+    book
+}
+
+fn cancel(request: &Reserve) -> Advance {
+    Advance::Cancel {
+        order: OrderKey { activity: sale::lane().activity, user: request.user, id: request.order },
+    }
+}
+
+/// Gives the items to a book in batches; each item once to each book.
+fn bench<I, O>(
+    criterion: &mut Criterion,
+    name: &str,
+    items: &[I],
+    book: impl Fn() -> Book,
+    decide: impl Fn(&mut Book, &[I]) -> Vec<O>,
+) {
+    let mut group = criterion.benchmark_group(name);
+    for size in [1, 100, 1_000] {
+        group.throughput(Throughput::Elements(size as u64));
+        group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
+            bencher.iter_custom(|iterations| {
+                let (mut left, mut spent) = (iterations, Duration::ZERO);
+                while left > 0 {
+                    let mut book = book();
+                    let batches = items.chunks(size).take(usize::try_from(left).unwrap_or(usize::MAX));
+                    left -= batches.len() as u64;
+                    let began = Instant::now();
+                    for batch in batches {
+                        black_box(decide(&mut book, batch));
+                    }
+                    spent += began.elapsed();
+                }
+                spent
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(20);
+    targets = decisions
+}
+criterion_main!(benches);

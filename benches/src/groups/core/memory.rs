@@ -1,0 +1,57 @@
+//! Memory of an open order: what a fresh process has more in memory after a million of them.
+
+use std::{process::Command, sync::Arc};
+
+use flashsale_core::{
+    domain::SystemClock,
+    embedded::Embedded,
+    ledger::{Ledger as _, spec::Role},
+};
+
+use crate::{
+    Failure, machine,
+    report::{count, figure, progress},
+    sale,
+};
+
+/// The argument with which `figures` calls itself.
+pub const OPEN_ORDERS: &str = "open-orders";
+
+const ORDERS: u64 = 1_000_000;
+const BATCH: u64 = 1_000;
+
+/// Measures in a process of its own, whose allocator has not been used before.
+pub(super) fn run() -> Result<(), Failure> {
+    progress(format!("memory of {ORDERS} open orders"));
+    let output = Command::new(std::env::current_exe()?).arg(OPEN_ORDERS).output()?;
+    if !output.status.success() {
+        return Err(
+            format!("the measuring process failed: {}", String::from_utf8_lossy(&output.stderr)).into()
+        );
+    }
+    let bytes: u64 = String::from_utf8(output.stdout)?.trim().parse()?;
+    figure("embedded.bytes_per_open_order", count(bytes) / count(ORDERS), "bytes");
+    Ok(())
+}
+
+/// Takes the orders and prints by how many bytes the process has grown, the indices of the offer included.
+///
+/// # Errors
+/// An order was declined, or the system does not tell.
+pub fn print_open_orders() -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let engine = Embedded::in_memory(Role::Single, Arc::new(SystemClock));
+    let before = machine::resident_bytes()?;
+    runtime.block_on(async {
+        engine.open(sale::terms(u32::try_from(ORDERS)?)).await?;
+        for first in (0..ORDERS).step_by(usize::try_from(BATCH)?) {
+            let answer = engine.reserve(sale::lane(), None, sale::requests(first..first + BATCH)).await?;
+            if answer.outcomes.iter().any(|outcome| outcome.order().is_none()) {
+                return Err("an order was declined".into());
+            }
+        }
+        Ok::<_, Failure>(())
+    })?;
+    println!("{}", machine::resident_bytes()? - before);
+    Ok(())
+}

@@ -1,0 +1,41 @@
+//! The figures of the library alone: the embedded engine with its journal on disk, and the parts that run in memory.
+
+mod durable;
+mod flat;
+mod latency;
+mod memory;
+mod parts;
+mod plain_file;
+
+pub use memory::{OPEN_ORDERS, print_open_orders};
+
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::{Failure, machine};
+
+/// Makes the figures.
+///
+/// # Errors
+/// The journal could not be written, or an order was declined.
+pub fn run() -> Result<(), Failure> {
+    let place = place()?;
+    machine::describe(&place)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build()?;
+    let orders_per_s = durable::run(&runtime, &place)?;
+    latency::run(&runtime, directory(&place)?.path(), orders_per_s / 2.0)?;
+    memory::run()?;
+    flat::run(&runtime)?;
+    parts::run()
+}
+
+/// Where journals are written: beside this program, which is on a disk and not in memory as /tmp may be.
+fn place() -> Result<PathBuf, Failure> {
+    let program = std::env::current_exe()?;
+    Ok(program.parent().ok_or("the program is in no directory")?.to_path_buf())
+}
+
+fn directory(place: &Path) -> Result<TempDir, Failure> {
+    Ok(tempfile::Builder::new().prefix("figures-").tempdir_in(place)?)
+}

@@ -1,0 +1,19 @@
+//! The groups of figures.
+
+pub mod core;
+
+use crate::Failure;
+
+/// The names of the groups.
+pub const NAMES: [&str; 1] = ["core"];
+
+/// Makes the figures of a group.
+///
+/// # Errors
+/// There is no such group, or something could not be measured.
+pub fn run(name: &str) -> Result<(), Failure> {
+    match name {
+        "core" => core::run(),
+        _ => Err(format!("there is no group {name}; there is: {}", NAMES.join(", ")).into()),
+    }
+}

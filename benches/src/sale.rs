@@ -1,0 +1,69 @@
+//! The sale that all figures run: one offer with a hold and a limit per user, and a buyer of one unit for each number.
+
+use std::{num::NonZeroU16, sync::Arc, time::Duration};
+
+use flashsale_core::{
+    domain::{
+        ActivityId, Idempotency, Key, LimitRule, Money, Nonce, OfferTerms, OrderId, Per, Quantity, SkuId,
+        Strategy, Subject, Subjects, Timestamp, UserId, Window,
+    },
+    ledger::{Lane, Reserve, Terms, Timing},
+};
+
+/// The lane of the sale.
+///
+/// # Panics
+/// Never: the id is valid.
+pub fn lane() -> Lane {
+    Lane::first(ActivityId::new(900_001).expect("not zero"))
+}
+
+/// Terms under which `units` are sold from 1970 on, two to a user, held for 15 minutes.
+///
+/// # Panics
+/// If `units` is not from 1 to 10⁹.
+pub fn terms(units: u32) -> Arc<Terms> {
+    let price = Money::new(129_900, "CNY".parse().expect("a currency")).expect("a price");
+    let limit = LimitRule::new(Subject::User, Per::Offer, 2).expect("not zero");
+    let hold = Some(Duration::from_secs(900));
+    let offer = OfferTerms::new(sku(), price, units, Strategy::PreDeduct, hold)
+        .and_then(|offer| offer.with_limits(vec![limit]))
+        .expect("units from 1 to 10^9");
+    let window = Window::new(Timestamp::EPOCH, Timestamp::MAX).expect("it ends after it begins");
+    let terms = Terms::new(lane().activity, window, NonZeroU16::MIN, Timing::default(), vec![offer]);
+    Arc::new(terms.expect("one offer"))
+}
+
+/// The first request of the `n`-th buyer. Key and nonce are as wide as those of real requests.
+///
+/// # Panics
+/// Never for `n` below 2⁶⁰.
+pub fn request(n: u64) -> Reserve {
+    let key = u128::from(scrambled(3 * n)) << 64 | u128::from(scrambled(3 * n + 1));
+    Reserve {
+        order: OrderId::new((1 << 61) + n).expect("not zero"),
+        user: UserId::new(4_000_000_000 + n).expect("not zero"),
+        sku: sku(),
+        quantity: Quantity::ONE,
+        idempotency: Idempotency { key: Key(key), nonce: Nonce(scrambled(3 * n + 2)) },
+        subjects: Subjects::default(),
+        replay_only: false,
+    }
+}
+
+/// The first requests of the buyers of a range.
+pub fn requests(buyers: std::ops::Range<u64>) -> Vec<Reserve> {
+    buyers.map(request).collect()
+}
+
+fn sku() -> SkuId {
+    SkuId::new(700_001).expect("not zero")
+}
+
+/// The finaliser of SplitMix64 (Steele, Lea, Flood 2014).
+fn scrambled(n: u64) -> u64 {
+    let mut z = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
