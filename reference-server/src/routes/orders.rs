@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use flashsale_core::{
-    domain::{Idempotency, Key, Order, OrderId, OrderStatus, Quantity, RefundStatus, Subjects, UserId},
-    ledger::Outcome,
+    domain::{Idempotency, Key, Order, OrderId, OrderStatus, Quantity, RefundStatus, Subjects},
+    ledger::{Outcome, Reference},
     rate::Decision,
     service::{OrderRequest, Placement},
 };
@@ -27,8 +27,10 @@ use crate::{
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-/// How often an order is read while somebody waits for it to change.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often an order is read while somebody waits for it to change: soon at first, then less and less, so that those who
+/// wait do not keep the ledger from those who buy.
+const FIRST_LOOK: Duration = Duration::from_millis(50);
+const LAST_LOOK: Duration = Duration::from_secs(1);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -44,7 +46,7 @@ impl Public {
         let device = headers::device(&head.headers)?;
         let ticket = app.tickets.verify(ticket, now, device).map_err(answers::ticket)?;
         let key = headers::idempotency_key(&head.headers)?;
-        let address = address_subject(body.peer());
+        let peer = body.peer();
         let Wanted { quantity } = body.json(&head.headers).await?;
         let (user, activity, sku) = (ticket.claims.user, ticket.claims.activity, ticket.claims.sku);
         if let Some(outcome) = app.ordering.shortcut(user, activity, sku) {
@@ -63,7 +65,10 @@ impl Public {
                 key: key.unwrap_or_else(|| Key::of_nonce(ticket.nonce)),
                 nonce: ticket.nonce,
             },
-            subjects: Subjects { device: ticket.claims.device.or(device), address: Some(address) },
+            subjects: Subjects {
+                device: ticket.claims.device.or(device),
+                address: Some(address_subject(peer)),
+            },
             ticket_expired: ticket.expired,
         };
         match app.ordering.place(&request).await.map_err(|error| answers::service(&error))? {
@@ -139,20 +144,20 @@ impl Public {
         let user = self.caller(&head.headers)?.user;
         Query::parse(head.uri.query(), &["receipt"])?;
         let id: OrderId = id(order)?;
-        let mut order = self.order_of(user, id).await?;
+        let ledger = self.app.sales.ledger();
+        let failed = |error| answers::ledger(&error);
+        let key = ledger.locate(Reference::Order(id)).await.map_err(failed)?;
+        let key = key.filter(|key| key.user == user).ok_or_else(Problem::not_found)?;
+        let mut order = ledger.order(key).await.map_err(failed)?.ok_or_else(Problem::not_found)?;
         if let Some(wait) = headers::wait(&head.headers) {
-            let (end, seen) = (Instant::now() + wait, order.revision);
+            let (end, seen, mut pause) = (Instant::now() + wait, order.revision, FIRST_LOOK);
             while may_change(&order) && order.revision == seen && Instant::now() < end {
-                sleep(LOOK_EVERY.min(end - Instant::now())).await;
-                order = self.order_of(user, id).await?;
+                sleep(pause.min(end - Instant::now())).await;
+                pause = (pause * 3 / 2).min(LAST_LOOK);
+                order = ledger.order(key).await.map_err(failed)?.ok_or_else(Problem::not_found)?;
             }
         }
         Ok(no_store(json(StatusCode::OK, &ShownOrder::to_owner(&order))))
-    }
-
-    async fn order_of(&self, user: UserId, id: OrderId) -> Result<Order, Problem> {
-        let order = self.app.ordering.order(user, id).await.map_err(|error| answers::service(&error))?;
-        order.ok_or_else(Problem::not_found)
     }
 
     async fn cancel(&self, head: &Parts, order: &str, body: Body) -> Answer {
