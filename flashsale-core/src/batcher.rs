@@ -5,7 +5,10 @@
 
 use std::{
     collections::VecDeque,
+    future::poll_fn,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -265,18 +268,41 @@ impl<I, O> Batch<I, O> {
     }
 }
 
-/// Gives each item its outcome, or all of them the error. Whoever does not wait any more is passed over.
-fn answer<O>(replies: Vec<oneshot::Sender<Answer<O>>>, answer: Result<(Timestamp, Vec<O>), LedgerError>) {
-    match answer {
-        Ok((at, outcomes)) => {
-            for (reply, outcome) in replies.into_iter().zip(outcomes) {
-                let _ = reply.send(Ok((at, outcome)));
+/// What became of a batch, to be given to those who wait for it.
+struct Answers<O> {
+    replies: Vec<oneshot::Sender<Answer<O>>>,
+    result: Result<(Timestamp, Vec<O>), LedgerError>,
+}
+
+impl<O> Answers<O> {
+    /// Gives each item its outcome, or all of them the error. Whoever does not wait any more is passed over.
+    fn give(self) {
+        match self.result {
+            Ok((at, outcomes)) => {
+                for (reply, outcome) in self.replies.into_iter().zip(outcomes) {
+                    let _ = reply.send(Ok((at, outcome)));
+                }
+            }
+            Err(error) => {
+                for reply in self.replies {
+                    let _ = reply.send(Err(error.clone()));
+                }
             }
         }
-        Err(error) => {
-            for reply in replies {
-                let _ = reply.send(Err(error.clone()));
-            }
+    }
+}
+
+/// What a batch leaves behind.
+enum Done {
+    Reserve(Answers<Outcome>),
+    Advance(Answers<Advanced>),
+}
+
+impl Done {
+    fn give(self) {
+        match self {
+            Self::Reserve(answers) => answers.give(),
+            Self::Advance(answers) => answers.give(),
         }
     }
 }
@@ -289,42 +315,64 @@ struct Driver {
 
 impl Driver {
     async fn run(self) {
+        let mut done = None;
         loop {
-            let work = {
-                let mut queue = self.shared.queue();
-                let work = queue.next();
-                queue.is_idle = work.is_none();
-                if work.is_none() && queue.is_closed {
-                    return;
-                }
-                work
-            };
-            match work {
-                Some(work) => self.work(work).await,
-                None => self.shared.work.notified().await,
+            match self.next() {
+                Next::Work(work) => done = Some(self.work(work, done.take()).await),
+                // Answers are given while the next batch is on its way; without one, now.
+                Next::Nothing | Next::End if done.is_some() => done.take().into_iter().for_each(Done::give),
+                Next::Nothing => self.shared.work.notified().await,
+                Next::End => return,
             }
         }
     }
 
-    async fn work(&self, work: Work) {
+    fn next(&self) -> Next {
+        let mut queue = self.shared.queue();
+        let work = queue.next();
+        queue.is_idle = work.is_none();
+        match work {
+            Some(work) => Next::Work(work),
+            None if queue.is_closed => Next::End,
+            None => Next::Nothing,
+        }
+    }
+
+    /// Hands a batch to the ledger, gives the answers of the one before, and waits for those of this one.
+    async fn work(&self, work: Work, before: Option<Done>) -> Done {
         let Shared { ledger, lane, .. } = &*self.shared;
         let begun = Instant::now();
-        match work {
-            Work::Reserve(batch) => {
-                let result = ledger.reserve(*lane, None, batch.items).await;
-                self.took(begun);
-                answer(batch.replies, result.map(|result| (result.at, result.outcomes)));
+        let give = || before.into_iter().for_each(Done::give);
+        let done = match work {
+            Work::Reserve(Batch { items, replies }) => {
+                let result = begin(ledger.reserve(*lane, None, items), give).await;
+                Done::Reserve(Answers { replies, result: result.map(|result| (result.at, result.outcomes)) })
             }
-            Work::Advance(batch) => {
-                let result = ledger.advance(*lane, batch.items).await;
-                self.took(begun);
-                answer(batch.replies, result.map(|result| (result.at, result.outcomes)));
+            Work::Advance(Batch { items, replies }) => {
+                let result = begin(ledger.advance(*lane, items), give).await;
+                Done::Advance(Answers { replies, result: result.map(|result| (result.at, result.outcomes)) })
             }
-        }
-    }
-
-    fn took(&self, begun: Instant) {
+        };
         self.shared.queue().round_trip = begun.elapsed();
+        done
+    }
+}
+
+/// What the task has to do.
+enum Next {
+    Work(Work),
+    Nothing,
+    End,
+}
+
+/// Begins a call, does something else, and then waits for the call.
+async fn begin<T>(call: impl Future<Output = T>, meanwhile: impl FnOnce()) -> T {
+    let mut call = pin!(call);
+    let begun = poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await;
+    meanwhile();
+    match begun {
+        Poll::Ready(result) => result,
+        Poll::Pending => call.await,
     }
 }
 
@@ -343,7 +391,7 @@ mod tests {
     use std::{
         pin::Pin,
         sync::mpsc,
-        task::{Context, Poll, Waker},
+        task::{Context, Waker},
     };
 
     use super::*;
