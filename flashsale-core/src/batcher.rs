@@ -20,6 +20,7 @@ use tokio::{
 use crate::{
     domain::Timestamp,
     ledger::{Advance, Advanced, Lane, Ledger, LedgerError, Outcome, Reserve},
+    recent_buyers::RecentBuyers,
 };
 
 /// How a queue is bounded.
@@ -75,7 +76,8 @@ impl Batcher {
             is_closed: false,
             round_trip: Duration::ZERO,
         };
-        let shared = Arc::new(Shared { ledger, lane, queue: Mutex::new(queue), work: Notify::new() });
+        let recent = RecentBuyers::new();
+        let shared = Arc::new(Shared { ledger, lane, recent, queue: Mutex::new(queue), work: Notify::new() });
         let (end, ended) = watch::channel(());
         background.spawn(Driver { shared: Arc::clone(&shared), _end: end }.run());
         Self { shared, ended }
@@ -97,6 +99,11 @@ impl Batcher {
     pub async fn advance(&self, step: Advance) -> Result<(Timestamp, Advanced), BatcherError> {
         let answer = self.shared.push(|queue| &mut queue.advances, step)?;
         answered(answer).await
+    }
+
+    /// The buyers who got orders here lately.
+    pub fn recent(&self) -> &RecentBuyers {
+        &self.shared.recent
     }
 
     /// How many requests and steps wait; those in flight do not.
@@ -123,6 +130,7 @@ impl Drop for Batcher {
 struct Shared {
     ledger: Arc<dyn Ledger>,
     lane: Lane,
+    recent: RecentBuyers,
     queue: Mutex<Queue>,
     work: Notify,
 }
@@ -340,12 +348,15 @@ impl Driver {
 
     /// Hands a batch to the ledger, gives the answers of the one before, and waits for those of this one.
     async fn work(&self, work: Work, before: Option<Done>) -> Done {
-        let Shared { ledger, lane, .. } = &*self.shared;
+        let Shared { ledger, lane, recent, .. } = &*self.shared;
         let begun = Instant::now();
         let give = || before.into_iter().for_each(Done::give);
         let done = match work {
             Work::Reserve(Batch { items, replies }) => {
                 let result = begin(ledger.reserve(*lane, None, items), give).await;
+                if let Ok(reservations) = &result {
+                    note_buyers(recent, &reservations.outcomes);
+                }
                 Done::Reserve(Answers { replies, result: result.map(|result| (result.at, result.outcomes)) })
             }
             Work::Advance(Batch { items, replies }) => {
@@ -355,6 +366,15 @@ impl Driver {
         };
         self.shared.queue().round_trip = begun.elapsed();
         done
+    }
+}
+
+/// Before anybody is told: who repeats a request that won must not be declined by a view of before.
+fn note_buyers(recent: &RecentBuyers, outcomes: &[Outcome]) {
+    for outcome in outcomes {
+        if let Outcome::Reserved { order, .. } = outcome {
+            recent.insert(order.key.user);
+        }
     }
 }
 

@@ -72,6 +72,7 @@ pub mod ledger;
 #[cfg(feature = "mutants")]
 pub mod mutants;
 pub mod rate;
+pub mod recent_buyers;
 pub mod service;
 pub mod snowflake;
 pub mod ticket;

@@ -94,12 +94,17 @@ impl BuyerFilter {
     }
 
     fn probe(&self, user: UserId) -> (usize, u64) {
+        let (hash, bits) = Self::bits(user);
+        let mask = self.blocks.len().wrapping_sub(1);
+        (usize::try_from(hash >> 24).unwrap_or(usize::MAX) & mask, bits)
+    }
+
+    /// A hash of the user, and four bits of 64 that stand for the user in a block; bits 24 and up of the hash choose it.
+    pub(crate) fn bits(user: UserId) -> (u64, u64) {
         let mut z = user.value().wrapping_mul(0x9e37_79b9_7f4a_7c15);
         z = (z ^ (z >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
         z ^= z >> 32;
-        let bits = 1 << (z & 63) | 1 << (z >> 6 & 63) | 1 << (z >> 12 & 63) | 1 << (z >> 18 & 63);
-        let mask = self.blocks.len().wrapping_sub(1);
-        (usize::try_from(z >> 24).unwrap_or(usize::MAX) & mask, bits)
+        (z, 1 << (z & 63) | 1 << (z >> 6 & 63) | 1 << (z >> 12 & 63) | 1 << (z >> 18 & 63))
     }
 }
 

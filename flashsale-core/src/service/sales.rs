@@ -51,6 +51,7 @@ pub struct Front {
     /// Its queue.
     pub batcher: Batcher,
     pub(super) collecting: tokio::sync::Mutex<()>,
+    renewing: tokio::sync::Mutex<()>,
     view: ArcSwapOption<Renewed>,
 }
 
@@ -126,8 +127,11 @@ impl Sales {
     /// # Errors
     /// Those of [`Ledger::view`]; the view stays as it is, and is dropped when it is too old.
     pub async fn renew(&self, front: &Front) -> Result<(), LedgerError> {
+        let _one_at_a_time = front.renewing.lock().await;
+        front.batcher.recent().turn();
         let view = self.ledger.view(front.lane).await?;
         front.view.store(Some(Arc::new(Renewed { view, at: self.clock.now() })));
+        front.batcher.recent().forget();
         Ok(())
     }
 
@@ -180,6 +184,7 @@ impl Sales {
                         &self.background,
                     ),
                     collecting: tokio::sync::Mutex::new(()),
+                    renewing: tokio::sync::Mutex::new(()),
                     view: ArcSwapOption::empty(),
                 })
             };
@@ -217,6 +222,9 @@ impl Sale {
     /// has a unit. A buyer who may have an order is never declined here, because it may be repeated.
     pub fn shortcut(&self, now: Timestamp, user: UserId, sku: SkuId) -> Option<Outcome> {
         let front = self.front(user);
+        if front.batcher.recent().may_contain(user) {
+            return None;
+        }
         let renewed = front.view.load();
         let view = &renewed.as_ref().filter(|renewed| renewed.is_fresh(now))?.view;
         if view.buyers.as_ref().is_none_or(|buyers| buyers.may_contain(user)) {
@@ -285,5 +293,65 @@ impl Front {
 impl Renewed {
     fn is_fresh(&self, now: Timestamp) -> bool {
         now.since(self.at) <= VIEW_LIFETIME
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU16;
+
+    use super::*;
+    use crate::{
+        domain::{Idempotency, ManualClock, Money, OfferTerms, Quantity, Strategy, Subjects, Window},
+        embedded::Embedded,
+        ledger::{Advance, Reserve, Timing, spec::Role},
+    };
+
+    #[tokio::test]
+    async fn a_winner_is_not_declined_by_a_view_of_before() {
+        let now = Timestamp::from_millis(10_000_000);
+        let clock = Arc::new(ManualClock::new(now));
+        let ledger: Arc<dyn Ledger> = Arc::new(Embedded::in_memory(Role::Single, Arc::clone(&clock) as _));
+        let sales = Sales::new(ledger, clock, Handle::current(), BatcherOptions::default());
+        let (activity, sku) = (ActivityId::new(1).unwrap(), SkuId::new(2).unwrap());
+        let price = Money::new(100, "CNY".parse().unwrap()).unwrap();
+        let offer = OfferTerms::new(sku, price, 1, Strategy::OrderTime, None).unwrap();
+        let hour = Duration::from_secs(3_600);
+        let window = Window::new(now.before(hour), now.after(hour)).unwrap();
+        let terms = Terms::new(activity, window, NonZeroU16::MIN, Timing::default(), vec![offer]).unwrap();
+        sales.open(Arc::new(terms)).await.unwrap();
+        let sale = sales.sale(activity).unwrap();
+        let front = &sale.fronts()[0];
+        let user = |number| UserId::new(number).unwrap();
+        let take = async |number: u64| {
+            let reserve = Reserve {
+                order: number.try_into().unwrap(),
+                user: user(number),
+                sku,
+                quantity: Quantity::ONE,
+                idempotency: Idempotency {
+                    key: crate::domain::Key(number.into()),
+                    nonce: crate::domain::Nonce(number),
+                },
+                subjects: Subjects::default(),
+                replay_only: false,
+            };
+            front.batcher.reserve(reserve).await.unwrap().1
+        };
+        let Outcome::Reserved { order, .. } = take(1).await else { panic!("there is a unit") };
+        sales.renew(front).await.unwrap();
+        let sold_out = Some(Outcome::SoldOut { available: 0 });
+        assert_eq!(sale.shortcut(now, user(2), sku), sold_out);
+        assert_eq!(sale.shortcut(now, user(1), sku), None, "the view knows the buyer");
+        // A request that had passed the shortcut before gets the unit that is given back.
+        front.batcher.advance(Advance::Cancel { order: order.key }).await.unwrap();
+        assert!(matches!(take(2).await, Outcome::Reserved { .. }));
+        assert_eq!(sale.shortcut(now, user(2), sku), None, "its retry has to find the order");
+        assert_eq!(sale.shortcut(now, user(3), sku), sold_out);
+        for _ in 0..2 {
+            sales.renew(front).await.unwrap();
+            assert_eq!(sale.shortcut(now, user(2), sku), None);
+            assert_eq!(sale.shortcut(now, user(3), sku), sold_out);
+        }
     }
 }
