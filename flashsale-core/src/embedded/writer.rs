@@ -219,7 +219,7 @@ impl Writer {
     fn commit(&mut self) -> Result<(), Failure> {
         let Some(disk) = &mut self.disk else { return Ok(()) };
         let bytes = self.book.journalled();
-        if bytes.is_empty() {
+        if bytes.is_empty() || (bytes.len() < 4_096 && mutant!("answer-before-commit")) {
             return Ok(());
         }
         let row = disk.row + 1;
