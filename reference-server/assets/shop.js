@@ -155,6 +155,19 @@ async function followStatus(section) {
   }
 }
 
+// A ticket and the key of one order, kept until it is known what became of it: a click after lost answers asks for the
+// same order again, and cannot make a second one. Kept for the tab, so that a reload does not forget it either.
+const attemptOf = (activity, sku) => `attempt ${session()?.id} ${activity} ${sku}`;
+
+function keptAttempt(name) {
+  try { return JSON.parse(sessionStorage.getItem(name)); } catch { return null; }
+}
+
+// What is not known, or said to pass, may have become an order.
+function isDefinite(error) {
+  return error instanceof Refused && error.status < 500 && ![401, 408, 429].includes(error.status);
+}
+
 async function buy(section, form) {
   if (form.dataset.busy) return;
   if (!session()) {
@@ -168,11 +181,22 @@ async function buy(section, form) {
   const headers = { "flashsale-device": device() };
   const offer = `/v1/activities/${section.dataset.activity}/offers/${form.dataset.offer}`;
   try {
-    const { ticket } = await insist(() => call("POST", `${offer}/ticket`, { body: {}, headers }));
-    // One key for all attempts: whatever gets lost on the way, it is one order.
-    headers["idempotency-key"] = randomText();
-    const body = { quantity: Number(form.elements.quantity.value) };
-    await insist(() => call("POST", `/v1/orders/${ticket}`, { body, headers }));
+    const name = attemptOf(section.dataset.activity, form.dataset.offer);
+    let attempt = keptAttempt(name);
+    if (!attempt) {
+      const { ticket } = await insist(() => call("POST", `${offer}/ticket`, { body: {}, headers }));
+      attempt = { ticket, key: randomText(), quantity: Number(form.elements.quantity.value) };
+      sessionStorage.setItem(name, JSON.stringify(attempt));
+    }
+    headers["idempotency-key"] = attempt.key;
+    const body = { quantity: attempt.quantity };
+    try {
+      await insist(() => call("POST", `/v1/orders/${attempt.ticket}`, { body, headers }));
+    } catch (error) {
+      if (isDefinite(error)) sessionStorage.removeItem(name);
+      throw error;
+    }
+    sessionStorage.removeItem(name);
     tell("抢到了！请尽快支付 Yours! Please pay in time");
     await showOrders();
     one("[data-orders]").scrollIntoView({ behavior: "smooth", block: "center" });

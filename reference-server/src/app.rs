@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     fs, io,
     net::IpAddr,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -30,6 +31,7 @@ use crate::{
     config::{Config, OperationsToken, Secret},
     keyring::{Keyring, KeyringError},
     publish::PublishError,
+    receipt::Receipts,
     sandbox::Sandbox,
     session::Sessions,
     shelf::Shelf,
@@ -65,6 +67,8 @@ pub struct App {
     pub ticket_terms: TicketTerms,
     /// Makes and verifies demo sessions; `None` without the demo identity.
     pub sessions: Option<Sessions>,
+    /// Makes and verifies receipts of orders.
+    pub receipts: Receipts,
     /// The secret of each payment provider's callbacks.
     pub callbacks: HashMap<Provider, Secret>,
     /// Who may use the operations listener.
@@ -73,6 +77,8 @@ pub struct App {
     pub limiter: RateLimiter,
     /// What is published.
     pub shelf: ArcSwap<Shelf>,
+    /// Under which address buyers reach this server, without a slash at the end; `None` if nobody has said.
+    pub public_url: Option<String>,
     /// Origins whose pages may call.
     pub origins: Vec<String>,
     /// How long payments of new activities may take.
@@ -164,10 +170,12 @@ impl App {
                 .identity
                 .demo
                 .then(|| Sessions::new(&keyring.session, config.identity.session())),
+            receipts: Receipts::new(&keyring.session),
             callbacks: keyring.callbacks,
             tokens: keyring.tokens,
             limiter: RateLimiter::new(config.rate.quota()?, config.rate.users, clock.now()),
-            shelf: ArcSwap::from_pointee(Shelf::empty().map_err(PublishError::from)?),
+            shelf: ArcSwap::from_pointee(Shelf::empty(config.identity.demo).map_err(PublishError::from)?),
+            public_url: config.http.public_url.clone(),
             origins: config.http.cors_origins.clone(),
             timing: config.payment.timing(),
             catalogue: Arc::new(store.catalogue),
@@ -212,8 +220,9 @@ impl App {
         if let Err(error) = self.engine.health() {
             obstacles.push(format!("ledger: {error}"));
         }
-        if let Err(error) = self.ids.next() {
-            obstacles.push(format!("ids: {error}"));
+        // Looked at, not tried: a monitor must not use up ids.
+        if now >= self.ids.lease().until {
+            obstacles.push("ids: the lease of the worker id has ended".to_owned());
         }
         for id in self.shelf.load().activities.keys() {
             if !self.sales.sale(*id).is_some_and(|sale| sale.is_warm(now)) {
@@ -274,7 +283,11 @@ impl Store {
                 leases: Arc::new(InMemoryLease::new(WORKERS)),
             });
         };
-        fs::create_dir_all(directory)
+        // Only its owner can enter it.
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
             .map_err(|source| AppError::Directory { directory: directory.to_owned(), source })?;
         Ok(Self {
             catalogue: EmbeddedCatalogue::open(directory, Arc::clone(&clock))?,

@@ -28,7 +28,7 @@ const SESSION_CONTEXT: &str = "flashsale server v1: session key of a secret";
 pub struct Keyring {
     /// Signs and verifies tickets.
     pub tickets: TicketKeys,
-    /// The key of demo sessions.
+    /// The key of demo sessions and of receipts.
     pub session: Secret,
     /// The secret of each payment provider's callbacks.
     pub callbacks: HashMap<Provider, Secret>,

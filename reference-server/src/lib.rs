@@ -18,6 +18,7 @@ pub mod keyring;
 pub mod logging;
 pub mod pages;
 pub mod publish;
+pub mod receipt;
 pub mod routes;
 pub mod sandbox;
 pub mod serve;

@@ -25,6 +25,7 @@ const HEADERS: [(HeaderName, HeaderValue); 3] = [
 #[template(path = "home.html")]
 struct HomePage<'a> {
     activities: Vec<Row<'a>>,
+    signs_in: bool,
 }
 
 struct Row<'a> {
@@ -38,6 +39,7 @@ struct Row<'a> {
 struct ActivityPage<'a> {
     row: Row<'a>,
     offers: &'a [ShownOffer<'a>],
+    signs_in: bool,
 }
 
 #[derive(Template)]
@@ -83,22 +85,29 @@ fn plain(money: Money) -> String {
     }
 }
 
-/// The home page: all activities, sign-in, the caller's orders.
+/// The home page: all activities, sign-in if `signs_in`, the caller's orders.
 ///
 /// # Errors
 /// If the template fails.
-pub fn home<'a>(activities: impl Iterator<Item = &'a Activity>) -> Result<Document, askama::Error> {
+pub fn home<'a>(
+    activities: impl Iterator<Item = &'a Activity>,
+    signs_in: bool,
+) -> Result<Document, askama::Error> {
     let mut activities: Vec<_> = activities.map(Row::of).collect();
     activities.sort_by_key(|row| row.starts_at);
-    page(&HomePage { activities })
+    page(&HomePage { activities, signs_in })
 }
 
-/// The page of an activity with its offers.
+/// The page of an activity with its offers, and sign-in if `signs_in`.
 ///
 /// # Errors
 /// If the template fails.
-pub fn activity(activity: &Activity, offers: &[ShownOffer<'_>]) -> Result<Document, askama::Error> {
-    page(&ActivityPage { row: Row::of(activity), offers })
+pub fn activity(
+    activity: &Activity,
+    offers: &[ShownOffer<'_>],
+    signs_in: bool,
+) -> Result<Document, askama::Error> {
+    page(&ActivityPage { row: Row::of(activity), offers, signs_in })
 }
 
 /// Where the sandbox takes a payment.

@@ -37,7 +37,7 @@ impl App {
     /// [`PublishError`]; repeat it.
     pub async fn publish(&self, by: &By) -> Result<(), PublishError> {
         let _one_at_a_time = self.publishing.lock().await;
-        let shelf = Shelf::fill(&*self.catalogue).await?;
+        let shelf = Shelf::fill(&*self.catalogue, self.sessions.is_some()).await?;
         for listed in shelf.activities.values() {
             self.open_or_amend(&listed.activity, by).await?;
         }

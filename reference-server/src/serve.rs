@@ -1,6 +1,15 @@
 //! `serve`: puts the parts together, runs them, and takes them down in order.
 
-use std::{error::Error, net::SocketAddr, num::NonZeroUsize, process, sync::Arc, thread};
+use std::{
+    error::Error,
+    io,
+    net::SocketAddr,
+    num::NonZeroUsize,
+    process,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use flashsale_core::domain::{Clock, SystemClock};
 
@@ -15,7 +24,11 @@ use crate::{
     signals::Signals,
 };
 
-/// Serves until SIGTERM or SIGINT; a second signal ends the process at once.
+/// For how long after the first signal others are taken for the same one: supervisors, `timeout` and process groups send
+/// it more than once.
+const SAME_SIGNAL: Duration = Duration::from_secs(2);
+
+/// Serves until SIGTERM or SIGINT; a second signal, 2 s after the first or later, ends the process at once.
 ///
 /// # Errors
 ///
@@ -36,33 +49,51 @@ async fn serve(config: &Config, background: &Background) -> Result<(), Box<dyn E
         let workers = NonZeroUsize::new(http.workers).map_or_else(thread::available_parallelism, Ok)?;
         (workers, Runtimes::PerCore)
     };
-    // Bound before the data is opened, so that a wrong address is told at once; accepted only when all is ready.
-    let public = bind("http.public", http.public, workers, http.backlog)?;
-    let operations = bind("http.operations", http.operations, NonZeroUsize::MIN, http.backlog)?;
+    // A wrong address is told before the data is touched. Bound is only once the data is ours: a socket that shares
+    // its port (`SO_REUSEPORT`) would take a part of the connections away from the server that runs on the data.
+    listening("http.public", http.public, || Listener::probe(http.public))?;
+    listening("http.operations", http.operations, || Listener::probe(http.operations))?;
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (app, jobs) = App::open(config, Arc::clone(&clock), background.spawner().clone()).await?;
+    let listeners =
+        listening("http.public", http.public, || Listener::bind(http.public, workers, http.backlog))
+            .and_then(|public| {
+                let bind = || Listener::bind(http.operations, NonZeroUsize::MIN, http.backlog);
+                Ok((public, listening("http.operations", http.operations, bind)?))
+            });
+    let (public, operations) = match listeners {
+        Ok(listeners) => listeners,
+        Err(problem) => {
+            app.close(jobs).await?;
+            return Err(problem.into());
+        }
+    };
     if config.demo {
         import_demo(&app).await?;
     }
-    match &app.sessions {
-        None => tracing::warn!("no identity: nobody can sign in; set identity.demo to try a sale"),
-        Some(_) => tracing::warn!("the demo identity is on: everybody is believed to be who they say"),
-    }
+    warn(&app);
 
     let public = Server::start(public, &Arc::new(Public::new(Arc::clone(&app))), &public_runtimes, http)?;
-    let operations = Server::start(operations, &Arc::new(Operations::new(Arc::clone(&app))), &shared, http)?;
+    let operators = Arc::new(Operations::new(Arc::clone(&app)));
+    let operations = Server::start(operations, &operators, &shared, &http.for_operations())?;
     if config.demo {
-        greet(&app, public.address(), operations.address());
+        let made_tokens = config.operations.tokens.is_empty();
+        greet(&app, public.address(), operations.address(), made_tokens);
     }
     tracing::info!(public = %public.address(), operations = %operations.address(), "serving");
 
     let signal = signals.next().await;
-    tracing::info!(signal, "stopping; a second signal ends the process at once");
+    let first = Instant::now();
+    tracing::info!(signal, "stopping; a second signal, in 2 s or later, ends the process at once");
     tokio::spawn(async move {
-        let signal = signals.next().await;
-        tracing::warn!(signal, "ending at once");
-        process::exit(1);
+        loop {
+            let signal = signals.next().await;
+            if first.elapsed() >= SAME_SIGNAL {
+                tracing::warn!(signal, "ending at once");
+                process::exit(1);
+            }
+        }
     });
     let limit = http.drain_timeout();
     let (cut_public, cut_operations) = tokio::join!(public.drain(limit), operations.drain(limit));
@@ -72,10 +103,30 @@ async fn serve(config: &Config, background: &Background) -> Result<(), Box<dyn E
     Ok(closed?)
 }
 
-fn bind(key: &str, address: SocketAddr, workers: NonZeroUsize, backlog: u16) -> Result<Listener, String> {
-    Listener::bind(address, workers, backlog).map_err(|error| {
-        format!("cannot listen on {address}: {error}; choose another address with {key} in the configuration")
+fn listening<T>(key: &str, address: SocketAddr, listen: impl FnOnce() -> io::Result<T>) -> Result<T, String> {
+    listen().map_err(|error| {
+        let whose = match error.kind() {
+            io::ErrorKind::AddrInUse => "; another process listens there",
+            _ => "",
+        };
+        format!(
+            "cannot listen on {address}: {error}{whose}; choose another address with {key} in the configuration"
+        )
     })
+}
+
+/// Says what this server cannot do as it is configured, and whom it believes.
+fn warn(app: &App) {
+    match &app.sessions {
+        None => tracing::warn!("no identity: nobody can sign in; set identity.demo to try a sale"),
+        Some(_) => tracing::warn!("the demo identity is on: everybody is believed to be who they say"),
+    }
+    if app.provider.is_none() {
+        tracing::warn!("no payment provider: orders cannot be paid; set payment.sandbox to try a sale");
+    }
+    if app.tokens.is_empty() {
+        tracing::warn!("no operations token: nobody can import, adjust or audit; add [[operations.tokens]]");
+    }
 }
 
 /// Imports the data that comes with the server; what is there already stays.
@@ -91,7 +142,7 @@ async fn import_demo(app: &App) -> Result<(), Box<dyn Error>> {
 }
 
 /// Tells whoever started the demonstration where to look.
-fn greet(app: &App, public: SocketAddr, operations: SocketAddr) {
+fn greet(app: &App, public: SocketAddr, operations: SocketAddr, made_tokens: bool) {
     println!(
         "\nflashsale demo: nobody is who they say, and no money is moved. Do not show it to the internet.\n"
     );
@@ -100,7 +151,8 @@ fn greet(app: &App, public: SocketAddr, operations: SocketAddr) {
     let directory =
         app.directory.as_deref().map_or_else(|| "in memory only".into(), |path| path.display().to_string());
     println!("  data        {directory}\n");
-    for token in &app.tokens {
+    // Tokens of the configuration are known to whoever wrote it, and to nobody else.
+    for token in app.tokens.iter().filter(|_| made_tokens) {
         let roles: Vec<_> = token.roles.iter().map(|role| role.as_str()).collect();
         println!("  {:<10}  {}", roles.join(","), String::from_utf8_lossy(token.token.expose()));
     }

@@ -147,20 +147,20 @@ impl Shelf {
     ///
     /// # Errors
     /// If its page cannot be written.
-    pub fn empty() -> Result<Self, ShelfError> {
+    pub fn empty(signs_in: bool) -> Result<Self, ShelfError> {
         Ok(Self {
             activities: BTreeMap::new(),
             products: HashMap::new(),
             skus: HashMap::new(),
-            home: pages::home(std::iter::empty())?,
+            home: pages::home(std::iter::empty(), signs_in)?,
         })
     }
 
-    /// Reads what is published and writes its documents.
+    /// Reads what is published and writes its documents. `signs_in` says whether its pages offer to sign in.
     ///
     /// # Errors
     /// [`ShelfError`]; the shelf stays as it was.
-    pub async fn fill(catalogue: &dyn Catalogue) -> Result<Self, ShelfError> {
+    pub async fn fill(catalogue: &dyn Catalogue, signs_in: bool) -> Result<Self, ShelfError> {
         let (products, skus, activities) = read(catalogue).await?;
         let mut variants: HashMap<ProductId, Vec<&Sku>> = HashMap::new();
         for sku in skus.values() {
@@ -201,13 +201,13 @@ impl Shelf {
                 .collect();
             let shown = ShownActivity::of(&activity);
             let document = Document::json(CACHE, &ShownDetail { activity: shown, offers: &offers })?;
-            let page = pages::activity(&activity, &offers)?;
+            let page = pages::activity(&activity, &offers, signs_in)?;
             listed.insert(
                 activity.id,
                 Arc::new(Listed { document, page, status: ArcSwapOption::empty(), activity }),
             );
         }
-        let home = pages::home(listed.values().map(|listed| &listed.activity))?;
+        let home = pages::home(listed.values().map(|listed| &listed.activity), signs_in)?;
         Ok(Self { activities: listed, products: documents, skus: sku_documents, home })
     }
 

@@ -36,8 +36,15 @@ pub struct HttpConfig {
     pub body_timeout_ms: u64,
     /// `http.request_timeout_ms`: for the handler, body included. Default 15000.
     pub request_timeout_ms: u64,
+    /// `http.operations_body_timeout_ms`: for a body on the operations listener, where imports come in. Default 120000.
+    pub operations_body_timeout_ms: u64,
+    /// `http.operations_request_timeout_ms`: for its handlers, where backups are made. Default 600000.
+    pub operations_request_timeout_ms: u64,
     /// `http.drain_timeout_ms`: for requests in flight after a stop. Default 20000.
     pub drain_timeout_ms: u64,
+    /// `http.public_url`: under which address buyers reach the public listener, as in `https://shop.example`; without it
+    /// `pay_url` is a path. Default none.
+    pub public_url: Option<String>,
     /// `http.cors_origins`: origins whose pages may call the public listener, as in `https://shop.example`. Default none.
     pub cors_origins: Vec<String>,
 }
@@ -59,7 +66,10 @@ impl Default for HttpConfig {
             write_timeout_ms: 10_000,
             body_timeout_ms: 10_000,
             request_timeout_ms: 15_000,
+            operations_body_timeout_ms: 120_000,
+            operations_request_timeout_ms: 600_000,
             drain_timeout_ms: 20_000,
+            public_url: None,
             cors_origins: Vec::new(),
         }
     }
@@ -83,6 +93,14 @@ impl HttpConfig {
             ("http.drain_timeout_ms", self.drain_timeout_ms),
         ] {
             within(key, value, 1..=600_000);
+        }
+        within("http.operations_body_timeout_ms", self.operations_body_timeout_ms, 1..=3_600_000);
+        within("http.operations_request_timeout_ms", self.operations_request_timeout_ms, 1..=3_600_000);
+        if self.public_url.as_deref().is_some_and(|url| !is_base(url)) {
+            problems.push(
+                "http.public_url: give scheme and host, as in https://shop.example, and no slash at the end"
+                    .to_owned(),
+            );
         }
     }
 
@@ -115,4 +133,19 @@ impl HttpConfig {
     pub fn drain_timeout(&self) -> Duration {
         Duration::from_millis(self.drain_timeout_ms)
     }
+
+    /// The same with the times of the operations listener.
+    #[must_use]
+    pub fn for_operations(&self) -> Self {
+        Self {
+            body_timeout_ms: self.operations_body_timeout_ms,
+            request_timeout_ms: self.operations_request_timeout_ms,
+            ..self.clone()
+        }
+    }
+}
+
+fn is_base(url: &str) -> bool {
+    let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")).unwrap_or_default();
+    !host.is_empty() && !host.ends_with('/') && host.bytes().all(|byte| byte.is_ascii_graphic())
 }

@@ -104,8 +104,7 @@ impl Config {
     ///
     /// Unknown keys and values of the wrong type.
     pub fn parse(text: &str) -> Result<Self, ConfigErrors> {
-        let table: toml::Table =
-            text.parse().map_err(|error: toml::de::Error| ConfigErrors(vec![error.to_string()]))?;
+        let table: toml::Table = text.parse().map_err(|error| ConfigErrors(vec![syntax(text, &error)]))?;
         let mut problems = Vec::new();
         for (key, value) in &table {
             // Each key alone in a document of its own: its error hides no other one.
@@ -125,7 +124,7 @@ impl Config {
         if !problems.is_empty() {
             return Err(ConfigErrors(problems));
         }
-        table.try_into().map_err(|error: toml::de::Error| ConfigErrors(vec![error.to_string()]))
+        table.try_into().map_err(|error: toml::de::Error| ConfigErrors(vec![error.message().to_owned()]))
     }
 
     fn problems(&self) -> Vec<String> {
@@ -140,6 +139,17 @@ impl Config {
         self.rate.check(&mut problems);
         self.operations.check(&mut problems);
         problems
+    }
+}
+
+/// What is wrong and on which line, without the line: it may hold a token.
+fn syntax(text: &str, error: &toml::de::Error) -> String {
+    match error.span().and_then(|span| text.as_bytes().get(..span.start)) {
+        Some(before) => {
+            let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+            format!("line {line}: {}", error.message())
+        }
+        None => error.message().to_owned(),
     }
 }
 
@@ -189,5 +199,11 @@ mod tests {
         assert!(config.problems().is_empty());
         assert!(config.operations.tokens[0].token.matches(b"0123456789abcdef-hidden"));
         assert!(!format!("{config:?}").contains("hidden"));
+        for broken in
+            ["token = \"hidden", "token = hidden", "token = \"hidden\" hidden", "token = [\"hidden\" 1]"]
+        {
+            let error = Config::parse(&format!("[http]\n{broken}\n")).unwrap_err().to_string();
+            assert!(error.contains("line 2: ") && !error.contains("hidden"), "{error}");
+        }
     }
 }

@@ -106,16 +106,38 @@ fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         return Err(Problem::invalid("The body does not fit: send a JSON object."));
     }
     serde_json::from_slice(bytes).map_err(|error| {
-        let text = error.to_string();
-        match field_of(&text) {
-            Some(field) => Problem::invalid_field(field, format!("The body does not fit: {text}.")),
-            None => Problem::invalid(format!("The body does not fit: {text}.")),
+        let detail = format!("The body does not fit: {error}.");
+        match field_of::<T>(bytes) {
+            Some(field) => Problem::invalid_field(&field, detail),
+            None => Problem::invalid(detail),
         }
     })
 }
 
-/// The field that serde's message is about.
-fn field_of(message: &str) -> Option<&str> {
+/// The field that a body which does not fit fails at, as in `price.amount`. It is read once more for this: keeping the
+/// path costs every good body something.
+fn field_of<T: DeserializeOwned>(bytes: &[u8]) -> Option<String> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let error = serde_path_to_error::deserialize::<_, T>(&mut reader).err()?;
+    let path = error.path().to_string();
+    let cause = error.into_inner();
+    // What is not JSON has no field to blame, though it ends somewhere.
+    if !cause.is_data() {
+        return None;
+    }
+    let inside = Some(path).filter(|path| path != "." && !path.contains('?'));
+    let message = cause.to_string();
+    // These are about a field of the object at the path, which may end in the field's name already.
+    match (inside, named(&message)) {
+        (Some(path), Some(field)) if path != field && !path.ends_with(&format!(".{field}")) => {
+            Some(format!("{path}.{field}"))
+        }
+        (inside, field) => inside.or_else(|| field.map(ToOwned::to_owned)),
+    }
+}
+
+/// The field that serde's message names.
+fn named(message: &str) -> Option<&str> {
     ["missing field `", "unknown field `", "duplicate field `"]
         .iter()
         .find_map(|start| message.strip_prefix(start))
@@ -135,6 +157,14 @@ mod tests {
     #[allow(dead_code, reason = "only whether it can be read matters")]
     struct Order {
         quantity: u32,
+        gift: Option<Gift>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code, reason = "only whether it can be read matters")]
+    struct Gift {
+        count: u32,
     }
 
     #[test]
@@ -143,6 +173,12 @@ mod tests {
             ("{}", Some("quantity")),
             (r#"{"quantity":1,"price":2}"#, Some("price")),
             (r#"{"quantity":1,"quantity":2}"#, Some("quantity")),
+            (r#"{"quantity":-1}"#, Some("quantity")),
+            (r#"{"quantity":"1"}"#, Some("quantity")),
+            (r#"{"quantity":1,"price":{}}"#, Some("price")),
+            (r#"{"quantity":1,"gift":{"count":"x"}}"#, Some("gift.count")),
+            (r#"{"quantity":1,"gift":{}}"#, Some("gift.count")),
+            (r#"{"quantity":1,"gift":{"count":1,"colour":1}}"#, Some("gift.colour")),
             (r#"{"quantity":1"#, None),
             (r#"{"quantity":1} x"#, None),
             ("[1]", None),

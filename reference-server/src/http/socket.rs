@@ -14,6 +14,15 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// Finds out whether `address` can be bound, and nobody listens there: not even somebody who shares the port.
+    ///
+    /// # Errors
+    ///
+    /// If the address is taken or not one of this machine.
+    pub fn probe(address: SocketAddr) -> io::Result<()> {
+        bound(address, false).map(drop)
+    }
+
     /// Binds `address` for `workers` workers, each with a queue of `backlog` connections not yet accepted.
     ///
     /// Port 0 takes a free port, the same for all workers; [`Listener::address`] tells it.
@@ -41,12 +50,17 @@ impl Listener {
 }
 
 fn listen(address: SocketAddr, reuse_port: bool, backlog: u16) -> io::Result<std::net::TcpListener> {
+    let socket = bound(address, reuse_port)?;
+    socket.listen(i32::from(backlog.min(i16::MAX as u16)))?;
+    Ok(socket.into())
+}
+
+fn bound(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restart must not wait for connections of the last run in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(reuse_port)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(i32::from(backlog.min(i16::MAX as u16)))?;
-    Ok(socket.into())
+    Ok(socket)
 }

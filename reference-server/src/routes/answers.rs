@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use flashsale_core::{
     catalogue::CatalogueError,
-    domain::{Invalid, Order, Timestamp},
+    domain::{Invalid, LimitRule, Order, Timestamp},
     ledger::{Adjusted, Advanced, LedgerError, Outcome},
     service::ServiceError,
     snowflake::IdError,
@@ -41,9 +41,7 @@ pub(super) fn declined(outcome: &Outcome, now: Timestamp) -> Problem {
             Problem::new(Code::TicketUsed, "See your orders, or ask for a new ticket to order more.")
         }
         Outcome::LimitReached { rule, remaining } => {
-            Problem::new(Code::LimitReached, "Ask for no more than what remains.")
-                .with("rule", rule)
-                .with("remaining", remaining)
+            limit_reached(rule, *remaining, "Ask for no more than what remains.")
         }
         Outcome::SoldOut { available } => sold_out((*available).into()),
         // A program that answers one of these has a fault; nothing was sold by it.
@@ -53,6 +51,16 @@ pub(super) fn declined(outcome: &Outcome, now: Timestamp) -> Problem {
             Problem::new(Code::Internal, "Read your orders before you repeat the request.")
         }
     }
+}
+
+/// A limit that counts devices, of a request that names none.
+pub(super) fn device_needed(rule: &LimitRule, remaining: u32) -> Problem {
+    let detail = "This offer counts devices: send one in the header flashsale-device, 1 to 255 visible ASCII characters.";
+    limit_reached(rule, remaining, detail)
+}
+
+fn limit_reached(rule: &LimitRule, remaining: u32, detail: &'static str) -> Problem {
+    Problem::new(Code::LimitReached, detail).with("rule", rule).with("remaining", remaining)
 }
 
 /// Sold out, with what is left.

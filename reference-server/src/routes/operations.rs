@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use bytes::Bytes;
 use flashsale_core::{
     domain::{ActivityId, By, OrderId, SkuId, UserId},
-    ledger::{Adjustment, AdjustmentId, Reference, Stock},
+    ledger::{Adjustment, AdjustmentId, Epoch, Reference, Stock},
 };
 use hyper::{HeaderMap, StatusCode, header::HeaderValue, http::request::Parts};
 use serde::{Deserialize, Serialize};
@@ -46,7 +46,7 @@ struct Adjusted {
     adjustment_id: String,
     delta: i64,
     #[serde(flatten)]
-    stock: Option<Stock>,
+    stock: Option<ShownStock>,
 }
 
 #[derive(Deserialize)]
@@ -58,7 +58,18 @@ struct BackupRequest {
 #[derive(Serialize)]
 struct Readiness {
     ready: bool,
-    reasons: Vec<String>,
+    reasons: [&'static str; 0],
+}
+
+/// The units of an offer as the contract shows them.
+#[derive(Serialize)]
+struct ShownStock {
+    units: i64,
+    adjusted: i64,
+    available: i64,
+    held: i64,
+    sold: i64,
+    epoch: Epoch,
 }
 
 /// Files as the command line sends them; any other JSON document is one file.
@@ -76,6 +87,13 @@ struct ImportFile {
     content: String,
 }
 
+impl From<Stock> for ShownStock {
+    fn from(stock: Stock) -> Self {
+        let Stock { units, adjusted, available, held, sold, epoch, .. } = stock;
+        Self { units, adjusted, available, held, sold, epoch }
+    }
+}
+
 impl Operations {
     /// Answers for `app`.
     pub fn new(app: Arc<App>) -> Self {
@@ -90,7 +108,7 @@ impl Operations {
         let method = &head.method;
         match path {
             ["healthz"] => only_get(method).map(|()| self.alive.respond()),
-            ["readyz"] => only_get(method).map(|()| self.ready()),
+            ["readyz"] => only_get(method).and_then(|()| self.ready()),
             ["v1", ..] => {
                 let operator = self.operator(&head.headers)?;
                 self.call(operator, head, path, body).await
@@ -128,6 +146,7 @@ impl Operations {
             }
             ["v1", "reconciliation"] => {
                 only_get(method)?;
+                require(operator, &[Role::Auditor, Role::Operator])?;
                 self.reconciliation().await
             }
             _ => Err(Problem::not_found()),
@@ -147,16 +166,19 @@ impl Operations {
         found.ok_or_else(refused)
     }
 
-    fn ready(&self) -> Response {
+    fn ready(&self) -> Answer {
         let reasons = self.app.obstacles();
-        let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        no_store(json(status, &Readiness { ready: reasons.is_empty(), reasons }))
+        if reasons.is_empty() {
+            return Ok(no_store(json(StatusCode::OK, &Readiness { ready: true, reasons: [] })));
+        }
+        Err(answers::not_ready().with("reasons", reasons))
     }
 
     async fn stock(&self, activity: ActivityId, sku: SkuId) -> Answer {
         let stock =
             self.app.sales.ledger().stock(activity, sku).await.map_err(|error| answers::ledger(&error))?;
-        Ok(no_store(json(StatusCode::OK, &stock.ok_or_else(Problem::not_found)?)))
+        let stock = ShownStock::from(stock.ok_or_else(Problem::not_found)?);
+        Ok(no_store(json(StatusCode::OK, &stock)))
     }
 
     async fn adjust(
@@ -167,7 +189,10 @@ impl Operations {
         sku: SkuId,
         body: Body,
     ) -> Answer {
-        require(operator, Role::Operator)?;
+        require(operator, &[Role::Operator])?;
+        if self.app.sales.sale(activity).is_none() {
+            return Err(Problem::not_found());
+        }
         let request: AdjustmentRequest = body.json(&head.headers).await?;
         let adjustment = Adjustment {
             activity,
@@ -184,6 +209,7 @@ impl Operations {
         });
         let (outcome, stock) = work.await.map_err(answers::lost)?.map_err(|error| answers::ledger(&error))?;
         answers::adjusted(outcome)?;
+        let stock = stock.map(ShownStock::from);
         let adjusted = Adjusted { adjustment_id: request.adjustment_id, delta: request.delta, stock };
         Ok(no_store(json(StatusCode::OK, &adjusted)))
     }
@@ -212,7 +238,7 @@ impl Operations {
     }
 
     async fn import(&self, operator: &OperationsToken, head: &Parts, body: Body) -> Answer {
-        require(operator, Role::Operator)?;
+        require(operator, &[Role::Operator])?;
         let bytes = body.with_max_bytes(IMPORT_BYTES).bytes().await?;
         Query::parse(head.uri.query(), &[])?;
         let by = By {
@@ -244,7 +270,7 @@ impl Operations {
     }
 
     async fn backup(&self, operator: &OperationsToken, head: &Parts, body: Body) -> Answer {
-        require(operator, Role::Operator)?;
+        require(operator, &[Role::Operator])?;
         let BackupRequest { directory } = body.json(&head.headers).await?;
         let app = Arc::clone(&self.app);
         let work = self.app.spawner.run(async move {
@@ -275,11 +301,14 @@ impl Handler for Operations {
     }
 }
 
-fn require(operator: &OperationsToken, role: Role) -> Result<(), Problem> {
-    if operator.roles.contains(&role) {
+/// Lets only tokens with one of these roles go on.
+fn require(operator: &OperationsToken, roles: &[Role]) -> Result<(), Problem> {
+    if roles.iter().any(|role| operator.roles.contains(role)) {
         return Ok(());
     }
-    Err(Problem::new(Code::Forbidden, format!("Only a token with the role {} may do this.", role.as_str())))
+    let roles: Vec<_> = roles.iter().map(|role| role.as_str()).collect();
+    let detail = format!("Only a token with the role {} may do this.", roles.join(" or "));
+    Err(Problem::new(Code::Forbidden, detail))
 }
 
 fn actor(operator: &OperationsToken) -> Result<flashsale_core::domain::Name, Problem> {

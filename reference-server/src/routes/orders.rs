@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use flashsale_core::{
-    domain::{Idempotency, Key, Order, OrderId, OrderStatus, Quantity, RefundStatus, Subjects},
-    ledger::{Outcome, Reference},
+    domain::{
+        Idempotency, Key, Order, OrderId, OrderKey, OrderStatus, Quantity, RefundStatus, Subject, SubjectId,
+        Subjects, UserId,
+    },
+    ledger::{Outcome, Position, Reference},
     rate::Decision,
     service::{OrderRequest, Placement},
 };
@@ -14,7 +17,7 @@ use hyper::{
     http::request::Parts,
 };
 use serde::Deserialize;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
 use super::{
     Answer, Public, after, answers, headers, id, limit, only_get, only_post,
@@ -23,6 +26,7 @@ use super::{
 use crate::{
     app::address_subject,
     http::{Body, Code, Problem, Query, Response, json, no_store},
+    receipt::Receipt,
 };
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -48,10 +52,11 @@ impl Public {
         let key = headers::idempotency_key(&head.headers)?;
         let peer = body.peer();
         let Wanted { quantity } = body.json(&head.headers).await?;
+        let device = ticket.claims.device.or(device);
         let (user, activity, sku) = (ticket.claims.user, ticket.claims.activity, ticket.claims.sku);
         if let Some(outcome) = app.ordering.shortcut(user, activity, sku) {
             // Nobody whom the view declines has an order that an expired ticket could repeat.
-            return self.declined(if ticket.expired { &Outcome::TicketExpired } else { &outcome });
+            return self.declined(if ticket.expired { &Outcome::TicketExpired } else { &outcome }, device);
         }
         if let Decision::Limited { retry_after } = app.limiter.check(user.value(), now) {
             return Err(self.too_often(retry_after));
@@ -65,24 +70,42 @@ impl Public {
                 key: key.unwrap_or_else(|| Key::of_nonce(ticket.nonce)),
                 nonce: ticket.nonce,
             },
-            subjects: Subjects {
-                device: ticket.claims.device.or(device),
-                address: Some(address_subject(peer)),
-            },
+            subjects: Subjects { device, address: Some(address_subject(peer)) },
             ticket_expired: ticket.expired,
         };
         match app.ordering.place(&request).await.map_err(|error| answers::service(&error))? {
-            Placement::Placed(order, _) => Ok(placed(StatusCode::CREATED, &order)),
-            Placement::Existing(order) => Ok(placed(StatusCode::OK, &order)),
-            Placement::Declined(outcome) => self.declined(&outcome),
+            Placement::Placed(order, position) => Ok(self.placed(StatusCode::CREATED, &order, position)),
+            // Only who wrote the order knows its position.
+            Placement::Existing(order) => Ok(self.placed(StatusCode::OK, &order, Position::default())),
+            Placement::Declined(outcome) => self.declined(&outcome, device),
         }
     }
 
-    fn declined(&self, outcome: &Outcome) -> Answer {
-        if *outcome == (Outcome::SoldOut { available: 0 }) {
-            return Ok(self.sold_out.respond());
+    fn declined(&self, outcome: &Outcome, device: Option<SubjectId>) -> Answer {
+        match outcome {
+            Outcome::SoldOut { available: 0 } => Ok(self.sold_out.respond()),
+            Outcome::LimitReached { rule, remaining }
+                if device.is_none() && rule.subject == Subject::Device =>
+            {
+                Err(answers::device_needed(rule, *remaining))
+            }
+            _ => Err(answers::declined(outcome, self.app.clock.now())),
         }
-        Err(answers::declined(outcome, self.app.clock.now()))
+    }
+
+    /// An order that was just placed, or asked for again. One that the truth does not have yet is accepted, not created.
+    fn placed(&self, status: StatusCode, order: &Order, position: Position) -> Response {
+        let status = if order.persisted { status } else { StatusCode::ACCEPTED };
+        let mut response = no_store(json(status, &ShownOrder::to_owner(order)));
+        let receipt = self.app.receipts.issue(order.key.id, Receipt { user: order.key.user, position });
+        let location = HeaderValue::try_from(format!("/v1/orders/{}?receipt={receipt}", order.key.id));
+        if let Ok(location) = location {
+            response.headers_mut().insert(LOCATION, location);
+        }
+        if !order.persisted {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
     }
 
     fn too_often(&self, retry_after: Duration) -> Problem {
@@ -140,24 +163,47 @@ impl Public {
         Ok(no_store(json(StatusCode::OK, &Page { items, next })))
     }
 
+    /// One order, to its owner.
+    ///
+    /// The ticket is what ordering needs, so whoever orders may have no session at hand. The receipt in the `Location` of
+    /// the answer therefore stands for one: it names the user, and lets this one order be read, nothing else. With a
+    /// receipt a session is not looked at; a receipt that is not authentic, or of another order, finds nothing (404).
     async fn read(&self, head: &Parts, order: &str) -> Answer {
-        let user = self.caller(&head.headers)?.user;
-        Query::parse(head.uri.query(), &["receipt"])?;
-        let id: OrderId = id(order)?;
-        let ledger = self.app.sales.ledger();
-        let failed = |error| answers::ledger(&error);
-        let key = ledger.locate(Reference::Order(id)).await.map_err(failed)?;
-        let key = key.filter(|key| key.user == user).ok_or_else(Problem::not_found)?;
-        let mut order = ledger.order(key).await.map_err(failed)?.ok_or_else(Problem::not_found)?;
-        if let Some(wait) = headers::wait(&head.headers) {
-            let (end, seen, mut pause) = (Instant::now() + wait, order.revision, FIRST_LOOK);
+        let query = Query::parse(head.uri.query(), &["receipt"])?;
+        let user = match query.value("receipt") {
+            None => self.caller(&head.headers)?.user,
+            Some(text) => {
+                let receipt = self.app.receipts.verify(id(order)?, text);
+                receipt.ok_or_else(Problem::not_found)?.user
+            }
+        };
+        let key = self.key_of(user, id(order)?).await?;
+        let mut order = self.order_at(key).await?;
+        // Beyond the most that may wait at the same time the answer comes at once: it is a preference.
+        if let Some(wait) = headers::wait(&head.headers)
+            && let Ok(_place) = self.waiting.try_acquire()
+        {
+            let (end, seen) = (Instant::now() + wait, order.revision);
+            let mut pause = FIRST_LOOK;
             while may_change(&order) && order.revision == seen && Instant::now() < end {
-                sleep(pause.min(end - Instant::now())).await;
+                sleep_until(end.min(Instant::now() + pause)).await;
                 pause = (pause * 3 / 2).min(LAST_LOOK);
-                order = ledger.order(key).await.map_err(failed)?.ok_or_else(Problem::not_found)?;
+                order = self.order_at(key).await?;
             }
         }
         Ok(no_store(json(StatusCode::OK, &ShownOrder::to_owner(&order))))
+    }
+
+    /// The key of an order, if it belongs to this user.
+    async fn key_of(&self, user: UserId, id: OrderId) -> Result<OrderKey, Problem> {
+        let key = self.app.sales.ledger().locate(Reference::Order(id)).await;
+        let key = key.map_err(|error| answers::ledger(&error))?;
+        key.filter(|key| key.user == user).ok_or_else(Problem::not_found)
+    }
+
+    async fn order_at(&self, key: OrderKey) -> Result<Order, Problem> {
+        let order = self.app.sales.ledger().order(key).await.map_err(|error| answers::ledger(&error))?;
+        order.ok_or_else(Problem::not_found)
     }
 
     async fn cancel(&self, head: &Parts, order: &str, body: Body) -> Answer {
@@ -182,20 +228,6 @@ pub(super) async fn nothing(head: &Parts, body: Body) -> Result<(), Problem> {
         let Nothing {} = body.json(&head.headers).await?;
     }
     Ok(())
-}
-
-/// An order that was just placed, or asked for again. One that the truth does not have yet is accepted, not created.
-fn placed(status: StatusCode, order: &Order) -> Response {
-    let status = if order.persisted { status } else { StatusCode::ACCEPTED };
-    let mut response = no_store(json(status, &ShownOrder::to_owner(order)));
-    let location = HeaderValue::from_str(&format!("/v1/orders/{}", order.key.id));
-    if let Ok(location) = location {
-        response.headers_mut().insert(LOCATION, location);
-    }
-    if !order.persisted {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    response
 }
 
 fn may_change(order: &Order) -> bool {

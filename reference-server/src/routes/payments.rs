@@ -1,5 +1,7 @@
 //! Payments: opening them, callbacks of providers, and the sandbox.
 
+use std::time::Duration;
+
 use flashsale_core::{
     domain::{Capture, Currency, OrderId, PaymentId, Provider, text::Bounded},
     ledger::{Advanced, Reference},
@@ -10,17 +12,21 @@ use serde::{Deserialize, Serialize};
 
 use super::{Answer, Public, answers, id, orders::nothing};
 use crate::{
-    http::{Body, Problem, json, no_store},
+    http::{Body, Code, Problem, json, no_store},
     pages,
     sandbox::{Report, Sandbox},
     signature,
     wire::Rfc3339,
 };
 
+/// When a provider may come again with a report that needs another version of this server.
+const LATER: Duration = Duration::from_secs(60);
+
 #[derive(Serialize)]
 struct ShownPayment {
     payment_id: PaymentId,
     provider: Provider,
+    /// A path of this server unless the provider gives an address of its own or `http.public_url` is configured.
     pay_url: String,
     deadline: Rfc3339,
 }
@@ -34,6 +40,17 @@ struct Callback {
     amount: u64,
     currency: Currency,
     transaction_id: Bounded<128>,
+}
+
+impl Callback {
+    /// Reads a report. The error says where it fails and shows nothing of what stands there.
+    fn read(body: &[u8]) -> Result<Self, String> {
+        let mut reader = serde_json::Deserializer::from_slice(body);
+        serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+            let (path, cause) = (error.path().to_string(), error.into_inner());
+            format!("at {path}, line {}, column {}", cause.line(), cause.column())
+        })
+    }
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -65,10 +82,17 @@ impl Public {
         let payment = ShownPayment {
             payment_id: opened.payment.id,
             provider: opened.payment.provider,
-            pay_url: opened.pay_url,
+            pay_url: self.absolute(opened.pay_url),
             deadline: opened.payment.deadline.into(),
         };
         Ok(no_store(json(StatusCode::CREATED, &payment)))
+    }
+
+    fn absolute(&self, url: String) -> String {
+        match &self.app.public_url {
+            Some(base) if url.starts_with('/') => format!("{base}{url}"),
+            _ => url,
+        }
     }
 
     /// A provider's report. 200 says that it is kept for good; everything else lets the provider come again.
@@ -88,8 +112,14 @@ impl Public {
         let secret = self.app.callbacks.get(&provider).ok_or_else(Problem::not_found)?;
         signature::verify(secret, signature, body, self.app.clock.now())
             .map_err(|error| Problem::unauthorized(error.to_string()))?;
-        let callback: Callback = serde_json::from_slice(body)
-            .map_err(|error| Problem::invalid(format!("The report does not fit: {error}.")))?;
+        let callback = Callback::read(body).map_err(|error| {
+            tracing::error!(%provider, %error, "a signed report is not understood: nothing of it is booked");
+            Problem::new(
+                Code::Unavailable,
+                "The report is authentic and not understood; send it again later.",
+            )
+            .retry_after(LATER)
+        })?;
         let payments = self.app.payments.clone();
         let work = self.app.spawner.run(async move {
             match callback.kind {

@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use hyper::{HeaderMap, StatusCode, http::request::Parts};
 use serde::Serialize;
+use tokio::sync::Semaphore;
 
 use super::{Answer, answers, cors, headers, only_get, only_post};
 use crate::{
@@ -15,11 +16,16 @@ use crate::{
     wire::Rfc3339,
 };
 
+/// How many answers are held at the same time, at most; each reads its order about once a second.
+const MAX_WAITING: usize = 4096;
+
 /// Answers buyers.
 #[derive(Debug)]
 pub struct Public {
     pub(super) app: Arc<App>,
     pub(super) sold_out: Prepared,
+    /// Places for those whose answer is held until something changes.
+    pub(super) waiting: Semaphore,
     assets: HashMap<&'static str, Document>,
 }
 
@@ -27,7 +33,12 @@ impl Public {
     /// Answers for `app`.
     pub fn new(app: Arc<App>) -> Self {
         let assets = pages::ASSETS.into_iter().filter_map(|name| Some((name, pages::asset(name)?)));
-        Self { app, sold_out: Prepared::problem(answers::sold_out(0)), assets: assets.collect() }
+        Self {
+            app,
+            sold_out: Prepared::problem(answers::sold_out(0)),
+            waiting: Semaphore::new(MAX_WAITING),
+            assets: assets.collect(),
+        }
     }
 
     async fn route(&self, head: &Parts, body: Body) -> Answer {

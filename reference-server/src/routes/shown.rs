@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::wire::Rfc3339;
 
-/// An order as its owner sees it.
+/// An order. Its owner sees what the contract lists; what is optional beyond it is for operators.
 #[derive(Serialize)]
 pub(super) struct ShownOrder {
     order_id: OrderId,
@@ -16,7 +16,8 @@ pub(super) struct ShownOrder {
     sku_id: SkuId,
     quantity: u32,
     amount: Money,
-    placed_at: Rfc3339,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    placed_at: Option<Rfc3339>,
     reserved_until: Option<Rfc3339>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payment: Option<ShownPayment>,
@@ -26,7 +27,6 @@ pub(super) struct ShownOrder {
     replaces: Option<OrderId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     replaced_by: Option<OrderId>,
-    /// Only operators see whose it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     user_id: Option<UserId>,
 }
@@ -86,7 +86,7 @@ impl ShownOrder {
             sku_id: order.sku,
             quantity: order.quantity.value(),
             amount: order.amount,
-            placed_at: order.placed_at.into(),
+            placed_at: None,
             reserved_until: order.deadline.map(Rfc3339),
             payment: order.payment().map(|payment| ShownPayment {
                 id: payment.id,
@@ -98,13 +98,18 @@ impl ShownOrder {
                 amount: RefundedAmount { amount: capture.amount, currency: capture.currency },
             }),
             replaces: order.replaces,
-            replaced_by: order.replaced_by,
+            replaced_by: None,
             user_id: None,
         }
     }
 
     /// As operators see it.
     pub(super) fn to_operator(order: &Order) -> Self {
-        Self { user_id: Some(order.key.user), ..Self::to_owner(order) }
+        Self {
+            placed_at: Some(order.placed_at.into()),
+            replaced_by: order.replaced_by,
+            user_id: Some(order.key.user),
+            ..Self::to_owner(order)
+        }
     }
 }

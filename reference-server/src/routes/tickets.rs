@@ -6,7 +6,7 @@ use flashsale_core::{
     ticket::Claims,
 };
 use hyper::{StatusCode, http::request::Parts};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use super::{Answer, Public, answers, headers, id};
 use crate::{
@@ -25,12 +25,17 @@ struct SignIn {
 #[derive(Serialize)]
 struct Session {
     token: String,
-    expires_at: Rfc3339,
 }
 
+/// Clients that can solve challenges send what they have; no offer asks for one.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TicketRequest {}
+struct TicketRequest {
+    #[serde(rename = "challenge_id")]
+    _challenge_id: Option<IgnoredAny>,
+    #[serde(rename = "solution")]
+    _solution: Option<IgnoredAny>,
+}
 
 #[derive(Serialize)]
 struct ShownTicket {
@@ -44,8 +49,8 @@ impl Public {
         let sessions = self.app.sessions.as_ref().ok_or_else(Problem::not_found)?;
         let SignIn { user_id, user_name } = body.json(&head.headers).await?;
         let caller = Caller { user: user_id, name: user_name };
-        let (token, expires_at) = sessions.issue(&caller, self.app.clock.now());
-        Ok(no_store(json(StatusCode::OK, &Session { token, expires_at: expires_at.into() })))
+        let (token, _) = sessions.issue(&caller, self.app.clock.now());
+        Ok(no_store(json(StatusCode::OK, &Session { token })))
     }
 
     pub(super) async fn ticket(&self, head: &Parts, activity: &str, sku: &str, body: Body) -> Answer {
@@ -53,7 +58,7 @@ impl Public {
         let caller = self.caller(&head.headers)?;
         let device = headers::device(&head.headers)?;
         if !body.is_empty() {
-            let TicketRequest {} = body.json(&head.headers).await?;
+            let _: TicketRequest = body.json(&head.headers).await?;
         }
         let is_offered = |sale: &flashsale_core::service::Sale| sale.terms().offer(sku).is_some();
         let on_shelf = self.app.shelf.load().activities.contains_key(&activity);

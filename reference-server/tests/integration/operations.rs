@@ -39,6 +39,11 @@ async fn tokens_have_roles_and_public_callers_have_none() {
     for role in Role::ALL {
         assert_eq!(shop.operate(role, Method::GET, stock, None).await.status, StatusCode::OK);
     }
+    for role in [Role::Creator, Role::Reviewer] {
+        let refused = shop.operate(role, Method::GET, "/v1/reconciliation", None).await;
+        expect(&refused, 403, "forbidden");
+        assert!(refused.text("detail").contains("auditor or operator"), "{refused}");
+    }
     // Nothing of it answers on the public listener, and nothing public here.
     for path in [stock, "/healthz", "/readyz", "/v1/reconciliation"] {
         expect(&shop.read(path).await, 404, "not_found");
@@ -83,9 +88,15 @@ async fn adjustments_are_deltas_that_count_once() {
         expect(&answer, 400, "invalid_request");
         assert_eq!(answer.text("field"), field);
     }
-    let unknown = "/v1/activities/1/offers/99/adjustments";
     let body = json!({ "adjustment_id": "x", "delta": 1, "reason": "x" });
-    expect(&shop.operate(Role::Operator, Method::POST, unknown, Some(&body)).await, 404, "not_found");
+    // An offer that is not there; an activity that is a draft; one that is not there.
+    for (activity, sku) in [(1, 99), (3, 11), (99, 11)] {
+        let path = format!("/v1/activities/{activity}/offers/{sku}/adjustments");
+        expect(&shop.operate(Role::Operator, Method::POST, &path, Some(&body)).await, 404, "not_found");
+    }
+    let stock = shop.stock(11).await;
+    let members: Vec<_> = stock.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(members, ["adjusted", "available", "epoch", "held", "sold", "units"]);
     shop.close().await;
 }
 
@@ -153,6 +164,7 @@ async fn support_sees_orders_and_the_audit_finds_nothing() {
     );
     let one = shop.operate(Role::Auditor, Method::GET, &format!("/v1/orders/{order}"), None).await;
     assert_eq!(one.body["user_id"], "1");
+    assert!(one.body["placed_at"].is_string(), "{one}");
     expect(&shop.operate(Role::Auditor, Method::GET, "/v1/orders", None).await, 400, "invalid_request");
     expect(&shop.operate(Role::Auditor, Method::GET, "/v1/orders/4242", None).await, 404, "not_found");
 
@@ -193,7 +205,8 @@ async fn ready_when_warm() {
     // The views of a stopped ledger are not renewed; they age with the clock.
     shop.clock.advance(Duration::from_secs(2));
     let not_ready = client.request(Method::GET, "/readyz", &[], None).await.unwrap();
-    assert_eq!(not_ready.status, StatusCode::SERVICE_UNAVAILABLE);
+    expect(&not_ready, 503, "not_ready");
+    assert_eq!(not_ready.header("retry-after"), "1");
     let reasons = not_ready.body["reasons"].to_string();
     assert!(reasons.contains("ledger: ") && reasons.contains("activity 1: "), "{not_ready}");
     let buyer = shop.buyer(1).await;

@@ -38,6 +38,20 @@ async fn pages_are_escaped_versioned_and_locked_down() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_the_demo_identity_signs_in_on_the_pages() {
+    for demo in [true, false] {
+        let shop = Shop::with(|config| config.identity.demo = demo).await;
+        for path in ["/", "/activities/1"] {
+            let page = shop.read(path).await;
+            let html = page.body.as_str().unwrap();
+            assert_eq!(html.contains("data-signin"), demo, "{html}");
+            assert_eq!(html.contains("You cannot sign in here"), !demo, "{html}");
+        }
+        shop.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pages_of_configured_origins_may_call() {
     let origin = "https://shop.example";
     let shop = Shop::with(|config| config.http.cors_origins = vec![origin.to_owned()]).await;

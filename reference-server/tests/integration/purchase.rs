@@ -36,7 +36,12 @@ async fn from_the_list_to_the_paid_order() {
     let placed = shop.order_with(&ticket, &[("idempotency-key", "first")], 2).await;
     assert_eq!(placed.status, StatusCode::CREATED, "{placed}");
     let id = placed.text("order_id");
-    assert_eq!(placed.header("location"), format!("/v1/orders/{id}"));
+    assert!(placed.header("location").starts_with(&format!("/v1/orders/{id}?receipt=")), "{placed}");
+    let members: Vec<_> = placed.body.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(
+        members,
+        ["activity_id", "amount", "order_id", "quantity", "reserved_until", "sku_id", "status"]
+    );
     assert_eq!(placed.header("cache-control"), "no-store");
     assert_eq!((placed.text("status"), &placed.body["quantity"]), ("pending", &json!(2)));
     assert_eq!(placed.body["amount"], json!({ "amount": 19800, "currency": "CNY" }));
@@ -140,6 +145,42 @@ async fn orders_are_their_owners_alone() {
         let answer = buyer.call(Method::GET, &format!("/v1/orders?{query}")).await;
         expect(&answer, 400, "invalid_request");
     }
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receipt_reads_its_order_without_a_session() {
+    let shop = Shop::open().await;
+    let buyer = shop.buyer(7).await;
+    let ticket = buyer.ticket(11).await;
+    let placed = shop.order_with(&ticket, &[], 1).await;
+    let location = placed.header("location");
+    assert_eq!(shop.read(location).await.body, placed.body);
+    let repeated = shop.order_with(&ticket, &[], 1).await;
+    assert_eq!(shop.read(repeated.header("location")).await.body, placed.body);
+    // It opens nothing but its order, and an altered one opens nothing, not even to the owner.
+    let other = buyer.buy(11, 1).await;
+    let receipt = location.split_once("?receipt=").unwrap().1;
+    let moved = format!("/v1/orders/{other}?receipt={receipt}");
+    let altered = format!("{}A{}", &location[..location.len() - 6], &location[location.len() - 5..]);
+    let altered = if altered == location { altered.replacen("?receipt=A", "?receipt=B", 1) } else { altered };
+    for path in [moved, altered, format!("/v1/orders/{other}?receipt=")] {
+        expect(&shop.read(&path).await, 404, "not_found");
+        expect(&buyer.call(Method::GET, &path).await, 404, "not_found");
+    }
+    let list = format!("/v1/orders?receipt={receipt}");
+    expect(&shop.read(&list).await, 401, "unauthorized");
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_to_pay_is_a_whole_address_if_the_server_knows_its_own() {
+    let shop = Shop::with(|config| config.http.public_url = Some("https://shop.example".to_owned())).await;
+    let buyer = shop.buyer(7).await;
+    let order = buyer.buy(11, 1).await;
+    let payment = buyer.call(Method::POST, &format!("/v1/orders/{order}/payment")).await;
+    let expected = format!("https://shop.example/sandbox/payments/{}", payment.text("payment_id"));
+    assert_eq!(payment.text("pay_url"), expected);
     shop.close().await;
 }
 

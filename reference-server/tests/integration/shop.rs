@@ -83,7 +83,7 @@ impl Shop {
         let public = Arc::new(Public::new(Arc::clone(&app)));
         let operations = Arc::new(Operations::new(Arc::clone(&app)));
         let public = Server::start(bind(), &public, &shared, &config.http).unwrap();
-        let operations = Server::start(bind(), &operations, &shared, &config.http).unwrap();
+        let operations = Server::start(bind(), &operations, &shared, &config.http.for_operations()).unwrap();
         Self {
             app,
             clock,
@@ -147,6 +147,7 @@ impl Shop {
         let identity = json!({ "user_id": user.to_string(), "user_name": format!("Buyer {user} 买家") });
         let answer = self.call(Method::POST, "/v1/sessions", &[], Some(&identity)).await;
         assert_eq!(answer.status, StatusCode::OK, "{answer}");
+        assert_eq!(answer.body.as_object().unwrap().len(), 1, "a token and nothing else");
         Buyer { shop: self, session: format!("Bearer {}", answer.text("token")) }
     }
 
