@@ -104,12 +104,20 @@ impl Ordering {
     /// # Errors
     /// [`ServiceError`]; after an indefinite one the same key tells what became of the request.
     pub async fn place(&self, request: &OrderRequest) -> Result<Placement, ServiceError> {
+        match self.shortcut(request.user, request.activity, request.sku) {
+            Some(outcome) => Ok(Placement::Declined(outcome)),
+            None => self.decide(request).await,
+        }
+    }
+
+    /// As [`Ordering::place`], for callers to whom [`Ordering::shortcut`] has just answered `None`.
+    ///
+    /// # Errors
+    /// Those of [`Ordering::place`].
+    pub async fn decide(&self, request: &OrderRequest) -> Result<Placement, ServiceError> {
         let Some(sale) = self.sales.sale(request.activity) else {
             return Ok(Placement::Declined(Outcome::NotReady));
         };
-        if let Some(outcome) = sale.shortcut(self.sales.clock().now(), request.user, request.sku) {
-            return Ok(Placement::Declined(outcome));
-        }
         let mut outcome = self.reserve(&sale, request).await?;
         for _ in 0..COLLECTIONS {
             let Outcome::SoldOut { available } = outcome else { break };

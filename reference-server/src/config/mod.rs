@@ -186,9 +186,15 @@ mod tests {
 
     #[test]
     fn values_are_checked_together() {
-        let text = "[http]\nhead_fields = 101\nbody_timeout_ms = 0\n[order]\nmax_batch = 0\n";
+        let text = "[http]\nhead_fields = 101\nbody_timeout_ms = 0\npublic_url = \"shop.example/\"\n[order]\nmax_batch = 0\n";
         let problems = Config::parse(text).unwrap().problems();
-        assert_eq!(problems.len(), 3, "{problems:?}");
+        assert_eq!(problems.len(), 4, "{problems:?}");
+        for (url, good) in
+            [("https://shop.example", true), ("http://127.0.0.1:8080", true), ("https://", false)]
+        {
+            let config = Config::parse(&format!("[http]\npublic_url = \"{url}\"\n")).unwrap();
+            assert_eq!(config.problems().is_empty(), good, "{url}");
+        }
         assert!(Config::default().problems().is_empty());
     }
 

@@ -73,7 +73,7 @@ impl Public {
             subjects: Subjects { device, address: Some(address_subject(peer)) },
             ticket_expired: ticket.expired,
         };
-        match app.ordering.place(&request).await.map_err(|error| answers::service(&error))? {
+        match app.ordering.decide(&request).await.map_err(|error| answers::service(&error))? {
             Placement::Placed(order, position) => Ok(self.placed(StatusCode::CREATED, &order, position)),
             // Only who wrote the order knows its position.
             Placement::Existing(order) => Ok(self.placed(StatusCode::OK, &order, Position::default())),

@@ -1,5 +1,7 @@
 //! The same directory again: nothing that was answered is gone, and nothing is done twice.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use hyper::{Method, StatusCode};
 use serde_json::json;
 
@@ -40,4 +42,12 @@ async fn orders_tickets_sessions_and_payments_outlive_the_process() {
     let same = shop.import(&catalogue()).await;
     assert_eq!(same.body["activities"]["unchanged"], 3);
     shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_the_owner_can_enter_the_data_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    Shop::on(&data).await.close().await;
+    assert_eq!(std::fs::metadata(&data).unwrap().permissions().mode() & 0o777, 0o700);
 }

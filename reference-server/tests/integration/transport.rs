@@ -395,3 +395,13 @@ fn half_a_body_then_nothing_is_not_an_order() {
     client.answer().expect_problem(400, "invalid_request");
     client.expect_closed();
 }
+
+#[test]
+fn a_port_that_several_sockets_share_is_taken_all_the_same() {
+    let two = NonZeroUsize::new(2).unwrap();
+    let first = Listener::bind(([127, 0, 0, 1], 0).into(), two, 16).unwrap();
+    // Sharing works, which is why it has to be asked before.
+    drop(Listener::bind(first.address(), two, 16).unwrap());
+    assert_eq!(Listener::probe(first.address()).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+    Listener::probe(([127, 0, 0, 1], 0).into()).unwrap();
+}
