@@ -1,10 +1,10 @@
-//! A server process in a group of its own, with its output captured.
+//! A server process in a group of its own, with its output captured. It does not outlive the process that started it.
 
 use std::{
     fmt,
     io::{BufRead, BufReader, Read},
     os::unix::process::CommandExt,
-    process::{Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -32,6 +32,7 @@ impl Process {
         let group =
             i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id is a positive i32");
 
+        let mut watchdog = watchdog(group);
         let shared = Arc::new(Shared::default());
         let readers = [
             child.stdout.take().map(|pipe| shared.clone().capture(pipe)),
@@ -40,6 +41,9 @@ impl Process {
         let waiter = shared.clone();
         thread::spawn(move || {
             let status = child.wait().expect("a child that nobody else waits for can be waited for");
+            // Before the number of the group can be given to others.
+            let _ = watchdog.kill();
+            let _ = watchdog.wait();
             // The exit is told after the last line, so that whoever sees it has all of the output.
             for reader in readers.into_iter().flatten() {
                 reader.join().expect("a reader of output does not panic");
@@ -131,6 +135,14 @@ impl fmt::Display for Process {
     }
 }
 
+/// Kills a group when this process ends without dropping anything, as on Ctrl-C: then its end of the pipe is closed.
+fn watchdog(group: Pid) -> Child {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "read -r _; kill -9 \"-$0\"", &group.to_string()]).process_group(0);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().unwrap_or_else(|error| panic!("cannot start /bin/sh: {error}"))
+}
+
 /// What the threads that watch the process share with its owner.
 #[derive(Default)]
 struct Shared {
@@ -206,6 +218,30 @@ mod tests {
     #[should_panic(expected = "no such thing")]
     fn an_early_end_is_told_with_the_output() {
         shell("echo no such thing; exit 3").wait_for_line(SOON, |line| line == "ready");
+    }
+
+    /// Runs itself once more, as a process that starts another one and aborts.
+    #[test]
+    fn a_process_ends_with_its_owner() {
+        const ABORTS: &str = "FLASHSALE_TEST_ABORTS";
+        let name = "process::tests::a_process_ends_with_its_owner";
+        if std::env::var_os(ABORTS).is_some() {
+            let started = shell("echo started; exec sleep 1000");
+            started.wait_for_line(SOON, |line| line == "started");
+            println!("started {}", started.group);
+            std::process::abort();
+        }
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", name, "--nocapture"]).env(ABORTS, "1");
+        let owner = Process::start(command);
+        let line = owner.wait_for_line(SOON, |line| line.contains("started "));
+        let started = line.rsplit(' ').next().unwrap();
+        let end = Instant::now() + SOON;
+        while std::path::Path::new("/proc").join(started).exists() {
+            assert!(Instant::now() < end, "{started} outlives its owner");
+            thread::yield_now();
+        }
+        assert_eq!(owner.wait_for_exit(SOON).signal(), Some(6));
     }
 
     #[test]
