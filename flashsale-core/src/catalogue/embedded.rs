@@ -85,7 +85,15 @@ impl EmbeddedCatalogue {
         fs::create_dir_all(directory).map_err(|error| {
             unavailable(format!("the directory {} cannot be made", directory.display()), false, error)
         })?;
-        let fresh = !path.exists();
+        let fresh = match fs::metadata(&path) {
+            // The store would take it for a new one.
+            Ok(file) if file.len() == 0 => {
+                let path = path.display();
+                let reason = format!("{path}: it is empty; remove it if it never had content");
+                return Err(CatalogueError::Damaged(reason));
+            }
+            found => found.is_err(),
+        };
         let database = Database::builder()
             .set_cache_size(CACHE_BYTES)
             .create(&path)

@@ -380,7 +380,7 @@ async fn a_damaged_file_is_an_error_and_stays_as_it_is() {
     drop(catalogue);
     let whole = std::fs::read(&path).unwrap();
 
-    for length in [whole.len() / 4, whole.len() / 2, whole.len() - 4_096] {
+    for length in [0, whole.len() / 4, whole.len() / 2, whole.len() - 4_096] {
         std::fs::write(&path, &whole[..length]).unwrap();
         let error = EmbeddedCatalogue::open(directory.path(), clock()).unwrap_err();
         assert!(matches!(error, CatalogueError::Damaged(_)), "cut to {length} bytes: {error:?}");

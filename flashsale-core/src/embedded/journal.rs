@@ -1,6 +1,7 @@
 //! The journal: rows of records in a file of the embedded store.
 
 use std::{
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -59,7 +60,15 @@ impl Journal {
     /// Opens the journal of a directory, or makes one in a directory that has no snapshots either.
     pub(super) fn open(directory: &Path, role: Role) -> Result<Self, EmbeddedError> {
         let path = directory.join(Self::FILE);
-        let is_new = !path.try_exists().map_err(|error| EmbeddedError::unusable(&path, "read", error))?;
+        let is_new = match fs::metadata(&path) {
+            // The store would take it for a new one, and every unit would be sold again.
+            Ok(file) if file.len() == 0 => {
+                return Err(EmbeddedError::damaged(path, "it is empty; remove it if it never had content"));
+            }
+            Ok(_) => false,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            Err(error) => return Err(EmbeddedError::unusable(path, "read", error)),
+        };
         if is_new && let Some((_, snapshot)) = snapshot::list(directory)?.first() {
             let reason = format!("it is missing, but there is {}", snapshot.display());
             return Err(EmbeddedError::damaged(path, reason));

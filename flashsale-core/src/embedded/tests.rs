@@ -316,10 +316,12 @@ fn a_directory_that_cannot_be_used_is_refused() {
     assert!(matches!(error, EmbeddedError::Unusable { .. }), "{error}");
     // A file that is no journal is left as it is.
     let other = directory.path().join(Journal::FILE);
-    fs::write(&other, "somebody else's").unwrap();
-    let error = Embedded::open(options(directory.path())).unwrap_err();
-    assert!(matches!(error, EmbeddedError::Damaged { .. }), "{error}");
-    assert_eq!(fs::read(other).unwrap(), b"somebody else's");
+    for content in ["somebody else's", ""] {
+        fs::write(&other, content).unwrap();
+        let error = Embedded::open(options(directory.path())).unwrap_err();
+        assert!(matches!(error, EmbeddedError::Damaged { .. }), "{error}");
+        assert_eq!(fs::read_to_string(&other).unwrap(), content);
+    }
 }
 
 #[tokio::test]

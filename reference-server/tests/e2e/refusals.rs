@@ -46,6 +46,8 @@ async fn a_second_process_on_the_same_directory() {
     let server = site.serve();
     let notes = Notes::new();
     assert_refuses(&site, &["another process", &site.data.display().to_string()]);
+    let (exit, output) = run(site.command("audit"));
+    assert!(!exit.success() && output.contains("another process") && output.contains("--server"), "{output}");
     buyers(&site, 1..100).buy(&server.shop, &notes).await;
     assert_eq!(notes.acknowledged_so_far(), 99, "the first one goes on: {:?}", notes.violations());
 }
@@ -89,7 +91,8 @@ async fn a_damaged_file() {
         contents(&site.data).into_iter().filter(|(_, content)| content.len() >= 4_096).collect::<Vec<_>>();
     assert!(!files.is_empty(), "nothing was kept");
     for (file, good) in &files {
-        let damages: [(&str, Vec<u8>); 3] = [
+        let damages: [(&str, Vec<u8>); 4] = [
+            ("it is empty", Vec::new()),
             ("its first bytes are overwritten", [vec![0xff; 64], good[64..].to_vec()].concat()),
             ("its second half is gone", good[..good.len() / 2].to_vec()),
             ("it is all zeros", vec![0; good.len()]),
