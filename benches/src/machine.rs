@@ -25,9 +25,12 @@ pub fn describe(directory: &Path) -> Result<(), Failure> {
 
 /// User and system time of this process so far.
 pub fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), nanos)
+    read(ClockId::ProcessCPUTime)
+}
+
+/// User and system time of this thread so far.
+pub fn thread_time() -> Duration {
+    read(ClockId::ThreadCPUTime)
 }
 
 /// How much of this process is in memory, in bytes.
@@ -54,4 +57,10 @@ fn file_system(directory: &Path) -> Result<String, Failure> {
         })
         .max_by_key(|(length, _)| *length);
     Ok(found.ok_or("no mount holds the directory")?.1)
+}
+
+fn read(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
+    let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), nanos)
 }

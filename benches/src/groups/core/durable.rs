@@ -40,7 +40,7 @@ const RUNS: usize = 3;
 
 /// How many buyers wait at the same time, and how the figures of that load end. Half of them are in the batch that is in
 /// flight, so this decides how large commits are.
-const LOADS: [(u64, &str); 3] = [(1_024, ""), (256, ".waiting_256"), (16_384, ".waiting_16384")];
+const LOADS: [(u64, &str); 3] = [(16_384, ""), (1_024, ".waiting_1024"), (256, ".waiting_256")];
 
 /// What a run took.
 #[derive(Clone, Copy, Debug)]

@@ -20,6 +20,7 @@ use flashsale_core::{
 use crate::{
     Failure,
     ids::{self, FerroidSystem},
+    machine,
     report::{count, figure, median, progress, ratio},
     sale,
 };
@@ -135,7 +136,7 @@ fn limiter() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The specification by itself, without thread, channel or disk.
+/// The specification by itself, without thread, channel or disk, in processor time.
 fn decisions() -> Result<(), Failure> {
     const ORDERS: u64 = 200_000;
     const BATCH: usize = 1_000;
@@ -145,7 +146,7 @@ fn decisions() -> Result<(), Failure> {
     let requests = sale::requests(0..ORDERS);
     let later = sale::requests(ORDERS..2 * ORDERS);
     let decide = |book: &mut Book, requests: &[_], expected: fn(&Outcome) -> bool| {
-        let began = Instant::now();
+        let before = machine::thread_time();
         for (number, batch) in (0..).zip(requests.chunks(BATCH)) {
             let answer = book.reserve(now, BatchId(number), sale::lane(), None, batch)?;
             if !answer.outcomes.iter().all(expected) {
@@ -153,7 +154,7 @@ fn decisions() -> Result<(), Failure> {
             }
             book.forget_journal();
         }
-        Ok::<_, Failure>(began.elapsed().as_secs_f64() * 1e9 / count(ORDERS))
+        Ok::<_, Failure>((machine::thread_time() - before).as_secs_f64() * 1e9 / count(ORDERS))
     };
     let (mut reserved, mut journalled, mut replayed, mut sold_out) = (vec![], vec![], vec![], vec![]);
     for _ in 0..RUNS {
@@ -175,16 +176,16 @@ fn decisions() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Nanoseconds of one call: the median of some series of calls.
+/// Nanoseconds of processor time of one call: the median of some series of calls.
 fn nanos<T>(calls: u64, call: impl Fn(u64) -> T) -> f64 {
     const SERIES: u64 = 7;
 
     let series = |series: u64| {
-        let began = Instant::now();
+        let before = machine::thread_time();
         for n in 0..calls {
             black_box(call(series * calls + n));
         }
-        began.elapsed().as_secs_f64() * 1e9 / count(calls)
+        (machine::thread_time() - before).as_secs_f64() * 1e9 / count(calls)
     };
     median((0..SERIES).map(series).collect())
 }
