@@ -313,8 +313,13 @@ impl Ledger for FileLedger {
         self.look(|book| book.adjustment(activity, id))?
     }
 
-    async fn refunds_due(&self, lane: Lane, limit: usize) -> Result<Vec<RefundTask>, LedgerError> {
-        self.look(|book| book.refunds_due(lane, limit))
+    async fn refunds_due(
+        &self,
+        lane: Lane,
+        after: Option<OrderId>,
+        limit: usize,
+    ) -> Result<Vec<RefundTask>, LedgerError> {
+        self.look(|book| book.refunds_due(lane, after, limit))
     }
 
     async fn keep_unmatched(&self, capture: Capture) -> Result<Kept, LedgerError> {

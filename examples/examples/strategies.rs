@@ -129,7 +129,7 @@ async fn strategies() -> Result<()> {
 
     // Ben's card is refused. His orders wait again. Under pay-time his unit goes back, and whoever pays first gets it.
     for payment in payments {
-        assert!(matches!(fair.payments.failed(payment).await?, Advanced::Done(_)));
+        assert!(matches!(fair.payments.failed(&fair.bank, payment).await?, Advanced::Done(_)));
     }
     fair.row(
         "Ben's card is refused",

@@ -94,6 +94,7 @@ mod concurrency;
 mod durability;
 mod events;
 mod expiry;
+mod faults;
 mod gate;
 mod keys;
 mod limits;
@@ -108,6 +109,7 @@ mod precedence;
 mod reserve;
 mod run;
 mod scene;
+mod storms;
 mod subject;
 mod table;
 mod tiers;
@@ -115,10 +117,12 @@ mod transitions;
 mod truth;
 mod word;
 
+pub use faults::{Faults, Faulty};
 pub use model::{Model, Models};
 pub use options::Options;
 pub use run::{Played, Report, examine, run};
 pub use scene::Failure;
+pub use storms::{Forgetful, Pair, Weathered, storms};
 pub use subject::{Factory, Probe, Subject};
 
 /// The tables of all files. A table that is missing here is dead code, which the compiler reports.

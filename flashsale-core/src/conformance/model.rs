@@ -205,8 +205,13 @@ impl Ledger for Model {
         self.state().book.adjustment(activity, id)
     }
 
-    async fn refunds_due(&self, lane: Lane, limit: usize) -> Result<Vec<RefundTask>, LedgerError> {
-        Ok(self.state().book.refunds_due(lane, limit))
+    async fn refunds_due(
+        &self,
+        lane: Lane,
+        after: Option<OrderId>,
+        limit: usize,
+    ) -> Result<Vec<RefundTask>, LedgerError> {
+        Ok(self.state().book.refunds_due(lane, after, limit))
     }
 
     async fn keep_unmatched(&self, capture: Capture) -> Result<Kept, LedgerError> {
@@ -297,5 +302,22 @@ impl Truth for Model {
         limit: usize,
     ) -> Result<Chunk, LedgerError> {
         self.state().book.content(activity, after, limit)
+    }
+}
+
+impl super::storms::Forgetful for Model {
+    fn mark(&self) -> Box<dyn std::any::Any + Send> {
+        Box::new(self.state().book.clone())
+    }
+
+    fn roll_back(&self, mark: &(dyn std::any::Any + Send)) {
+        if let Some(book) = mark.downcast_ref::<Book>() {
+            self.state().book = book.clone();
+        }
+    }
+
+    fn wipe(&self) {
+        let role = self.state().book.role();
+        self.state().book = Book::new(role);
     }
 }

@@ -19,6 +19,8 @@ pub struct Options {
     pub rounds: u32,
     /// Only cases whose name contains this. Default all.
     pub only: Option<String>,
+    /// No cases whose name contains one of these; a reason belongs beside the list. Default none.
+    pub except: &'static [&'static str],
     /// How long one case may take. Default 5 minutes.
     pub patience: Duration,
     /// Whether to stop after the first failure. Default no.
@@ -37,6 +39,7 @@ impl Default for Options {
             buyers: 10_000,
             rounds: 4,
             only: None,
+            except: &[],
             patience: Duration::from_secs(300),
             stop_at_failure: false,
             regressions: None,

@@ -336,7 +336,7 @@ async fn refunds_due_are_listed_until_settled(scene: &mut Scene) -> Check {
     let lane = scene.lane(1);
     let due = |scene: &Scene| {
         let ledger = scene.ledger();
-        async move { ledger.refunds_due(lane, 10).await }
+        async move { ledger.refunds_due(lane, None, 10).await }
     };
     scene.same("due", 0, scene.ok("due", due(scene).await)?.len())?;
     let [first, last] = <[_; 2]>::try_from(scene.order(order.key.id, 1).await?.payments)
@@ -349,8 +349,10 @@ async fn refunds_due_are_listed_until_settled(scene: &mut Scene) -> Check {
     scene.same("due", expected, seen)?;
     scene.refund(&order, true, "done paid").await?;
     scene.same("due", 2, scene.ok("due", due(scene).await)?.len())?;
-    let one = scene.ok("due", scene.ledger().refunds_due(lane, 1).await)?;
-    scene.same("at most", 1, one.len())?;
+    let of_one = scene.ok("due", scene.ledger().refunds_due(lane, None, 1).await)?;
+    scene.same("the refunds of one order", 2, of_one.len())?;
+    let behind = scene.ok("due", scene.ledger().refunds_due(lane, Some(order.key.id), 1).await)?;
+    scene.same("behind it", 0, behind.len())?;
     settled(scene, &order, last.id.value(), RefundOutcome::Done, "done paid").await?;
     settled(scene, &order, 5, RefundOutcome::Failed, "done paid").await?;
     scene.same("due", 0, scene.ok("due", due(scene).await)?.len())

@@ -354,7 +354,7 @@ impl Side {
             for buyer in 1..=BUYERS {
                 told += &tell(&ledger.orders_of(make::user(buyer), None, limit).await);
             }
-            told += &tell(&ledger.refunds_due(known.lane(0), 1_000).await);
+            told += &tell(&ledger.refunds_due(known.lane(0), None, 1_000).await);
             told += &tell(&ledger.transfers(known.lane(0)).await);
             told += &tell(&ledger.terms(activity).await);
             let view = ledger.view(known.lane(0)).await;

@@ -99,7 +99,8 @@ pub fn examine(factory: &Arc<dyn Factory>, options: &Options) -> Report {
 
 impl Options {
     fn selects(&self, name: &str) -> bool {
-        self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
+        let excepted = self.except.iter().any(|except| name.contains(except));
+        !excepted && self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
     }
 }
 

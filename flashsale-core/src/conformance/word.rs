@@ -81,6 +81,7 @@ pub(super) fn of_reason(reason: RefundReason) -> &'static str {
         RefundReason::OrderClosed => "order_closed",
         RefundReason::NoUnits => "no_units",
         RefundReason::Operator => "operator",
+        RefundReason::WrongProvider => "wrong_provider",
     }
 }
 

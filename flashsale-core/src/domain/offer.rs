@@ -10,7 +10,8 @@ use super::{Invalid, LimitRule, Money, SkuId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Strategy {
-    /// When the order is placed. Without a hold time the units stay with the order until it is paid or cancelled.
+    /// When the order is placed. Without a hold time the units stay with the order until it is paid or cancelled, or
+    /// until a payment that was opened for it runs out.
     OrderTime,
     /// When the payment opens. More orders may wait than units are there, within the overbook percentage.
     PayTime,

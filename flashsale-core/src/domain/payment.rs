@@ -142,6 +142,8 @@ pub enum RefundReason {
     NoUnits,
     /// An operator decided it.
     Operator,
+    /// Another provider took it than the one with which the payment was opened.
+    WrongProvider,
 }
 
 /// Money on its way back to the buyer.

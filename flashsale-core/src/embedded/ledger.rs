@@ -122,8 +122,13 @@ impl Ledger for Embedded {
         self.call(move |book, _, _| book.adjustment(activity, &id)).await
     }
 
-    async fn refunds_due(&self, lane: Lane, limit: usize) -> Result<Vec<RefundTask>, LedgerError> {
-        self.call(move |book, _, _| Ok(book.refunds_due(lane, limit))).await
+    async fn refunds_due(
+        &self,
+        lane: Lane,
+        after: Option<OrderId>,
+        limit: usize,
+    ) -> Result<Vec<RefundTask>, LedgerError> {
+        self.call(move |book, _, _| Ok(book.refunds_due(lane, after, limit))).await
     }
 
     async fn keep_unmatched(&self, capture: Capture) -> Result<Kept, LedgerError> {

@@ -10,7 +10,8 @@ use crate::domain::{
 /// A step in an order's life. The key names the owner; an order of somebody else is not found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Advance {
-    /// Opens a payment, before the provider is called. A payment id opens at most once.
+    /// Opens a payment, before the provider is called. A payment id opens at most once; an order has at most 32 payments,
+    /// and answers `WrongState` to a further one.
     OpenPayment {
         /// The order.
         order: OrderKey,

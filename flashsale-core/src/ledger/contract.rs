@@ -22,7 +22,8 @@ use crate::domain::{ActivityId, By, Capture, Order, OrderId, OrderKey, PaymentId
 /// - **Repeatable.** Every method may be repeated with the same ids after an indefinite error, and then answers what
 ///   became of the first call.
 /// - **Dropped futures.** Dropping a future before it is ready may or may not take the step, and never half of it.
-/// - **Time** is `max(last, now)` in each lane, from one deciding clock; every answer carries it.
+/// - **Time** is `max(last, now)` in each lane, from one deciding clock; every answer carries it. After a restart `last` is
+///   the time of the lane's last entry.
 /// - **Numbers.** The events of a lane are numbered from 1 without gaps.
 /// - **Errors** concern the whole call; see [`LedgerError`] for what they let a caller conclude.
 #[async_trait]
@@ -183,11 +184,17 @@ pub trait Ledger: Send + Sync + fmt::Debug {
         id: &super::AdjustmentId,
     ) -> Result<Option<(SkuId, i64)>, LedgerError>;
 
-    /// Refunds that are due in a lane, oldest first, at most `limit`.
+    /// The refunds that are due of at most `limit` orders of a lane, behind the order `after`, in an order of the ledger's
+    /// choice that does not change while a caller pages through it.
     ///
     /// # Errors
     /// Those of the store.
-    async fn refunds_due(&self, lane: Lane, limit: usize) -> Result<Vec<RefundTask>, LedgerError>;
+    async fn refunds_due(
+        &self,
+        lane: Lane,
+        after: Option<OrderId>,
+        limit: usize,
+    ) -> Result<Vec<RefundTask>, LedgerError>;
 
     // Captures without an order.
 

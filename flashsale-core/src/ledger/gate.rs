@@ -38,10 +38,12 @@ pub trait Gate: Ledger {
     /// the next.
     async fn load(&self, activity: ActivityId, epoch: Epoch, chunk: Chunk) -> Result<(), LedgerError>;
 
-    /// Replaces the activity's content with what was loaded and admits again, in one step: units that no order holds are
+    /// Replaces the activity's content with what was loaded and admits again: units that no order holds are
     /// divided equally among the buckets, each lane's outbox begins with [`Event::Reopened`](super::Event::Reopened)
     /// under the batch id that the truth recorded with the epoch, and the position of the first part is what the gate
-    /// follows from. Repeated for an epoch that is open it changes nothing.
+    /// follows from. A store whose lanes are apart may do it lane by lane, if a repetition goes on where it stopped and
+    /// [`epoch`](Gate::epoch) names the epoch only when all lanes are open. Repeated for an epoch that is open it changes
+    /// nothing.
     ///
     /// # Errors
     /// [`LedgerError::Moved`] if a higher epoch is open; [`LedgerError::Invalid`] if the content is not loaded whole.

@@ -162,16 +162,28 @@ impl Terms {
     /// # Errors
     /// An SKU without an offer, or limits that [`Terms::new`] would refuse.
     pub fn changed(&self, change: &Change) -> Result<Arc<Self>, Invalid> {
+        self.changed_by([change])
+    }
+
+    /// The same terms after several changes, one after the other.
+    ///
+    /// # Errors
+    /// Those of [`Terms::changed`].
+    pub fn changed_by<'a>(
+        &self,
+        changes: impl IntoIterator<Item = &'a Change>,
+    ) -> Result<Arc<Self>, Invalid> {
         let mut terms = self.clone();
-        match change {
-            Change::Selling(_) => {}
-            Change::Window(window) => terms.window = *window,
-            Change::Limits { sku, limits } => {
-                terms.check_limits(limits)?;
-                let index = terms
-                    .index(*sku)
-                    .ok_or_else(|| Invalid::new("sku_id", format!("{sku} is not offered")))?;
-                terms.offers[index] = terms.offers[index].clone().with_limits(limits.clone())?;
+        for change in changes {
+            match change {
+                Change::Selling(_) => {}
+                Change::Window(window) => terms.window = *window,
+                Change::Limits { sku, limits } => {
+                    terms.check_limits(limits)?;
+                    let offered = || Invalid::new("sku_id", format!("{sku} is not offered"));
+                    let offer = &mut terms.offers[self.index(*sku).ok_or_else(offered)?];
+                    *offer = offer.clone().with_limits(limits.clone())?;
+                }
             }
         }
         Ok(Arc::new(terms))

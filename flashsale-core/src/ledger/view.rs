@@ -36,6 +36,8 @@ pub struct OfferView {
     pub sku: SkuId,
     /// Units that one more order could ask for, at least 0.
     pub takeable: u32,
+    /// Units that left this lane for another and are not known to have arrived.
+    pub sending: u32,
 }
 
 /// A compact set of the buyers who have orders in a lane: it may take a stranger for a buyer, never a buyer for a

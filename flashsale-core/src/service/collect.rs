@@ -8,8 +8,11 @@ use crate::{
     ledger::{Ledger, LedgerError, Transfer},
 };
 
-/// Brings units of an offer into a lane: those that are on their way to it, then from other lanes, at least `wanted` if
-/// they have that many, and half of what each has so that the next buyer does not wait. Answers how many arrived.
+/// Brings units of an offer into a lane: first those that are on their way anywhere, then from other lanes, at least
+/// `wanted` if they have that many, and half of what each has so that the next buyer does not wait.
+///
+/// Answers how many arrived; `None` if another collection for the lane ended since `seen`, the number that
+/// [`Front::collections`] showed before the lane was found empty: then it is worth asking the lane again first.
 ///
 /// # Errors
 /// Those of the ledger. Units that left a lane are in its journalled transfers, and arrive by a repetition.
@@ -17,30 +20,45 @@ pub(super) async fn collect(
     ledger: &Arc<dyn Ledger>,
     sale: &Sale,
     front: &Front,
+    seen: u64,
+    sku: SkuId,
+    wanted: u32,
+) -> Result<Option<u32>, LedgerError> {
+    if sale.fronts().len() == 1 {
+        return Ok(Some(0));
+    }
+    let _one_at_a_time = front.collecting.lock().await;
+    if front.collections() != seen {
+        return Ok(None);
+    }
+    let collected = collect_alone(ledger, sale, front, sku, wanted).await;
+    front.count_collection();
+    collected.map(Some)
+}
+
+async fn collect_alone(
+    ledger: &Arc<dyn Ledger>,
+    sale: &Sale,
+    front: &Front,
     sku: SkuId,
     wanted: u32,
 ) -> Result<u32, LedgerError> {
-    if sale.fronts().len() == 1 {
-        return Ok(0);
-    }
-    let _one_at_a_time = front.collecting.lock().await;
     let mut collected = 0;
-    for other in sale.fronts().iter().filter(|other| other.lane != front.lane) {
-        for transfer in ledger.transfers(other.lane).await? {
-            if transfer.to == front.lane.bucket && transfer.sku == sku {
-                collected += deliver(ledger, transfer).await?;
+    for source in sale.fronts() {
+        for transfer in ledger.transfers(source.lane).await? {
+            // Of any offer: transfers arrive in their order, so one that is skipped would hold up the others.
+            let arrived = deliver(ledger, transfer).await?;
+            if transfer.sku == sku && transfer.to == front.lane.bucket {
+                collected += arrived;
             }
         }
+    }
+    for other in sale.fronts().iter().filter(|other| other.lane != front.lane) {
         if collected >= wanted {
             break;
         }
-        let left = ledger
-            .view(other.lane)
-            .await?
-            .offers
-            .iter()
-            .find(|offer| offer.sku == sku)
-            .map_or(0, |offer| offer.takeable);
+        let offers = ledger.view(other.lane).await?.offers;
+        let left = offers.iter().find(|offer| offer.sku == sku).map_or(0, |offer| offer.takeable);
         let units = (wanted - collected).max(left / 2);
         if let Some(transfer) = ledger.send(other.lane, front.lane.bucket, sku, units).await? {
             collected += deliver(ledger, transfer).await?;

@@ -105,6 +105,8 @@ impl Ordering {
     /// [`ServiceError`]; after an indefinite one the same key tells what became of the request.
     pub async fn place(&self, request: &OrderRequest) -> Result<Placement, ServiceError> {
         match self.shortcut(request.user, request.activity, request.sku) {
+            // Whoever is declined here made no order, and an expired ticket makes none any more.
+            Some(_) if request.ticket_expired => Ok(Placement::Declined(Outcome::TicketExpired)),
             Some(outcome) => Ok(Placement::Declined(outcome)),
             None => self.decide(request).await,
         }
@@ -118,21 +120,45 @@ impl Ordering {
         let Some(sale) = self.sales.sale(request.activity) else {
             return Ok(Placement::Declined(Outcome::NotReady));
         };
+        let front = sale.front(request.user);
+        let mut seen = front.collections();
         let mut outcome = self.reserve(&sale, request).await?;
         for _ in 0..COLLECTIONS {
             let Outcome::SoldOut { available } = outcome else { break };
             let wanted = request.quantity.value().saturating_sub(available);
-            let front = sale.front(request.user);
-            if collect(self.sales.ledger(), &sale, front, request.sku, wanted).await? < wanted {
+            let collected = self.collect(&sale, seen, request, wanted).await?;
+            if collected == Some(0) {
                 break;
             }
+            seen = front.collections();
             outcome = self.reserve(&sale, request).await?;
+            if collected.is_some_and(|collected| collected < wanted) {
+                break;
+            }
         }
         Ok(match outcome {
             Outcome::Reserved { order, position } => Placement::Placed(order, position),
             Outcome::Replayed(order) => Placement::Existing(order),
             declined => Placement::Declined(declined),
         })
+    }
+
+    /// Collects units for the lane of a request, in a task of its own: a caller that goes away leaves none on their way.
+    async fn collect(
+        &self,
+        sale: &Arc<Sale>,
+        seen: u64,
+        request: &OrderRequest,
+        wanted: u32,
+    ) -> Result<Option<u32>, ServiceError> {
+        let (ledger, sale) = (Arc::clone(self.sales.ledger()), Arc::clone(sale));
+        let OrderRequest { user, sku, .. } = *request;
+        let task = self
+            .sales
+            .background()
+            .spawn(async move { collect(&ledger, &sale, sale.front(user), seen, sku, wanted).await });
+        let lost = || LedgerError::Unavailable("the collection of units was broken off".into());
+        Ok(task.await.map_err(|_| lost())??)
     }
 
     async fn reserve(&self, sale: &Sale, request: &OrderRequest) -> Result<Outcome, ServiceError> {

@@ -1,6 +1,6 @@
 //! Payments: opening them, what providers report, closing them, refunds.
 
-use std::{collections::HashMap, fmt::Debug, sync::Arc};
+use std::{collections::HashMap, fmt::Debug, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -16,7 +16,8 @@ use crate::{
 
 /// Somebody who takes money.
 ///
-/// Every call carries our payment id as the idempotency key: a provider does each thing once for it.
+/// Opening and closing carry our payment id as the idempotency key, a refund the transaction that it sends back: one
+/// payment may have been captured twice. A provider does each thing once for its key.
 #[async_trait]
 pub trait PaymentProvider: Send + Sync + Debug {
     /// The name under which payments, callbacks and captures know it.
@@ -124,11 +125,8 @@ impl Payments {
         };
         let amount = outcome.order().map(|order| order.amount);
         let Some(amount) = amount else { return Ok(Err(outcome)) };
-        let pay_url = self
-            .provider(&payment.provider)?
-            .open(payment.id, amount, payment.deadline)
-            .await
-            .map_err(|error| ServiceError::Provider(error.to_string()))?;
+        let provider = self.provider(&payment.provider)?;
+        let pay_url = patiently(provider.open(payment.id, amount, payment.deadline)).await?;
         let new = matches!(outcome, Advanced::Done(_));
         Ok(Ok(OpenedPayment { payment: payment.clone(), pay_url, new }))
     }
@@ -152,15 +150,22 @@ impl Payments {
         }
     }
 
-    /// Books that a provider could not take the money. The report has to be verified before.
+    /// Books that a provider could not take the money. The report has to be verified before; one about a payment of another
+    /// provider changes nothing.
     ///
     /// # Errors
     /// [`ServiceError`]: the provider has to come again.
-    pub async fn failed(&self, payment: PaymentId) -> Result<Advanced, ServiceError> {
-        match self.sales.ledger().locate(Reference::Payment(payment)).await? {
-            Some(order) => advance(&self.sales, Advance::PaymentFailed { order, payment }).await,
-            None => Ok(Advanced::NotFound),
+    pub async fn failed(&self, provider: &Provider, payment: PaymentId) -> Result<Advanced, ServiceError> {
+        let ledger = self.sales.ledger();
+        let Some(key) = ledger.locate(Reference::Payment(payment)).await? else {
+            return Ok(Advanced::NotFound);
+        };
+        let order = ledger.order(key).await?;
+        let known = order.as_ref().and_then(|order| order.payment_by_id(payment));
+        if known.is_none_or(|known| known.provider != *provider) {
+            return Ok(Advanced::NotFound);
         }
+        advance(&self.sales, Advance::PaymentFailed { order: key, payment }).await
     }
 
     /// Ends the open payment of an order at its provider.
@@ -185,8 +190,7 @@ impl Payments {
         payment: PaymentId,
         provider: &Provider,
     ) -> Result<Advanced, ServiceError> {
-        let closed = self.provider(provider)?.close(payment).await;
-        match closed.map_err(|error| ServiceError::Provider(error.to_string()))? {
+        match patiently(self.provider(provider)?.close(payment)).await? {
             Closed::Closed => advance(&self.sales, Advance::PaymentClosed { order, payment }).await,
             Closed::Captured(capture) => self.capture(order, capture).await,
         }
@@ -197,8 +201,7 @@ impl Payments {
     /// # Errors
     /// [`ServiceError`]; the refund stays due.
     pub(super) async fn refund(&self, task: &RefundTask) -> Result<Advanced, ServiceError> {
-        let outcome = self.provider(&task.capture.provider)?.refund(&task.capture).await;
-        let outcome = outcome.map_err(|error| ServiceError::Provider(error.to_string()))?;
+        let outcome = patiently(self.provider(&task.capture.provider)?.refund(&task.capture)).await?;
         let step = Advance::RefundSettled {
             order: task.order,
             provider: task.capture.provider.clone(),
@@ -215,5 +218,17 @@ impl Payments {
 
     fn provider(&self, name: &Provider) -> Result<&Arc<dyn PaymentProvider>, ServiceError> {
         self.providers.get(name).ok_or_else(|| ServiceError::Provider(format!("{name} is not configured")))
+    }
+}
+
+/// How long a provider may take for one call.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Waits for a provider, but not for ever: one that hangs must not hold up the others' orders.
+async fn patiently<T>(call: impl Future<Output = Result<T, ProviderError>>) -> Result<T, ServiceError> {
+    match tokio::time::timeout(PATIENCE, call).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(ServiceError::Provider(error.to_string())),
+        Err(_) => Err(ServiceError::Provider(format!("no answer within {} s", PATIENCE.as_secs()))),
     }
 }

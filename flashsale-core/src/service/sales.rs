@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -52,6 +55,8 @@ pub struct Front {
     pub batcher: Batcher,
     pub(super) collecting: tokio::sync::Mutex<()>,
     renewing: tokio::sync::Mutex<()>,
+    /// How many collections for this lane have ended.
+    collections: AtomicU64,
     view: ArcSwapOption<Renewed>,
 }
 
@@ -129,8 +134,10 @@ impl Sales {
     pub async fn renew(&self, front: &Front) -> Result<(), LedgerError> {
         let _one_at_a_time = front.renewing.lock().await;
         front.batcher.recent().turn();
+        // The age of a view counts from before it was read.
+        let at = self.clock.now();
         let view = self.ledger.view(front.lane).await?;
-        front.view.store(Some(Arc::new(Renewed { view, at: self.clock.now() })));
+        front.view.store(Some(Arc::new(Renewed { view, at })));
         front.batcher.recent().forget();
         Ok(())
     }
@@ -155,7 +162,8 @@ impl Sales {
                 });
             }
             let wanted = u32::try_from(asked.saturating_sub(available.into())).unwrap_or(u32::MAX);
-            collect(&self.ledger, &sale, &sale.fronts[0], sku, wanted).await?;
+            let front = &sale.fronts[0];
+            collect(&self.ledger, &sale, front, front.collections(), sku, wanted).await?;
             outcome = self.ledger.adjust(adjustment.clone()).await?;
         }
         Ok(outcome)
@@ -185,6 +193,7 @@ impl Sales {
                     ),
                     collecting: tokio::sync::Mutex::new(()),
                     renewing: tokio::sync::Mutex::new(()),
+                    collections: AtomicU64::new(0),
                     view: ArcSwapOption::empty(),
                 })
             };
@@ -234,6 +243,7 @@ impl Sale {
         if view.selling == Selling::Paused {
             return Some(Outcome::Paused);
         }
+        let now = now.max(view.at);
         let (starts_at, ends_at) = (view.window.starts_at(), view.window.ends_at());
         if view.selling == Selling::On && now.after(CLOCK_ERROR) < starts_at {
             return Some(Outcome::NotStarted { starts_at });
@@ -242,9 +252,8 @@ impl Sale {
             return Some(Outcome::Ended);
         }
         let open = now >= starts_at.after(CLOCK_ERROR) && now.after(CLOCK_ERROR) < ends_at;
-        let sold_out = open
-            && offer.takeable == 0
-            && self.fronts.iter().all(|other| other.takeable(now, sku) == Some(0));
+        let sold_out =
+            open && offer.takeable == 0 && self.fronts.iter().all(|other| other.is_empty(now, sku));
         sold_out.then_some(Outcome::SoldOut { available: 0 })
     }
 
@@ -277,10 +286,27 @@ impl Sale {
 }
 
 impl Front {
+    /// How many collections of units for this lane have ended.
+    pub(super) fn collections(&self) -> u64 {
+        self.collections.load(Ordering::Acquire)
+    }
+
+    pub(super) fn count_collection(&self) {
+        self.collections.fetch_add(1, Ordering::Release);
+    }
+
     pub(super) fn takeable(&self, now: Timestamp, sku: SkuId) -> Option<u32> {
         let renewed = self.view.load();
         let view = &renewed.as_ref().filter(|renewed| renewed.is_fresh(now))?.view;
         view.offers.iter().find(|offer| offer.sku == sku).map(|offer| offer.takeable)
+    }
+
+    /// Whether the lane certainly has no units of an offer, neither to take nor on their way to another lane.
+    fn is_empty(&self, now: Timestamp, sku: SkuId) -> bool {
+        let renewed = self.view.load();
+        let Some(renewed) = renewed.as_ref().filter(|renewed| renewed.is_fresh(now)) else { return false };
+        let offer = renewed.view.offers.iter().find(|offer| offer.sku == sku);
+        offer.is_some_and(|offer| offer.takeable == 0 && offer.sending == 0)
     }
 
     /// The buyers who have orders in this lane, if its view has them and is fresh.
@@ -292,7 +318,8 @@ impl Front {
 
 impl Renewed {
     fn is_fresh(&self, now: Timestamp) -> bool {
-        now.since(self.at) <= VIEW_LIFETIME
+        // After a step back of the clock the age is not known.
+        now.since(self.at) <= VIEW_LIFETIME && self.at.since(now) <= CLOCK_ERROR
     }
 }
 

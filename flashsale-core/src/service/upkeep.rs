@@ -13,7 +13,7 @@ const VIEW_EVERY: Duration = Duration::from_millis(50);
 const IDLE: Duration = Duration::from_millis(500);
 /// Orders and payments that one step expires at most, so that buyers are not kept waiting behind it.
 const EXPIRE_AT_ONCE: usize = 256;
-/// Refunds that are looked at in one round.
+/// Orders whose refunds are read at once.
 const REFUNDS_AT_ONCE: usize = 64;
 
 /// The jobs of a process for its sales. One process does them for a lane at a time; twice does no harm.
@@ -40,7 +40,8 @@ impl Upkeep {
                         known.push(front.lane);
                         jobs.spawn(self.clone().renew(Arc::clone(front), stop.clone()));
                         jobs.spawn(self.clone().expire(Arc::clone(front), stop.clone()));
-                        jobs.spawn(self.clone().settle(Arc::clone(front), stop.clone()));
+                        jobs.spawn(self.clone().refund(Arc::clone(front), stop.clone()));
+                        jobs.spawn(self.clone().deliver(Arc::clone(front), stop.clone()));
                     }
                 }
             }
@@ -59,8 +60,10 @@ impl Upkeep {
     }
 
     async fn expire(self, front: Arc<Front>, mut stop: watch::Receiver<bool>) {
+        let mut closing = JoinSet::new();
         while !*stop.borrow() {
-            let wait = match self.expire_once(&front).await {
+            while closing.try_join_next().is_some() {}
+            let wait = match self.expire_once(&front, &mut closing).await {
                 Ok(due) => {
                     let now = self.sales.clock().now();
                     due.next.map_or(IDLE, |next| next.since(now).min(IDLE))
@@ -74,30 +77,31 @@ impl Upkeep {
         }
     }
 
-    /// Expires what is due in a lane and closes payments whose time is over.
-    ///
-    /// # Errors
-    /// Those of the ledger. A provider that does not answer is asked again after the retry time.
-    pub async fn expire_once(&self, front: &Front) -> Result<Due, ServiceError> {
+    /// Expires what is due in a lane, and has payments closed whose time is over: beside the others, because a provider
+    /// that does not answer must not keep units from being sold. They are handed out again after the retry time.
+    async fn expire_once(&self, front: &Front, closing: &mut JoinSet<()>) -> Result<Due, ServiceError> {
         let due = self.sales.ledger().expire_due(front.lane, EXPIRE_AT_ONCE).await?;
-        for closing in &due.closing {
-            let closed = self.payments.close_payment(closing.order, closing.payment, &closing.provider).await;
-            if let Err(error) = closed {
-                tracing::warn!(payment = %closing.payment, %error, "a payment could not be closed; it is tried again");
-            }
+        for payment in due.closing.clone() {
+            let payments = self.payments.clone();
+            closing.spawn(async move {
+                let closed = payments.close_payment(payment.order, payment.payment, &payment.provider).await;
+                if let Err(error) = closed {
+                    tracing::warn!(payment = %payment.payment, %error, "a payment could not be closed; it is tried again");
+                }
+            });
         }
         Ok(due)
     }
 
-    /// Sends refunds that are due, and units that are on their way.
-    async fn settle(self, front: Arc<Front>, mut stop: watch::Receiver<bool>) {
+    /// Sends refunds that are due.
+    async fn refund(self, front: Arc<Front>, mut stop: watch::Receiver<bool>) {
         let mut failures = 0_u32;
         while !*stop.borrow() {
-            match self.settle_once(&front).await {
+            match self.refund_all(&front).await {
                 Ok(()) => failures = 0,
                 Err(error) => {
                     failures = (failures + 1).min(6);
-                    tracing::warn!(lane = ?front.lane, %error, "refunds or transfers could not be settled");
+                    tracing::warn!(lane = ?front.lane, %error, "a refund stays due and is tried again");
                 }
             }
             let jitter = Duration::from_millis(fastrand::u64(0..100));
@@ -105,24 +109,37 @@ impl Upkeep {
         }
     }
 
-    /// One round of refunds and transfers of a lane.
-    ///
-    /// # Errors
-    /// The first that failed; the rest was tried.
-    pub async fn settle_once(&self, front: &Front) -> Result<(), ServiceError> {
+    /// Tries every refund of a lane that is due. Answers the last failure, after all were tried.
+    async fn refund_all(&self, front: &Front) -> Result<(), ServiceError> {
+        let (mut result, mut after) = (Ok(()), None);
+        loop {
+            let tasks = self.sales.ledger().refunds_due(front.lane, after, REFUNDS_AT_ONCE).await?;
+            let Some(last) = tasks.last() else { return result };
+            after = Some(last.order.id);
+            for task in &tasks {
+                if let Err(error) = self.payments.refund(task).await {
+                    result = Err(error);
+                }
+            }
+        }
+    }
+
+    /// Brings units that are on their way to their destination.
+    async fn deliver(self, front: Arc<Front>, mut stop: watch::Receiver<bool>) {
+        while !*stop.borrow() {
+            if let Err(error) = self.deliver_all(&front).await {
+                tracing::warn!(lane = ?front.lane, %error, "units on their way stay there for now");
+            }
+            pause(&mut stop, IDLE).await;
+        }
+    }
+
+    async fn deliver_all(&self, front: &Front) -> Result<(), ServiceError> {
         let ledger = self.sales.ledger();
-        let mut result = Ok(());
-        for task in ledger.refunds_due(front.lane, REFUNDS_AT_ONCE).await? {
-            if let Err(error) = self.payments.refund(&task).await {
-                result = Err(error);
-            }
-        }
         for transfer in ledger.transfers(front.lane).await? {
-            if let Err(error) = deliver(ledger, transfer).await {
-                result = Err(error.into());
-            }
+            deliver(ledger, transfer).await?;
         }
-        result
+        Ok(())
     }
 }
 

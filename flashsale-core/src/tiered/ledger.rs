@@ -74,9 +74,12 @@ impl Ledger for Tiered {
             if !matches!(taken, Adjusted::Done | Adjusted::Replayed) {
                 return Ok(taken);
             }
-            self.settle(activity).await?;
-            if self.truth.adjustment(activity, &adjustment.id).await?.is_some() {
-                return Ok(Adjusted::Done);
+            // Until the truth has it, or the gate has given it back or lost it.
+            while self.gate.adjustment(activity, &adjustment.id).await?.is_some() {
+                self.pump(activity).await?;
+                if self.truth.adjustment(activity, &adjustment.id).await?.is_some() {
+                    return Ok(Adjusted::Done);
+                }
             }
             if self.gate.epoch(activity).await? == before {
                 let stock = self.truth.stock(activity, adjustment.sku).await?.unwrap_or_default();
@@ -128,9 +131,11 @@ impl Ledger for Tiered {
     }
 
     async fn expire_due(&self, lane: Lane, limit: usize) -> Result<Due, LedgerError> {
-        // The truth has one lane: the first lane's worker does the work of all.
-        let limit = if lane.bucket == 0 { limit } else { 0 };
-        let due = self.truth.expire_due(Lane::first(lane.activity), limit).await?;
+        // The truth has one lane: the first lane's worker does the work of all, and the others have nothing to wait for.
+        let is_first = lane.bucket == 0;
+        let limit = if is_first { limit } else { 0 };
+        let mut due = self.truth.expire_due(Lane::first(lane.activity), limit).await?;
+        due.next = due.next.filter(|_| is_first);
         self.wake();
         Ok(due)
     }
@@ -151,7 +156,7 @@ impl Ledger for Tiered {
 
     /// The source forgets a transfer only when its arrival is persisted: the outbox of the destination is pumped first.
     async fn forget(&self, transfer: Transfer) -> Result<(), LedgerError> {
-        self.settle(transfer.activity).await?;
+        self.persist_arrival(transfer).await?;
         self.gate.forget(transfer).await
     }
 
@@ -210,8 +215,13 @@ impl Ledger for Tiered {
         self.truth.adjustment(activity, id).await
     }
 
-    async fn refunds_due(&self, lane: Lane, limit: usize) -> Result<Vec<RefundTask>, LedgerError> {
-        if lane.bucket == 0 { self.truth.refunds_due(lane, limit).await } else { Ok(Vec::new()) }
+    async fn refunds_due(
+        &self,
+        lane: Lane,
+        after: Option<OrderId>,
+        limit: usize,
+    ) -> Result<Vec<RefundTask>, LedgerError> {
+        if lane.bucket == 0 { self.truth.refunds_due(lane, after, limit).await } else { Ok(Vec::new()) }
     }
 
     async fn keep_unmatched(&self, capture: Capture) -> Result<Kept, LedgerError> {

@@ -7,7 +7,7 @@ use tokio::{sync::watch, time::timeout};
 use super::Tiered;
 use crate::{
     domain::ActivityId,
-    ledger::{Bucket, Entry, Lane, LedgerError, PersistMode, Position},
+    ledger::{Bucket, Entry, Event, Lane, LedgerError, PersistMode, Position, Transfer},
 };
 
 /// How long the pump sleeps when nobody wakes it.
@@ -95,6 +95,36 @@ impl Tiered {
     pub async fn settle(&self, activity: ActivityId) -> Result<(), LedgerError> {
         while self.pump(activity).await? != Pumped::Quiet {}
         Ok(())
+    }
+
+    /// Pumps until the arrival of a transfer is persisted, and not until nothing waits: buyers keep coming.
+    pub(super) async fn persist_arrival(&self, transfer: Transfer) -> Result<(), LedgerError> {
+        let lane = Lane { activity: transfer.activity, bucket: transfer.to };
+        let Some(arrival) = self.arrival(lane, transfer).await? else { return Ok(()) };
+        loop {
+            let position = self.truth.position(lane).await?;
+            if position.epoch != arrival.epoch || position.sequence >= arrival.sequence {
+                return Ok(());
+            }
+            self.pump(transfer.activity).await?;
+        }
+    }
+
+    /// Where the arrival of a transfer stands in the gate's outbox, if it is not persisted yet.
+    async fn arrival(&self, lane: Lane, transfer: Transfer) -> Result<Option<Position>, LedgerError> {
+        let mut from = self.truth.position(lane).await?;
+        loop {
+            // A gate with another history will be rebuilt, and its transfers are void.
+            let Some(entries) = self.entries_from(lane, from, self.options.entries + 1).await? else {
+                return Ok(None);
+            };
+            let arrived = entries.iter().find(|entry| entry.event == Event::Received(transfer));
+            let last = entries.last().map_or(from, |entry| entry.position);
+            if arrived.is_some() || last == from {
+                return Ok(arrived.map(|entry| entry.position));
+            }
+            from = last;
+        }
     }
 
     /// Brings the entries of one lane to the truth, one transaction's worth.

@@ -2,13 +2,14 @@
 
 #[path = "../conformance/embedded.rs"]
 mod embedded;
-#[path = "../conformance/faults.rs"]
-mod faults;
+#[path = "../conformance/tiered.rs"]
+#[expect(dead_code, reason = "the suite itself is not played on two tiers here")]
+mod tiered;
 
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Instant};
 
 use flashsale_core::{
-    conformance::{self, Factory, Options, Report},
+    conformance::{self, Factory, Options, Report, storms},
     mutants,
 };
 
@@ -41,8 +42,9 @@ fn first_failure(report: &Report) -> Option<String> {
 /// Faults between two tiers show only when something goes wrong there.
 fn lost_between_tiers() -> Option<String> {
     let runtime = tokio::runtime::Runtime::new().expect("there are threads");
-    let found = (1..=200).find(|seed| runtime.block_on(faults::play(*seed, 150)).is_err())?;
-    Some(format!("two tiers under faults, seed {found}"))
+    let options = Options { sequences: 3_000, steps: 60, ..Options::quick() };
+    let failure = runtime.block_on(storms(&options, tiered::pair)).err()?;
+    failure.lines().next().map(|line| format!("storms, {line}"))
 }
 
 #[test]

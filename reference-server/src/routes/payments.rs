@@ -135,7 +135,7 @@ impl Public {
                     payments.captured(capture).await
                 }
                 // Nothing is lost with the failure of a payment that nobody knows.
-                Kind::Failed => match payments.failed(callback.payment_id).await? {
+                Kind::Failed => match payments.failed(&provider, callback.payment_id).await? {
                     Advanced::NotFound => {
                         tracing::warn!(payment = %callback.payment_id, "an unknown payment failed");
                         Ok(CaptureResult::Unmatched)

@@ -27,6 +27,9 @@ pub(super) enum Decision {
 
 use Decision::{Change, Decline, Replay, Retake};
 
+/// How often a payment may be opened for one order.
+const MAX_PAYMENTS: usize = 32;
+
 impl LaneState {
     /// Decides a step at `now`, which is the lane's time, without changing anything.
     pub(super) fn decide_advance(&self, now: Timestamp, step: &Advance) -> Decision {
@@ -80,6 +83,9 @@ impl LaneState {
         }
         match slot.status {
             OrderStatus::Paying => Replay(slot_id),
+            OrderStatus::Pending if slot.payments().len() >= MAX_PAYMENTS => {
+                Decline(Advanced::WrongState(OrderStatus::Pending))
+            }
             OrderStatus::Pending => {
                 if self.strategy(slot.offer) == Strategy::PayTime && !self.has_units(slot) {
                     return Decline(Advanced::SoldOut { available: self.units_left(slot.offer) });
@@ -111,12 +117,15 @@ impl LaneState {
         {
             return Replay(holder);
         }
-        if !slot.payments().iter().any(|payment| payment.id == capture.payment) {
+        let Some(payment) = slot.payments().iter().find(|payment| payment.id == capture.payment) else {
             return Decline(Advanced::NotFound);
-        }
+        };
         let refund = |reason| {
             Decision::RefundDue(slot_id, OrderChange::RefundDue { capture: capture.clone(), reason }, reason)
         };
+        if payment.provider != capture.provider && slot.status != OrderStatus::Paid {
+            return refund(RefundReason::WrongProvider);
+        }
         let paid = || Change(slot_id, OrderChange::Paid(capture.clone()));
         let currency = self.terms.offers()[slot.offer as usize].price().currency();
         if !mutant!("amount-not-compared") && (capture.amount, capture.currency) != (slot.amount(), currency)

@@ -249,9 +249,16 @@ impl Book {
             advance::Decision::Replay(slot) => Advanced::Replayed(boxed(state, slot)),
             advance::Decision::Change(slot, change) => {
                 let id = state.orders.slot(slot).id;
+                let kept = match step {
+                    Advance::OpenPayment { payment, .. } => self.unmatched.get(payment).cloned(),
+                    _ => None,
+                };
                 self.commit(lane, at, batch, &[event(id, change)])?;
-                if let Advance::OpenPayment { payment, .. } = step {
-                    self.match_captures(at, batch, lane, step.order(), *payment)?;
+                for capture in kept.unwrap_or_default() {
+                    // The order is being paid, so nothing has to be replaced.
+                    let order = step.order();
+                    let step = Advance::Capture { order, capture, replacement: order.id };
+                    self.advance_one(at, batch, lane, &step)?;
                 }
                 Advanced::Done(boxed(self.lane(lane)?, slot))
             }
@@ -266,23 +273,6 @@ impl Book {
                 Advanced::Retaken(boxed(state, state.owned(step.order().user, id).ok_or_else(damaged)?))
             }
         })
-    }
-
-    /// Applies the captures that arrived before their payment was known.
-    fn match_captures(
-        &mut self,
-        at: Timestamp,
-        batch: BatchId,
-        lane: Lane,
-        order: OrderKey,
-        payment: PaymentId,
-    ) -> Result<(), LedgerError> {
-        for capture in self.unmatched.remove(&payment).unwrap_or_default() {
-            // The order is being paid, so nothing has to be replaced.
-            let step = Advance::Capture { order, capture, replacement: order.id };
-            self.advance_one(at, batch, lane, &step)?;
-        }
-        Ok(())
     }
 
     /// Expires what is due, and hands out payments to be closed.
@@ -422,10 +412,11 @@ impl Book {
         Ok(self.lane(Lane::first(activity))?.adjustments.get(id).copied())
     }
 
-    /// Refunds that are due.
-    pub fn refunds_due(&self, lane: Lane, limit: usize) -> Vec<RefundTask> {
+    /// Refunds that are due, behind an order.
+    pub fn refunds_due(&self, lane: Lane, after: Option<OrderId>, limit: usize) -> Vec<RefundTask> {
         let Ok(state) = self.lane(lane) else { return Vec::new() };
-        let due = state.refunds.iter().flat_map(|slot| {
+        let from = after.and_then(|after| state.orders.by_id(after)).map_or(0, |slot| slot + 1);
+        let due = state.refunds.range(from..).take(limit).flat_map(|slot| {
             let slot = state.orders.slot(*slot);
             let order = OrderKey { activity: lane.activity, user: slot.user, id: slot.id };
             slot.receipts().iter().filter_map(move |receipt| match receipt.proceeds {
@@ -435,7 +426,7 @@ impl Book {
                 _ => None,
             })
         });
-        due.take(limit).collect()
+        due.collect()
     }
 
     /// Raises the time of a lane.
@@ -619,12 +610,9 @@ impl Book {
         state.apply(revision, event)?;
         state.head = position;
         sale.outboxes[index].push(|| Entry { position, at, event: event.clone() });
-        if let Event::Order {
-            change: OrderChange::Paid(capture) | OrderChange::RefundDue { capture, .. },
-            ..
-        } = event
-        {
-            self.unmatched.remove(&capture.payment);
+        if let Event::Order { change: OrderChange::PaymentOpened { payment, .. }, .. } = event {
+            // Captures that were kept for it follow in this batch.
+            self.unmatched.remove(payment);
         }
         Ok(())
     }

@@ -29,7 +29,7 @@ impl Book {
         }
         let state = self.lane(lane)?;
         let Ok(index) = state.index(sku) else { return Ok(None) };
-        let available = u32::try_from(state.units[index as usize].available.max(0)).unwrap_or(u32::MAX);
+        let available = u32::try_from(state.sendable(index)).unwrap_or(u32::MAX);
         let units = units.min(available);
         if units == 0 {
             return Ok(None);

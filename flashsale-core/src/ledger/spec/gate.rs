@@ -8,7 +8,7 @@ use super::{
     book::Book,
     record::Record,
 };
-use crate::domain::{ActivityId, Invalid, OrderStatus, Timestamp};
+use crate::domain::{ActivityId, Invalid, OrderId, OrderStatus, PaymentStatus, Timestamp, UserId};
 
 impl Book {
     /// The epoch of the content with which the activity is open.
@@ -18,7 +18,8 @@ impl Book {
 
     /// Stops admitting.
     pub fn close(&mut self, activity: ActivityId, epoch: Epoch) {
-        let Some(sale) = self.sales.get_mut(&activity) else { return };
+        let role = self.role;
+        let Some(sale) = self.sales.get_mut(&activity).filter(|_| role == Role::Gate) else { return };
         if sale.epoch <= epoch && !sale.closed {
             sale.closed = true;
             self.journal.push(&Record::Closed(activity, epoch));
@@ -33,6 +34,11 @@ impl Book {
         self.check_newer(activity, epoch)?;
         if self.role != Role::Gate || chunk.terms.activity() != activity {
             return Err(Invalid::new("chunk", "is not for this ledger").into());
+        }
+        if let Some((staged, _)) = self.staged.get(&activity)
+            && *staged > epoch
+        {
+            return Err(LedgerError::Moved { epoch: *staged, position: Position::default() });
         }
         let (staged, chunks) = self.staged.entry(activity).or_default();
         if chunk.after.is_none() && (*staged != epoch || chunks.first().is_none_or(|first| *first != chunk)) {
@@ -90,6 +96,7 @@ impl Book {
         if let Some(before) = self.sales.get(&activity) {
             for (lane, before) in sale.lanes.iter_mut().zip(&before.lanes) {
                 lane.last = before.last;
+                lane.version = before.version + 1;
             }
         }
         let stop = |misfit: Misfit| LedgerError::Stopped(misfit.to_string().into());
@@ -98,10 +105,9 @@ impl Book {
             for units in &mut lane.units {
                 (units.share, units.available) = (0, 0);
             }
-            for (id, change, by) in &first.changes {
-                let event = Event::Amended { id: *id, change: change.clone(), by: by.clone() };
-                lane.apply(0, &event).map_err(stop)?;
-            }
+            lane.changes =
+                first.changes.iter().map(|(id, change, by)| (*id, (change.clone(), by.clone()))).collect();
+            lane.renew_terms().map_err(stop)?;
         }
         for order in chunks.iter().flat_map(|chunk| &chunk.orders) {
             let lane = Lane::of(activity, order.key.user, first.terms.buckets());
@@ -173,6 +179,7 @@ impl super::lane::LaneState {
                 }
                 let known = self.orders.by_id(*id);
                 if known.is_some_and(|slot| self.orders.slot(slot).revision >= revision) {
+                    self.note_replacement(revision, *id, *user, change);
                     return Ok(());
                 }
                 if let (Some(slot), OrderChange::Placed(_)) = (known, change)
@@ -206,6 +213,22 @@ impl super::lane::LaneState {
             | Event::Sent(_)
             | Event::Received(_)
             | Event::Forgotten(_) => Ok(()),
+        }
+    }
+}
+
+impl super::lane::LaneState {
+    /// The order that a known one replaces may have been loaded before that happened.
+    fn note_replacement(&mut self, revision: u64, id: OrderId, user: UserId, change: &OrderChange) {
+        let OrderChange::Retaken { replaces, capture, .. } = change else { return };
+        let Some(old) = self.owned(user, *replaces) else { return };
+        let old = self.orders.slot_mut(old);
+        if old.revision < revision {
+            old.revision = revision;
+            old.extra_mut().replaced_by = Some(id);
+            if let Some(payment) = old.payment_mut(capture.payment) {
+                payment.status = PaymentStatus::Captured;
+            }
         }
     }
 }

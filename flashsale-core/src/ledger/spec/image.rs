@@ -13,7 +13,7 @@ use super::{
     lane::Units,
     outbox::Outbox,
 };
-use crate::domain::{ActivityId, By, Capture, Order, SkuId, Timestamp};
+use crate::domain::{ActivityId, By, Capture, Order, OrderId, OrderStatus, SkuId, Timestamp};
 
 /// Everything that a book holds. What can be derived, such as counters and what is available, is derived again.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -48,6 +48,8 @@ struct LaneImage {
     sent: BTreeMap<Bucket, u64>,
     received: BTreeMap<Bucket, u64>,
     orders: Vec<Order>,
+    /// Payments that were handed out to be closed, and when they are again.
+    claimed: Vec<(OrderId, Timestamp)>,
     outbox: Outbox,
 }
 
@@ -117,6 +119,15 @@ impl super::book::Sale {
             sent: lane.sent.clone(),
             received: lane.received.clone(),
             orders: lane.orders.iter().map(|(slot, _)| lane.order(slot)).collect(),
+            claimed: lane
+                .orders
+                .iter()
+                .filter(|(_, slot)| slot.status == OrderStatus::Paying)
+                .filter(|(_, slot)| {
+                    slot.payments().last().is_some_and(|payment| payment.deadline != slot.due)
+                })
+                .map(|(_, slot)| (slot.id, slot.due))
+                .collect(),
             outbox: outbox.clone(),
         });
         SaleImage {
@@ -138,11 +149,14 @@ impl LaneImage {
             let available = share + adjusted - sent + received;
             *units = Units { share, adjusted, sent, received, available, ..Units::default() };
         }
-        for (id, change, by) in self.changes {
-            lane.apply(0, &super::super::Event::Amended { id, change, by })?;
-        }
+        lane.changes = self.changes.into_iter().map(|(id, change, by)| (id, (change, by))).collect();
+        lane.renew_terms()?;
         for order in &self.orders {
             lane.insert(order)?;
+        }
+        for (id, due) in self.claimed {
+            let slot = lane.orders.by_id(id).ok_or(Misfit("a claimed payment has no order"))?;
+            lane.set_due(slot, due);
         }
         lane.last = self.last;
         lane.head = self.head;

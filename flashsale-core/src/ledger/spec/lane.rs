@@ -164,6 +164,14 @@ impl LaneState {
         .max(0)
     }
 
+    /// Units that can go to another bucket: what is available, less what the bound of the pay-time strategy needs for the
+    /// orders that wait here.
+    pub(super) fn sendable(&self, offer: u32) -> i64 {
+        let units = self.units[offer as usize];
+        let overbook = i64::from(self.terms.offers()[offer as usize].overbook().value());
+        (units.available - (units.pending * 100 + overbook - 1) / overbook).max(0)
+    }
+
     /// The first rule that does not allow `quantity` more, and how many it allows.
     pub(super) fn exceeded(
         &self,
@@ -188,6 +196,12 @@ impl LaneState {
             .map(|(index, offer)| OfferView {
                 sku: offer.sku(),
                 takeable: u32::try_from(self.takeable(index)).unwrap_or(u32::MAX),
+                sending: self
+                    .transit
+                    .values()
+                    .filter(|transfer| transfer.sku == offer.sku())
+                    .map(|transfer| transfer.units)
+                    .sum(),
             })
             .collect();
         let window = self.terms.window();
@@ -524,7 +538,7 @@ impl LaneState {
         self.set_due(slot_id, Timestamp::MAX);
     }
 
-    fn set_due(&mut self, slot_id: SlotId, due: Timestamp) {
+    pub(super) fn set_due(&mut self, slot_id: SlotId, due: Timestamp) {
         if self.role == Role::Gate {
             return;
         }
@@ -540,18 +554,21 @@ impl LaneState {
 
     fn amend(&mut self, id: ChangeId, change: &Change, by: &By) -> Result<(), Misfit> {
         self.changes.insert(id, (change.clone(), by.clone()));
-        let mut terms = Arc::clone(&self.base);
-        let mut selling = Selling::On;
+        self.renew_terms()
+    }
+
+    /// The terms as first opened, with all changes in the order of their numbers.
+    pub(super) fn renew_terms(&mut self) -> Result<(), Misfit> {
+        let changes = self.changes.values().map(|(change, _)| change);
+        self.terms = self.base.changed_by(changes).map_err(|_| Misfit("a change does not fit the terms"))?;
+        self.selling = Selling::On;
         for (change, _) in self.changes.values() {
-            terms = terms.changed(change).map_err(|_| Misfit("a change does not fit the terms"))?;
             if let Change::Selling(next) = change
-                && selling != Selling::Ended
+                && self.selling != Selling::Ended
             {
-                selling = *next;
+                self.selling = *next;
             }
         }
-        self.terms = terms;
-        self.selling = selling;
         let rules = self.rules();
         if !rules.is_subset(&self.counted) {
             self.counted = rules;

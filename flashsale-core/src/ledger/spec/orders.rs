@@ -1,7 +1,7 @@
 //! The orders of a lane, and how they are found.
 //!
 //! Orders live in slots of fixed size that never move; every index holds slot numbers of four bytes. An unpaid order
-//! costs about 200 bytes with all its indices, and no operation depends on how many there are.
+//! costs about 200 bytes with all its indices, and no step in an order's life depends on how many there are.
 
 use std::hash::{BuildHasher, Hash};
 
@@ -204,9 +204,9 @@ impl Orders {
     ) -> SlotId {
         let slot_id = self.len;
         let no_key = Idempotency { key: Key(0), nonce: Nonce(0) };
-        let idempotency = placed.idempotency.filter(|idempotency| {
-            self.by_key(user, idempotency.key).is_none() && self.by_nonce(user, idempotency.nonce).is_none()
-        });
+        let known = placed.idempotency;
+        let key = known.map(|known| known.key).filter(|key| self.by_key(user, *key).is_none());
+        let nonce = known.map(|known| known.nonce).filter(|nonce| self.by_nonce(user, *nonce).is_none());
         let extra = (placed.subjects != Subjects::default())
             .then(|| Box::new(Extra { subjects: placed.subjects, ..Extra::default() }));
         let slot = Slot {
@@ -240,11 +240,13 @@ impl Orders {
         let Self { chunks, by_id, by_user, by_key, by_nonce, hasher, .. } = self;
         let at = |slot: SlotId| &chunks[slot as usize / CHUNK][slot as usize % CHUNK];
         by_id.insert_unique(hasher.hash_one(id), slot_id, |slot| hasher.hash_one(at(*slot).id));
-        if let Some(idempotency) = idempotency {
-            by_key.insert_unique(hasher.hash_one((user, idempotency.key)), slot_id, |slot| {
+        if let Some(key) = key {
+            by_key.insert_unique(hasher.hash_one((user, key)), slot_id, |slot| {
                 hasher.hash_one((at(*slot).user, at(*slot).idempotency.key))
             });
-            by_nonce.insert_unique(hasher.hash_one((user, idempotency.nonce)), slot_id, |slot| {
+        }
+        if let Some(nonce) = nonce {
+            by_nonce.insert_unique(hasher.hash_one((user, nonce)), slot_id, |slot| {
                 hasher.hash_one((at(*slot).user, at(*slot).idempotency.nonce))
             });
         }

@@ -60,7 +60,12 @@ impl Book {
                     self.persist_order(at, batch, first, entry.position.epoch, *id, *user, *placed)?
                 }
                 Event::Adjusted { id, sku, delta, by } => {
-                    self.persist_adjustment(at, batch, first, entry.position.epoch, (id, *sku, *delta, by))?
+                    // What a gate gives up may include adjustments that were refused before, and told so.
+                    let judged = mode == PersistMode::Salvage
+                        && entry.position.epoch == position.epoch
+                        && entry.position.sequence <= position.sequence;
+                    let stale = judged || entry.position.epoch < epoch;
+                    self.persist_adjustment(at, batch, first, stale, (id, *sku, *delta, by))?
                 }
                 _ => Verdict::Persisted,
             });
@@ -125,10 +130,9 @@ impl Book {
         at: Timestamp,
         batch: BatchId,
         lane: Lane,
-        epoch: Epoch,
+        stale: bool,
         (id, sku, delta, by): (&AdjustmentId, SkuId, i64, &By),
     ) -> Result<Verdict, LedgerError> {
-        let current = self.sale(lane.activity)?.epoch;
         let state = self.lane(lane)?;
         match state.adjustments.get(id) {
             Some(known) if *known == (sku, delta) => return Ok(Verdict::Persisted),
@@ -136,7 +140,7 @@ impl Book {
             Some(_) => return Ok(Verdict::Refused(RefusedBecause::KeyTaken)),
             None => {}
         }
-        if epoch < current {
+        if stale {
             return Ok(Verdict::Refused(RefusedBecause::StaleEpoch));
         }
         let Ok(index) = state.index(sku) else {

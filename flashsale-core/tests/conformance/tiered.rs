@@ -1,0 +1,251 @@
+//! Two tiers as a subject: every step is settled before it is looked at, and an order is seen as the truth has it.
+//!
+//! Faults between the tiers are played by `storms`.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use flashsale_core::{
+    conformance::{Factory, Model, Pair, Probe, Subject},
+    domain::{ActivityId, By, Capture, Order, OrderId, OrderKey, SkuId, Timestamp, UserId},
+    ledger::{
+        Adjusted, Adjustment, AdjustmentId, Advance, Advances, Bounds, Bucket, Change, ChangeId, Consumer,
+        Due, Entry, Epoch, Fence, Kept, Lane, Ledger, LedgerError, Opened, Outcome, Position, Reference,
+        RefundTask, Reservations, Reserve, Stock, Terms, Transfer, View,
+        spec::{Inspection, Role},
+    },
+    tiered::{Tiered, TieredOptions},
+};
+
+/// Two ledgers in memory, to be put into a storm.
+pub(crate) fn pair() -> Pair {
+    let (gate, truth) = (Model::new(Role::Gate), Model::new(Role::Truth));
+    Pair { gate: gate.clone(), gate_store: gate, truth: truth.clone(), truth_store: truth }
+}
+
+/// [`Tiered`] over two ledgers in memory.
+pub(crate) struct TwoTiers;
+
+#[async_trait]
+impl Factory for TwoTiers {
+    fn name(&self) -> String {
+        "two tiers, settled".to_owned()
+    }
+
+    fn roles(&self) -> Vec<Role> {
+        vec![Role::Single]
+    }
+
+    /// At a truth an offer has one stock, so more buckets look different from a single ledger's.
+    fn max_buckets(&self) -> u16 {
+        1
+    }
+
+    async fn fresh(&self, _: Role) -> Subject {
+        let (gate, truth) = (Model::new(Role::Gate), Model::new(Role::Truth));
+        let tiered =
+            Tiered::new(Arc::clone(&gate) as _, Arc::clone(&truth) as _, Fence(1), TieredOptions::default());
+        let settled = Arc::new(Settled { tiered, gate, truth });
+        Subject::single(Arc::clone(&settled) as _, settled)
+    }
+}
+
+/// Two tiers that settle after each step.
+#[derive(Debug)]
+struct Settled {
+    tiered: Tiered,
+    gate: Arc<Model>,
+    truth: Arc<Model>,
+}
+
+impl Settled {
+    async fn settled<T>(
+        &self,
+        activity: ActivityId,
+        answer: Result<T, LedgerError>,
+    ) -> Result<T, LedgerError> {
+        match self.tiered.settle(activity).await {
+            Ok(()) | Err(LedgerError::NotOpen) => answer,
+            Err(error) => panic!("two tiers in memory do not settle: {error}"),
+        }
+    }
+}
+
+#[async_trait]
+impl Probe for Settled {
+    async fn inspect(&self, activity: ActivityId) -> Option<Inspection> {
+        self.truth.inspect(activity).await
+    }
+
+    async fn advance_time(&self, lane: Lane, to: Timestamp) {
+        // A lane that is not open yet has no time.
+        self.gate.advance_time(lane, to).await;
+        self.truth.advance_time(lane, to).await;
+    }
+
+    async fn settle(&self) {
+        for activity in self.truth.activities().await.expect("the truth runs") {
+            self.settled(activity, Ok(())).await.expect("nothing was asked");
+        }
+    }
+
+    async fn restart(&self) -> Option<Subject> {
+        None
+    }
+}
+
+#[async_trait]
+impl Ledger for Settled {
+    fn bounds(&self) -> Bounds {
+        self.tiered.bounds()
+    }
+
+    async fn open(&self, terms: Arc<Terms>) -> Result<Opened, LedgerError> {
+        let activity = terms.activity();
+        let answer = self.tiered.open(terms).await;
+        self.settled(activity, answer).await
+    }
+
+    async fn amend(
+        &self,
+        activity: ActivityId,
+        id: ChangeId,
+        change: Change,
+        by: By,
+    ) -> Result<(), LedgerError> {
+        let answer = self.tiered.amend(activity, id, change, by).await;
+        self.settled(activity, answer).await
+    }
+
+    async fn adjust(&self, adjustment: Adjustment) -> Result<Adjusted, LedgerError> {
+        let activity = adjustment.activity;
+        let answer = self.tiered.adjust(adjustment).await;
+        self.settled(activity, answer).await
+    }
+
+    async fn reserve(
+        &self,
+        lane: Lane,
+        epoch: Option<Epoch>,
+        batch: Vec<Reserve>,
+    ) -> Result<Reservations, LedgerError> {
+        let answer = self.tiered.reserve(lane, epoch, batch).await;
+        let mut answer = self.settled(lane.activity, answer).await?;
+        for outcome in &mut answer.outcomes {
+            if let Outcome::Reserved { order, .. } | Outcome::Replayed(order) = outcome {
+                **order = self.tiered.order(order.key).await?.expect("an admitted order is persisted by now");
+            }
+        }
+        Ok(answer)
+    }
+
+    async fn advance(&self, lane: Lane, batch: Vec<Advance>) -> Result<Advances, LedgerError> {
+        let activity = lane.activity;
+        let answer = self.tiered.advance(lane, batch).await;
+        self.settled(activity, answer).await
+    }
+
+    async fn expire_due(&self, lane: Lane, limit: usize) -> Result<Due, LedgerError> {
+        let activity = lane.activity;
+        let answer = self.tiered.expire_due(lane, limit).await;
+        self.settled(activity, answer).await
+    }
+
+    async fn send(
+        &self,
+        lane: Lane,
+        to: Bucket,
+        sku: SkuId,
+        units: u32,
+    ) -> Result<Option<Transfer>, LedgerError> {
+        self.tiered.send(lane, to, sku, units).await
+    }
+
+    async fn receive(&self, transfer: Transfer) -> Result<bool, LedgerError> {
+        self.tiered.receive(transfer).await
+    }
+
+    async fn forget(&self, transfer: Transfer) -> Result<(), LedgerError> {
+        self.tiered.forget(transfer).await
+    }
+
+    async fn transfers(&self, lane: Lane) -> Result<Vec<Transfer>, LedgerError> {
+        self.tiered.transfers(lane).await
+    }
+
+    async fn activities(&self) -> Result<Vec<ActivityId>, LedgerError> {
+        self.tiered.activities().await
+    }
+
+    async fn terms(&self, activity: ActivityId) -> Result<Option<Arc<Terms>>, LedgerError> {
+        self.tiered.terms(activity).await
+    }
+
+    async fn stock(&self, activity: ActivityId, sku: SkuId) -> Result<Option<Stock>, LedgerError> {
+        self.tiered.stock(activity, sku).await
+    }
+
+    async fn view(&self, lane: Lane) -> Result<View, LedgerError> {
+        self.tiered.view(lane).await
+    }
+
+    async fn order(&self, key: OrderKey) -> Result<Option<Order>, LedgerError> {
+        self.tiered.order(key).await
+    }
+
+    async fn orders_of(
+        &self,
+        user: UserId,
+        after: Option<OrderId>,
+        limit: usize,
+    ) -> Result<Vec<Order>, LedgerError> {
+        self.tiered.orders_of(user, after, limit).await
+    }
+
+    async fn locate(&self, reference: Reference) -> Result<Option<OrderKey>, LedgerError> {
+        self.tiered.locate(reference).await
+    }
+
+    async fn adjustment(
+        &self,
+        activity: ActivityId,
+        id: &AdjustmentId,
+    ) -> Result<Option<(SkuId, i64)>, LedgerError> {
+        self.tiered.adjustment(activity, id).await
+    }
+
+    async fn refunds_due(
+        &self,
+        lane: Lane,
+        after: Option<OrderId>,
+        limit: usize,
+    ) -> Result<Vec<RefundTask>, LedgerError> {
+        self.tiered.refunds_due(lane, after, limit).await
+    }
+
+    async fn keep_unmatched(&self, capture: Capture) -> Result<Kept, LedgerError> {
+        self.tiered.keep_unmatched(capture).await
+    }
+
+    async fn register(&self, consumer: &Consumer) -> Result<(), LedgerError> {
+        self.tiered.register(consumer).await
+    }
+
+    async fn retire(&self, consumer: &Consumer) -> Result<(), LedgerError> {
+        self.tiered.retire(consumer).await
+    }
+
+    async fn events(
+        &self,
+        consumer: &Consumer,
+        lane: Lane,
+        from: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<Entry>, LedgerError> {
+        self.tiered.events(consumer, lane, from, limit).await
+    }
+
+    async fn ack(&self, consumer: &Consumer, lane: Lane, position: Position) -> Result<(), LedgerError> {
+        self.tiered.ack(consumer, lane, position).await
+    }
+}
