@@ -78,7 +78,7 @@ impl Ledger for Tiered {
             while self.gate.adjustment(activity, &adjustment.id).await?.is_some() {
                 self.pump(activity).await?;
                 if self.truth.adjustment(activity, &adjustment.id).await?.is_some() {
-                    return Ok(Adjusted::Done);
+                    return Ok(taken);
                 }
             }
             if self.gate.epoch(activity).await? == before {

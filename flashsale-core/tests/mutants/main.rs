@@ -3,7 +3,7 @@
 #[path = "../conformance/embedded.rs"]
 mod embedded;
 #[path = "../conformance/tiered.rs"]
-#[expect(dead_code, reason = "the suite itself is not played on two tiers here")]
+#[allow(dead_code, reason = "the suite itself is not played on two tiers here")]
 mod tiered;
 
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Instant};
