@@ -254,7 +254,6 @@ struct Fair {
     activity: ActivityId,
     clock: Arc<ManualClock>,
     engine: Arc<Embedded>,
-    sales: Arc<Sales>,
     ordering: Ordering,
     payments: Payments,
     upkeep: Upkeep,
@@ -297,7 +296,7 @@ impl Fair {
             activity,
             clock,
             engine,
-            sales,
+
             payments,
             bank,
         })
@@ -373,20 +372,12 @@ impl Fair {
     /// Moves the clock, and expires what is due then.
     async fn pass(&self, span: Duration) -> Result<()> {
         self.clock.advance(span);
-        let sale = self.sales.sale(self.activity).ok_or("the sale is open")?;
-        for front in sale.fronts() {
-            self.upkeep.expire_once(front).await?;
-        }
-        Ok(())
+        Ok(self.upkeep.expire_once().await?)
     }
 
     /// Sends refunds that are due.
     async fn settle(&self) -> Result<()> {
-        let sale = self.sales.sale(self.activity).ok_or("the sale is open")?;
-        for front in sale.fronts() {
-            self.upkeep.settle_once(front).await?;
-        }
-        Ok(())
+        Ok(self.upkeep.settle_once().await?)
     }
 }
 

@@ -50,6 +50,32 @@ impl Upkeep {
         jobs.join_all().await;
     }
 
+    /// Expires everything that is due, in all lanes, and waits until payments are closed: for simulations and tests that
+    /// move an injected clock.
+    ///
+    /// # Errors
+    /// Those of the ledger; what was not reached is done by the next round.
+    pub async fn expire_once(&self) -> Result<(), ServiceError> {
+        for front in self.sales.all().iter().flat_map(|sale| sale.fronts()) {
+            let mut closing = JoinSet::new();
+            while !is_done(&self.expire_lane(front, &mut closing).await?) {}
+            while closing.join_next().await.is_some() {}
+        }
+        Ok(())
+    }
+
+    /// Tries every refund that is due once, and delivers what is on its way, in all lanes.
+    ///
+    /// # Errors
+    /// The first lane's failure.
+    pub async fn settle_once(&self) -> Result<(), ServiceError> {
+        for front in self.sales.all().iter().flat_map(|sale| sale.fronts()) {
+            self.refund_all(front).await?;
+            self.deliver_all(front).await?;
+        }
+        Ok(())
+    }
+
     async fn renew(self, front: Arc<Front>, mut stop: watch::Receiver<bool>) {
         while !*stop.borrow() {
             if let Err(error) = self.sales.renew(&front).await {
@@ -63,7 +89,7 @@ impl Upkeep {
         let mut closing = JoinSet::new();
         while !*stop.borrow() {
             while closing.try_join_next().is_some() {}
-            let wait = match self.expire_once(&front, &mut closing).await {
+            let wait = match self.expire_lane(&front, &mut closing).await {
                 Ok(due) => {
                     let now = self.sales.clock().now();
                     due.next.map_or(IDLE, |next| next.since(now).min(IDLE))
@@ -79,7 +105,7 @@ impl Upkeep {
 
     /// Expires what is due in a lane, and has payments closed whose time is over: beside the others, because a provider
     /// that does not answer must not keep units from being sold. They are handed out again after the retry time.
-    async fn expire_once(&self, front: &Front, closing: &mut JoinSet<()>) -> Result<Due, ServiceError> {
+    async fn expire_lane(&self, front: &Front, closing: &mut JoinSet<()>) -> Result<Due, ServiceError> {
         let due = self.sales.ledger().expire_due(front.lane, EXPIRE_AT_ONCE).await?;
         for payment in due.closing.clone() {
             let payments = self.payments.clone();
@@ -141,6 +167,11 @@ impl Upkeep {
         }
         Ok(())
     }
+}
+
+/// Whether a step found nothing more to do.
+fn is_done(due: &Due) -> bool {
+    due.expired.len() + due.closing.len() < EXPIRE_AT_ONCE
 }
 
 /// Waits for a time, or until it is to stop.
