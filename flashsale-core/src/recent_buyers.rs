@@ -12,8 +12,8 @@ const BLOCKS: usize = 1024;
 /// A view that was read before an order was made does not show its buyer. Until a later one does, nobody who is in here
 /// may be declined by the view: the retry of a request that won has to find its order.
 ///
-/// Two generations, without a lock: buyers enter the present one; [`RecentBuyers::turn`] begins another before a view is
-/// read, and [`RecentBuyers::forget`] empties the former one when that view is in use. Turning and forgetting is done by one
+/// Two generations, without a lock: buyers enter the present one; `turn` begins another before a view is
+/// read, and `forget` empties the former one when that view is in use. Turning and forgetting is done by one
 /// task at a time.
 #[derive(Debug)]
 pub struct RecentBuyers {
@@ -46,7 +46,7 @@ impl RecentBuyers {
         self.present.fetch_xor(1, Ordering::AcqRel);
     }
 
-    /// Empties the generation before, when a view that was read after [`RecentBuyers::turn`] is in use.
+    /// Empties the generation before, when a view that was read after `turn` is in use.
     pub(crate) fn forget(&self) {
         let former = &self.generations[self.present.load(Ordering::Acquire) ^ 1];
         for block in former.iter().filter(|block| block.load(Ordering::Relaxed) != 0) {
