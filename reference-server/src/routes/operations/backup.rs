@@ -1,0 +1,36 @@
+//! A backup of the running server.
+
+use std::{path::PathBuf, sync::Arc};
+
+use hyper::{StatusCode, http::request::Parts};
+use serde::Deserialize;
+
+use super::{Operations, require};
+use crate::{
+    backup,
+    config::{OperationsToken, Role},
+    http::{Body, Problem, json, no_store},
+    routes::{Answer, answers},
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BackupRequest {
+    directory: PathBuf,
+}
+
+impl Operations {
+    pub(super) async fn backup(&self, operator: &OperationsToken, head: &Parts, body: Body) -> Answer {
+        require(operator, &[Role::Operator])?;
+        let BackupRequest { directory } = body.json(&head.headers).await?;
+        let app = Arc::clone(&self.app);
+        let work = self.app.spawner.run(async move {
+            backup::write(&app.engine, &app.catalogue, app.directory.as_deref(), &directory).await
+        });
+        work.await.map_err(answers::lost)?.map_err(|error| {
+            tracing::warn!(%error, "a backup was not made");
+            Problem::invalid_field("directory", error.to_string())
+        })?;
+        Ok(no_store(json(StatusCode::OK, &serde_json::json!({ "backup": "complete" }))))
+    }
+}

@@ -1,0 +1,139 @@
+//! The operations listener.
+//!
+//! Each part of the contract has a file of its own; this one says who calls, and who answers.
+
+mod backup;
+mod import;
+mod orders;
+mod reconciliation;
+mod stock;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use flashsale_core::domain::{By, Name, Text};
+use hyper::{HeaderMap, StatusCode, header::HeaderValue, http::request::Parts};
+use serde::Serialize;
+
+use super::{Answer, answers, headers, id, only_get, only_post};
+use crate::{
+    app::App,
+    config::{OperationsToken, Role},
+    http::{Body, Code, Handler, Prepared, Problem, Request, Response, json, no_store, segments},
+};
+
+/// Answers operators and monitors.
+#[derive(Debug)]
+pub struct Operations {
+    app: Arc<App>,
+    alive: Prepared,
+}
+
+#[derive(Serialize)]
+struct Readiness {
+    ready: bool,
+    reasons: [&'static str; 0],
+}
+
+impl Operations {
+    /// Answers for `app`.
+    pub fn new(app: Arc<App>) -> Self {
+        let text = HeaderValue::from_static("text/plain; charset=utf-8");
+        let alive = Prepared::new(StatusCode::OK, text, Bytes::from_static(b"alive\n")).no_store();
+        Self { app, alive }
+    }
+
+    async fn route(&self, head: &Parts, body: Body) -> Answer {
+        let mut room = [""; 8];
+        let path = segments(head.uri.path(), &mut room).ok_or_else(Problem::not_found)?;
+        let method = &head.method;
+        match path {
+            ["healthz"] => only_get(method).map(|()| self.alive.respond()),
+            ["readyz"] => only_get(method).and_then(|()| self.ready()),
+            ["v1", ..] => {
+                let operator = self.operator(&head.headers)?;
+                self.call(operator, head, path, body).await
+            }
+            _ => Err(Problem::not_found()),
+        }
+    }
+
+    async fn call(&self, operator: &OperationsToken, head: &Parts, path: &[&str], body: Body) -> Answer {
+        let method = &head.method;
+        match path {
+            ["v1", "activities", activity, "offers", sku, "stock"] => {
+                only_get(method)?;
+                self.stock(id(activity)?, id(sku)?).await
+            }
+            ["v1", "activities", activity, "offers", sku, "adjustments"] => {
+                only_post(method)?;
+                self.adjust(operator, head, id(activity)?, id(sku)?, body).await
+            }
+            ["v1", "orders"] => {
+                only_get(method)?;
+                self.orders(head).await
+            }
+            ["v1", "orders", order] => {
+                only_get(method)?;
+                self.order(id(order)?).await
+            }
+            ["v1", "import"] => {
+                only_post(method)?;
+                self.import(operator, head, body).await
+            }
+            ["v1", "backup"] => {
+                only_post(method)?;
+                self.backup(operator, head, body).await
+            }
+            ["v1", "reconciliation"] => {
+                only_get(method)?;
+                self.reconciliation(operator).await
+            }
+            _ => Err(Problem::not_found()),
+        }
+    }
+
+    /// Who calls. Every token is compared, so that the time does not tell which one is nearly right.
+    fn operator(&self, headers: &HeaderMap) -> Result<&OperationsToken, Problem> {
+        let refused = || Problem::unauthorized("Send an operations token as Authorization: Bearer.");
+        let token = headers::bearer(headers).ok_or_else(refused)?.as_bytes();
+        let mut found = None;
+        for known in &self.app.tokens {
+            if known.token.matches(token) {
+                found = Some(known);
+            }
+        }
+        found.ok_or_else(refused)
+    }
+
+    fn ready(&self) -> Answer {
+        let reasons = self.app.obstacles();
+        if reasons.is_empty() {
+            return Ok(no_store(json(StatusCode::OK, &Readiness { ready: true, reasons: [] })));
+        }
+        Err(answers::not_ready().with("reasons", reasons))
+    }
+}
+
+impl Handler for Operations {
+    async fn handle(&self, request: Request) -> Response {
+        let (head, body) = request.into_parts();
+        self.route(&head, body).await.unwrap_or_else(Problem::into_response)
+    }
+}
+
+/// Lets only tokens with one of these roles go on.
+fn require(operator: &OperationsToken, roles: &[Role]) -> Result<(), Problem> {
+    if roles.iter().any(|role| operator.roles.contains(role)) {
+        return Ok(());
+    }
+    let roles: Vec<_> = roles.iter().map(|role| role.as_str()).collect();
+    let detail = format!("Only a token with the role {} may do this.", roles.join(" or "));
+    Err(Problem::new(Code::Forbidden, detail))
+}
+
+/// Who does something, and why.
+fn by(operator: &OperationsToken, reason: Text) -> Result<By, Problem> {
+    let actor: Name = operator.name.parse().map_err(|error| answers::invalid(&error))?;
+    Ok(By { actor, reason })
+}
