@@ -28,8 +28,8 @@ use tokio::{
 
 use crate::{
     background::Spawner,
-    config::{Config, OperationsToken, Secret},
-    keyring::{Keyring, KeyringError},
+    config::{Config, OperationsToken},
+    keyring::{Keyring, KeyringError, Ring},
     publish::PublishError,
     receipt::Receipts,
     sandbox::Sandbox,
@@ -69,8 +69,8 @@ pub struct App {
     pub sessions: Option<Sessions>,
     /// Makes and verifies receipts of orders.
     pub receipts: Receipts,
-    /// The secret of each payment provider's callbacks.
-    pub callbacks: HashMap<Provider, Secret>,
+    /// The secrets of each payment provider's callbacks.
+    pub callbacks: HashMap<Provider, Ring>,
     /// Who may use the operations listener.
     pub tokens: Vec<OperationsToken>,
     /// How often one buyer may ask for an order.

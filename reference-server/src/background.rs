@@ -12,6 +12,8 @@ use std::{
 
 use tokio::{runtime, sync::Notify};
 
+use crate::request;
+
 /// A runtime with threads of its own for everything that touches a store: batchers, timers, owned tasks.
 ///
 /// A handler's future is dropped when its client goes away; what runs here is not. Await the handle that
@@ -68,10 +70,11 @@ impl Spawner {
         F: Future<Output: Send + 'static> + Send + 'static,
     {
         let guard = Guard::enter(&self.running);
-        let task = self.runtime.spawn(async move {
+        // What it logs belongs to the request that asked for it, whether or not that is still there.
+        let task = self.runtime.spawn(request::within(request::current(), async move {
             let _guard = guard;
             work.await
-        });
+        }));
         async move { task.await.map_err(|_| Lost) }
     }
 

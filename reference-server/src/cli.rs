@@ -26,9 +26,11 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Check that every unit, order and payment is accounted for; ends with 1 if not.
     Audit(AuditArgs),
+    /// Show the configuration that `serve` would use, and where each value came from; ends with 1 if something is wrong.
+    CheckConfig(ServeArgs),
 }
 
-/// Flags of `serve`; they win over the configuration file.
+/// Flags of `serve` and `check-config`; they win over environment and configuration file.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ServeArgs {
     /// Show it all on one machine: demo data, demo identity, sandbox payments, generated secrets and tokens.

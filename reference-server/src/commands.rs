@@ -1,6 +1,7 @@
 //! Commands beside `serve`. Each talks to a running server if one is named, and opens the data directory itself if not.
 
 use std::{
+    env,
     error::Error,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -23,7 +24,7 @@ use crate::{
     backup,
     call::{Called, RemoteServer},
     cli::{AuditArgs, BackupArgs, ImportArgs, RestoreArgs, ServeArgs, ServerArgs, StorageArgs},
-    config::Config,
+    config::{Checked, Config},
     import,
 };
 
@@ -106,6 +107,17 @@ pub fn audit(args: &AuditArgs) -> Outcome {
         print_findings(&findings);
         Ok(if findings.items.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     })
+}
+
+/// Prints the configuration that is in force with where each value came from; the exit code is 1 if something is wrong.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn check_config(args: &ServeArgs) -> Outcome {
+    let checked = Checked::new(args, env::vars_os()).with_files();
+    print!("{}", checked.report());
+    checked.accepted()?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn remote(args: &ServerArgs) -> Option<RemoteServer> {

@@ -5,7 +5,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use flashsale_core::{
@@ -15,7 +15,7 @@ use flashsale_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{Config, OperationsToken, Role, Secret},
+    config::{Config, Files, OperationsToken, Role, Secret},
     sandbox::Sandbox,
 };
 
@@ -28,12 +28,64 @@ const SESSION_CONTEXT: &str = "flashsale server v1: session key of a secret";
 pub struct Keyring {
     /// Signs and verifies tickets.
     pub tickets: TicketKeys,
-    /// The key of demo sessions and of receipts.
-    pub session: Secret,
-    /// The secret of each payment provider's callbacks.
-    pub callbacks: HashMap<Provider, Secret>,
+    /// The keys of demo sessions and of receipts.
+    pub session: Ring,
+    /// The secrets of each payment provider's callbacks.
+    pub callbacks: HashMap<Provider, Ring>,
     /// Who may use the operations listener.
     pub tokens: Vec<OperationsToken>,
+}
+
+/// Secrets for one purpose: the first signs, all are accepted, so that they can be changed one after the other.
+#[derive(Clone, Debug)]
+pub struct Ring(Vec<Secret>);
+
+impl Ring {
+    /// A ring that signs with `signing`, and accepts `retired` too.
+    pub fn new(signing: Secret, retired: impl IntoIterator<Item = Secret>) -> Self {
+        Self([signing].into_iter().chain(retired).collect())
+    }
+
+    /// The one that signs.
+    pub fn signing(&self) -> &Secret {
+        &self.0[0]
+    }
+
+    /// Those that are accepted, beginning with the one that signs.
+    pub fn iter(&self) -> impl Iterator<Item = &Secret> {
+        self.0.iter()
+    }
+
+    fn read(files: &[PathBuf]) -> Result<Option<Self>, KeyringError> {
+        let read = |file: &PathBuf| Secret::read(file).map_err(|error| failed(file, error));
+        let secrets: Vec<_> = files.iter().map(read).collect::<Result<_, _>>()?;
+        Ok((!secrets.is_empty()).then_some(Self(secrets)))
+    }
+}
+
+/// What is wrong with the files that hold secrets, all of it, each with its key.
+pub fn problems(config: &Config) -> Vec<String> {
+    let secrets = &config.secrets;
+    let sessions = secrets.session_key_files.iter().enumerate();
+    let sessions = sessions.map(|(index, file)| (format!("secrets.session_key_files[{index}]"), file));
+    let tickets = secrets.ticket_keys.iter().enumerate();
+    let tickets = tickets.map(|(index, key)| (format!("secrets.ticket_keys[{index}].file"), &key.file));
+    let callbacks = secrets.callback_files.iter().flat_map(|(provider, Files(files))| {
+        files.iter().map(move |file| (format!("secrets.callback_files.{provider}"), file))
+    });
+    let tokens = config.operations.tokens.iter().enumerate();
+    let tokens = tokens.filter_map(|(index, token)| {
+        Some((format!("operations.tokens[{index}].token_file"), token.token_file.as_ref()?))
+    });
+    let unread = sessions.chain(tickets).chain(callbacks).chain(tokens).filter_map(|(key, file)| {
+        let error = Secret::read(file).err()?;
+        Some(format!("{key}: {error}"))
+    });
+    let providers = secrets.callback_files.keys().filter_map(|name| {
+        let error = name.parse::<Provider>().err()?;
+        Some(format!("secrets.callback_files.{name}: {error}"))
+    });
+    unread.chain(providers).collect()
 }
 
 /// Why there are no secrets.
@@ -61,10 +113,9 @@ impl Keyring {
         let secrets = &config.secrets;
         let read = |file: &Path| Secret::read(file).map_err(|error| failed(file, error));
 
-        let session = match &secrets.session_key_file {
-            Some(file) => read(file)?,
-            None => kept.session_key.secret(),
-        };
+        let session = Ring::read(&secrets.session_key_files)?;
+        let session = session.unwrap_or_else(|| Ring::new(kept.session_key.secret(), []));
+        let session = Ring(session.iter().map(|secret| derived(SESSION_CONTEXT, secret)).collect());
         let mut ring = Vec::new();
         for key in &secrets.ticket_keys {
             ring.push(
@@ -81,19 +132,22 @@ impl Keyring {
 
         let mut callbacks = HashMap::new();
         if config.payment.sandbox {
-            callbacks.insert(Sandbox::provider(), kept.sandbox_secret.secret());
+            callbacks.insert(Sandbox::provider(), Ring::new(kept.sandbox_secret.secret(), []));
         }
-        for (name, file) in &secrets.callback_files {
+        for (name, Files(files)) in &secrets.callback_files {
             let provider: Provider =
                 name.parse().map_err(|error| failed(Path::new("secrets.callback_files"), error))?;
-            callbacks.insert(provider, read(file)?);
+            callbacks.extend(Ring::read(files)?.map(|ring| (provider, ring)));
         }
 
-        let mut tokens = config.operations.tokens.clone();
+        let resolved = |token: &OperationsToken| {
+            token.resolved().map_err(|error| failed(Path::new("operations.tokens"), error))
+        };
+        let mut tokens: Vec<_> = config.operations.tokens.iter().map(resolved).collect::<Result<_, _>>()?;
         if config.demo && tokens.is_empty() {
             tokens = Role::ALL.map(|role| kept.token(role)).into();
         }
-        Ok(Self { tickets, session: derived(SESSION_CONTEXT, &session), callbacks, tokens })
+        Ok(Self { tickets, session, callbacks, tokens })
     }
 }
 
@@ -201,15 +255,25 @@ impl Kept {
             Role::Operator => &self.operator_token,
             Role::Auditor => &self.auditor_token,
         };
-        OperationsToken { name: format!("demo {}", role.as_str()), roles: vec![role], token: token.secret() }
+        let name = format!("demo {}", role.as_str());
+        OperationsToken { name, roles: vec![role], token: token.secret(), token_file: None }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::{os::unix::fs::PermissionsExt as _, time::Duration};
+
+    use flashsale_core::{
+        domain::{ActivityId, Name, SkuId, Timestamp, UserId},
+        ticket::Claims,
+    };
 
     use super::*;
+    use crate::{
+        session::{Caller, Sessions},
+        signature,
+    };
 
     #[test]
     fn secrets_are_made_once_and_only_for_their_owner() {
@@ -221,7 +285,7 @@ mod tests {
         let content = fs::read(&path).unwrap();
         let second = Keyring::load(&config, Some(directory.path())).unwrap();
         assert_eq!(fs::read(&path).unwrap(), content);
-        assert!(first.session.matches(second.session.expose()));
+        assert!(first.session.signing().matches(second.session.signing().expose()));
         assert!(first.tokens[0].token.matches(second.tokens[0].token.expose()));
         assert_eq!(first.tokens.len(), 4);
         assert!(!format!("{first:?}").contains(str::from_utf8(first.tokens[0].token.expose()).unwrap()));
@@ -244,9 +308,67 @@ mod tests {
         fs::write(&file, "a secret of the tests\n").unwrap();
         let mut config = Config::default();
         config.payment.sandbox = true;
-        config.secrets.callback_files.insert("sandbox".to_owned(), file);
+        config.secrets.callback_files.insert("sandbox".to_owned(), Files(vec![file]));
         let keyring = Keyring::load(&config, None).unwrap();
-        assert!(keyring.callbacks[&Sandbox::provider()].matches(b"a secret of the tests"));
+        assert!(keyring.callbacks[&Sandbox::provider()].signing().matches(b"a secret of the tests"));
         assert!(keyring.tokens.is_empty());
+    }
+
+    #[test]
+    fn what_an_old_key_has_signed_is_accepted_as_long_as_the_key_is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str| {
+            let file = directory.path().join(name);
+            fs::write(&file, format!("the {name} key of the tests\n")).unwrap();
+            file
+        };
+        let (old, new) = (file("old"), file("new"));
+        let keyring = |files: &[&PathBuf]| {
+            let mut config = Config::default();
+            config.payment.sandbox = true;
+            config.secrets.session_key_files = files.iter().map(|file| (*file).clone()).collect();
+            config.secrets.ticket_keys = files
+                .iter()
+                .map(|file| crate::config::TicketKey {
+                    id: if **file == old { 1 } else { 2 },
+                    file: (*file).clone(),
+                })
+                .collect();
+            config.secrets.callback_files =
+                [("sandbox".to_owned(), Files(config.secrets.session_key_files.clone()))].into();
+            config.operations.tokens = vec![OperationsToken {
+                name: "ann".to_owned(),
+                roles: vec![Role::Auditor],
+                token: Secret::default(),
+                token_file: Some(files[0].clone()),
+            }];
+            assert_eq!(problems(&config), [""; 0]);
+            Keyring::load(&config, None).unwrap()
+        };
+        let (before, between, after) = (keyring(&[&old]), keyring(&[&new, &old]), keyring(&[&new]));
+        assert!(between.tokens[0].token.matches(b"the new key of the tests"));
+        let now = Timestamp::from_millis(1_000_000);
+        let accepts = |signer: &Keyring, verifier: &Keyring| {
+            let life = Duration::from_secs(60);
+            let caller = Caller { user: UserId::new(7).unwrap(), name: Name::new("Ann").unwrap() };
+            let (token, _) = Sessions::new(&signer.session, life).issue(&caller, now);
+            let session = Sessions::new(&verifier.session, life).verify(&token, now).is_some();
+            let claims = Claims {
+                activity: ActivityId::new(1).unwrap(),
+                sku: SkuId::new(2).unwrap(),
+                user: caller.user,
+                user_name: caller.name,
+                device: None,
+            };
+            let ticket = signer.tickets.issue(claims, now, now.after(life)).unwrap().text;
+            let ticket = verifier.tickets.verify(&ticket, now, None).is_ok();
+            let signature = signature::sign(signer.callbacks[&Sandbox::provider()].signing(), now, b"body");
+            let ring = &verifier.callbacks[&Sandbox::provider()];
+            let callback = signature::verify(ring, &signature, b"body", now).is_ok();
+            assert!(session == ticket && ticket == callback);
+            session
+        };
+        assert!(accepts(&before, &between) && accepts(&between, &after));
+        assert!(!accepts(&before, &after) && !accepts(&between, &before));
     }
 }

@@ -19,6 +19,7 @@ pub mod logging;
 pub mod pages;
 pub mod publish;
 pub mod receipt;
+pub mod request;
 pub mod routes;
 pub mod sandbox;
 pub mod serve;

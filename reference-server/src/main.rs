@@ -13,15 +13,19 @@ use rustix::{fs::Mode, process::umask};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    logging::start();
     // What is kept is for this user alone: orders, names, secrets.
     umask(Mode::RWXG | Mode::RWXO);
-    let outcome = match Cli::parse().command {
+    let command = Cli::parse().command;
+    if !matches!(command, Command::Serve(_)) {
+        logging::start_for_command();
+    }
+    let outcome = match command {
         Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Import(args) => commands::import(&args),
         Command::Backup(args) => commands::backup(&args),
         Command::Restore(args) => commands::restore(&args),
         Command::Audit(args) => commands::audit(&args),
+        Command::CheckConfig(args) => commands::check_config(&args),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error}");

@@ -9,7 +9,7 @@ use flashsale_core::{
 };
 use subtle::ConstantTimeEq as _;
 
-use crate::config::Secret;
+use crate::keyring::Ring;
 
 const VERSION: u8 = 1;
 const MAC: usize = 32;
@@ -29,7 +29,8 @@ pub struct Receipt {
 
 /// Makes and reads receipts. They hold as long as the key: an order's history does not end.
 pub struct Receipts {
-    key: [u8; 32],
+    /// The first signs, all are accepted.
+    keys: Vec<[u8; 32]>,
 }
 
 impl fmt::Debug for Receipts {
@@ -39,9 +40,9 @@ impl fmt::Debug for Receipts {
 }
 
 impl Receipts {
-    /// Receipts that are signed with a key of `secret`.
-    pub fn new(secret: &Secret) -> Self {
-        Self { key: blake3::derive_key(CONTEXT, secret.expose()) }
+    /// Receipts that are signed and verified with the keys of `ring`.
+    pub fn new(ring: &Ring) -> Self {
+        Self { keys: ring.iter().map(|secret| blake3::derive_key(CONTEXT, secret.expose())).collect() }
     }
 
     /// The receipt of an order, as text that can stand in a URL.
@@ -54,7 +55,7 @@ impl Receipts {
         for (place, value) in fields[1..].chunks_exact_mut(8).zip(values) {
             place.copy_from_slice(&value.to_be_bytes());
         }
-        mac.copy_from_slice(self.mac(order, fields).as_bytes());
+        mac.copy_from_slice(self::mac(&self.keys[0], order, fields).as_bytes());
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
@@ -66,30 +67,32 @@ impl Receipts {
             return None;
         }
         let (fields, mac) = bytes.split_at(FIELDS);
-        if !bool::from(self.mac(order, fields).as_bytes().ct_eq(mac)) || fields[0] != VERSION {
+        let signed = |key| bool::from(self::mac(key, order, fields).as_bytes().ct_eq(mac));
+        if !self.keys.iter().any(signed) || fields[0] != VERSION {
             return None;
         }
         let value = |index: usize| Some(u64::from_be_bytes(*fields[1 + 8 * index..].first_chunk::<8>()?));
         let position = Position { epoch: Epoch(value(1)?), sequence: value(2)?, batch: BatchId(value(3)?) };
         Some(Receipt { user: UserId::new(value(0)?)?, position })
     }
+}
 
-    fn mac(&self, order: OrderId, fields: &[u8]) -> blake3::Hash {
-        let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        hasher.update(&order.value().to_be_bytes());
-        hasher.update(fields);
-        hasher.finalize()
-    }
+fn mac(key: &[u8; 32], order: OrderId, fields: &[u8]) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new_keyed(key);
+    hasher.update(&order.value().to_be_bytes());
+    hasher.update(fields);
+    hasher.finalize()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Secret;
 
     #[test]
     fn a_receipt_holds_for_its_order_and_with_its_key() {
-        let receipts = Receipts::new(&Secret::new(*b"one secret of the tests"));
-        let others = Receipts::new(&Secret::new(*b"another one of the tests"));
+        let receipts = Receipts::new(&Ring::new(Secret::new(*b"one secret of the tests"), []));
+        let others = Receipts::new(&Ring::new(Secret::new(*b"another one of the tests"), []));
         let (order, other) = (OrderId::new(42).unwrap(), OrderId::new(43).unwrap());
         let position = Position { epoch: Epoch(1), sequence: 2, batch: BatchId(u64::MAX) };
         let receipt = Receipt { user: UserId::new(7).unwrap(), position };

@@ -1,6 +1,7 @@
 //! `serve`: puts the parts together, runs them, and takes them down in order.
 
 use std::{
+    env,
     error::Error,
     io,
     net::SocketAddr,
@@ -17,9 +18,9 @@ use crate::{
     app::{App, by},
     background::Background,
     cli::ServeArgs,
-    config::Config,
+    config::{Checked, Config},
     http::{Listener, Runtimes, Server},
-    import,
+    import, logging,
     routes::{Operations, Public},
     signals::Signals,
 };
@@ -34,7 +35,8 @@ const SAME_SIGNAL: Duration = Duration::from_secs(2);
 ///
 /// If the configuration is wrong, an address cannot be bound, or the system refuses threads.
 pub fn run(args: &ServeArgs) -> Result<(), Box<dyn Error>> {
-    let config = Config::load(args)?;
+    let config = Checked::new(args, env::vars_os()).with_files().accepted()?;
+    logging::start(&config.log);
     let background = Background::start()?;
     background.block_on(serve(&config, &background))
 }

@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use flashsale_core::domain::{Name, Timestamp, UserId};
 use subtle::ConstantTimeEq as _;
 
-use crate::config::Secret;
+use crate::keyring::Ring;
 
 const VERSION: u8 = 1;
 const MAC: usize = 32;
@@ -25,7 +25,8 @@ pub struct Caller {
 
 /// Makes and reads the tokens of demo sessions.
 pub struct Sessions {
-    key: [u8; 32],
+    /// The first signs, all are accepted.
+    keys: Vec<[u8; 32]>,
     life: Duration,
 }
 
@@ -36,9 +37,9 @@ impl fmt::Debug for Sessions {
 }
 
 impl Sessions {
-    /// Sessions that last `life`, signed with a key of `secret`.
-    pub fn new(secret: &Secret, life: Duration) -> Self {
-        Self { key: blake3::derive_key(CONTEXT, secret.expose()), life }
+    /// Sessions that last `life`, signed and verified with the keys of `ring`.
+    pub fn new(ring: &Ring, life: Duration) -> Self {
+        Self { keys: ring.iter().map(|secret| blake3::derive_key(CONTEXT, secret.expose())).collect(), life }
     }
 
     /// A token for a caller, and when it ends.
@@ -48,7 +49,7 @@ impl Sessions {
         bytes.extend(caller.user.value().to_be_bytes());
         bytes.extend(expires_at.as_millis().to_be_bytes());
         bytes.extend(caller.name.as_bytes());
-        let mac = blake3::keyed_hash(&self.key, &bytes);
+        let mac = blake3::keyed_hash(&self.keys[0], &bytes);
         bytes.extend(mac.as_bytes());
         (URL_SAFE_NO_PAD.encode(bytes), expires_at)
     }
@@ -60,8 +61,8 @@ impl Sessions {
         }
         let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
         let (body, mac) = bytes.split_last_chunk::<MAC>()?;
-        let expected = blake3::keyed_hash(&self.key, body);
-        if !bool::from(expected.as_bytes().ct_eq(mac)) {
+        let signed = |key| bool::from(blake3::keyed_hash(key, body).as_bytes().ct_eq(mac));
+        if !self.keys.iter().any(signed) {
             return None;
         }
         let ([version], rest) = body.split_first_chunk::<1>()?;
@@ -80,11 +81,16 @@ impl Sessions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Secret;
+
+    fn ring(secret: &[u8]) -> Ring {
+        Ring::new(Secret::new(secret), [])
+    }
 
     #[test]
     fn a_token_holds_for_its_time_and_with_its_key() {
-        let sessions = Sessions::new(&Secret::new(*b"one secret of the tests"), Duration::from_secs(60));
-        let others = Sessions::new(&Secret::new(*b"another one of the tests"), Duration::from_secs(60));
+        let sessions = Sessions::new(&ring(b"one secret of the tests"), Duration::from_secs(60));
+        let others = Sessions::new(&ring(b"another one of the tests"), Duration::from_secs(60));
         let caller = Caller { user: UserId::new(7).unwrap(), name: Name::new("韩梅梅").unwrap() };
         let now = Timestamp::from_millis(1_000);
         let (token, expires_at) = sessions.issue(&caller, now);

@@ -6,7 +6,7 @@ use flashsale_core::domain::Timestamp;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-use crate::config::Secret;
+use crate::{config::Secret, keyring::Ring};
 
 /// The header that carries a signature.
 pub const HEADER: &str = "flashsale-signature";
@@ -38,18 +38,20 @@ pub fn sign(secret: &Secret, at: Timestamp, body: &[u8]) -> String {
     text
 }
 
-/// Checks a signature over the bytes of a body, in a time that does not depend on where they differ.
+/// Checks a signature over the bytes of a body by any secret of `ring`, in a time that does not depend on where they
+/// differ.
 ///
 /// # Errors
 /// See [`SignatureError`].
-pub fn verify(secret: &Secret, header: &str, body: &[u8], now: Timestamp) -> Result<(), SignatureError> {
+pub fn verify(ring: &Ring, header: &str, body: &[u8], now: Timestamp) -> Result<(), SignatureError> {
     let (seconds, claimed) = parse(header).ok_or(SignatureError::Malformed)?;
     let then = Timestamp::from_millis(seconds.saturating_mul(1_000));
     // Seconds are cut: up to 1 s of what `since` finds is not the signer's fault.
     if now.since(then) >= TOLERANCE + Duration::from_secs(1) || then.since(now) > TOLERANCE {
         return Err(SignatureError::OutOfTime);
     }
-    mac(secret, seconds, body).verify_slice(&claimed).map_err(|_| SignatureError::Mismatch)
+    let signed = |secret| mac(secret, seconds, body).verify_slice(&claimed).is_ok();
+    if ring.iter().any(signed) { Ok(()) } else { Err(SignatureError::Mismatch) }
 }
 
 fn mac(secret: &Secret, seconds: u64, body: &[u8]) -> Hmac<Sha256> {
@@ -86,25 +88,25 @@ mod tests {
 
     #[test]
     fn a_signature_holds_for_its_body_secret_and_time() {
-        let secret = Secret::new(*b"a secret of the tests");
-        let signature = sign(&secret, at(1_000), b"{}");
-        assert_eq!(verify(&secret, &signature, b"{}", at(1_000)), Ok(()));
-        assert_eq!(verify(&secret, &signature, b"{}", at(1_300)), Ok(()));
-        assert_eq!(verify(&secret, &signature, b"{}", at(700)), Ok(()));
-        assert_eq!(verify(&secret, &signature, b"{}", at(1_302)), Err(SignatureError::OutOfTime));
-        assert_eq!(verify(&secret, &signature, b"{}", at(698)), Err(SignatureError::OutOfTime));
-        assert_eq!(verify(&secret, &signature, b"{ }", at(1_000)), Err(SignatureError::Mismatch));
-        let other = Secret::new(*b"another of the tests");
+        let ring = Ring::new(Secret::new(*b"a secret of the tests"), []);
+        let signature = sign(ring.signing(), at(1_000), b"{}");
+        assert_eq!(verify(&ring, &signature, b"{}", at(1_000)), Ok(()));
+        assert_eq!(verify(&ring, &signature, b"{}", at(1_300)), Ok(()));
+        assert_eq!(verify(&ring, &signature, b"{}", at(700)), Ok(()));
+        assert_eq!(verify(&ring, &signature, b"{}", at(1_302)), Err(SignatureError::OutOfTime));
+        assert_eq!(verify(&ring, &signature, b"{}", at(698)), Err(SignatureError::OutOfTime));
+        assert_eq!(verify(&ring, &signature, b"{ }", at(1_000)), Err(SignatureError::Mismatch));
+        let other = Ring::new(Secret::new(*b"another of the tests"), []);
         assert_eq!(verify(&other, &signature, b"{}", at(1_000)), Err(SignatureError::Mismatch));
         let moved = signature.replace("t=1000", "t=1001");
-        assert_eq!(verify(&secret, &moved, b"{}", at(1_000)), Err(SignatureError::Mismatch));
+        assert_eq!(verify(&ring, &moved, b"{}", at(1_000)), Err(SignatureError::Mismatch));
     }
 
     #[test]
     fn a_known_signature() {
         // printf '1700000000.{"a":1}' | openssl dgst -sha256 -hmac 'a secret of the tests'
-        let secret = Secret::new(*b"a secret of the tests");
-        let signature = sign(&secret, at(1_700_000_000), br#"{"a":1}"#);
+        let ring = Ring::new(Secret::new(*b"a secret of the tests"), []);
+        let signature = sign(ring.signing(), at(1_700_000_000), br#"{"a":1}"#);
         assert_eq!(signature, KNOWN);
     }
 
@@ -112,12 +114,12 @@ mod tests {
 
     #[test]
     fn other_forms_are_refused() {
-        let secret = Secret::new(*b"a secret of the tests");
-        let good = sign(&secret, at(1_000), b"{}");
+        let ring = Ring::new(Secret::new(*b"a secret of the tests"), []);
+        let good = sign(ring.signing(), at(1_000), b"{}");
         let unknown_pair = format!("{good},v2=x");
-        assert_eq!(verify(&secret, &unknown_pair, b"{}", at(1_000)), Ok(()));
+        assert_eq!(verify(&ring, &unknown_pair, b"{}", at(1_000)), Ok(()));
         for bad in ["", "t=1000", "v1=00", "t=,v1=", &good.replace("t=", "t=+"), &format!("{good},t=1000")] {
-            assert_eq!(verify(&secret, bad, b"{}", at(1_000)), Err(SignatureError::Malformed), "{bad}");
+            assert_eq!(verify(&ring, bad, b"{}", at(1_000)), Err(SignatureError::Malformed), "{bad}");
         }
     }
 }

@@ -1,33 +1,40 @@
 //! Configuration: one struct per concern, every key with a default, all problems reported at once.
 //!
-//! Flags win over the file (`--config`), which wins over the defaults here. Unknown keys are refused.
+//! Flags win over the environment, that wins over the file (`--config`), and that over the defaults here. Unknown keys
+//! are refused. `check-config` shows what is in force and where each value came from.
 
 mod http;
 mod identity;
 mod ids;
+mod layers;
+mod log;
 mod operations;
 mod payment;
 mod rate;
+mod report;
 mod sale;
 mod secret;
 
-use std::{fmt, fs};
+use std::{collections::BTreeMap, env, ffi::OsString, fmt, fs};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use http::HttpConfig;
 pub use identity::IdentityConfig;
 pub use ids::IdsConfig;
+pub use layers::Source;
+pub use log::{LogConfig, LogFormat};
 pub use operations::{OperationsConfig, OperationsToken, Role};
 pub use payment::PaymentConfig;
 pub use rate::RateConfig;
 pub use sale::{OrderConfig, StorageConfig, TicketConfig};
-pub use secret::{Secret, SecretsConfig, TicketKey};
+pub use secret::{Files, Secret, SecretsConfig, TicketKey};
 
-use crate::cli::ServeArgs;
+use self::layers::Layers;
+use crate::{cli::ServeArgs, keyring};
 
 /// Everything that the server can be told.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// `demo`: demo identity, sandbox provider, generated secrets and tokens. Default false; flag `--demo`.
@@ -52,6 +59,16 @@ pub struct Config {
     pub operations: OperationsConfig,
     /// `[secrets]`: files that hold keys.
     pub secrets: SecretsConfig,
+    /// `[log]`: what is written about the server's work.
+    pub log: LogConfig,
+}
+
+/// A configuration, where its values came from, and what is wrong with it.
+#[derive(Debug)]
+pub struct Checked {
+    config: Config,
+    sources: BTreeMap<String, Source>,
+    problems: Vec<String>,
 }
 
 /// All that is wrong with a configuration.
@@ -65,66 +82,93 @@ impl fmt::Display for ConfigErrors {
     }
 }
 
+impl Checked {
+    /// Puts file, environment and flags over the defaults, and looks at everything but the files that are named in it.
+    pub fn new(args: &ServeArgs, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let mut layers = Layers::new();
+        let mut unread = None;
+        if let Some(file) = &args.storage.config {
+            match fs::read_to_string(file) {
+                Ok(text) => layers.file(Some(file), &text),
+                Err(error) => unread = Some(format!("--config {}: {error}", file.display())),
+            }
+        }
+        layers.environment(environment);
+        for (given, key, flag) in [
+            (args.demo, "demo", "--demo"),
+            (args.in_memory, "storage.in_memory", "--in-memory"),
+            (args.shared_runtime, "http.shared_runtime", "--shared-runtime"),
+        ] {
+            if given {
+                layers.flag(key, true, flag);
+            }
+        }
+        if let Some(directory) = &args.storage.data {
+            layers.flag("storage.directory", directory.to_string_lossy().into_owned(), "--data");
+        }
+        let (mut config, mut sources, mut problems) = layers.finish();
+        problems.splice(0..0, unread);
+        if let Some(directory) = &args.storage.data {
+            // As it is: a path need not be UTF-8.
+            config.storage.directory.clone_from(directory);
+        }
+        if let Some(demo) = sources.get("demo").filter(|_| config.demo).cloned() {
+            for (on, key) in [
+                (&mut config.identity.demo, "identity.demo"),
+                (&mut config.payment.sandbox, "payment.sandbox"),
+            ] {
+                if !*on {
+                    *on = true;
+                    sources.insert(key.to_owned(), demo.clone());
+                }
+            }
+        }
+        problems.extend(config.problems());
+        Self { config, sources, problems }
+    }
+
+    /// Looks at the files that are named too: those that hold secrets.
+    #[must_use]
+    pub fn with_files(mut self) -> Self {
+        self.problems.extend(keyring::problems(&self.config));
+        self
+    }
+
+    /// The configuration, if nothing is wrong with it.
+    ///
+    /// # Errors
+    ///
+    /// All problems at once, each with its key and what is allowed.
+    pub fn accepted(self) -> Result<Config, ConfigErrors> {
+        if self.problems.is_empty() { Ok(self.config) } else { Err(ConfigErrors(self.problems)) }
+    }
+
+    /// What is in force, key by key, with where it came from; secrets are only `set`.
+    pub fn report(&self) -> String {
+        report::report(&self.config, &self.sources)
+    }
+}
+
 impl Config {
-    /// Reads the file that `args` name, if any, and puts the flags over it.
+    /// Reads the file that `args` name, if any, and puts environment and flags over it.
     ///
     /// # Errors
     ///
     /// All problems at once, each with its key and what is allowed.
     pub fn load(args: &ServeArgs) -> Result<Self, ConfigErrors> {
-        let one = |problem: String| ConfigErrors(vec![problem]);
-        let mut config = match &args.storage.config {
-            None => Self::default(),
-            Some(file) => {
-                let text = fs::read_to_string(file)
-                    .map_err(|error| one(format!("--config {}: {error}", file.display())))?;
-                Self::parse(&text).map_err(|ConfigErrors(problems)| {
-                    let place = |problem| format!("{}: {problem}", file.display());
-                    ConfigErrors(problems.into_iter().map(place).collect())
-                })?
-            }
-        };
-        config.demo |= args.demo;
-        config.identity.demo |= config.demo;
-        config.payment.sandbox |= config.demo;
-        config.http.shared_runtime |= args.shared_runtime;
-        if args.in_memory {
-            config.storage.in_memory = true;
-        }
-        if let Some(directory) = &args.storage.data {
-            config.storage.directory.clone_from(directory);
-        }
-        let problems = config.problems();
-        if problems.is_empty() { Ok(config) } else { Err(ConfigErrors(problems)) }
+        Checked::new(args, env::vars_os()).accepted()
     }
 
-    /// Reads the text of a configuration file table by table, so that one bad table does not hide another.
+    /// Reads the text of a configuration file.
     ///
     /// # Errors
     ///
-    /// Unknown keys and values of the wrong type.
+    /// Unknown keys and values of the wrong type, all at once.
     pub fn parse(text: &str) -> Result<Self, ConfigErrors> {
-        let table: toml::Table = text.parse().map_err(|error| ConfigErrors(vec![syntax(text, &error)]))?;
-        let mut problems = Vec::new();
-        for (key, value) in &table {
-            // Each key alone in a document of its own: its error hides no other one.
-            let documents: Vec<(String, toml::Table)> = match value {
-                toml::Value::Table(fields) => fields
-                    .iter()
-                    .map(|(field, value)| (format!("{key}.{field}"), nested(key, field, value)))
-                    .collect(),
-                other => vec![(key.clone(), toml::Table::from_iter([(key.clone(), other.clone())]))],
-            };
-            for (name, document) in documents {
-                if let Err(error) = document.try_into::<Self>() {
-                    problems.push(format!("{name}: {}", error.message()));
-                }
-            }
-        }
-        if !problems.is_empty() {
-            return Err(ConfigErrors(problems));
-        }
-        table.try_into().map_err(|error: toml::de::Error| ConfigErrors(vec![error.message().to_owned()]))
+        let mut layers = Layers::new();
+        layers.file(None, text);
+        let (config, _, problems) = layers.finish();
+        if problems.is_empty() { Ok(config) } else { Err(ConfigErrors(problems)) }
     }
 
     fn problems(&self) -> Vec<String> {
@@ -138,24 +182,10 @@ impl Config {
         self.payment.check(&mut problems);
         self.rate.check(&mut problems);
         self.operations.check(&mut problems);
+        self.secrets.check(&mut problems);
+        self.log.check(&mut problems);
         problems
     }
-}
-
-/// What is wrong and on which line, without the line: it may hold a token.
-fn syntax(text: &str, error: &toml::de::Error) -> String {
-    match error.span().and_then(|span| text.as_bytes().get(..span.start)) {
-        Some(before) => {
-            let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
-            format!("line {line}: {}", error.message())
-        }
-        None => error.message().to_owned(),
-    }
-}
-
-fn nested(key: &str, field: &str, value: &toml::Value) -> toml::Table {
-    let inner = toml::Table::from_iter([(field.to_owned(), value.clone())]);
-    toml::Table::from_iter([(key.to_owned(), toml::Value::Table(inner))])
 }
 
 /// Notes a problem if `value` is outside `allowed`.
@@ -178,10 +208,43 @@ mod tests {
     fn all_problems_are_reported_at_once_with_their_keys() {
         let text = "demo = 3\n[http]\nbody_bytes = \"much\"\nspeed = 1\n[other]\nkey = 1\n";
         let ConfigErrors(problems) = Config::parse(text).unwrap_err();
-        for key in ["demo:", "http.body_bytes:", "http.speed:", "other.key:"] {
+        for key in ["demo:", "http.body_bytes:", "http.speed:", "other:"] {
             assert!(problems.iter().any(|problem| problem.starts_with(key)), "{key} in {problems:?}");
         }
         assert_eq!(problems.len(), 4);
+    }
+
+    #[test]
+    fn wrong_values_are_reported_beside_unknown_keys() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("shop.toml");
+        fs::write(
+            &file,
+            "speed = 1\n[http]\nhead_fields = 101\n[secrets]\nsession_key_files = [\"/nowhere\"]\n",
+        )
+        .unwrap();
+        let mut args = ServeArgs::default();
+        args.storage.config = Some(file);
+        args.demo = true;
+        let checked = Checked::new(&args, [("FLASHSALE__ORDER__MAX_BATCH".into(), "0".into())]).with_files();
+        let report = checked.report();
+        for (key, value, source) in [
+            ("demo", "true", "flag --demo"),
+            ("identity.demo", "true", "flag --demo"),
+            ("http.head_fields", "101", "file"),
+            ("order.max_batch", "0", "environment FLASHSALE__ORDER__MAX_BATCH"),
+            ("http.public_url", "none", "default"),
+        ] {
+            let line = report.lines().find(|line| line.starts_with(&format!("{key} = {value} "))).unwrap();
+            assert!(line.contains(&format!("# {source}")), "{line}");
+        }
+        let ConfigErrors(problems) = checked.accepted().unwrap_err();
+        for start in
+            ["speed: ", "http.head_fields: ", "order.max_batch: ", "secrets.session_key_files[0]: /nowhere: "]
+        {
+            assert!(problems.iter().any(|problem| problem.starts_with(start)), "{start} in {problems:?}");
+        }
+        assert_eq!(problems.len(), 4, "{problems:?}");
     }
 
     #[test]
@@ -205,6 +268,11 @@ mod tests {
         assert!(config.problems().is_empty());
         assert!(config.operations.tokens[0].token.matches(b"0123456789abcdef-hidden"));
         assert!(!format!("{config:?}").contains("hidden"));
+        let report = report::report(&config, &BTreeMap::new());
+        assert!(
+            report.contains("operations.tokens[0].token = \"set\"") && !report.contains("hidden"),
+            "{report}"
+        );
         for broken in
             ["token = \"hidden", "token = hidden", "token = \"hidden\" hidden", "token = [\"hidden\" 1]"]
         {

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use flashsale_core::ledger::Timing;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Who takes the money, and how long that may take; table `[payment]`.
 ///
 /// The spans hold for activities that are opened after they were set.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PaymentConfig {
     /// `payment.sandbox`: take payments with the sandbox provider, which moves no money. Default false; on with `demo`.

@@ -3,10 +3,10 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use flashsale_core::{domain::Invalid, rate::Quota};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// How often one buyer may ask for an order; table `[rate]`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RateConfig {
     /// `rate.user_orders`: order requests of one user in `user_seconds`, all at once or spread. Default 30.

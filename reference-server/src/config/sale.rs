@@ -2,10 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Where the embedded engine keeps its data; table `[storage]`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StorageConfig {
     /// `storage.directory`: the data directory, for one process. Default ./flashsale-data; flag `--data`.
@@ -35,7 +35,7 @@ impl StorageConfig {
 }
 
 /// Queues in front of the ledger; table `[order]`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OrderConfig {
     /// `order.reserve_queue`: reserves that wait per lane; more are answered `busy`. Default 65536.
@@ -61,7 +61,7 @@ impl OrderConfig {
 }
 
 /// When tickets are issued and how long they hold; table `[ticket]`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TicketConfig {
     /// `ticket.lead_seconds`: how long before the start tickets are issued. Default 60.

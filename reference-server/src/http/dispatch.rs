@@ -20,8 +20,12 @@ use hyper::{
     header::{CONNECTION, HeaderName, HeaderValue},
 };
 
-use super::{Body, Code, Handler, Problem, Response, body::BodyLimits, request_id::RequestIds};
-use crate::config::HttpConfig;
+use super::{
+    Body, Code, Handler, Problem, Response,
+    body::BodyLimits,
+    request_id::{self, RequestIds},
+};
+use crate::{config::HttpConfig, request};
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -55,18 +59,19 @@ impl<H: Handler> Dispatch<H> {
         request: hyper::Request<Incoming>,
         peer: IpAddr,
     ) -> Result<Response, Infallible> {
+        let id = self.ids.next();
         let mut response = if request.headers().len() > self.head_fields {
             head_too_large(self.head_fields)
         } else {
             let request = request.map(|incoming| Body::new(incoming, self.body, peer));
             let work = AssertUnwindSafe(async { self.handler.handle(request).await }).catch_unwind();
-            match within(self.timeout, work).await {
+            match within(self.timeout, request::within(Some(id), work)).await {
                 Some(Ok(response)) => response,
                 Some(Err(_)) => internal(),
                 None => too_slow(self.timeout),
             }
         };
-        response.headers_mut().insert(X_REQUEST_ID, self.ids.next());
+        response.headers_mut().insert(X_REQUEST_ID, request_id::header(id));
         // The connection learns of a stop by itself, but perhaps only after this answer.
         if self.stopping.load(Ordering::Relaxed) {
             response.headers_mut().insert(CONNECTION, CLOSE);
@@ -80,7 +85,7 @@ impl<H: Handler> Dispatch<H> {
         let mut bytes =
             format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n", body.len())
                 .into_bytes();
-        for (name, value) in headers.iter().chain([&(X_REQUEST_ID, self.ids.next())]) {
+        for (name, value) in headers.iter().chain([&(X_REQUEST_ID, request_id::header(self.ids.next()))]) {
             bytes.extend_from_slice(name.as_str().as_bytes());
             bytes.extend_from_slice(b": ");
             bytes.extend_from_slice(value.as_bytes());

@@ -1,9 +1,14 @@
 //! Ids of requests: unique, cheap, and never taken from the client.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    num::NonZeroU64,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use bytes::Bytes;
 use hyper::header::HeaderValue;
+
+use crate::request::RequestId;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
@@ -21,16 +26,21 @@ impl RequestIds {
         Self { next: AtomicU64::new(getrandom::u64().unwrap_or_default() & !0xffff_ffff) }
     }
 
-    /// The next id as a header value.
-    pub(super) fn next(&self) -> HeaderValue {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut text = [0_u8; 16];
-        for (place, byte) in text.chunks_exact_mut(2).zip(id.to_be_bytes()) {
-            place[0] = HEX[usize::from(byte >> 4)];
-            place[1] = HEX[usize::from(byte & 15)];
-        }
-        HeaderValue::from_maybe_shared(Bytes::copy_from_slice(&text)).expect("hex digits are a header value")
+    /// The next id.
+    pub(super) fn next(&self) -> RequestId {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        RequestId(NonZeroU64::new(number).unwrap_or(NonZeroU64::MAX))
     }
+}
+
+/// An id as a header value.
+pub(super) fn header(RequestId(id): RequestId) -> HeaderValue {
+    let mut text = [0_u8; 16];
+    for (place, byte) in text.chunks_exact_mut(2).zip(id.get().to_be_bytes()) {
+        place[0] = HEX[usize::from(byte >> 4)];
+        place[1] = HEX[usize::from(byte & 15)];
+    }
+    HeaderValue::from_maybe_shared(Bytes::copy_from_slice(&text)).expect("hex digits are a header value")
 }
 
 #[cfg(test)]
@@ -42,7 +52,10 @@ mod tests {
         let ids = RequestIds::new();
         let (first, second) = (ids.next(), ids.next());
         assert_ne!(first, second);
+        let shown = first.to_string();
+        let first = header(first);
         assert_eq!(first.len(), 16);
+        assert_eq!(first, shown, "as the log shows it");
         assert!(first.to_str().unwrap().bytes().all(|b| b.is_ascii_hexdigit()));
     }
 }

@@ -109,8 +109,8 @@ impl Public {
 
     /// Books a signed report.
     async fn report(&self, provider: Provider, signature: &str, body: &[u8]) -> Answer {
-        let secret = self.app.callbacks.get(&provider).ok_or_else(Problem::not_found)?;
-        signature::verify(secret, signature, body, self.app.clock.now())
+        let ring = self.app.callbacks.get(&provider).ok_or_else(Problem::not_found)?;
+        signature::verify(ring, signature, body, self.app.clock.now())
             .map_err(|error| Problem::unauthorized(error.to_string()))?;
         let callback = Callback::read(body).map_err(|error| {
             tracing::error!(%provider, %error, "a signed report is not understood: nothing of it is booked");
@@ -175,8 +175,8 @@ impl Public {
         };
         let order = order.ok_or_else(Problem::not_found)?;
         let body = Sandbox::callback(payment, &order, report);
-        let secret = self.app.callbacks.get(&provider).ok_or_else(Problem::not_found)?;
-        let signature = signature::sign(secret, self.app.clock.now(), &body);
+        let ring = self.app.callbacks.get(&provider).ok_or_else(Problem::not_found)?;
+        let signature = signature::sign(ring.signing(), self.app.clock.now(), &body);
         self.report(provider, &signature, &body).await
     }
 

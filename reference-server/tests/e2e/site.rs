@@ -136,7 +136,7 @@ impl Site {
             cap_seconds = 2
 
             [secrets]
-            session_key_file = "{session}"
+            session_key_files = ["{session}"]
             ticket_keys = [{{ id = 1, file = "{ticket}" }}]
             callback_files = {{ sandbox = "{sandbox}" }}
 

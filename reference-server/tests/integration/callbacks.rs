@@ -23,7 +23,7 @@ async fn only_what_is_signed_is_believed() {
     let order = buyer.buy(11, 1).await;
     let payment = buyer.pay(&order).await;
     let body = captured(&payment, 9900, "t1").to_string();
-    let secret = shop.app.callbacks.values().next().unwrap();
+    let secret = shop.app.callbacks.values().next().unwrap().signing();
     let sign = |secret: &Secret, at| signature::sign(secret, at, body.as_bytes());
     let now = shop.clock.now();
     let forged = sign(&Secret::new(*b"somebody else's secret"), now);

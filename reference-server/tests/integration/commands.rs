@@ -64,3 +64,47 @@ async fn a_running_server_does_what_the_commands_ask() {
     let (done, printed) = run(&["audit", "--data", text(&directory.path().join("nothing"))]).await;
     assert!(!done && printed.contains("holds no data"), "{printed}");
 }
+
+#[tokio::test]
+async fn check_config_shows_what_is_in_force_and_no_secret() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        text(&path).to_owned()
+    };
+    let token = file("token", "hidden-token-of-the-tests\n");
+    let good = format!(
+        "[http]\nworkers = 2\n[[operations.tokens]]\nname = \"ann\"\nroles = [\"auditor\"]\ntoken_file = \"{token}\"\n\
+         [[operations.tokens]]\nname = \"bob\"\nroles = [\"operator\"]\ntoken = \"hidden-token-of-bob\"\n"
+    );
+    let config = file("good.toml", &good);
+    let (done, printed) = run(&["check-config", "--config", &config, "--in-memory"]).await;
+    assert!(done, "{printed}");
+    for (start, source) in [
+        ("http.workers = 2 ", "# file "),
+        ("storage.in_memory = true ", "# flag --in-memory"),
+        ("operations.tokens[0].name = \"ann\" ", "# file "),
+        ("operations.tokens[1].token = \"set\" ", "# file "),
+        ("http.backlog = 4096 ", "# default"),
+    ] {
+        let line = printed.lines().find(|line| line.starts_with(start));
+        assert!(line.is_some_and(|line| line.contains(source)), "{start} in {printed}");
+    }
+    assert!(!printed.contains("hidden"), "{printed}");
+
+    let bad = format!("{good}token_file = \"/nowhere\"\n[http.workers]\n");
+    let (done, printed) = run(&["check-config", "--config", &file("bad.toml", &bad)]).await;
+    assert!(!done && printed.contains("line 12: ") && !printed.contains("hidden"), "{printed}");
+    let bad = "speed = 1\n[secrets]\nsession_key_file = \"a\"\nsession_key_files = [\"/nowhere\"]\n";
+    let (done, printed) = run(&["serve", "--config", &file("worse.toml", bad)]).await;
+    assert!(!done, "{printed}");
+    for problem in [
+        "3 problem(s)",
+        "speed: ",
+        "is called secrets.session_key_files now",
+        "session_key_files[0]: /nowhere: ",
+    ] {
+        assert!(printed.contains(problem), "{problem} in {printed}");
+    }
+}

@@ -73,6 +73,7 @@ impl Shop {
                 name: format!("test {}", role.as_str()),
                 roles: vec![role],
                 token: Secret::new(token(role).into_bytes()),
+                token_file: None,
             })
             .into();
         configure(&mut config);
@@ -154,7 +155,7 @@ impl Shop {
     /// Sends a report of the provider, signed now.
     pub(crate) async fn report(&self, report: &Value) -> Answer {
         let body = report.to_string();
-        let secret = self.app.callbacks.values().next().unwrap();
+        let secret = self.app.callbacks.values().next().unwrap().signing();
         let signature = signature::sign(secret, self.clock.now(), body.as_bytes());
         self.send_report("sandbox", &signature, body).await
     }

@@ -1,0 +1,291 @@
+//! The layers of the configuration, put over each other key by key: defaults, file, environment, flags.
+
+use std::{collections::BTreeMap, ffi::OsString, fmt, path::Path, path::PathBuf};
+
+use serde_json::Value as Json;
+use toml::{Table, Value};
+
+use super::Config;
+
+/// What the names of variables begin with that set a key, as in `FLASHSALE__HTTP__PUBLIC` for `http.public`.
+///
+/// Two underscores, because orchestrators make variables of their own from the name of a service, with one.
+const PREFIX: &str = "FLASHSALE__";
+
+/// Variables with names of their own.
+const SHORT: &[(&str, &str)] = &[("FLASHSALE_LOG", "log.filter")];
+
+/// Keys that were renamed, with their present names.
+const RENAMED: &[(&str, &str)] = &[("secrets.session_key_file", "secrets.session_key_files")];
+
+/// Where a value that is in force came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Nobody has set it.
+    Default,
+    /// The configuration file.
+    File(PathBuf),
+    /// This variable of the environment.
+    Environment(String),
+    /// This flag of the command line.
+    Flag(&'static str),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(file) => write!(f, "file {}", file.display()),
+            Self::Environment(name) => write!(f, "environment {name}"),
+            Self::Flag(flag) => write!(f, "flag {flag}"),
+        }
+    }
+}
+
+/// Values by key, each from the uppermost layer that has it, and what is wrong with the rest.
+pub(super) struct Layers {
+    /// The defaults, as JSON: it tells which keys there are.
+    known: Json,
+    values: Table,
+    sources: BTreeMap<String, Source>,
+    problems: Vec<String>,
+}
+
+impl Layers {
+    pub(super) fn new() -> Self {
+        let known = serde_json::to_value(Config::default()).expect("a configuration can be shown");
+        Self { known, values: Table::new(), sources: BTreeMap::new(), problems: Vec::new() }
+    }
+
+    /// The text of a configuration file.
+    pub(super) fn file(&mut self, file: Option<&Path>, text: &str) {
+        let source = Source::File(file.unwrap_or(Path::new("text")).to_owned());
+        match text.parse::<Table>() {
+            Ok(table) => self.walk("", table, &source),
+            Err(error) => {
+                let place = file.map(|file| format!("{}: ", file.display())).unwrap_or_default();
+                self.problems.push(format!("{place}{}", syntax(text, &error)));
+            }
+        }
+    }
+
+    fn walk(&mut self, parent: &str, table: Table, source: &Source) {
+        for (name, value) in table {
+            let key = if parent.is_empty() { name } else { format!("{parent}.{name}") };
+            match value {
+                Value::Table(inner) if self.is_table(&key) => self.walk(&key, inner, source),
+                value => self.set(&key, value, source.clone()),
+            }
+        }
+    }
+
+    /// The variables of the environment; those that are not ours are passed over.
+    pub(super) fn environment(&mut self, variables: impl IntoIterator<Item = (OsString, OsString)>) {
+        let keys = keys(&self.known);
+        for (name, value) in variables {
+            let Some(name) = name.to_str() else { continue };
+            let short = SHORT.iter().find(|(short, _)| *short == name).map(|(_, key)| (*key).to_owned());
+            let key =
+                short.or_else(|| Some(name.strip_prefix(PREFIX)?.to_ascii_lowercase().replace("__", ".")));
+            let Some(key) = key else {
+                let meant =
+                    keys.iter().map(|key| variable(key)).find(|meant| meant.replace("__", "_") == name);
+                if let Some(meant) = meant {
+                    self.problems.push(format!("{name}: write {meant}"));
+                }
+                continue;
+            };
+            let source = Source::Environment(name.to_owned());
+            match value.to_str() {
+                Some(text) => self.text(&key, text, source),
+                None => self.problems.push(format!("{name}: is not UTF-8")),
+            }
+        }
+    }
+
+    /// A text that may be any TOML value, or stands for itself.
+    fn text(&mut self, key: &str, text: &str, source: Source) {
+        let value = format!("value = {text}").parse::<Table>().ok().and_then(|mut table| {
+            let value = table.remove("value").filter(|_| table.is_empty())?;
+            Config::try_from_table(nested(key, value.clone())).is_ok().then_some(value)
+        });
+        self.set(key, value.unwrap_or_else(|| Value::String(text.to_owned())), source);
+    }
+
+    /// A value that nobody checks: it comes from a flag.
+    pub(super) fn flag(&mut self, key: &str, value: impl Into<Value>, flag: &'static str) {
+        self.set(key, value.into(), Source::Flag(flag));
+    }
+
+    fn set(&mut self, key: &str, value: Value, source: Source) {
+        if let Some((_, new)) = RENAMED.iter().find(|(old, _)| *old == key) {
+            self.problems.push(format!("{key}: is called {new} now; rename it ({source})"));
+            return;
+        }
+        // Each key alone in a document of its own: its error hides no other one.
+        if let Err(problem) = Config::try_from_table(nested(key, value.clone())) {
+            self.problems.push(format!("{key}: {problem} ({source})"));
+            return;
+        }
+        merge(&mut self.values, nested(key, value));
+        self.sources.insert(key.to_owned(), source);
+    }
+
+    fn is_table(&self, key: &str) -> bool {
+        let known = key.split('.').try_fold(&self.known, |known, name| known.get(name));
+        known.and_then(Json::as_object).is_some_and(|fields| !fields.is_empty())
+    }
+
+    /// What came out, where each key that was set came from, and all problems.
+    pub(super) fn finish(mut self) -> (Config, BTreeMap<String, Source>, Vec<String>) {
+        let config = Config::try_from_table(self.values).unwrap_or_else(|problem| {
+            self.problems.push(problem);
+            Config::default()
+        });
+        (config, self.sources, self.problems)
+    }
+}
+
+impl Config {
+    fn try_from_table(table: Table) -> Result<Self, String> {
+        table.try_into().map_err(|error: toml::de::Error| without_value(error.message()))
+    }
+}
+
+/// The name of the variable that sets a key.
+pub(super) fn variable(key: &str) -> String {
+    let short = SHORT.iter().find(|(_, known)| *known == key).map(|(short, _)| (*short).to_owned());
+    short.unwrap_or_else(|| format!("{PREFIX}{}", key.replace('.', "__").to_ascii_uppercase()))
+}
+
+/// The keys of a document, down to what is no table.
+pub(super) fn keys(document: &Json) -> Vec<String> {
+    fn walk(parent: &str, value: &Json, keys: &mut Vec<String>) {
+        match value.as_object().filter(|fields| !fields.is_empty()) {
+            Some(fields) => fields.iter().for_each(|(name, value)| {
+                let key = if parent.is_empty() { name.clone() } else { format!("{parent}.{name}") };
+                walk(&key, value, keys);
+            }),
+            None => keys.push(parent.to_owned()),
+        }
+    }
+    let mut keys = Vec::new();
+    walk("", document, &mut keys);
+    keys
+}
+
+/// A table that has nothing but one key with its value.
+fn nested(key: &str, value: Value) -> Table {
+    match key.split_once('.') {
+        Some((name, rest)) => Table::from_iter([(name.to_owned(), Value::Table(nested(rest, value)))]),
+        None => Table::from_iter([(key.to_owned(), value)]),
+    }
+}
+
+/// Puts `over` over `table`, key by key.
+fn merge(table: &mut Table, over: Table) {
+    for (name, value) in over {
+        match (table.get_mut(&name), value) {
+            (Some(Value::Table(inner)), Value::Table(value)) => merge(inner, value),
+            (_, value) => {
+                table.insert(name, value);
+            }
+        }
+    }
+}
+
+/// What is wrong and on which line, without the line: it may hold a token.
+fn syntax(text: &str, error: &toml::de::Error) -> String {
+    match error.span().and_then(|span| text.as_bytes().get(..span.start)) {
+        Some(before) => {
+            let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+            format!("line {line}: {}", error.message())
+        }
+        None => error.message().to_owned(),
+    }
+}
+
+/// The message of a value that does not fit, without the value: it may be a token in the wrong place.
+fn without_value(message: &str) -> String {
+    let is_about_a_value =
+        ["invalid type: ", "invalid value: "].iter().any(|start| message.starts_with(start));
+    match (message.find(['"', '`']), message.rfind(", expected ")) {
+        (Some(start), Some(end)) if is_about_a_value && start < end => {
+            format!("{}{}", message[..start].trim_end(), &message[end..])
+        }
+        _ => message.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layers(file: &str, environment: &[(&str, &str)]) -> (Config, BTreeMap<String, Source>, Vec<String>) {
+        let mut layers = Layers::new();
+        layers.file(None, file);
+        layers.environment(environment.iter().map(|(name, value)| (name.into(), value.into())));
+        layers.finish()
+    }
+
+    #[test]
+    fn the_uppermost_layer_wins_and_is_named() {
+        let (config, sources, problems) = layers(
+            "[http]\nworkers = 2\nbacklog = 7\n[storage]\ndirectory = \"a\"\n",
+            &[
+                ("FLASHSALE__HTTP__WORKERS", "3"),
+                ("FLASHSALE__STORAGE__DIRECTORY", "42"),
+                ("FLASHSALE__HTTP__CORS_ORIGINS", "[\"https://a.example\"]"),
+                ("FLASHSALE__HTTP__PUBLIC_URL", "https://shop.example"),
+                ("FLASHSALE_LOG", "debug,hyper=warn"),
+                ("FLASHSALE_SERVICE_HOST", "10.0.0.1"),
+                ("FLASHSALE_TOKEN", "of another kind"),
+                ("PATH", "/bin"),
+            ],
+        );
+        assert_eq!(problems, [""; 0]);
+        assert_eq!((config.http.workers, config.http.backlog), (3, 7));
+        assert_eq!(config.storage.directory, Path::new("42"), "what is no number is a text");
+        assert_eq!(config.http.cors_origins, ["https://a.example"]);
+        assert_eq!(config.log.filter, "debug,hyper=warn");
+        assert_eq!(sources["http.workers"].to_string(), "environment FLASHSALE__HTTP__WORKERS");
+        assert_eq!(sources["http.backlog"].to_string(), "file text");
+        assert!(!sources.contains_key("http.public"));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_told_with_its_key_and_without_its_value() {
+        let (_, _, problems) = layers(
+            "[secrets]\nsession_key_file = \"a\"\n[http]\nworkers = \"hidden\"\n[[operations.tokens]]\ntoken = 42\n",
+            &[
+                ("FLASHSALE__HTTP__WORKER", "hidden"),
+                ("FLASHSALE__HTTP__BACKLOG", "hidden"),
+                ("FLASHSALE_HTTP_PUBLIC", "127.0.0.1:1"),
+            ],
+        );
+        assert_eq!(problems.len(), 6, "{problems:?}");
+        let about = |key: &str| {
+            let found = problems.iter().find(|problem| problem.starts_with(&format!("{key}: ")));
+            found.unwrap_or_else(|| panic!("{key} in {problems:?}"))
+        };
+        assert!(about("secrets.session_key_file").contains("secrets.session_key_files"));
+        assert!(about("http.workers").contains("invalid type: string, expected usize"));
+        assert!(about("http.worker").contains("FLASHSALE__HTTP__WORKER"));
+        assert!(about("http.backlog").contains("FLASHSALE__HTTP__BACKLOG"));
+        assert!(about("FLASHSALE_HTTP_PUBLIC").contains("FLASHSALE__HTTP__PUBLIC"));
+        assert!(!about("operations.tokens").contains("42"));
+        assert!(!problems.concat().contains("hidden"));
+    }
+
+    #[test]
+    fn every_key_has_a_variable_that_leads_back_to_it() {
+        let known = serde_json::to_value(Config::default()).unwrap();
+        for key in keys(&known) {
+            let mut layers = Layers::new();
+            layers.environment([(variable(&key).into(), "\u{1}".into())]);
+            let (_, sources, problems) = layers.finish();
+            let named = problems.iter().any(|problem| problem.starts_with(&format!("{key}: ")));
+            assert!(sources.contains_key(&key) || named, "{key}: {problems:?}");
+        }
+    }
+}
