@@ -30,11 +30,12 @@ use crate::{
     background::Spawner,
     config::{Config, OperationsToken},
     keyring::{Keyring, KeyringError, Ring},
+    pages::Site,
     publish::PublishError,
     receipt::Receipts,
     sandbox::Sandbox,
     session::Sessions,
-    shelf::Shelf,
+    shelf::{Range, Shelf},
 };
 
 /// Worker ids of the id generators that share a data directory.
@@ -174,7 +175,7 @@ impl App {
             callbacks: keyring.callbacks,
             tokens: keyring.tokens,
             limiter: RateLimiter::new(config.rate.quota()?, config.rate.users, clock.now()),
-            shelf: ArcSwap::from_pointee(Shelf::empty(config.identity.demo).map_err(PublishError::from)?),
+            shelf: ArcSwap::from_pointee(empty_shelf(config)?),
             public_url: config.http.public_url.clone(),
             origins: config.http.cors_origins.clone(),
             timing: config.payment.timing(),
@@ -231,6 +232,10 @@ impl App {
         }
         obstacles
     }
+}
+
+fn empty_shelf(config: &Config) -> Result<Shelf, PublishError> {
+    Ok(Shelf::fill(Range::default(), &Site::own(config.identity.demo))?)
 }
 
 /// Somebody of the server itself, for the audit trail.

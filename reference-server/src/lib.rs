@@ -4,6 +4,7 @@
 //! `flashsale-core`; [`serve`] puts both together with a [`config::Config`].
 
 pub mod app;
+pub mod assets;
 pub mod audit;
 pub mod background;
 pub mod backup;

@@ -1,6 +1,6 @@
 //! Publishing: what the catalogue calls published becomes a sale in the ledger, and a place on the shelf.
 
-use std::sync::Arc;
+use std::{panic::resume_unwind, sync::Arc};
 
 use flashsale_core::{
     domain::{Activity, By, Invalid},
@@ -10,7 +10,8 @@ use flashsale_core::{
 
 use crate::{
     app::App,
-    shelf::{Shelf, ShelfError},
+    pages::Site,
+    shelf::{Range, Shelf, ShelfError},
 };
 
 /// Why something could not be published. What was published before stays as it was, and publishing again goes on.
@@ -37,7 +38,11 @@ impl App {
     /// [`PublishError`]; repeat it.
     pub async fn publish(&self, by: &By) -> Result<(), PublishError> {
         let _one_at_a_time = self.publishing.lock().await;
-        let shelf = Shelf::fill(&*self.catalogue, self.sessions.is_some()).await?;
+        let range = Range::read(&*self.catalogue).await.map_err(ShelfError::from)?;
+        let site = Site::own(self.sessions.is_some());
+        // Compressing a large catalogue takes seconds, in which this thread has better to do.
+        let work = tokio::task::spawn_blocking(move || Shelf::fill(range, &site));
+        let shelf = work.await.unwrap_or_else(|error| resume_unwind(error.into_panic()))?;
         for listed in shelf.activities.values() {
             self.open_or_amend(&listed.activity, by).await?;
         }

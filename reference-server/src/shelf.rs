@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    ops::Bound,
     sync::Arc,
     time::Duration,
 };
@@ -25,12 +26,13 @@ use serde::Serialize;
 use crate::{
     document::Document,
     http::{Prepared, Response},
-    pages,
+    pages::{Editions, Row, Site},
+    routes::Page,
     wire::Rfc3339,
 };
 
-/// What an import changes shows after this time at the latest.
-const CACHE: &str = "public, max-age=5";
+/// What an import changes shows after this time at the latest; if the server does not answer, caches go on with it.
+const CACHE: &str = "public, max-age=5, stale-if-error=86400";
 /// For how long a status document is given out before it is made again.
 const STATUS_LIFE: Duration = Duration::from_millis(100);
 
@@ -39,9 +41,25 @@ const STATUS_LIFE: Duration = Duration::from_millis(100);
 pub struct Shelf {
     /// Published activities.
     pub activities: BTreeMap<ActivityId, Arc<Listed>>,
-    products: HashMap<ProductId, Document>,
-    skus: HashMap<SkuId, Document>,
-    home: Document,
+    /// Products with their SKUs, published or not.
+    pub products: BTreeMap<ProductId, Sheet>,
+    /// SKUs.
+    pub skus: BTreeMap<SkuId, Document>,
+    /// The first page of the list of activities.
+    pub list: Document,
+    /// The home page.
+    pub home: Editions,
+    /// The page of a buyer's orders.
+    pub orders: Editions,
+}
+
+/// A product as JSON and as a page.
+#[derive(Debug)]
+pub struct Sheet {
+    /// The product with its SKUs.
+    pub document: Document,
+    /// Its page.
+    pub page: Editions,
 }
 
 /// A published activity.
@@ -49,9 +67,19 @@ pub struct Shelf {
 pub struct Listed {
     /// The activity.
     pub activity: Activity,
-    document: Document,
-    page: Document,
+    /// The activity with its offers as JSON.
+    pub document: Document,
+    /// Its page.
+    pub page: Editions,
     status: ArcSwapOption<(Timestamp, Prepared)>,
+}
+
+/// What a shelf is filled from: a catalogue's products, SKUs and published activities.
+#[derive(Debug, Default)]
+pub struct Range {
+    products: BTreeMap<ProductId, Product>,
+    skus: BTreeMap<SkuId, Sku>,
+    activities: Vec<Activity>,
 }
 
 /// Why the shelf could not be filled.
@@ -143,101 +171,117 @@ enum OfferState {
 }
 
 impl Shelf {
-    /// Nothing is published.
-    ///
-    /// # Errors
-    /// If its page cannot be written.
-    pub fn empty(signs_in: bool) -> Result<Self, ShelfError> {
-        Ok(Self {
-            activities: BTreeMap::new(),
-            products: HashMap::new(),
-            skus: HashMap::new(),
-            home: pages::home(std::iter::empty(), signs_in)?,
-        })
-    }
+    /// How many activities the list has on a page if nobody says.
+    pub const LISTED: usize = 20;
 
-    /// Reads what is published and writes its documents. `signs_in` says whether its pages offer to sign in.
+    /// Writes the documents and pages of a range. This takes the time of compressing them all.
     ///
     /// # Errors
-    /// [`ShelfError`]; the shelf stays as it was.
-    pub async fn fill(catalogue: &dyn Catalogue, signs_in: bool) -> Result<Self, ShelfError> {
-        let (products, skus, activities) = read(catalogue).await?;
+    /// [`ShelfError`].
+    pub fn fill(range: Range, site: &Site) -> Result<Self, ShelfError> {
+        let Range { products, skus, activities } = range;
+        let offers: Vec<Vec<ShownOffer<'_>>> =
+            activities.iter().map(|activity| ShownOffer::all(activity, &products, &skus)).collect();
         let mut variants: HashMap<ProductId, Vec<&Sku>> = HashMap::new();
         for sku in skus.values() {
             variants.entry(sku.product_id).or_default().push(sku);
         }
-        let mut documents = HashMap::new();
-        for product in products.values() {
-            let skus = variants.remove(&product.id).unwrap_or_default();
-            documents.insert(product.id, Document::json(CACHE, &ShownProduct { product, skus })?);
+        let of_product = |id: ProductId| -> Vec<Row<'_>> {
+            let rows = activities.iter().zip(&offers).filter_map(|(activity, offers)| {
+                let offers: Vec<_> = offers.iter().filter(|offer| offer.product_id == id).collect();
+                (!offers.is_empty()).then(|| Row::new(activity, offers))
+            });
+            rows.collect()
+        };
+        let sheets = products
+            .values()
+            .map(|product| {
+                let skus = variants.remove(&product.id).unwrap_or_default();
+                let page = site.product(product, &skus, &of_product(product.id))?;
+                let document = Document::json(CACHE, &ShownProduct { product, skus })?;
+                Ok((product.id, Sheet { document, page }))
+            })
+            .collect::<Result<_, ShelfError>>()?;
+        let mut rows: Vec<Row<'_>> = activities
+            .iter()
+            .zip(&offers)
+            .map(|(activity, offers)| Row::new(activity, offers.iter().collect()))
+            .collect();
+        let mut written = Vec::new();
+        for ((activity, offers), row) in activities.iter().zip(&offers).zip(&rows) {
+            let detail = ShownDetail { activity: ShownActivity::of(activity), offers };
+            written.push((Document::json(CACHE, &detail)?, site.activity(row)?));
         }
+        let home = site.home(&mut rows)?;
         let sku_documents = skus
             .values()
             .map(|sku| Ok((sku.id, Document::json(CACHE, sku)?)))
             .collect::<Result<_, serde_json::Error>>()?;
-        let mut listed = BTreeMap::new();
-        for activity in activities {
-            let offers: Vec<ShownOffer<'_>> = activity
-                .offers
-                .iter()
-                .filter_map(|offer| {
-                    // The catalogue's references hold: an offer's SKU and its product are there.
-                    let sku = skus.get(&offer.sku())?;
-                    let product = products.get(&sku.product_id)?;
-                    Some(ShownOffer {
-                        sku_id: sku.id,
-                        product_id: product.id,
-                        product_name: &product.name,
-                        sku_name: &sku.name,
-                        image: product.image.as_ref(),
-                        price: offer.price(),
-                        list_price: sku.list_price,
-                        units: offer.units(),
-                        strategy: offer.strategy(),
-                        hold_seconds: offer.hold().map(|hold| hold.as_secs()),
-                        limits: offer.limits(),
-                    })
-                })
-                .collect();
-            let shown = ShownActivity::of(&activity);
-            let document = Document::json(CACHE, &ShownDetail { activity: shown, offers: &offers })?;
-            let page = pages::activity(&activity, &offers, signs_in)?;
-            listed.insert(
-                activity.id,
-                Arc::new(Listed { document, page, status: ArcSwapOption::empty(), activity }),
-            );
-        }
-        let home = pages::home(listed.values().map(|listed| &listed.activity), signs_in)?;
-        Ok(Self { activities: listed, products: documents, skus: sku_documents, home })
+        let listed: BTreeMap<_, _> = activities
+            .into_iter()
+            .zip(written)
+            .map(|(activity, (document, page))| {
+                let status = ArcSwapOption::empty();
+                (activity.id, Arc::new(Listed { activity, document, page, status }))
+            })
+            .collect();
+        Ok(Self {
+            list: Document::json(CACHE, &page_of(&listed, None, Self::LISTED))?,
+            activities: listed,
+            products: sheets,
+            skus: sku_documents,
+            home,
+            orders: site.orders()?,
+        })
     }
 
-    /// A product with its SKUs.
-    pub fn product(&self, id: ProductId) -> Option<&Document> {
-        self.products.get(&id)
+    /// A page of the list of activities: at most `limit` of those that come after one.
+    pub fn page(&self, after: Option<ActivityId>, limit: usize) -> Page<ShownActivity<'_>> {
+        page_of(&self.activities, after, limit)
     }
+}
 
-    /// An SKU.
-    pub fn sku(&self, id: SkuId) -> Option<&Document> {
-        self.skus.get(&id)
-    }
+fn page_of(
+    listed: &BTreeMap<ActivityId, Arc<Listed>>,
+    after: Option<ActivityId>,
+    limit: usize,
+) -> Page<ShownActivity<'_>> {
+    let first = after.map_or(Bound::Unbounded, Bound::Excluded);
+    let mut rest = listed.range((first, Bound::Unbounded)).map(|(_, listed)| &listed.activity);
+    let shown: Vec<_> = rest.by_ref().take(limit).collect();
+    let next = rest.next().and(shown.last()).map(|last| last.id.to_string());
+    Page { items: shown.into_iter().map(ShownActivity::of).collect(), next }
+}
 
-    /// The home page.
-    pub fn home(&self) -> &Document {
-        &self.home
+impl<'a> ShownOffer<'a> {
+    fn all(
+        activity: &'a Activity,
+        products: &'a BTreeMap<ProductId, Product>,
+        skus: &'a BTreeMap<SkuId, Sku>,
+    ) -> Vec<Self> {
+        let offers = activity.offers.iter().filter_map(|offer| {
+            // The catalogue's references hold: an offer's SKU and its product are there.
+            let sku = skus.get(&offer.sku())?;
+            let product = products.get(&sku.product_id)?;
+            Some(Self {
+                sku_id: sku.id,
+                product_id: product.id,
+                product_name: &product.name,
+                sku_name: &sku.name,
+                image: product.image.as_ref(),
+                price: offer.price(),
+                list_price: sku.list_price,
+                units: offer.units(),
+                strategy: offer.strategy(),
+                hold_seconds: offer.hold().map(|hold| hold.as_secs()),
+                limits: offer.limits(),
+            })
+        });
+        offers.collect()
     }
 }
 
 impl Listed {
-    /// The activity with its offers as JSON.
-    pub fn document(&self) -> &Document {
-        &self.document
-    }
-
-    /// Its page.
-    pub fn page(&self) -> &Document {
-        &self.page
-    }
-
     /// What changes during the sale, as all of `sale`'s lanes stand; `None` if some lane has no fresh view.
     ///
     /// The document is made at most once in 100 ms and shared by all who ask meanwhile.
@@ -295,36 +339,41 @@ impl Status {
     }
 }
 
-type Read = (BTreeMap<ProductId, Product>, BTreeMap<SkuId, Sku>, Vec<Activity>);
-
-async fn read(catalogue: &dyn Catalogue) -> Result<Read, CatalogueError> {
-    let (mut products, mut skus, mut activities) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-    loop {
-        let page = catalogue.products(products.keys().next_back().copied(), MAX_PAGE).await?;
-        let is_last = page.len() < MAX_PAGE;
-        products.extend(page.into_iter().map(|product| (product.value.id, product.value)));
-        if is_last {
-            break;
+impl Range {
+    /// Reads what buyers may see of a catalogue.
+    ///
+    /// # Errors
+    /// If the catalogue cannot be read.
+    pub async fn read(catalogue: &dyn Catalogue) -> Result<Self, CatalogueError> {
+        let mut range = Self::default();
+        loop {
+            let page = catalogue.products(range.products.keys().next_back().copied(), MAX_PAGE).await?;
+            let is_last = page.len() < MAX_PAGE;
+            range.products.extend(page.into_iter().map(|product| (product.value.id, product.value)));
+            if is_last {
+                break;
+            }
+        }
+        loop {
+            let page = catalogue.skus(range.skus.keys().next_back().copied(), MAX_PAGE).await?;
+            let is_last = page.len() < MAX_PAGE;
+            range.skus.extend(page.into_iter().map(|sku| (sku.value.id, sku.value)));
+            if is_last {
+                break;
+            }
+        }
+        let mut after = None;
+        loop {
+            let page = catalogue.activities(after, MAX_PAGE).await?;
+            after = page.last().map(|activity| activity.value.id);
+            let is_last = page.len() < MAX_PAGE;
+            let published = page.into_iter().map(|activity| activity.value);
+            range
+                .activities
+                .extend(published.filter(|activity| activity.status == ActivityStatus::Published));
+            if is_last {
+                return Ok(range);
+            }
         }
     }
-    loop {
-        let page = catalogue.skus(skus.keys().next_back().copied(), MAX_PAGE).await?;
-        let is_last = page.len() < MAX_PAGE;
-        skus.extend(page.into_iter().map(|sku| (sku.value.id, sku.value)));
-        if is_last {
-            break;
-        }
-    }
-    let mut after = None;
-    loop {
-        let page = catalogue.activities(after, MAX_PAGE).await?;
-        after = page.last().map(|activity| activity.value.id);
-        let is_last = page.len() < MAX_PAGE;
-        let published = page.into_iter().map(|activity| activity.value);
-        activities.extend(published.filter(|activity| activity.status == ActivityStatus::Published));
-        if is_last {
-            break;
-        }
-    }
-    Ok((products, skus, activities))
 }

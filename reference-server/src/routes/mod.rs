@@ -16,6 +16,7 @@ use hyper::Method;
 
 pub use operations::Operations;
 pub use public::Public;
+pub use shown::Page;
 
 use crate::http::{Problem, Query, Response};
 

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Answer, Public, answers, id, orders::nothing};
 use crate::{
-    http::{Body, Code, Problem, json, no_store},
-    pages,
+    http::{Body, Code, Problem, Query, json, no_store},
+    pages::{Language, Site},
     sandbox::{Report, Sandbox},
     signature,
     wire::Rfc3339,
@@ -184,11 +184,23 @@ impl Public {
         if self.app.provider != Some(Sandbox::provider()) {
             return Err(Problem::not_found());
         }
-        let page = pages::pay(id(payment)?).map_err(|error| {
+        let payment = id(payment)?;
+        let query = Query::parse(head.uri.query(), &["lang", "back"])?;
+        let language = query.value("lang").and_then(Language::of_code);
+        let language = language.unwrap_or_else(|| Language::of_request(&head.headers));
+        let own = format!("/{language}/orders/");
+        let back = query.value("back").filter(|back| self.is_shop(back)).unwrap_or(&own);
+        let page = Site::own(self.app.sessions.is_some()).pay(language, payment, back).map_err(|error| {
             tracing::error!(%error, "the pay page cannot be written");
             answers::unavailable("The pay page cannot be shown now; try again.")
         })?;
-        Ok(no_store(page.respond(&head.headers)))
+        Ok(page.respond())
+    }
+
+    /// Whether an address belongs to pages that may call: nobody is sent anywhere else.
+    fn is_shop(&self, address: &str) -> bool {
+        let rest = self.app.origins.iter().find_map(|origin| address.strip_prefix(origin.as_str()));
+        rest.is_some_and(|rest| rest.starts_with('/'))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The public listener.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use hyper::{HeaderMap, StatusCode, http::request::Parts};
 use serde::Serialize;
@@ -9,9 +9,9 @@ use tokio::sync::Semaphore;
 use super::{Answer, answers, cors, headers, only_get, only_post};
 use crate::{
     app::App,
-    document::Document,
+    assets,
     http::{Body, Handler, Prepared, Problem, Request, Response, json, no_store, segments},
-    pages,
+    pages::Language,
     session::Caller,
     wire::Rfc3339,
 };
@@ -26,19 +26,12 @@ pub struct Public {
     pub(super) sold_out: Prepared,
     /// Places for those whose answer is held until something changes.
     pub(super) waiting: Semaphore,
-    assets: HashMap<&'static str, Document>,
 }
 
 impl Public {
     /// Answers for `app`.
     pub fn new(app: Arc<App>) -> Self {
-        let assets = pages::ASSETS.into_iter().filter_map(|name| Some((name, pages::asset(name)?)));
-        Self {
-            app,
-            sold_out: Prepared::problem(answers::sold_out(0)),
-            waiting: Semaphore::new(MAX_WAITING),
-            assets: assets.collect(),
-        }
+        Self { app, sold_out: Prepared::problem(answers::sold_out(0)), waiting: Semaphore::new(MAX_WAITING) }
     }
 
     async fn route(&self, head: &Parts, body: Body) -> Answer {
@@ -77,14 +70,18 @@ impl Public {
             ["v1", "activities", id] => only_get(method).and_then(|()| self.activity(head, id)),
             ["v1", "products", id] => only_get(method).and_then(|()| self.product(head, id)),
             ["v1", "skus", id] => only_get(method).and_then(|()| self.sku(head, id)),
-            [""] => only_get(method).map(|()| self.app.shelf.load().home().respond(&head.headers)),
-            ["activities", id] => only_get(method).and_then(|()| self.activity_page(head, id)),
             ["assets", name] => {
                 only_get(method)?;
-                let asset = self.assets.get(name).ok_or_else(Problem::not_found)?;
-                Ok(asset.respond(&head.headers))
+                Ok(assets::find(name).ok_or_else(Problem::not_found)?.respond(&head.headers))
             }
-            _ => Err(Problem::not_found()),
+            [first, ..] => {
+                let language = Language::of_code(first);
+                let page = if language.is_some() { &path[1..] } else { path };
+                let page = page.strip_suffix(&[""]).unwrap_or(page);
+                let answer = self.page(&head.headers, language, page)?;
+                only_get(method).map(|()| answer)
+            }
+            [] => Err(Problem::not_found()),
         }
     }
 

@@ -2,28 +2,26 @@
 
 use flashsale_core::domain::ActivityId;
 use hyper::{
-    StatusCode,
-    header::{CACHE_CONTROL, HeaderValue},
+    HeaderMap, StatusCode,
+    header::{CACHE_CONTROL, HeaderValue, VARY},
     http::request::Parts,
 };
 
-use super::{Answer, Public, after, answers, id, limit, shown::Page};
+use super::{Answer, Public, after, answers, id, limit};
 use crate::{
-    http::{Problem, Query, json},
-    shelf::ShownActivity,
+    http::{Problem, Query, Response, json},
+    pages::{Editions, Language},
 };
 
 impl Public {
     pub(super) fn activities(&self, head: &Parts) -> Answer {
-        let query = Query::parse(head.uri.query(), &["limit", "after"])?;
-        let (limit, after) = (limit(&query)?, after::<ActivityId>(&query)?);
         let shelf = self.app.shelf.load();
-        let mut listed = shelf.activities.values().filter(|listed| Some(listed.activity.id) > after);
-        let items: Vec<_> =
-            listed.by_ref().take(limit).map(|listed| ShownActivity::of(&listed.activity)).collect();
-        let last = shelf.activities.values().filter(|listed| Some(listed.activity.id) > after).nth(limit - 1);
-        let next = listed.next().and(last).map(|last| last.activity.id.to_string());
-        let mut response = json(StatusCode::OK, &Page { items, next });
+        if head.uri.query().is_none() {
+            return Ok(shelf.list.respond(&head.headers));
+        }
+        let query = Query::parse(head.uri.query(), &["limit", "after"])?;
+        let page = shelf.page(after::<ActivityId>(&query)?, limit(&query)?);
+        let mut response = json(StatusCode::OK, &page);
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=5"));
         Ok(response)
     }
@@ -31,13 +29,7 @@ impl Public {
     pub(super) fn activity(&self, head: &Parts, activity: &str) -> Answer {
         let shelf = self.app.shelf.load();
         let listed = shelf.activities.get(&id(activity)?).ok_or_else(Problem::not_found)?;
-        Ok(listed.document().respond(&head.headers))
-    }
-
-    pub(super) fn activity_page(&self, head: &Parts, activity: &str) -> Answer {
-        let shelf = self.app.shelf.load();
-        let listed = shelf.activities.get(&id(activity)?).ok_or_else(Problem::not_found)?;
-        Ok(listed.page().respond(&head.headers))
+        Ok(listed.document.respond(&head.headers))
     }
 
     pub(super) fn status(&self, activity: &str) -> Answer {
@@ -49,13 +41,36 @@ impl Public {
 
     pub(super) fn product(&self, head: &Parts, product: &str) -> Answer {
         let shelf = self.app.shelf.load();
-        let document = shelf.product(id(product)?).ok_or_else(Problem::not_found)?;
-        Ok(document.respond(&head.headers))
+        let sheet = shelf.products.get(&id(product)?).ok_or_else(Problem::not_found)?;
+        Ok(sheet.document.respond(&head.headers))
     }
 
     pub(super) fn sku(&self, head: &Parts, sku: &str) -> Answer {
         let shelf = self.app.shelf.load();
-        let document = shelf.sku(id(sku)?).ok_or_else(Problem::not_found)?;
+        let document = shelf.skus.get(&id(sku)?).ok_or_else(Problem::not_found)?;
         Ok(document.respond(&head.headers))
     }
+
+    /// A page. Its path says the language, or else the request's headers do; then caches learn that it depends on them.
+    pub(super) fn page(&self, headers: &HeaderMap, language: Option<Language>, path: &[&str]) -> Answer {
+        let shelf = self.app.shelf.load();
+        let editions: &Editions = match path {
+            [] => &shelf.home,
+            ["orders"] => &shelf.orders,
+            ["activities", activity] => {
+                &shelf.activities.get(&id(activity)?).ok_or_else(Problem::not_found)?.page
+            }
+            ["products", product] => &shelf.products.get(&id(product)?).ok_or_else(Problem::not_found)?.page,
+            _ => return Err(Problem::not_found()),
+        };
+        Ok(match language {
+            Some(language) => editions.in_language(language).respond(headers),
+            None => varying(editions.in_language(Language::of_request(headers)).respond(headers)),
+        })
+    }
+}
+
+fn varying(mut response: Response) -> Response {
+    response.headers_mut().append(VARY, HeaderValue::from_static("accept-language"));
+    response
 }

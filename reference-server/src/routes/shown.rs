@@ -66,10 +66,12 @@ struct RefundedAmount {
 }
 
 /// A page of a list.
-#[derive(Serialize)]
-pub(super) struct Page<T> {
-    pub(super) items: Vec<T>,
-    pub(super) next: Option<String>,
+#[derive(Debug, Serialize)]
+pub struct Page<T> {
+    /// What is on it.
+    pub items: Vec<T>,
+    /// Where the next page begins, for `?after=`; `None` on the last one.
+    pub next: Option<String>,
 }
 
 impl ShownOrder {
