@@ -18,8 +18,10 @@ const REFUNDS = {
 const BUY = say("立即抢购", "Buy now");
 const READY = say("提前准备", "Get ready");
 const POLL = 2000;
-// Tickets and keys of orders that may have been placed live as long as the page of their sale is of interest.
+// So many challenges are solved for one ticket before the buyer is asked to try again.
 const CHALLENGES = 3;
+// A status may be so old: a second in caches, and what it takes to get here.
+const STATUS_AGE = 3000;
 
 // What a problem means and what to do about it.
 function advice(error) {
@@ -212,10 +214,28 @@ function showState(offer) {
 
 const nameOf = (offer) => one("button .unseen", offer).textContent.trim();
 
+// Whether the server counts by another window than this page: an operator has moved it.
+function hasMoved(section, phase) {
+  const [now, starts, ends] = [serverNow(), Date.parse(section.dataset.starts), Date.parse(section.dataset.ends)];
+  if (phase === "upcoming") return now > starts + STATUS_AGE;
+  if (phase === "live") return now < starts - STATUS_AGE || now > ends + STATUS_AGE;
+  return false;
+}
+
+async function readWindow(section) {
+  const { starts_at, ends_at } = await call("GET", `/v1/activities/${section.dataset.activity}`);
+  [section.dataset.starts, section.dataset.ends] = [starts_at, ends_at];
+  for (const [at, element] of all("[data-moment]", section).entries()) {
+    element.dateTime = [starts_at, ends_at][at];
+    element.textContent = momentFormat.format(new Date(element.dateTime));
+  }
+}
+
 async function followStatus(section) {
   for (;;) {
     try {
       const status = await call("GET", `/v1/activities/${section.dataset.activity}/status`);
+      if (hasMoved(section, status.phase)) await readWindow(section);
       section.dataset.told = status.phase;
       for (const { sku_id, state } of status.offers) {
         const offer = one(`[data-offer="${sku_id}"]`, section);
@@ -378,7 +398,7 @@ async function buy(offer) {
     const isEarly = offer.dataset.state === "upcoming";
     await alone(attemptOf(offer), async () => {
       if (isEarly) await getReady(offer);
-      else showOrder(offer, await settled(offer, await place(offer, Number(one("select", offer).value))));
+      else showOrder(offer, await settled(offer, await place(offer, Number(one("select", offer)?.value || 1))));
     });
   } catch (error) {
     const more = ["limit_reached", "ticket_used", "key_reused", "wrong_state"].includes(error.code) ? [ordersLink()] : [];
@@ -489,7 +509,7 @@ async function orderCard(order) {
     left.dataset.until = until;
     line.append(" ", left);
   }
-  card.append(made("p", say(`${order.quantity} 件，共 ${money(order.amount)}`, `${order.quantity} × , ${money(order.amount)} in total`)));
+  card.append(made("p", say(`${order.quantity} 件，共 ${money(order.amount)}`, `Quantity ${order.quantity}, ${money(order.amount)} in total`)));
   if (order.refund) card.append(made("p", `${REFUNDS[order.refund.status]} ${money(order.refund.amount)}`));
   card.append(made("p", say(`订单号 ${order.order_id}`, `Order ${order.order_id}`), { className: "hint digits" }));
   if (["pending", "paying"].includes(order.status)) {

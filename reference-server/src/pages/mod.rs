@@ -22,8 +22,8 @@ use crate::{document::Document, http::Prepared, shelf::ShownOffer, wire::Rfc3339
 const HTML: &str = "text/html; charset=utf-8";
 /// What is published shows after 10 s at the latest. A cache whose server does not answer goes on with what it has.
 const CACHE: &str = "public, max-age=10, stale-while-revalidate=10, stale-if-error=86400";
-/// How many offers the home page shows of each activity.
-const PREVIEW: usize = 4;
+/// How many products the home page shows of each activity.
+const PREVIEW: usize = 6;
 
 /// A page in every language.
 #[derive(Clone, Debug)]
@@ -106,8 +106,15 @@ impl<'a> Row<'a> {
         format!("/activities/{}/", self.activity.id)
     }
 
-    fn preview(&self) -> &[&'a ShownOffer<'a>] {
-        &self.offers[..self.offers.len().min(PREVIEW)]
+    /// The first offers of different products.
+    fn preview(&self) -> Vec<&'a ShownOffer<'a>> {
+        let mut shown: Vec<&ShownOffer<'_>> = Vec::new();
+        for offer in &self.offers {
+            if shown.len() < PREVIEW && shown.iter().all(|other| other.product_id != offer.product_id) {
+                shown.push(offer);
+            }
+        }
+        shown
     }
 }
 

@@ -1,0 +1,143 @@
+//! A shop for browsers: configuration, catalogue, the server on it, and other people who buy there.
+
+use std::{fs, net::SocketAddr, process::Command, time::Duration};
+
+use flashsale_testkit::{
+    client::{Answer, Client},
+    process::Process,
+};
+use hyper::{Method, StatusCode};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Enough for a build without optimisation and a browser on a busy machine.
+pub(crate) const SOON: Duration = Duration::from_secs(60);
+
+/// The live activity and its offers.
+pub(crate) const LIVE: u64 = 1;
+/// Many units, at most two per person, ten minutes to pay.
+pub(crate) const PLENTY: u64 = 11;
+/// One unit, no deadline.
+pub(crate) const LAST: u64 = 12;
+/// The offer of the activity that starts soon.
+pub(crate) const SOON_ON_SALE: u64 = 21;
+
+const CONFIGURATION: &str = r#"
+    [http]
+    public = "127.0.0.1:0"
+    operations = "127.0.0.1:0"
+    [identity]
+    demo = true
+    [payment]
+    sandbox = true
+    [ticket]
+    lead_seconds = 5
+"#;
+
+/// A running shop with a live activity and one that starts soon.
+pub(crate) struct Site {
+    pub(crate) public: SocketAddr,
+    _files: TempDir,
+    _process: Process,
+}
+
+impl Site {
+    /// A shop whose second activity starts in so many seconds. Tickets are given out from 5 s before.
+    pub(crate) fn open(starts_in: u32) -> Self {
+        let files = tempfile::tempdir().unwrap();
+        fs::write(files.path().join("catalogue.json"), catalogue(starts_in).to_string()).unwrap();
+        fs::write(files.path().join("flashsale.toml"), CONFIGURATION).unwrap();
+        let import = Process::start(command(&files, "import", &["catalogue.json"]));
+        assert!(import.wait_for_exit(SOON).success(), "{import}");
+        let process = Process::start(command(&files, "serve", &[]));
+        let line = process.wait_for_line(SOON, |line| line.contains("public="));
+        let address = line.split_whitespace().find_map(|word| word.strip_prefix("public="));
+        Self { public: address.unwrap().parse().unwrap(), _files: files, _process: process }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.public)
+    }
+
+    /// Somebody who buys without a browser.
+    pub(crate) async fn buyer(&self, user: u64) -> Buyer {
+        let mut client = Client::new(self.public);
+        let identity = json!({ "user_id": user.to_string(), "user_name": "Han Meimei 韩梅梅" });
+        let answer = client.request(Method::POST, "/v1/sessions", &[], Some(&identity)).await.unwrap();
+        Buyer { session: format!("Bearer {}", answer.text("token")), client }
+    }
+}
+
+/// Somebody with a session.
+pub(crate) struct Buyer {
+    client: Client,
+    session: String,
+}
+
+impl Buyer {
+    /// Orders one unit of the live activity; returns the order's id.
+    pub(crate) async fn order(&mut self, sku: u64) -> String {
+        let path = format!("/v1/activities/{LIVE}/offers/{sku}/ticket");
+        let ticket = self.call(Method::POST, &path, None).await;
+        let path = format!("/v1/orders/{}", ticket.text("ticket"));
+        let order = self.call(Method::POST, &path, Some(&json!({ "quantity": 1 }))).await;
+        assert_eq!(order.status, StatusCode::CREATED, "{order}");
+        order.text("order_id").to_owned()
+    }
+
+    pub(crate) async fn cancel(&mut self, order: &str) {
+        let answer = self.call(Method::POST, &format!("/v1/orders/{order}/cancel"), None).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer}");
+    }
+
+    /// The orders, the newest first.
+    pub(crate) async fn orders(&mut self) -> Vec<Value> {
+        self.call(Method::GET, "/v1/orders", None).await.body["items"].as_array().unwrap().clone()
+    }
+
+    async fn call(&mut self, method: Method, path: &str, body: Option<&Value>) -> Answer {
+        self.client.request(method, path, &[("authorization", &self.session)], body).await.unwrap()
+    }
+}
+
+fn command(files: &TempDir, name: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reference-server"));
+    command.current_dir(files.path()).arg(name).args(arguments);
+    command.args(["--data", "data", "--config", "flashsale.toml"]).env("NO_COLOR", "1");
+    command
+}
+
+fn catalogue(starts_in: u32) -> Value {
+    let price = |amount: u64| json!({ "amount": amount, "currency": "CNY" });
+    let sku = |id: u64, product: &str, name: &str| json!({ "id": id.to_string(), "product_id": product, "name": name, "list_price": price(12_900) });
+    let offer = |sku: u64, units: u32, strategy: &str, hold: Option<u32>, max: u32| {
+        json!({
+            "sku_id": sku.to_string(), "price": price(9900), "units": units, "strategy": strategy,
+            "hold_seconds": hold, "limits": [{ "subject": "user", "per": "offer", "max": max }],
+        })
+    };
+    let activity = |id: u64, name: &str, starts: &str, offers: Value| {
+        json!({
+            "id": id.to_string(), "name": name, "description": "限时抢购，先到先得。\nFirst come, first served.",
+            "starts_at": starts, "ends_at": "now+6h", "creator": "chen", "reviewer": "li", "status": "published",
+            "offers": offers,
+        })
+    };
+    json!({
+        "products": [
+            { "id": "1", "name": "紫砂壶 Teapot <b>", "description": "手工制作，容量 240 ml。\nMade by hand." },
+            { "id": "2", "name": "Merino T-Shirt", "description": "17.5 micron, 150 g/m². 可机洗。" },
+        ],
+        "skus": [
+            sku(PLENTY, "1", "朱泥 / 240 ml"), sku(LAST, "1", "紫泥 / 180 ml"), sku(SOON_ON_SALE, "2", "Charcoal / M"),
+        ],
+        "activities": [
+            activity(LIVE, "双十一狂欢夜", "now-1m", json!([
+                offer(PLENTY, 100, "pre_deduct", Some(600), 2), offer(LAST, 1, "order_time", None, 1),
+            ])),
+            activity(2, "Doors at Ten", &format!("now+{starts_in}s"), json!([
+                offer(SOON_ON_SALE, 50, "pre_deduct", Some(600), 1),
+            ])),
+        ],
+    })
+}

@@ -1,0 +1,115 @@
+//! Impatient fingers: double clicks, two tabs, answers that are lost, orders that are given up.
+
+use crate::{
+    browser::{Browser, EN_DESK, ZH_PHONE},
+    site::{LIVE, PLENTY, Site},
+};
+
+/// Holds back the answer to the next order of the page until `window.release()`.
+const HOLD_ORDERS: &str = r"
+    const ask = window.fetch;
+    const held = new Promise((resolve) => { window.release = resolve; });
+    window.fetch = async (address, how) => {
+      const answer = await ask(address, how);
+      if (how?.method === 'POST' && String(address).startsWith('/v1/orders/')) await held;
+      return answer;
+    };";
+/// Loses the first answer to an order, after the server has placed it.
+const LOSE_AN_ORDER: &str = r"
+    const ask = window.fetch;
+    let lost = false;
+    window.fetch = async (address, how) => {
+      const answer = await ask(address, how);
+      if (lost || how?.method !== 'POST' || !String(address).startsWith('/v1/orders/')) return answer;
+      lost = true;
+      throw new TypeError('the connection was lost');
+    };";
+
+fn button() -> String {
+    format!("[data-offer='{PLENTY}'] form button")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_clicks_and_a_lost_answer_make_one_order() {
+    Browser::open("clicks", ZH_PHONE, async |browser| {
+        let site = Site::open(3600);
+        browser.goto(&site.url(&format!("/zh/activities/{LIVE}/"))).await;
+        browser.press("[data-enter]").await;
+        browser.sign_in(5).await;
+        browser.until(&format!("usable(\"{}\")", button())).await;
+        browser.run(LOSE_AN_ORDER).await;
+        let clicks = format!("const button = document.querySelector(\"{}\");", button());
+        browser
+            .run(&format!(
+                "{clicks} for (let n = 0; n < 5; n += 1) button.click(); button.form.requestSubmit();"
+            ))
+            .await;
+        browser.see(".result.bought", "抢到了").await;
+        assert_eq!(site.buyer(5).await.orders().await.len(), 1);
+        // A second order is a second wish, within the limit of two; a third is not.
+        browser.press(&button()).await;
+        let mut buyer = site.buyer(5).await;
+        browser.until(&format!("usable(\"{}\")", button())).await;
+        assert_eq!(buyer.orders().await.len(), 2);
+        browser.press(&button()).await;
+        browser.see(".result", "已达到限购数量").await;
+        browser.inspect("1-limit").await;
+        assert_eq!(buyer.orders().await.len(), 2);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_tabs_are_one_buyer() {
+    Browser::open("tabs", EN_DESK, async |browser| {
+        let site = Site::open(3600);
+        let page = site.url(&format!("/en/activities/{LIVE}/"));
+        browser.goto(&page).await;
+        let first = browser.client.window().await.unwrap();
+        let second = browser.client.new_window(true).await.unwrap().handle;
+        browser.client.switch_to_window(second.clone()).await.unwrap();
+        browser.goto(&page).await;
+        browser.see("[data-enter]", "Sign in").await;
+
+        // Who signs in in one is signed in in the other.
+        browser.client.switch_to_window(first.clone()).await.unwrap();
+        browser.press("[data-enter]").await;
+        browser.sign_in(6).await;
+        browser.client.switch_to_window(second.clone()).await.unwrap();
+        browser.see("[data-who]", "Li Lei 李雷").await;
+
+        // While one orders the other does not.
+        browser.client.switch_to_window(first.clone()).await.unwrap();
+        browser.run(HOLD_ORDERS).await;
+        browser.press(&button()).await;
+        browser.see(".result", "Placing your order").await;
+        browser.client.switch_to_window(second.clone()).await.unwrap();
+        browser.press(&button()).await;
+        browser.see(".result", "Another tab is placing this order: look there.").await;
+        browser.inspect("1-second").await;
+        browser.client.switch_to_window(first.clone()).await.unwrap();
+        browser.run("window.release()").await;
+        browser.see(".result.bought", "Yours!").await;
+        assert_eq!(site.buyer(6).await.orders().await.len(), 1);
+
+        // What one gives up the other shows.
+        browser.press("[data-orders-link]").await;
+        browser.see(".order[data-status=pending] .state", "To be paid").await;
+        browser.client.switch_to_window(second.clone()).await.unwrap();
+        browser.goto(&site.url("/en/orders/")).await;
+        browser.see(".order[data-status=pending]", "To be paid").await;
+        browser.press(".order [data-cancel]").await;
+        browser.see("dialog[open] h2", "Cancel this order?").await;
+        browser.inspect("2-cancel").await;
+        browser.press("dialog[open] button:not([type])").await;
+        browser.see(".order[data-status=cancelled] .state", "Cancelled").await;
+        browser.client.switch_to_window(first).await.unwrap();
+        browser.see(".order[data-status=cancelled] .state", "Cancelled").await;
+
+        // Who signs out in one is signed out in the other.
+        browser.press("[data-leave]").await;
+        browser.client.switch_to_window(second).await.unwrap();
+        browser.see("[data-empty]", "Sign in to see your orders.").await;
+    })
+    .await;
+}
