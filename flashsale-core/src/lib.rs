@@ -68,6 +68,7 @@ pub mod catalogue;
 pub mod conformance;
 pub mod domain;
 pub mod embedded;
+pub mod guard;
 pub mod ledger;
 #[cfg(feature = "mutants")]
 pub mod mutants;

@@ -148,6 +148,17 @@ impl RateLimiter {
         }
     }
 
+    /// How much of its quota a key has used and not yet got back; this counts nothing.
+    pub fn used(&self, key: u64, now: Timestamp) -> u32 {
+        let hash = self.seed.hash_one(key);
+        let tag = hash >> TIME_BITS;
+        let now = self.micros(now);
+        let slots = self.line(hash).0.iter().map(|slot| slot.load(Ordering::Relaxed));
+        let own = slots.filter(|value| value >> TIME_BITS == tag).map(|value| value & TIME).max();
+        let debt = own.unwrap_or(0).saturating_sub(now).div_ceil(self.quota.interval_us);
+        u32::try_from(debt).unwrap_or(u32::MAX).min(self.quota.burst.get())
+    }
+
     fn line(&self, hash: u64) -> &Line {
         let low = usize::try_from(hash & u64::from(u32::MAX)).unwrap_or(0);
         &self.lines[low & (self.lines.len() - 1)]
@@ -220,6 +231,20 @@ mod tests {
             "it does not save up more"
         );
         assert_eq!(limiter.check(2, at(10_000)), Decision::Allowed { remaining: 2 }, "each key has its own");
+    }
+
+    #[test]
+    fn what_was_used_comes_back() {
+        let limiter = limiter(quota(3, 300), 100);
+        assert_eq!(limiter.used(1, at(0)), 0);
+        for used in 1..=3 {
+            assert!(allowed(limiter.check(1, at(0))));
+            assert_eq!(limiter.used(1, at(0)), used);
+        }
+        assert!(!allowed(limiter.check(1, at(0))), "what is refused is not counted");
+        let left = [0, 99, 100, 200, 299, 300, 9_999].map(|millis| limiter.used(1, at(millis)));
+        assert_eq!(left, [3, 3, 2, 1, 1, 0, 0]);
+        assert_eq!(limiter.used(2, at(0)), 0);
     }
 
     #[test]

@@ -1,0 +1,96 @@
+//! Which challenges were tried.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashSet},
+    num::NonZeroUsize,
+    sync::{Mutex, PoisonError},
+};
+
+use crate::domain::Timestamp;
+
+/// Remembers which challenges were tried, until they expire; about 50 bytes for each.
+///
+/// Each process remembers its own: behind several processes a challenge can be tried once at each.
+#[derive(Debug)]
+pub struct Spent {
+    room: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    seeds: HashSet<u128>,
+    by_expiry: BinaryHeap<Reverse<(Timestamp, u128)>>,
+}
+
+/// Whether a challenge may be tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spending {
+    /// It may: it never was. It is spent now.
+    First,
+    /// It was tried before.
+    Again,
+    /// It cannot be remembered, because too many were tried lately; come back when some have expired.
+    Full,
+}
+
+impl Spent {
+    /// Room for so many challenges that have not expired.
+    pub fn new(room: NonZeroUsize) -> Self {
+        Self { room: room.get(), state: Mutex::default() }
+    }
+
+    /// Spends the challenge with `seed`, which expires at `expires_at`.
+    pub fn spend(&self, seed: u128, expires_at: Timestamp, now: Timestamp) -> Spending {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { seeds, by_expiry } = &mut *state;
+        while let Some(Reverse((expiry, expired))) = by_expiry.peek().copied()
+            && expiry <= now
+        {
+            by_expiry.pop();
+            seeds.remove(&expired);
+        }
+        if seeds.contains(&seed) {
+            return Spending::Again;
+        }
+        if seeds.len() >= self.room {
+            return Spending::Full;
+        }
+        seeds.insert(seed);
+        by_expiry.push(Reverse((expires_at, seed)));
+        Spending::First
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_millis(millis)
+    }
+
+    #[test]
+    fn each_is_spent_once_and_room_comes_back() {
+        let spent = Spent::new(NonZeroUsize::new(2).unwrap());
+        assert_eq!(spent.spend(1, at(10), at(0)), Spending::First);
+        assert_eq!(spent.spend(1, at(10), at(9)), Spending::Again);
+        assert_eq!(spent.spend(2, at(5), at(0)), Spending::First);
+        assert_eq!(spent.spend(3, at(10), at(4)), Spending::Full);
+        assert_eq!(spent.spend(3, at(10), at(5)), Spending::First, "2 has expired");
+        assert_eq!(spent.spend(1, at(10), at(9)), Spending::Again);
+        assert_eq!(spent.state.lock().unwrap().by_expiry.len(), 2);
+    }
+
+    #[test]
+    fn of_many_at_once_one_is_first() {
+        let spent = Spent::new(NonZeroUsize::new(10).unwrap());
+        let firsts: usize = std::thread::scope(|scope| {
+            let spend = || (0..500).filter(|_| spent.spend(7, at(10), at(0)) == Spending::First).count();
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(spend)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(firsts, 1);
+    }
+}
