@@ -13,14 +13,15 @@ use arc_swap::ArcSwap;
 use flashsale_core::{
     batcher::BatcherOptions,
     catalogue::{CatalogueError, EmbeddedCatalogue},
-    domain::{By, Clock, Provider, SubjectId},
+    domain::{By, Clock, Invalid, Provider, SubjectId, Timestamp},
     embedded::{Embedded, EmbeddedError, EmbeddedOptions},
+    guard::{AccountRisk, GuardOptions, Guards},
     ledger::{Ledger, LedgerError, Timing, spec::Role},
-    rate::RateLimiter,
     service::{Ordering, PaymentProvider, Payments, Sales, Upkeep},
     snowflake::{self, Generator, InMemoryLease, LeaseError, LeaseFile, Settings, StartError, WorkerLease},
     ticket::{TicketKeys, TicketTerms},
 };
+use ipnet::IpNet;
 use tokio::{
     sync::{Mutex, watch},
     task::JoinHandle,
@@ -28,6 +29,7 @@ use tokio::{
 
 use crate::{
     background::Spawner,
+    challenge::Challenges,
     config::{Config, OperationsToken},
     keyring::{Keyring, KeyringError, Ring},
     pages::Site,
@@ -74,8 +76,14 @@ pub struct App {
     pub callbacks: HashMap<Provider, Ring>,
     /// Who may use the operations listener.
     pub tokens: Vec<OperationsToken>,
-    /// How often one buyer may ask for an order.
-    pub limiter: RateLimiter,
+    /// What stands between visitors and tickets, buyers and the ledger.
+    pub guards: Guards,
+    /// What suspicious visitors have to solve.
+    pub challenges: Challenges,
+    /// When challenges are issued.
+    pub challenge_terms: TicketTerms,
+    /// Proxies whose word about addresses is believed.
+    pub trusted_proxies: Vec<IpNet>,
     /// What is published.
     pub shelf: ArcSwap<Shelf>,
     /// Under which address buyers reach this server, without a slash at the end; `None` if nobody has said.
@@ -132,7 +140,7 @@ pub enum AppError {
     Publish(#[from] PublishError),
     /// A value of the configuration breaks a rule.
     #[error(transparent)]
-    Invalid(#[from] flashsale_core::domain::Invalid),
+    Invalid(#[from] Invalid),
 }
 
 impl App {
@@ -174,7 +182,14 @@ impl App {
             receipts: Receipts::new(&keyring.session),
             callbacks: keyring.callbacks,
             tokens: keyring.tokens,
-            limiter: RateLimiter::new(config.rate.quota()?, config.rate.users, clock.now()),
+            guards: guards(config, clock.now())?,
+            challenges: Challenges::new(
+                keyring.challenges,
+                &config.challenge.options(),
+                spawner.runtime().clone(),
+            ),
+            challenge_terms: TicketTerms { lead: config.challenge.lead(), life: config.challenge.lifetime() },
+            trusted_proxies: config.http.trusted_proxies.clone(),
             shelf: ArcSwap::from_pointee(empty_shelf(config)?),
             public_url: config.http.public_url.clone(),
             origins: config.http.cors_origins.clone(),
@@ -252,6 +267,26 @@ pub(crate) fn address_subject(address: IpAddr) -> SubjectId {
         IpAddr::V4(address) => SubjectId::digest(&address.octets()),
         IpAddr::V6(address) => SubjectId::digest(&address.octets()[..8]),
     }
+}
+
+fn guards(config: &Config, now: Timestamp) -> Result<Guards, Invalid> {
+    let (rate, guard, quotas) = (&config.rate, &config.guard, config.rate.quotas()?);
+    let options = GuardOptions {
+        user_orders: quotas.user_orders,
+        user_orders_mode: guard.user_orders,
+        address_orders: quotas.address_orders,
+        address_orders_mode: guard.address_orders,
+        user_tickets: quotas.user_tickets,
+        user_tickets_mode: guard.user_tickets,
+        busy_address: quotas.busy_address,
+        busy_address_mode: guard.busy_address,
+        risk_mode: guard.risk,
+        ladder: guard.ladder()?,
+        failures: quotas.failures,
+        users: rate.users,
+        addresses: rate.addresses,
+    };
+    Ok(Guards::new(&options, Arc::new(AccountRisk), now))
 }
 
 impl Jobs {

@@ -14,10 +14,11 @@ const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 
 /// Name, type and content of each file. What all pages need stands in `base.*`, and is part of the files that need it.
-const FILES: [(&str, &str, &str); 3] = [
+const FILES: [(&str, &str, &str); 4] = [
     ("icon.svg", "image/svg+xml", include_str!("../assets/icon.svg")),
     ("shop.css", CSS, concat!(include_str!("../assets/base.css"), include_str!("../assets/shop.css"))),
     ("shop.js", JAVASCRIPT, concat!(include_str!("../assets/base.js"), include_str!("../assets/shop.js"))),
+    ("solver.js", JAVASCRIPT, include_str!("../assets/solver.js")),
 ];
 
 static ASSETS: LazyLock<HashMap<&'static str, Asset>> = LazyLock::new(|| {

@@ -10,6 +10,7 @@ use std::{
 
 use flashsale_core::{
     domain::Provider,
+    guard::ChallengeKeys,
     ticket::{TicketKey, TicketKeys},
 };
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,7 @@ use crate::{
 
 /// Contexts keep keys that come from the same bytes apart.
 const TICKET_CONTEXT: &str = "flashsale server v1: ticket key of a secret";
+const CHALLENGE_CONTEXT: &str = "flashsale server v1: challenge key of a secret";
 const SESSION_CONTEXT: &str = "flashsale server v1: session key of a secret";
 
 /// What a server signs and verifies with.
@@ -28,6 +30,8 @@ const SESSION_CONTEXT: &str = "flashsale server v1: session key of a secret";
 pub struct Keyring {
     /// Signs and verifies tickets.
     pub tickets: TicketKeys,
+    /// Signs and verifies challenges; these keys are made of those of the tickets, and rotate with them.
+    pub challenges: ChallengeKeys,
     /// The keys of demo sessions and of receipts.
     pub session: Ring,
     /// The secrets of each payment provider's callbacks.
@@ -117,15 +121,19 @@ impl Keyring {
         let session = session.unwrap_or_else(|| Ring::new(kept.session_key.secret(), []));
         let session = Ring(session.iter().map(|secret| derived(SESSION_CONTEXT, secret)).collect());
         let mut ring = Vec::new();
+        let mut challenge_ring = Vec::new();
         for key in &secrets.ticket_keys {
-            ring.push(
-                ticket_key(key.id.into(), &read(&key.file)?).map_err(|error| failed(&key.file, error))?,
-            );
+            let secret = read(&key.file)?;
+            ring.push(ticket_key(key.id.into(), &secret).map_err(|error| failed(&key.file, error))?);
+            challenge_ring.push(challenge_key(key.id.into(), &secret));
         }
         if ring.is_empty() {
-            let key = ticket_key(1, &kept.ticket_key.secret());
-            ring.push(key.map_err(|error| failed(Path::new(Self::FILE), error))?);
+            let secret = kept.ticket_key.secret();
+            ring.push(ticket_key(1, &secret).map_err(|error| failed(Path::new(Self::FILE), error))?);
+            challenge_ring.push(challenge_key(1, &secret));
         }
+        let challenges = ChallengeKeys::new(challenge_ring)
+            .map_err(|error| failed(Path::new("secrets.ticket_keys"), error))?;
         let signing = ring.remove(0);
         let tickets = TicketKeys::new(signing, ring)
             .map_err(|error| failed(Path::new("secrets.ticket_keys"), error))?;
@@ -147,12 +155,16 @@ impl Keyring {
         if config.demo && tokens.is_empty() {
             tokens = Role::ALL.map(|role| kept.token(role)).into();
         }
-        Ok(Self { tickets, session, callbacks, tokens })
+        Ok(Self { tickets, challenges, session, callbacks, tokens })
     }
 }
 
 fn ticket_key(id: u32, secret: &Secret) -> Result<TicketKey, flashsale_core::domain::Invalid> {
     TicketKey::new(id, blake3::derive_key(TICKET_CONTEXT, secret.expose()))
+}
+
+fn challenge_key(id: u32, secret: &Secret) -> (u32, [u8; 32]) {
+    (id, blake3::derive_key(CHALLENGE_CONTEXT, secret.expose()))
 }
 
 fn derived(context: &str, secret: &Secret) -> Secret {

@@ -9,6 +9,7 @@ pub mod audit;
 pub mod background;
 pub mod backup;
 pub mod call;
+pub mod challenge;
 pub mod cli;
 pub mod commands;
 pub mod config;

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// Listeners, runtimes and limits of the transport; table `[http]`.
@@ -45,6 +46,9 @@ pub struct HttpConfig {
     /// `http.public_url`: under which address buyers reach the public listener, as in `https://shop.example`; without it
     /// `pay_url` is a path. Default none.
     pub public_url: Option<String>,
+    /// `http.trusted_proxies`: addresses or networks of the proxies in front, as in `["10.0.0.0/8", "2001:db8::1/128"]`; only what
+    /// they append to `X-Forwarded-For` is believed. Default none: a client is whoever connects.
+    pub trusted_proxies: Vec<IpNet>,
     /// `http.cors_origins`: origins whose pages may call the public listener, as in `https://shop.example`. Default none.
     pub cors_origins: Vec<String>,
 }
@@ -70,6 +74,7 @@ impl Default for HttpConfig {
             operations_request_timeout_ms: 600_000,
             drain_timeout_ms: 20_000,
             public_url: None,
+            trusted_proxies: Vec::new(),
             cors_origins: Vec::new(),
         }
     }

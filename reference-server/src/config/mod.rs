@@ -3,6 +3,7 @@
 //! Flags win over the environment, that wins over the file (`--config`), and that over the defaults here. Unknown keys
 //! are refused. `check-config` shows what is in force and where each value came from.
 
+mod guard;
 mod http;
 mod identity;
 mod ids;
@@ -19,6 +20,7 @@ use std::{collections::BTreeMap, env, ffi::OsString, fmt, fs};
 
 use serde::{Deserialize, Serialize};
 
+pub use guard::{ChallengeConfig, GuardConfig};
 pub use http::HttpConfig;
 pub use identity::IdentityConfig;
 pub use ids::IdsConfig;
@@ -26,7 +28,7 @@ pub use layers::Source;
 pub use log::{LogConfig, LogFormat};
 pub use operations::{OperationsConfig, OperationsToken, Role};
 pub use payment::PaymentConfig;
-pub use rate::RateConfig;
+pub use rate::{Quotas, RateConfig};
 pub use sale::{OrderConfig, StorageConfig, TicketConfig};
 pub use secret::{Files, Secret, SecretsConfig, TicketKey};
 
@@ -53,8 +55,12 @@ pub struct Config {
     pub ids: IdsConfig,
     /// `[payment]`: who takes the money, and how long that may take.
     pub payment: PaymentConfig,
-    /// `[rate]`: how often one buyer may ask.
+    /// `[rate]`: how often one buyer, and one address, may ask.
     pub rate: RateConfig,
+    /// `[guard]`: which rules stand in front of a sale.
+    pub guard: GuardConfig,
+    /// `[challenge]`: what suspicious visitors have to solve.
+    pub challenge: ChallengeConfig,
     /// `[operations]`: who may use the operations listener.
     pub operations: OperationsConfig,
     /// `[secrets]`: files that hold keys.
@@ -181,6 +187,8 @@ impl Config {
         self.ids.check(&mut problems);
         self.payment.check(&mut problems);
         self.rate.check(&mut problems);
+        self.guard.check(&mut problems);
+        self.challenge.check(&mut problems);
         self.operations.check(&mut problems);
         self.secrets.check(&mut problems);
         self.log.check(&mut problems);

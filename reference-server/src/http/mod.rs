@@ -5,6 +5,7 @@
 
 mod answer;
 mod body;
+mod client_address;
 mod connection;
 mod dispatch;
 mod handler;
@@ -17,6 +18,7 @@ mod target;
 
 pub use answer::{Prepared, empty, json, no_store};
 pub use body::Body;
+pub use client_address::client_address;
 pub use handler::{Handler, Request, Response};
 pub use problem::{Code, Problem};
 pub use server::{Runtimes, Server};

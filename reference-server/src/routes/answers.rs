@@ -1,6 +1,6 @@
 //! What the services say, in the codes of the HTTP contract: the one place that maps them.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use flashsale_core::{
     catalogue::CatalogueError,
@@ -184,6 +184,21 @@ pub(super) fn invalid(error: &Invalid) -> Problem {
 /// A ticket is not accepted.
 pub(super) fn ticket(error: TicketError) -> Problem {
     Problem::new(Code::TicketInvalid, error.to_string())
+}
+
+/// A challenge is asked for, and none counts.
+pub(super) fn challenge_required(detail: impl Into<Cow<'static, str>>) -> Problem {
+    Problem::new(Code::ChallengeRequired, detail)
+}
+
+/// No ticket for this visitor.
+pub(super) fn denied() -> Problem {
+    Problem::new(Code::Denied, "No ticket is issued for this account now; try again much later.")
+}
+
+/// More solutions of challenges than can be verified; none was looked at.
+pub(super) fn too_many_solutions() -> Problem {
+    Problem::new(Code::Busy, "The solution was not looked at: send it again.").retry_after(SOON)
 }
 
 /// Owned work ended without a result.

@@ -7,8 +7,8 @@ use flashsale_core::{
         Idempotency, Key, Order, OrderId, OrderKey, OrderStatus, Quantity, RefundStatus, Subject, SubjectId,
         Subjects, UserId,
     },
+    guard::{Limited, Rule, Verdict},
     ledger::{Outcome, Position, Reference},
-    rate::Decision,
     service::{OrderRequest, Placement},
 };
 use hyper::{
@@ -24,7 +24,6 @@ use super::{
     shown::{Page, ShownOrder},
 };
 use crate::{
-    app::address_subject,
     http::{Body, Code, Problem, Query, Response, json, no_store},
     receipt::Receipt,
 };
@@ -48,9 +47,12 @@ impl Public {
         let app = &*self.app;
         let now = app.clock.now();
         let device = headers::device(&head.headers)?;
-        let ticket = app.tickets.verify(ticket, now, device).map_err(answers::ticket)?;
+        let ticket = app.tickets.verify(ticket, now, device).map_err(|error| {
+            app.guards.count(Rule::Ticket, Verdict::Denied);
+            answers::ticket(error)
+        })?;
         let key = headers::idempotency_key(&head.headers)?;
-        let peer = body.peer();
+        let address = self.address(head, &body);
         let Wanted { quantity } = body.json(&head.headers).await?;
         let device = ticket.claims.device.or(device);
         let (user, activity, sku) = (ticket.claims.user, ticket.claims.activity, ticket.claims.sku);
@@ -58,9 +60,7 @@ impl Public {
             // Nobody whom the view declines has an order that an expired ticket could repeat.
             return self.declined(if ticket.expired { &Outcome::TicketExpired } else { &outcome }, device);
         }
-        if let Decision::Limited { retry_after } = app.limiter.check(user.value(), now) {
-            return Err(self.too_often(retry_after));
-        }
+        app.guards.order(user, address, now).map_err(|limited| too_often(&limited))?;
         let request = OrderRequest {
             user,
             activity,
@@ -70,7 +70,7 @@ impl Public {
                 key: key.unwrap_or_else(|| Key::of_nonce(ticket.nonce)),
                 nonce: ticket.nonce,
             },
-            subjects: Subjects { device, address: Some(address_subject(peer)) },
+            subjects: Subjects { device, address: Some(address) },
             ticket_expired: ticket.expired,
         };
         match app.ordering.decide(&request).await.map_err(|error| answers::service(&error))? {
@@ -106,22 +106,6 @@ impl Public {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
-    }
-
-    fn too_often(&self, retry_after: Duration) -> Problem {
-        let quota = self.app.limiter.quota();
-        let window = quota.interval() * quota.burst().get();
-        let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
-        let problem = Problem::new(Code::RateLimited, "Come back at the time that Retry-After gives.")
-            .retry_after(retry_after);
-        let fields = [
-            (RATE_LIMIT_POLICY, format!("\"user\";q={};w={}", quota.burst(), window.as_secs())),
-            (RATE_LIMIT, format!("\"user\";r=0;t={seconds}")),
-        ];
-        fields.into_iter().fold(problem, |problem, (name, value)| match HeaderValue::from_str(&value) {
-            Ok(value) => problem.with_header(name, value),
-            Err(_) => problem,
-        })
     }
 
     /// Everything about orders but placing them.
@@ -216,6 +200,24 @@ impl Public {
         let order = answers::advanced(outcome)?;
         Ok(no_store(json(StatusCode::OK, &ShownOrder::to_owner(&order))))
     }
+}
+
+/// 429 with what RateLimit fields (draft-ietf-httpapi-ratelimit-headers) say about the quota that is used up.
+pub(super) fn too_often(limited: &Limited) -> Problem {
+    let Limited { rule, quota, retry_after } = limited;
+    let window = quota.interval() * quota.burst().get();
+    let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+    let problem = Problem::new(Code::RateLimited, "Come back at the time that Retry-After gives.")
+        .retry_after(*retry_after);
+    let name = rule.as_str();
+    let fields = [
+        (RATE_LIMIT_POLICY, format!("\"{name}\";q={};w={}", quota.burst(), window.as_secs().max(1))),
+        (RATE_LIMIT, format!("\"{name}\";r=0;t={seconds}")),
+    ];
+    fields.into_iter().fold(problem, |problem, (name, value)| match HeaderValue::from_str(&value) {
+        Ok(value) => problem.with_header(name, value),
+        Err(_) => problem,
+    })
 }
 
 #[derive(Deserialize)]

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
+use flashsale_core::domain::SubjectId;
 use hyper::{HeaderMap, StatusCode, http::request::Parts};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
 use super::{Answer, answers, cors, headers, only_get, only_post};
 use crate::{
-    app::App,
+    app::{App, address_subject},
     assets,
-    http::{Body, Handler, Prepared, Problem, Request, Response, json, no_store, segments},
+    http::{Body, Handler, Prepared, Problem, Request, Response, client_address, json, no_store, segments},
     pages::Language,
     session::Caller,
     wire::Rfc3339,
@@ -48,6 +49,10 @@ impl Public {
             ["v1", "activities", activity, "offers", sku, "ticket"] => {
                 only_post(method)?;
                 Box::pin(self.ticket(head, activity, sku, body)).await
+            }
+            ["v1", "activities", activity, "offers", sku, "challenge"] => {
+                only_post(method)?;
+                Box::pin(self.challenge(head, activity, sku, body)).await
             }
             ["v1", "sessions"] => {
                 only_post(method)?;
@@ -91,6 +96,11 @@ impl Public {
         let sessions = self.app.sessions.as_ref().ok_or_else(refused)?;
         let token = headers::bearer(headers).ok_or_else(refused)?;
         sessions.verify(token, self.app.clock.now()).ok_or_else(refused)
+    }
+
+    /// The address that limits count: the client's, as far as it can be told.
+    pub(super) fn address(&self, head: &Parts, body: &Body) -> SubjectId {
+        address_subject(client_address(body.peer(), &head.headers, &self.app.trusted_proxies))
     }
 
     fn time(&self) -> Response {

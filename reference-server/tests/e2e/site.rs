@@ -130,6 +130,11 @@ impl Site {
             [identity]
             demo = true
 
+            # A crowd comes from one address here.
+            [guard]
+            address_orders = "off"
+            busy_address = "off"
+
             [payment]
             sandbox = true
             window_seconds = 2

@@ -176,8 +176,8 @@ async fn one_user_at_a_time_cannot_keep_asking() {
     let limited = shop.order_with(&ticket, &[], 1).await;
     expect(&limited, 429, "rate_limited");
     assert_eq!(limited.header("retry-after"), "5");
-    assert_eq!(limited.header("ratelimit-policy"), "\"user\";q=2;w=10");
-    assert_eq!(limited.header("ratelimit"), "\"user\";r=0;t=5");
+    assert_eq!(limited.header("ratelimit-policy"), "\"user_orders\";q=2;w=10");
+    assert_eq!(limited.header("ratelimit"), "\"user_orders\";r=0;t=5");
     assert!(shop.buyer(2).await.order(11, 1).await.status.is_success(), "others are not kept out");
     shop.clock.advance(Duration::from_secs(5));
     assert!(shop.order_with(&ticket, &[], 1).await.status.is_success());

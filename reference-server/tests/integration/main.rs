@@ -6,6 +6,7 @@ mod callbacks;
 mod client;
 mod commands;
 mod declined;
+mod guards;
 mod operations;
 mod pages;
 mod purchase;

@@ -31,7 +31,7 @@ async fn a_bound_ticket_needs_its_device() {
     expect(&nameless, 409, "limit_reached");
     assert!(nameless.text("detail").contains("flashsale-device"), "{nameless}");
     assert!(!limited.text("detail").contains("flashsale-device"), "{limited}");
-    let solved = json!({ "challenge_id": "1", "solution": { "nonce": 7 } });
+    let solved = json!({ "challenge_id": "1", "solution": { "counter": 7 } });
     let headers = [("authorization", other.session.as_str())];
     assert_eq!(shop.call(Method::POST, path, &headers, Some(&solved)).await.status, StatusCode::OK);
     expect(

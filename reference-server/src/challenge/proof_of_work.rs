@@ -1,0 +1,202 @@
+//! Proof of work: scrypt (RFC 7914) in the words of ALTCHA's protocol, version 2.
+//!
+//! Each try of a solver needs memory, which a farm of processors that only hash fast does not have. The difficulty is low
+//! nevertheless: a phone has to solve it too, before the sale starts. It is one sign of several.
+
+use altcha::{ChallengeParameters, HmacAlgorithm, Solution, VerifySolutionOptions};
+use flashsale_core::guard::Challenge;
+use serde::{Deserialize, Serialize};
+
+const ALGORITHM: &str = "SCRYPT";
+const KEY_LENGTH: usize = 32;
+const SALT_CONTEXT: &str = "flashsale server v1: salt of a proof of work";
+
+/// How hard a proof of work is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Difficulty {
+    /// N of scrypt, a power of two. A try needs 128 · N · r bytes.
+    pub cost: u32,
+    /// r of scrypt.
+    pub memory_cost: u32,
+    /// How many hexadecimal digits at the start of the derived key have to be zero: 16 to the power of this tries are
+    /// needed on average.
+    pub digits: u8,
+}
+
+/// What a solver has to know: find the smallest `counter` from 0 on for which
+/// `scrypt(password = nonce ‖ counter as 4 bytes, big-endian; salt; N = cost, r = memory_cost, p = parallelism)` of
+/// `key_length` bytes starts with the hexadecimal digits `key_prefix`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Work {
+    algorithm: &'static str,
+    cost: u32,
+    memory_cost: u32,
+    parallelism: u32,
+    key_length: usize,
+    key_prefix: String,
+    /// 16 bytes in hexadecimal.
+    nonce: String,
+    /// 16 bytes in hexadecimal.
+    salt: String,
+}
+
+/// What a solver found.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Found {
+    /// The counter.
+    pub counter: u32,
+    /// The derived key, 64 hexadecimal digits in lower case.
+    pub derived_key: String,
+}
+
+impl Work {
+    /// The work of a challenge; the same each time, so that nothing has to be kept.
+    pub fn of(challenge: &Challenge, difficulty: Difficulty) -> Self {
+        let salt = blake3::derive_key(SALT_CONTEXT, &challenge.seed.to_be_bytes());
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self {
+            algorithm: ALGORITHM,
+            cost: difficulty.cost,
+            memory_cost: difficulty.memory_cost,
+            parallelism: 1,
+            key_length: KEY_LENGTH,
+            key_prefix: "0".repeat(difficulty.digits.into()),
+            nonce: hex(&challenge.seed.to_be_bytes()),
+            salt: hex(&salt[..16]),
+        }
+    }
+
+    /// Whether somebody did it. It costs one try, milliseconds of processor time, unless it is obviously wrong.
+    pub fn is_done(&self, found: &Found) -> bool {
+        let is_key = found.derived_key.len() == 2 * KEY_LENGTH
+            && found.derived_key.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if !is_key || !found.derived_key.starts_with(&self.key_prefix) {
+            return false;
+        }
+        // Who may present it is settled by the challenge's own MAC; the protocol wants a signature of its own.
+        let secret = "not a secret: the challenge is sealed";
+        let signed =
+            altcha::sign_challenge(&HmacAlgorithm::Sha256, &mut self.parameters(), None, secret, None);
+        let solution =
+            Solution { counter: found.counter, derived_key: found.derived_key.clone(), time: None };
+        let verified = signed.and_then(|challenge| {
+            altcha::verify_solution(VerifySolutionOptions::new(&challenge, &solution, secret))
+        });
+        match verified {
+            Ok(result) => result.verified,
+            Err(error) => {
+                tracing::error!(%error, "a proof of work could not be verified");
+                false
+            }
+        }
+    }
+
+    fn parameters(&self) -> ChallengeParameters {
+        ChallengeParameters {
+            algorithm: self.algorithm.to_owned(),
+            cost: self.cost,
+            data: None,
+            expires_at: None,
+            key_length: self.key_length,
+            key_prefix: self.key_prefix.clone(),
+            key_signature: None,
+            memory_cost: Some(self.memory_cost),
+            nonce: self.nonce.clone(),
+            parallelism: Some(self.parallelism),
+            salt: self.salt.clone(),
+        }
+    }
+
+    /// Does the work, as a client would.
+    ///
+    /// # Errors
+    /// If the difficulty is not one of scrypt, or a minute was not enough.
+    pub fn solve(&self) -> Result<Found, String> {
+        let challenge = altcha::Challenge { parameters: self.parameters(), signature: None };
+        let mut options = altcha::SolveChallengeOptions::new(&challenge);
+        options.timeout_ms = 60_000;
+        let solution = altcha::solve_challenge(options).map_err(|error| error.to_string())?;
+        let Solution { counter, derived_key, .. } = solution.ok_or("a minute was not enough")?;
+        Ok(Found { counter, derived_key })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use flashsale_core::{
+        domain::{ActivityId, SkuId, Timestamp, UserId},
+        guard::{ChallengeKeys, Exercise},
+    };
+
+    use super::*;
+
+    const EASY: Difficulty = Difficulty { cost: 64, memory_cost: 8, digits: 1 };
+
+    fn challenge() -> Challenge {
+        let keys = ChallengeKeys::new([(1, [1; 32])]).unwrap();
+        let (activity, sku) = (ActivityId::new(1).unwrap(), SkuId::new(2).unwrap());
+        let user = UserId::new(3).unwrap();
+        keys.issue(activity, sku, user, Exercise::ProofOfWork, Timestamp::MAX).unwrap().challenge
+    }
+
+    #[test]
+    fn work_that_was_done_is_accepted_and_nothing_else() {
+        let challenge = challenge();
+        let work = Work::of(&challenge, EASY);
+        assert_eq!(work, Work::of(&challenge, EASY));
+        let found = work.solve().unwrap();
+        assert!(work.is_done(&found));
+        let zeros = Found { counter: found.counter, derived_key: "0".repeat(64) };
+        assert!(!work.is_done(&zeros), "the start alone is not enough");
+        assert!(!work.is_done(&Found { counter: found.counter + 1, ..found.clone() }));
+        assert!(!work.is_done(&Found { derived_key: found.derived_key.to_uppercase(), ..found.clone() }));
+        for bad in ["", "00", "zz", &found.derived_key[2..], &format!("{}00", found.derived_key)] {
+            assert!(!work.is_done(&Found { counter: found.counter, derived_key: bad.to_owned() }), "{bad}");
+        }
+        assert!(!Work::of(&self::challenge(), EASY).is_done(&found), "of another challenge");
+        assert!(!Work::of(&challenge, Difficulty { cost: 128, ..EASY }).is_done(&found));
+    }
+
+    #[test]
+    fn a_key_without_the_zeros_is_not_enough() {
+        // Real keys of other counters: right, but not hard to find.
+        let work = Work::of(&challenge(), Difficulty { digits: 0, ..EASY });
+        let easy = work.solve().unwrap();
+        assert_eq!(easy.counter, 0);
+        assert!(work.is_done(&easy));
+        if !easy.derived_key.starts_with("000") {
+            let hard = Work { key_prefix: "000".to_owned(), ..work };
+            assert!(!hard.is_done(&easy));
+        }
+    }
+
+    /// The pages' solver, by whatever runs JavaScript here. The browser tests run it where nothing does.
+    #[test]
+    fn the_solver_of_the_pages_finds_the_same() {
+        let solver = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/solver.js");
+        let program = format!(
+            "const {{ solve }} = require({solver:?});\
+             console.log(JSON.stringify(solve(JSON.parse(process.argv[1]))));"
+        );
+        for difficulty in [EASY, Difficulty { memory_cost: 1, ..EASY }, Difficulty { cost: 4096, ..EASY }] {
+            let work = Work::of(&challenge(), difficulty);
+            let json = serde_json::to_string(&work).unwrap();
+            let node = Command::new("node").args(["-e", &program, &json]).stderr(Stdio::inherit()).output();
+            let output = match node {
+                Ok(output) => output,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    println!("NOT RUN: there is no node to run the solver of the pages");
+                    return;
+                }
+                Err(error) => panic!("{error}"),
+            };
+            assert!(output.status.success());
+            let found: Found = serde_json::from_slice(&output.stdout).unwrap();
+            assert_eq!(found, work.solve().unwrap());
+            assert!(work.is_done(&found));
+        }
+    }
+}

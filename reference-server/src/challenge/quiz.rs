@@ -1,0 +1,98 @@
+//! The quiz: read digits from a picture.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use flashsale_core::guard::Challenge;
+use serde::Serialize;
+use subtle::ConstantTimeEq as _;
+
+use super::{dice::Dice, picture};
+
+/// Characters of an answer: one guess in 262,144 is right, and each challenge can be tried once.
+const LENGTH: usize = 6;
+
+/// A quiz as it is shown.
+#[derive(Clone, Debug, Serialize)]
+pub struct Quiz {
+    /// A picture as a `data:` URL (PNG).
+    image: String,
+    /// How many characters have to be read.
+    length: usize,
+    /// The characters that occur.
+    alphabet: &'static str,
+}
+
+impl Quiz {
+    /// The quiz of a challenge.
+    ///
+    /// # Errors
+    /// If the picture cannot be written.
+    pub fn of(challenge: &Challenge) -> Result<Self, png::EncodingError> {
+        let mut dice = Dice::of(challenge.secret());
+        let text = text(&mut dice);
+        let file = picture::draw(&text, &mut dice)?;
+        let image = format!("data:image/png;base64,{}", STANDARD.encode(file));
+        Ok(Self { image, length: LENGTH, alphabet: picture::ALPHABET })
+    }
+}
+
+/// Whether somebody read the picture of a challenge; spaces do not matter.
+pub(super) fn is_read(challenge: &Challenge, answer: &str) -> bool {
+    let answer: String =
+        answer.chars().filter(|character| !character.is_whitespace()).take(2 * LENGTH).collect();
+    text(&mut Dice::of(challenge.secret())).as_bytes().ct_eq(answer.as_bytes()).into()
+}
+
+/// What a picture of a challenge shows: what a person would read.
+pub fn answer(challenge: &Challenge) -> String {
+    text(&mut Dice::of(challenge.secret()))
+}
+
+fn text(dice: &mut Dice) -> String {
+    let alphabet: Vec<char> = picture::ALPHABET.chars().collect();
+    (0..LENGTH).map(|_| alphabet[dice.below(alphabet.len())]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use flashsale_core::{
+        domain::{ActivityId, SkuId, Timestamp, UserId},
+        guard::{ChallengeKeys, Exercise},
+    };
+
+    use super::*;
+
+    fn challenge() -> Challenge {
+        let keys = ChallengeKeys::new([(1, [1; 32])]).unwrap();
+        let (activity, sku) = (ActivityId::new(1).unwrap(), SkuId::new(2).unwrap());
+        keys.issue(activity, sku, UserId::new(3).unwrap(), Exercise::Quiz, Timestamp::MAX).unwrap().challenge
+    }
+
+    #[test]
+    fn only_what_the_picture_shows_is_right() {
+        let challenge = challenge();
+        let right = answer(&challenge);
+        assert!(is_read(&challenge, &right));
+        assert!(is_read(&challenge, &format!(" {} {} ", &right[..3], &right[3..])));
+        for wrong in ["", &right[1..], &format!("{right}2"), &right.repeat(1_000), "１２３４５６"] {
+            assert!(!is_read(&challenge, wrong), "{wrong}");
+        }
+        for place in 0..LENGTH {
+            for other in picture::ALPHABET.chars().filter(|other| !right[place..].starts_with(*other)) {
+                let wrong = format!("{}{other}{}", &right[..place], &right[place + 1..]);
+                assert!(!is_read(&challenge, &wrong));
+            }
+        }
+    }
+
+    #[test]
+    fn answers_differ_and_use_the_alphabet() {
+        let answers: HashSet<_> = (0..200).map(|_| answer(&challenge())).collect();
+        assert!(answers.len() > 190, "{}", answers.len());
+        let used: HashSet<char> = answers.iter().flat_map(|answer| answer.chars()).collect();
+        assert_eq!(used.len(), picture::ALPHABET.len());
+        let shown = Quiz::of(&challenge()).unwrap();
+        assert!(shown.image.starts_with("data:image/png;base64,iVBOR"));
+    }
+}
