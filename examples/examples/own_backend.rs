@@ -174,7 +174,7 @@ impl FileLedger {
         let State { book, file, stopped } = &mut *state;
         // A batch id is unlike every other, so that readers of the outbox notice another history.
         let answer = step(book, SystemClock.now(), BatchId(fastrand::u64(..)));
-        let records = book.take_journal();
+        let records = book.take_journal(Vec::new());
         if records.is_empty() || self.mistake == Some(Mistake::WritesNothing) {
             return answer;
         }
@@ -206,7 +206,7 @@ impl FileLedger {
 #[async_trait]
 impl Ledger for FileLedger {
     fn bounds(&self) -> Bounds {
-        Bounds { max_batch: 10_000, key_retention: None }
+        Bounds { max_batch: 10_000, max_in_flight: 1, key_retention: None }
     }
 
     async fn open(&self, terms: Arc<Terms>) -> Result<Opened, LedgerError> {

@@ -1,12 +1,14 @@
 //! The queue of a process in front of one lane.
 //!
-//! A batcher has one batch in flight and collects the next meanwhile. So an idle lane answers after one round trip, a busy
-//! one in large batches, and there is no timer to tune.
+//! A batcher has one batch in flight, or as many as the ledger wants ([`Bounds::max_in_flight`]), and collects the next
+//! meanwhile. So an idle lane answers after one round trip, a busy one in large batches, and there is no timer to tune.
+//!
+//! [`Bounds::max_in_flight`]: crate::ledger::Bounds::max_in_flight
 
 use std::{
     collections::VecDeque,
     future::poll_fn,
-    pin::pin,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Poll,
     time::{Duration, Instant},
@@ -321,16 +323,40 @@ struct Driver {
     _end: watch::Sender<()>,
 }
 
+/// A batch under way.
+type Flight = Pin<Box<dyn Future<Output = Done> + Send>>;
+
 impl Driver {
     async fn run(self) {
-        let mut done = None;
+        let max_in_flight = self.shared.ledger.bounds().max_in_flight.max(1);
+        let (mut flights, mut done) = (VecDeque::<Flight>::with_capacity(max_in_flight), None);
         loop {
-            match self.next() {
-                Next::Work(work) => done = Some(self.work(work, done.take()).await),
-                // Answers are given while the next batch is on its way; without one, now.
-                Next::Nothing | Next::End if done.is_some() => done.take().into_iter().for_each(Done::give),
-                Next::Nothing => self.shared.work.notified().await,
-                Next::End => return,
+            let mut ends = false;
+            while flights.len() < max_in_flight {
+                match self.next() {
+                    Next::Work(work) => flights.push_back(self.begin(work).await),
+                    Next::Nothing => break,
+                    Next::End => {
+                        ends = true;
+                        break;
+                    }
+                }
+            }
+            // Answers are given while the next batch is on its way; without one, now.
+            done.take().into_iter().for_each(Done::give);
+            let has_room = flights.len() < max_in_flight;
+            match flights.front_mut() {
+                None if ends => return,
+                None => self.shared.work.notified().await,
+                Some(first) => {
+                    tokio::select! {
+                        landed = first => {
+                            flights.pop_front();
+                            done = Some(landed);
+                        }
+                        () = self.shared.work.notified(), if has_room && !ends => {}
+                    }
+                }
             }
         }
     }
@@ -346,27 +372,36 @@ impl Driver {
         }
     }
 
-    /// Hands a batch to the ledger, gives the answers of the one before, and waits for those of this one.
-    async fn work(&self, work: Work, before: Option<Done>) -> Done {
-        let Shared { ledger, lane, recent, .. } = &*self.shared;
-        let begun = Instant::now();
-        let give = || before.into_iter().for_each(Done::give);
-        let done = match work {
-            Work::Reserve(Batch { items, replies }) => {
-                let result = begin(ledger.reserve(*lane, None, items), give).await;
-                if let Ok(reservations) = &result {
-                    note_buyers(recent, &reservations.outcomes);
-                }
-                Done::Reserve(Answers { replies, result: result.map(|result| (result.at, result.outcomes)) })
-            }
-            Work::Advance(Batch { items, replies }) => {
-                let result = begin(ledger.advance(*lane, items), give).await;
-                Done::Advance(Answers { replies, result: result.map(|result| (result.at, result.outcomes)) })
-            }
-        };
-        self.shared.queue().round_trip = begun.elapsed();
-        done
+    /// Hands a batch to the ledger: polled once, so that batches are begun in their order.
+    async fn begin(&self, work: Work) -> Flight {
+        let mut flight: Flight = Box::pin(fly(Arc::clone(&self.shared), work));
+        let landed = poll_fn(|context| Poll::Ready(flight.as_mut().poll(context))).await;
+        match landed {
+            Poll::Ready(done) => Box::pin(std::future::ready(done)),
+            Poll::Pending => flight,
+        }
     }
+}
+
+/// Waits for the answers to a batch.
+async fn fly(shared: Arc<Shared>, work: Work) -> Done {
+    let Shared { ledger, lane, recent, .. } = &*shared;
+    let begun = Instant::now();
+    let done = match work {
+        Work::Reserve(Batch { items, replies }) => {
+            let result = ledger.reserve(*lane, None, items).await;
+            if let Ok(reservations) = &result {
+                note_buyers(recent, &reservations.outcomes);
+            }
+            Done::Reserve(Answers { replies, result: result.map(|result| (result.at, result.outcomes)) })
+        }
+        Work::Advance(Batch { items, replies }) => {
+            let result = ledger.advance(*lane, items).await;
+            Done::Advance(Answers { replies, result: result.map(|result| (result.at, result.outcomes)) })
+        }
+    };
+    shared.queue().round_trip = begun.elapsed();
+    done
 }
 
 /// Before anybody is told: who repeats a request that won must not be declined by a view of before.
@@ -385,17 +420,6 @@ enum Next {
     End,
 }
 
-/// Begins a call, does something else, and then waits for the call.
-async fn begin<T>(call: impl Future<Output = T>, meanwhile: impl FnOnce()) -> T {
-    let mut call = pin!(call);
-    let begun = poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await;
-    meanwhile();
-    match begun {
-        Poll::Ready(result) => result,
-        Poll::Pending => call.await,
-    }
-}
-
 impl Drop for Driver {
     /// However the task ends, nobody waits for it in vain.
     fn drop(&mut self) {
@@ -409,7 +433,6 @@ impl Drop for Driver {
 #[cfg(test)]
 mod tests {
     use std::{
-        pin::Pin,
         sync::mpsc,
         task::{Context, Waker},
     };
@@ -420,7 +443,7 @@ mod tests {
             ActivityId, Idempotency, Key, ManualClock, Money, Nonce, OfferTerms, OrderId, OrderKey, Quantity,
             SkuId, Strategy, Subjects, UserId, Window,
         },
-        embedded::Embedded,
+        embedded::{Embedded, EmbeddedOptions},
         ledger::{BatchId, Position, Terms, Timing, spec::Role},
     };
 
@@ -431,13 +454,17 @@ mod tests {
     async fn engine(units: u32) -> Arc<Embedded> {
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000)));
         let engine = Arc::new(Embedded::in_memory(Role::Single, clock));
+        engine.open(terms(units)).await.unwrap();
+        engine
+    }
+
+    fn terms(units: u32) -> Arc<Terms> {
         let price = Money::new(990, "CNY".parse().unwrap()).unwrap();
         let offer = OfferTerms::new(SkuId::new(7).unwrap(), price, units, Strategy::OrderTime, None).unwrap();
         let window = Window::new(Timestamp::EPOCH, Timestamp::from_millis(1_000_000)).unwrap();
         let terms =
             Terms::new(lane().activity, window, std::num::NonZeroU16::MIN, Timing::default(), vec![offer]);
-        engine.open(Arc::new(terms.unwrap())).await.unwrap();
-        engine
+        Arc::new(terms.unwrap())
     }
 
     fn batcher(engine: &Arc<Embedded>, options: BatcherOptions) -> Batcher {
@@ -525,6 +552,32 @@ mod tests {
         for (sequence, answer) in (first.sequence + 1..).zip(rest) {
             let position = position(answer.await);
             assert_eq!(position.batch, BatchId(first.batch.0.wrapping_add(1)));
+            assert_eq!(position.sequence, sequence);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_ledger_that_decides_while_it_commits_gets_two_batches_in_their_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000)));
+        let engine = Embedded::open(EmbeddedOptions::new(directory.path(), Role::Single, clock)).unwrap();
+        let engine = Arc::new(engine);
+        engine.open(terms(1_000)).await.unwrap();
+        let batcher = batcher(&engine, BatcherOptions::default());
+        let release = block(&engine);
+        let first = start(batcher.reserve(request(1)));
+        taken(&batcher).await;
+        let second = start(batcher.reserve(request(2)));
+        taken(&batcher).await;
+        let rest: Vec<_> = (3..=100).map(|n| start(batcher.reserve(request(n)))).collect();
+        tokio::task::yield_now().await;
+        assert_eq!(batcher.waiting(), 98, "two batches are in flight");
+        drop(release);
+        let (first, second) = (position(first.await), position(second.await));
+        assert_eq!(second.batch, BatchId(first.batch.0.wrapping_add(1)));
+        for (sequence, answer) in (first.sequence + 2..).zip(rest) {
+            let position = position(answer.await);
+            assert_eq!(position.batch, BatchId(second.batch.0.wrapping_add(1)));
             assert_eq!(position.sequence, sequence);
         }
     }

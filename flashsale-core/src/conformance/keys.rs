@@ -19,6 +19,7 @@ cases! {
         a_replay_shows_the_present_status,
         a_ticket_makes_one_order,
         a_replay_only_request_makes_no_order,
+        every_key_and_ticket_of_a_buyer_of_many_orders_is_kept,
         an_order_id_is_never_given_twice;
 }
 
@@ -128,6 +129,28 @@ async fn a_replay_only_request_makes_no_order(scene: &mut Scene) -> Check {
     scene.reserve(ask.replay_only(), "replayed pending").await?;
     scene.reserve(ask.units(2).replay_only(), "key_reused").await?;
     scene.stock(1, [8, 1, 0]).await
+}
+
+/// A ledger may find the keys of buyers with few orders in another way than those of buyers with many.
+async fn every_key_and_ticket_of_a_buyer_of_many_orders_is_kept(scene: &mut Scene) -> Check {
+    const ORDERS: u32 = 20;
+    scene.open(vec![offer(1, Strategy::PreDeduct, ORDERS), offer(2, Strategy::PreDeduct, 1)]).await?;
+    let stranger = scene.place(2).await?;
+    let mut asks = Vec::new();
+    for _ in 1..ORDERS {
+        let ask = scene.ask(1);
+        scene.place_ask(ask).await?;
+        asks.push(ask);
+        for known in &asks {
+            let fresh = scene.fresh();
+            scene.reserve(known.id(fresh), "replayed pending").await?;
+            scene.reserve(known.id(fresh).units(2), "key_reused").await?;
+            let same_ticket = scene.ask(1).of(2).nonce(known.0.idempotency.nonce.0);
+            scene.reserve(same_ticket, "ticket_used").await?;
+        }
+    }
+    let theirs = scene.ask(1).of(2).key(u128::from(stranger.key.id.value()));
+    scene.reserve(theirs, "reserved").await.map(drop)
 }
 
 /// Order ids from a fixed random seed.

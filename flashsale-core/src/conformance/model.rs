@@ -103,7 +103,7 @@ impl Probe for Model {
 #[async_trait]
 impl Ledger for Model {
     fn bounds(&self) -> Bounds {
-        Bounds { max_batch: 10_000, key_retention: None }
+        Bounds { max_batch: 10_000, max_in_flight: 1, key_retention: None }
     }
 
     async fn open(&self, terms: Arc<Terms>) -> Result<Opened, LedgerError> {

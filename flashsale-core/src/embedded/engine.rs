@@ -10,9 +10,10 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    committer::{Committer, Disk, Shared},
     error::EmbeddedError,
     journal::Journal,
-    writer::{Disk, Message, Shared, Step, Writer},
+    writer::{Message, Step, Writer},
 };
 use crate::{
     domain::{ActivityId, Clock, Timestamp},
@@ -116,7 +117,7 @@ impl Embedded {
             replayed_bytes = loaded.replayed_bytes,
             "the ledger is loaded"
         );
-        let disk = Disk::new(journal, directory, &loaded, options.snapshot_after_bytes);
+        let disk = Disk::new(journal, directory, options.role, &loaded, options.snapshot_after_bytes);
         Self::start(options, Some(disk), loaded.book)
     }
 
@@ -128,14 +129,19 @@ impl Embedded {
         let files = disk.as_ref().map(|disk| (disk.journal.clone(), disk.directory.clone()));
         let shared = Arc::new(Shared::default());
         let (sender, receiver) = mpsc::channel(max_waiting.max(1));
-        let writer = Writer::new(book, disk, clock, receiver, Arc::clone(&shared), commit_bytes);
+        let committer = disk.map(|disk| Committer::start(disk, Arc::clone(&shared))).transpose()?;
+        let writer = Writer::new(book, committer, clock, receiver, Arc::clone(&shared), commit_bytes);
         let thread = thread::Builder::new()
             .name("flashsale-ledger".into())
             .spawn(move || writer.run())
             .map_err(|error| EmbeddedError::unusable(directory, "served by a thread", error))?;
         Ok(Self {
             role,
-            bounds: Bounds { max_batch: max_batch.max(1), key_retention: None },
+            bounds: Bounds {
+                max_batch: max_batch.max(1),
+                max_in_flight: if files.is_some() { 2 } else { 1 },
+                key_retention: None,
+            },
             is_durable: files.is_some(),
             files: Mutex::new(files),
             shared,
@@ -222,7 +228,7 @@ impl Embedded {
     }
 
     fn reason(&self) -> Arc<str> {
-        self.shared.stopped.get().cloned().unwrap_or_else(|| "its thread has ended".into())
+        self.shared.reason()
     }
 
     fn join(&self) {

@@ -11,7 +11,7 @@ use crate::{
         Adjusted, Adjustment, AdjustmentId, Advance, Advances, BatchId, Bounds, Bucket, Change, ChangeId,
         Chunk, Consumer, Due, Entry, Epoch, Fence, Gate, Kept, Lane, Ledger, LedgerError, NextEpoch, Opened,
         PersistMode, Position, Reference, RefundTask, Reservations, Reserve, Stock, Terms, Transfer, Truth,
-        Verdict, View,
+        Verdict, View, spec::Prepared,
     },
 };
 
@@ -22,7 +22,20 @@ impl Ledger for Embedded {
     }
 
     async fn open(&self, terms: Arc<Terms>) -> Result<Opened, LedgerError> {
-        self.call(move |book, now, batch| book.open(now, batch, &terms)).await
+        let known = Arc::clone(&terms);
+        if let Some(opened) = self.call(move |book, _, _| book.opened(&known)).await? {
+            return Ok(opened);
+        }
+        let role = self.role();
+        let prepare = move || {
+            let mut prepared = Prepared::new(role, &terms);
+            prepared.touch();
+            prepared
+        };
+        let prepared = tokio::task::spawn_blocking(prepare).await.map_err(|error| {
+            LedgerError::Unavailable(format!("the lanes cannot be prepared: {error}").into())
+        })?;
+        self.call(move |book, now, batch| book.open_prepared(now, batch, prepared)).await
     }
 
     async fn amend(

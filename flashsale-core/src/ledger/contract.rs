@@ -247,6 +247,9 @@ pub trait Ledger: Send + Sync + fmt::Debug {
 pub struct Bounds {
     /// The most items of one batch.
     pub max_batch: usize,
+    /// How many batches for one lane a process should have under way: 1, or more if the ledger decides one while it makes
+    /// the one before durable. They are decided in the order in which the calls were begun.
+    pub max_in_flight: usize,
     /// How long keys and nonces are kept; `None` for as long as their activity.
     pub key_retention: Option<Duration>,
 }

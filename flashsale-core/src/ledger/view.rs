@@ -44,61 +44,75 @@ pub struct OfferView {
 /// stranger.
 ///
 /// A Bloom filter with four probes in a block of 64 bits, sized so that at most 1 in 20 strangers is taken for a buyer
-/// (simulated in the tests).
+/// (simulated in the tests). When it is full, a second one of twice the size begins beside it, and so on: nobody waits
+/// until a larger one is filled.
 #[derive(Clone, Debug, Default)]
 pub struct BuyerFilter {
+    layers: Vec<Layer>,
+}
+
+#[derive(Clone, Debug)]
+struct Layer {
+    /// Their number is a power of two.
     blocks: Arc<Vec<u64>>,
     buyers: usize,
 }
 
-impl BuyerFilter {
+impl Layer {
     /// Buyers for each block of 64 bits.
     const PER_BLOCK: usize = 5;
 
-    /// An empty filter with room for `buyers`.
-    pub fn with_room(buyers: usize) -> Self {
+    fn with_room(buyers: usize) -> Self {
         let blocks = (buyers / Self::PER_BLOCK + 1).next_power_of_two();
         Self { blocks: Arc::new(vec![0; blocks]), buyers: 0 }
     }
 
+    fn room(&self) -> usize {
+        self.blocks.len() * Self::PER_BLOCK
+    }
+
+    fn block(&self, hash: u64) -> usize {
+        usize::try_from(hash >> 24).unwrap_or(usize::MAX) & (self.blocks.len() - 1)
+    }
+}
+
+impl BuyerFilter {
+    /// An empty filter with room for `buyers`.
+    pub fn with_room(buyers: usize) -> Self {
+        Self { layers: vec![Layer::with_room(buyers)] }
+    }
+
     /// Whether the buyer may have orders; `false` is certain.
     pub fn may_contain(&self, user: UserId) -> bool {
-        let (block, bits) = self.probe(user);
-        self.blocks.get(block).is_some_and(|seen| seen & bits == bits)
-    }
-
-    /// Adds a buyer. Adding more than there is room for makes the filter useless, not wrong.
-    pub fn insert(&mut self, user: UserId) {
-        if self.blocks.is_empty() {
-            *self = Self::with_room(64);
-        }
-        let (block, bits) = self.probe(user);
-        let blocks = Arc::make_mut(&mut self.blocks);
-        if blocks[block] & bits != bits {
-            blocks[block] |= bits;
-        }
-        self.buyers += 1;
-    }
-
-    /// Whether it holds as many buyers as it has room for.
-    pub fn is_full(&self) -> bool {
-        self.buyers >= self.blocks.len() * Self::PER_BLOCK
-    }
-
-    /// How many buyers were added.
-    pub fn len(&self) -> usize {
-        self.buyers
-    }
-
-    /// Whether no buyer was added.
-    pub fn is_empty(&self) -> bool {
-        self.buyers == 0
-    }
-
-    fn probe(&self, user: UserId) -> (usize, u64) {
         let (hash, bits) = Self::bits(user);
-        let mask = self.blocks.len().wrapping_sub(1);
-        (usize::try_from(hash >> 24).unwrap_or(usize::MAX) & mask, bits)
+        self.layers.iter().any(|layer| layer.blocks[layer.block(hash)] & bits == bits)
+    }
+
+    /// Adds a buyer.
+    pub fn insert(&mut self, user: UserId) {
+        if self.may_contain(user) {
+            return;
+        }
+        let room = self.layers.last().map_or(0, Layer::room);
+        if self.layers.last().is_none_or(|layer| layer.buyers >= room) {
+            self.layers.push(Layer::with_room((room * 2).max(64)));
+        }
+        let (hash, bits) = Self::bits(user);
+        if let Some(layer) = self.layers.last_mut() {
+            let block = layer.block(hash);
+            Arc::make_mut(&mut layer.blocks)[block] |= bits;
+            layer.buyers += 1;
+        }
+    }
+
+    /// Writes once to the memory of an empty filter.
+    pub(crate) fn touch(&mut self) {
+        for layer in &mut self.layers {
+            let blocks = Arc::make_mut(&mut layer.blocks);
+            blocks.fill(u64::MAX);
+            // Otherwise the compiler may see that nothing but zeros remain, and leave the memory alone.
+            std::hint::black_box(&mut *blocks).fill(0);
+        }
     }
 
     /// A hash of the user, and four bits of 64 that stand for the user in a block; bits 24 and up of the hash choose it.
@@ -123,5 +137,24 @@ mod tests {
         assert!((1..=10_000).all(|n| filter.may_contain(user(n))));
         let strangers = (10_001..=110_000).filter(|n| filter.may_contain(user(*n))).count();
         assert!(strangers < 5_000, "{strangers} of 100000");
+    }
+
+    #[test]
+    fn a_filter_outgrows_its_room() {
+        let user = |n: u64| UserId::new(n).unwrap();
+        let mut filter = BuyerFilter::default();
+        assert!(!filter.may_contain(user(1)));
+        (1..=100_000).for_each(|n| filter.insert(user(n)));
+        assert!((1..=100_000).all(|n| filter.may_contain(user(n))));
+        let strangers = (100_001..=200_000).filter(|n| filter.may_contain(user(*n))).count();
+        assert!(strangers < 15_000, "{strangers} of 100000");
+        assert!(filter.layers.len() > 5);
+    }
+
+    #[test]
+    fn a_touched_filter_is_empty() {
+        let mut filter = BuyerFilter::with_room(1_000);
+        filter.touch();
+        assert!((1..=1_000).all(|n| !filter.may_contain(UserId::new(n).unwrap())));
     }
 }

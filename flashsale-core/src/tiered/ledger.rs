@@ -22,7 +22,11 @@ const ADJUSTMENTS: usize = 5;
 impl Ledger for Tiered {
     fn bounds(&self) -> Bounds {
         let (gate, truth) = (self.gate.bounds(), self.truth.bounds());
-        Bounds { max_batch: gate.max_batch.min(truth.max_batch), key_retention: truth.key_retention }
+        Bounds {
+            max_batch: gate.max_batch.min(truth.max_batch),
+            max_in_flight: gate.max_in_flight,
+            key_retention: truth.key_retention,
+        }
     }
 
     async fn open(&self, terms: Arc<Terms>) -> Result<Opened, LedgerError> {

@@ -38,9 +38,9 @@ const SPAN: Duration = Duration::from_secs(8);
 /// How often a load is run; the medians are printed.
 const RUNS: usize = 3;
 
-/// How many buyers wait at the same time, and how the figures of that load end. Half of them are in the batch that is in
-/// flight, so this decides how large commits are.
-const LOADS: [(u64, &str); 3] = [(16_384, ""), (1_024, ".waiting_1024"), (256, ".waiting_256")];
+/// How many buyers wait at the same time, and how the figures of that load end. A third of them is in each commit: one
+/// is being written, one decided, one collected.
+const LOADS: [(u64, &str); 3] = [(1_024, ""), (16_384, ".waiting_16384"), (256, ".waiting_256")];
 
 /// What a run took.
 #[derive(Clone, Copy, Debug)]

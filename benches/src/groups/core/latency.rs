@@ -27,9 +27,13 @@ const SPAN: Duration = Duration::from_secs(8);
 pub(super) fn run(runtime: &Runtime, directory: &Path, orders_per_s: f64) -> Result<(), Failure> {
     progress(format!("latency at {orders_per_s:.0} orders/s for {} s", SPAN.as_secs()));
     let micros = runtime.block_on(send(directory, orders_per_s))?;
-    let mut histogram = Histogram::<u32>::new(3)?;
-    for late in micros.iter() {
-        histogram.record(u64::from(late.load(Ordering::Relaxed)))?;
+    let (mut histogram, mut first) = (Histogram::<u32>::new(3)?, Histogram::<u32>::new(3)?);
+    for (n, late) in (0_u32..).zip(micros.iter()) {
+        let late = u64::from(late.load(Ordering::Relaxed));
+        histogram.record(late)?;
+        if f64::from(n) < orders_per_s {
+            first.record(late)?;
+        }
     }
     figure("embedded.rate_of_latency", orders_per_s, "orders/s");
     for (name, quantile) in
@@ -37,6 +41,7 @@ pub(super) fn run(runtime: &Runtime, directory: &Path, orders_per_s: f64) -> Res
     {
         figure(name, count(histogram.value_at_quantile(quantile)) / 1e3, "ms");
     }
+    figure("embedded.p99_of_first_second", count(first.value_at_quantile(0.99)) / 1e3, "ms");
     Ok(())
 }
 

@@ -14,6 +14,7 @@ use super::{
     Misfit, Role, advance,
     lane::LaneState,
     outbox::Outbox,
+    prepared::Prepared,
     record::{Journal, Owned, Record, read},
     reserve,
 };
@@ -77,19 +78,43 @@ impl Book {
         batch: BatchId,
         terms: &Arc<Terms>,
     ) -> Result<Opened, LedgerError> {
-        self.deciding("open")?;
-        if let Some(sale) = self.sales.get(&terms.activity()) {
-            if sale.lanes[0].base == *terms {
-                return Ok(Opened::Before);
-            }
-            return Err(Invalid::new("terms", "the activity is open with other terms").into());
+        self.open_prepared(now, batch, Prepared::new(self.role, terms))
+    }
+
+    /// Opens an activity whose lanes were made before, outside the book.
+    ///
+    /// # Errors
+    /// See [`Ledger::open`](super::super::Ledger::open).
+    pub fn open_prepared(
+        &mut self,
+        now: Timestamp,
+        batch: BatchId,
+        prepared: Prepared,
+    ) -> Result<Opened, LedgerError> {
+        let Prepared { terms, lanes } = prepared;
+        if let Some(opened) = self.opened(&terms)? {
+            return Ok(opened);
         }
-        self.journal.push(&Record::Opened(Arc::clone(terms)));
-        self.add_sale(terms);
+        self.journal.push(&Record::Opened(Arc::clone(&terms)));
+        self.sales.insert(terms.activity(), self.sale_of(&terms, lanes));
+        let terms = &terms;
         for lane in self.lanes_of(terms.activity()) {
             self.commit(lane, now, batch, &[Event::Opened(Arc::clone(terms))])?;
         }
         Ok(Opened::Now)
+    }
+
+    /// [`Opened::Before`] if the activity is open with these terms, `None` if it is not open.
+    ///
+    /// # Errors
+    /// [`LedgerError::Invalid`] if it is open with other terms; [`LedgerError::NotDeciding`] at a gate.
+    pub fn opened(&self, terms: &Terms) -> Result<Option<Opened>, LedgerError> {
+        self.deciding("open")?;
+        match self.sales.get(&terms.activity()) {
+            None => Ok(None),
+            Some(sale) if *sale.lanes[0].base == *terms => Ok(Some(Opened::Before)),
+            Some(_) => Err(Invalid::new("terms", "the activity is open with other terms").into()),
+        }
     }
 
     /// Changes an activity.
@@ -445,20 +470,16 @@ impl Book {
         self.journal.turn_on();
     }
 
-    /// The records of all changes since they were last taken or forgotten, in their wire format. Empty if nothing
-    /// changed.
+    /// The records of all changes since they were last taken, in their wire format. Empty if nothing changed.
     pub fn journalled(&self) -> &[u8] {
         self.journal.bytes()
     }
 
-    /// Forgets the records that [`Book::journalled`] shows, once they are kept elsewhere.
-    pub fn forget_journal(&mut self) {
-        self.journal.clear();
-    }
-
-    /// The records of all changes since they were last taken or forgotten.
-    pub fn take_journal(&mut self) -> Vec<u8> {
-        self.journal.take()
+    /// Takes the records of all changes since they were last taken. The next ones are written into `room`, which has to
+    /// be empty and may have capacity.
+    pub fn take_journal(&mut self, room: Vec<u8>) -> Vec<u8> {
+        debug_assert!(room.is_empty());
+        self.journal.take(room)
     }
 
     /// Repeats the changes of a journal: records as they were taken, whole and in their order. Call it before
@@ -559,17 +580,16 @@ impl Book {
     }
 
     pub(super) fn new_sale(&self, terms: &Arc<Terms>) -> Sale {
-        let buckets = terms.buckets().get();
-        let lanes = if self.role == Role::Truth { 1 } else { buckets };
-        let lane = |bucket| {
-            LaneState::new(Lane { activity: terms.activity(), bucket }, self.role, Arc::clone(terms))
-        };
+        self.sale_of(terms, Prepared::new(self.role, terms).lanes)
+    }
+
+    fn sale_of(&self, terms: &Terms, lanes: Vec<LaneState>) -> Sale {
         Sale {
             epoch: Epoch::default(),
             closed: false,
-            lanes: (0..lanes).map(lane).collect(),
-            outboxes: (0..lanes).map(|_| Outbox::new(&self.consumers)).collect(),
-            persisted: vec![(Position::default(), Fence::default()); usize::from(buckets)],
+            outboxes: lanes.iter().map(|_| Outbox::new(&self.consumers)).collect(),
+            lanes,
+            persisted: vec![(Position::default(), Fence::default()); usize::from(terms.buckets().get())],
         }
     }
 

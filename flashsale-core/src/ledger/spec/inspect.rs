@@ -86,9 +86,9 @@ impl Book {
                 .iter()
                 .filter(|(_, used)| **used > 0)
                 .map(|(counter, used)| CounterInspection {
-                    subject: counter.subject,
-                    id: counter.id,
-                    sku: terms.offers().get(counter.offer as usize).map(|offer| offer.sku()),
+                    subject: counter.subject(),
+                    id: counter.id(),
+                    sku: counter.offer().and_then(|offer| terms.offers().get(offer)).map(|offer| offer.sku()),
                     used: *used,
                 })
                 .collect();

@@ -16,6 +16,7 @@ mod inspect;
 mod lane;
 mod orders;
 mod outbox;
+mod prepared;
 mod record;
 mod reserve;
 mod truth;
@@ -24,6 +25,7 @@ pub use book::Book;
 pub use image::Image;
 pub use inspect::{CounterInspection, Inspection, LaneInspection, OfferInspection};
 pub use lane::Misfit;
+pub use prepared::Prepared;
 
 use serde::{Deserialize, Serialize};
 

@@ -5,7 +5,7 @@
 
 use std::hash::{BuildHasher, Hash};
 
-use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable, hash_table::Entry};
 
 use super::super::{Lane, Placed};
 use crate::domain::{
@@ -18,6 +18,10 @@ pub(super) type SlotId = u32;
 
 const NONE: SlotId = SlotId::MAX;
 const CHUNK: usize = 4_096;
+
+/// Keys and nonces of a user with so many orders at most are found by walking over these. Hardly anybody has more, and
+/// an index of what everybody has would cost a cache miss on each order.
+const WALKED: u32 = 8;
 
 /// An order as the lane keeps it.
 #[derive(Clone, Debug)]
@@ -33,6 +37,8 @@ pub(super) struct Slot {
     pub(super) quantity: Quantity,
     /// The slot of the same user that was inserted before.
     previous: SlotId,
+    /// How many orders of the same user were inserted before.
+    before: u32,
     amount: u64,
     pub(super) placed_at: Timestamp,
     /// [`Timestamp::MAX`] for none.
@@ -54,12 +60,43 @@ pub(super) struct Extra {
 }
 
 impl Slot {
+    /// An order of nothing.
+    fn blank(id: OrderId, user: UserId) -> Self {
+        Self {
+            id,
+            user,
+            idempotency: Idempotency { key: Key(0), nonce: Nonce(0) },
+            has_idempotency: false,
+            status: OrderStatus::Refused,
+            persisted: false,
+            units_returned: false,
+            offer: 0,
+            quantity: Quantity::ONE,
+            previous: NONE,
+            before: 0,
+            amount: 0,
+            placed_at: Timestamp::EPOCH,
+            deadline: Timestamp::MAX,
+            due: Timestamp::MAX,
+            revision: 0,
+            extra: None,
+        }
+    }
+
     pub(super) fn subjects(&self) -> Subjects {
         self.extra.as_ref().map(|extra| extra.subjects).unwrap_or_default()
     }
 
     pub(super) fn idempotency(&self) -> Option<Idempotency> {
         self.has_idempotency.then_some(self.idempotency)
+    }
+
+    fn made_by_key(&self, user: UserId, key: Key) -> bool {
+        self.user == user && self.has_idempotency && self.idempotency.key == key
+    }
+
+    fn made_by_nonce(&self, user: UserId, nonce: Nonce) -> bool {
+        self.user == user && self.has_idempotency && self.idempotency.nonce == nonce
     }
 
     pub(super) fn units(&self) -> i64 {
@@ -108,6 +145,7 @@ pub(super) struct Orders {
     len: SlotId,
     by_id: HashTable<SlotId>,
     by_user: HashTable<SlotId>,
+    /// Of users who have more than [`WALKED`] orders.
     by_key: HashTable<SlotId>,
     by_nonce: HashTable<SlotId>,
     by_payment: HashMap<PaymentId, SlotId>,
@@ -119,11 +157,30 @@ pub(super) struct Orders {
 impl Orders {
     /// Makes room, so that the indices do not have to grow in the middle of a sale.
     pub(super) fn reserve(&mut self, orders: usize) {
-        let Self { by_id, by_user, by_key, by_nonce, .. } = self;
-        for table in [by_id, by_user, by_key, by_nonce] {
+        let Self { by_id, by_user, .. } = self;
+        for table in [by_id, by_user] {
             if table.is_empty() {
                 *table = HashTable::with_capacity(orders);
             }
+        }
+    }
+
+    /// Writes once to the memory of empty orders: to the indices, and to the slots of the first `orders`.
+    pub(super) fn touch(&mut self, orders: usize) {
+        let Self { chunks, by_id, by_user, hasher, .. } = self;
+        for table in [by_id, by_user] {
+            let hash = |slot: &SlotId| hasher.hash_one(slot);
+            (0..SlotId::try_from(table.capacity()).unwrap_or(0)).for_each(|slot| {
+                table.insert_unique(hash(&slot), slot, hash);
+            });
+            table.clear();
+        }
+        let blank = || Slot::blank(OrderId::new(1).expect("an id"), UserId::new(1).expect("an id"));
+        while chunks.len() < orders.div_ceil(CHUNK) {
+            let mut chunk = Vec::with_capacity(CHUNK);
+            chunk.resize_with(CHUNK, blank);
+            chunk.clear();
+            chunks.push(chunk);
         }
     }
 
@@ -154,22 +211,24 @@ impl Orders {
         self.by_id.find(hash, |slot| self.slot(*slot).id == id).copied()
     }
 
+    /// The order that the key made: the first that had it.
     pub(super) fn by_key(&self, user: UserId, key: Key) -> Option<SlotId> {
-        let hash = self.hash(&(user, key));
-        let same = |slot: &SlotId| {
-            let slot = self.slot(*slot);
-            slot.user == user && slot.idempotency.key == key
-        };
-        self.by_key.find(hash, same).copied()
+        let last = self.last_of(user)?;
+        let same = |slot: &SlotId| self.slot(*slot).made_by_key(user, key);
+        if self.is_walked(last) {
+            return self.before(Some(last)).filter(same).last();
+        }
+        self.by_key.find(self.hash(&(user, key)), same).copied()
     }
 
+    /// The order that the nonce was used for: the first that had it.
     pub(super) fn by_nonce(&self, user: UserId, nonce: Nonce) -> Option<SlotId> {
-        let hash = self.hash(&(user, nonce));
-        let same = |slot: &SlotId| {
-            let slot = self.slot(*slot);
-            slot.user == user && slot.idempotency.nonce == nonce
-        };
-        self.by_nonce.find(hash, same).copied()
+        let last = self.last_of(user)?;
+        let same = |slot: &SlotId| self.slot(*slot).made_by_nonce(user, nonce);
+        if self.is_walked(last) {
+            return self.before(Some(last)).filter(same).last();
+        }
+        self.by_nonce.find(self.hash(&(user, nonce)), same).copied()
     }
 
     pub(super) fn by_payment(&self, payment: PaymentId) -> Option<SlotId> {
@@ -184,12 +243,25 @@ impl Orders {
 
     /// The orders of a user, the one inserted last first.
     pub(super) fn of_user(&self, user: UserId) -> impl Iterator<Item = SlotId> + '_ {
+        self.before(self.last_of(user))
+    }
+
+    fn last_of(&self, user: UserId) -> Option<SlotId> {
         let hash = self.hash(&user);
-        let last = self.by_user.find(hash, |slot| self.slot(*slot).user == user).copied();
+        self.by_user.find(hash, |slot| self.slot(*slot).user == user).copied()
+    }
+
+    /// This order of a user, and those inserted before it, the last first.
+    fn before(&self, last: Option<SlotId>) -> impl Iterator<Item = SlotId> + '_ {
         std::iter::successors(last, |slot| {
             let previous = self.slot(*slot).previous;
             (previous != NONE).then_some(previous)
         })
+    }
+
+    /// Whether the user whose last order this is has so few that no index has their keys.
+    fn is_walked(&self, last: SlotId) -> bool {
+        self.slot(last).before < WALKED
     }
 
     /// Adds an order. Key and nonce stay with the order that had them first.
@@ -203,67 +275,78 @@ impl Orders {
         revision: u64,
     ) -> SlotId {
         let slot_id = self.len;
-        let no_key = Idempotency { key: Key(0), nonce: Nonce(0) };
-        let known = placed.idempotency;
-        let key = known.map(|known| known.key).filter(|key| self.by_key(user, *key).is_none());
-        let nonce = known.map(|known| known.nonce).filter(|nonce| self.by_nonce(user, *nonce).is_none());
+        let blank = Slot::blank(id, user);
         let extra = (placed.subjects != Subjects::default())
             .then(|| Box::new(Extra { subjects: placed.subjects, ..Extra::default() }));
         let slot = Slot {
-            id,
-            user,
-            idempotency: placed.idempotency.unwrap_or(no_key),
+            idempotency: placed.idempotency.unwrap_or(blank.idempotency),
             has_idempotency: placed.idempotency.is_some(),
             status,
             persisted: true,
-            units_returned: false,
             offer,
             quantity: placed.quantity,
-            previous: NONE,
             amount: placed.amount.amount(),
             placed_at: placed.placed_at,
             deadline: placed.deadline.unwrap_or(Timestamp::MAX),
-            due: Timestamp::MAX,
             revision,
             extra,
+            ..blank
         };
-        match self.chunks.last_mut() {
-            Some(chunk) if chunk.len() < CHUNK => chunk.push(slot),
-            _ => {
-                let mut chunk = Vec::with_capacity(CHUNK);
-                chunk.push(slot);
-                self.chunks.push(chunk);
-            }
+        let chunk = slot_id as usize / CHUNK;
+        if chunk == self.chunks.len() {
+            self.chunks.push(Vec::with_capacity(CHUNK));
         }
+        self.chunks[chunk].push(slot);
         self.len += 1;
 
-        let Self { chunks, by_id, by_user, by_key, by_nonce, hasher, .. } = self;
+        let Self { chunks, by_id, by_user, hasher, .. } = self;
         let at = |slot: SlotId| &chunks[slot as usize / CHUNK][slot as usize % CHUNK];
         by_id.insert_unique(hasher.hash_one(id), slot_id, |slot| hasher.hash_one(at(*slot).id));
-        if let Some(key) = key {
-            by_key.insert_unique(hasher.hash_one((user, key)), slot_id, |slot| {
-                hasher.hash_one((at(*slot).user, at(*slot).idempotency.key))
-            });
-        }
-        if let Some(nonce) = nonce {
-            by_nonce.insert_unique(hasher.hash_one((user, nonce)), slot_id, |slot| {
-                hasher.hash_one((at(*slot).user, at(*slot).idempotency.nonce))
-            });
-        }
         let entry = by_user.entry(
             hasher.hash_one(user),
             |slot| at(*slot).user == user,
             |slot| hasher.hash_one(at(*slot).user),
         );
-        let previous = match entry {
-            hashbrown::hash_table::Entry::Occupied(mut entry) => std::mem::replace(entry.get_mut(), slot_id),
-            hashbrown::hash_table::Entry::Vacant(entry) => {
-                entry.insert(slot_id);
-                NONE
+        match entry {
+            Entry::Occupied(mut entry) => {
+                let previous = std::mem::replace(entry.get_mut(), slot_id);
+                self.follow(previous, slot_id);
             }
-        };
-        self.slot_mut(slot_id).previous = previous;
+            Entry::Vacant(entry) => {
+                entry.insert(slot_id);
+            }
+        }
         slot_id
+    }
+
+    /// Makes `next` the order after `previous` of the same user.
+    fn follow(&mut self, previous: SlotId, next: SlotId) {
+        let before = self.slot(previous).before + 1;
+        let slot = self.slot_mut(next);
+        slot.previous = previous;
+        slot.before = before;
+        if before == WALKED && !mutant!("keys-lost-in-many-orders") {
+            let mut all: Vec<_> = self.before(Some(next)).collect();
+            all.reverse();
+            all.into_iter().for_each(|slot| self.index(slot));
+        } else if before > WALKED {
+            self.index(next);
+        }
+    }
+
+    /// Adds an order to the indices of keys and nonces, unless these belong to another one.
+    fn index(&mut self, slot_id: SlotId) {
+        let Self { chunks, by_key, by_nonce, hasher, .. } = self;
+        let at = |slot: &SlotId| &chunks[*slot as usize / CHUNK][*slot as usize % CHUNK];
+        let slot = at(&slot_id);
+        let Some(Idempotency { key, nonce }) = slot.idempotency() else { return };
+        let user = slot.user;
+        let hash_key = |slot: &SlotId| hasher.hash_one((at(slot).user, at(slot).idempotency.key));
+        let hash_nonce = |slot: &SlotId| hasher.hash_one((at(slot).user, at(slot).idempotency.nonce));
+        let same_key = |slot: &SlotId| at(slot).made_by_key(user, key);
+        by_key.entry(hash_key(&slot_id), same_key, hash_key).or_insert(slot_id);
+        let same_nonce = |slot: &SlotId| at(slot).made_by_nonce(user, nonce);
+        by_nonce.entry(hash_nonce(&slot_id), same_nonce, hash_nonce).or_insert(slot_id);
     }
 
     pub(super) fn add_payment(&mut self, slot: SlotId, payment: Payment) {

@@ -75,14 +75,9 @@ impl Journal {
         &self.bytes
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(super) fn take(&mut self, room: Vec<u8>) -> Vec<u8> {
         self.next = None;
-        self.bytes.clear();
-    }
-
-    pub(super) fn take(&mut self) -> Vec<u8> {
-        self.next = None;
-        std::mem::take(&mut self.bytes)
+        std::mem::replace(&mut self.bytes, room)
     }
 }
 
