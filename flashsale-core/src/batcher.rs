@@ -6,10 +6,14 @@
 //! [`Bounds::max_in_flight`]: crate::ledger::Bounds::max_in_flight
 
 use std::{
+    array,
     collections::VecDeque,
     future::poll_fn,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     task::Poll,
     time::{Duration, Instant},
 };
@@ -22,6 +26,7 @@ use tokio::{
 use crate::{
     domain::Timestamp,
     ledger::{Advance, Advanced, Lane, Ledger, LedgerError, Outcome, Reserve},
+    numbers::Distribution,
     recent_buyers::RecentBuyers,
 };
 
@@ -79,7 +84,8 @@ impl Batcher {
             round_trip: Duration::ZERO,
         };
         let recent = RecentBuyers::new();
-        let shared = Arc::new(Shared { ledger, lane, recent, queue: Mutex::new(queue), work: Notify::new() });
+        let (queue, numbers) = (Mutex::new(queue), Numbers::default());
+        let shared = Arc::new(Shared { ledger, lane, recent, numbers, queue, work: Notify::new() });
         let (end, ended) = watch::channel(());
         background.spawn(Driver { shared: Arc::clone(&shared), _end: end }.run());
         Self { shared, ended }
@@ -108,6 +114,11 @@ impl Batcher {
         &self.shared.recent
     }
 
+    /// What was done here since the start.
+    pub fn numbers(&self) -> &Numbers {
+        &self.shared.numbers
+    }
+
     /// How many requests and steps wait; those in flight do not.
     pub fn waiting(&self) -> usize {
         let queue = self.shared.queue();
@@ -128,11 +139,67 @@ impl Drop for Batcher {
     }
 }
 
+/// What a batcher has done, for monitors.
+#[derive(Debug)]
+pub struct Numbers {
+    /// Sizes of batches of requests for units.
+    pub reserves: Distribution,
+    /// Sizes of batches of steps in the life of orders.
+    pub advances: Distribution,
+    /// How long the ledger took for a batch, in microseconds.
+    pub round_trips: Distribution,
+    /// Batches that the ledger did not answer.
+    pub failed: AtomicU64,
+    /// Outcomes of requests for units, in the places of [`Outcome::WORDS`].
+    pub reserved: [AtomicU64; Outcome::WORDS.len()],
+    /// Outcomes of steps, in the places of [`Advanced::WORDS`].
+    pub advanced: [AtomicU64; Advanced::WORDS.len()],
+}
+
+impl Default for Numbers {
+    fn default() -> Self {
+        const SIZES: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096];
+        const MICROS: &[u64] = &[
+            100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000,
+            5_000_000,
+        ];
+        Self {
+            reserves: Distribution::new(SIZES),
+            advances: Distribution::new(SIZES),
+            round_trips: Distribution::new(MICROS),
+            failed: AtomicU64::new(0),
+            reserved: array::from_fn(|_| AtomicU64::new(0)),
+            advanced: array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+}
+
+impl Numbers {
+    /// Counts a batch, with one addition for each kind of outcome that is in it.
+    fn count<T, const N: usize>(
+        &self,
+        counters: &[AtomicU64; N],
+        result: &Result<(Timestamp, Vec<T>), LedgerError>,
+        place: impl Fn(&T) -> usize,
+    ) {
+        let Ok((_, outcomes)) = result else {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let mut counts = [0; N];
+        outcomes.iter().for_each(|outcome| counts[place(outcome)] += 1);
+        for (counter, count) in counters.iter().zip(counts).filter(|(_, count)| *count > 0) {
+            counter.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Shared {
     ledger: Arc<dyn Ledger>,
     lane: Lane,
     recent: RecentBuyers,
+    numbers: Numbers,
     queue: Mutex<Queue>,
     work: Notify,
 }
@@ -385,22 +452,30 @@ impl Driver {
 
 /// Waits for the answers to a batch.
 async fn fly(shared: Arc<Shared>, work: Work) -> Done {
-    let Shared { ledger, lane, recent, .. } = &*shared;
+    let Shared { ledger, lane, recent, numbers, .. } = &*shared;
     let begun = Instant::now();
     let done = match work {
         Work::Reserve(Batch { items, replies }) => {
+            numbers.reserves.record(items.len() as u64);
             let result = ledger.reserve(*lane, None, items).await;
-            if let Ok(reservations) = &result {
-                note_buyers(recent, &reservations.outcomes);
+            let result = result.map(|result| (result.at, result.outcomes));
+            if let Ok((_, outcomes)) = &result {
+                note_buyers(recent, outcomes);
             }
-            Done::Reserve(Answers { replies, result: result.map(|result| (result.at, result.outcomes)) })
+            numbers.count(&numbers.reserved, &result, Outcome::place);
+            Done::Reserve(Answers { replies, result })
         }
         Work::Advance(Batch { items, replies }) => {
+            numbers.advances.record(items.len() as u64);
             let result = ledger.advance(*lane, items).await;
-            Done::Advance(Answers { replies, result: result.map(|result| (result.at, result.outcomes)) })
+            let result = result.map(|result| (result.at, result.outcomes));
+            numbers.count(&numbers.advanced, &result, Advanced::place);
+            Done::Advance(Answers { replies, result })
         }
     };
-    shared.queue().round_trip = begun.elapsed();
+    let round_trip = begun.elapsed();
+    numbers.round_trips.record(u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX));
+    shared.queue().round_trip = round_trip;
     done
 }
 

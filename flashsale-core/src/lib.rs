@@ -72,6 +72,7 @@ pub mod guard;
 pub mod ledger;
 #[cfg(feature = "mutants")]
 pub mod mutants;
+pub mod numbers;
 pub mod rate;
 pub mod recent_buyers;
 pub mod service;

@@ -32,6 +32,7 @@ use crate::{
     challenge::Challenges,
     config::{Config, OperationsToken},
     keyring::{Keyring, KeyringError, Ring},
+    metrics::Metrics,
     pages::Site,
     publish::PublishError,
     receipt::Receipts,
@@ -94,6 +95,8 @@ pub struct App {
     pub timing: Timing,
     /// Where the data is; `None` in memory.
     pub directory: Option<PathBuf>,
+    /// What is shown to monitors.
+    pub metrics: Metrics,
     pub(crate) publishing: Mutex<()>,
 }
 
@@ -196,6 +199,7 @@ impl App {
             timing: config.payment.timing(),
             catalogue: Arc::new(store.catalogue),
             directory,
+            metrics: Metrics::default(),
             publishing: Mutex::default(),
             clock,
             spawner,

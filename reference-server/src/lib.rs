@@ -18,6 +18,7 @@ pub mod http;
 pub mod import;
 pub mod keyring;
 pub mod logging;
+pub mod metrics;
 pub mod pages;
 pub mod publish;
 pub mod receipt;

@@ -48,6 +48,22 @@ pub enum OrderStatus {
 }
 
 impl OrderStatus {
+    /// Every status, in the order of its number.
+    pub const ALL: [Self; 6] =
+        [Self::Pending, Self::Paying, Self::Paid, Self::Cancelled, Self::Expired, Self::Refused];
+
+    /// Its word in answers and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Paying => "paying",
+            Self::Paid => "paid",
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+            Self::Refused => "refused",
+        }
+    }
+
     /// Whether the order may still change: pending or paying.
     pub fn is_open(self) -> bool {
         matches!(self, Self::Pending | Self::Paying)

@@ -13,9 +13,11 @@ use std::{
         mpsc,
     },
     thread::{self, JoinHandle},
+    time::Instant,
 };
 
 use super::{
+    commits::Commits,
     error::EmbeddedError,
     journal::{Journal, Loaded},
     snapshot,
@@ -33,6 +35,8 @@ pub(super) struct Shared {
     pub(super) stopped: OnceLock<Arc<str>>,
     /// Held by whoever reads or writes snapshots, so that none is deleted under a reader.
     pub(super) snapshots: Mutex<()>,
+    /// What was committed since the start.
+    pub(super) commits: Commits,
     /// Tells a snapshot in the background to give up.
     pub(super) closing: AtomicBool,
 }
@@ -126,7 +130,11 @@ fn work(
     // The book's thread does not listen any more when it ends.
     let _ = ready.send(Vec::new());
     while let Ok(Commit { mut records, decided }) = commits.recv() {
+        let begun = Instant::now();
         let written = catch_unwind(AssertUnwindSafe(|| disk.write(&records)));
+        if !records.is_empty() {
+            shared.commits.count(begun.elapsed(), records.len());
+        }
         let failure = match written {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(format!("the journal cannot be written: {error}")),

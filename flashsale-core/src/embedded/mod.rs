@@ -20,6 +20,7 @@
 //! buyers do not wait for it: about 200 bytes for each unit, of at most two million units in each lane.
 
 mod backup;
+mod commits;
 mod committer;
 mod engine;
 mod error;
@@ -33,5 +34,6 @@ mod tests;
 mod writer;
 
 pub use backup::restore;
+pub use commits::Commits;
 pub use engine::{Embedded, EmbeddedOptions};
 pub use error::EmbeddedError;

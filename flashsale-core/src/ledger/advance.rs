@@ -130,6 +130,34 @@ pub enum Advanced {
 }
 
 impl Advanced {
+    /// The words of all outcomes.
+    pub const WORDS: [&'static str; 9] = [
+        "not_found",
+        "not_persisted",
+        "done",
+        "replayed",
+        "wrong_state",
+        "sold_out",
+        "id_taken",
+        "refund_due",
+        "retaken",
+    ];
+
+    /// Its place in [`Self::WORDS`].
+    pub const fn place(&self) -> usize {
+        match self {
+            Self::NotFound => 0,
+            Self::NotPersisted => 1,
+            Self::Done(_) => 2,
+            Self::Replayed(_) => 3,
+            Self::WrongState(_) => 4,
+            Self::SoldOut { .. } => 5,
+            Self::IdTaken => 6,
+            Self::RefundDue(..) => 7,
+            Self::Retaken(_) => 8,
+        }
+    }
+
     /// The order as it stands after the step, if the step found it.
     pub fn order(&self) -> Option<&Order> {
         match self {

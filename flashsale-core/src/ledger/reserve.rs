@@ -75,6 +75,42 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// The words of all outcomes, in the order of precedence.
+    pub const WORDS: [&'static str; 13] = [
+        "unknown_offer",
+        "not_ready",
+        "replayed",
+        "key_reused",
+        "ticket_expired",
+        "paused",
+        "not_started",
+        "ended",
+        "ticket_used",
+        "id_taken",
+        "limit_reached",
+        "sold_out",
+        "reserved",
+    ];
+
+    /// Its place in [`Self::WORDS`].
+    pub const fn place(&self) -> usize {
+        match self {
+            Self::UnknownOffer => 0,
+            Self::NotReady => 1,
+            Self::Replayed(_) => 2,
+            Self::KeyReused => 3,
+            Self::TicketExpired => 4,
+            Self::Paused => 5,
+            Self::NotStarted { .. } => 6,
+            Self::Ended => 7,
+            Self::TicketUsed => 8,
+            Self::IdTaken => 9,
+            Self::LimitReached { .. } => 10,
+            Self::SoldOut { .. } => 11,
+            Self::Reserved { .. } => 12,
+        }
+    }
+
     /// The order that was made, now or before.
     pub fn order(&self) -> Option<&Order> {
         match self {

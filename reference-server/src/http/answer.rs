@@ -1,9 +1,16 @@
 //! Answers that are not problems.
 
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
     HeaderMap, StatusCode,
+    body::{Body, Frame, SizeHint},
     header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue},
 };
 use serde::Serialize;
@@ -12,6 +19,46 @@ use super::{Code, Problem, Response};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// The whole body of an answer; bytes, so that a prepared one is shared instead of copied.
+#[derive(Clone, Debug, Default)]
+pub struct Whole {
+    bytes: Full<Bytes>,
+    code: Option<Code>,
+}
+
+impl Whole {
+    /// The code of the problem that the answer tells of, for whoever counts.
+    pub fn code(&self) -> Option<Code> {
+        self.code
+    }
+}
+
+impl From<Bytes> for Whole {
+    fn from(bytes: Bytes) -> Self {
+        Self { bytes: Full::new(bytes), code: None }
+    }
+}
+
+impl Body for Whole {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.bytes).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.bytes.size_hint()
+    }
+}
 
 /// Answers `value` as JSON.
 pub fn json<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> Response {
@@ -26,7 +73,7 @@ pub fn json<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> Response {
 
 /// Answers `status` without a body.
 pub fn empty(status: StatusCode) -> Response {
-    let mut response = Response::new(Full::default());
+    let mut response = Response::new(Whole::default());
     *response.status_mut() = status;
     response
 }
@@ -42,7 +89,7 @@ pub(super) fn with_body(status: StatusCode, content_type: HeaderValue, body: Byt
     // Room for what dispatch and hyper's callers add: request id, cache control, one or two more.
     let mut headers = HeaderMap::with_capacity(6);
     headers.insert(CONTENT_TYPE, content_type);
-    let mut response = Response::new(Full::new(body));
+    let mut response = Response::new(Whole::from(body));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
@@ -56,12 +103,13 @@ pub struct Prepared {
     status: StatusCode,
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Bytes,
+    code: Option<Code>,
 }
 
 impl Prepared {
     /// Keeps `body` with its content type.
     pub fn new(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -> Self {
-        Self { status, headers: vec![(CONTENT_TYPE, content_type)], body: body.into() }
+        Self { status, headers: vec![(CONTENT_TYPE, content_type)], body: body.into(), code: None }
     }
 
     /// Keeps `value` as JSON.
@@ -75,8 +123,9 @@ impl Prepared {
 
     /// Keeps a problem document.
     pub fn problem(problem: Problem) -> Self {
+        let code = Some(problem.code());
         let (status, headers, body) = problem.into_parts();
-        Self { status, headers, body }
+        Self { status, headers, body, code }
     }
 
     /// Adds a header to every answer.
@@ -98,7 +147,8 @@ impl Prepared {
         for (name, value) in &self.headers {
             headers.append(name, value.clone());
         }
-        let mut response = Response::new(Full::new(self.body.clone()));
+        let body = Whole { bytes: Full::new(self.body.clone()), code: self.code };
+        let mut response = Response::new(body);
         *response.status_mut() = self.status;
         *response.headers_mut() = headers;
         response

@@ -24,6 +24,7 @@ use super::{
     Body, Code, Handler, Problem, Response,
     body::BodyLimits,
     request_id::{self, RequestIds},
+    traffic::{Counters, Traffic},
 };
 use crate::{config::HttpConfig, request};
 
@@ -34,6 +35,8 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 #[derive(Debug)]
 pub(super) struct Dispatch<H> {
     handler: Arc<H>,
+    traffic: Arc<Traffic>,
+    counters: Arc<Counters>,
     ids: RequestIds,
     body: BodyLimits,
     head_fields: usize,
@@ -43,8 +46,11 @@ pub(super) struct Dispatch<H> {
 
 impl<H: Handler> Dispatch<H> {
     pub(super) fn new(handler: Arc<H>, config: &HttpConfig, stopping: Arc<AtomicBool>) -> Self {
+        let traffic = Arc::clone(handler.traffic());
         Self {
             handler,
+            counters: traffic.worker(),
+            traffic,
             ids: RequestIds::new(),
             body: BodyLimits { max_bytes: config.body_bytes, timeout: config.body_timeout() },
             head_fields: config.head_fields,
@@ -60,6 +66,7 @@ impl<H: Handler> Dispatch<H> {
         peer: IpAddr,
     ) -> Result<Response, Infallible> {
         let id = self.ids.next();
+        let begun = self.traffic.begin(&self.counters, request.method(), request.uri().path());
         let mut response = if request.headers().len() > self.head_fields {
             head_too_large(self.head_fields)
         } else {
@@ -72,6 +79,7 @@ impl<H: Handler> Dispatch<H> {
             }
         };
         response.headers_mut().insert(X_REQUEST_ID, request_id::header(id));
+        begun.end(&response);
         // The connection learns of a stop by itself, but perhaps only after this answer.
         if self.stopping.load(Ordering::Relaxed) {
             response.headers_mut().insert(CONNECTION, CLOSE);

@@ -1,17 +1,14 @@
 //! The seam between transport and routes.
 
-use std::future::Future;
+use std::{future::Future, sync::Arc};
 
-use bytes::Bytes;
-use http_body_util::Full;
-
-use super::Body;
+use super::{Body, Traffic, Whole};
 
 /// A request whose head is complete and whose body has not been read.
 pub type Request = hyper::Request<Body>;
 
-/// A whole answer; bodies are bytes, so that a prepared one is shared instead of copied.
-pub type Response = hyper::Response<Full<Bytes>>;
+/// A whole answer.
+pub type Response = hyper::Response<Whole>;
 
 /// Answers the requests of one listener.
 ///
@@ -21,6 +18,9 @@ pub type Response = hyper::Response<Full<Bytes>>;
 ///
 /// The future is kept inside the connection: box the rarely taken branches, so that the hot ones stay small.
 pub trait Handler: Send + Sync + 'static {
+    /// Where requests and answers are counted.
+    fn traffic(&self) -> &Arc<Traffic>;
+
     /// Answers one request. Refusals are [`Problem`](super::Problem)s turned into responses.
     fn handle(&self, request: Request) -> impl Future<Output = Response> + Send;
 }

@@ -15,8 +15,9 @@ mod server;
 mod socket;
 mod stream;
 mod target;
+mod traffic;
 
-pub use answer::{Prepared, empty, json, no_store};
+pub use answer::{Prepared, Whole, empty, json, no_store};
 pub use body::Body;
 pub use client_address::client_address;
 pub use handler::{Handler, Request, Response};
@@ -24,3 +25,4 @@ pub use problem::{Code, Problem};
 pub use server::{Runtimes, Server};
 pub use socket::Listener;
 pub use target::{Query, decode_segment, segments};
+pub use traffic::{OTHER, RouteTraffic, Traffic};

@@ -62,7 +62,7 @@ impl Server {
     ) -> io::Result<Self> {
         let (stage, stages) = watch::channel(Stage::Serving);
         let (alive, done) = mpsc::channel(1);
-        let open = Arc::new(AtomicUsize::new(0));
+        let open = Arc::clone(&handler.traffic().open);
         let stopping = Arc::new(AtomicBool::new(false));
         let address = listener.address();
         for (index, socket) in listener.into_sockets().into_iter().enumerate() {

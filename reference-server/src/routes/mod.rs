@@ -3,6 +3,7 @@
 mod answers;
 mod cors;
 mod headers;
+mod labels;
 mod operations;
 mod orders;
 mod payments;

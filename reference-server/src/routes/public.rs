@@ -7,11 +7,14 @@ use hyper::{HeaderMap, StatusCode, http::request::Parts};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
-use super::{Answer, answers, cors, headers, only_get, only_post};
+use super::{Answer, answers, cors, headers, labels, only_get, only_post};
 use crate::{
     app::{App, address_subject},
     assets,
-    http::{Body, Handler, Prepared, Problem, Request, Response, client_address, json, no_store, segments},
+    http::{
+        Body, Handler, Prepared, Problem, Request, Response, Traffic, client_address, json, no_store,
+        segments,
+    },
     pages::Language,
     session::Caller,
     wire::Rfc3339,
@@ -27,12 +30,16 @@ pub struct Public {
     pub(super) sold_out: Prepared,
     /// Places for those whose answer is held until something changes.
     pub(super) waiting: Semaphore,
+    traffic: Arc<Traffic>,
 }
 
 impl Public {
     /// Answers for `app`.
     pub fn new(app: Arc<App>) -> Self {
-        Self { app, sold_out: Prepared::problem(answers::sold_out(0)), waiting: Semaphore::new(MAX_WAITING) }
+        let traffic = Traffic::new("public", labels::PUBLIC, labels::SAMPLED);
+        app.metrics.watch(&traffic);
+        let sold_out = Prepared::problem(answers::sold_out(0));
+        Self { app, sold_out, waiting: Semaphore::new(MAX_WAITING), traffic }
     }
 
     async fn route(&self, head: &Parts, body: Body) -> Answer {
@@ -109,6 +116,10 @@ impl Public {
 }
 
 impl Handler for Public {
+    fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
+    }
+
     async fn handle(&self, request: Request) -> Response {
         let (head, body) = request.into_parts();
         if self.app.origins.is_empty() {

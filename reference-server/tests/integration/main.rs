@@ -7,6 +7,7 @@ mod client;
 mod commands;
 mod declined;
 mod guards;
+mod metrics;
 mod operations;
 mod pages;
 mod purchase;

@@ -125,6 +125,11 @@ impl Shop {
         self.call(Method::GET, path, &[], None).await
     }
 
+    /// Reads from the operations listener without a token.
+    pub(crate) async fn call_operations(&self, path: &str) -> Answer {
+        Client::new(self.operations).request(Method::GET, path, &[], None).await.unwrap()
+    }
+
     /// Calls the operations listener.
     pub(crate) async fn operate(
         &self,

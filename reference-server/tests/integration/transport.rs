@@ -11,7 +11,7 @@ use hyper::{Method, StatusCode};
 use reference_server::{
     background::{Background, Spawner},
     config::HttpConfig,
-    http::{Handler, Listener, Problem, Request, Response, Runtimes, Server, empty, json, segments},
+    http::{Handler, Listener, Problem, Request, Response, Runtimes, Server, Traffic, empty, json, segments},
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
@@ -24,6 +24,7 @@ struct Probe {
     /// Says that `/wait` or `/owned` has begun, or that owned work has ended.
     events: mpsc::Sender<&'static str>,
     release: Arc<Semaphore>,
+    traffic: Arc<Traffic>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -33,6 +34,10 @@ struct Echo {
 }
 
 impl Handler for Probe {
+    fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
+    }
+
     async fn handle(&self, request: Request) -> Response {
         let (head, body) = request.into_parts();
         let mut room = [""; 8];
@@ -83,8 +88,12 @@ impl Fixture {
         let background = Background::start().unwrap();
         let (sender, events) = mpsc::channel();
         let release = Arc::new(Semaphore::new(0));
-        let probe =
-            Probe { spawner: background.spawner().clone(), events: sender, release: Arc::clone(&release) };
+        let probe = Probe {
+            spawner: background.spawner().clone(),
+            events: sender,
+            release: Arc::clone(&release),
+            traffic: Traffic::new("probe", &["GET /number/{number}"], 0),
+        };
         let workers = NonZeroUsize::new(if shared { 1 } else { 2 }).unwrap();
         let listener =
             Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)), workers, config.backlog).unwrap();

@@ -80,6 +80,10 @@ impl Book {
         let sale = self.sales.get(&activity)?;
         let terms = Arc::clone(&sale.lanes[0].terms);
         let lanes = sale.lanes.iter().map(|lane| {
+            debug_assert!(
+                lane.orders.statuses_are_right(),
+                "orders are counted under the status that they have"
+            );
             let offers = terms.offers().iter().zip(&lane.units);
             let mut counters: Vec<_> = lane
                 .counters

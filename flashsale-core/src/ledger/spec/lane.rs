@@ -496,6 +496,7 @@ impl LaneState {
             OrderChange::Expired => self.end(slot_id, OrderStatus::Expired),
             OrderChange::Placed(_) | OrderChange::Refused(_) | OrderChange::Retaken { .. } => {}
         }
+        self.orders.recount(slot_id, status);
         Ok(())
     }
 
@@ -547,7 +548,9 @@ impl LaneState {
         known.revision = revision;
         known.persisted = true;
         if status == OrderStatus::Refused && known.status.is_open() {
+            let was = known.status;
             self.end(slot, OrderStatus::Refused);
+            self.orders.recount(slot, was);
         }
         Ok(slot)
     }

@@ -10,6 +10,7 @@
 mod advance;
 mod book;
 mod buckets;
+mod census;
 mod gate;
 mod image;
 mod inspect;
@@ -22,6 +23,7 @@ mod reserve;
 mod truth;
 
 pub use book::Book;
+pub use census::Census;
 pub use image::Image;
 pub use inspect::{CounterInspection, Inspection, LaneInspection, OfferInspection};
 pub use lane::Misfit;

@@ -143,6 +143,8 @@ impl Slot {
 pub(super) struct Orders {
     chunks: Vec<Vec<Slot>>,
     len: SlotId,
+    /// Orders by status.
+    pub(super) statuses: [u64; OrderStatus::ALL.len()],
     by_id: HashTable<SlotId>,
     by_user: HashTable<SlotId>,
     /// Of users who have more than [`WALKED`] orders.
@@ -204,6 +206,13 @@ impl Orders {
     pub(super) fn from(&self, skipped: usize) -> impl Iterator<Item = (SlotId, &Slot)> {
         let skipped = SlotId::try_from(skipped).unwrap_or(SlotId::MAX);
         (skipped..self.len).map(|slot| (slot, self.slot(slot)))
+    }
+
+    /// Counts an order under its present status, and no more under the one that it had.
+    pub(super) fn recount(&mut self, id: SlotId, was: OrderStatus) {
+        let status = self.slot(id).status;
+        self.statuses[was as usize] -= 1;
+        self.statuses[status as usize] += 1;
     }
 
     pub(super) fn by_id(&self, id: OrderId) -> Option<SlotId> {
@@ -298,6 +307,7 @@ impl Orders {
         }
         self.chunks[chunk].push(slot);
         self.len += 1;
+        self.statuses[status as usize] += 1;
 
         let Self { chunks, by_id, by_user, hasher, .. } = self;
         let at = |slot: SlotId| &chunks[slot as usize / CHUNK][slot as usize % CHUNK];

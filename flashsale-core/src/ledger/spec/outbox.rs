@@ -37,6 +37,12 @@ impl Outbox {
         self.acknowledged.iter().find(|(known, _)| known == consumer).map(|(_, sequence)| *sequence)
     }
 
+    /// How many entries a consumer has not acknowledged.
+    pub(super) fn behind(&self, consumer: &Consumer) -> u64 {
+        let acknowledged = self.of(consumer).unwrap_or(0);
+        self.entries.back().map_or(0, |last| last.position.sequence.saturating_sub(acknowledged))
+    }
+
     fn from(&self, sequence: u64) -> impl Iterator<Item = &Entry> {
         let start = self.entries.partition_point(|entry| entry.position.sequence < sequence);
         self.entries.range(start..)

@@ -15,18 +15,22 @@ use flashsale_core::domain::{By, Name, Text};
 use hyper::{HeaderMap, StatusCode, header::HeaderValue, http::request::Parts};
 use serde::Serialize;
 
-use super::{Answer, answers, headers, id, only_get, only_post};
+use super::{Answer, answers, headers, id, labels, only_get, only_post};
 use crate::{
     app::App,
     config::{OperationsToken, Role},
-    http::{Body, Code, Handler, Prepared, Problem, Request, Response, json, no_store, segments},
+    http::{Body, Code, Handler, Prepared, Problem, Request, Response, Traffic, json, no_store, segments},
 };
+
+const METRICS: HeaderValue =
+    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
 /// Answers operators and monitors.
 #[derive(Debug)]
 pub struct Operations {
     app: Arc<App>,
     alive: Prepared,
+    traffic: Arc<Traffic>,
 }
 
 #[derive(Serialize)]
@@ -40,7 +44,9 @@ impl Operations {
     pub fn new(app: Arc<App>) -> Self {
         let text = HeaderValue::from_static("text/plain; charset=utf-8");
         let alive = Prepared::new(StatusCode::OK, text, Bytes::from_static(b"alive\n")).no_store();
-        Self { app, alive }
+        let traffic = Traffic::new("operations", labels::OPERATIONS, 0);
+        app.metrics.watch(&traffic);
+        Self { app, alive, traffic }
     }
 
     async fn route(&self, head: &Parts, body: Body) -> Answer {
@@ -50,6 +56,10 @@ impl Operations {
         match path {
             ["healthz"] => only_get(method).map(|()| self.alive.respond()),
             ["readyz"] => only_get(method).and_then(|()| self.ready()),
+            ["metrics"] => {
+                only_get(method)?;
+                Ok(self.metrics().await)
+            }
             ["v1", ..] => {
                 let operator = self.operator(&head.headers)?;
                 self.call(operator, head, path, body).await
@@ -106,6 +116,12 @@ impl Operations {
         found.ok_or_else(refused)
     }
 
+    /// The numbers. They name activities, offers and routes, and no buyer: no token is asked for, as with the health.
+    async fn metrics(&self) -> Response {
+        let text = self.app.metrics.read(&self.app).await.text();
+        Prepared::new(StatusCode::OK, METRICS, text).no_store().respond()
+    }
+
     fn ready(&self) -> Answer {
         let reasons = self.app.obstacles();
         if reasons.is_empty() {
@@ -116,6 +132,10 @@ impl Operations {
 }
 
 impl Handler for Operations {
+    fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
+    }
+
     async fn handle(&self, request: Request) -> Response {
         let (head, body) = request.into_parts();
         self.route(&head, body).await.unwrap_or_else(Problem::into_response)

@@ -1,0 +1,53 @@
+//! Numbers for monitors: `GET /metrics` of the operations listener.
+//!
+//! Whoever does work counts it in plain numbers of its own, without a registry and without names on the hot path. Here
+//! they get names and labels, once per scrape. Every name is in `deploy/`: a board and alerts.
+
+mod page;
+mod process;
+mod sale;
+mod traffic;
+
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError},
+};
+
+pub use page::{Labels, Page};
+
+use crate::app::App;
+
+/// What is asked for numbers at each scrape.
+#[derive(Default)]
+pub struct Metrics {
+    sources: Mutex<Vec<Source>>,
+}
+
+type Source = Box<dyn Fn(&mut Page) + Send + Sync>;
+
+impl Metrics {
+    /// Asks `source` for its numbers at every scrape from now on. It must not wait for anything.
+    pub fn register(&self, source: impl Fn(&mut Page) + Send + Sync + 'static) {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(source));
+    }
+
+    /// Reads everything; waits a second for the ledger at most, and goes without it then.
+    pub async fn read(&self, app: &App) -> Page {
+        let mut page = Page::default();
+        for source in &*self.sources.lock().unwrap_or_else(PoisonError::into_inner) {
+            source(&mut page);
+        }
+        process::read(&mut page);
+        sale::read(&mut page, app).await;
+        page
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// Microseconds in a second, for names that end with `_seconds`.
+const MICROS: f64 = 1e6;
