@@ -57,6 +57,7 @@ fn opened(now: Timestamp) -> Book {
 fn cancel(request: &Reserve) -> Advance {
     Advance::Cancel {
         order: OrderKey { activity: sale::lane().activity, user: request.user, id: request.order },
+        by: None,
     }
 }
 

@@ -25,6 +25,7 @@ use tokio::{
 
 use crate::{
     domain::Timestamp,
+    halt::Halt,
     ledger::{Advance, Advanced, Lane, Ledger, LedgerError, Outcome, Reserve},
     numbers::Distribution,
     recent_buyers::RecentBuyers,
@@ -74,6 +75,17 @@ pub struct Batcher {
 impl Batcher {
     /// A queue whose work is done on `background`.
     pub fn new(ledger: Arc<dyn Ledger>, lane: Lane, options: BatcherOptions, background: &Handle) -> Self {
+        Self::halted_by(Arc::default(), ledger, lane, options, background)
+    }
+
+    /// As [`Batcher::new`]; while `halt` is on, requests only find the orders that their keys made before.
+    pub(crate) fn halted_by(
+        halt: Arc<Halt>,
+        ledger: Arc<dyn Ledger>,
+        lane: Lane,
+        options: BatcherOptions,
+        background: &Handle,
+    ) -> Self {
         let max_batch = ledger.bounds().max_batch.max(1);
         let queue = Queue {
             reserves: Line::new(options.reserve_room, max_batch),
@@ -85,7 +97,7 @@ impl Batcher {
         };
         let recent = RecentBuyers::new();
         let (queue, numbers) = (Mutex::new(queue), Numbers::default());
-        let shared = Arc::new(Shared { ledger, lane, recent, numbers, queue, work: Notify::new() });
+        let shared = Arc::new(Shared { ledger, lane, halt, recent, numbers, queue, work: Notify::new() });
         let (end, ended) = watch::channel(());
         background.spawn(Driver { shared: Arc::clone(&shared), _end: end }.run());
         Self { shared, ended }
@@ -198,6 +210,7 @@ impl Numbers {
 struct Shared {
     ledger: Arc<dyn Ledger>,
     lane: Lane,
+    halt: Arc<Halt>,
     recent: RecentBuyers,
     numbers: Numbers,
     queue: Mutex<Queue>,
@@ -452,13 +465,18 @@ impl Driver {
 
 /// Waits for the answers to a batch.
 async fn fly(shared: Arc<Shared>, work: Work) -> Done {
-    let Shared { ledger, lane, recent, numbers, .. } = &*shared;
+    let Shared { ledger, lane, halt, recent, numbers, .. } = &*shared;
     let begun = Instant::now();
     let done = match work {
-        Work::Reserve(Batch { items, replies }) => {
+        Work::Reserve(Batch { mut items, replies }) => {
+            // Looked at here and not when a request comes, so that nothing that waits is let through.
+            let halted = halt.is_on().then(|| only_replays(&mut items));
             numbers.reserves.record(items.len() as u64);
             let result = ledger.reserve(*lane, None, items).await;
-            let result = result.map(|result| (result.at, result.outcomes));
+            let mut result = result.map(|result| (result.at, result.outcomes));
+            if let (Some(expired), Ok((_, outcomes))) = (&halted, &mut result) {
+                say_paused(expired, outcomes);
+            }
             if let Ok((_, outcomes)) = &result {
                 note_buyers(recent, outcomes);
             }
@@ -477,6 +495,20 @@ async fn fly(shared: Arc<Shared>, work: Work) -> Done {
     numbers.round_trips.record(u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX));
     shared.queue().round_trip = round_trip;
     done
+}
+
+/// Lets requests find the orders that their keys made before, and nothing else; gives which of them could do no more anyhow.
+fn only_replays(requests: &mut [Reserve]) -> Vec<bool> {
+    requests.iter_mut().map(|request| std::mem::replace(&mut request.replay_only, true)).collect()
+}
+
+/// Those whose ticket had not expired were declined because all sales are stopped.
+fn say_paused(expired: &[bool], outcomes: &mut [Outcome]) {
+    for (expired, outcome) in expired.iter().zip(outcomes) {
+        if !expired && *outcome == Outcome::TicketExpired {
+            *outcome = Outcome::Paused;
+        }
+    }
 }
 
 /// Before anybody is told: who repeats a request that won must not be declined by a view of before.
@@ -564,7 +596,7 @@ mod tests {
             user: UserId::new(n).unwrap(),
             id: OrderId::new(n).unwrap(),
         };
-        Advance::Cancel { order: key }
+        Advance::Cancel { order: key, by: None }
     }
 
     /// Keeps the ledger from deciding anything until the answer is dropped.
@@ -742,7 +774,7 @@ mod tests {
         drop(release);
         batcher.drain().await;
         for n in 1..=2 {
-            let Advance::Cancel { order } = cancel(n) else { unreachable!() };
+            let Advance::Cancel { order, .. } = cancel(n) else { unreachable!() };
             assert!(engine.order(order).await.unwrap().is_some(), "order {n}");
         }
     }

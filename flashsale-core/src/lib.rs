@@ -69,6 +69,7 @@ pub mod conformance;
 pub mod domain;
 pub mod embedded;
 pub mod guard;
+mod halt;
 pub mod ledger;
 #[cfg(feature = "mutants")]
 pub mod mutants;

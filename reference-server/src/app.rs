@@ -16,8 +16,8 @@ use flashsale_core::{
     domain::{By, Clock, Invalid, Provider, SubjectId, Timestamp},
     embedded::{Embedded, EmbeddedError, EmbeddedOptions},
     guard::{AccountRisk, GuardOptions, Guards},
-    ledger::{Ledger, LedgerError, Timing, spec::Role},
-    service::{Ordering, PaymentProvider, Payments, Sales, Upkeep},
+    ledger::{Ledger, LedgerError, spec::Role},
+    service::{OperationError, Operations, Ordering, PaymentProvider, Payments, Sales, Upkeep},
     snowflake::{self, Generator, InMemoryLease, LeaseError, LeaseFile, Settings, StartError, WorkerLease},
     ticket::{TicketKeys, TicketTerms},
 };
@@ -61,6 +61,8 @@ pub struct App {
     pub ordering: Ordering,
     /// Takes payments.
     pub payments: Payments,
+    /// What operators do.
+    pub operations: Operations,
     /// Who takes the money of new payments; `None` if nobody is configured.
     pub provider: Option<Provider>,
     /// Makes ids.
@@ -91,8 +93,6 @@ pub struct App {
     pub public_url: Option<String>,
     /// Origins whose pages may call.
     pub origins: Vec<String>,
-    /// How long payments of new activities may take.
-    pub timing: Timing,
     /// Where the data is; `None` in memory.
     pub directory: Option<PathBuf>,
     /// What is shown to monitors.
@@ -106,6 +106,7 @@ pub struct Jobs {
     stop_upkeep: watch::Sender<bool>,
     stop_ids: watch::Sender<bool>,
     upkeep: JoinHandle<()>,
+    recorder: JoinHandle<()>,
     lease: JoinHandle<Result<(), LeaseError>>,
 }
 
@@ -138,6 +139,9 @@ pub enum AppError {
     /// The secrets cannot be read.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
+    /// What operators decided cannot be taken up again.
+    #[error(transparent)]
+    Operation(#[from] OperationError),
     /// The catalogue's activities cannot be sold.
     #[error("what is in the catalogue cannot be published: {0}")]
     Publish(#[from] PublishError),
@@ -172,9 +176,19 @@ impl App {
         let sales = Arc::new(Sales::new(ledger, Arc::clone(&clock), background, options));
         let providers: Vec<Arc<dyn PaymentProvider>> =
             if config.payment.sandbox { vec![Arc::new(Sandbox::new())] } else { Vec::new() };
+        let catalogue = Arc::new(store.catalogue);
+        let payments = Payments::new(Arc::clone(&sales), Arc::clone(&ids), providers);
+        let operations = Operations::new(
+            Arc::clone(&catalogue) as _,
+            Arc::clone(&sales),
+            payments.clone(),
+            Arc::clone(&ids),
+            config.payment.timing(),
+        );
         let app = Arc::new(Self {
             ordering: Ordering::new(Arc::clone(&sales), Arc::clone(&ids)),
-            payments: Payments::new(Arc::clone(&sales), Arc::clone(&ids), providers),
+            payments,
+            operations,
             provider: config.payment.sandbox.then(Sandbox::provider),
             tickets: keyring.tickets,
             ticket_terms: TicketTerms { lead: config.ticket.lead(), life: config.ticket.lifetime() },
@@ -196,8 +210,7 @@ impl App {
             shelf: ArcSwap::from_pointee(empty_shelf(config)?),
             public_url: config.http.public_url.clone(),
             origins: config.http.cors_origins.clone(),
-            timing: config.payment.timing(),
-            catalogue: Arc::new(store.catalogue),
+            catalogue,
             directory,
             metrics: Metrics::default(),
             publishing: Mutex::default(),
@@ -207,6 +220,7 @@ impl App {
             sales,
             ids,
         });
+        app.operations.resume().await?;
         app.sales.resume().await?;
         app.publish(&by("server", "published at start")).await?;
         let jobs = Jobs::start(&app, store.leases);
@@ -222,7 +236,13 @@ impl App {
         if let Err(error) = jobs.upkeep.await {
             tracing::error!(%error, "upkeep ended early");
         }
+        if let Err(error) = jobs.recorder.await {
+            tracing::error!(%error, "the recorder of the audit trail ended early");
+        }
         self.sales.drain().await;
+        if let Err(error) = self.operations.recorder().record_all().await {
+            tracing::warn!(%error, "an operator's change gets its audit row at the next start");
+        }
         let closed = self.engine.close().await;
         jobs.stop_ids.send_replace(true);
         match jobs.lease.await {
@@ -303,6 +323,7 @@ impl Jobs {
             let _ = ids_stopped.wait_for(|stopped| *stopped).await;
         };
         Self {
+            recorder: runtime.spawn(Arc::clone(app.operations.recorder()).run(stopped.clone())),
             upkeep: runtime.spawn(upkeep.run(stopped)),
             lease: runtime.spawn(snowflake::keep(Arc::clone(&app.ids), leases, until)),
             stop_upkeep,

@@ -111,6 +111,9 @@ pub struct RestoreArgs {
 /// Flags of `audit`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct AuditArgs {
+    /// Check the audit trail instead: that none of its rows was changed, removed or put there by hand.
+    #[arg(long)]
+    pub verify: bool,
     /// Where the data is.
     #[command(flatten)]
     pub storage: StorageArgs,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use flashsale_core::{
-    catalogue::EmbeddedCatalogue,
+    catalogue::{AuditBreak, AuditCheck, Catalogue as _, EmbeddedCatalogue},
     domain::{Clock, SystemClock},
     embedded::{Embedded, EmbeddedOptions},
     ledger::spec::Role,
@@ -87,12 +87,15 @@ pub fn restore(args: &RestoreArgs) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Checks the invariants; the exit code is 1 if one is broken.
+/// Checks the invariants, or the audit trail; the exit code is 1 if one is broken.
 ///
 /// # Errors
 /// If the data cannot be read.
 pub fn audit(args: &AuditArgs) -> Outcome {
     let background = Background::start()?;
+    if args.verify {
+        return background.block_on(verify(args));
+    }
     background.block_on(async {
         let findings: Findings = match remote(&args.server) {
             Some(server) => {
@@ -120,6 +123,26 @@ pub fn check_config(args: &ServeArgs) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
+async fn verify(args: &AuditArgs) -> Outcome {
+    let check: AuditCheck = match remote(&args.server) {
+        Some(server) => {
+            serde_json::from_value(server.call(Method::GET, "/v1/audit/verification", None).await?)?
+        }
+        None => open_catalogue(&directory(&args.storage)?)?.verify_audit().await?,
+    };
+    println!("audit trail: {} rows, the last has the hash {}", check.rows, check.hash);
+    Ok(match check.broken {
+        None => {
+            println!("every row is as it was written");
+            ExitCode::SUCCESS
+        }
+        Some(AuditBreak { sequence, reason }) => {
+            println!("BROKEN row {sequence} {reason}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
 fn remote(args: &ServerArgs) -> Option<RemoteServer> {
     let server = args.server.as_ref()?;
     Some(RemoteServer::new(server, args.token.as_deref().unwrap_or_default()))
@@ -132,13 +155,16 @@ fn directory(args: &StorageArgs) -> Result<PathBuf, Box<dyn Error>> {
 
 /// Opens what a stopped server has left.
 fn open(directory: &Path) -> Result<(Embedded, EmbeddedCatalogue), Box<dyn Error>> {
+    let catalogue = open_catalogue(directory)?;
+    let options = EmbeddedOptions::new(directory, Role::Single, Arc::new(SystemClock));
+    Ok((Embedded::open(options).map_err(in_use)?, catalogue))
+}
+
+fn open_catalogue(directory: &Path) -> Result<EmbeddedCatalogue, Box<dyn Error>> {
     if !directory.join(EmbeddedCatalogue::FILE).exists() {
         return Err(format!("{} holds no data", directory.display()).into());
     }
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let catalogue = EmbeddedCatalogue::open(directory, Arc::clone(&clock)).map_err(in_use)?;
-    let engine = Embedded::open(EmbeddedOptions::new(directory, Role::Single, clock)).map_err(in_use)?;
-    Ok((engine, catalogue))
+    Ok(EmbeddedCatalogue::open(directory, Arc::new(SystemClock)).map_err(in_use)?)
 }
 
 /// A directory that cannot be opened is most often the one of a running server.

@@ -11,10 +11,9 @@ use arc_swap::ArcSwapOption;
 use flashsale_core::{
     catalogue::{Catalogue, CatalogueError, MAX_PAGE},
     domain::{
-        Activity, ActivityId, ActivityStatus, LimitRule, Money, Name, Phase, Product, ProductId, Sku, SkuId,
-        Strategy, Text, Timestamp,
+        Activity, ActivityId, ActivityStatus, LimitRule, Money, Name, Phase, Product, ProductId, Selling,
+        Sku, SkuId, Strategy, Text, Timestamp,
     },
-    ledger::Selling,
     service::Sale,
 };
 use hyper::{

@@ -11,16 +11,18 @@ mod embedded;
 mod error;
 mod import;
 mod item;
+mod kill_switch;
 pub mod rules;
 #[cfg(test)]
 mod tests;
 
 use async_trait::async_trait;
-pub use audit::{AuditRow, Change};
+pub use audit::{AuditBreak, AuditCheck, AuditHash, AuditRow, Change};
 pub use embedded::EmbeddedCatalogue;
 pub use error::{CatalogueError, Refusal};
 pub use import::{Counts, ImportReport, ImportSet, ImportedActivity};
 pub use item::Item;
+pub use kill_switch::KillSwitch;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{Activity, ActivityId, By, Name, Product, ProductId, Sku, SkuId};
@@ -50,6 +52,8 @@ pub struct Versioned<T> {
 /// - **References hold.** An SKU's product and an offer's SKU exist, and an offer has its SKU's currency, at the end
 ///   of every write. Nothing is deleted.
 /// - **Rules of change** are those of [`rules`].
+/// - **Chained.** Each audit row holds the hash of its predecessor, and the last row is noted: see
+///   [`verify_audit`](Catalogue::verify_audit).
 /// - **Order.** Lists are in ascending order of ids, the audit trail in order of its sequence, which has no gaps.
 /// - **Dropping** a future neither undoes nor tears a write: it happens whole or not at all, and the caller does not
 ///   learn which.
@@ -161,6 +165,25 @@ pub trait Catalogue: Send + Sync + std::fmt::Debug {
     /// Up to `limit` audit rows with a sequence above `after`; 0 starts at the first.
     ///
     /// # Errors
-    /// Storage errors.
+    /// Storage errors; damaged if a row cannot be read.
     async fn audit(&self, after: u64, limit: usize) -> Result<Vec<AuditRow>, CatalogueError>;
+
+    /// Reads the whole audit trail and tells the first row that was changed, removed or put there.
+    ///
+    /// # Errors
+    /// Storage errors. A broken trail is an answer, not an error.
+    async fn verify_audit(&self) -> Result<AuditCheck, CatalogueError>;
+
+    /// How the kill switch stands; `None` if it was never used, which means off.
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn kill_switch(&self) -> Result<Option<Versioned<KillSwitch>>, CatalogueError>;
+
+    /// Turns the kill switch on or off. Each turn has a higher version, so that of two readers who know it the one with
+    /// the higher version is right.
+    ///
+    /// # Errors
+    /// Storage errors.
+    async fn put_kill_switch(&self, on: bool, by: &By) -> Result<Versioned<KillSwitch>, CatalogueError>;
 }

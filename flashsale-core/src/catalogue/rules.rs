@@ -5,15 +5,15 @@
 //! | none yet | created as a draft | created as a draft or published |
 //! | draft | everything; submit | everything; publish |
 //! | submitted | status and reviewer only | content only together with publishing |
-//! | approved | status only | content only together with publishing |
-//! | published | window, name, description, limits; archive | window, name, description, limits |
+//! | approved | status only; a rejected one loses its reviewer | content only together with publishing |
+//! | published | window, name, description, limits, selling; archive | window, name, description, limits |
 //! | archived | nothing | nothing |
 //!
 //! Units of a published offer are changed by adjustments of the ledger, never here. An import states both the creator
 //! and the reviewer of what it publishes, so it does not walk through the statuses between.
 
 use super::{ImportedActivity, Item, Refusal};
-use crate::domain::{Activity, ActivityStatus, OfferTerms, Sku};
+use crate::domain::{Activity, ActivityStatus, OfferTerms, Selling, Sku};
 
 /// Checks an edit of an activity; `old` is `None` for a new one.
 ///
@@ -30,8 +30,22 @@ pub fn edit(old: Option<&Activity>, new: &Activity) -> Result<(), Refusal> {
         let reason = format!("cannot go from {} to {}", word(old.status), word(new.status));
         return Err(refusal(new, "status", reason));
     }
+    if old.selling != new.selling {
+        let sells = (old.status, new.status) == (ActivityStatus::Published, ActivityStatus::Published);
+        if !sells || !old.selling.may_become(new.selling) {
+            let reason = format!("cannot go from {} to {}", selling(old.selling), selling(new.selling));
+            return Err(refusal(
+                new,
+                "selling",
+                format!("{reason} while the activity is {}", word(old.status)),
+            ));
+        }
+    }
     match old.status {
         ActivityStatus::Draft => Ok(()),
+        ActivityStatus::Approved if new.status == ActivityStatus::Draft => {
+            same_content(&Activity { reviewer: None, ..old.clone() }, new)
+        }
         ActivityStatus::Submitted => {
             let reviewed = Activity { reviewer: new.reviewer.clone(), ..old.clone() };
             same_content(&reviewed, new)
@@ -57,6 +71,8 @@ pub fn import(old: Option<&Activity>, imported: &ImportedActivity) -> Result<Act
         ));
     }
     let Some(old) = old else { return Ok(new) };
+    // A file says what is sold, not whether somebody has paused it since.
+    new.selling = old.selling;
     if imported.relative_window {
         new.window = old.window;
     }
@@ -183,6 +199,14 @@ fn changed_term(was: &OfferTerms, is: &OfferTerms) -> Option<&'static str> {
 
 fn refusal(activity: &Activity, field: &'static str, reason: String) -> Refusal {
     Refusal { item: Item::Activity(activity.id), field, reason }
+}
+
+fn selling(selling: Selling) -> &'static str {
+    match selling {
+        Selling::On => "on",
+        Selling::Paused => "paused",
+        Selling::Ended => "ended",
+    }
 }
 
 fn word(status: ActivityStatus) -> &'static str {

@@ -2,15 +2,19 @@
 
 use super::{
     case::cases,
-    make::{STRATEGIES, offer},
+    make::{self, STRATEGIES, offer},
     scene::{Check, Scene},
 };
-use crate::{domain::Strategy, ledger::Advance};
+use crate::{
+    domain::Strategy,
+    ledger::{Advance, Consumer, Event, OrderChange},
+};
 
 cases! {
     Deciding:
         a_second_release_takes_nothing_from_another_order,
         cancel_expiry_and_operator_give_units_back_once,
+        an_operator_who_cancels_is_named_in_the_event,
         an_order_that_is_being_paid_is_closed_first,
         a_batch_of_steps_is_taken_in_order,
         steps_of_other_lanes_are_refused_whole;
@@ -33,6 +37,34 @@ async fn a_second_release_takes_nothing_from_another_order(scene: &mut Scene) ->
         scene.stock(1, [2, 0, 0]).await?;
     }
     Ok(())
+}
+
+/// Without the name in the event nobody could be held to account for it later.
+async fn an_operator_who_cancels_is_named_in_the_event(scene: &mut Scene) -> Check {
+    let consumer = Consumer::new("audit");
+    scene.note("register audit");
+    scene.ok("registered", scene.ledger().register(&consumer).await)?;
+    scene.open(vec![offer(1, Strategy::PreDeduct, 5)]).await?;
+    let (mine, theirs) = (scene.place(1).await?, scene.place(1).await?);
+    let by = Some(make::by());
+    scene.advance(Advance::Cancel { order: mine.key, by: by.clone() }, "done cancelled").await?;
+    scene.advance(Advance::Cancel { order: mine.key, by }, "replayed cancelled").await?;
+    scene.cancel(&theirs, "done cancelled").await?;
+    scene.stock(1, [5, 0, 0]).await?;
+    let entries = scene.ledger().events(&consumer, scene.lane(1), None, 99).await;
+    let entries = scene.ok("events", entries)?;
+    let ends: Vec<_> = entries
+        .into_iter()
+        .filter_map(|entry| match entry.event {
+            Event::Order { id, change, .. } if !matches!(change, OrderChange::Placed(_)) => {
+                Some((id, change))
+            }
+            _ => None,
+        })
+        .collect();
+    let expected =
+        vec![(mine.key.id, OrderChange::CancelledBy(make::by())), (theirs.key.id, OrderChange::Cancelled)];
+    scene.same("who cancelled what", expected, ends)
 }
 
 /// User cancel, timeout and operator cancel return the units more than once.
@@ -86,10 +118,10 @@ async fn a_batch_of_steps_is_taken_in_order(scene: &mut Scene) -> Check {
     let provider = super::make::provider("sandbox");
     let steps = vec![
         Advance::OpenPayment { order: order.key, payment, provider },
-        Advance::Cancel { order: order.key },
+        Advance::Cancel { order: order.key, by: None },
         Advance::PaymentFailed { order: order.key, payment },
-        Advance::Cancel { order: order.key },
-        Advance::Cancel { order: order.key },
+        Advance::Cancel { order: order.key, by: None },
+        Advance::Cancel { order: order.key, by: None },
     ];
     scene.note(format!("{steps:?}"));
     let answer = scene.ok("advances", scene.ledger().advance(scene.lane(1), steps).await)?;
@@ -106,7 +138,10 @@ async fn steps_of_other_lanes_are_refused_whole(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::PreDeduct, 5)]).await?;
     let (mine, mut elsewhere) = (scene.place(1).await?, scene.place(2).await?);
     elsewhere.key.activity = super::make::activity(999);
-    let steps = vec![Advance::Cancel { order: mine.key }, Advance::Cancel { order: elsewhere.key }];
+    let steps = vec![
+        Advance::Cancel { order: mine.key, by: None },
+        Advance::Cancel { order: elsewhere.key, by: None },
+    ];
     scene.note(format!("{steps:?}"));
     let result = scene.ledger().advance(scene.lane(1), steps).await;
     scene.same("advanced", "error: invalid", super::word::of_result(&result))?;

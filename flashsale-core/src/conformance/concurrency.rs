@@ -227,7 +227,7 @@ async fn race_to_end(scene: &mut Scene, orders: &[Order]) -> Check {
             let replacement = make::order_id(scene.fresh());
             race.push(async move {
                 match kind % 3 {
-                    0 => step(&ledger, lane, Advance::Cancel { order: key }).await.map(drop),
+                    0 => step(&ledger, lane, Advance::Cancel { order: key, by: None }).await.map(drop),
                     1 => ledger.expire_due(lane, 1).await.map(drop),
                     _ => step(&ledger, lane, Advance::Capture { order: key, capture, replacement })
                         .await

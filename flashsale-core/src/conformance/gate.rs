@@ -8,8 +8,8 @@ use super::{
     word,
 };
 use crate::{
-    domain::{Per, Strategy, Subject},
-    ledger::{Adjustment, Advance, BatchId, Change, ChangeId, Epoch, Event, Lane, Selling},
+    domain::{Per, Selling, Strategy, Subject},
+    ledger::{Adjustment, Advance, BatchId, Change, ChangeId, Epoch, Event, Lane},
 };
 
 cases! {
@@ -56,7 +56,7 @@ async fn a_gate_does_not_decide(scene: &mut Scene) -> Check {
         expected,
         word::of_result(&gate.amend(activity, ChangeId(1), change, make::by()).await),
     )?;
-    let cancel = Advance::Cancel { order: order.key };
+    let cancel = Advance::Cancel { order: order.key, by: None };
     scene.same("advance", expected, word::of_result(&gate.advance(lane, vec![cancel]).await))?;
     scene.same("expire", expected, word::of_result(&gate.expire_due(lane, 9).await))?;
     let capture = make::capture_of(&order, 1, 1);
@@ -260,7 +260,7 @@ async fn the_life_of_orders_is_followed(scene: &mut Scene) -> Check {
             let provider = make::provider("sandbox");
             scene.decide(Advance::OpenPayment { order: order.key, payment, provider }, "done paying").await?;
         }
-        scene.decide(Advance::Cancel { order: cancelled.key }, "done cancelled").await?;
+        scene.decide(Advance::Cancel { order: cancelled.key, by: None }, "done cancelled").await?;
         scene.pump().await?;
         scene.same("paying", ("paying", true), scene.at_gate(paid).await?)?;
         scene.same("cancelled", ("cancelled", true), scene.at_gate(cancelled).await?)?;
@@ -277,7 +277,7 @@ async fn the_life_of_orders_is_followed(scene: &mut Scene) -> Check {
         scene.gate_stock(if strategy == Strategy::PayTime { [9, 0, 1] } else { [8, 1, 1] }).await?;
         let refund = Advance::Refund { order: paid.key, units_returned: true, by: make::by() };
         scene.decide(refund, "done paid").await?;
-        scene.decide(Advance::Cancel { order: failed.key }, "done cancelled").await?;
+        scene.decide(Advance::Cancel { order: failed.key, by: None }, "done cancelled").await?;
         scene.pump().await?;
         scene.gate_stock([10, 0, 0]).await?;
     }
@@ -317,7 +317,7 @@ async fn entries_are_obeyed_once(scene: &mut Scene) -> Check {
     for lane in scene.lanes() {
         scene.persist(lane).await?;
     }
-    scene.decide(Advance::Cancel { order: orders[0].key }, "done cancelled").await?;
+    scene.decide(Advance::Cancel { order: orders[0].key, by: None }, "done cancelled").await?;
     for lane in scene.lanes() {
         let entries = scene.unfollowed(lane).await?;
         let last = entries.last().map(|entry| entry.position);
@@ -367,7 +367,7 @@ async fn units_that_are_missing_are_owed(scene: &mut Scene) -> Check {
     scene.pump().await?;
     scene.same("at the gate", ("refused", true), scene.at_gate(&mine).await?)?;
     scene.gate_stock([0, 1, 0]).await?;
-    scene.decide(Advance::Cancel { order: theirs.key }, "done cancelled").await?;
+    scene.decide(Advance::Cancel { order: theirs.key, by: None }, "done cancelled").await?;
     scene.pump().await?;
     scene.gate_stock([1, 0, 0]).await?;
     scene.admit(more, "reserved").await.map(drop)
@@ -389,7 +389,7 @@ async fn a_rebuild_changes_nothing_that_the_truth_has(scene: &mut Scene) -> Chec
     let capture = make::capture_of(&orders[0], 1, 1);
     let replacement = make::order_id(scene.fresh());
     scene.decide(Advance::Capture { order: orders[0].key, capture, replacement }, "done paid").await?;
-    scene.decide(Advance::Cancel { order: orders[1].key }, "done cancelled").await?;
+    scene.decide(Advance::Cancel { order: orders[1].key, by: None }, "done cancelled").await?;
     scene.rebuild_gate().await?;
     scene.gate_stock([9, 6, 2]).await?;
     for (index, status) in [(0, "replayed paid"), (1, "replayed cancelled"), (2, "replayed pending")] {
@@ -460,7 +460,7 @@ async fn content_is_older_than_what_is_followed(scene: &mut Scene) -> Check {
         // One of those that were read, one of those that were not.
         if index == 1 {
             for order in [&orders[0], &orders[3]] {
-                scene.decide(Advance::Cancel { order: order.key }, "done cancelled").await?;
+                scene.decide(Advance::Cancel { order: order.key, by: None }, "done cancelled").await?;
             }
         }
     }

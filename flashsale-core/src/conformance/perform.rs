@@ -10,12 +10,12 @@ use super::{
 use crate::{
     domain::{
         Capture, Idempotency, Key, LateCapture, LimitRule, Money, Nonce, OfferTerms, Order, OrderKey, Per,
-        Strategy, SubjectId, Subjects, Timestamp,
+        Selling, Strategy, SubjectId, Subjects, Timestamp,
     },
     ledger::{
         Adjustment, Advance, Bucket, Change, ChangeId, Consumer, Entry, Epoch, Event, Fence, Gate, Lane,
-        Ledger, LedgerError, Outcome, PersistMode, Position, Reference, RefundOutcome, Reserve, Selling,
-        Terms, Transfer, Truth,
+        Ledger, LedgerError, Outcome, PersistMode, Position, Reference, RefundOutcome, Reserve, Terms,
+        Transfer, Truth,
         spec::{Inspection, Role},
     },
 };
@@ -568,7 +568,7 @@ fn step_of(order: OrderKey, there: Option<&Order>, kind: &RandomKind) -> Advance
         },
         RandomKind::Fail { payment: n } => Advance::PaymentFailed { order, payment: payment(*n) },
         RandomKind::Close { payment: n } => Advance::PaymentClosed { order, payment: payment(*n) },
-        RandomKind::Cancel => Advance::Cancel { order },
+        RandomKind::Cancel => Advance::Cancel { order, by: None },
         RandomKind::Refund { units_returned } => {
             Advance::Refund { order, units_returned: *units_returned, by: make::by() }
         }

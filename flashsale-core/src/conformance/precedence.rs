@@ -6,8 +6,8 @@ use super::{
     scene::{Check, Scene},
 };
 use crate::{
-    domain::{Per, Strategy, Subject},
-    ledger::{Change, Epoch, Selling},
+    domain::{Per, Selling, Strategy, Subject},
+    ledger::{Change, Epoch},
 };
 
 cases! {

@@ -354,7 +354,7 @@ impl Scene {
     }
 
     pub(super) async fn cancel(&mut self, order: &Order, expected: &str) -> Check {
-        self.advance(Advance::Cancel { order: order.key }, expected).await.map(drop)
+        self.advance(Advance::Cancel { order: order.key, by: None }, expected).await.map(drop)
     }
 
     /// Reports a capture of the order's amount; `n` numbers event and transaction.

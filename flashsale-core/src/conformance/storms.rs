@@ -17,11 +17,12 @@ use super::{
 };
 use crate::{
     domain::{
-        ActivityId, LateCapture, Order, OrderId, OrderKey, OrderStatus, Per, Subject, Timestamp, UserId,
+        ActivityId, LateCapture, Order, OrderId, OrderKey, OrderStatus, Per, Selling, Subject, Timestamp,
+        UserId,
     },
     ledger::{
         Adjustment, Advance, Advanced, Change, ChangeId, Fence, Gate, Lane, Ledger, LedgerError, Outcome,
-        Position, Reserve, Selling, Stock, Terms, Truth,
+        Position, Reserve, Stock, Terms, Truth,
         invariants::{self, Owing},
     },
     tiered::{Pumped, Resolution, Tiered, TieredOptions},
@@ -274,7 +275,7 @@ impl Storm {
                 payment: make::payment_id(payment.unwrap_or(self.ids)),
             },
             6 => Advance::Refund { order: order.key, units_returned: self.dice.bool(), by: make::by() },
-            _ => Advance::Cancel { order: order.key },
+            _ => Advance::Cancel { order: order.key, by: None },
         };
         let lane = Lane::of(self.activity(), order.key.user, self.terms.buckets());
         let turns = self.patience();

@@ -234,7 +234,7 @@ pub(super) fn build(scene: &mut Scene, order: &Order, at: At, step: Step) -> Adv
         Step::Fail => Advance::PaymentFailed { order: key, payment: make::payment_id(last) },
         Step::FailFirst => Advance::PaymentFailed { order: key, payment: make::payment_id(first) },
         Step::Close => Advance::PaymentClosed { order: key, payment: make::payment_id(last) },
-        Step::Cancel => Advance::Cancel { order: key },
+        Step::Cancel => Advance::Cancel { order: key, by: None },
         Step::Refund => Advance::Refund { order: key, units_returned: true, by: make::by() },
         Step::Settle => Advance::RefundSettled {
             order: key,

@@ -7,10 +7,10 @@ use super::{
     word,
 };
 use crate::{
-    domain::{Per, Strategy, Subject},
+    domain::{Per, Selling, Strategy, Subject},
     ledger::{
         Change, ChangeId, Entry, Epoch, Event, Lane, OrderChange, PersistMode, Position, RefusedBecause,
-        Selling, Verdict,
+        Verdict,
     },
 };
 
@@ -209,7 +209,7 @@ async fn a_refused_order_keeps_key_and_ticket(scene: &mut Scene) -> Check {
     let (id, key) = (scene.fresh(), scene.fresh());
     scene.reserve(ask.id(id).key(key.into()), "ticket_used").await?;
     for (step, expected) in [
-        (crate::ledger::Advance::Cancel { order: order.key }, "wrong_state refused"),
+        (crate::ledger::Advance::Cancel { order: order.key, by: None }, "wrong_state refused"),
         (
             crate::ledger::Advance::OpenPayment {
                 order: order.key,

@@ -56,8 +56,8 @@ impl From<Window> for (Timestamp, Timestamp) {
 ///
 /// ```text
 /// Draft ──submit──▶ Submitted ──approve──▶ Approved ──publish──▶ Published ──archive──▶ Archived
-///   ▲                   │
-///   └──────reject───────┘
+///   ▲                   │                      │
+///   └──────reject───────┴────────reject────────┘
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -82,7 +82,7 @@ impl ActivityStatus {
             (self, next),
             (Draft, Submitted)
                 | (Submitted, Approved | Draft)
-                | (Approved, Published)
+                | (Approved, Published | Draft)
                 | (Published, Archived)
         )
     }
@@ -100,6 +100,27 @@ pub enum Phase {
     Paused,
     /// After the window, or an operator ended it.
     Ended,
+}
+
+/// Whether an activity takes orders, as far as operators decide it. The window is a matter of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Selling {
+    /// It does.
+    #[default]
+    On,
+    /// Not for now.
+    Paused,
+    /// Never again.
+    Ended,
+}
+
+impl Selling {
+    /// Whether an operator may go from this to `next`.
+    pub fn may_become(self, next: Self) -> bool {
+        use Selling::{Ended, On, Paused};
+        matches!((self, next), (On, Paused | Ended) | (Paused, On | Ended))
+    }
 }
 
 /// Over how many buckets an activity spreads its stock and its buyers: 1 to [`Buckets::MAX`].
@@ -162,6 +183,9 @@ pub struct Activity {
     /// Over how many lanes its ledger is spread.
     #[serde(default)]
     pub buckets: Buckets,
+    /// Whether a published activity takes orders; the others are on.
+    #[serde(default)]
+    pub selling: Selling,
     /// What it sells, at most one offer for an SKU.
     pub offers: Vec<OfferTerms>,
 }
@@ -238,6 +262,7 @@ mod tests {
             (Submitted, Approved),
             (Submitted, Draft),
             (Approved, Published),
+            (Approved, Draft),
             (Published, Archived),
         ];
         for from in all {

@@ -14,7 +14,7 @@ pub mod product;
 pub mod text;
 pub mod time;
 
-pub use activity::{Activity, ActivityStatus, Buckets, Phase, Window};
+pub use activity::{Activity, ActivityStatus, Buckets, Phase, Selling, Window};
 pub use by::By;
 pub use id::{ActivityId, OrderId, PaymentId, ProductId, SkuId, SubjectId, UserId};
 pub use limit::{LimitRule, Per, Subject};

@@ -98,7 +98,7 @@ async fn an_engine_in_memory_decides_and_reads() {
         [Outcome::Reserved { .. }, Outcome::Reserved { .. }, Outcome::SoldOut { available: 0 }]
     ));
     let key = OrderKey { activity: activity(), user: UserId::new(1).unwrap(), id: OrderId::new(1).unwrap() };
-    let cancelled = engine.advance(lane(), vec![Advance::Cancel { order: key }]).await.unwrap();
+    let cancelled = engine.advance(lane(), vec![Advance::Cancel { order: key, by: None }]).await.unwrap();
     assert!(matches!(cancelled.outcomes[..], [Advanced::Done(_)]));
     assert_eq!(engine.stock(activity(), SkuId::new(7).unwrap()).await.unwrap().unwrap().available, 1);
     assert!(engine.health().is_ok());

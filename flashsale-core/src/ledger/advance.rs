@@ -47,6 +47,8 @@ pub enum Advance {
     Cancel {
         /// The order.
         order: OrderKey,
+        /// Which operator and why; `None` for the buyer.
+        by: Option<By>,
     },
     /// An operator sends the money of a paid order back.
     Refund {
@@ -78,7 +80,7 @@ impl Advance {
             | Self::Capture { order, .. }
             | Self::PaymentFailed { order, .. }
             | Self::PaymentClosed { order, .. }
-            | Self::Cancel { order }
+            | Self::Cancel { order, .. }
             | Self::Refund { order, .. }
             | Self::RefundSettled { order, .. } => *order,
         }

@@ -95,7 +95,7 @@ pub enum Event {
     },
 }
 
-/// What happened to an order.
+/// What happened to an order. The variants are part of the journal's format: new ones are only added at the end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OrderChange {
     /// It was made.
@@ -157,10 +157,12 @@ pub enum OrderChange {
         /// When it is handed out again.
         retry_at: Timestamp,
     },
-    /// It was given up.
+    /// Its buyer gave it up.
     Cancelled,
     /// It was not paid in time.
     Expired,
+    /// An operator gave it up.
+    CancelledBy(By),
 }
 
 /// What an order is made of.

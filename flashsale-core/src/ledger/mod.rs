@@ -28,6 +28,6 @@ pub use lane::{Bucket, Lane};
 pub use position::{BatchId, Epoch, Fence, Position};
 pub use reserve::{Outcome, Reservations, Reserve};
 pub use stock::{Adjusted, Adjustment, Stock, Transfer};
-pub use terms::{Change, Selling, Terms, Timing};
+pub use terms::{Change, Terms, Timing};
 pub use truth::{Chunk, NextEpoch, PersistMode, RefusedBecause, Truth, Verdict};
 pub use view::{BuyerFilter, OfferView, View};

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Bucket;
 use crate::domain::{
-    ActivityId, Invalid, LimitRule, OfferTerms, SkuId, Subject, Window, offer::check_limits,
+    ActivityId, Invalid, LimitRule, OfferTerms, Selling, SkuId, Subject, Window, offer::check_limits,
 };
 
 /// How long payments may take.
@@ -31,19 +31,6 @@ impl Default for Timing {
             close_retry: Duration::from_secs(10),
         }
     }
-}
-
-/// Whether an activity takes orders, as far as operators decide it. The window is a matter of its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Selling {
-    /// It does.
-    #[default]
-    On,
-    /// Not for now.
-    Paused,
-    /// Never again.
-    Ended,
 }
 
 /// An activity as a ledger opens it: window, buckets, offers.

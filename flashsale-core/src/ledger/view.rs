@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Epoch, Lane, Selling};
-use crate::domain::{SkuId, Timestamp, UserId, Window};
+use super::{Epoch, Lane};
+use crate::domain::{Selling, SkuId, Timestamp, UserId, Window};
 
 /// One lane as it stood at one moment. It is a shortcut for declining: only the ledger admits.
 #[derive(Clone, Debug)]

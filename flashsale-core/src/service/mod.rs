@@ -2,15 +2,20 @@
 //! whatever [`Ledger`](crate::ledger::Ledger) is underneath.
 //!
 //! [`Sales`] holds a queue and a view for each lane; [`Ordering`] takes orders; [`Payments`] talks to providers;
-//! [`Upkeep`] does what nobody asks for: views, expiry, refunds, transfers.
+//! [`Upkeep`] does what nobody asks for: views, expiry, refunds, transfers. [`Operations`] is what operators do, and
+//! [`Recorder`] gives what they change in the ledger its audit rows.
 
 mod collect;
+mod operations;
 mod ordering;
 mod payments;
+mod recorder;
 mod sales;
 mod upkeep;
 
+pub use operations::{ActivityEdit, ActivityStep, NewActivity, OperationError, Operations};
 pub use ordering::{OrderRequest, Ordering, Placement, ServiceError};
 pub use payments::{CaptureResult, Closed, OpenedPayment, PaymentProvider, Payments, ProviderError};
+pub use recorder::{RecordError, Recorder};
 pub use sales::{Front, Sale, Sales};
 pub use upkeep::Upkeep;

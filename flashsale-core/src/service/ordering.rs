@@ -6,7 +6,7 @@ use super::{Payments, Sale, Sales, collect::collect};
 use crate::{
     batcher::BatcherError,
     domain::{
-        ActivityId, Idempotency, Order, OrderId, OrderKey, OrderStatus, Quantity, SkuId, Subjects, UserId,
+        ActivityId, By, Idempotency, Order, OrderId, OrderKey, OrderStatus, Quantity, SkuId, Subjects, UserId,
     },
     ledger::{Advance, Advanced, LedgerError, Outcome, Position, Reference, Reserve},
     snowflake::{Generator, IdError},
@@ -209,25 +209,31 @@ impl Ordering {
         id: OrderId,
         payments: &Payments,
     ) -> Result<Advanced, ServiceError> {
-        let Some(order) = self.owned(user, id).await? else {
-            return Ok(Advanced::NotFound);
-        };
-        let outcome = self.advance(Advance::Cancel { order }).await?;
-        if outcome != Advanced::WrongState(OrderStatus::Paying) {
-            return Ok(outcome);
+        match self.owned(user, id).await? {
+            Some(order) => cancel(&self.sales, payments, order, None).await,
+            None => Ok(Advanced::NotFound),
         }
-        payments.close(order).await?;
-        self.advance(Advance::Cancel { order }).await
-    }
-
-    async fn advance(&self, step: Advance) -> Result<Advanced, ServiceError> {
-        advance(&self.sales, step).await
     }
 
     async fn owned(&self, user: UserId, id: OrderId) -> Result<Option<OrderKey>, ServiceError> {
         let key = self.sales.ledger().locate(Reference::Order(id)).await?;
         Ok(key.filter(|key| key.user == user))
     }
+}
+
+/// Gives an order up for its buyer, or for an operator. An open payment is closed at its provider first.
+pub(super) async fn cancel(
+    sales: &Sales,
+    payments: &Payments,
+    order: OrderKey,
+    by: Option<By>,
+) -> Result<Advanced, ServiceError> {
+    let outcome = advance(sales, Advance::Cancel { order, by: by.clone() }).await?;
+    if outcome != Advanced::WrongState(OrderStatus::Paying) {
+        return Ok(outcome);
+    }
+    payments.close(order).await?;
+    advance(sales, Advance::Cancel { order, by }).await
 }
 
 /// Takes a step in the life of an order, through the queue of its lane.

@@ -15,8 +15,9 @@ use tokio::runtime::Handle;
 use super::collect::collect;
 use crate::{
     batcher::{Batcher, BatcherOptions},
-    domain::{ActivityId, Clock, SkuId, Timestamp, UserId},
-    ledger::{Adjusted, Adjustment, BuyerFilter, Lane, Ledger, LedgerError, Outcome, Selling, Terms, View},
+    domain::{ActivityId, Clock, Selling, SkuId, Timestamp, UserId},
+    halt::Halt,
+    ledger::{Adjusted, Adjustment, BuyerFilter, Lane, Ledger, LedgerError, Outcome, Terms, View},
 };
 
 /// For how long a view may be used after it was read: 1 s. A node that cannot renew it asks the ledger instead.
@@ -35,6 +36,7 @@ pub struct Sales {
     clock: Arc<dyn Clock>,
     background: Handle,
     options: BatcherOptions,
+    halt: Arc<Halt>,
     running: ArcSwap<HashMap<ActivityId, Arc<Sale>>>,
     opening: Mutex<()>,
 }
@@ -44,6 +46,7 @@ pub struct Sales {
 pub struct Sale {
     terms: Arc<Terms>,
     fronts: Vec<Arc<Front>>,
+    halt: Arc<Halt>,
 }
 
 /// What stands in front of one lane.
@@ -74,7 +77,15 @@ impl Sales {
         background: Handle,
         options: BatcherOptions,
     ) -> Self {
-        Self { ledger, clock, background, options, running: ArcSwap::default(), opening: Mutex::new(()) }
+        Self {
+            ledger,
+            clock,
+            background,
+            options,
+            halt: Arc::default(),
+            running: ArcSwap::default(),
+            opening: Mutex::new(()),
+        }
     }
 
     /// The ledger underneath.
@@ -169,6 +180,26 @@ impl Sales {
         Ok(outcome)
     }
 
+    /// Stops all sales of this process at once, or lets them go on: while they are stopped, requests are answered `Paused`
+    /// unless their key has made an order before. A batch that the ledger has in hand is still decided.
+    ///
+    /// `version` is that of the decision; one that is older than what was noted before changes nothing.
+    pub fn note_kill_switch(&self, version: u64, on: bool) {
+        self.halt.note(version, on);
+    }
+
+    /// Whether all sales of this process are stopped.
+    pub fn is_halted(&self) -> bool {
+        self.halt.is_on()
+    }
+
+    /// Reads the views of an activity again, so that what was changed shows at once.
+    pub(super) async fn renew_sale(&self, activity: ActivityId) {
+        if let Some(sale) = self.sale(activity) {
+            self.renew_fronts(&sale).await;
+        }
+    }
+
     /// Takes no new work, and finishes what waits in the queues.
     pub async fn drain(&self) {
         for front in self.all().iter().flat_map(|sale| &sale.fronts) {
@@ -185,7 +216,8 @@ impl Sales {
                 let lane = Lane { activity: terms.activity(), bucket };
                 Arc::new(Front {
                     lane,
-                    batcher: Batcher::new(
+                    batcher: Batcher::halted_by(
+                        Arc::clone(&self.halt),
                         Arc::clone(&self.ledger),
                         lane,
                         self.options.clone(),
@@ -197,13 +229,23 @@ impl Sales {
                     view: ArcSwapOption::empty(),
                 })
             };
-            Arc::new(Sale { terms: Arc::clone(terms), fronts: (0..buckets).map(front).collect() })
+            Arc::new(Sale {
+                terms: Arc::clone(terms),
+                fronts: (0..buckets).map(front).collect(),
+                halt: Arc::clone(&self.halt),
+            })
         });
         self.running.store(Arc::new(running));
     }
 
     async fn renew_all(&self) {
-        for front in self.all().iter().flat_map(|sale| &sale.fronts) {
+        for sale in self.all() {
+            self.renew_fronts(&sale).await;
+        }
+    }
+
+    async fn renew_fronts(&self, sale: &Sale) {
+        for front in &sale.fronts {
             if let Err(error) = self.renew(front).await {
                 tracing::warn!(lane = ?front.lane, %error, "no view of a lane; its requests go to the ledger");
             }
@@ -240,7 +282,7 @@ impl Sale {
             return None;
         }
         let offer = view.offers.iter().find(|offer| offer.sku == sku)?;
-        if view.selling == Selling::Paused {
+        if view.selling == Selling::Paused || self.halt.is_on() {
             return Some(Outcome::Paused);
         }
         let now = now.max(view.at);
@@ -269,19 +311,24 @@ impl Sale {
             .all(|front| front.view.load().as_ref().is_some_and(|renewed| renewed.is_fresh(now)))
     }
 
-    /// Grows with every change of a lane; `None` if some lane has no fresh view.
+    /// Grows with every change of a lane and of the kill switch; `None` if some lane has no fresh view.
     pub fn version(&self, now: Timestamp) -> Option<u64> {
         let version = |front: &Arc<Front>| {
             let renewed = front.view.load();
             renewed.as_ref().filter(|renewed| renewed.is_fresh(now)).map(|renewed| renewed.view.version)
         };
-        self.fronts.iter().map(version).sum()
+        self.fronts.iter().map(version).sum::<Option<u64>>().map(|version| version + self.halt.version())
     }
 
-    /// The view of the first lane, for what all lanes have in common: window and whether it sells.
+    /// The view of the first lane, for what all lanes have in common: window and whether it sells. It is paused while all
+    /// sales are stopped.
     pub fn common_view(&self, now: Timestamp) -> Option<View> {
         let renewed = self.fronts[0].view.load();
-        renewed.as_ref().filter(|renewed| renewed.is_fresh(now)).map(|renewed| renewed.view.clone())
+        let mut view = renewed.as_ref().filter(|renewed| renewed.is_fresh(now))?.view.clone();
+        if self.halt.is_on() && view.selling == Selling::On {
+            view.selling = Selling::Paused;
+        }
+        Some(view)
     }
 }
 
@@ -371,7 +418,7 @@ mod tests {
         assert_eq!(sale.shortcut(now, user(2), sku), sold_out);
         assert_eq!(sale.shortcut(now, user(1), sku), None, "the view knows the buyer");
         // A request that had passed the shortcut before gets the unit that is given back.
-        front.batcher.advance(Advance::Cancel { order: order.key }).await.unwrap();
+        front.batcher.advance(Advance::Cancel { order: order.key, by: None }).await.unwrap();
         assert!(matches!(take(2).await, Outcome::Reserved { .. }));
         assert_eq!(sale.shortcut(now, user(2), sku), None, "its retry has to find the order");
         assert_eq!(sale.shortcut(now, user(3), sku), sold_out);

@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use flashsale_core::domain::{
     Activity, ActivityId, Buckets, Currency, Invalid, LateCapture, Money, OfferTerms, OverbookPercent,
-    Product, Sku, Strategy, Timestamp, Window,
+    Product, Selling, Sku, Strategy, Timestamp, Window,
 };
 
 use super::{
@@ -100,6 +100,7 @@ fn head(row: &mut Row<'_>, now: Timestamp) -> Option<Head> {
         reviewer: reviewer?,
         status: status?,
         buckets: buckets?.unwrap_or_default(),
+        selling: Selling::On,
         offers: Vec::new(),
     };
     Some(Head { activity, relative_window: relative_start })

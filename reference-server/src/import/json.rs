@@ -1,6 +1,8 @@
 //! Sets as one JSON document: `{"products": […], "skus": […], "activities": [{…, "offers": […]}]}`.
 
-use flashsale_core::domain::{Activity, ActivityId, Buckets, Name, OfferTerms, Text, Timestamp, Window};
+use flashsale_core::domain::{
+    Activity, ActivityId, Buckets, Name, OfferTerms, Selling, Text, Timestamp, Window,
+};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
@@ -105,6 +107,7 @@ impl<'a> Reader<'a> {
             reviewer: read.reviewer,
             status: status?,
             buckets: read.buckets.unwrap_or_default(),
+            selling: Selling::On,
             offers: Vec::new(),
         };
         Some(Head { activity, relative_window: relative_start })

@@ -6,7 +6,7 @@ use flashsale_core::{
     catalogue::CatalogueError,
     domain::{Invalid, LimitRule, Order, Timestamp},
     ledger::{Adjusted, Advanced, LedgerError, Outcome},
-    service::ServiceError,
+    service::{OperationError, ServiceError},
     snowflake::IdError,
     ticket::TicketError,
 };
@@ -172,6 +172,38 @@ pub(super) fn catalogue(error: &CatalogueError) -> Problem {
         other => {
             tracing::error!(error = %other, "the catalogue failed");
             unavailable("The catalogue cannot be used now; try again.")
+        }
+    }
+}
+
+/// An operation was not done.
+pub(super) fn operation(error: &OperationError) -> Problem {
+    match error {
+        OperationError::Catalogue(error) => catalogue(error),
+        OperationError::Ledger(error) => ledger(error),
+        OperationError::NotInForce(error) => {
+            tracing::error!(%error, "what an operator decided is not in force yet");
+            unavailable(
+                "It is decided and written down, and not yet in force; repeat it to bring it in force.",
+            )
+        }
+        OperationError::WrongState { status, selling } => {
+            Problem::new(Code::WrongState, "Read the activity to see what is possible with it now.")
+                .with("activity_status", status)
+                .with("selling", selling)
+        }
+        OperationError::NotOver => {
+            Problem::new(Code::WrongState, "End the activity first, or wait until its window is over.")
+        }
+        OperationError::OwnWork => {
+            Problem::new(Code::Forbidden, "Somebody else than its creator has to approve an activity.")
+        }
+        OperationError::Invalid(error) => invalid(error),
+        OperationError::Id(error) => service(&ServiceError::Id(error.clone())),
+        OperationError::Service(error) => service(error),
+        other => {
+            tracing::error!(error = %other, "an operation failed");
+            unavailable("Try again; if it stays so, see the log of the server.")
         }
     }
 }

@@ -17,9 +17,9 @@
 //! challenge can be tried once.
 
 use flashsale_core::{
-    domain::{ActivityId, Name, SkuId, SubjectId, Timestamp, UserId},
+    domain::{ActivityId, Name, Selling, SkuId, SubjectId, Timestamp, UserId},
     guard::{Account, Rule, Step, Verdict},
-    ledger::{Outcome, Selling},
+    ledger::Outcome,
     ticket::{Claims, TicketTerms},
 };
 use hyper::{StatusCode, http::request::Parts};

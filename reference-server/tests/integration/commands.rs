@@ -45,6 +45,8 @@ async fn a_running_server_does_what_the_commands_ask() {
     assert!(done && printed.contains("all invariants hold"), "{printed}");
     let offer: Vec<&str> = printed.lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!(offer, ["1", "11", "100", "0", "97", "3", "0", "0", "1"], "{printed}");
+    let (done, printed) = run(&["audit", "--verify", "--server", &server]).await;
+    assert!(done && printed.contains("9 rows") && printed.contains("as it was written"), "{printed}");
     let (done, printed) = run(&["backup", text(&copy), "--server", &server]).await;
     assert!(done, "{printed}");
     shop.close().await;
@@ -56,6 +58,8 @@ async fn a_running_server_does_what_the_commands_ask() {
     let (done, printed) = run(&["restore", text(&copy), "--data", text(&restored)]).await;
     assert!(done, "{printed}");
     for data in [&data, &restored] {
+        let (done, printed) = run(&["audit", "--verify", "--data", text(data)]).await;
+        assert!(done && printed.contains("9 rows"), "{printed}");
         let (done, printed) = run(&["audit", "--data", text(data)]).await;
         assert!(done && printed.contains("97"), "{printed}");
     }

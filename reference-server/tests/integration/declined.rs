@@ -4,8 +4,8 @@ use std::{num::NonZeroU32, time::Duration};
 
 use bytes::Bytes;
 use flashsale_core::{
-    domain::{ActivityId, By},
-    ledger::{Change, ChangeId, Selling},
+    domain::{ActivityId, By, Selling},
+    ledger::{Change, ChangeId},
 };
 use flashsale_testkit::client::Client;
 use hyper::{Method, StatusCode};

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
+mod activities;
+mod audit;
 mod callbacks;
 mod client;
 mod commands;

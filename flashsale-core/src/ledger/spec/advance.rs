@@ -6,7 +6,7 @@ use super::{
     orders::{Slot, SlotId},
 };
 use crate::domain::{
-    Capture, LateCapture, Money, OrderId, OrderKey, OrderStatus, PaymentId, PaymentStatus, Proceeds,
+    By, Capture, LateCapture, Money, OrderId, OrderKey, OrderStatus, PaymentId, PaymentStatus, Proceeds,
     Provider, RefundReason, RefundStatus, Strategy, Timestamp, text::Bounded,
 };
 
@@ -53,10 +53,10 @@ impl LaneState {
                 let next = if over { OrderStatus::Expired } else { OrderStatus::Pending };
                 decide_ended(slot_id, slot, *payment, PaymentStatus::Closed, next)
             }
-            Advance::Cancel { .. } => match slot.status {
-                OrderStatus::Pending => Change(slot_id, OrderChange::Cancelled),
+            Advance::Cancel { by, .. } => match slot.status {
+                OrderStatus::Pending => Change(slot_id, cancelled(by.as_ref())),
                 OrderStatus::Paying if mutant!("cancel-while-paying") => {
-                    Change(slot_id, OrderChange::Cancelled)
+                    Change(slot_id, cancelled(by.as_ref()))
                 }
                 OrderStatus::Cancelled => Replay(slot_id),
                 status => Decline(Advanced::WrongState(status)),
@@ -213,6 +213,10 @@ impl LaneState {
         };
         Some((slot_id, OrderChange::ClosingClaimed { retry_at }, Some(closing)))
     }
+}
+
+fn cancelled(by: Option<&By>) -> OrderChange {
+    by.map_or(OrderChange::Cancelled, |by| OrderChange::CancelledBy(by.clone()))
 }
 
 fn decide_ended(

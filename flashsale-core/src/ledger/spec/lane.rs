@@ -10,14 +10,14 @@ use hashbrown::{HashMap, HashSet};
 use super::{
     super::{
         AdjustmentId, Bucket, BuyerFilter, Change, ChangeId, Event, Lane, OfferView, OrderChange, Placed,
-        Position, Selling, Terms, Transfer, View,
+        Position, Terms, Transfer, View,
     },
     Role,
     orders::{Orders, SlotId},
 };
 use crate::domain::{
     By, LimitRule, Order, OrderId, OrderStatus, Payment, PaymentStatus, Per, Proceeds, Receipt, Refund,
-    RefundReason, RefundStatus, SkuId, Strategy, Subject, Subjects, Timestamp, UserId,
+    RefundReason, RefundStatus, Selling, SkuId, Strategy, Subject, Subjects, Timestamp, UserId,
 };
 
 /// The events of a lane do not fit together: the journal or the content is damaged.
@@ -492,7 +492,7 @@ impl LaneState {
                 }
             }
             OrderChange::ClosingClaimed { retry_at } => self.set_due(slot_id, *retry_at),
-            OrderChange::Cancelled => self.end(slot_id, OrderStatus::Cancelled),
+            OrderChange::Cancelled | OrderChange::CancelledBy(_) => self.end(slot_id, OrderStatus::Cancelled),
             OrderChange::Expired => self.end(slot_id, OrderStatus::Expired),
             OrderChange::Placed(_) | OrderChange::Refused(_) | OrderChange::Retaken { .. } => {}
         }

@@ -1,11 +1,11 @@
 //! Deciding a reserve: the order of precedence, in one function.
 
 use super::{
-    super::{Outcome, Placed, Reserve, Selling},
+    super::{Outcome, Placed, Reserve},
     lane::LaneState,
     orders::SlotId,
 };
-use crate::domain::{Money, Timestamp};
+use crate::domain::{Money, Selling, Timestamp};
 
 /// What a request for units comes to.
 #[derive(Debug)]

@@ -2,17 +2,28 @@
 //!
 //! Each part of the contract has a file of its own; this one says who calls, and who answers.
 
+mod activities;
+mod audit;
 mod backup;
+mod catalogue;
 mod import;
+mod kill_switch;
+mod names;
+mod offers;
 mod orders;
+mod precondition;
 mod reconciliation;
+mod request;
 mod stock;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use flashsale_core::domain::{By, Name, Text};
-use hyper::{HeaderMap, StatusCode, header::HeaderValue, http::request::Parts};
+use flashsale_core::{
+    domain::{By, Name, Text},
+    service::OperationError,
+};
+use hyper::{HeaderMap, Method, StatusCode, header::HeaderValue, http::request::Parts};
 use serde::Serialize;
 
 use super::{Answer, answers, headers, id, labels, only_get, only_post};
@@ -62,7 +73,7 @@ impl Operations {
             }
             ["v1", ..] => {
                 let operator = self.operator(&head.headers)?;
-                self.call(operator, head, path, body).await
+                Box::pin(self.call(operator, head, path, body)).await
             }
             _ => Err(Problem::not_found()),
         }
@@ -71,6 +82,24 @@ impl Operations {
     async fn call(&self, operator: &OperationsToken, head: &Parts, path: &[&str], body: Body) -> Answer {
         let method = &head.method;
         match path {
+            ["v1", "products"] => self.products(operator, head, body).await,
+            ["v1", "products", product] => {
+                only_get(method)?;
+                self.product(id(product)?).await
+            }
+            ["v1", "skus"] => self.skus(operator, head, body).await,
+            ["v1", "skus", sku] => {
+                only_get(method)?;
+                self.sku(id(sku)?).await
+            }
+            ["v1", "activities"] => self.activities(operator, head, body).await,
+            ["v1", "activities", activity] => self.activity(operator, head, id(activity)?, body).await,
+            ["v1", "activities", activity, "offers"] => {
+                self.attach_offer(operator, head, id(activity)?, body).await
+            }
+            ["v1", "activities", activity, "offers", sku] => {
+                self.offer(operator, head, id(activity)?, id(sku)?, body).await
+            }
             ["v1", "activities", activity, "offers", sku, "stock"] => {
                 only_get(method)?;
                 self.stock(id(activity)?, id(sku)?).await
@@ -79,6 +108,15 @@ impl Operations {
                 only_post(method)?;
                 self.adjust(operator, head, id(activity)?, id(sku)?, body).await
             }
+            ["v1", "activities", activity, step] => {
+                self.step(operator, head, id(activity)?, step, body).await
+            }
+            ["v1", "kill-switch"] => self.kill_switch(operator, head, body).await,
+            ["v1", "orders", order, "cancel"] => self.cancel_order(operator, head, id(order)?, body).await,
+            ["v1", "orders", order, "refund"] => self.refund_order(operator, head, id(order)?, body).await,
+            ["v1", "users", user, "name"] => self.erase_name(operator, head, id(user)?, body).await,
+            ["v1", "audit"] => self.audit(operator, head).await,
+            ["v1", "audit", "verification"] => self.verify_audit(operator, head).await,
             ["v1", "orders"] => {
                 only_get(method)?;
                 self.orders(head).await
@@ -122,6 +160,27 @@ impl Operations {
         Prepared::new(StatusCode::OK, METRICS, text).no_store().respond()
     }
 
+    /// Does something that a client's disconnect must not stop; if buyers see what it made, they see it as it is now.
+    async fn run<T: Send + 'static>(
+        &self,
+        by: By,
+        is_seen: fn(&T) -> bool,
+        work: impl Future<Output = Result<T, OperationError>> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let app = Arc::clone(&self.app);
+        let work = self.app.spawner.run(async move {
+            let done = work.await.map_err(|error| answers::operation(&error))?;
+            if is_seen(&done) {
+                app.publish(&by).await.map_err(|error| {
+                    tracing::error!(%error, "what an operator changed could not be published");
+                    answers::unavailable("It is done, and not yet shown to buyers; repeat it to show it.")
+                })?;
+            }
+            Ok(done)
+        });
+        work.await.map_err(answers::lost)?
+    }
+
     fn ready(&self) -> Answer {
         let reasons = self.app.obstacles();
         if reasons.is_empty() {
@@ -139,6 +198,15 @@ impl Handler for Operations {
     async fn handle(&self, request: Request) -> Response {
         let (head, body) = request.into_parts();
         self.route(&head, body).await.unwrap_or_else(Problem::into_response)
+    }
+}
+
+/// The method of a request, if it is one of `allowed`.
+fn method_of(head: &Parts, allowed: &'static str) -> Result<Method, Problem> {
+    if allowed.split(", ").any(|method| method == head.method.as_str()) {
+        Ok(head.method.clone())
+    } else {
+        Err(Problem::method_not_allowed(allowed))
     }
 }
 

@@ -1,19 +1,34 @@
 //! Orders, for support.
 
+use std::sync::Arc;
+
 use flashsale_core::{
-    domain::{OrderId, UserId},
-    ledger::Reference,
+    domain::{OrderId, Text, UserId},
+    ledger::{Advanced, Reference},
 };
 use hyper::{StatusCode, http::request::Parts};
+use serde::Deserialize;
 
-use super::Operations;
+use super::{
+    Operations, by, method_of,
+    request::{Why, reason},
+    require,
+};
 use crate::{
-    http::{Problem, Query, json, no_store},
+    config::{OperationsToken, Role},
+    http::{Body, Problem, Query, json, no_store},
     routes::{
         Answer, after, answers, limit,
         shown::{Page, ShownOrder},
     },
 };
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RefundRequest {
+    units_returned: bool,
+    reason: Text,
+}
 
 impl Operations {
     pub(super) async fn orders(&self, head: &Parts) -> Answer {
@@ -38,4 +53,40 @@ impl Operations {
         let order = ledger.order(key).await.map_err(failed)?.ok_or_else(Problem::not_found)?;
         Ok(no_store(json(StatusCode::OK, &ShownOrder::to_operator(&order))))
     }
+
+    pub(super) async fn cancel_order(
+        &self,
+        operator: &OperationsToken,
+        head: &Parts,
+        id: OrderId,
+        body: Body,
+    ) -> Answer {
+        method_of(head, "POST")?;
+        require(operator, &[Role::Operator])?;
+        let by = by(operator, reason(Why::read(head, body).await?.reason, "cancelled by an operator"))?;
+        let (app, author) = (Arc::clone(&self.app), by.clone());
+        let work = async move { app.operations.cancel(id, &author).await };
+        advanced(self.run(by, |_| false, work).await?)
+    }
+
+    pub(super) async fn refund_order(
+        &self,
+        operator: &OperationsToken,
+        head: &Parts,
+        id: OrderId,
+        body: Body,
+    ) -> Answer {
+        method_of(head, "POST")?;
+        require(operator, &[Role::Operator])?;
+        let RefundRequest { units_returned, reason } = body.json(&head.headers).await?;
+        let by = by(operator, reason)?;
+        let (app, author) = (Arc::clone(&self.app), by.clone());
+        let work = async move { app.operations.refund(id, units_returned, &author).await };
+        advanced(self.run(by, |_| false, work).await?)
+    }
+}
+
+fn advanced(outcome: Advanced) -> Answer {
+    let order = answers::advanced(outcome)?;
+    Ok(no_store(json(StatusCode::OK, &ShownOrder::to_operator(&order))))
 }

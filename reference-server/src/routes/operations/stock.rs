@@ -67,9 +67,6 @@ impl Operations {
         body: Body,
     ) -> Answer {
         require(operator, &[Role::Operator])?;
-        if self.app.sales.sale(activity).is_none() {
-            return Err(Problem::not_found());
-        }
         let request: AdjustmentRequest = body.json(&head.headers).await?;
         let adjustment = Adjustment {
             activity,
@@ -78,13 +75,13 @@ impl Operations {
             delta: request.delta,
             by: by(operator, request.reason)?,
         };
-        let app = Arc::clone(&self.app);
-        let work = self.app.spawner.run(async move {
-            let outcome = app.sales.adjust(adjustment).await?;
+        let (app, by) = (Arc::clone(&self.app), adjustment.by.clone());
+        let work = async move {
+            let outcome = app.operations.adjust(adjustment).await?;
             let stock = app.sales.ledger().stock(activity, sku).await?;
             Ok((outcome, stock))
-        });
-        let (outcome, stock) = work.await.map_err(answers::lost)?.map_err(|error| answers::ledger(&error))?;
+        };
+        let (outcome, stock) = self.run(by, |_| false, work).await?;
         answers::adjusted(outcome)?;
         let stock = stock.map(ShownStock::from);
         let adjusted = Adjusted { adjustment_id: request.adjustment_id, delta: request.delta, stock };

@@ -1,5 +1,7 @@
 //! The contract of [`Catalogue`] on the embedded implementation, and what its file survives.
 
+mod trail;
+
 use std::{
     io,
     path::Path,
@@ -347,11 +349,11 @@ fn newer_and_foreign_files_are_left_as_they_are() {
     drop(EmbeddedCatalogue::open(directory.path(), clock()).unwrap());
     set_format(&path, meta);
     let newer = EmbeddedCatalogue::open(directory.path(), clock()).unwrap_err();
-    assert!(matches!(newer, CatalogueError::Newer { found: 2, supported: 1 }));
+    assert!(matches!(newer, CatalogueError::Newer { found: 3, supported: 2 }));
     let database = Database::open(&path).unwrap();
     let format =
         database.begin_read().unwrap().open_table(meta).unwrap().get("format").unwrap().unwrap().value();
-    assert_eq!(format, 2);
+    assert_eq!(format, 3);
     drop(database);
 
     for content in [b"SQLite format 3\0 and then some".repeat(300), b"x".to_vec()] {
@@ -406,7 +408,7 @@ async fn a_damaged_file_is_an_error_and_stays_as_it_is() {
 fn set_format(path: &Path, meta: TableDefinition<'_, &str, u64>) {
     let database = Database::open(path).unwrap();
     let transaction = database.begin_write().unwrap();
-    transaction.open_table(meta).unwrap().insert("format", 2).unwrap();
+    transaction.open_table(meta).unwrap().insert("format", 3).unwrap();
     transaction.commit().unwrap();
 }
 

@@ -1,5 +1,7 @@
 //! The catalogue in one file of the embedded store.
 
+mod format;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -8,30 +10,24 @@ use std::{
 
 use async_trait::async_trait;
 use redb::{
-    Database, DatabaseError, Key, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend,
-    StorageError, TableDefinition, TableError, Value as Stored, WriteTransaction, backends::InMemoryBackend,
+    Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata as _,
+    StorageBackend, StorageError, TableDefinition, WriteTransaction, backends::InMemoryBackend,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::{
-    AuditRow, Catalogue, CatalogueError, Change, Counts, ImportReport, ImportSet, Item, MAX_PAGE, Refusal,
-    Versioned, audit::differences, rules,
+use self::format::{
+    ACTIVITIES, AUDIT, AUDIT_HEAD, Bytes, KILL_SWITCH, PRODUCTS, RECORDED, SKUS, SKUS_OF_PRODUCT, copy_all,
 };
-use crate::domain::{Activity, ActivityId, By, Clock, Name, Product, ProductId, Sku, SkuId};
-
-type Bytes = &'static [u8];
-
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-const PRODUCTS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("products");
-const SKUS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("skus");
-const SKUS_OF_PRODUCT: TableDefinition<'_, (u64, u64), ()> = TableDefinition::new("skus_of_product");
-const ACTIVITIES: TableDefinition<'_, u64, Bytes> = TableDefinition::new("activities");
-const AUDIT: TableDefinition<'_, u64, Bytes> = TableDefinition::new("audit");
-const RECORDED: TableDefinition<'_, &str, u64> = TableDefinition::new("recorded");
-
-/// The key of the format in [`META`], and the format that this version writes. A higher one is refused.
-const FORMAT: (&str, u64) = ("format", 1);
+use super::{
+    AuditBreak, AuditCheck, AuditHash, AuditRow, Catalogue, CatalogueError, Change, Counts, ImportReport,
+    ImportSet, Item, KillSwitch, MAX_PAGE, Refusal, Versioned,
+    audit::{self, Chain, Head, differences},
+    rules,
+};
+use crate::domain::{
+    Activity, ActivityId, ActivityStatus, By, Clock, Name, Product, ProductId, Selling, Sku, SkuId, Timestamp,
+};
 
 /// The whole catalogue of a large shop is a few megabytes; the store's own default is a gigabyte.
 const CACHE_BYTES: usize = 16 << 20;
@@ -153,25 +149,8 @@ impl EmbeddedCatalogue {
         Self::prepare(database, clock)
     }
 
-    /// Checks the format, and makes the tables of an empty store.
     fn prepare(database: Database, clock: Arc<dyn Clock>) -> Result<Self, CatalogueError> {
-        let reading = database.begin_read().map_err(storage)?;
-        let is_empty = reading.list_tables().map_err(storage)?.next().is_none();
-        let format = match reading.open_table(META) {
-            Ok(meta) => meta.get(FORMAT.0).map_err(storage)?.map(|format| format.value()),
-            Err(TableError::TableDoesNotExist(_)) => None,
-            Err(error) => return Err(storage(error)),
-        };
-        match format {
-            Some(found) if found > FORMAT.1 => {
-                return Err(CatalogueError::Newer { found, supported: FORMAT.1 });
-            }
-            None if !is_empty => {
-                return Err(CatalogueError::Damaged("the file is not a catalogue, it has no format".into()));
-            }
-            None => make_tables(&database)?,
-            Some(_) => {}
-        }
+        format::prepare(&database, &*clock)?;
         Ok(Self { database: Arc::new(database), clock })
     }
 
@@ -324,7 +303,7 @@ impl Catalogue for EmbeddedCatalogue {
             {
                 return Ok(false);
             }
-            let sequence = step.audit(change)?;
+            let sequence = step.audit(change, Some(event.clone()))?;
             let mut recorded = step.transaction.open_table(RECORDED).map_err(storage)?;
             recorded.insert(event.as_str(), sequence).map_err(storage)?;
             Ok(true)
@@ -333,7 +312,33 @@ impl Catalogue for EmbeddedCatalogue {
     }
 
     async fn audit(&self, after: u64, limit: usize) -> Result<Vec<AuditRow>, CatalogueError> {
-        self.read(move |reading| page(&reading.open_table(AUDIT).map_err(storage)?, after, limit)).await
+        self.read(move |reading| {
+            let trail = reading.open_table(AUDIT).map_err(storage)?;
+            let rows = trail.range(after.saturating_add(1)..).map_err(storage)?.take(limit.min(MAX_PAGE));
+            rows.map(|row| {
+                let (key, stored) = row.map_err(storage)?;
+                audit::open(stored.value()).map_err(|reason| unreadable(key.value(), &reason))
+            })
+            .collect()
+        })
+        .await
+    }
+
+    async fn verify_audit(&self) -> Result<AuditCheck, CatalogueError> {
+        self.read(verify).await
+    }
+
+    async fn kill_switch(&self) -> Result<Option<Versioned<KillSwitch>>, CatalogueError> {
+        self.read(|reading| {
+            let switch = reading.open_table(KILL_SWITCH).map_err(storage)?;
+            let switch = switch.get(()).map_err(storage)?;
+            switch.map(|stored| serde_json::from_slice(stored.value()).map_err(damaged)).transpose()
+        })
+        .await
+    }
+
+    async fn put_kill_switch(&self, on: bool, by: &By) -> Result<Versioned<KillSwitch>, CatalogueError> {
+        self.write(by, move |step| step.switch(on)).await
     }
 }
 
@@ -344,6 +349,11 @@ trait Kept: Serialize + DeserializeOwned + PartialEq {
 
     fn item(&self) -> Item;
     fn key(&self) -> u64;
+
+    /// What a change of `was` to this is called in the audit trail.
+    fn verb(&self, _was: &Self) -> &'static str {
+        "changed"
+    }
 }
 
 impl Kept for Product {
@@ -382,6 +392,22 @@ impl Kept for Activity {
 
     fn key(&self) -> u64 {
         self.id.value()
+    }
+
+    fn verb(&self, was: &Self) -> &'static str {
+        match (self.status, self.selling) {
+            (status, selling) if status == was.status => match selling {
+                selling if selling == was.selling => "changed",
+                Selling::On => "resumed",
+                Selling::Paused => "paused",
+                Selling::Ended => "ended",
+            },
+            (ActivityStatus::Draft, _) => "rejected",
+            (ActivityStatus::Submitted, _) => "submitted",
+            (ActivityStatus::Approved, _) => "approved",
+            (ActivityStatus::Published, _) => "published",
+            (ActivityStatus::Archived, _) => "archived",
+        }
     }
 }
 
@@ -470,7 +496,7 @@ impl Step {
             Some(old) => {
                 let version = old.version + 1;
                 let changed = differences(&to_value(&old.value)?, &to_value(&new)?);
-                (version, json!({"version": version, "changed": changed}), "changed")
+                (version, json!({"version": version, "changed": changed}), new.verb(&old.value))
             }
             None => (1, json!({"version": 1, "created": to_value(&new)?}), "created"),
         };
@@ -479,28 +505,34 @@ impl Step {
         let mut table = self.transaction.open_table(T::TABLE).map_err(storage)?;
         table.insert(new.value.key(), bytes.as_slice()).map_err(storage)?;
         drop(table);
-        let words = (format!("{}.{verb}", T::WORD), new.value.item().to_string());
-        let (Ok(action), Ok(subject)) = (words.0.parse(), words.1.parse()) else {
-            return Err(CatalogueError::Damaged(format!("{words:?} is no name for an audit row")));
-        };
-        self.audit(Change { action, subject, detail })?;
+        self.audit(change(&format!("{}.{verb}", T::WORD), &new.value.item().to_string(), detail)?, None)?;
         Ok(new)
     }
 
-    fn audit(&mut self, change: Change) -> Result<u64, CatalogueError> {
-        let mut table = self.transaction.open_table(AUDIT).map_err(storage)?;
-        let last: Option<AuditRow> = match table.last().map_err(storage)? {
-            Some((_, bytes)) => Some(serde_json::from_slice(bytes.value()).map_err(damaged)?),
+    fn switch(&mut self, on: bool) -> Result<Versioned<KillSwitch>, CatalogueError> {
+        let mut table = self.transaction.open_table(KILL_SWITCH).map_err(storage)?;
+        let old: Option<Versioned<KillSwitch>> = match table.get(()).map_err(storage)? {
+            Some(stored) => Some(serde_json::from_slice(stored.value()).map_err(damaged)?),
             None => None,
         };
-        let (sequence, at) =
-            last.map_or((0, self.clock.now()), |row| (row.sequence, row.at.max(self.clock.now())));
-        let By { actor, reason } = self.by.clone();
-        let row = AuditRow { sequence: sequence + 1, at, actor, reason, change };
-        let bytes = serde_json::to_vec(&row).map_err(damaged)?;
-        table.insert(row.sequence, bytes.as_slice()).map_err(storage)?;
+        let version = match old {
+            Some(old) if old.value.on == on => return Ok(old),
+            old => old.map_or(0, |old| old.version) + 1,
+        };
+        let (at, by) = (self.clock.now(), self.by.clone());
+        let switch = Versioned { version, value: KillSwitch { on, at, by } };
+        table.insert((), serde_json::to_vec(&switch).map_err(damaged)?.as_slice()).map_err(storage)?;
+        drop(table);
+        let action = if on { "kill_switch.on" } else { "kill_switch.off" };
+        self.audit(change(action, "kill_switch", json!({"version": version}))?, None)?;
+        Ok(switch)
+    }
+
+    fn audit(&mut self, change: Change, event: Option<Name>) -> Result<u64, CatalogueError> {
+        let now = self.clock.now();
+        let sequence = append(&self.transaction, now, &self.by, change, event)?;
         self.changed = true;
-        Ok(row.sequence)
+        Ok(sequence)
     }
 
     fn check_sku(&mut self, sku: &Sku) -> Result<Result<(), Refusal>, CatalogueError> {
@@ -529,6 +561,82 @@ impl Step {
             refusals.extend(rules::offer_of(activity, offer, sku.as_ref().map(|sku| &sku.value)).err());
         }
         Ok(refusals)
+    }
+}
+
+/// Adds a row to the audit trail, behind the last one; gives its sequence.
+fn append(
+    transaction: &WriteTransaction,
+    now: Timestamp,
+    by: &By,
+    change: Change,
+    event: Option<Name>,
+) -> Result<u64, CatalogueError> {
+    let mut trail = transaction.open_table(AUDIT).map_err(storage)?;
+    let mut end = transaction.open_table(AUDIT_HEAD).map_err(storage)?;
+    let head = head(&end)?;
+    let last = match trail.get(head.sequence).map_err(storage)? {
+        Some(stored) => {
+            let row = audit::open(stored.value()).map_err(|reason| unreadable(head.sequence, &reason))?;
+            row.at
+        }
+        None => Timestamp::EPOCH,
+    };
+    let By { actor, reason } = by.clone();
+    let mut row = AuditRow {
+        sequence: head.sequence + 1,
+        at: now.max(last),
+        actor,
+        reason,
+        change,
+        event,
+        previous: head.hash,
+        hash: AuditHash::default(),
+    };
+    let stored = audit::seal(&mut row).map_err(damaged)?;
+    // A row that somebody put there by hand is not overwritten without a trace: the check of the trail finds it missing.
+    trail.insert(row.sequence, stored.as_slice()).map_err(storage)?;
+    let head = Head { sequence: row.sequence, hash: row.hash };
+    end.insert((), head.to_bytes().as_slice()).map_err(storage)?;
+    Ok(row.sequence)
+}
+
+/// The end of the trail as it was noted with the last row.
+fn head(end: &impl ReadableTable<(), Bytes>) -> Result<Head, CatalogueError> {
+    match end.get(()).map_err(storage)? {
+        Some(bytes) => Head::from_bytes(bytes.value())
+            .ok_or_else(|| CatalogueError::Damaged("the end of the audit trail cannot be read".into())),
+        None => Ok(Head::default()),
+    }
+}
+
+/// Follows the whole trail, and compares it with its end and with the events that have rows.
+fn verify(reading: &ReadTransaction) -> Result<AuditCheck, CatalogueError> {
+    let mut chain = Chain::default();
+    let recorded = reading.open_table(RECORDED).map_err(storage)?;
+    let mut events = 0;
+    for row in reading.open_table(AUDIT).map_err(storage)?.iter().map_err(storage)? {
+        let (key, stored) = row.map_err(storage)?;
+        let Some(row) = chain.follow(key.value(), stored.value()) else { continue };
+        let Some(event) = row.event else { continue };
+        events += 1;
+        let noted = recorded.get(event.as_str()).map_err(storage)?.map(|sequence| sequence.value());
+        if noted != Some(key.value()) {
+            chain.fail(key.value(), format!("is the row of event {event:?}, which is noted for {noted:?}"));
+        }
+    }
+    let mut check = chain.end(head(&reading.open_table(AUDIT_HEAD).map_err(storage)?)?);
+    if check.broken.is_none() && events != recorded.len().map_err(storage)? {
+        let reason = "or one before it is missing: an event is noted that has no row".to_owned();
+        check.broken = Some(AuditBreak { sequence: check.rows, reason });
+    }
+    Ok(check)
+}
+
+fn change(action: &str, subject: &str, detail: Value) -> Result<Change, CatalogueError> {
+    match (action.parse(), subject.parse()) {
+        (Ok(action), Ok(subject)) => Ok(Change { action, subject, detail }),
+        _ => Err(CatalogueError::Damaged(format!("{action:?} of {subject:?} is no name for an audit row"))),
     }
 }
 
@@ -561,45 +669,6 @@ fn page<T: DeserializeOwned>(
     rows.map(|row| serde_json::from_slice(row.map_err(storage)?.1.value()).map_err(damaged)).collect()
 }
 
-fn make_tables(database: &Database) -> Result<(), CatalogueError> {
-    let transaction = database.begin_write().map_err(storage)?;
-    transaction.open_table(META).map_err(storage)?.insert(FORMAT.0, FORMAT.1).map_err(storage)?;
-    for table in [PRODUCTS, SKUS, ACTIVITIES, AUDIT] {
-        transaction.open_table(table).map_err(storage)?;
-    }
-    transaction.open_table(SKUS_OF_PRODUCT).map_err(storage)?;
-    transaction.open_table(RECORDED).map_err(storage)?;
-    transaction.commit().map_err(storage)
-}
-
-fn copy_all(from: &ReadTransaction, path: &Path) -> Result<(), CatalogueError> {
-    let copy = Database::builder()
-        .set_cache_size(CACHE_BYTES)
-        .create(path)
-        .map_err(|error| cannot_open(path, error))?;
-    let to = copy.begin_write().map_err(storage)?;
-    copy_table(META, from, &to)?;
-    for table in [PRODUCTS, SKUS, ACTIVITIES, AUDIT] {
-        copy_table(table, from, &to)?;
-    }
-    copy_table(SKUS_OF_PRODUCT, from, &to)?;
-    copy_table(RECORDED, from, &to)?;
-    to.commit().map_err(storage)
-}
-
-fn copy_table<K: Key + 'static, V: Stored + 'static>(
-    definition: TableDefinition<'_, K, V>,
-    from: &ReadTransaction,
-    to: &WriteTransaction,
-) -> Result<(), CatalogueError> {
-    let mut copy = to.open_table(definition).map_err(storage)?;
-    for row in from.open_table(definition).map_err(storage)?.iter().map_err(storage)? {
-        let (key, value) = row.map_err(storage)?;
-        copy.insert(key.value(), value.value()).map_err(storage)?;
-    }
-    Ok(())
-}
-
 /// A new name in a directory survives a power cut only when the directory itself is on the disk.
 fn sync_directory(directory: &Path) -> Result<(), CatalogueError> {
     fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(|error| {
@@ -626,6 +695,10 @@ fn to_value<T: Serialize>(value: &T) -> Result<Value, CatalogueError> {
 
 fn refused(refusal: Refusal) -> CatalogueError {
     CatalogueError::Refused(vec![refusal])
+}
+
+fn unreadable(sequence: u64, reason: &str) -> CatalogueError {
+    CatalogueError::Damaged(format!("row {sequence} of the audit trail was changed: {reason}"))
 }
 
 fn damaged(error: serde_json::Error) -> CatalogueError {

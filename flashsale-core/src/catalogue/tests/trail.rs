@@ -1,0 +1,217 @@
+//! The audit trail in its file: what is written there by hand is found.
+
+use redb::ReadableTable as _;
+
+use super::*;
+use crate::domain::Selling;
+
+const AUDIT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("audit");
+const AUDIT_HEAD: TableDefinition<'_, (), &[u8]> = TableDefinition::new("audit_head");
+const KILL_SWITCH: TableDefinition<'_, (), &[u8]> = TableDefinition::new("kill_switch");
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const RECORDED: TableDefinition<'_, &str, u64> = TableDefinition::new("recorded");
+
+fn adjusted(number: u64) -> (Name, Change) {
+    let change = Change {
+        action: "offer.adjusted".parse().unwrap(),
+        subject: "offer/1/11".parse().unwrap(),
+        detail: json!({"delta": number}),
+    };
+    (format!("adjusted/1/{number}").parse().unwrap(), change)
+}
+
+/// A file with a trail of eight rows, two of them of events.
+async fn written(directory: &Path) -> Vec<AuditRow> {
+    let catalogue = EmbeddedCatalogue::open(directory, clock()).unwrap();
+    catalogue.import(&set(ActivityStatus::Published), &by()).await.unwrap();
+    for number in 1..=2 {
+        let (event, change) = adjusted(number);
+        catalogue.record(&event, change, &by()).await.unwrap();
+    }
+    let rows = catalogue.audit(0, 100).await.unwrap();
+    let check = catalogue.verify_audit().await.unwrap();
+    assert_eq!(check, AuditCheck { rows: 8, hash: rows[7].hash, broken: None });
+    rows
+}
+
+/// Does something to a closed file that the catalogue would not do.
+fn by_hand(directory: &Path, change: impl FnOnce(&redb::WriteTransaction)) {
+    let database = Database::open(directory.join(EmbeddedCatalogue::FILE)).unwrap();
+    let transaction = database.begin_write().unwrap();
+    change(&transaction);
+    transaction.commit().unwrap();
+}
+
+/// A file as the catalogue left it.
+struct Whole<'a> {
+    path: &'a Path,
+    content: &'a [u8],
+}
+
+impl Whole<'_> {
+    /// The row that the check names after a change of the whole file.
+    async fn broken(&self, what: &str, change: impl FnOnce(&redb::WriteTransaction)) -> u64 {
+        std::fs::write(self.path.join(EmbeddedCatalogue::FILE), self.content).unwrap();
+        by_hand(self.path, change);
+        let catalogue = EmbeddedCatalogue::open(self.path, clock()).unwrap();
+        let check = catalogue.verify_audit().await.unwrap();
+        check.broken.unwrap_or_else(|| panic!("{what} was not found")).sequence
+    }
+}
+
+#[tokio::test]
+async fn whatever_is_done_to_the_file_by_hand_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    written(path).await;
+    let whole = std::fs::read(path.join(EmbeddedCatalogue::FILE)).unwrap();
+    let whole = Whole { path, content: &whole };
+    for key in 1..=8_u64 {
+        let changed = whole.broken("a changed actor", |transaction| {
+            let mut trail = transaction.open_table(AUDIT).unwrap();
+            let mut row = trail.get(key).unwrap().unwrap().value().to_vec();
+            let name = row.windows(4).position(|bytes| bytes == b"chen").unwrap();
+            row[name..name + 4].copy_from_slice(b"chan");
+            trail.insert(key, row.as_slice()).unwrap();
+        });
+        assert_eq!(changed.await, key);
+        let removed = whole.broken("a removed row", |transaction| {
+            transaction.open_table(AUDIT).unwrap().remove(key).unwrap();
+        });
+        assert_eq!(removed.await, key);
+    }
+    let inserted = whole.broken("an inserted row", |transaction| {
+        let mut trail = transaction.open_table(AUDIT).unwrap();
+        let copy = trail.get(8).unwrap().unwrap().value().to_vec();
+        trail.insert(9, copy.as_slice()).unwrap();
+    });
+    assert_eq!(inserted.await, 9);
+    let forgotten = whole.broken("a trail whose last row is forgotten", |transaction| {
+        transaction.open_table(AUDIT).unwrap().remove(8).unwrap();
+        transaction.open_table(RECORDED).unwrap().remove("adjusted/1/2").unwrap();
+    });
+    assert_eq!(forgotten.await, 8);
+    let unnoted = whole.broken("an event whose row is not noted", |transaction| {
+        transaction.open_table(RECORDED).unwrap().remove("adjusted/1/1").unwrap();
+    });
+    assert_eq!(unnoted.await, 7);
+    let headless = whole.broken("a trail without its end", |transaction| {
+        transaction.open_table(AUDIT_HEAD).unwrap().remove(()).unwrap();
+    });
+    assert_eq!(headless.await, 1);
+}
+
+#[tokio::test]
+async fn rows_of_format_1_are_chained_when_the_file_is_opened() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let rows = written(path).await;
+    by_hand(path, |transaction| {
+        transaction.delete_table(AUDIT_HEAD).unwrap();
+        transaction.delete_table(KILL_SWITCH).unwrap();
+        transaction.open_table(META).unwrap().insert("format", 1).unwrap();
+        let mut trail = transaction.open_table(AUDIT).unwrap();
+        for row in &rows {
+            let mut old = serde_json::to_value(row).unwrap();
+            for field in ["previous", "event"] {
+                old.as_object_mut().unwrap().remove(field);
+            }
+            trail.insert(row.sequence, old.to_string().as_bytes()).unwrap();
+        }
+    });
+
+    let catalogue = EmbeddedCatalogue::open(path, clock()).unwrap();
+    let chained = catalogue.audit(0, 100).await.unwrap();
+    assert_eq!(chained[..8], rows);
+    assert_eq!(chained[8].change.action.as_str(), "audit.chained");
+    assert_eq!(catalogue.verify_audit().await.unwrap().broken, None);
+    let (event, change) = adjusted(1);
+    assert!(!catalogue.record(&event, change, &by()).await.unwrap(), "its row is known");
+    assert!(!catalogue.import(&set(ActivityStatus::Published), &by()).await.unwrap().changed_anything());
+    assert!(catalogue.kill_switch().await.unwrap().is_none());
+    drop(catalogue);
+    let again = EmbeddedCatalogue::open(path, clock()).unwrap();
+    assert_eq!(again.audit(0, 100).await.unwrap(), chained, "it is done once");
+}
+
+#[tokio::test]
+async fn the_kill_switch_is_kept_and_each_turn_has_its_row() {
+    let directory = tempfile::tempdir().unwrap();
+    let catalogue = EmbeddedCatalogue::open(directory.path(), clock()).unwrap();
+    assert_eq!(catalogue.put_kill_switch(true, &by()).await.unwrap().version, 1);
+    assert_eq!(catalogue.put_kill_switch(true, &by()).await.unwrap().version, 1);
+    drop(catalogue);
+    let catalogue = EmbeddedCatalogue::open(directory.path(), clock()).unwrap();
+    let switch = catalogue.kill_switch().await.unwrap().unwrap();
+    assert_eq!((switch.version, switch.value.on, switch.value.by), (1, true, by()));
+    assert_eq!(catalogue.put_kill_switch(false, &by()).await.unwrap().version, 2);
+    let actions: Vec<_> =
+        catalogue.audit(0, 9).await.unwrap().into_iter().map(|row| row.change.action).collect();
+    assert_eq!(
+        actions.iter().map(|action| action.as_str()).collect::<Vec<_>>(),
+        ["kill_switch.on", "kill_switch.off"]
+    );
+}
+
+#[tokio::test]
+async fn rows_say_which_step_was_taken() {
+    use ActivityStatus::{Approved, Archived, Draft, Published, Submitted};
+    let catalogue = empty();
+    catalogue.import(&ImportSet { activities: vec![], ..set(Draft) }, &by()).await.unwrap();
+    let mut next = activity(Draft, &[11]);
+    catalogue.put_activity(None, next.clone(), &by()).await.unwrap();
+    let li = Some("li".parse::<Name>().unwrap());
+    let steps = [
+        (Submitted, Selling::On, None, "submitted"),
+        (Draft, Selling::On, None, "rejected"),
+        (Submitted, Selling::On, None, "submitted"),
+        (Approved, Selling::On, li.clone(), "approved"),
+        (Draft, Selling::On, None, "rejected"),
+        (Submitted, Selling::On, None, "submitted"),
+        (Approved, Selling::On, li.clone(), "approved"),
+        (Published, Selling::On, li.clone(), "published"),
+        (Published, Selling::Paused, li.clone(), "paused"),
+        (Published, Selling::On, li.clone(), "resumed"),
+        (Published, Selling::Ended, li.clone(), "ended"),
+        (Archived, Selling::Ended, li, "archived"),
+    ];
+    let begun = catalogue.audit(0, 100).await.unwrap().len();
+    for ((status, selling, reviewer, word), version) in steps.into_iter().zip(1..) {
+        (next.status, next.selling, next.reviewer) = (status, selling, reviewer);
+        if selling == Selling::Ended && status == Published {
+            // A file that is imported again does not resume what somebody paused.
+            assert!(!catalogue.import(&set_of(Published), &by()).await.unwrap().changed_anything());
+        }
+        catalogue.put_activity(Some(version), next.clone(), &by()).await.unwrap();
+        let row = catalogue.audit(begun as u64 + version - 1, 1).await.unwrap().remove(0);
+        assert_eq!(row.change.action.as_str(), format!("activity.{word}"));
+    }
+    let resumed = Activity { status: Published, selling: Selling::On, ..next };
+    assert!(catalogue.put_activity(Some(13), resumed, &by()).await.is_err(), "what is over stays over");
+}
+
+fn set_of(status: ActivityStatus) -> ImportSet {
+    ImportSet {
+        activities: vec![ImportedActivity { activity: activity(status, &[11]), relative_window: false }],
+        ..set(status)
+    }
+}
+
+#[tokio::test]
+async fn only_what_is_published_is_paused_and_what_ended_stays_ended() {
+    let catalogue = empty();
+    catalogue.import(&set(ActivityStatus::Draft), &by()).await.unwrap();
+    let draft = activity(ActivityStatus::Draft, &[11, 21]);
+    let paused = Activity { selling: Selling::Paused, ..draft };
+    assert_eq!(
+        only_refusal(catalogue.put_activity(Some(1), paused, &by()).await),
+        "activity/1: selling: cannot go from on to paused while the activity is draft"
+    );
+    let published = activity(ActivityStatus::Published, &[11, 21]);
+    catalogue.import(&set(ActivityStatus::Published), &by()).await.unwrap();
+    let ended = Activity { selling: Selling::Ended, ..published.clone() };
+    catalogue.put_activity(Some(2), ended, &by()).await.unwrap();
+    assert!(
+        only_refusal(catalogue.put_activity(Some(3), published, &by()).await).contains("from ended to on")
+    );
+}

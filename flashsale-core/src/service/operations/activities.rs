@@ -1,0 +1,288 @@
+//! Activities: writing them, their way to the buyers, live changes.
+
+use serde::Deserialize;
+
+use super::{OperationError, Operations, apply::is_over, same};
+use crate::{
+    catalogue::{CatalogueError, Versioned},
+    domain::{
+        Activity, ActivityId, ActivityStatus, Buckets, By, Invalid, Name, OfferTerms, Selling, SkuId, Text,
+        Window,
+    },
+};
+
+/// How often a change of whatever version there is, is made again on a newer one.
+const ATTEMPTS: usize = 5;
+
+/// What an activity is made of.
+#[derive(Clone, Debug)]
+pub struct NewActivity {
+    /// Its id; a fresh one if `None`.
+    pub id: Option<ActivityId>,
+    /// What buyers see on the home page.
+    pub name: Name,
+    /// What buyers read on its page.
+    pub description: Option<Text>,
+    /// When it sells.
+    pub window: Window,
+    /// Over how many lanes its ledger is spread.
+    pub buckets: Buckets,
+    /// What it sells.
+    pub offers: Vec<OfferTerms>,
+}
+
+/// A change of an activity: what is `None` stays as it is.
+#[derive(Clone, Debug, Default)]
+pub struct ActivityEdit {
+    /// Another name.
+    pub name: Option<Name>,
+    /// Another description, or none.
+    pub description: Option<Option<Text>>,
+    /// Another start.
+    pub starts_at: Option<crate::domain::Timestamp>,
+    /// Another end.
+    pub ends_at: Option<crate::domain::Timestamp>,
+    /// Another number of lanes.
+    pub buckets: Option<Buckets>,
+    /// Other offers: all of them.
+    pub offers: Option<Vec<OfferTerms>>,
+}
+
+/// A step in the life of an activity. A step that was taken before changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActivityStep {
+    /// From draft: a reviewer shall look at it.
+    Submit,
+    /// From submitted, by somebody else than who wrote it.
+    Approve,
+    /// From submitted or approved, back to draft.
+    Reject,
+    /// From approved: buyers see it, and it sells in its window.
+    Publish,
+    /// Of a published one: takes no orders for now.
+    Pause,
+    /// Of a paused one: takes orders again.
+    Resume,
+    /// Of a published one: never takes orders again. Orders that were placed can be paid in their time.
+    End,
+    /// Of a published one that is over: buyers do not see it any more.
+    Archive,
+}
+
+impl Operations {
+    /// Writes a draft. Its creator is who does it. Creating what is there with the same content answers what is there.
+    ///
+    /// # Errors
+    /// [`OperationError`]: conflict if the id is taken, refused if an offer does not fit its SKU.
+    pub async fn create_activity(
+        &self,
+        new: NewActivity,
+        by: &By,
+    ) -> Result<Versioned<Activity>, OperationError> {
+        let id = match new.id {
+            Some(id) => id,
+            None => self.fresh_id()?,
+        };
+        let activity = Activity {
+            id,
+            name: new.name,
+            description: new.description,
+            window: new.window,
+            creator: by.actor.clone(),
+            reviewer: None,
+            status: ActivityStatus::Draft,
+            buckets: new.buckets,
+            selling: Selling::On,
+            offers: new.offers,
+        };
+        let result = self.catalogue.put_activity(None, activity.clone(), by).await;
+        let present = match &result {
+            Err(CatalogueError::Conflict { .. }) => self.catalogue.activity(id).await?,
+            _ => None,
+        };
+        Ok(same(present, &activity).map_or(result, Ok)?)
+    }
+
+    /// Changes an activity: a draft wholly, a published one as far as the rules of the catalogue allow, and then in the
+    /// ledger too. With `expected` only that version is changed.
+    ///
+    /// # Errors
+    /// [`OperationError`].
+    pub async fn edit_activity(
+        &self,
+        id: ActivityId,
+        expected: Option<u64>,
+        edit: &ActivityEdit,
+        by: &By,
+    ) -> Result<Versioned<Activity>, OperationError> {
+        self.change(id, expected, by, |activity| {
+            if let Some(name) = &edit.name {
+                activity.name = name.clone();
+            }
+            if let Some(description) = &edit.description {
+                activity.description.clone_from(description);
+            }
+            let starts_at = edit.starts_at.unwrap_or(activity.window.starts_at());
+            let ends_at = edit.ends_at.unwrap_or(activity.window.ends_at());
+            activity.window = Window::new(starts_at, ends_at)?;
+            activity.buckets = edit.buckets.unwrap_or(activity.buckets);
+            if let Some(offers) = &edit.offers {
+                activity.offers.clone_from(offers);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Adds an offer to a draft. One that is there with the same terms stays.
+    ///
+    /// # Errors
+    /// [`OperationError`]; invalid if the SKU is offered with other terms.
+    pub async fn attach_offer(
+        &self,
+        id: ActivityId,
+        expected: Option<u64>,
+        offer: &OfferTerms,
+        by: &By,
+    ) -> Result<Versioned<Activity>, OperationError> {
+        self.change(id, expected, by, |activity| {
+            if activity.offer(offer.sku()) != Some(offer) {
+                activity.offers.push(offer.clone());
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Changes an offer: `edit` makes the new terms of the present ones. Of a published activity only limits change.
+    ///
+    /// # Errors
+    /// [`OperationError`]; not found if there is no such offer; what `edit` answers.
+    pub async fn edit_offer(
+        &self,
+        id: ActivityId,
+        sku: SkuId,
+        expected: Option<u64>,
+        edit: impl Fn(&OfferTerms) -> Result<OfferTerms, Invalid> + Send + Sync,
+        by: &By,
+    ) -> Result<Versioned<Activity>, OperationError> {
+        self.change(id, expected, by, |activity| {
+            let offer = activity.offers.iter_mut().find(|offer| offer.sku() == sku);
+            let offer = offer.ok_or(CatalogueError::NotFound(crate::catalogue::Item::Offer(id, sku)))?;
+            *offer = edit(offer)?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Takes an offer out of a draft.
+    ///
+    /// # Errors
+    /// [`OperationError`]; not found if there is no such offer.
+    pub async fn detach_offer(
+        &self,
+        id: ActivityId,
+        sku: SkuId,
+        expected: Option<u64>,
+        by: &By,
+    ) -> Result<Versioned<Activity>, OperationError> {
+        self.change(id, expected, by, |activity| {
+            let before = activity.offers.len();
+            activity.offers.retain(|offer| offer.sku() != sku);
+            if activity.offers.len() == before {
+                return Err(CatalogueError::NotFound(crate::catalogue::Item::Offer(id, sku)).into());
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Takes a step in the life of an activity.
+    ///
+    /// # Errors
+    /// [`OperationError`]: [`WrongState`](OperationError::WrongState) if it is not possible from where the activity
+    /// stands, [`OwnWork`](OperationError::OwnWork) if its creator wants to approve it.
+    pub async fn step(
+        &self,
+        id: ActivityId,
+        expected: Option<u64>,
+        step: ActivityStep,
+        by: &By,
+    ) -> Result<Versioned<Activity>, OperationError> {
+        self.change(id, expected, by, |activity| self.take(activity, step, by)).await
+    }
+
+    fn take(&self, activity: &mut Activity, step: ActivityStep, by: &By) -> Result<(), OperationError> {
+        use ActivityStatus::{Approved, Archived, Draft, Published, Submitted};
+        let now = self.sales.clock().now();
+        let over = is_over(activity.selling, activity.window, now);
+        match (step, activity.status, activity.selling) {
+            (ActivityStep::Submit, Draft, _) => {
+                // What a ledger would refuse is told before a reviewer looks at it.
+                self.terms_of(activity)?;
+                activity.status = Submitted;
+            }
+            (ActivityStep::Approve, Submitted, _) if activity.creator == by.actor => {
+                return Err(OperationError::OwnWork);
+            }
+            (ActivityStep::Approve, Submitted, _) => {
+                (activity.status, activity.reviewer) = (Approved, Some(by.actor.clone()));
+            }
+            (ActivityStep::Reject, Submitted | Approved, _) => {
+                (activity.status, activity.reviewer) = (Draft, None);
+            }
+            (ActivityStep::Publish, Approved, _) if over => {
+                let reason = "the window is over: reject the activity, change it, and have it approved again";
+                return Err(Invalid::new("ends_at", reason).into());
+            }
+            (ActivityStep::Publish, Approved, _) => activity.status = Published,
+            (ActivityStep::Pause, Published, Selling::On) => activity.selling = Selling::Paused,
+            (ActivityStep::Resume, Published, Selling::Paused) => activity.selling = Selling::On,
+            (ActivityStep::End, Published, Selling::On | Selling::Paused) => {
+                activity.selling = Selling::Ended
+            }
+            (ActivityStep::Archive, Published, _) if !over => return Err(OperationError::NotOver),
+            (ActivityStep::Archive, Published, _) => activity.status = Archived,
+            // Taken before.
+            (ActivityStep::Submit, Submitted, _)
+            | (ActivityStep::Reject, Draft, _)
+            | (ActivityStep::Publish, Published, _)
+            | (ActivityStep::Pause, Published, Selling::Paused)
+            | (ActivityStep::Resume, Published, Selling::On)
+            | (ActivityStep::End, Published, Selling::Ended)
+            | (ActivityStep::Archive, Archived, _) => {}
+            (ActivityStep::Approve, Approved, _) if activity.reviewer.as_ref() == Some(&by.actor) => {}
+            (_, status, selling) => return Err(OperationError::WrongState { status, selling }),
+        }
+        Ok(())
+    }
+
+    /// Reads an activity, changes it, writes it, and brings it to the ledger.
+    async fn change(
+        &self,
+        id: ActivityId,
+        expected: Option<u64>,
+        by: &By,
+        change: impl Fn(&mut Activity) -> Result<(), OperationError> + Send + Sync,
+    ) -> Result<Versioned<Activity>, OperationError> {
+        let item = crate::catalogue::Item::Activity(id);
+        for attempt in 1.. {
+            let present = self.catalogue.activity(id).await?.ok_or(CatalogueError::NotFound(item))?;
+            if expected.is_some_and(|expected| expected != present.version) {
+                return Err(CatalogueError::Conflict { item, expected, found: present.version }.into());
+            }
+            let mut next = present.value;
+            change(&mut next)?;
+            match self.catalogue.put_activity(Some(present.version), next, by).await {
+                Err(CatalogueError::Conflict { .. }) if expected.is_none() && attempt < ATTEMPTS => {}
+                result => {
+                    let written = result?;
+                    self.apply(&written, by).await?;
+                    return Ok(written);
+                }
+            }
+        }
+        unreachable!("the last attempt answers")
+    }
+}

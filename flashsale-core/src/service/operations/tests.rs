@@ -1,0 +1,313 @@
+//! What operators decide is in force once, whatever happened between catalogue and ledger.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::json;
+use tokio::runtime::Handle;
+
+use super::*;
+use crate::{
+    batcher::BatcherOptions,
+    catalogue::{AuditRow, EmbeddedCatalogue, ImportSet},
+    domain::{
+        Activity, ActivityId, ActivityStatus, Idempotency, Key, ManualClock, Nonce, OfferTerms, Quantity,
+        Selling, SkuId, Subjects, Timestamp, Window,
+    },
+    embedded::Embedded,
+    ledger::{AdjustmentId, Ledger, Outcome, spec::Role},
+    service::{OrderRequest, Ordering, Placement},
+    snowflake::{InMemoryLease, Settings},
+};
+
+struct Shop {
+    operations: Operations,
+    ordering: Ordering,
+    catalogue: Arc<EmbeddedCatalogue>,
+    sales: Arc<Sales>,
+    clock: Arc<ManualClock>,
+}
+
+fn by(actor: &str) -> By {
+    By { actor: actor.parse().unwrap(), reason: "a test".parse().unwrap() }
+}
+
+fn id() -> ActivityId {
+    ActivityId::new(1).unwrap()
+}
+
+fn sku() -> SkuId {
+    SkuId::new(11).unwrap()
+}
+
+/// A moment of the test: so many milliseconds after one that ids can be made at.
+fn at(millis: u64) -> Timestamp {
+    Timestamp::from_millis(1_800_000_000_000 + millis)
+}
+
+fn window(from: u64, to: u64) -> Window {
+    Window::new(at(from), at(to)).unwrap()
+}
+
+fn offer() -> OfferTerms {
+    serde_json::from_value(json!({
+        "sku_id": "11", "price": {"amount": 100, "currency": "CNY"}, "units": 10, "strategy": "pre_deduct",
+        "hold_seconds": 60, "limits": [{"subject": "user", "per": "offer", "max": 2}],
+    }))
+    .unwrap()
+}
+
+impl Shop {
+    /// A shop with product and SKU, at 1,000 s.
+    async fn open() -> Self {
+        let clock = Arc::new(ManualClock::new(at(1_000_000)));
+        let catalogue = Arc::new(EmbeddedCatalogue::in_memory(Arc::clone(&clock) as _).unwrap());
+        let ledger: Arc<dyn Ledger> = Arc::new(Embedded::in_memory(Role::Single, Arc::clone(&clock) as _));
+        let set = ImportSet {
+            products: vec![serde_json::from_value(json!({"id": "1", "name": "p"})).unwrap()],
+            skus: vec![
+                serde_json::from_value(json!({
+                    "id": "11", "product_id": "1", "name": "s", "list_price": {"amount": 200, "currency": "CNY"}
+                }))
+                .unwrap(),
+            ],
+            activities: vec![],
+        };
+        catalogue.import(&set, &by("chen")).await.unwrap();
+        Self::over(catalogue, ledger, clock).await
+    }
+
+    /// Another process over the same stores.
+    async fn over(
+        catalogue: Arc<EmbeddedCatalogue>,
+        ledger: Arc<dyn Ledger>,
+        clock: Arc<ManualClock>,
+    ) -> Self {
+        let leases = InMemoryLease::new(0..=9);
+        let ids = Generator::acquire(&leases, &Settings::default(), Arc::clone(&clock) as _).await.unwrap();
+        let ids = Arc::new(ids);
+        let options = BatcherOptions::default();
+        let sales = Arc::new(Sales::new(ledger, Arc::clone(&clock) as _, Handle::current(), options));
+        let payments = Payments::new(Arc::clone(&sales), Arc::clone(&ids), []);
+        let timing = Timing::default();
+        let operations = Operations::new(
+            Arc::clone(&catalogue) as _,
+            Arc::clone(&sales),
+            payments,
+            Arc::clone(&ids),
+            timing,
+        );
+        operations.resume().await.unwrap();
+        sales.resume().await.unwrap();
+        let ordering = Ordering::new(Arc::clone(&sales), ids);
+        Self { operations, ordering, catalogue, sales, clock }
+    }
+
+    /// The same stores after the process has ended.
+    async fn again(&self) -> Self {
+        Self::over(Arc::clone(&self.catalogue), Arc::clone(self.sales.ledger()), Arc::clone(&self.clock))
+            .await
+    }
+
+    async fn publish(&self, buckets: u16) -> Versioned<Activity> {
+        let new = NewActivity {
+            id: Some(id()),
+            name: "sale".parse().unwrap(),
+            description: None,
+            window: window(1, 2_000_000),
+            buckets: buckets.try_into().unwrap(),
+            offers: vec![offer()],
+        };
+        self.operations.create_activity(new, &by("chen")).await.unwrap();
+        self.step(ActivityStep::Submit, "chen").await;
+        self.step(ActivityStep::Approve, "li").await;
+        self.step(ActivityStep::Publish, "wang").await
+    }
+
+    async fn step(&self, step: ActivityStep, actor: &str) -> Versioned<Activity> {
+        self.operations.step(id(), None, step, &by(actor)).await.unwrap()
+    }
+
+    /// Writes a change to the catalogue, and ends before it gets to the ledger.
+    async fn decide(&self, change: impl FnOnce(&mut Activity)) -> Versioned<Activity> {
+        let Versioned { version, mut value } = self.catalogue.activity(id()).await.unwrap().unwrap();
+        change(&mut value);
+        self.catalogue.put_activity(Some(version), value, &by("wang")).await.unwrap()
+    }
+
+    async fn order(&self, user: u64, key: u64) -> Placement {
+        let request = OrderRequest {
+            user: user.try_into().unwrap(),
+            activity: id(),
+            sku: sku(),
+            quantity: Quantity::ONE,
+            idempotency: Idempotency { key: Key(key.into()), nonce: Nonce(key) },
+            subjects: Subjects::default(),
+            ticket_expired: false,
+        };
+        self.ordering.place(&request).await.unwrap()
+    }
+
+    async fn window(&self) -> Window {
+        self.sales.ledger().terms(id()).await.unwrap().unwrap().window()
+    }
+
+    async fn versions(&self) -> Vec<u64> {
+        let mut versions = Vec::new();
+        for front in self.sales.sale(id()).unwrap().fronts() {
+            versions.push(self.sales.ledger().view(front.lane).await.unwrap().version);
+        }
+        versions
+    }
+
+    async fn rows(&self, action: &str) -> Vec<AuditRow> {
+        let rows = self.catalogue.audit(0, 1_000).await.unwrap();
+        rows.into_iter().filter(|row| row.change.action.as_str() == action).collect()
+    }
+}
+
+#[tokio::test]
+async fn what_was_decided_before_a_crash_is_in_force_after_it_and_once() {
+    let shop = Shop::open().await;
+    shop.publish(3).await;
+    let shop = shop.again().await;
+    let limits = serde_json::from_value(json!([{"subject": "user", "per": "offer", "max": 1}])).unwrap();
+    shop.decide(|activity| {
+        activity.window = window(5, 3_000_000);
+        activity.selling = Selling::Paused;
+        activity.offers = vec![offer().with_limits(limits).unwrap()];
+    })
+    .await;
+    assert_eq!(shop.window().await, window(1, 2_000_000));
+
+    let shop = shop.again().await;
+    shop.operations.apply_all(&by("server")).await.unwrap();
+    assert_eq!(shop.window().await, window(5, 3_000_000));
+    assert_eq!(shop.order(1, 1).await, Placement::Declined(Outcome::Paused));
+    let versions = shop.versions().await;
+    shop.operations.apply_all(&by("server")).await.unwrap();
+    assert_eq!(shop.versions().await, versions, "a second time changes nothing");
+    // Repeating the call whose answer was lost is another way.
+    shop.decide(|activity| activity.selling = Selling::On).await;
+    shop.step(ActivityStep::Resume, "wang").await;
+    assert!(matches!(shop.order(1, 1).await, Placement::Placed(..)));
+    assert!(matches!(shop.order(1, 2).await, Placement::Declined(Outcome::LimitReached { .. })));
+    shop.operations.recorder().record_all().await.unwrap();
+    assert_eq!(shop.rows("activity.amended").await.len(), 4, "one for each change, not for each lane");
+}
+
+#[tokio::test]
+async fn a_publication_that_broke_off_is_finished() {
+    let shop = Shop::open().await;
+    shop.publish(1).await;
+    let other = Shop::open().await;
+    let published = shop.catalogue.activity(id()).await.unwrap().unwrap().value;
+    let set = ImportSet {
+        activities: vec![crate::catalogue::ImportedActivity { activity: published, relative_window: false }],
+        ..ImportSet::default()
+    };
+    other.catalogue.import(&set, &by("chen")).await.unwrap();
+    assert!(other.sales.sale(id()).is_none());
+    other.operations.apply_all(&by("server")).await.unwrap();
+    assert!(matches!(other.order(1, 1).await, Placement::Placed(..)));
+}
+
+#[tokio::test]
+async fn an_older_version_does_not_undo_a_newer_one() {
+    let shop = Shop::open().await;
+    shop.publish(1).await;
+    let older = shop.decide(|activity| activity.window = window(5, 3_000_000)).await;
+    let newer = shop.decide(|activity| activity.window = window(6, 4_000_000)).await;
+    shop.operations.apply(&newer, &by("one node")).await.unwrap();
+    shop.operations.apply(&older, &by("a slower node")).await.unwrap();
+    assert_eq!(shop.window().await, window(6, 4_000_000));
+}
+
+#[tokio::test]
+async fn a_catalogue_that_is_older_than_its_ledger_is_told() {
+    let shop = Shop::open().await;
+    let published = shop.publish(1).await;
+    let newer = Versioned { version: 99, ..published };
+    let newer = Versioned { value: Activity { selling: Selling::Paused, ..newer.value }, ..newer };
+    shop.operations.apply(&newer, &by("somebody with the newer catalogue")).await.unwrap();
+    let edit = ActivityEdit { ends_at: Some(at(1_500_000)), ..ActivityEdit::default() };
+    let told = shop.operations.edit_activity(id(), None, &edit, &by("wang")).await.unwrap_err();
+    assert!(matches!(told, OperationError::Outdated(_)), "{told}");
+    shop.operations.apply_all(&by("server")).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_wrote_it_does_not_approve_it() {
+    let shop = Shop::open().await;
+    let new = NewActivity {
+        id: None,
+        name: "sale".parse().unwrap(),
+        description: None,
+        window: window(1, 2_000),
+        buckets: 1.try_into().unwrap(),
+        offers: vec![],
+    };
+    let made = shop.operations.create_activity(new, &by("chen")).await.unwrap().value.id;
+    let step = async |step, actor| shop.operations.step(made, None, step, &by(actor)).await;
+    let empty = step(ActivityStep::Submit, "chen").await.unwrap_err();
+    assert!(matches!(empty, OperationError::Invalid(ref invalid) if invalid.field == "offers"), "{empty}");
+    shop.operations.attach_offer(made, None, &offer(), &by("chen")).await.unwrap();
+    step(ActivityStep::Submit, "li").await.unwrap();
+    assert!(matches!(step(ActivityStep::Approve, "chen").await, Err(OperationError::OwnWork)));
+    let approved = step(ActivityStep::Approve, "li").await.unwrap();
+    assert_eq!(step(ActivityStep::Approve, "li").await.unwrap(), approved, "again changes nothing");
+    assert!(matches!(step(ActivityStep::Approve, "wang").await, Err(OperationError::WrongState { .. })));
+    // Its window is over: nobody could buy.
+    let over = step(ActivityStep::Publish, "wang").await.unwrap_err();
+    assert!(matches!(over, OperationError::Invalid(ref invalid) if invalid.field == "ends_at"), "{over}");
+    let draft = step(ActivityStep::Reject, "li").await.unwrap().value;
+    assert_eq!((draft.status, draft.reviewer), (ActivityStatus::Draft, None));
+}
+
+#[tokio::test]
+async fn changes_in_the_ledger_get_their_rows_once_though_a_process_ends_in_between() {
+    let shop = Shop::open().await;
+    shop.publish(2).await;
+    let adjustment = |name: &str, delta| Adjustment {
+        activity: id(),
+        sku: sku(),
+        id: AdjustmentId::new(name).unwrap(),
+        delta,
+        by: by("wang"),
+    };
+    // Past the service: as if the process had ended before the row was written.
+    shop.sales.adjust(adjustment("unseen", 5)).await.unwrap();
+    assert!(shop.rows("offer.adjusted").await.is_empty());
+    let shop = shop.again().await;
+    shop.operations.recorder().record_all().await.unwrap();
+    let row = shop.rows("offer.adjusted").await.remove(0);
+    assert_eq!((row.actor.as_str(), row.event.unwrap().as_str()), ("wang", "adjusted/1/unseen"));
+    assert_eq!(row.change.detail, json!({"adjustment_id": "unseen", "delta": 5}));
+
+    shop.operations.adjust(adjustment("seen", -3)).await.unwrap();
+    assert_eq!(shop.rows("offer.adjusted").await.len(), 2, "it is there when the call answers");
+    let Placement::Placed(order, _) = shop.order(1, 1).await else { panic!("there are units") };
+    for _ in 0..2 {
+        shop.operations.cancel(order.key.id, &by("li")).await.unwrap();
+        shop.operations.recorder().record_all().await.unwrap();
+        shop.again().await.operations.recorder().record_all().await.unwrap();
+    }
+    assert_eq!(shop.rows("order.cancelled").await.len(), 1);
+    assert_eq!(shop.rows("offer.adjusted").await.len(), 2);
+    assert_eq!(shop.catalogue.verify_audit().await.unwrap().broken, None);
+}
+
+#[tokio::test]
+async fn the_kill_switch_declines_new_requests_and_finds_old_orders() {
+    let shop = Shop::open().await;
+    shop.publish(1).await;
+    let Placement::Placed(won, _) = shop.order(1, 1).await else { panic!("there are units") };
+    shop.operations.set_kill_switch(true, &by("wang")).await.unwrap();
+    assert_eq!(shop.order(2, 2).await, Placement::Declined(Outcome::Paused));
+    assert_eq!(shop.order(1, 3).await, Placement::Declined(Outcome::Paused));
+    assert_eq!(shop.order(1, 1).await, Placement::Existing(won.clone()));
+    let again = shop.again().await;
+    assert_eq!(again.order(2, 2).await, Placement::Declined(Outcome::Paused));
+    again.clock.advance(Duration::from_secs(1));
+    again.operations.set_kill_switch(false, &by("li")).await.unwrap();
+    assert!(matches!(again.order(2, 2).await, Placement::Placed(..)));
+}

@@ -1,0 +1,267 @@
+//! Activities: writing them, and the steps of their life.
+
+use std::sync::Arc;
+
+use flashsale_core::{
+    catalogue::{Catalogue as _, Versioned},
+    domain::{
+        Activity, ActivityId, ActivityStatus, Buckets, By, Name, OfferTerms, Phase, Selling, Text, Timestamp,
+        Window,
+    },
+    service::{ActivityEdit, ActivityStep, NewActivity, OperationError},
+};
+use hyper::{Method, StatusCode, http::request::Parts};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Operations, by,
+    catalogue::created,
+    method_of,
+    precondition::{if_match, versioned},
+    request::{Why, present, reason},
+    require,
+};
+use crate::{
+    config::{OperationsToken, Role},
+    http::{Body, Problem, Query, Response, json, no_store},
+    routes::{Answer, after, answers, limit, shown::Page},
+    wire::Rfc3339,
+};
+
+/// The most bytes of an activity with all its offers: 1 MiB.
+pub(super) const ACTIVITY_BYTES: usize = 1 << 20;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ActivityRequest {
+    #[serde(default, deserialize_with = "present")]
+    id: Option<ActivityId>,
+    name: Name,
+    #[serde(default)]
+    description: Option<Text>,
+    starts_at: Rfc3339,
+    ends_at: Rfc3339,
+    #[serde(default)]
+    buckets: Buckets,
+    #[serde(default)]
+    offers: Vec<OfferTerms>,
+    #[serde(default, deserialize_with = "present")]
+    reason: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EditRequest {
+    #[serde(default, deserialize_with = "present")]
+    name: Option<Name>,
+    #[serde(default, deserialize_with = "present")]
+    description: Option<Option<Text>>,
+    #[serde(default, deserialize_with = "present")]
+    starts_at: Option<Rfc3339>,
+    #[serde(default, deserialize_with = "present")]
+    ends_at: Option<Rfc3339>,
+    #[serde(default, deserialize_with = "present")]
+    buckets: Option<Buckets>,
+    #[serde(default, deserialize_with = "present")]
+    offers: Option<Vec<OfferTerms>>,
+    #[serde(default, deserialize_with = "present")]
+    reason: Option<Text>,
+}
+
+/// An activity as operators see it.
+#[derive(Serialize)]
+pub(super) struct ShownActivity<'a> {
+    id: ActivityId,
+    version: u64,
+    name: &'a Name,
+    description: Option<&'a Text>,
+    starts_at: Rfc3339,
+    ends_at: Rfc3339,
+    creator: &'a Name,
+    reviewer: Option<&'a Name>,
+    status: ActivityStatus,
+    /// Of a published one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phase: Option<Phase>,
+    buckets: Buckets,
+    offers: &'a [OfferTerms],
+}
+
+impl<'a> ShownActivity<'a> {
+    pub(super) fn of(activity: &'a Versioned<Activity>, now: Timestamp) -> Self {
+        let Versioned { version, value: activity } = activity;
+        Self {
+            id: activity.id,
+            version: *version,
+            name: &activity.name,
+            description: activity.description.as_ref(),
+            starts_at: activity.window.starts_at().into(),
+            ends_at: activity.window.ends_at().into(),
+            creator: &activity.creator,
+            reviewer: activity.reviewer.as_ref(),
+            status: activity.status,
+            phase: (activity.status == ActivityStatus::Published).then(|| phase(activity, now)),
+            buckets: activity.buckets,
+            offers: &activity.offers,
+        }
+    }
+}
+
+fn phase(activity: &Activity, now: Timestamp) -> Phase {
+    match activity.selling {
+        Selling::Ended => Phase::Ended,
+        _ if now >= activity.window.ends_at() => Phase::Ended,
+        Selling::Paused => Phase::Paused,
+        Selling::On if now < activity.window.starts_at() => Phase::Upcoming,
+        Selling::On => Phase::Live,
+    }
+}
+
+/// The step that a path names, and who may take it.
+fn step(word: &str) -> Option<(ActivityStep, Role, &'static str)> {
+    Some(match word {
+        "submit" => (ActivityStep::Submit, Role::Creator, "submitted"),
+        "approve" => (ActivityStep::Approve, Role::Reviewer, "approved"),
+        "reject" => (ActivityStep::Reject, Role::Reviewer, "rejected"),
+        "publish" => (ActivityStep::Publish, Role::Operator, "published"),
+        "pause" => (ActivityStep::Pause, Role::Operator, "paused"),
+        "resume" => (ActivityStep::Resume, Role::Operator, "resumed"),
+        "end" => (ActivityStep::End, Role::Operator, "ended"),
+        "archive" => (ActivityStep::Archive, Role::Operator, "archived"),
+        _ => return None,
+    })
+}
+
+impl Operations {
+    pub(super) async fn activities(&self, operator: &OperationsToken, head: &Parts, body: Body) -> Answer {
+        if method_of(head, "GET, HEAD, POST")? == Method::POST {
+            return self.create_activity(operator, head, body).await;
+        }
+        let query = Query::parse(head.uri.query(), &["limit", "after"])?;
+        let (limit, after) = (limit(&query)?, after(&query)?);
+        let activities = self.app.catalogue.activities(after, limit + 1).await;
+        let activities = activities.map_err(|error| answers::catalogue(&error))?;
+        let (shown, now) = (&activities[..activities.len().min(limit)], self.app.clock.now());
+        let next = shown.last().filter(|_| activities.len() > limit).map(|last| last.value.id.to_string());
+        let items = shown.iter().map(|activity| ShownActivity::of(activity, now)).collect();
+        Ok(no_store(json(StatusCode::OK, &Page { items, next })))
+    }
+
+    pub(super) async fn activity(
+        &self,
+        operator: &OperationsToken,
+        head: &Parts,
+        id: ActivityId,
+        body: Body,
+    ) -> Answer {
+        if method_of(head, "GET, HEAD, PATCH")? == Method::PATCH {
+            return self.edit_activity(operator, head, id, body).await;
+        }
+        Ok(self.show(&self.present(id).await?))
+    }
+
+    async fn create_activity(&self, operator: &OperationsToken, head: &Parts, body: Body) -> Answer {
+        require(operator, &[Role::Creator])?;
+        let request: ActivityRequest = body.with_max_bytes(ACTIVITY_BYTES).json(&head.headers).await?;
+        let by = by(operator, reason(request.reason, "activity created"))?;
+        let new = NewActivity {
+            id: request.id,
+            name: request.name,
+            description: request.description,
+            window: Window::new(request.starts_at.0, request.ends_at.0)?,
+            buckets: request.buckets,
+            offers: request.offers,
+        };
+        let (app, author) = (Arc::clone(&self.app), by.clone());
+        let work = async move { app.operations.create_activity(new, &author).await };
+        let written = self.run(by, |_| false, work).await?;
+        let location = format!("/v1/activities/{}", written.value.id);
+        Ok(created(written.version, &location, &ShownActivity::of(&written, self.app.clock.now())))
+    }
+
+    async fn edit_activity(
+        &self,
+        operator: &OperationsToken,
+        head: &Parts,
+        id: ActivityId,
+        body: Body,
+    ) -> Answer {
+        let expected = self.may_edit(operator, head, id).await?;
+        let request: EditRequest = body.with_max_bytes(ACTIVITY_BYTES).json(&head.headers).await?;
+        let by = by(operator, reason(request.reason, "activity changed"))?;
+        let edit = ActivityEdit {
+            name: request.name,
+            description: request.description,
+            starts_at: request.starts_at.map(|moment| moment.0),
+            ends_at: request.ends_at.map(|moment| moment.0),
+            buckets: request.buckets,
+            offers: request.offers,
+        };
+        let (app, author) = (Arc::clone(&self.app), by.clone());
+        let work = async move { app.operations.edit_activity(id, Some(expected), &edit, &author).await };
+        self.change(by, work).await
+    }
+
+    pub(super) async fn step(
+        &self,
+        operator: &OperationsToken,
+        head: &Parts,
+        id: ActivityId,
+        word: &str,
+        body: Body,
+    ) -> Answer {
+        let (step, role, done) = step(word).ok_or_else(Problem::not_found)?;
+        method_of(head, "POST")?;
+        require(operator, &[role])?;
+        let expected = if_match(&head.headers)?;
+        let by = by(operator, reason(Why::read(head, body).await?.reason, done))?;
+        let (app, author) = (Arc::clone(&self.app), by.clone());
+        let work = async move { app.operations.step(id, expected, step, &author).await };
+        match step {
+            // What buyers see of these is in the status, not in documents that have to be written anew.
+            ActivityStep::Pause | ActivityStep::Resume | ActivityStep::End => {
+                Ok(self.show(&self.run(by, |_| false, work).await?))
+            }
+            _ => self.change(by, work).await,
+        }
+    }
+
+    /// The version that may be edited: the one that the caller read, or the one that there is. A draft is its creators'
+    /// matter, everything later the operators'.
+    pub(super) async fn may_edit(
+        &self,
+        operator: &OperationsToken,
+        head: &Parts,
+        id: ActivityId,
+    ) -> Result<u64, Problem> {
+        let expected = if_match(&head.headers)?;
+        let present = self.present(id).await?;
+        let is_draft = present.value.status == ActivityStatus::Draft;
+        require(operator, if is_draft { &[Role::Creator] } else { &[Role::Operator] })?;
+        // Of another version the role was not looked at: a change in between is a conflict.
+        Ok(expected.unwrap_or(present.version))
+    }
+
+    /// Changes an activity, and shows it as it is then, to buyers too.
+    pub(super) async fn change(
+        &self,
+        by: By,
+        work: impl Future<Output = Result<Versioned<Activity>, OperationError>> + Send + 'static,
+    ) -> Answer {
+        let is_seen = |written: &Versioned<Activity>| {
+            matches!(written.value.status, ActivityStatus::Published | ActivityStatus::Archived)
+        };
+        let written = self.run(by, is_seen, work).await?;
+        Ok(self.show(&written))
+    }
+
+    fn show(&self, activity: &Versioned<Activity>) -> Response {
+        let shown = ShownActivity::of(activity, self.app.clock.now());
+        versioned(StatusCode::OK, activity.version, &shown)
+    }
+
+    async fn present(&self, id: ActivityId) -> Result<Versioned<Activity>, Problem> {
+        let activity = self.app.catalogue.activity(id).await.map_err(|error| answers::catalogue(&error))?;
+        activity.ok_or_else(Problem::not_found)
+    }
+}

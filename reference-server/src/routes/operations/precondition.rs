@@ -1,0 +1,64 @@
+//! Versions of what operators write: `ETag` in answers, `If-Match` in requests.
+
+use hyper::{
+    HeaderMap, StatusCode,
+    header::{ETAG, HeaderValue, IF_MATCH},
+};
+use serde::Serialize;
+
+use crate::http::{Problem, Response, json, no_store};
+
+/// No value has this version: the first one is 1.
+const NEVER: u64 = 0;
+
+/// The version that the caller read; `None` if any will do. A tag that is not one of ours matches nothing.
+///
+/// # Errors
+/// 400 for more than one tag: who changes something has read one version of it.
+pub(super) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    let mut values = headers.get_all(IF_MATCH).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let one = || Problem::invalid_field("if-match", "Send the one ETag that you read, or *.");
+    let text = value.to_str().map_err(|_| one())?.trim();
+    if values.next().is_some() || text.contains(',') {
+        return Err(one());
+    }
+    if text == "*" {
+        return Ok(None);
+    }
+    let version = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    Ok(Some(version.and_then(|version| version.parse().ok()).unwrap_or(NEVER)))
+}
+
+/// An answer with the version of what it shows.
+pub(super) fn versioned(status: StatusCode, version: u64, body: &impl Serialize) -> Response {
+    let mut response = no_store(json(status, body));
+    if let Ok(tag) = HeaderValue::try_from(format!("\"{version}\"")) {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_strong_tag_is_a_version() {
+        let read = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(IF_MATCH, HeaderValue::from_static(value));
+            }
+            if_match(&headers)
+        };
+        assert_eq!(read(&[]).unwrap(), None);
+        assert_eq!(read(&["*"]).unwrap(), None);
+        assert_eq!(read(&["\"7\""]).unwrap(), Some(7));
+        for other in ["W/\"7\"", "7", "\"x\"", "\"\"", ""] {
+            assert_eq!(read(&[other]).unwrap(), Some(NEVER), "{other}");
+        }
+        assert!(read(&["\"1\", \"2\""]).is_err());
+        assert!(read(&["\"1\"", "\"2\""]).is_err());
+    }
+}
