@@ -8,6 +8,7 @@ mod callbacks;
 mod client;
 mod commands;
 mod declined;
+mod forged;
 mod guards;
 mod metrics;
 mod operations;
