@@ -1,0 +1,133 @@
+//! How do I decide myself who looks like a script?
+//!
+//! `cargo run -p flashsale-examples --example risk_profile`
+//!
+//! A shop knows more about its customers than any library: who bought before, who was sent back to the warehouse how often,
+//! what its fraud service says. A `RiskProfile` of your own turns that into a number from 0 to 100, and the guards turn
+//! the number into a step: nothing, a proof of work, a quiz, no ticket.
+
+use std::{collections::HashMap, error::Error, num::NonZeroU32, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use flashsale_core::{
+    domain::{Clock, SubjectId, SystemClock, Timestamp, UserId},
+    guard::{
+        Account, AccountRisk, Count, GuardOptions, Guards, Ladder, Mode, Risk, RiskProfile, Rule, Step,
+        Visitor,
+    },
+    rate::Quota,
+};
+
+/// What this shop knows about a customer.
+#[derive(Clone, Copy, Debug)]
+struct History {
+    /// Orders that were paid and kept.
+    kept: u32,
+    /// Holds that were left to expire, which kept units from others.
+    abandoned: u32,
+}
+
+/// The shop's own profile: its history first, and what the library sees for everybody it does not know.
+#[derive(Debug)]
+struct ShopRisk {
+    // In your service: a cache in front of your database. The guards wait for the answer, so it has to come in
+    // milliseconds; if the database does not answer, decide here which risk that is. There is no error to return.
+    histories: HashMap<UserId, History>,
+    otherwise: AccountRisk,
+}
+
+#[async_trait]
+impl RiskProfile for ShopRisk {
+    async fn risk(&self, visitor: &Visitor, now: Timestamp) -> Risk {
+        let usual = self.otherwise.risk(visitor, now).await;
+        let Some(history) = self.histories.get(&visitor.user) else { return usual };
+        let trust = 10 * history.kept.min(5);
+        let blame = 20 * history.abandoned.min(5);
+        let risk = (u32::from(usual.value()) + blame).saturating_sub(trust);
+        Risk::new(u8::try_from(risk).unwrap_or(Risk::MAX))
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let now = SystemClock.now();
+    let (ana, ben, chen) = (UserId::try_from(1)?, UserId::try_from(2)?, UserId::try_from(3)?);
+    let histories =
+        HashMap::from([(ana, History { kept: 12, abandoned: 0 }), (ben, History { kept: 0, abandoned: 3 })]);
+    let profile = Arc::new(ShopRisk { histories, otherwise: AccountRisk });
+
+    // 1. Put the chain together. Each rule has a mode: begin with `Observe`, look at the counters for a while, and turn
+    //    it on when it hits those it is meant for.
+    let guards = Guards::new(&options(Mode::On)?, Arc::clone(&profile) as _, now);
+
+    // 2. Ask it for each ticket, with what you know: the account, and digests of address and device.
+    let new_account = Account { created_at: Some(now.before(Duration::from_secs(3_600))), level: Some(0) };
+    let address = SubjectId::digest(b"203.0.113.9");
+    for (name, user, account) in [
+        ("Ana, who has bought twelve times", ana, new_account),
+        ("Ben, who lets holds expire", ben, new_account),
+        ("Chen, who is new", chen, new_account),
+        (
+            "Chen, had the account been older",
+            chen,
+            Account { created_at: Some(Timestamp::EPOCH), level: Some(3) },
+        ),
+    ] {
+        let step =
+            guards.ask(user, account, address, None, now).await.map_err(|limited| format!("{limited:?}"))?;
+        println!("{name}: {}", in_words(step));
+    }
+    let step = async |user| guards.ask(user, new_account, address, None, now).await;
+    assert_eq!(step(ana).await, Ok(Step::None));
+    assert_eq!(step(ben).await, Ok(Step::Deny));
+    assert_eq!(step(chen).await, Ok(Step::ProofOfWork));
+
+    // 3. Tell it of solutions that were wrong: the next challenge is harder.
+    guards.failed(chen, now);
+    assert_eq!(step(chen).await, Ok(Step::Quiz));
+    println!("Chen, after a wrong solution: {}", in_words(Step::Quiz));
+
+    // 4. Look at what it said. In your service these are metrics.
+    for Count { rule, verdict, count } in guards.counts().filter(|count| count.count > 0) {
+        println!("{} {}: {count}", rule.as_str(), verdict.as_str());
+    }
+
+    // 5. The same profile, only observed: Ben passes, and is counted.
+    let observed = Guards::new(&options(Mode::Observe)?, profile, now);
+    assert_eq!(observed.ask(ben, new_account, address, None, now).await, Ok(Step::None));
+    let denied =
+        observed.counts().find(|count| count.rule == Rule::Risk && count.verdict.as_str() == "denied");
+    assert_eq!(denied.map(|count| count.count), Some(1));
+    println!("Observed only, Ben passes and is counted.");
+    Ok(())
+}
+
+fn options(mode: Mode) -> Result<GuardOptions, Box<dyn Error>> {
+    let quota = |burst, seconds| {
+        Ok::<_, Box<dyn Error>>(Quota::new(NonZeroU32::try_from(burst)?, Duration::from_secs(seconds))?)
+    };
+    Ok(GuardOptions {
+        user_orders: quota(30, 10)?,
+        user_orders_mode: mode,
+        address_orders: quota(20_000, 10)?,
+        address_orders_mode: mode,
+        user_tickets: quota(30, 60)?,
+        user_tickets_mode: mode,
+        busy_address: quota(60, 60)?,
+        busy_address_mode: mode,
+        risk_mode: mode,
+        ladder: Ladder::default(),
+        failures: quota(5, 1_800)?,
+        users: NonZeroU32::try_from(10_000)?,
+        addresses: NonZeroU32::try_from(10_000)?,
+    })
+}
+
+fn in_words(step: Step) -> &'static str {
+    match step {
+        Step::None => "gets a ticket at once",
+        Step::ProofOfWork => "lets the device work for a second",
+        Step::Quiz => "reads a picture",
+        Step::Deny => "gets no ticket",
+    }
+}
