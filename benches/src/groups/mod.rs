@@ -1,11 +1,12 @@
 //! The groups of figures.
 
+pub mod bots;
 pub mod core;
 
 use crate::Failure;
 
 /// The names of the groups.
-pub const NAMES: [&str; 1] = ["core"];
+pub const NAMES: [&str; 2] = ["core", "bots"];
 
 /// Makes the figures of a group.
 ///
@@ -14,6 +15,7 @@ pub const NAMES: [&str; 1] = ["core"];
 pub fn run(name: &str) -> Result<(), Failure> {
     match name {
         "core" => core::run(),
+        "bots" => bots::run(),
         _ => Err(format!("there is no group {name}; there is: {}", NAMES.join(", ")).into()),
     }
 }

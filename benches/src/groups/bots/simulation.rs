@@ -1,0 +1,483 @@
+//! One sale on a clock that is moved by hand.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeSet, BinaryHeap},
+    num::{NonZeroU16, NonZeroU32},
+    sync::Arc,
+    time::Duration,
+};
+
+use fastrand::Rng;
+use flashsale_core::{
+    domain::{
+        ActivityId, Capture, Idempotency, Key, LimitRule, ManualClock, Money, Nonce, OfferTerms, OrderId,
+        OrderKey, PaymentId, Per, Provider, Quantity, SkuId, Strategy, Subject, SubjectId, Subjects,
+        Timestamp, UserId, Window,
+    },
+    embedded::Embedded,
+    guard::{Account, AccountRisk, GuardOptions, Guards, Ladder, Step},
+    ledger::{Advance, Advanced, Lane, Ledger, Outcome as Reserved, Reserve, Terms, Timing, spec::Role},
+    rate::Quota,
+};
+
+use super::{Scenario, Variant};
+use crate::Failure;
+
+/// The start of the sale, in milliseconds; before it challenges and tickets are issued.
+const START: u64 = 1_790_000_000_000;
+const CHALLENGES: u64 = START - 600_000;
+const TICKETS: u64 = START - 60_000;
+/// How long a ticket holds, from the start if that is later.
+const TICKET_LIFE: u64 = 300_000;
+const DAY_MS: u64 = 86_400_000;
+const PRICE: u64 = 9_900;
+
+/// What each side got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// The people.
+    pub people: Share,
+    /// The actor.
+    pub actor: Share,
+}
+
+/// What one side got and did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// Units that were paid.
+    pub units: u64,
+    /// Orders that were made.
+    pub orders: u64,
+    /// Sum over orders of the milliseconds for which they held a unit unpaid.
+    pub hold_ms: u64,
+    /// Accounts that had to solve something.
+    pub challenged: u64,
+    /// Accounts that got no ticket.
+    pub denied: u64,
+    /// Processor time for proofs of work.
+    pub work_ms: u64,
+    /// Time spent on pictures.
+    pub read_ms: u64,
+}
+
+/// How one side behaves.
+#[derive(Clone, Copy)]
+struct Habit {
+    try_ms: u64,
+    read_ms: u64,
+    read_right: f64,
+    look_ms: u64,
+    pay: f64,
+    pay_ms: u64,
+    /// From the ticket to the order, at most.
+    reaction_ms: u64,
+}
+
+struct Visitor {
+    is_actor: bool,
+    user: UserId,
+    address: SubjectId,
+    account: Account,
+    /// What the solved challenge in hand is good for; it can be used once.
+    solved: Step,
+    challenged: bool,
+    ticket_until: u64,
+    gives_up_at: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    /// Overdue orders expire.
+    Expire,
+    /// Asks for a challenge or a ticket.
+    Ask(usize),
+    /// Has worked on a challenge.
+    Solve(usize, Step, bool),
+    /// Orders, or looks again where nothing is left.
+    Order(usize),
+    /// Pays, if it has not expired.
+    Pay(usize, OrderKey, u64),
+    /// The hold of an order that was not paid is over.
+    Lose(usize),
+}
+
+struct Sale<'a> {
+    scenario: &'a Scenario,
+    digits: [u32; 2],
+    ledger: Embedded,
+    clock: Arc<ManualClock>,
+    guards: Guards,
+    visitors: Vec<Visitor>,
+    events: BinaryHeap<Reverse<(u64, u64, Event)>>,
+    sequence: u64,
+    random: Rng,
+    /// When each processor and each reader of the actor is free.
+    cores: BTreeSet<(u64, usize)>,
+    readers: BTreeSet<(u64, usize)>,
+    outcome: Outcome,
+}
+
+/// Plays a scenario.
+///
+/// # Errors
+/// If its numbers make no sale, or the ledger declines what it should not.
+pub async fn play(scenario: &Scenario, variant: Variant) -> Result<Outcome, Failure> {
+    let mut sale = Sale::open(scenario, variant).await?;
+    sale.invite(variant);
+    let end = START + scenario.minutes * 60_000;
+    while let Some(Reverse((at, _, event))) = sale.events.pop() {
+        sale.clock.set(Timestamp::from_millis(at));
+        sale.happen(at, event, end).await?;
+    }
+    Ok(sale.outcome)
+}
+
+impl<'a> Sale<'a> {
+    async fn open(scenario: &'a Scenario, variant: Variant) -> Result<Self, Failure> {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(CHALLENGES)));
+        let ledger = Embedded::in_memory(Role::Single, Arc::clone(&clock) as _);
+        let hold = Some(Duration::from_secs(scenario.offer.hold_seconds));
+        let price = Money::new(PRICE, "CNY".parse()?)?;
+        let offer = OfferTerms::new(sku(), price, scenario.offer.units, Strategy::PreDeduct, hold)?
+            .with_limits(vec![LimitRule::new(Subject::User, Per::Offer, 1)?])?;
+        let end = START + scenario.minutes * 60_000;
+        let window = Window::new(Timestamp::from_millis(START), Timestamp::from_millis(end))?;
+        let terms = Terms::new(lane().activity, window, NonZeroU16::MIN, Timing::default(), vec![offer])?;
+        ledger.open(Arc::new(terms)).await?;
+        Ok(Self {
+            scenario,
+            digits: [
+                scenario.guards.digits,
+                scenario.guards.digits_instead_of_quiz + u32::from(variant.strict),
+            ],
+            ledger,
+            guards: guards(scenario, variant)?,
+            clock,
+            visitors: Vec::new(),
+            events: BinaryHeap::new(),
+            sequence: 0,
+            random: Rng::with_seed(scenario.seed),
+            cores: (0..scenario.actor.cores).map(|core| (CHALLENGES, core)).collect(),
+            readers: (0..scenario.actor.readers).map(|reader| (CHALLENGES, reader)).collect(),
+            outcome: Outcome::default(),
+        })
+    }
+
+    /// Everybody, and when they come.
+    fn invite(&mut self, variant: Variant) {
+        let Scenario { people, actor, .. } = self.scenario;
+        for number in 0..people.count {
+            let own = u64::MAX - number;
+            let shared = self.random.f64() < people.shared;
+            let address = if shared { 1_000_000 + self.random.u64(0..people.shared_addresses) } else { own };
+            let days = self.random.u64(0..=people.oldest_days);
+            let prepared = self.random.f64() < people.prepared;
+            let comes_at = if prepared {
+                START - self.random.u64(0..120_000)
+            } else {
+                // The keenest first: half of them in the first quarter of the time.
+                let share = self.random.f64();
+                START + scaled(people.arrive_seconds * 1_000, share * share)
+            };
+            let level = u8::try_from((days / 60).min(5)).unwrap_or(5);
+            let gives_up_at = comes_at.max(START) + people.patience_seconds * 1_000;
+            self.admit(variant, false, 1 + number, address, (days, level), comes_at, gives_up_at);
+        }
+        for number in 0..actor.accounts {
+            let first = if variant.strict { START - 120_000 } else { CHALLENGES };
+            let comes_at = first + 1_000 * number / actor.asks_per_second;
+            let days = self.random.u64(0..=actor.oldest_days);
+            let gives_up_at = START + actor.patience_seconds * 1_000;
+            let address = 2_000_000 + number % actor.addresses;
+            // Without guards nothing is to be prepared, and the first request is for the ticket.
+            self.admit(variant, true, 1_000_000 + number, address, (days, 0), comes_at, gives_up_at);
+        }
+        self.at(START, Event::Expire);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one caller for each side")]
+    fn admit(
+        &mut self,
+        variant: Variant,
+        is_actor: bool,
+        user: u64,
+        address: u64,
+        (days, level): (u64, u8),
+        comes_at: u64,
+        gives_up_at: u64,
+    ) {
+        let created_at = Timestamp::from_millis(START - days * DAY_MS - 3_600_000);
+        let known = Account { created_at: Some(created_at), level: Some(level) };
+        self.visitors.push(Visitor {
+            is_actor,
+            user: UserId::new(user).expect("not zero"),
+            address: SubjectId(address),
+            account: if variant.accounts_known { known } else { Account::default() },
+            solved: Step::None,
+            challenged: false,
+            ticket_until: 0,
+            gives_up_at,
+        });
+        self.at(comes_at, Event::Ask(self.visitors.len() - 1));
+    }
+
+    fn at(&mut self, at: u64, event: Event) {
+        self.sequence += 1;
+        self.events.push(Reverse((at, self.sequence, event)));
+    }
+
+    async fn happen(&mut self, at: u64, event: Event, end: u64) -> Result<(), Failure> {
+        match event {
+            Event::Expire => {
+                self.ledger.expire_due(lane(), 10_000).await?;
+                // Beyond the end, so that what is held then is accounted for.
+                if at < end + 1_000 * self.scenario.offer.hold_seconds {
+                    self.at(at + 500, Event::Expire);
+                }
+            }
+            Event::Ask(who) if at < self.visitors[who].gives_up_at.min(end) => self.ask(at, who).await,
+            Event::Solve(who, step, right) => {
+                if right {
+                    self.visitors[who].solved = step;
+                } else {
+                    self.guards.failed(self.visitors[who].user, Timestamp::from_millis(at));
+                }
+                self.at(at + 100, Event::Ask(who));
+            }
+            Event::Order(who) if at < self.visitors[who].gives_up_at.min(end) => self.order(at, who).await?,
+            Event::Pay(who, order, placed) => self.pay(at, who, order, placed).await?,
+            Event::Lose(who) => {
+                self.share(who).hold_ms += 1_000 * self.scenario.offer.hold_seconds;
+                self.at(at + 600, Event::Order(who));
+            }
+            Event::Ask(_) | Event::Order(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Asks for a challenge while it is too early for tickets, then for a ticket, with the solution in hand.
+    async fn ask(&mut self, at: u64, who: usize) {
+        let Visitor { user, account, address, solved, is_actor, .. } = self.visitors[who];
+        let now = Timestamp::from_millis(at);
+        match self.guards.ask(user, account, address, None, now).await {
+            Err(limited) => {
+                let wait = u64::try_from(limited.retry_after.as_millis()).unwrap_or(u64::MAX);
+                self.at(at + wait + 1, Event::Ask(who));
+            }
+            Ok(Step::Deny) => self.share(who).denied += 1,
+            Ok(step) if step > solved => self.solve(at, who, step),
+            Ok(_) if at < TICKETS => {
+                let spread = self.random.u64(0..if is_actor { 5_000 } else { 20_000 });
+                self.at(TICKETS + spread, Event::Ask(who));
+            }
+            Ok(_) => {
+                let visitor = &mut self.visitors[who];
+                visitor.solved = Step::None;
+                visitor.ticket_until = at.max(START) + TICKET_LIFE;
+                let reaction = self.random.u64(1..=self.habit(who).reaction_ms);
+                self.at(at.max(START) + reaction, Event::Order(who));
+            }
+        }
+    }
+
+    /// Works on a challenge: people one after the other by themselves, the actor with what it has.
+    fn solve(&mut self, at: u64, who: usize, step: Step) {
+        let habit = self.habit(who);
+        if !std::mem::replace(&mut self.visitors[who].challenged, true) {
+            self.share(who).challenged += 1;
+        }
+        let digits = self.digits[usize::from(step == Step::Quiz)];
+        // Tries until one is good: a geometric distribution.
+        let tries = 1.0 - (1.0 - self.random.f64()).ln() * 16_f64.powi(i32::try_from(digits).unwrap_or(0));
+        let work_ms = scaled(habit.try_ms, tries).max(1);
+        let right = self.random.f64() < habit.read_right;
+        if !self.visitors[who].is_actor {
+            let (spent, right) = match step {
+                Step::Quiz => (habit.read_ms, right),
+                _ => (work_ms, true),
+            };
+            let share = self.share(who);
+            if step == Step::Quiz {
+                share.read_ms += spent
+            } else {
+                share.work_ms += spent
+            }
+            self.at(at + spent, Event::Solve(who, step, right));
+            return;
+        }
+        let core = self.cores.first().copied().filter(|_| habit.try_ms > 0);
+        let reader = self.readers.first().copied().filter(|_| step == Step::Quiz);
+        let by_core = core.map(|(free, _)| free.max(at) + work_ms);
+        let by_reader = reader.map(|(free, _)| free.max(at) + habit.read_ms);
+        match (by_core, by_reader) {
+            (core_end, Some(end)) if core_end.is_none_or(|core_end| end < core_end) => {
+                let (_, reader) = self.readers.pop_first().expect("there is one");
+                self.readers.insert((end, reader));
+                self.share(who).read_ms += habit.read_ms;
+                self.at(end, Event::Solve(who, step, right));
+            }
+            (Some(end), _) => {
+                let (_, core) = self.cores.pop_first().expect("there is one");
+                self.cores.insert((end, core));
+                self.share(who).work_ms += work_ms;
+                self.at(end, Event::Solve(who, step, true));
+            }
+            (None, _) => {}
+        }
+    }
+
+    async fn order(&mut self, at: u64, who: usize) -> Result<(), Failure> {
+        let Visitor { user, address, ticket_until, .. } = self.visitors[who];
+        let stock = self.ledger.stock(lane().activity, sku()).await?.ok_or("it is offered")?;
+        if stock.available <= 0 {
+            // What the status says: nobody orders then.
+            let look = self.habit(who).look_ms;
+            let pause = look / 2 + self.random.u64(0..=look);
+            self.at(at + pause, Event::Order(who));
+            return Ok(());
+        }
+        if at >= ticket_until {
+            self.at(at, Event::Ask(who));
+            return Ok(());
+        }
+        if let Err(limited) = self.guards.order(user, address, Timestamp::from_millis(at)) {
+            let wait = u64::try_from(limited.retry_after.as_millis()).unwrap_or(u64::MAX);
+            self.at(at + wait + 1, Event::Order(who));
+            return Ok(());
+        }
+        self.sequence += 1;
+        let reserve = Reserve {
+            order: OrderId::new(self.sequence).ok_or("not zero")?,
+            user,
+            sku: sku(),
+            quantity: Quantity::ONE,
+            idempotency: Idempotency { key: Key(self.sequence.into()), nonce: Nonce(self.sequence) },
+            subjects: Subjects::default(),
+            replay_only: false,
+        };
+        let answer = self.ledger.reserve(lane(), None, vec![reserve]).await?;
+        match &answer.outcomes[0] {
+            Reserved::Reserved { order, .. } => {
+                self.share(who).orders += 1;
+                // A ticket makes one order.
+                self.visitors[who].ticket_until = 0;
+                let habit = self.habit(who);
+                if self.random.f64() < habit.pay {
+                    let later = self.random.u64(1_000..=habit.pay_ms);
+                    self.at(at + later, Event::Pay(who, order.key, at));
+                } else {
+                    self.at(at + 1_000 * self.scenario.offer.hold_seconds, Event::Lose(who));
+                }
+            }
+            Reserved::SoldOut { .. } => self.at(at + 100, Event::Order(who)),
+            other => return Err(format!("{user:?} is answered {other:?}").into()),
+        }
+        Ok(())
+    }
+
+    async fn pay(&mut self, at: u64, who: usize, order: OrderKey, placed: u64) -> Result<(), Failure> {
+        let payment = PaymentId::new(order.id.value()).ok_or("not zero")?;
+        let provider: Provider = "bank".parse()?;
+        let text = format!("{payment}");
+        let capture = Capture {
+            provider: provider.clone(),
+            event: text.parse()?,
+            transaction: text.parse()?,
+            payment,
+            amount: PRICE,
+            currency: "CNY".parse()?,
+        };
+        let steps = vec![
+            Advance::OpenPayment { order, payment, provider },
+            Advance::Capture {
+                order,
+                capture,
+                replacement: OrderId::new(order.id.value() + (1 << 60)).ok_or("id")?,
+            },
+        ];
+        let answer = self.ledger.advance(lane(), steps).await?;
+        if !answer.outcomes.iter().all(|outcome| matches!(outcome, Advanced::Done(_))) {
+            return Err(format!("a payment is answered {:?}", answer.outcomes).into());
+        }
+        let share = self.share(who);
+        share.units += 1;
+        share.hold_ms += at - placed;
+        Ok(())
+    }
+
+    fn habit(&self, who: usize) -> Habit {
+        let Scenario { people, actor, .. } = self.scenario;
+        if self.visitors[who].is_actor {
+            Habit {
+                try_ms: actor.try_ms,
+                read_ms: actor.read_ms,
+                read_right: actor.read_right,
+                look_ms: 1_000 * actor.look_seconds,
+                pay: actor.pay,
+                pay_ms: 1_000 * actor.pay_seconds,
+                reaction_ms: 200,
+            }
+        } else {
+            Habit {
+                try_ms: people.try_ms,
+                read_ms: people.read_ms,
+                read_right: people.read_right,
+                look_ms: 1_000 * people.look_seconds,
+                pay: people.pay,
+                pay_ms: 1_000 * people.pay_seconds,
+                reaction_ms: 2_000,
+            }
+        }
+    }
+
+    fn share(&mut self, who: usize) -> &mut Share {
+        if self.visitors[who].is_actor { &mut self.outcome.actor } else { &mut self.outcome.people }
+    }
+}
+
+fn guards(scenario: &Scenario, variant: Variant) -> Result<Guards, Failure> {
+    let numbers = &scenario.guards;
+    let quota = |burst: u32, seconds: u64| -> Result<Quota, Failure> {
+        Ok(Quota::new(NonZeroU32::try_from(burst)?, Duration::from_secs(seconds))?)
+    };
+    let (mode, many) = (variant.mode, NonZeroU32::new(1 << 20).unwrap_or(NonZeroU32::MIN));
+    let options = GuardOptions {
+        user_orders: quota(30, 10)?,
+        user_orders_mode: mode,
+        address_orders: quota(20_000, 10)?,
+        address_orders_mode: mode,
+        user_tickets: quota(numbers.user_tickets, numbers.tickets_seconds)?,
+        user_tickets_mode: mode,
+        busy_address: quota(
+            numbers.busy_address / if variant.strict { 3 } else { 1 },
+            numbers.tickets_seconds,
+        )?,
+        busy_address_mode: mode,
+        risk_mode: mode,
+        ladder: Ladder::default(),
+        failures: quota(numbers.failures, numbers.failures_seconds)?,
+        // So many that no two keys share a slot: the seed of the tables is not ours.
+        users: many,
+        addresses: many,
+    };
+    Ok(Guards::new(&options, Arc::new(AccountRisk), Timestamp::from_millis(CHALLENGES)))
+}
+
+fn lane() -> Lane {
+    Lane::first(ActivityId::new(1).expect("not zero"))
+}
+
+fn sku() -> SkuId {
+    SkuId::new(1).expect("not zero")
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "milliseconds of a sale, never negative"
+)]
+fn scaled(ms: u64, factor: f64) -> u64 {
+    (ms as f64 * factor) as u64
+}
