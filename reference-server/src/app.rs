@@ -21,6 +21,7 @@ use flashsale_core::{
     snowflake::{self, Generator, InMemoryLease, LeaseError, LeaseFile, Settings, StartError, WorkerLease},
     ticket::{TicketKeys, TicketTerms},
 };
+use futures_util::future::OptionFuture;
 use ipnet::IpNet;
 use tokio::{
     sync::{Mutex, watch},
@@ -31,6 +32,7 @@ use crate::{
     background::Spawner,
     challenge::Challenges,
     config::{Config, OperationsToken},
+    jwt::Jwt,
     keyring::{Keyring, KeyringError, Ring},
     metrics::Metrics,
     pages::Site,
@@ -73,6 +75,8 @@ pub struct App {
     pub ticket_terms: TicketTerms,
     /// Makes and verifies demo sessions; `None` without the demo identity.
     pub sessions: Option<Sessions>,
+    /// Verifies tokens of the shop's identity provider; `None` without one.
+    pub jwt: Option<Arc<Jwt>>,
     /// Makes and verifies receipts of orders.
     pub receipts: Receipts,
     /// The secrets of each payment provider's callbacks.
@@ -142,6 +146,9 @@ pub enum AppError {
     /// What operators decided cannot be taken up again.
     #[error(transparent)]
     Operation(#[from] OperationError),
+    /// The keys of the identity provider cannot be used.
+    #[error("{0}")]
+    Jwt(String),
     /// The catalogue's activities cannot be sold.
     #[error("what is in the catalogue cannot be published: {0}")]
     Publish(#[from] PublishError),
@@ -196,6 +203,7 @@ impl App {
                 .identity
                 .demo
                 .then(|| Sessions::new(&keyring.session, config.identity.session())),
+            jwt: jwt(config)?,
             receipts: Receipts::new(&keyring.session),
             callbacks: keyring.callbacks,
             tokens: keyring.tokens,
@@ -318,18 +326,28 @@ impl Jobs {
         let (stop_upkeep, stopped) = watch::channel(false);
         let (stop_ids, mut ids_stopped) = watch::channel(false);
         let runtime = app.spawner.runtime();
+        let (jwt, keys_stopped) = (app.jwt.clone(), stopped.clone());
         let upkeep = Upkeep::new(Arc::clone(&app.sales), app.payments.clone());
         let until = async move {
             let _ = ids_stopped.wait_for(|stopped| *stopped).await;
         };
         Self {
             recorder: runtime.spawn(Arc::clone(app.operations.recorder()).run(stopped.clone())),
-            upkeep: runtime.spawn(upkeep.run(stopped)),
+            upkeep: runtime.spawn(async move {
+                let keys = jwt.map(|jwt| jwt.keep(keys_stopped));
+                tokio::join!(upkeep.run(stopped), OptionFuture::from(keys));
+            }),
             lease: runtime.spawn(snowflake::keep(Arc::clone(&app.ids), leases, until)),
             stop_upkeep,
             stop_ids,
         }
     }
+}
+
+fn jwt(config: &Config) -> Result<Option<Arc<Jwt>>, AppError> {
+    let config = &config.identity.jwt;
+    let jwt = config.is_on().then(|| Jwt::new(config)).transpose();
+    Ok(jwt.map_err(|problems| AppError::Jwt(problems.join("; ")))?.map(Arc::new))
 }
 
 /// What is kept in a data directory.

@@ -16,6 +16,7 @@ pub mod config;
 pub mod document;
 pub mod http;
 pub mod import;
+pub mod jwt;
 pub mod keyring;
 pub mod logging;
 pub mod metrics;

@@ -120,7 +120,10 @@ fn listening<T>(key: &str, address: SocketAddr, listen: impl FnOnce() -> io::Res
 /// Says what this server cannot do as it is configured, and whom it believes.
 fn warn(app: &App) {
     match &app.sessions {
-        None => tracing::warn!("no identity: nobody can sign in; set identity.demo to try a sale"),
+        None if app.jwt.is_some() => {}
+        None => tracing::warn!(
+            "no identity: nobody can sign in; give a key in [identity.jwt], or set identity.demo to try a sale"
+        ),
         Some(_) => tracing::warn!("the demo identity is on: everybody is believed to be who they say"),
     }
     if app.provider.is_none() {

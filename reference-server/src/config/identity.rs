@@ -4,24 +4,29 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::JwtConfig;
+
 /// Who buyers are; table `[identity]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IdentityConfig {
     /// `identity.demo`: `POST /v1/sessions` believes everybody. For tests and shows only. Default false; on with `demo`.
     pub demo: bool,
+    /// `[identity.jwt]`: tokens of the shop's identity provider.
+    pub jwt: JwtConfig,
     /// `identity.session_seconds`: how long a demo session holds. Default 43200.
     pub session_seconds: u64,
 }
 
 impl Default for IdentityConfig {
     fn default() -> Self {
-        Self { demo: false, session_seconds: 43_200 }
+        Self { demo: false, jwt: JwtConfig::default(), session_seconds: 43_200 }
     }
 }
 
 impl IdentityConfig {
     pub(super) fn check(&self, problems: &mut Vec<String>) {
+        self.jwt.check(problems);
         super::within(problems, "identity.session_seconds", self.session_seconds, 10..=2_592_000);
     }
 

@@ -7,6 +7,7 @@ mod guard;
 mod http;
 mod identity;
 mod ids;
+mod jwt;
 mod layers;
 mod log;
 mod operations;
@@ -24,6 +25,7 @@ pub use guard::{ChallengeConfig, GuardConfig};
 pub use http::HttpConfig;
 pub use identity::IdentityConfig;
 pub use ids::IdsConfig;
+pub use jwt::JwtConfig;
 pub use layers::Source;
 pub use log::{LogConfig, LogFormat};
 pub use operations::{OperationsConfig, OperationsToken, Role};
@@ -33,7 +35,7 @@ pub use sale::{OrderConfig, StorageConfig, TicketConfig};
 pub use secret::{Files, Secret, SecretsConfig, TicketKey};
 
 use self::layers::Layers;
-use crate::{cli::ServeArgs, keyring};
+use crate::{cli::ServeArgs, jwt::Jwt, keyring};
 
 /// Everything that the server can be told.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -133,10 +135,13 @@ impl Checked {
         Self { config, sources, problems }
     }
 
-    /// Looks at the files that are named too: those that hold secrets.
+    /// Looks at the files that are named too: those that hold secrets and keys.
     #[must_use]
     pub fn with_files(mut self) -> Self {
         self.problems.extend(keyring::problems(&self.config));
+        if self.config.identity.jwt.is_on() {
+            self.problems.extend(Jwt::new(&self.config.identity.jwt).err().into_iter().flatten());
+        }
         self
     }
 

@@ -15,6 +15,7 @@ use crate::{
         Body, Handler, Prepared, Problem, Request, Response, Traffic, client_address, json, no_store,
         segments,
     },
+    jwt::Jwt,
     pages::Language,
     session::Caller,
     wire::Rfc3339,
@@ -99,10 +100,19 @@ impl Public {
 
     /// Who calls.
     pub(super) fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+        let app = &self.app;
         let refused = || Problem::unauthorized("Sign in, and send the token as Authorization: Bearer.");
-        let sessions = self.app.sessions.as_ref().ok_or_else(refused)?;
         let token = headers::bearer(headers).ok_or_else(refused)?;
-        sessions.verify(token, self.app.clock.now()).ok_or_else(refused)
+        match (&app.jwt, &app.sessions) {
+            (Some(jwt), sessions) if sessions.is_none() || Jwt::is_meant(token) => {
+                let caller = jwt.verify(token, app.clock.now());
+                caller.map(Arc::unwrap_or_clone).map_err(|error| Problem::unauthorized(error.to_string()))
+            }
+            (_, Some(sessions)) => sessions.verify(token, app.clock.now()).ok_or_else(|| {
+                Problem::unauthorized("The session has ended, or is not of this server: sign in again.")
+            }),
+            _ => Err(refused()),
+        }
     }
 
     /// The address that limits count: the client's, as far as it can be told.

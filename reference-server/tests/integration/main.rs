@@ -10,6 +10,7 @@ mod commands;
 mod declined;
 mod forged;
 mod guards;
+mod identity;
 mod metrics;
 mod operations;
 mod pages;
