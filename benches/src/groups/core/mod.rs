@@ -25,6 +25,7 @@ pub fn run() -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build()?;
     let orders_per_s = durable::run(&runtime, &place)?;
     latency::run(&runtime, directory(&place)?.path(), orders_per_s / 2.0)?;
+    durable::run_others(&runtime, &place)?;
     memory::run()?;
     flat::run(&runtime)?;
     parts::run()
