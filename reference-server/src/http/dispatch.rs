@@ -21,7 +21,7 @@ use hyper::{
 };
 
 use super::{
-    Body, Code, Handler, Problem, Response,
+    Body, Code, Handler, Problem, Response, ambiguous,
     body::BodyLimits,
     request_id::{self, RequestIds},
     traffic::{Counters, Traffic},
@@ -66,11 +66,15 @@ impl<H: Handler> Dispatch<H> {
         peer: IpAddr,
     ) -> Result<Response, Infallible> {
         let id = self.ids.next();
-        let begun = self.traffic.begin(&self.counters, request.method(), request.uri().path());
-        let mut response = if request.headers().len() > self.head_fields {
+        let (head, incoming) = request.into_parts();
+        let closes = ambiguous::has_chunks(&head.headers);
+        let begun = self.traffic.begin(&self.counters, &head.method, head.uri.path());
+        let mut response = if head.headers.len() > self.head_fields {
             head_too_large(self.head_fields)
+        } else if let Some(problem) = ambiguous::refusal(&head) {
+            refused(problem)
         } else {
-            let request = request.map(|incoming| Body::new(incoming, self.body, peer));
+            let request = hyper::Request::from_parts(head, Body::new(incoming, self.body, peer));
             let work = AssertUnwindSafe(async { self.handler.handle(request).await }).catch_unwind();
             match within(self.timeout, request::within(Some(id), work)).await {
                 Some(Ok(response)) => response,
@@ -81,7 +85,7 @@ impl<H: Handler> Dispatch<H> {
         response.headers_mut().insert(X_REQUEST_ID, request_id::header(id));
         begun.end(&response);
         // The connection learns of a stop by itself, but perhaps only after this answer.
-        if self.stopping.load(Ordering::Relaxed) {
+        if closes || self.stopping.load(Ordering::Relaxed) {
             response.headers_mut().insert(CONNECTION, CLOSE);
         }
         Ok(response)
@@ -120,6 +124,13 @@ pub(super) async fn within<F: Future>(limit: Duration, future: F) -> Option<F::O
 fn head_too_large(fields: usize) -> Response {
     let mut response =
         Problem::new(Code::HeadTooLarge, format!("Send at most {fields} header fields.")).into_response();
+    response.headers_mut().insert(CONNECTION, CLOSE);
+    response
+}
+
+#[cold]
+fn refused(problem: Problem) -> Response {
+    let mut response = problem.into_response();
     response.headers_mut().insert(CONNECTION, CLOSE);
     response
 }

@@ -3,6 +3,7 @@
 //! A [`Server`] accepts for one listener and gives each request to a [`Handler`]. What every answer has in common
 //! (request id, limits, panics, timeouts) is settled around the handler, in `dispatch`.
 
+mod ambiguous;
 mod answer;
 mod body;
 mod client_address;

@@ -11,6 +11,7 @@ mod declined;
 mod forged;
 mod guards;
 mod identity;
+mod malformed;
 mod metrics;
 mod operations;
 mod pages;
