@@ -15,6 +15,9 @@ use tempfile::TempDir;
 
 use crate::{Failure, machine};
 
+/// Durable orders per second that the engine has to take.
+const REQUIRED: f64 = 250_000.0;
+
 /// Makes the figures.
 ///
 /// # Errors
@@ -24,7 +27,8 @@ pub fn run() -> Result<(), Failure> {
     machine::describe(&place)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build()?;
     let orders_per_s = durable::run(&runtime, &place)?;
-    latency::run(&runtime, directory(&place)?.path(), orders_per_s / 2.0)?;
+    latency::run(&runtime, directory(&place)?.path(), REQUIRED / 2.0, "")?;
+    latency::run(&runtime, directory(&place)?.path(), orders_per_s / 2.0, ".at_half_of_measured")?;
     durable::run_others(&runtime, &place)?;
     memory::run()?;
     flat::run(&runtime)?;
