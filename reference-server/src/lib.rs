@@ -13,6 +13,7 @@ pub mod challenge;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod descriptors;
 pub mod document;
 pub mod http;
 pub mod import;

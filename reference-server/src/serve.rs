@@ -19,6 +19,7 @@ use crate::{
     background::Background,
     cli::ServeArgs,
     config::{Checked, Config},
+    descriptors,
     http::{Listener, Runtimes, Server},
     import, logging,
     routes::{Operations, Public},
@@ -37,6 +38,14 @@ const SAME_SIGNAL: Duration = Duration::from_secs(2);
 pub fn run(args: &ServeArgs) -> Result<(), Box<dyn Error>> {
     let config = Checked::new(args, env::vars_os()).with_files().accepted()?;
     logging::start(&config.log);
+    let room = descriptors::raise();
+    if room < config.http.max_connections as u64 {
+        tracing::warn!(
+            room,
+            max_connections = config.http.max_connections,
+            "the system lets this process open fewer files than http.max_connections needs; raise its limit (LimitNOFILE, ulimit -n)"
+        );
+    }
     let background = Background::start()?;
     background.block_on(serve(&config, &background))
 }

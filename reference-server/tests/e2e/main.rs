@@ -10,3 +10,4 @@ mod crowd;
 mod refusals;
 mod shutdown;
 mod site;
+mod slow;

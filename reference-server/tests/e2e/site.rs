@@ -76,7 +76,14 @@ impl Site {
 
     /// Starts the server and waits until it sells.
     pub(crate) fn serve(&self) -> Server {
-        let process = Process::start(self.command("serve"));
+        self.serve_with(&[])
+    }
+
+    /// Starts the server with some settings more, `FLASHSALE__…` and their values.
+    pub(crate) fn serve_with(&self, settings: &[(&str, &str)]) -> Server {
+        let mut command = self.command("serve");
+        command.envs(settings.iter().copied());
+        let process = Process::start(command);
         let line = process.wait_for_line(SOON, |line| address(line, "operations=").is_some());
         let shop = Shop {
             public: address(&line, "public=").unwrap_or_else(|| panic!("no public address: {line}")),
