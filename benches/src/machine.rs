@@ -2,7 +2,10 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::{
+    thread::{CpuSet, sched_setaffinity},
+    time::{ClockId, clock_gettime},
+};
 
 use crate::{Failure, report::info};
 
@@ -31,6 +34,16 @@ pub fn cpu_time() -> Duration {
 /// User and system time of this thread so far.
 pub fn thread_time() -> Duration {
     read(ClockId::ThreadCPUTime)
+}
+
+/// Keeps this thread, and the processes that it starts, on one core.
+///
+/// # Errors
+/// The system does not allow it, or has no such core.
+pub fn stay_on(core: usize) -> Result<(), Failure> {
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    Ok(sched_setaffinity(None, &cores)?)
 }
 
 /// How much of this process is in memory, in bytes.

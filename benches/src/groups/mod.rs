@@ -2,11 +2,12 @@
 
 pub mod bots;
 pub mod core;
+pub mod http;
 
 use crate::Failure;
 
 /// The names of the groups.
-pub const NAMES: [&str; 2] = ["core", "bots"];
+pub const NAMES: [&str; 3] = ["core", "bots", "http"];
 
 /// Makes the figures of a group.
 ///
@@ -15,6 +16,7 @@ pub const NAMES: [&str; 2] = ["core", "bots"];
 pub fn run(name: &str) -> Result<(), Failure> {
     match name {
         "core" => core::run(),
+        "http" => http::run(),
         "bots" => bots::run(),
         _ => Err(format!("there is no group {name}; there is: {}", NAMES.join(", ")).into()),
     }

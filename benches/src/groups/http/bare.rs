@@ -1,0 +1,67 @@
+//! Bare hyper: the same answer to everything, after draining the body.
+
+use std::{convert::Infallible, net::Ipv4Addr, path::Path};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    HeaderMap, Request, Response, StatusCode,
+    body::Incoming,
+    header::{CONTENT_LENGTH, DATE, HeaderName, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+
+use crate::Failure;
+
+/// Serves the answer in a file, as it was read from a socket, on one thread, until the process is killed.
+///
+/// # Errors
+/// The file has no answer, or nothing can be bound.
+pub fn serve(file: &Path) -> Result<(), Failure> {
+    let (status, headers, body) = parse(&std::fs::read(file)?)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        println!("bare={}", listener.local_addr()?);
+        loop {
+            let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            let (headers, body) = (headers.clone(), body.clone());
+            let service = service_fn(move |mut request: Request<Incoming>| {
+                let (headers, body) = (headers.clone(), body.clone());
+                async move {
+                    while request.body_mut().frame().await.is_some() {}
+                    let mut response = Response::new(Full::new(body));
+                    *response.status_mut() = status;
+                    *response.headers_mut() = headers;
+                    Ok::<_, Infallible>(response)
+                }
+            });
+            let serving =
+                http1::Builder::new().pipeline_flush(true).serve_connection(TokioIo::new(stream), service);
+            tokio::spawn(async move {
+                // A client that goes away ends its connection; there is nothing to do about it.
+                let _ = serving.await;
+            });
+        }
+    })
+}
+
+/// An answer as it was read. Date and length are hyper's own business.
+fn parse(answer: &[u8]) -> Result<(StatusCode, HeaderMap, Bytes), Failure> {
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").ok_or("no head")?;
+    let head = std::str::from_utf8(&answer[..end])?;
+    let mut lines = head.split("\r\n");
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)).ok_or("no status")?.parse()?;
+    let mut headers = HeaderMap::new();
+    for line in lines {
+        let (name, value) = line.split_once(": ").ok_or("a field without a value")?;
+        headers.append(HeaderName::try_from(name)?, HeaderValue::try_from(value)?);
+    }
+    headers.remove(DATE);
+    headers.remove(CONTENT_LENGTH);
+    Ok((status, headers, Bytes::copy_from_slice(&answer[end + 4..])))
+}
