@@ -22,9 +22,7 @@ function pause(ms) {
 }
 function wakeAll() { for (const wake of [...sleepers]) wake(); }
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden) return;
-  setClock().catch(() => {});
-  wakeAll();
+  if (!document.hidden) wakeAll();
 });
 
 function made(tag, text, properties = {}) {

@@ -622,6 +622,7 @@ addEventListener("storage", ({ key }) => {
   for (const offer of all("[data-offer]")) showState(offer);
   if (["session", "orders changed"].includes(key)) wakeAll();
 });
+document.addEventListener("visibilitychange", () => { if (!document.hidden) setClock().catch(() => {}); });
 addEventListener("pageshow", ({ persisted }) => { if (persisted) wakeAll(); });
 tick();
 setClock().catch(() => {}).then(() => {

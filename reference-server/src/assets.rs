@@ -14,12 +14,36 @@ const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 
 /// Name, type and content of each file. What all pages need stands in `base.*`, and is part of the files that need it.
-const FILES: [(&str, &str, &str); 4] = [
+const FILES: [(&str, &str, &str); 6] = [
+    ("console.css", CSS, concat!(include_str!("../assets/base.css"), include_str!("../assets/console.css"))),
+    (
+        "console.js",
+        JAVASCRIPT,
+        concat!(include_str!("../assets/base.js"), include_str!("../assets/console.js")),
+    ),
     ("icon.svg", "image/svg+xml", include_str!("../assets/icon.svg")),
     ("shop.css", CSS, concat!(include_str!("../assets/base.css"), include_str!("../assets/shop.css"))),
     ("shop.js", JAVASCRIPT, concat!(include_str!("../assets/base.js"), include_str!("../assets/shop.js"))),
     ("solver.js", JAVASCRIPT, include_str!("../assets/solver.js")),
 ];
+
+/// Files of the console, which buyers have no use for.
+const OPERATORS: [&str; 2] = ["console.css", "console.js"];
+
+/// Whose pages ask for a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Those of the shop.
+    Buyers,
+    /// Those of the console.
+    Operators,
+}
+
+impl Audience {
+    fn may_have(self, name: &str) -> bool {
+        self == Self::Operators || !OPERATORS.contains(&name)
+    }
+}
 
 static ASSETS: LazyLock<HashMap<&'static str, Asset>> = LazyLock::new(|| {
     FILES.into_iter().map(|(name, kind, content)| (name, Asset::new(kind, content))).collect()
@@ -57,18 +81,20 @@ pub fn path(name: &str) -> String {
 
 /// The file of a last segment of a path. A page that is older or newer than this server names another digest: it gets
 /// what is here, and no cache keeps that for long.
-pub fn find(segment: &str) -> Option<&'static Document> {
-    if let Some(asset) = ASSETS.get(segment) {
+pub fn find(segment: &str, audience: Audience) -> Option<&'static Document> {
+    let known = |name: &str| ASSETS.get(name).filter(|_| audience.may_have(name));
+    if let Some(asset) = known(segment) {
         return Some(&asset.passing);
     }
     let (stem, rest) = segment.split_once('.')?;
     let (digest, extension) = rest.split_once('.')?;
     let is_digest = digest.len() == 16 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let asset = ASSETS.get(format!("{stem}.{extension}").as_str()).filter(|_| is_digest)?;
+    let asset = known(&format!("{stem}.{extension}")).filter(|_| is_digest)?;
     Some(if asset.digest == digest { &asset.lasting } else { &asset.passing })
 }
 
-/// Every file with its path.
+/// Every file of the shop with its path.
 pub fn all() -> impl Iterator<Item = (String, &'static Document)> {
-    FILES.iter().map(|(name, ..)| (path(name), &ASSETS[name].lasting))
+    let files = FILES.iter().filter(|(name, ..)| Audience::Buyers.may_have(name));
+    files.map(|(name, ..)| (path(name), &ASSETS[name].lasting))
 }

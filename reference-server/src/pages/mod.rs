@@ -3,6 +3,7 @@
 //!
 //! A page has one path per language (`/zh/…`, `/en/…`), so that caches need not know what `Accept-Language` means.
 
+mod console;
 mod language;
 mod offer;
 mod site;
@@ -15,7 +16,7 @@ use hyper::{
     header::{CONTENT_LANGUAGE, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue},
 };
 
-pub use self::{language::Language, site::Site};
+pub use self::{console::console, language::Language, site::Site};
 use self::{offer::plain, site::Frame};
 use crate::{document::Document, http::Prepared, shelf::ShownOffer, wire::Rfc3339};
 

@@ -69,4 +69,7 @@ pub(super) const OPERATIONS: &[&str] = &[
     "GET /v1/reconciliation",
     "GET /v1/dead-letters",
     "POST /v1/dead-letters/{id}/{verb}",
+    "GET /",
+    "GET /{language}/",
+    "GET /assets/{name}",
 ];

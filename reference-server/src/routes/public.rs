@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use super::{Answer, answers, cors, headers, labels, only_get, only_post};
 use crate::{
     app::{App, address_subject},
-    assets,
+    assets::{self, Audience},
     http::{
         Body, Handler, Prepared, Problem, Request, Response, Traffic, client_address, json, no_store,
         segments,
@@ -85,7 +85,9 @@ impl Public {
             ["v1", "skus", id] => only_get(method).and_then(|()| self.sku(head, id)),
             ["assets", name] => {
                 only_get(method)?;
-                Ok(assets::find(name).ok_or_else(Problem::not_found)?.respond(&head.headers))
+                Ok(assets::find(name, Audience::Buyers)
+                    .ok_or_else(Problem::not_found)?
+                    .respond(&head.headers))
             }
             [first, ..] => {
                 let language = Language::of_code(first);

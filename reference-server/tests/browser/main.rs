@@ -1,4 +1,5 @@
-//! Browser tests: the real binary, a real browser, buyers at a phone and at a desk, in Chinese and in English.
+//! Browser tests: the real binary, a real browser, buyers and operators at a phone and at a desk, in Chinese and
+//! in English.
 //!
 //! They wait for what a buyer would see, never for a time. Each page that a test looks at is checked for what every page
 //! has to keep (names of controls, contrast, width) and kept as a picture under `target/screenshots/`. Chromium and its
@@ -7,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails, also in its helpers")]
 
 mod browser;
+mod console;
 mod pages;
 mod purchase;
 mod site;

@@ -32,11 +32,24 @@ const CONFIGURATION: &str = r#"
     sandbox = true
     [ticket]
     lead_seconds = 5
+    [[operations.tokens]]
+    name = "ann"
+    roles = ["creator"]
+    token = "creator-token-of-the-browser-tests"
+    [[operations.tokens]]
+    name = "ben"
+    roles = ["reviewer"]
+    token = "reviewer-token-of-the-browser-tests"
+    [[operations.tokens]]
+    name = "cleo"
+    roles = ["operator", "auditor"]
+    token = "operator-token-of-the-browser-tests"
 "#;
 
 /// A running shop with a live activity and one that starts soon.
 pub(crate) struct Site {
     pub(crate) public: SocketAddr,
+    operations: SocketAddr,
     _files: TempDir,
     _process: Process,
 }
@@ -51,12 +64,19 @@ impl Site {
         assert!(import.wait_for_exit(SOON).success(), "{import}");
         let process = Process::start(command(&files, "serve", &[]));
         let line = process.wait_for_line(SOON, |line| line.contains("public="));
-        let address = line.split_whitespace().find_map(|word| word.strip_prefix("public="));
-        Self { public: address.unwrap().parse().unwrap(), _files: files, _process: process }
+        let address = |name| line.split_whitespace().find_map(|word| word.strip_prefix(name));
+        let [public, operations] =
+            ["public=", "operations="].map(|name| address(name).unwrap().parse().unwrap());
+        Self { public, operations, _files: files, _process: process }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.public)
+    }
+
+    /// An address of the console.
+    pub(crate) fn console(&self, path: &str) -> String {
+        format!("http://{}{path}", self.operations)
     }
 
     /// Somebody who buys without a browser.
@@ -77,12 +97,20 @@ pub(crate) struct Buyer {
 impl Buyer {
     /// Orders one unit of the live activity; returns the order's id.
     pub(crate) async fn order(&mut self, sku: u64) -> String {
-        let path = format!("/v1/activities/{LIVE}/offers/{sku}/ticket");
-        let ticket = self.call(Method::POST, &path, None).await;
-        let path = format!("/v1/orders/{}", ticket.text("ticket"));
-        let order = self.call(Method::POST, &path, Some(&json!({ "quantity": 1 }))).await;
+        let order = self.try_to_order(&LIVE.to_string(), sku).await;
         assert_eq!(order.status, StatusCode::CREATED, "{order}");
         order.text("order_id").to_owned()
+    }
+
+    /// Asks for a ticket and orders one unit with it; returns the last answer.
+    pub(crate) async fn try_to_order(&mut self, activity: &str, sku: u64) -> Answer {
+        let path = format!("/v1/activities/{activity}/offers/{sku}/ticket");
+        let ticket = self.call(Method::POST, &path, None).await;
+        if ticket.status != StatusCode::OK {
+            return ticket;
+        }
+        let path = format!("/v1/orders/{}", ticket.text("ticket"));
+        self.call(Method::POST, &path, Some(&json!({ "quantity": 1 }))).await
     }
 
     pub(crate) async fn cancel(&mut self, order: &str) {

@@ -7,6 +7,7 @@ mod audit;
 mod callbacks;
 mod client;
 mod commands;
+mod console;
 mod declined;
 mod forged;
 mod guards;

@@ -6,6 +6,7 @@ mod activities;
 mod audit;
 mod backup;
 mod catalogue;
+mod console;
 mod import;
 mod kill_switch;
 mod names;
@@ -71,11 +72,18 @@ impl Operations {
                 only_get(method)?;
                 Ok(self.metrics().await)
             }
+            ["assets", name] => {
+                only_get(method)?;
+                console::asset(&head.headers, name)
+            }
             ["v1", ..] => {
                 let operator = self.operator(&head.headers)?;
                 Box::pin(self.call(operator, head, path, body)).await
             }
-            _ => Err(Problem::not_found()),
+            _ => {
+                let answer = console::page(&head.headers, path)?;
+                only_get(method).map(|()| answer)
+            }
         }
     }
 

@@ -1,0 +1,895 @@
+
+// The console of operators. One page: the part of the address behind # says what is shown, and never holds a secret.
+
+const KEY = "operations token";
+const SECOND = 1000;
+// So many seconds are plotted, and that many of them make a rate.
+const [PLOTTED, AVERAGED] = [120, 5];
+// So many SKUs are proposed while one is chosen; any other can be typed.
+const PROPOSED = 500;
+
+const STATUSES = {
+  draft: say("草稿", "Draft"), submitted: say("待审核", "Submitted"), approved: say("已通过", "Approved"),
+  published: say("已发布", "Published"), archived: say("已归档", "Archived"),
+};
+const PHASES = {
+  upcoming: say("即将开始", "Upcoming"), live: say("进行中", "Live"), paused: say("已暂停", "Paused"), ended: say("已结束", "Ended"),
+};
+const STRATEGIES = {
+  pre_deduct: say("下单预扣，限时付款", "Held when ordered, for a time"),
+  order_time: say("下单扣减", "Taken when ordered"),
+  pay_time: say("付款时扣减", "Taken when paid"),
+};
+const LATE = { refund: say("退款", "Refund it"), retake: say("有货则补单，否则退款", "Sell again if units are left") };
+const ORDER_STATUSES = {
+  queued: say("排队中", "Queued"), pending: say("待支付", "To be paid"), paying: say("支付中", "Paying"), paid: say("已支付", "Paid"),
+  cancelled: say("已取消", "Cancelled"), expired: say("已过期", "Expired"), refused: say("未成功", "Refused"),
+};
+const REFUNDS = { due: say("待退款", "Refund due"), done: say("已退款", "Refunded"), failed: say("退款失败", "Refund failed") };
+const SUBJECTS = { user: say("每个用户", "Per user"), device: say("每台设备", "Per device"), address: say("每个地址", "Per address") };
+const PER = { offer: say("本商品", "of this offer"), activity: say("整场活动", "of the whole activity") };
+
+// Every step of an activity's life: its button, where it is offered, and what it means.
+const STEPS = {
+  submit: [say("提交审核", "Submit"), (a) => a.status === "draft", say("提交后不能再修改，直到通过或退回。", "It cannot be edited any more until it is approved or rejected.")],
+  approve: [say("通过", "Approve"), (a) => a.status === "submitted", say("审核人不能是创建人。", "Whoever created it cannot approve it.")],
+  reject: [say("退回", "Reject"), (a) => a.status === "submitted", say("退回后又是草稿。", "It becomes a draft again.")],
+  publish: [say("发布", "Publish"), (a) => a.status === "approved", say("买家随即可见，到点开售。", "Buyers see it at once; it sells when its window begins.")],
+  pause: [say("暂停", "Pause"), (a) => ["upcoming", "live"].includes(a.phase), say("停止新订单；已下的订单照常付款和到期。", "No new orders. Those that were placed are paid or expire as before.")],
+  resume: [say("恢复", "Resume"), (a) => a.phase === "paused", say("继续接受订单。", "Orders are taken again.")],
+  end: [say("结束", "End"), (a) => a.status === "published" && a.phase !== "ended", say("不能再恢复；已下的订单照常付款和到期。", "This cannot be undone. Orders that were placed are paid or expire as before.")],
+  archive: [say("归档", "Archive"), (a) => a.phase === "ended", say("买家不再看到它；订单保留。", "Buyers do not see it any more; its orders stay.")],
+};
+const GRAVE = ["end", "archive", "reject"];
+
+const CODES = {
+  invalid_request: say("填写有误", "Something is not filled in rightly"),
+  unauthorized: say("令牌无效或已更换，请重新登录", "The token is not valid: sign in again"),
+  forbidden: say("此令牌无权这样做", "This token may not do that"),
+  not_found: say("找不到", "There is nothing here"),
+  wrong_state: say("当前状态不允许", "Its state does not allow this"),
+  version_conflict: say("有人刚刚改过，请看过最新内容再试", "Somebody else changed it meanwhile: look at it again, then try again"),
+  insufficient_available: say("可售数量不足，没有改动", "Fewer units are available than that; nothing was changed"),
+};
+function advice(error) {
+  if (!(error instanceof Refused)) return say("服务器没有应答，请重试。", "The server does not answer: please try again.");
+  const { problem } = error;
+  const field = problem.field ? say(`（${problem.field}）`, ` (${problem.field})`) : "";
+  return `${CODES[error.code] || problem.title || `HTTP ${error.status}`}${field}${say("。", ". ")}${problem.detail || ""}`;
+}
+
+// Who is signed in: for this tab, until it is closed.
+const token = () => sessionStorage.getItem(KEY);
+function signOut() {
+  sessionStorage.removeItem(KEY);
+  known.clear();
+  show();
+}
+
+async function operate(method, path, body, version) {
+  const headers = version === undefined ? {} : { "if-match": `"${version}"` };
+  try {
+    return await call(method, path, { body, headers, token: token() });
+  } catch (error) {
+    if (error.status === 401) signOut();
+    throw error;
+  }
+}
+
+// Every item of a list, at most so many.
+async function listed(path, most) {
+  const items = [];
+  let after = "";
+  do {
+    const page = await operate("GET", `${path}${path.includes("?") ? "&" : "?"}limit=100${after && `&after=${encodeURIComponent(after)}`}`);
+    items.push(...page.items);
+    after = page.next;
+  } while (after && items.length < most);
+  return items;
+}
+
+// Names of SKUs and products, which hardly ever change.
+const known = new Map();
+function learn(path) {
+  if (!known.has(path)) known.set(path, operate("GET", path).catch((error) => { known.delete(path); throw error; }));
+  return known.get(path);
+}
+async function skuOf(id) {
+  const sku = await learn(`/v1/skus/${id}`);
+  const product = await learn(`/v1/products/${sku.product_id}`);
+  return { ...sku, title: `${product.name} · ${sku.name}` };
+}
+
+// Elements.
+
+function part(tag, className, ...children) {
+  const element = made(tag, "", className ? { className } : {});
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+function button(text, press, { quiet, name } = {}) {
+  const element = made("button", text, { type: "button", ...(quiet && { className: "quiet" }) });
+  if (name) element.dataset.act = name;
+  element.addEventListener("click", async () => {
+    if (element.disabled) return;
+    element.disabled = true;
+    try { await press(); } catch (error) { tell(advice(error)); } finally { element.disabled = false; }
+  });
+  return element;
+}
+function table(caption, heads, rows) {
+  const head = part("tr");
+  for (const text of heads) head.append(made("th", text, { scope: "col" }));
+  const body = part("tbody");
+  for (const cells of rows) {
+    const row = part("tr");
+    for (const [at, cell] of cells.entries()) {
+      const box = cell instanceof Node ? part("td", "", cell) : made("td", cell === null || cell === undefined ? "–" : String(cell));
+      box.dataset.head = heads[at];
+      row.append(box);
+    }
+    body.append(row);
+  }
+  const whole = made("table");
+  whole.append(made("caption", caption), part("thead", "", head), body);
+  return part("div", "wide", whole);
+}
+const facts = (pairs) => part("dl", "facts", ...pairs.filter(([, value]) => value).flatMap(([name, value]) => {
+  const text = made("dd");
+  text.append(value);
+  return [made("dt", name), text];
+}));
+function badge(activity) {
+  const mark = made("span", PHASES[activity.phase] || STATUSES[activity.status], { className: "badge" });
+  mark.dataset.state = activity.phase || activity.status;
+  return mark;
+}
+
+// Times are typed and shown in the zone of this device.
+const ZONE = Intl.DateTimeFormat().resolvedOptions().timeZone;
+const timeFormat = new Intl.DateTimeFormat(root.lang, { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });
+const moment = (text) => (text ? timeFormat.format(new Date(text)) : "–");
+const between = (activity) => `${moment(activity.starts_at)} – ${moment(activity.ends_at)}`;
+function typed(date) {
+  const parts = [date.getFullYear(), date.getMonth() + 1, date.getDate(), date.getHours(), date.getMinutes(), date.getSeconds()];
+  const [year, ...rest] = parts.map((number) => String(number).padStart(2, "0"));
+  return `${year}-${rest[0]}-${rest[1]}T${rest.slice(2).join(":")}`;
+}
+
+// Money is typed in units of its currency and sent in minor ones, without a rounding in between.
+const digitsOf = (currency) => new Intl.NumberFormat("en", { style: "currency", currency }).resolvedOptions().maximumFractionDigits;
+function minor(text, currency) {
+  const digits = digitsOf(currency);
+  const [whole, fraction = ""] = text.trim().split(".");
+  if (!/^\d+$/.test(whole) || !/^\d*$/.test(fraction) || fraction.length > digits) {
+    throw new Mistake(say(`金额请写成数字，最多 ${digits} 位小数。`, `Write the price as a number with at most ${digits} decimals.`));
+  }
+  return Number(whole + fraction.padEnd(digits, "0"));
+}
+function major({ amount, currency }) {
+  const digits = digitsOf(currency);
+  const text = String(amount).padStart(digits + 1, "0");
+  return digits ? `${text.slice(0, -digits)}.${text.slice(-digits)}` : text;
+}
+class Mistake extends Error {}
+const number = (text) => (text.trim() === "" ? null : Number(text));
+
+// A box with fields. `act` does the work with what they hold; what it is refused is shown, and the box stays open.
+
+function field({ name, label, kind = "text", value = "", options, hint, ...properties }) {
+  const control = options ? made("select") : kind === "area" ? made("textarea") : made("input", "", { type: kind });
+  for (const [choice, text] of Object.entries(options || {})) control.append(made("option", text, { value: choice }));
+  Object.assign(control, { name, value, ...properties });
+  const whole = made("label", label);
+  whole.append(control);
+  if (hint) whole.append(made("span", hint, { className: "hint" }));
+  return whole;
+}
+const reason = (required = false) => field({ name: "reason", label: required ? say("原因", "Reason") : say("原因（可不填）", "Reason (optional)"), required, maxLength: 500, autocomplete: "off" });
+const why = (form) => (form.elements.reason.value.trim() ? { reason: form.elements.reason.value.trim() } : {});
+
+function fillIn(title, yes, content, act) {
+  return new Promise((resolve) => {
+    const heading = made("h2", title, { id: `box-${randomText()}` });
+    const error = made("p", "", { className: "error", hidden: true });
+    error.setAttribute("role", "alert");
+    const accept = made("button", yes);
+    const refuse = made("button", say("取消", "Cancel"), { type: "button", className: "quiet" });
+    const form = part("form", "", heading, ...content, error, part("p", "buttons", accept, refuse));
+    const box = part("dialog", "box", form);
+    box.setAttribute("aria-labelledby", heading.id);
+    let done = false;
+    refuse.addEventListener("click", () => box.close());
+    box.addEventListener("close", () => { box.remove(); resolve(done); });
+    form.addEventListener("submit", async (event) => {
+      event.preventDefault();
+      if (accept.disabled) return;
+      [accept.disabled, error.hidden] = [true, true];
+      try {
+        await act(form);
+        done = true;
+        box.close();
+      } catch (problem) {
+        error.textContent = problem instanceof Mistake ? problem.message : advice(problem);
+        error.hidden = false;
+        if (!token()) box.close();
+      } finally {
+        accept.disabled = false;
+      }
+    });
+    document.body.append(box);
+    box.showModal();
+  });
+}
+
+// Activities.
+
+async function showActivities(view) {
+  view.append(made("h1", say("活动", "Activities")));
+  view.append(part("p", "buttons", button(say("新建活动", "New activity"), createActivity, { name: "new" })));
+  const activities = (await listed("/v1/activities", 1000)).reverse();
+  if (!activities.length) {
+    view.append(made("p", say("还没有活动。新建一个，或在命令行导入。", "There is no activity yet: create one, or import some on the command line."), { className: "empty" }));
+    return;
+  }
+  view.append(table(say("所有状态的活动，最新的在前", "Activities in every state, the newest first"),
+    [say("名称", "Name"), say("状态", "State"), say("时间", "Window"), say("商品", "Offers"), say("创建 / 审核", "Creator / reviewer")],
+    activities.map((activity) => [
+      made("a", activity.name, { href: `#/activities/${activity.id}` }), badge(activity), between(activity), activity.offers.length,
+      `${activity.creator} / ${activity.reviewer || "–"}`,
+    ])));
+}
+
+const nameFields = ({ name = "", description = "" } = {}) => [
+  field({ name: "name", label: say("名称", "Name"), value: name, required: true, maxLength: 120, autocomplete: "off" }),
+  field({ name: "description", label: say("说明（可不填）", "Description (optional)"), kind: "area", value: description || "", rows: 3 }),
+];
+const windowFields = (starts, ends) => [["starts_at", say("开始", "Starts"), starts], ["ends_at", say("结束", "Ends"), ends]]
+  .map(([name, label, date]) => field({ name, label: `${label} (${ZONE})`, kind: "datetime-local", value: typed(date), required: true, step: 1 }));
+const sent = (text) => new Date(text).toISOString();
+
+async function createActivity() {
+  const starts = new Date(Math.ceil(Date.now() / 3600000) * 3600000);
+  const fields = [...nameFields(), ...windowFields(starts, new Date(starts.getTime() + 2 * 3600000)), reason()];
+  await fillIn(say("新建活动", "New activity"), say("建立草稿", "Create the draft"), fields, async (form) => {
+    const { name, description, starts_at, ends_at } = form.elements;
+    const body = {
+      name: name.value.trim(), description: description.value.trim() || null,
+      starts_at: sent(starts_at.value), ends_at: sent(ends_at.value), ...why(form),
+    };
+    const activity = await operate("POST", "/v1/activities", body);
+    location.hash = `#/activities/${activity.id}`;
+  });
+}
+
+async function editActivity(activity) {
+  const isDraft = activity.status === "draft";
+  const [starts, ends] = [new Date(activity.starts_at), new Date(activity.ends_at)];
+  const fields = [...(isDraft ? nameFields(activity) : []), ...windowFields(starts, ends), reason()];
+  const title = isDraft ? say("修改草稿", "Edit the draft") : say("修改时间", "Change the window");
+  await fillIn(title, say("保存", "Save"), fields, async (form) => {
+    const body = why(form);
+    // What was not touched is not sent, so that fractions of seconds stay.
+    for (const [name, before] of [["starts_at", starts], ["ends_at", ends]]) {
+      const text = form.elements[name].value;
+      if (new Date(text).getTime() !== Math.floor(before.getTime() / SECOND) * SECOND) body[name] = sent(text);
+    }
+    if (isDraft) Object.assign(body, { name: form.elements.name.value.trim(), description: form.elements.description.value.trim() || null });
+    await operate("PATCH", `/v1/activities/${activity.id}`, body, activity.version);
+    await show();
+  });
+}
+
+async function take(activity, step) {
+  const [label, , meaning] = STEPS[step];
+  await fillIn(say(`${label}：${activity.name}`, `${label}: ${activity.name}`), label, [made("p", meaning), reason()], async (form) => {
+    await operate("POST", `/v1/activities/${activity.id}/${step}`, why(form), activity.version);
+    announce(say(`${label}：完成`, `${label}: done`));
+    await show();
+  });
+}
+
+async function showActivity(view, id) {
+  const activity = await operate("GET", `/v1/activities/${id}`);
+  const isDraft = activity.status === "draft";
+  const isSelling = activity.status === "published";
+  const title = made("h1", activity.name);
+  const verbs = part("p", "buttons");
+  for (const [step, [label, fits]] of Object.entries(STEPS)) {
+    if (fits(activity)) verbs.append(button(label, () => take(activity, step), { name: step, quiet: GRAVE.includes(step) }));
+  }
+  if (isDraft || isSelling) {
+    verbs.append(button(isDraft ? say("修改", "Edit") : say("改时间", "Change the window"), () => editActivity(activity), { name: "edit", quiet: true }));
+  }
+  if (isDraft) verbs.append(button(say("添加商品", "Attach an offer"), () => attachOffer(activity), { name: "attach", quiet: true }));
+  view.append(part("div", "heading", title, badge(activity)), verbs);
+  view.append(facts([
+    [say("编号", "Number"), activity.id], [say("时间", "Window"), between(activity)],
+    [say("创建", "Creator"), activity.creator], [say("审核", "Reviewer"), activity.reviewer], [say("说明", "Description"), activity.description],
+  ]));
+  const skus = new Map(await Promise.all(activity.offers.map(async ({ sku_id }) => [sku_id, await skuOf(sku_id)])));
+  if (isSelling) await watch(view, activity, skus);
+  view.append(made("h2", say("商品", "Offers")));
+  if (!activity.offers.length) {
+    view.append(made("p", say("还没有商品。", "No offers yet."), { className: "empty" }));
+    return;
+  }
+  view.append(table(say("销售条件", "Terms"), [
+    say("商品", "SKU"), say("价格", "Price"), say("数量", "Units"), say("扣减方式", "Strategy"), say("限购", "Limits"), say("操作", "Actions"),
+  ], activity.offers.map((offer) => {
+    const acts = part("span", "buttons");
+    if (isDraft || isSelling) acts.append(button(isDraft ? say("修改", "Edit") : say("改限购", "Change limits"), () => editOffer(activity, offer, skus), { name: "edit-offer", quiet: true }));
+    if (isDraft) acts.append(button(say("移除", "Detach"), () => detachOffer(activity, offer, skus), { name: "detach", quiet: true }));
+    if (isSelling) acts.append(button(say("调整库存", "Adjust stock"), () => adjust(activity, offer, skus), { name: "adjust", quiet: true }));
+    return [
+      skus.get(offer.sku_id).title, made("span", money(offer.price), { className: "number" }), offer.units,
+      STRATEGIES[offer.strategy] + (offer.hold_seconds ? say(`，${offer.hold_seconds} 秒`, `, ${offer.hold_seconds} s`) : "") + (offer.strategy === "pay_time" ? `, ${offer.overbook_percent} %` : ""),
+      limitsText(offer), acts,
+    ];
+  })));
+}
+
+const limitsText = ({ limits }) => (limits.length ? limits.map(({ subject, per, max }) => `${SUBJECTS[subject]} ${PER[per]}: ${max}`).join("; ") : say("不限", "None"));
+
+// Offers.
+
+function limitFields(limits) {
+  const group = part("fieldset", "limits", made("legend", say("限购（空着即不限）", "Limits (empty: none)")));
+  for (const subject of Object.keys(SUBJECTS)) {
+    for (const per of Object.keys(PER)) {
+      const rule = limits.find((limit) => limit.subject === subject && limit.per === per);
+      group.append(field({ name: `${subject} ${per}`, label: `${SUBJECTS[subject]} ${PER[per]}`, kind: "number", min: 1, step: 1, value: rule ? rule.max : "" }));
+    }
+  }
+  return group;
+}
+// Rules keep their order: the first that fails is what a buyer is told.
+function limitsIn(form, before) {
+  const rules = Object.keys(SUBJECTS).flatMap((subject) => Object.keys(PER).map((per) => ({ subject, per, max: number(form.elements[`${subject} ${per}`].value) })));
+  const place = (rule) => before.findIndex((other) => other.subject === rule.subject && other.per === rule.per) + 1 || before.length + 1;
+  return rules.filter((rule) => rule.max).sort((a, b) => place(a) - place(b));
+}
+
+const termFields = (offer) => [
+  field({ name: "price", label: say("价格", "Price"), value: offer ? major(offer.price) : "", inputMode: "decimal", required: true, autocomplete: "off" }),
+  field({ name: "currency", label: say("币种", "Currency"), value: offer ? offer.price.currency : "CNY", pattern: "[A-Z]{3}", maxLength: 3, required: true }),
+  field({ name: "units", label: say("数量", "Units"), kind: "number", min: 0, step: 1, value: offer ? offer.units : "", required: true }),
+  field({ name: "strategy", label: say("扣减方式", "Strategy"), options: STRATEGIES, value: offer ? offer.strategy : "pre_deduct" }),
+  field({ name: "hold_seconds", label: say("付款时限（秒）", "Time to pay (seconds)"), kind: "number", min: 1, step: 1, value: offer ? offer.hold_seconds ?? "" : 900 }),
+  field({ name: "overbook_percent", label: say("超订百分比（仅付款时扣减）", "Overbooking in percent (only taken when paid)"), kind: "number", min: 100, max: 1000, step: 1, value: offer?.strategy === "pay_time" ? offer.overbook_percent : "" }),
+  field({ name: "late_capture", label: say("过期后才到的付款", "Money that comes after the order expired"), options: LATE, value: offer?.late_capture || "refund" }),
+];
+function termsIn(form, before) {
+  const { price, currency, units, strategy, hold_seconds, overbook_percent, late_capture } = form.elements;
+  const percent = number(overbook_percent.value);
+  return {
+    price: { amount: minor(price.value, currency.value), currency: currency.value }, units: number(units.value), strategy: strategy.value,
+    hold_seconds: number(hold_seconds.value), late_capture: late_capture.value, limits: limitsIn(form, before),
+    ...(percent !== null && strategy.value === "pay_time" && { overbook_percent: percent }),
+  };
+}
+
+async function attachOffer(activity) {
+  const skus = await listed("/v1/skus", PROPOSED);
+  const products = new Map((await listed("/v1/products", PROPOSED)).map((product) => [product.id, product.name]));
+  const attached = new Set(activity.offers.map((offer) => offer.sku_id));
+  const proposals = made("datalist", "", { id: `skus-${randomText()}` });
+  for (const sku of skus) {
+    if (!attached.has(sku.id)) proposals.append(made("option", `${products.get(sku.product_id) || sku.product_id} · ${sku.name}`, { value: sku.id }));
+  }
+  const chosen = made("p", "", { className: "hint" });
+  chosen.setAttribute("role", "status");
+  const sku = field({ name: "sku_id", label: say("SKU 编号（可按名称搜索）", "SKU number (search by name)"), inputMode: "numeric", pattern: "[0-9]+", required: true, autocomplete: "off" });
+  one("input", sku).setAttribute("list", proposals.id);
+  const terms = termFields();
+  one("input", sku).addEventListener("change", async ({ target }) => {
+    if (!/^\d+$/.test(target.value)) return;
+    try {
+      const found = await skuOf(target.value);
+      chosen.textContent = say(`${found.title}，日常价 ${money(found.list_price)}`, `${found.title}, everyday price ${money(found.list_price)}`);
+      target.form.elements.currency.value = found.list_price.currency;
+    } catch (error) { chosen.textContent = advice(error); }
+  });
+  await fillIn(say("添加商品", "Attach an offer"), say("添加", "Attach"), [sku, chosen, proposals, ...terms, limitFields([]), reason()], async (form) => {
+    const body = { sku_id: form.elements.sku_id.value, ...termsIn(form, []), ...why(form) };
+    await operate("POST", `/v1/activities/${activity.id}/offers`, body, activity.version);
+    await show();
+  });
+}
+
+async function editOffer(activity, offer, skus) {
+  const isDraft = activity.status === "draft";
+  const title = `${isDraft ? say("修改", "Edit") : say("改限购", "Change limits")}: ${skus.get(offer.sku_id).title}`;
+  const fields = [...(isDraft ? termFields(offer) : []), limitFields(offer.limits), reason()];
+  await fillIn(title, say("保存", "Save"), fields, async (form) => {
+    const body = { ...(isDraft ? termsIn(form, offer.limits) : { limits: limitsIn(form, offer.limits) }), ...why(form) };
+    await operate("PATCH", `/v1/activities/${activity.id}/offers/${offer.sku_id}`, body, activity.version);
+    await show();
+  });
+}
+
+async function detachOffer(activity, offer, skus) {
+  await fillIn(say(`移除 ${skus.get(offer.sku_id).title}？`, `Detach ${skus.get(offer.sku_id).title}?`), say("移除", "Detach"), [reason()], async (form) => {
+    await operate("DELETE", `/v1/activities/${activity.id}/offers/${offer.sku_id}`, why(form), activity.version);
+    await show();
+  });
+}
+
+async function adjust(activity, offer, skus) {
+  // One id for the whole box: pressing again after a lost answer adjusts once.
+  const id = `console-${randomText()}`;
+  const fields = [
+    field({ name: "delta", label: say("增减数量（减少用负数）", "Units to add (negative: to take away)"), kind: "number", step: 1, required: true }),
+    reason(true),
+  ];
+  await fillIn(say(`调整库存：${skus.get(offer.sku_id).title}`, `Adjust stock: ${skus.get(offer.sku_id).title}`), say("调整", "Adjust"), fields, async (form) => {
+    const body = { adjustment_id: id, delta: number(form.elements.delta.value), reason: form.elements.reason.value.trim() };
+    await operate("POST", `/v1/activities/${activity.id}/offers/${offer.sku_id}/adjustments`, body);
+    announce(say("库存已调整", "Stock adjusted"));
+    wakeAll();
+  });
+}
+
+// Watching a sale: the numbers of /metrics, every second.
+
+function numbersOf(text) {
+  const numbers = [];
+  for (const line of text.split("\n")) {
+    const found = /^([a-z_]+)(?:\{(.*)\})? ([^ ]+)/.exec(line);
+    if (!found) continue;
+    const labels = {};
+    for (const [, name, value] of (found[2] || "").matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g)) {
+      labels[name] = value.replace(/\\(.)/g, (_, sign) => (sign === "n" ? "\n" : sign));
+    }
+    numbers.push({ name: found[1], labels, value: Number(found[3]) });
+  }
+  return numbers;
+}
+
+// What was seen at each second, of all activities; it outlives what is shown.
+const seen = [];
+async function look() {
+  const response = await fetch("/metrics", { credentials: "omit" });
+  if (!response.ok) throw new Error(`HTTP ${response.status}`);
+  const numbers = numbersOf(await response.text());
+  const of = (name, labels = {}) => numbers.filter((each) => each.name === name && Object.entries(labels).every(([label, value]) => each.labels[label] === value));
+  const sum = (name, labels) => of(name, labels).reduce((total, each) => total + each.value, 0);
+  const answers = new Map();
+  for (const { labels, value } of of("flashsale_http_requests_total", { listener: "public", route: "POST /v1/orders/{ticket}" })) {
+    if (labels.status.startsWith("2")) answers.set(labels.status, value);
+  }
+  for (const { labels, value } of of("flashsale_problems_total", { listener: "public" })) {
+    if (value > 0) answers.set(labels.code, value);
+  }
+  const sight = { at: performance.now(), of, sum, answers, placed: sum("flashsale_outcomes_total", { kind: "reserve", outcome: "reserved" }), waiting: sum("flashsale_queue_waiting") };
+  const before = seen.at(-1);
+  // A server that was started anew counts from nothing; after a pause there is no rate of one second.
+  if (before && (sight.placed < before.placed || sight.at - before.at > 10 * SECOND)) seen.length = 0;
+  seen.push(sight);
+  if (seen.length > PLOTTED + 1) seen.shift();
+  return sight;
+}
+const rate = (last, before, count) => (before && last.at > before.at ? Math.max(0, (count(last) - count(before)) * SECOND / (last.at - before.at)) : 0);
+
+const shortFormat = new Intl.NumberFormat(root.lang, { maximumFractionDigits: 1, notation: "compact" });
+const wholeFormat = new Intl.NumberFormat(root.lang);
+
+function drawn(tag, attributes, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+// Lines over the last seconds. Each series has a name and a colour of its own.
+function plot(title, names) {
+  const [wide, high] = [PLOTTED, 48];
+  const lines = names.map((_, at) => drawn("polyline", { class: `line line${at}`, points: "" }));
+  const chart = drawn("svg", { viewBox: `0 0 ${wide} ${high}`, preserveAspectRatio: "none", role: "img" },
+    drawn("path", { class: "grid", d: `M0 0.5H${wide}M0 ${high / 2}H${wide}M0 ${high - 0.5}H${wide}` }), ...lines);
+  const values = names.map((_, at) => made("b", "–", { className: `value line${at}` }));
+  const top = made("span", "", { className: "top" });
+  const caption = part("figcaption", "", made("span", title, { className: "title" }), ...names.flatMap((name, at) => [part("span", "key", made("i", "", { className: `swatch line${at}` }), name, " ", values[at])]));
+  const figure = part("figure", "plot", caption, part("div", "frame", chart, top), part("div", "axis", made("span", say(`${PLOTTED} 秒前`, `${PLOTTED} s ago`)), made("span", say("现在", "now"))));
+  return {
+    figure,
+    draw(series) {
+      const most = Math.max(1, ...series.flat());
+      for (const [at, points] of series.entries()) {
+        const from = wide - points.length + 1;
+        lines[at].setAttribute("points", points.map((value, x) => `${from + x},${(high - 1 - value / most * (high - 2)).toFixed(2)}`).join(" "));
+        values[at].textContent = shortFormat.format(points.at(-1) ?? 0);
+      }
+      top.textContent = shortFormat.format(most);
+      chart.setAttribute("aria-label", `${title}: ${names.map((name, at) => `${name} ${values[at].textContent}`).join(", ")}`);
+    },
+  };
+}
+
+// The units of an offer: sold, held, available.
+const UNITS = { sold: say("已售", "Sold"), held: say("占用", "Held"), available: say("可售", "Available") };
+function stockBar(sku, title) {
+  const parts = Object.keys(UNITS).map((state) => drawn("rect", { class: state, y: 0, height: 10, x: 0, width: 0 }));
+  const bar = drawn("svg", { viewBox: "0 0 100 10", preserveAspectRatio: "none", role: "img" }, ...parts);
+  const texts = Object.keys(UNITS).map((state) => made("b", "–", { className: "digits" }));
+  texts.forEach((text, at) => { text.dataset.units = Object.keys(UNITS)[at]; });
+  const legend = part("p", "legend", ...Object.entries(UNITS).map(([state, name], at) => part("span", "key", made("i", "", { className: `swatch ${state}` }), `${name} `, texts[at])));
+  const element = part("div", "stock", made("h3", title), bar, legend);
+  element.dataset.stock = sku;
+  return {
+    element,
+    draw(units) {
+      const all = Math.max(1, units.sold + units.held + units.available);
+      let from = 0;
+      for (const [at, state] of Object.keys(UNITS).entries()) {
+        const width = units[state] / all * 100;
+        parts[at].setAttribute("x", from);
+        parts[at].setAttribute("width", width);
+        from += width;
+        texts[at].textContent = wholeFormat.format(units[state]);
+      }
+      bar.setAttribute("aria-label", `${title}: ${Object.entries(UNITS).map(([state, name]) => `${name} ${units[state]}`).join(", ")}`);
+    },
+  };
+}
+
+function answersTable() {
+  const body = part("tbody");
+  const heads = [[say("应答", "Answer"), ""], [say("每秒", "Per second"), "number"], ["", ""], [say("累计", "In all"), "number"]];
+  const head = part("tr", "", ...heads.map(([text, className]) => (text ? made("th", text, { scope: "col", className }) : made("td"))));
+  const whole = part("table", "answers", made("caption", say("给买家的应答", "Answers to buyers")), part("thead", "", head), body);
+  const rows = new Map();
+  const row = (code) => {
+    const [speed, count] = [made("td", "", { className: "number" }), made("td", "", { className: "number" })];
+    const bar = drawn("rect", { x: 0, y: 0, height: 10, width: 0, class: /^2/.test(code) ? "good" : "other" });
+    const chart = part("td", "gauge", drawn("svg", { viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" }, bar));
+    const name = made("th", /^2/.test(code) ? say(`${code} 下单成功`, `${code} ordered`) : code, { scope: "row" });
+    const line = part("tr", "", name, speed, chart, count);
+    line.dataset.code = code;
+    body.append(line);
+    return { speed, count, bar };
+  };
+  return {
+    whole,
+    draw(last, before) {
+      const rates = [...last.answers].map(([code]) => [code, rate(last, before, (sight) => sight.answers.get(code) || 0)]);
+      const most = Math.max(1, ...rates.map(([, each]) => each));
+      for (const [code, each] of rates) {
+        if (!rows.has(code)) rows.set(code, row(code));
+        const { speed, count, bar } = rows.get(code);
+        speed.textContent = shortFormat.format(each);
+        count.textContent = wholeFormat.format(last.answers.get(code));
+        bar.setAttribute("width", each / most * 100);
+      }
+    },
+  };
+}
+
+const word = (isGood, good, bad) => made("span", isGood ? good : bad, { className: isGood ? "fine" : "error" });
+function health(sight, activity) {
+  const id = { activity: activity.id };
+  const overdue = sight.sum("flashsale_hold_overdue_seconds", id);
+  const breakers = sight.of("flashsale_breaker_state").map(({ labels, value }) => `${Object.values(labels).join(" ")} ${value}`);
+  return facts([
+    [say("账本", "Ledger"), word(sight.sum("flashsale_ledger_up") > 0, say("正常", "up"), say("停止", "down"))],
+    [say("阻碍", "Obstacles"), word(sight.sum("flashsale_obstacles") === 0, say("无", "none"), wholeFormat.format(sight.sum("flashsale_obstacles")))],
+    [say("最久的逾期占用", "Oldest overdue hold"), word(overdue < 30, `${overdue.toFixed(0)} s`, `${overdue.toFixed(0)} s`)],
+    [say("待退款", "Refunds due"), wholeFormat.format(sight.sum("flashsale_refunds_due", id))],
+    [say("连接", "Connections"), wholeFormat.format(sight.sum("flashsale_http_connections", { listener: "public" }))],
+    [say("熔断器", "Breakers"), breakers.join(", ")],
+  ]);
+}
+
+async function watch(view, activity, skus) {
+  const mine = generation;
+  const state = made("p", say("正在读取…", "Reading…"), { className: "hint" });
+  const bars = new Map(activity.offers.map(({ sku_id }) => [sku_id, stockBar(sku_id, skus.get(sku_id).title)]));
+  const orders = plot(say("每秒下单（全部活动）", "Orders per second, all activities"), [say("单/秒", "orders/s")]);
+  const queues = plot(say("等待", "Waiting"), [say("排队请求", "requests queued"), say("发件箱积压", "outbox lag")]);
+  const answers = answersTable();
+  const figures = part("div");
+  const differences = part("div", "differences");
+  view.append(part("section", "live",
+    part("div", "heading", made("h2", say("现场", "Live")), state),
+    part("div", "plots", orders.figure, queues.figure), figures,
+    part("div", "stocks", ...[...bars.values()].map(({ element }) => element)),
+    part("div", "wide", answers.whole), differences));
+  compare(differences, activity.id);
+  const draw = async () => {
+    const sight = await look();
+    const lag = (each) => each.sum("flashsale_outbox_lag_entries", { activity: activity.id });
+    for (const [sku, bar] of bars) {
+      const of = (state) => sight.of("flashsale_units", { activity: activity.id, sku, state })[0]?.value;
+      const units = of("available") === undefined
+        ? await operate("GET", `/v1/activities/${activity.id}/offers/${sku}/stock`)
+        : { available: of("available"), held: of("held"), sold: of("sold") };
+      bar.draw(units);
+    }
+    orders.draw([seen.slice(1).map((each, at) => rate(each, seen[at], ({ placed }) => placed))]);
+    queues.draw([seen.map(({ waiting }) => waiting), seen.map(lag)]);
+    answers.draw(sight, seen.at(-1 - AVERAGED) || seen[0]);
+    figures.replaceChildren(health(sight, activity));
+    state.textContent = say(`更新于 ${clockFormat.format(new Date())}`, `Read at ${clockFormat.format(new Date())}`);
+    state.classList.remove("error");
+  };
+  const follow = async () => {
+    for (let round = 1; mine === generation && token(); round += 1) {
+      try {
+        if (!document.hidden) await draw();
+        // What others change, or the time, shows by itself.
+        if (round % 3 === 0 && !one("dialog")) {
+          const now = await operate("GET", `/v1/activities/${activity.id}`);
+          if (mine === generation && (now.version !== activity.version || now.phase !== activity.phase)) return show();
+        }
+      } catch (error) {
+        state.textContent = advice(error);
+        state.classList.add("error");
+      }
+      await pause(SECOND);
+    }
+  };
+  follow();
+}
+
+// What is against what should be.
+
+async function compare(place, activity) {
+  const again = button(say("再核对一次", "Check again"), () => compare(place, activity), { quiet: true, name: "compare" });
+  let outcome;
+  try {
+    const { items, offers } = await operate("GET", "/v1/reconciliation");
+    const found = activity ? items.filter((item) => item.activity_id === activity) : items;
+    const when = clockFormat.format(new Date());
+    outcome = found.length
+      ? table(say("差异", "Differences"), [say("活动", "Activity"), say("规则", "Invariant"), say("差异", "Difference")], found.map((item) => [item.activity_id, item.invariant, item.detail]))
+      : made("p", say(`没有差异（${when}，${offers.length} 个商品）。`, `No differences (${when}, ${offers.length} offers).`), { className: "fine" });
+    outcome.dataset.differences = found.length;
+  } catch (error) {
+    outcome = made("p", advice(error), { className: "error" });
+  }
+  place.replaceChildren(outcome, part("p", "buttons", again));
+}
+
+async function showChecks(view) {
+  view.append(made("h1", say("核对", "Checks")));
+  view.append(made("p", say("账本与目录的每一条规则，和所有订单逐一比较。", "Every invariant of ledger and catalogue, compared with all orders."), { className: "hint" }));
+  const place = part("div");
+  view.append(place);
+  await compare(place);
+}
+
+// Products and SKUs.
+
+async function showCatalogue(view) {
+  const [products, skus] = await Promise.all([listed("/v1/products", 1000), listed("/v1/skus", 2000)]);
+  view.append(made("h1", say("商品", "Products")));
+  view.append(part("p", "buttons", button(say("新建商品", "New product"), () => writeProduct(), { name: "new-product" })));
+  if (!products.length) view.append(made("p", say("还没有商品。", "No products yet."), { className: "empty" }));
+  for (const product of products) {
+    const own = skus.filter((sku) => sku.product_id === product.id);
+    const box = part("section", "card",
+      part("div", "heading", made("h2", product.name), made("span", product.id, { className: "hint digits" })),
+      product.description ? made("p", product.description, { className: "text" }) : null);
+    if (own.length) {
+      box.append(table("SKU", [say("编号", "Number"), say("名称", "Name"), say("日常价", "Everyday price"), say("操作", "Actions")], own.map((sku) => [
+        sku.id, sku.name, money(sku.list_price), button(say("修改", "Edit"), () => writeSku(product, sku), { quiet: true }),
+      ])));
+    }
+    box.append(part("p", "buttons", button(say("新建 SKU", "New SKU"), () => writeSku(product), { quiet: true, name: "new-sku" }), button(say("修改商品", "Edit product"), () => writeProduct(product), { quiet: true })));
+    view.append(box);
+  }
+}
+
+async function writeProduct(product) {
+  const fields = [...nameFields(product), field({ name: "image", label: say("图片地址（可不填）", "Address of a picture (optional)"), value: product?.image || "", maxLength: 120, autocomplete: "off" }), reason()];
+  await fillIn(product ? say("修改商品", "Edit product") : say("新建商品", "New product"), say("保存", "Save"), fields, async (form) => {
+    const { name, description, image } = form.elements;
+    const body = { ...(product && { id: product.id }), name: name.value.trim(), description: description.value.trim() || null, image: image.value.trim() || null, ...why(form) };
+    await operate("POST", "/v1/products", body, product?.version);
+    known.clear();
+    await show();
+  });
+}
+
+async function writeSku(product, sku) {
+  const fields = [
+    field({ name: "name", label: say("名称", "Name"), value: sku?.name || "", required: true, maxLength: 120, autocomplete: "off" }),
+    field({ name: "price", label: say("日常价", "Everyday price"), value: sku ? major(sku.list_price) : "", inputMode: "decimal", required: true, autocomplete: "off" }),
+    field({ name: "currency", label: say("币种", "Currency"), value: sku?.list_price.currency || "CNY", pattern: "[A-Z]{3}", maxLength: 3, required: true }), reason(),
+  ];
+  await fillIn(`${sku ? say("修改 SKU", "Edit SKU") : say("新建 SKU", "New SKU")}: ${product.name}`, say("保存", "Save"), fields, async (form) => {
+    const { name, price, currency } = form.elements;
+    const list_price = { amount: minor(price.value, currency.value), currency: currency.value };
+    const body = { ...(sku && { id: sku.id }), product_id: product.id, name: name.value.trim(), list_price, ...why(form) };
+    await operate("POST", "/v1/skus", body, sku?.version);
+    known.clear();
+    await show();
+  });
+}
+
+// Orders, for support.
+
+async function showOrders(view) {
+  view.append(made("h1", say("订单", "Orders")));
+  const found = part("div");
+  found.setAttribute("aria-live", "polite");
+  const search = (title, name, path) => {
+    const form = part("form", "search", field({ name, label: title, inputMode: "numeric", pattern: "[0-9]+", required: true, autocomplete: "off" }), made("button", say("查询", "Look up")));
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      listOrders(found, path(form.elements[name].value));
+    });
+    return form;
+  };
+  view.append(part("div", "searches",
+    search(say("用户编号", "User number"), "user_id", (id) => `/v1/orders?user_id=${id}&limit=50`),
+    search(say("订单编号", "Order number"), "order_id", (id) => `/v1/orders/${id}`)), found);
+}
+
+async function listOrders(place, path, earlier = []) {
+  try {
+    const answer = await operate("GET", path);
+    const orders = [...earlier, ...(answer.items || [answer])];
+    if (!orders.length) {
+      place.replaceChildren(made("p", say("没有订单。", "No orders."), { className: "empty" }));
+      return;
+    }
+    const again = () => listOrders(place, path, earlier);
+    place.replaceChildren(table(say("订单，最新的在前", "Orders, the newest first"), [
+      say("订单", "Order"), say("用户", "User"), say("活动 / SKU", "Activity / SKU"), say("数量", "Units"), say("金额", "Amount"), say("状态", "State"), say("下单时间", "Placed"), say("操作", "Actions"),
+    ], orders.map((order) => {
+      const acts = part("span", "buttons");
+      if (["pending", "paying"].includes(order.status)) acts.append(button(say("取消", "Cancel"), () => cancelOrder(order, again), { quiet: true, name: "cancel" }));
+      if (order.status === "paid" && !order.refund) acts.append(button(say("退款", "Refund"), () => refundOrder(order, again), { quiet: true, name: "refund" }));
+      const state = ORDER_STATUSES[order.status] + (order.refund ? say(`，${REFUNDS[order.refund.status]}`, `, ${REFUNDS[order.refund.status].toLowerCase()}`) : "");
+      return [order.order_id, order.user_id, `${order.activity_id} / ${order.sku_id}`, order.quantity, money(order.amount), state, moment(order.placed_at), acts.childElementCount ? acts : "–"];
+    })));
+    if (answer.next) {
+      const base = path.replace(/&after=.*/, "");
+      place.append(part("p", "buttons", button(say("更早的订单", "Earlier orders"), () => listOrders(place, `${base}&after=${encodeURIComponent(answer.next)}`, orders), { quiet: true })));
+    }
+  } catch (error) {
+    place.replaceChildren(made("p", advice(error), { className: "error" }));
+  }
+}
+
+async function cancelOrder(order, again) {
+  await fillIn(say(`取消订单 ${order.order_id}？`, `Cancel order ${order.order_id}?`), say("取消订单", "Cancel the order"), [reason()], async (form) => {
+    await operate("POST", `/v1/orders/${order.order_id}/cancel`, why(form));
+    await again();
+  });
+}
+
+async function refundOrder(order, again) {
+  const back = { true: say("退回可售", "They can be sold again"), false: say("不退回", "They are gone") };
+  const fields = [field({ name: "units", label: say("商品数量", "Its units"), options: back, value: "true" }), reason(true)];
+  await fillIn(say(`订单 ${order.order_id} 退款 ${money(order.amount)}？`, `Refund ${money(order.amount)} of order ${order.order_id}?`), say("退款", "Refund"), fields, async (form) => {
+    await operate("POST", `/v1/orders/${order.order_id}/refund`, { units_returned: form.elements.units.value === "true", reason: form.elements.reason.value.trim() });
+    await again();
+  });
+}
+
+// The audit trail.
+
+async function showAudit(view) {
+  view.append(made("h1", say("审计", "Audit")));
+  const { rows, hash, broken } = await operate("GET", "/v1/audit/verification");
+  const whole = say(`${rows} 条记录，链条完整。最后一条的摘要：`, `${rows} rows, the chain is whole. Hash of the last one: `);
+  const torn = broken && say(`第 ${broken.sequence} 条被改动：${broken.reason}`, `Row ${broken.sequence} is not as it was written: ${broken.reason}`);
+  view.append(part("p", broken ? "error" : "fine", broken ? torn : whole), made("p", hash, { className: "hash" }));
+  const place = part("div");
+  view.append(place);
+  let items = [];
+  const more = async (until) => {
+    const after = Math.max(0, until - 50);
+    const page = await operate("GET", `/v1/audit?after=${after}&limit=${Math.max(1, until - after)}`);
+    items = [...items, ...page.items.reverse()];
+    place.replaceChildren(table(say("谁做了什么，最新的在前", "Who did what, the newest first"), ["#", say("时间", "When"), say("谁", "Who"), say("做了", "Did"), say("对象", "To"), say("原因", "Reason"), say("细节", "Detail")],
+      items.map((row) => [row.sequence, moment(row.at), row.actor, row.action, row.subject, row.reason, detailOf(row)])));
+    if (after > 0) place.append(part("p", "buttons", button(say("更早的", "Earlier"), () => more(after), { quiet: true })));
+  };
+  if (rows) await more(rows);
+}
+
+function detailOf({ detail }) {
+  if (detail === null || detail === undefined) return "–";
+  return part("details", "", made("summary", say("查看", "Show")), made("pre", JSON.stringify(detail, null, 2)));
+}
+
+// The kill switch.
+
+let stopped = false;
+function showSwitch(state) {
+  stopped = state.on;
+  const place = one("[data-stopped]");
+  place.hidden = !state.on;
+  const text = say(`全部停售：${state.reason}（${state.actor}，${moment(state.changed_at)}）`, `All sales are stopped: ${state.reason} (${state.actor}, ${moment(state.changed_at)})`);
+  if (state.on && place.textContent !== text) place.textContent = text;
+  one("[data-kill]").textContent = state.on ? say("恢复销售", "Let sales go on") : say("全部停售", "Stop all sales");
+}
+
+async function turnSwitch() {
+  const on = !stopped;
+  const title = on ? say("立即停止所有活动的新订单？", "Stop every new order of every activity at once?") : say("恢复所有活动的销售？", "Let all activities sell again?");
+  await fillIn(title, on ? say("全部停售", "Stop all sales") : say("恢复销售", "Let sales go on"), [reason(true)], async (form) => {
+    showSwitch(await operate("PUT", "/v1/kill-switch", { on, reason: form.elements.reason.value.trim() }));
+    wakeAll();
+  });
+}
+
+async function followSwitch() {
+  for (;;) {
+    try { if (token() && !document.hidden) showSwitch(await operate("GET", "/v1/kill-switch")); } catch { /* The next round asks again. */ }
+    await pause(3 * SECOND);
+  }
+}
+
+// What is shown.
+
+function showSignIn(view) {
+  const error = made("p", "", { className: "error", hidden: true });
+  error.setAttribute("role", "alert");
+  const enter = made("button", say("登录", "Sign in"));
+  const secret = field({ name: "token", label: say("运营令牌", "Operations token"), kind: "password", required: true, autocomplete: "off" });
+  const form = part("form", "", made("h1", say("登录控制台", "Sign in to the console")),
+    made("p", say("令牌在服务器配置里；演示时启动后会打印出来。它只保存在本标签页。", "Tokens are in the server's configuration; a demonstration prints them when it starts. It is kept in this tab only."), { className: "hint" }),
+    secret, error, part("p", "buttons", enter));
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    if (enter.disabled) return;
+    enter.disabled = true;
+    try {
+      const given = form.elements.token.value.trim();
+      showSwitch(await call("GET", "/v1/kill-switch", { token: given }));
+      sessionStorage.setItem(KEY, given);
+      await show();
+    } catch (problem) {
+      error.textContent = problem.status === 401 ? say("令牌不对。", "This is not a token of this server.") : advice(problem);
+      error.hidden = false;
+    } finally {
+      enter.disabled = false;
+    }
+  });
+  view.append(part("section", "card signin", form));
+}
+
+let generation = 0;
+async function show() {
+  generation += 1;
+  const mine = generation;
+  const [view, fresh, path] = [one("[data-view]"), part("div"), location.hash.replace(/^#\/?/, "").split("/")];
+  const isIn = Boolean(token());
+  for (const element of all("[data-entry], [data-kill], [data-leave]")) element.hidden = !isIn;
+  if (!isIn) one("[data-stopped]").hidden = true;
+  for (const link of all("[data-entry]")) {
+    const here = link.hash.replace(/^#\/?/, "") === (path[0] === "activities" ? "" : path[0]);
+    if (here) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  for (const link of all("[data-language]")) link.hash = location.hash;
+  view.setAttribute("aria-busy", "true");
+  const views = { "": showActivities, catalogue: showCatalogue, orders: showOrders, checks: showChecks, audit: showAudit };
+  try {
+    if (!isIn) showSignIn(fresh);
+    else if (path[0] === "activities" && /^\d+$/.test(path[1] || "")) await showActivity(fresh, path[1]);
+    else await (views[path[0]] || showActivities)(fresh);
+  } catch (error) {
+    if (!one("h1", fresh)) fresh.prepend(made("h1", say("控制台", "Console")));
+    fresh.append(made("p", error instanceof Refused ? advice(error) : say("没有读到数据，请刷新。", "It could not be read: please reload."), { className: "error" }));
+    if (!(error instanceof Refused || error instanceof TypeError)) console.error(error);
+  }
+  if (mine !== generation) return;
+  view.replaceChildren(...fresh.childNodes);
+  view.removeAttribute("aria-busy");
+  document.title = `${one("h1", view).textContent} · ${say("抢购控制台", "Sale console")}`;
+}
+
+addEventListener("hashchange", async () => {
+  await show();
+  scrollTo(0, 0);
+  one("main").focus();
+});
+one("[data-leave]").addEventListener("click", signOut);
+one("[data-kill]").addEventListener("click", turnSwitch);
+show();
+followSwitch();
