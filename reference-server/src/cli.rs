@@ -20,6 +20,8 @@ pub enum Command {
     Serve(ServeArgs),
     /// Import products, SKUs, activities and offers from CSV and JSON files.
     Import(ImportArgs),
+    /// Write the pages of what is published as files, for a static host or a CDN.
+    Publish(PublishArgs),
     /// Copy the data of a running server into a new directory.
     Backup(BackupArgs),
     /// Put a backup into a new data directory.
@@ -81,6 +83,23 @@ pub struct ImportArgs {
     /// Which server to talk to.
     #[command(flatten)]
     pub server: ServerArgs,
+}
+
+/// Flags of `publish`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct PublishArgs {
+    /// Where the files go: a new or empty directory, or one that this command has written.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub out: PathBuf,
+    /// Under which address the pages reach the public listener, as in https://api.example; without it `http.public_url`.
+    #[arg(long, value_name = "URL")]
+    pub api_base: Option<String>,
+    /// The server that the pages call runs with --demo: they offer to sign in.
+    #[arg(long)]
+    pub demo: bool,
+    /// Where the data is.
+    #[command(flatten)]
+    pub storage: StorageArgs,
 }
 
 /// Flags of `backup`.

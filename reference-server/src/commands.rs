@@ -23,9 +23,11 @@ use crate::{
     background::Background,
     backup,
     call::{Called, RemoteServer},
-    cli::{AuditArgs, BackupArgs, ImportArgs, RestoreArgs, ServeArgs, ServerArgs, StorageArgs},
+    cli::{AuditArgs, BackupArgs, ImportArgs, PublishArgs, RestoreArgs, ServeArgs, ServerArgs, StorageArgs},
     config::{Checked, Config},
-    import,
+    export, import,
+    pages::Site,
+    shelf::{Range, Shelf},
 };
 
 type Outcome = Result<ExitCode, Box<dyn Error>>;
@@ -55,6 +57,32 @@ pub fn import(args: &ImportArgs) -> Outcome {
         println!("{}", input.import(&catalogue, &by("command line", "import")).await?);
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Writes the pages of what is published as files.
+///
+/// # Errors
+/// If the address is none, the data cannot be read, or the files cannot be written.
+pub fn publish(args: &PublishArgs) -> Outcome {
+    let serve = ServeArgs { storage: args.storage.clone(), demo: args.demo, ..ServeArgs::default() };
+    let config = Config::load(&serve)?;
+    let api = args.api_base.clone().or_else(|| config.http.public_url.clone());
+    let api = api.ok_or("say with --api-base under which address the pages reach the public listener")?;
+    let site = Site::exported(config.identity.demo, &api)
+        .ok_or("--api-base: give scheme and host, as in https://api.example, and no slash at the end")?;
+    let background = Background::start()?;
+    let range = background.block_on(async {
+        let catalogue = open_catalogue(&config.storage.directory)?;
+        Ok::<_, Box<dyn Error>>(Range::read(&catalogue).await?)
+    })?;
+    let written = export::write(&Shelf::fill(range, &site)?, &args.out)?;
+    println!("{} files written to {}, {} removed", written.files, args.out.display(), written.removed);
+    if config.http.cors_origins.is_empty() {
+        println!(
+            "The server that they call has to name their origin in http.cors_origins; here it names none."
+        );
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Makes a backup.

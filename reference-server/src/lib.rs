@@ -15,6 +15,7 @@ pub mod commands;
 pub mod config;
 pub mod descriptors;
 pub mod document;
+pub mod export;
 pub mod http;
 pub mod import;
 pub mod jwt;

@@ -32,6 +32,14 @@ impl Site {
         Self { signs_in, api: String::new() }
     }
 
+    /// Pages that are served from elsewhere and call the public listener at `api`; `None` if that is not scheme and host.
+    pub fn exported(signs_in: bool, api: &str) -> Option<Self> {
+        let host = api.strip_prefix("https://").or_else(|| api.strip_prefix("http://"))?;
+        // The address is part of the policy: nothing in it may end a source there.
+        let is_host = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte));
+        (!host.is_empty() && is_host).then(|| Self { signs_in, api: api.to_owned() })
+    }
+
     /// Whether somebody else serves the pages, so that they carry their policy with them.
     pub fn is_exported(&self) -> bool {
         !self.api.is_empty()
@@ -82,5 +90,23 @@ impl<'a> Frame<'a> {
 
     pub(super) fn asset(&self, name: &str) -> String {
         assets::path(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_ends_no_source_of_the_policy() {
+        for good in ["https://api.example", "http://127.0.0.1:8080", "http://[::1]:8080"] {
+            let site = Site::exported(true, good).unwrap();
+            assert!(site.policy().contains(&format!("connect-src 'self' {good};")));
+        }
+        for bad in
+            ["", "api.example", "https://", "https://a/", "https://a;script-src *", "https://a b", "ftp://a"]
+        {
+            assert!(Site::exported(true, bad).is_none(), "{bad}");
+        }
     }
 }

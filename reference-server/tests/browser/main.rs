@@ -9,6 +9,7 @@
 
 mod browser;
 mod console;
+mod elsewhere;
 mod pages;
 mod purchase;
 mod site;

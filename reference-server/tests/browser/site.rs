@@ -23,9 +23,6 @@ pub(crate) const LAST: u64 = 12;
 pub(crate) const SOON_ON_SALE: u64 = 21;
 
 const CONFIGURATION: &str = r#"
-    [http]
-    public = "127.0.0.1:0"
-    operations = "127.0.0.1:0"
     [identity]
     demo = true
     [payment]
@@ -44,30 +41,51 @@ const CONFIGURATION: &str = r#"
     name = "cleo"
     roles = ["operator", "auditor"]
     token = "operator-token-of-the-browser-tests"
+    [http]
+    public = "127.0.0.1:0"
+    operations = "127.0.0.1:0"
 "#;
 
 /// A running shop with a live activity and one that starts soon.
 pub(crate) struct Site {
     pub(crate) public: SocketAddr,
     operations: SocketAddr,
-    _files: TempDir,
+    files: TempDir,
     _process: Process,
 }
 
 impl Site {
     /// A shop whose second activity starts in so many seconds. Tickets are given out from 5 s before.
     pub(crate) fn open(starts_in: u32) -> Self {
+        Self::with(starts_in, "")
+    }
+
+    /// The same with another line in the table `[http]` of its configuration.
+    pub(crate) fn with(starts_in: u32, http: &str) -> Self {
         let files = tempfile::tempdir().unwrap();
         fs::write(files.path().join("catalogue.json"), catalogue(starts_in).to_string()).unwrap();
-        fs::write(files.path().join("flashsale.toml"), CONFIGURATION).unwrap();
-        let import = Process::start(command(&files, "import", &["catalogue.json"]));
+        fs::write(files.path().join("flashsale.toml"), format!("{CONFIGURATION}{http}\n")).unwrap();
+        let import = Process::start(command(&files, "import", &["catalogue.json", "--data", "data"]));
         assert!(import.wait_for_exit(SOON).success(), "{import}");
-        let process = Process::start(command(&files, "serve", &[]));
+        let process = Process::start(command(&files, "serve", &["--data", "data"]));
         let line = process.wait_for_line(SOON, |line| line.contains("public="));
         let address = |name| line.split_whitespace().find_map(|word| word.strip_prefix(name));
         let [public, operations] =
             ["public=", "operations="].map(|name| address(name).unwrap().parse().unwrap());
-        Self { public, operations, _files: files, _process: process }
+        Self { public, operations, files, _process: process }
+    }
+
+    /// The pages as files, which call this server.
+    pub(crate) fn publish(&self) -> TempDir {
+        // A running server has its directory for itself.
+        let import = Process::start(command(&self.files, "import", &["catalogue.json", "--data", "other"]));
+        assert!(import.wait_for_exit(SOON).success(), "{import}");
+        let out = tempfile::tempdir().unwrap();
+        let (folder, api) = (out.path().to_str().unwrap(), format!("http://{}", self.public));
+        let arguments = ["--data", "other", "--out", folder, "--api-base", &api];
+        let publish = Process::start(command(&self.files, "publish", &arguments));
+        assert!(publish.wait_for_exit(SOON).success(), "{publish}");
+        out
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -131,7 +149,7 @@ impl Buyer {
 fn command(files: &TempDir, name: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_reference-server"));
     command.current_dir(files.path()).arg(name).args(arguments);
-    command.args(["--data", "data", "--config", "flashsale.toml"]).env("NO_COLOR", "1");
+    command.args(["--config", "flashsale.toml"]).env("NO_COLOR", "1");
     command
 }
 
