@@ -294,16 +294,20 @@ function work(challenge) {
   });
 }
 
-async function solve(offer, challenge) {
+async function solve(offer, challenge, isAgain) {
   if (challenge.kind === "none") return undefined;
   if (challenge.kind === "proof_of_work") {
     report(offer, say("正在验证您的设备，请稍候…", "Checking your device, please wait…"));
     return work(challenge.proof_of_work);
   }
-  const answer = await ask(say("请输入图中的字符", "Type what you see"), say("确定", "Continue"), say("取消", "Cancel"), (form, finish) => {
+  const title = isAgain ? say("不对，请看新的图片再试", "That was not it: here is another one") : say("请输入图中的字符", "Type what you see");
+  const answer = await ask(title, say("确定", "Continue"), say("取消", "Cancel"), (form, finish) => {
     form.append(made("img", "", { src: challenge.quiz.image, alt: say("验证图片；看不清可用下面的按钮", "Picture of the check; if you cannot read it, use the button below") }));
     const label = made("label", say(`${challenge.quiz.length} 个字符`, `${challenge.quiz.length} characters`));
-    label.append(made("input", "", { name: "text", required: true, maxLength: challenge.quiz.length, autocomplete: "off", autocapitalize: "off", spellcheck: false }));
+    label.append(made("input", "", { 
+      name: "text", required: true, maxLength: challenge.quiz.length, autocomplete: "off", autocapitalize: "off", spellcheck: false,
+      inputMode: /^\d+$/.test(challenge.quiz.alphabet) ? "numeric" : "text",
+    }));
     form.append(label);
     if (challenge.proof_of_work) {
       const other = made("button", say("看不清：让设备代我验证（最长一分钟）", "I cannot read it: let my device work instead (up to a minute)"), { type: "button", className: "quiet" });
@@ -322,9 +326,9 @@ const solved = new WeakMap();
 const waiting = (offer) => () => report(offer, say("人很多，正在排队，请不要离开…", "Busy, waiting in line; please stay…"));
 
 // What a ticket is asked for with, after a challenge was solved.
-async function proof(offer, headers) {
+async function proof(offer, headers, isAgain = false) {
   const challenge = await insist(() => mine("POST", `${pathOf(offer)}/challenge`, { body: {}, headers }), waiting(offer));
-  const solution = await solve(offer, challenge);
+  const solution = await solve(offer, challenge, isAgain);
   return solution === undefined ? {} : { challenge_id: challenge.challenge_id, solution };
 }
 
@@ -337,7 +341,9 @@ async function fetchTicket(offer, headers) {
       return ticket;
     } catch (error) {
       if (error.code !== "challenge_required" || tries === CHALLENGES) throw error;
-      solved.set(offer, await proof(offer, headers));
+      const isAgain = Boolean(body.solution);
+      solved.delete(offer);
+      solved.set(offer, await proof(offer, headers, isAgain));
     }
   }
 }

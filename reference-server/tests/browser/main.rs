@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails, also in its helpers")]
 
 mod browser;
+mod challenge;
 mod console;
 mod elsewhere;
 mod pages;

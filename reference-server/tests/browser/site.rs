@@ -60,11 +60,11 @@ impl Site {
         Self::with(starts_in, "")
     }
 
-    /// The same with another line in the table `[http]` of its configuration.
-    pub(crate) fn with(starts_in: u32, http: &str) -> Self {
+    /// The same with more lines in its configuration, which stand in the table `[http]` at first.
+    pub(crate) fn with(starts_in: u32, more: &str) -> Self {
         let files = tempfile::tempdir().unwrap();
         fs::write(files.path().join("catalogue.json"), catalogue(starts_in).to_string()).unwrap();
-        fs::write(files.path().join("flashsale.toml"), format!("{CONFIGURATION}{http}\n")).unwrap();
+        fs::write(files.path().join("flashsale.toml"), format!("{CONFIGURATION}{more}\n")).unwrap();
         let import = Process::start(command(&files, "import", &["catalogue.json", "--data", "data"]));
         assert!(import.wait_for_exit(SOON).success(), "{import}");
         let process = Process::start(command(&files, "serve", &["--data", "data"]));
