@@ -278,6 +278,7 @@ mod tests {
 
     use flashsale_core::{
         domain::{ActivityId, Name, SkuId, Timestamp, UserId},
+        guard::Account,
         ticket::Claims,
     };
 
@@ -362,7 +363,11 @@ mod tests {
         let now = Timestamp::from_millis(1_000_000);
         let accepts = |signer: &Keyring, verifier: &Keyring| {
             let life = Duration::from_secs(60);
-            let caller = Caller { user: UserId::new(7).unwrap(), name: Name::new("Ann").unwrap() };
+            let caller = Caller {
+                user: UserId::new(7).unwrap(),
+                name: Name::new("Ann").unwrap(),
+                account: Account::default(),
+            };
             let (token, _) = Sessions::new(&signer.session, life).issue(&caller, now);
             let session = Sessions::new(&verifier.session, life).verify(&token, now).is_some();
             let claims = Claims {

@@ -3,7 +3,10 @@
 use std::{fmt, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use flashsale_core::domain::{Name, Timestamp, UserId};
+use flashsale_core::{
+    domain::{Name, Timestamp, UserId},
+    guard::Account,
+};
 use subtle::ConstantTimeEq as _;
 
 use crate::keyring::Ring;
@@ -21,6 +24,8 @@ pub struct Caller {
     pub user: UserId,
     /// Under which name.
     pub name: Name,
+    /// What the identity provider says about the account; a demo session says nothing.
+    pub account: Account,
 }
 
 /// Makes and reads the tokens of demo sessions.
@@ -74,7 +79,7 @@ impl Sessions {
         }
         let user = UserId::new(u64::from_be_bytes(*user))?;
         let name = Name::new(std::str::from_utf8(name).ok()?).ok()?;
-        Some(Caller { user, name })
+        Some(Caller { user, name, account: Account::default() })
     }
 }
 
@@ -91,7 +96,11 @@ mod tests {
     fn a_token_holds_for_its_time_and_with_its_key() {
         let sessions = Sessions::new(&ring(b"one secret of the tests"), Duration::from_secs(60));
         let others = Sessions::new(&ring(b"another one of the tests"), Duration::from_secs(60));
-        let caller = Caller { user: UserId::new(7).unwrap(), name: Name::new("韩梅梅").unwrap() };
+        let caller = Caller {
+            user: UserId::new(7).unwrap(),
+            name: Name::new("韩梅梅").unwrap(),
+            account: Account::default(),
+        };
         let now = Timestamp::from_millis(1_000);
         let (token, expires_at) = sessions.issue(&caller, now);
         assert_eq!(sessions.verify(&token, now), Some(caller));

@@ -27,6 +27,12 @@ pub struct JwtConfig {
     pub user_claim: String,
     /// `identity.jwt.name_claim`: the claim with the user's name; without it the id is the name. Default name.
     pub name_claim: String,
+    /// `identity.jwt.created_claim`: the claim with the time at which the account was made, in seconds since 1970, for the guards.
+    /// A token without it is accepted; one with anything else there is not. Default none: nobody knows.
+    pub created_claim: Option<String>,
+    /// `identity.jwt.level_claim`: the claim with the customer's level, 0 (new) to 255, for the guards. A token without it is
+    /// accepted; one with anything else there is not. Default none: nobody knows.
+    pub level_claim: Option<String>,
     /// `identity.jwt.cached_tokens`: verified tokens that are remembered until they end, about 200 bytes each. Default
     /// 65536.
     pub cached_tokens: usize,
@@ -45,6 +51,8 @@ impl Default for JwtConfig {
             leeway_seconds: 30,
             user_claim: "sub".to_owned(),
             name_claim: "name".to_owned(),
+            created_claim: None,
+            level_claim: None,
             cached_tokens: 65_536,
             reload_seconds: 10,
         }
@@ -63,8 +71,13 @@ impl JwtConfig {
                 ));
             }
         }
-        for (key, claim) in [("user_claim", &self.user_claim), ("name_claim", &self.name_claim)] {
-            if claim.is_empty() {
+        for (key, claim) in [
+            ("user_claim", Some(&self.user_claim)),
+            ("name_claim", Some(&self.name_claim)),
+            ("created_claim", self.created_claim.as_ref()),
+            ("level_claim", self.level_claim.as_ref()),
+        ] {
+            if claim.is_some_and(String::is_empty) {
                 problems.push(format!("identity.jwt.{key}: give the name of a claim"));
             }
         }

@@ -8,7 +8,10 @@ use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use flashsale_core::domain::{Name, Timestamp, UserId};
+use flashsale_core::{
+    domain::{Name, Timestamp, UserId},
+    guard::Account,
+};
 use quick_cache::sync::Cache;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -187,6 +190,18 @@ impl Jwt {
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()
     }
 
+    /// What the provider says about the account, for the guards.
+    fn account(&self, claims: &Map<String, Value>) -> Result<Account, TokenError> {
+        let JwtConfig { created_claim, level_claim, .. } = &self.config;
+        let created_at = created_claim.as_ref().map(|claim| time(claims, claim)).transpose()?.flatten();
+        let level = level_claim.as_ref().and_then(|claim| Some((claim, claims.get(claim)?)));
+        let level = level.map(|(claim, level)| {
+            let level = level.as_u64().and_then(|level| u8::try_from(level).ok());
+            level.ok_or_else(|| TokenError::Claim { claim: claim.clone(), expected: "a level: 0 to 255" })
+        });
+        Ok(Account { created_at, level: level.transpose()? })
+    }
+
     fn caller(&self, claims: &Map<String, Value>) -> Result<Caller, TokenError> {
         let JwtConfig { user_claim, name_claim, .. } = &self.config;
         let wrong = |claim: &String, expected| TokenError::Claim { claim: claim.clone(), expected };
@@ -201,12 +216,12 @@ impl Jwt {
             Some(name) => name.as_str().and_then(|name| Name::new(name).ok()),
         };
         let name = name.ok_or_else(|| wrong(name_claim, "a name of 1 to 120 characters"))?;
-        Ok(Caller { user, name })
+        Ok(Caller { user, name, account: self.account(claims)? })
     }
 }
 
-/// The time that a claim names; seconds, which may have a fraction.
-fn time(claims: &Map<String, Value>, claim: &'static str) -> Result<Option<Timestamp>, TokenError> {
+/// The time that a claim names, if it is there; seconds, which may have a fraction.
+fn time(claims: &Map<String, Value>, claim: &str) -> Result<Option<Timestamp>, TokenError> {
     let Some(value) = claims.get(claim) else { return Ok(None) };
     let seconds = value.as_f64().filter(|seconds| (0.0..1e12).contains(seconds));
     let seconds = seconds.ok_or_else(|| number_needed(claim))?;

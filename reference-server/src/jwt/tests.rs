@@ -101,7 +101,7 @@ fn rs256(claims: &Value, pair: usize, id: Option<&str>) -> String {
 }
 
 fn caller(user: u64, name: &str) -> Caller {
-    Caller { user: UserId::new(user).unwrap(), name: Name::new(name).unwrap() }
+    Caller { user: UserId::new(user).unwrap(), name: Name::new(name).unwrap(), account: Account::default() }
 }
 
 #[test]
@@ -124,6 +124,29 @@ fn tokens_of_the_provider_are_believed() {
     files.config.user_claim = "uid".to_owned();
     files.config.name_claim = "nick".to_owned();
     assert_eq!(*files.jwt().verify(&hs256(&with("uid", json!("7"))), NOW).unwrap(), caller(7, "7"));
+}
+
+#[test]
+fn a_token_may_say_how_old_the_account_is_and_how_well_it_is_known() {
+    let mut files = Files::hs256();
+    let account =
+        |files: &Files, claims: &Value| files.jwt().verify(&hs256(claims), NOW).map(|caller| caller.account);
+    let mut told = with("created", json!(1_700_000_000));
+    told["tier"] = json!(3);
+    assert_eq!(account(&files, &told), Ok(Account::default()), "nobody said which claims");
+
+    files.config.created_claim = Some("created".to_owned());
+    files.config.level_claim = Some("tier".to_owned());
+    let created_at = Some(Timestamp::from_millis(1_700_000_000_000));
+    assert_eq!(account(&files, &told), Ok(Account { created_at, level: Some(3) }));
+    assert_eq!(account(&files, &claims()), Ok(Account::default()));
+    let claim = |claim: &str, expected| Err(TokenError::Claim { claim: claim.to_owned(), expected });
+    for level in [json!("gold"), json!(-1), json!(256), json!(1.5), Value::Null] {
+        told["tier"] = level;
+        assert_eq!(account(&files, &told), claim("tier", "a level: 0 to 255"), "{told}");
+    }
+    let early = with("created", json!("last year"));
+    assert_eq!(account(&files, &early), claim("created", "a time: seconds since 1970"));
 }
 
 #[test]

@@ -78,7 +78,7 @@ impl Public {
     pub(super) async fn sign_in(&self, head: &Parts, body: Body) -> Answer {
         let sessions = self.app.sessions.as_ref().ok_or_else(Problem::not_found)?;
         let SignIn { user_id, user_name } = body.json(&head.headers).await?;
-        let caller = Caller { user: user_id, name: user_name };
+        let caller = Caller { user: user_id, name: user_name, account: Account::default() };
         let (token, _) = sessions.issue(&caller, self.app.clock.now());
         Ok(no_store(json(StatusCode::OK, &Session { token })))
     }
@@ -156,7 +156,7 @@ impl Public {
     /// What the guards say.
     async fn step(&self, asking: &Asking) -> Result<Step, Problem> {
         let Asking { caller, address, device, now, .. } = asking;
-        let asked = self.app.guards.ask(caller.user, Account::default(), *address, *device, *now).await;
+        let asked = self.app.guards.ask(caller.user, caller.account, *address, *device, *now).await;
         match asked.map_err(|limited| too_often(&limited))? {
             Step::Deny => Err(answers::denied()),
             step => Ok(step),

@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use fastrand::Rng;
 use flashsale_core::{
     domain::{ActivityId, Name, OrderId, SkuId, SubjectId, Timestamp, UserId},
-    guard::{ChallengeKeys, Exercise, Mode},
+    guard::{Account, ChallengeKeys, Exercise, Mode},
     ledger::{BatchId, Epoch, Position},
     ticket::{Claims, TicketKey, TicketKeys},
 };
@@ -154,8 +154,11 @@ fn sessions(tally: &mut Tally, random: &mut Rng) {
     let ring = |name: &[u8]| Ring::new(Secret::new(name), []);
     let sessions = Sessions::new(&ring(b"the key of the sessions"), Duration::from_secs(300));
     let retired = Sessions::new(&ring(b"a key that was retired.."), Duration::from_secs(300));
-    let caller =
-        |number| Caller { user: UserId::new(number).unwrap(), name: Name::new("韩梅梅").unwrap() };
+    let caller = |number| Caller {
+        user: UserId::new(number).unwrap(),
+        name: Name::new("韩梅梅").unwrap(),
+        account: Account::default(),
+    };
     let originals = [sessions.issue(&caller(10), NOW).0, sessions.issue(&caller(1_000), NOW).0];
     let texts = originals.each_ref().map(String::as_str);
     tally.alter("session", texts, random, |text| sessions.verify(text, NOW).is_some());

@@ -9,9 +9,9 @@ use sha2::Sha256;
 
 use crate::shop::{Shop, expect};
 
-const SECRET: &str = "a secret of the provider of the tests";
+pub(crate) const SECRET: &str = "a secret of the provider of the tests";
 
-fn token(claims: &Value) -> String {
+pub(crate) fn token(claims: &Value) -> String {
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let message = format!("{}.{}", part(&json!({ "alg": "HS256", "typ": "JWT" })), part(claims));
     let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
@@ -71,5 +71,35 @@ async fn a_buyer_signs_in_at_the_shops_identity_provider() {
     assert!(answer.text("detail").contains("expired"), "{answer}");
     let identity = json!({ "user_id": "7", "user_name": "Li" });
     expect(&shop.call(Method::POST, "/v1/sessions", &[], Some(&identity)).await, 404, "not_found");
+    shop.close().await;
+}
+
+/// What the provider says about an account is what the guards judge by.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_account_has_to_solve_something() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("secret");
+    std::fs::write(&file, SECRET).unwrap();
+    let shop = Shop::with(|config| {
+        config.identity.jwt.hs256_secret_file = Some(file);
+        config.identity.jwt.issuer = Some("https://id.shop.example".to_owned());
+        config.identity.jwt.audience = Some("shop".to_owned());
+        config.identity.jwt.created_claim = Some("created".to_owned());
+        config.identity.jwt.level_claim = Some("level".to_owned());
+    })
+    .await;
+    let now = shop.clock.now().as_millis() / 1_000;
+    let ask = async |user: u64, created: u64, level: Value| {
+        let token = token(&json!({
+            "iss": "https://id.shop.example", "aud": "shop", "sub": user, "exp": now + 60,
+            "created": created, "level": level,
+        }));
+        let headers = [("authorization", &*format!("Bearer {token}"))];
+        shop.call(Method::POST, "/v1/activities/1/offers/11/ticket", &headers, None).await
+    };
+    expect(&ask(1, now - 60, json!(0)).await, 403, "challenge_required");
+    let known = ask(2, now - 90 * 86_400, json!(3)).await;
+    assert_eq!(known.status, StatusCode::OK, "{known}");
+    expect(&ask(3, now, json!("gold")).await, 401, "unauthorized");
     shop.close().await;
 }
