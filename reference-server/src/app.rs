@@ -7,6 +7,7 @@ use std::{
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -35,6 +36,7 @@ use crate::{
     jwt::Jwt,
     keyring::{Keyring, KeyringError, Ring},
     metrics::Metrics,
+    monitor::Monitor,
     pages::Site,
     publish::PublishError,
     receipt::Receipts,
@@ -101,6 +103,8 @@ pub struct App {
     pub directory: Option<PathBuf>,
     /// What is shown to monitors.
     pub metrics: Metrics,
+    /// Watches the invariants.
+    pub monitor: Arc<Monitor>,
     pub(crate) publishing: Mutex<()>,
 }
 
@@ -221,6 +225,7 @@ impl App {
             catalogue,
             directory,
             metrics: Metrics::default(),
+            monitor: Arc::new(Monitor::new(config.monitor.limits())),
             publishing: Mutex::default(),
             clock,
             spawner,
@@ -231,7 +236,7 @@ impl App {
         app.operations.resume().await?;
         app.sales.resume().await?;
         app.publish(&by("server", "published at start")).await?;
-        let jobs = Jobs::start(&app, store.leases);
+        let jobs = Jobs::start(&app, store.leases, config.monitor.period());
         Ok((app, jobs))
     }
 
@@ -322,11 +327,17 @@ fn guards(config: &Config, now: Timestamp) -> Result<Guards, Invalid> {
 }
 
 impl Jobs {
-    fn start(app: &App, leases: Arc<dyn WorkerLease>) -> Self {
+    fn start(app: &App, leases: Arc<dyn WorkerLease>, monitored_every: Duration) -> Self {
         let (stop_upkeep, stopped) = watch::channel(false);
         let (stop_ids, mut ids_stopped) = watch::channel(false);
         let runtime = app.spawner.runtime();
         let (jwt, keys_stopped) = (app.jwt.clone(), stopped.clone());
+        let (monitor, monitor_stopped) = (Arc::clone(&app.monitor), stopped.clone());
+        let (engine, sales, clock) =
+            (Arc::clone(&app.engine), Arc::clone(&app.sales), Arc::clone(&app.clock));
+        let monitor = async move {
+            monitor.run(&engine, &sales, || clock.now(), monitored_every, monitor_stopped).await;
+        };
         let upkeep = Upkeep::new(Arc::clone(&app.sales), app.payments.clone());
         let until = async move {
             let _ = ids_stopped.wait_for(|stopped| *stopped).await;
@@ -335,7 +346,7 @@ impl Jobs {
             recorder: runtime.spawn(Arc::clone(app.operations.recorder()).run(stopped.clone())),
             upkeep: runtime.spawn(async move {
                 let keys = jwt.map(|jwt| jwt.keep(keys_stopped));
-                tokio::join!(upkeep.run(stopped), OptionFuture::from(keys));
+                tokio::join!(upkeep.run(stopped), OptionFuture::from(keys), monitor);
             }),
             lease: runtime.spawn(snowflake::keep(Arc::clone(&app.ids), leases, until)),
             stop_upkeep,

@@ -22,6 +22,7 @@ pub mod jwt;
 pub mod keyring;
 pub mod logging;
 pub mod metrics;
+pub mod monitor;
 pub mod pages;
 pub mod publish;
 pub mod receipt;

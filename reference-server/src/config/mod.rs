@@ -10,6 +10,7 @@ mod ids;
 mod jwt;
 mod layers;
 mod log;
+mod monitor;
 mod operations;
 mod payment;
 mod rate;
@@ -28,6 +29,7 @@ pub use ids::IdsConfig;
 pub use jwt::JwtConfig;
 pub use layers::Source;
 pub use log::{LogConfig, LogFormat};
+pub use monitor::MonitorConfig;
 pub use operations::{OperationsConfig, OperationsToken, Role};
 pub use payment::PaymentConfig;
 pub use rate::{Quotas, RateConfig};
@@ -67,6 +69,8 @@ pub struct Config {
     pub operations: OperationsConfig,
     /// `[secrets]`: files that hold keys.
     pub secrets: SecretsConfig,
+    /// `[monitor]`: how closely the invariants are watched.
+    pub monitor: MonitorConfig,
     /// `[log]`: what is written about the server's work.
     pub log: LogConfig,
 }
@@ -196,6 +200,7 @@ impl Config {
         self.challenge.check(&mut problems);
         self.operations.check(&mut problems);
         self.secrets.check(&mut problems);
+        self.monitor.check(&mut problems);
         self.log.check(&mut problems);
         problems
     }

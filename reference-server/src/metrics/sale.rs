@@ -37,6 +37,14 @@ pub(super) async fn read(page: &mut Page, app: &App) {
         page.counter("flashsale_guard_verdicts", "What the guards said.", labels, count.count);
     }
 
+    for (invariant, places) in app.monitor.broken() {
+        let labels = vec![("invariant", invariant.as_str().to_owned())];
+        let help = "Places in which an invariant is broken, as of the last look; the log names them.";
+        page.gauge("flashsale_invariant_violations", help, labels, number(places));
+    }
+    let looks = *app.monitor.looks().borrow();
+    page.counter("flashsale_monitor_looks", "Looks at the invariants.", Labels::new(), looks);
+
     let mut sales = app.sales.all();
     sales.sort_by_key(|sale| sale.terms().activity());
     queues(page, &sales);

@@ -49,7 +49,7 @@ impl Buyer<'_> {
 }
 
 /// Does the work of a challenge, as a client would that reads nothing but the contract.
-fn worked(challenge: &Value) -> Value {
+pub(crate) fn worked(challenge: &Value) -> Value {
     let work = &challenge["proof_of_work"];
     let text = |member: &str| work[member].as_str().unwrap().to_owned();
     let number = |member: &str| u32::try_from(work[member].as_u64().unwrap()).unwrap();

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::shop::{Shop, expect};
 
 /// The numbers of `/metrics`, each under its name with its labels.
-async fn scrape(shop: &Shop) -> HashMap<String, f64> {
+pub(crate) async fn scrape(shop: &Shop) -> HashMap<String, f64> {
     let answer = shop.call_operations("/metrics").await;
     assert_eq!(answer.status, StatusCode::OK);
     assert!(answer.header("content-type").starts_with("application/openmetrics-text"));

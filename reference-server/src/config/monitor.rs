@@ -1,0 +1,51 @@
+//! `[monitor]`: how closely the invariants are watched.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::monitor::Limits;
+
+/// How closely the invariants are watched; table `[monitor]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MonitorConfig {
+    /// `monitor.period_seconds`: how often they are looked at, 1 to 30. Default 5.
+    pub period_seconds: u64,
+    /// `monitor.overdue_seconds`: how long a hold may be overdue. Default 30.
+    pub overdue_seconds: u64,
+    /// `monitor.outbox_entries`: how many entries of the outbox a consumer may be behind. Default 100000.
+    pub outbox_entries: u64,
+    /// `monitor.refund_seconds`: how long an activity may have refunds due without a moment in which it has none. Default
+    /// 3600.
+    pub refund_seconds: u64,
+}
+
+impl Default for MonitorConfig {
+    fn default() -> Self {
+        Self { period_seconds: 5, overdue_seconds: 30, outbox_entries: 100_000, refund_seconds: 3_600 }
+    }
+}
+
+impl MonitorConfig {
+    pub(super) fn check(&self, problems: &mut Vec<String>) {
+        super::within(problems, "monitor.period_seconds", self.period_seconds, 1..=30);
+        super::within(problems, "monitor.overdue_seconds", self.overdue_seconds, 1..=86_400);
+        super::within(problems, "monitor.outbox_entries", self.outbox_entries, 1..=u64::MAX);
+        super::within(problems, "monitor.refund_seconds", self.refund_seconds, 1..=2_592_000);
+    }
+
+    /// `period_seconds` as a span.
+    pub fn period(&self) -> Duration {
+        Duration::from_secs(self.period_seconds)
+    }
+
+    /// What is allowed.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            overdue: Duration::from_secs(self.overdue_seconds),
+            outbox: self.outbox_entries,
+            refund: Duration::from_secs(self.refund_seconds),
+        }
+    }
+}

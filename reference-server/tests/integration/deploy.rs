@@ -1,0 +1,137 @@
+//! What is in `deploy/` fits this server: rules and board name numbers that there are, and the example is accepted.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use hyper::{Method, StatusCode};
+use reference_server::{cli::ServeArgs, config::Checked};
+use serde_json::Value;
+
+use crate::shop::{Shop, catalogue};
+
+fn deploy(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(file)
+}
+
+fn read(file: &str) -> String {
+    fs::read_to_string(deploy(file)).unwrap()
+}
+
+/// The words of a query that are names of ours.
+fn names(query: &str) -> impl Iterator<Item = &str> {
+    let words = query.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+    words.filter(|word| word.starts_with("flashsale_") || word.starts_with("process_"))
+}
+
+/// The queries of a board: panels' and variables'.
+fn queries(board: &Value) -> Vec<String> {
+    let panels = board["panels"].as_array().unwrap().iter();
+    let targets = panels.flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+    let variables = board["templating"]["list"].as_array().unwrap().iter();
+    let texts = targets.map(|target| &target["expr"]).chain(variables.map(|variable| &variable["query"]));
+    texts.map(|text| text.as_str().unwrap().to_owned()).collect()
+}
+
+/// The lines of each rule's `expr`.
+fn expressions(rules: &str) -> Vec<String> {
+    let mut expressions: Vec<String> = Vec::new();
+    let mut inside = false;
+    for line in rules.lines().map(str::trim) {
+        if let Some(rest) = line.strip_prefix("expr:") {
+            expressions.push(rest.to_owned());
+            inside = true;
+        } else if inside && !["for:", "labels:"].iter().any(|key| line.starts_with(key)) {
+            expressions.last_mut().unwrap().push_str(line);
+        } else {
+            inside = false;
+        }
+    }
+    expressions
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_number_that_rules_and_board_name_is_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let shop = Shop::on(directory.path()).await;
+    shop.import(&catalogue()).await;
+    let buyer = shop.buyer(1).await;
+    let order = buyer.buy(11, 1).await;
+    assert_eq!(buyer.call(Method::POST, &format!("/v1/orders/{order}/cancel")).await.status, StatusCode::OK);
+    let page = shop.call_operations("/metrics").await;
+    let page = page.body.as_str().unwrap();
+    let mut there: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for line in page.lines().filter(|line| !line.starts_with('#')) {
+        let (name, rest) = line.split_once(['{', ' ']).unwrap();
+        let labels = rest.split('"').step_by(2).filter_map(|part| part.strip_suffix('='));
+        there.entry(name).or_default().extend(labels.map(|label| label.trim_start_matches(',')));
+    }
+
+    let board: Value = serde_json::from_str(&read("dashboard.json")).unwrap();
+    let (rules, board) = (expressions(&read("alerts.yml")), queries(&board));
+    assert!(rules.len() > 12 && board.len() > 30, "{} rules, {} queries", rules.len(), board.len());
+    let mut used = BTreeSet::new();
+    for query in rules.iter().chain(&board) {
+        for name in names(query) {
+            let labels = there.get(name).unwrap_or_else(|| panic!("{name} of {query} is not in\n{page}"));
+            used.insert(name);
+            // Labels that are asked for by value; those of the scrape itself are Prometheus's.
+            let Some((_, rest)) = query.split_once(&format!("{name}{{")) else { continue };
+            let (selector, _) = rest.split_once('}').unwrap();
+            let asked =
+                selector.split('"').step_by(2).map(|part| part.trim_matches([',', ' ', '=', '~', '!']));
+            for label in asked.filter(|label| !["", "instance"].contains(label)) {
+                assert!(labels.contains(label), "{name} has no label {label}: {query}");
+            }
+        }
+    }
+    // And the other way round: what is counted is shown.
+    let base = |name: &str| {
+        ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name).to_owned()
+    };
+    let used: BTreeSet<String> = used.into_iter().map(base).collect();
+    let unused: Vec<_> = there.keys().map(|name| base(name)).filter(|name| !used.contains(name)).collect();
+    assert_eq!(unused, [""; 0], "neither in a rule nor on the board");
+    shop.close().await;
+}
+
+#[test]
+fn the_runbook_has_every_alert() {
+    let runbook = fs::read_to_string(deploy("../docs/OPERATIONS.md")).unwrap();
+    let rules = read("alerts.yml");
+    let alerts: Vec<_> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert_eq!(alerts.len(), expressions(&rules).len());
+    for alert in alerts {
+        assert!(runbook.lines().any(|line| line == format!("### {alert}")), "{alert}");
+    }
+}
+
+#[test]
+fn the_example_configuration_is_accepted() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path().to_str().unwrap();
+    let text = read("flashsale.toml");
+    let credentials = "/run/credentials/flashsale.service";
+    let unit = read("flashsale.service");
+    for file in text.split('"').filter_map(|part| part.strip_prefix(&format!("{credentials}/"))) {
+        assert!(unit.contains(&format!("LoadCredential={file}:")), "the unit does not hand over {file}");
+        let content = if file == "jwks.json" {
+            r#"{"keys":[{"kty":"oct","alg":"HS256","k":"YSBzZWNyZXQgb2YgdGhlIHRlc3RzIHRoYXQgaXMgbG9uZyBlbm91Z2g"}]}"#
+                .to_owned()
+        } else {
+            format!("{file}: a secret of the tests")
+        };
+        fs::write(directory.path().join(file), content).unwrap();
+    }
+    let file = directory.path().join("flashsale.toml");
+    fs::write(&file, text.replace(credentials, place)).unwrap();
+    let mut args = ServeArgs::default();
+    args.storage.config = Some(file);
+    let checked = Checked::new(&args, []).with_files();
+    assert!(checked.report().contains("operations.tokens[2].name = \"on-call\""), "{}", checked.report());
+    if let Err(problems) = checked.accepted() {
+        panic!("{problems}");
+    }
+}
