@@ -246,7 +246,8 @@ mod tests {
 
     #[test]
     fn each_broken_invariant_is_seen_at_the_next_look_and_until_it_holds_again() {
-        let breaks: [(Invariant, fn(&mut Reading)); 8] = [
+        type Damage = fn(&mut Reading);
+        let breaks: [(Invariant, Damage); 8] = [
             (Invariant::Units, |reading| reading.stock[0].1.sold += 1),
             (Invariant::Units, |reading| reading.stock[0].1.available -= 1),
             (Invariant::Units, |reading| reading.stock[0].1.adjusted += 1),
