@@ -21,6 +21,7 @@ pub(super) const PUBLIC: &[&str] = &[
     "GET /v1/products/{id}",
     "GET /v1/skus/{id}",
     "GET /assets/{name}",
+    "GET /openapi.json",
     "GET /",
     "GET /{language}/orders/",
     "GET /activities/{id}/",

@@ -4,6 +4,7 @@ mod answers;
 mod cors;
 mod headers;
 mod labels;
+pub mod openapi;
 mod operations;
 mod orders;
 mod payments;

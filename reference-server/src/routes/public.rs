@@ -7,7 +7,7 @@ use hyper::{HeaderMap, StatusCode, http::request::Parts};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
-use super::{Answer, answers, cors, headers, labels, only_get, only_post};
+use super::{Answer, answers, cors, headers, labels, only_get, only_post, openapi};
 use crate::{
     app::{App, address_subject},
     assets::{self, Audience},
@@ -83,6 +83,7 @@ impl Public {
             ["v1", "activities", id] => only_get(method).and_then(|()| self.activity(head, id)),
             ["v1", "products", id] => only_get(method).and_then(|()| self.product(head, id)),
             ["v1", "skus", id] => only_get(method).and_then(|()| self.sku(head, id)),
+            ["openapi.json"] => only_get(method).map(|()| openapi::public().respond(&head.headers)),
             ["assets", name] => {
                 only_get(method)?;
                 Ok(assets::find(name, Audience::Buyers)

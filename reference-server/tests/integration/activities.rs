@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flashsale_testkit::client::{Answer, Client};
+use flashsale_testkit::client::Answer;
 use hyper::{Method, StatusCode};
 use reference_server::{config::Role, wire::Rfc3339};
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ pub(crate) async fn operate_if(
 ) -> Answer {
     let authorization = format!("Bearer {}", token(role));
     let headers = [("authorization", authorization.as_str()), ("if-match", tag)];
-    Client::new(shop.operations).request(method, path, &headers, body).await.unwrap()
+    shop.operate_as(method, path, &headers, body).await
 }
 
 /// Calls and expects that it is done.
@@ -148,7 +148,7 @@ async fn nobody_approves_their_own_work() {
     let as_both = async |method, path: &str, body: Option<Value>| {
         let authorization = format!("Bearer {both}");
         let headers = [("authorization", authorization.as_str())];
-        Client::new(shop.operations).request(method, path, &headers, body.as_ref()).await.unwrap()
+        shop.operate_as(method, path, &headers, body.as_ref()).await
     };
     let body = json!({
         "id": "7", "name": "mine", "starts_at": moment(&shop, -60), "ends_at": moment(&shop, 3600),

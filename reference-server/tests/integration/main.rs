@@ -8,6 +8,7 @@ mod callbacks;
 mod client;
 mod commands;
 mod console;
+mod contract;
 mod declined;
 mod deploy;
 mod forged;

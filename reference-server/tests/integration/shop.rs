@@ -22,6 +22,8 @@ use reference_server::{
 };
 use serde_json::{Value, json};
 
+use crate::contract;
+
 static BACKGROUND: LazyLock<Background> = LazyLock::new(|| Background::start().unwrap());
 
 /// The token of a role, in the configuration of every test.
@@ -118,7 +120,9 @@ impl Shop {
         headers: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Answer {
-        Client::new(self.public).request(method, path, headers, body).await.unwrap()
+        let answer = Client::new(self.public).request(method.clone(), path, headers, body).await.unwrap();
+        contract::PUBLIC.check(&method, path, &answer);
+        answer
     }
 
     pub(crate) async fn read(&self, path: &str) -> Answer {
@@ -127,7 +131,7 @@ impl Shop {
 
     /// Reads from the operations listener without a token.
     pub(crate) async fn call_operations(&self, path: &str) -> Answer {
-        Client::new(self.operations).request(Method::GET, path, &[], None).await.unwrap()
+        self.operate_as(Method::GET, path, &[], None).await
     }
 
     /// Calls the operations listener.
@@ -139,8 +143,21 @@ impl Shop {
         body: Option<&Value>,
     ) -> Answer {
         let authorization = format!("Bearer {}", token(role));
-        let headers = [("authorization", authorization.as_str())];
-        Client::new(self.operations).request(method, path, &headers, body).await.unwrap()
+        self.operate_as(method, path, &[("authorization", authorization.as_str())], body).await
+    }
+
+    /// Calls the operations listener with these headers alone.
+    pub(crate) async fn operate_as(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Answer {
+        let mut client = Client::new(self.operations);
+        let answer = client.request(method.clone(), path, headers, body).await.unwrap();
+        contract::OPERATIONS.check(&method, path, &answer);
+        answer
     }
 
     pub(crate) async fn stock(&self, sku: u64) -> Value {
@@ -168,7 +185,10 @@ impl Shop {
     pub(crate) async fn send_report(&self, provider: &str, signature: &str, body: String) -> Answer {
         let path = format!("/v1/payments/callbacks/{provider}");
         let headers = [("flashsale-signature", signature)];
-        Client::new(self.public).send(Method::POST, &path, &headers, Some(Bytes::from(body))).await.unwrap()
+        let mut client = Client::new(self.public);
+        let answer = client.send(Method::POST, &path, &headers, Some(Bytes::from(body))).await.unwrap();
+        contract::PUBLIC.check(&Method::POST, &path, &answer);
+        answer
     }
 }
 

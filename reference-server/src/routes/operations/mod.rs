@@ -27,7 +27,7 @@ use flashsale_core::{
 use hyper::{HeaderMap, Method, StatusCode, header::HeaderValue, http::request::Parts};
 use serde::Serialize;
 
-use super::{Answer, answers, headers, id, labels, only_get, only_post};
+use super::{Answer, answers, headers, id, labels, only_get, only_post, openapi};
 use crate::{
     app::App,
     config::{OperationsToken, Role},
@@ -76,6 +76,7 @@ impl Operations {
                 only_get(method)?;
                 console::asset(&head.headers, name)
             }
+            ["openapi.json"] => only_get(method).map(|()| openapi::operations().respond(&head.headers)),
             ["v1", ..] => {
                 let operator = self.operator(&head.headers)?;
                 Box::pin(self.call(operator, head, path, body)).await

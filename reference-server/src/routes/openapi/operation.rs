@@ -1,0 +1,237 @@
+//! One call, and how the document describes it.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use crate::http::Code;
+
+/// What any call may be answered with: by the transport, before or instead of a route.
+const ALWAYS: [Code; 5] = [Code::HeadTooLarge, Code::Internal, Code::Busy, Code::NotReady, Code::Unavailable];
+/// What any call with a body may be answered with.
+const WITH_BODY: [Code; 4] =
+    [Code::InvalidRequest, Code::Timeout, Code::TooLarge, Code::UnsupportedMediaType];
+
+/// A call: a method and a path.
+#[derive(Debug)]
+pub(super) struct Operation {
+    pub(super) method: &'static str,
+    pub(super) path: String,
+    summary: &'static str,
+    /// The component of the parameter in the path, if it is not called as in the path.
+    opens_with: Option<&'static str>,
+    parameters: Vec<&'static str>,
+    body: Option<Body>,
+    /// The scheme in the components.
+    security: Option<&'static str>,
+    anonymous: bool,
+    answers: BTreeMap<u16, Option<Content>>,
+    codes: Vec<Code>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Body {
+    schema: &'static str,
+    required: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Content {
+    /// JSON with a schema of the components.
+    Json(&'static str),
+    /// Anything of a media type.
+    Of(&'static str),
+}
+
+impl Operation {
+    pub(super) fn get(path: impl Into<String>, summary: &'static str) -> Self {
+        Self::new("get", path.into(), summary)
+    }
+
+    pub(super) fn post(path: impl Into<String>, summary: &'static str) -> Self {
+        Self::new("post", path.into(), summary)
+    }
+
+    pub(super) fn put(path: impl Into<String>, summary: &'static str) -> Self {
+        Self::new("put", path.into(), summary)
+    }
+
+    pub(super) fn patch(path: impl Into<String>, summary: &'static str) -> Self {
+        Self::new("patch", path.into(), summary)
+    }
+
+    pub(super) fn delete(path: impl Into<String>, summary: &'static str) -> Self {
+        Self::new("delete", path.into(), summary)
+    }
+
+    fn new(method: &'static str, path: String, summary: &'static str) -> Self {
+        Self {
+            method,
+            path,
+            summary,
+            opens_with: None,
+            parameters: Vec::new(),
+            body: None,
+            security: None,
+            anonymous: false,
+            answers: BTreeMap::new(),
+            codes: ALWAYS.into(),
+        }
+    }
+
+    /// What stands in the path is another parameter of the components than its name says: of two calls whose paths differ
+    /// in nothing else, OpenAPI has room for one path.
+    pub(super) fn opened_by(mut self, parameter: &'static str) -> Self {
+        self.opens_with = Some(parameter);
+        self
+    }
+
+    /// Takes query parameters or headers, named as in the components. What is taken can be wrong.
+    pub(super) fn takes(mut self, parameters: &[&'static str]) -> Self {
+        self.parameters.extend(parameters);
+        self.refuses(&[Code::InvalidRequest])
+    }
+
+    /// Takes a body.
+    pub(super) fn reads(mut self, schema: &'static str) -> Self {
+        self.body = Some(Body { schema, required: true });
+        self.refuses(&WITH_BODY)
+    }
+
+    /// Takes a body that may be missing.
+    pub(super) fn may_read(mut self, schema: &'static str) -> Self {
+        self.body = Some(Body { schema, required: false });
+        self.refuses(&WITH_BODY)
+    }
+
+    /// Needs credentials of this scheme.
+    pub(super) fn needs(mut self, scheme: &'static str) -> Self {
+        self.security = Some(scheme);
+        self.refuses(&[Code::Unauthorized])
+    }
+
+    /// Takes credentials of this scheme, or something else that stands for them.
+    pub(super) fn may_need(mut self, scheme: &'static str) -> Self {
+        self.anonymous = true;
+        self.needs(scheme)
+    }
+
+    /// Answers JSON of a schema.
+    pub(super) fn answers(mut self, status: u16, schema: &'static str) -> Self {
+        self.answers.insert(status, Some(Content::Json(schema)));
+        self
+    }
+
+    /// Answers 200 with a media type.
+    pub(super) fn answers_type(mut self, media_type: &'static str) -> Self {
+        self.answers.insert(200, Some(Content::Of(media_type)));
+        self
+    }
+
+    /// Answers 304 to who has it already.
+    pub(super) fn unchanged(mut self) -> Self {
+        self.answers.insert(304, None);
+        self
+    }
+
+    /// Refuses with these codes, beside those of what it takes and of every call.
+    pub(super) fn refuses(mut self, codes: &[Code]) -> Self {
+        self.codes.extend(codes);
+        self
+    }
+
+    /// Whether it is a page of the shop, each of which has several paths.
+    #[cfg(test)]
+    pub(super) fn is_page(&self) -> bool {
+        let html = matches!(self.answers.get(&200), Some(Some(Content::Of("text/html"))));
+        html && self.answers.contains_key(&304)
+    }
+
+    /// The operation object.
+    pub(super) fn describe(&self) -> Value {
+        let in_path = self.path.split('/').filter_map(|word| word.strip_prefix('{')?.strip_suffix('}'));
+        let parameters: Vec<Value> = in_path
+            .map(|name| self.opens_with.unwrap_or(name))
+            .chain(self.parameters.iter().copied())
+            .map(|name| reference("parameters", name))
+            .collect();
+        let mut operation = json!({
+            "operationId": self.id(),
+            "summary": self.summary,
+            "parameters": parameters,
+            "responses": self.responses(),
+        });
+        if let Some(Body { schema, required }) = self.body {
+            let content = json!({ "application/json": { "schema": reference("schemas", schema) } });
+            operation["requestBody"] = json!({ "required": required, "content": content });
+        }
+        if let Some(scheme) = self.security {
+            operation["security"] =
+                if self.anonymous { json!([{ scheme: [] }, {}]) } else { json!([{ scheme: [] }]) };
+        }
+        operation
+    }
+
+    /// A name of letters, digits and `_`, as generators of clients want it.
+    fn id(&self) -> String {
+        let words = self.path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+        let id = words.fold(self.method.to_owned(), |id, word| id + "_" + word);
+        if self.path.len() > 1 && self.path.ends_with('/') { id + "_" } else { id }
+    }
+
+    fn responses(&self) -> Value {
+        let mut responses = Map::new();
+        for (status, content) in &self.answers {
+            let mut response =
+                json!({ "description": if *status == 304 { "Unchanged" } else { self.summary } });
+            match content {
+                Some(Content::Json(schema)) => {
+                    let schema = reference("schemas", schema);
+                    response["content"] = json!({ "application/json": { "schema": schema } });
+                }
+                Some(Content::Of(media_type)) => {
+                    let kind = if *media_type == "application/json" { "object" } else { "string" };
+                    response["content"] = json!({ *media_type: { "schema": { "type": kind } } });
+                }
+                None => {}
+            }
+            response["headers"] = headers(&["x-request-id"]);
+            responses.insert(status.to_string(), response);
+        }
+        let mut refusals: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
+        for code in Code::ALL.iter().filter(|code| self.codes.contains(code)) {
+            refusals.entry(code.status().as_u16()).or_default().push(*code);
+        }
+        for (status, codes) in refusals {
+            responses.insert(status.to_string(), refusal(status, &codes));
+        }
+        Value::Object(responses)
+    }
+}
+
+/// The problems with one status.
+fn refusal(status: u16, codes: &[Code]) -> Value {
+    let words: Vec<_> = codes.iter().map(|code| code.as_str()).collect();
+    let lines: Vec<_> = codes.iter().map(|code| format!("`{}`: {}", code.as_str(), code.title())).collect();
+    let one_of = json!({ "properties": { "code": { "enum": words }, "status": { "const": status } } });
+    let schema = json!({ "allOf": [reference("schemas", "Problem"), one_of] });
+    let names: &[_] = match status {
+        401 => &["x-request-id", "www-authenticate"],
+        429 => &["x-request-id", "retry-after", "ratelimit", "ratelimit-policy"],
+        503 => &["x-request-id", "retry-after"],
+        _ => &["x-request-id"],
+    };
+    json!({
+        "description": lines.join("; "),
+        "headers": headers(names),
+        "content": { "application/problem+json": { "schema": schema } },
+    })
+}
+
+fn headers(names: &[&str]) -> Value {
+    Value::Object(names.iter().map(|name| ((*name).to_owned(), reference("headers", name))).collect())
+}
+
+fn reference(kind: &str, name: &str) -> Value {
+    json!({ "$ref": format!("#/components/{kind}/{name}") })
+}

@@ -1,0 +1,129 @@
+//! The calls of the operations listener.
+
+use super::operation::Operation;
+use crate::http::Code::{
+    Forbidden, InsufficientAvailable, KeyReused, NotFound, NotPersisted, SoldOut, VersionConflict, WrongState,
+};
+
+/// Every call.
+pub(super) fn operations() -> Vec<Operation> {
+    let mut operations = vec![
+        Operation::get("/healthz", "Whether the server is alive").answers_type("text/plain"),
+        Operation::get("/readyz", "Whether it is warm and able to sell").answers(200, "Readiness"),
+        Operation::get("/metrics", "Numbers for Prometheus").answers_type("application/openmetrics-text"),
+        Operation::get("/openapi.json", "This document").answers_type("application/json").unchanged(),
+        Operation::get("/assets/{name}", "A file of the console")
+            .answers_type("*/*")
+            .unchanged()
+            .refuses(&[NotFound]),
+    ];
+    for path in ["/", "/{language}", "/{language}/"] {
+        operations.push(super::public::page(path.to_owned(), "The console"));
+    }
+    operations.extend(catalogue());
+    operations.extend(activities());
+    operations.extend(sale());
+    operations
+}
+
+fn catalogue() -> [Operation; 6] {
+    [
+        list(read("/v1/products", "Products")).answers(200, "Products"),
+        created(write(Operation::post("/v1/products", "Creates or replaces a product")), "Product")
+            .reads("ProductRequest"),
+        one(read("/v1/products/{id}", "A product")).answers(200, "Product"),
+        list(read("/v1/skus", "SKUs")).takes(&["product_id"]).answers(200, "Skus"),
+        created(write(Operation::post("/v1/skus", "Creates or replaces an SKU")), "VersionedSku")
+            .reads("SkuRequest"),
+        one(read("/v1/skus/{id}", "An SKU")).answers(200, "VersionedSku"),
+    ]
+}
+
+fn activities() -> [Operation; 8] {
+    [
+        list(read("/v1/activities", "Activities in every state")).answers(200, "Activities"),
+        created(write(Operation::post("/v1/activities", "Creates a draft")), "Activity")
+            .reads("ActivityRequest"),
+        one(read("/v1/activities/{id}", "An activity with its offers")).answers(200, "Activity"),
+        changed(Operation::patch("/v1/activities/{id}", "Changes an activity")).reads("ActivityEdit"),
+        changed(Operation::post("/v1/activities/{id}/offers", "Attaches an offer")).reads("OfferRequest"),
+        changed(Operation::patch("/v1/activities/{id}/offers/{sku_id}", "Changes an offer"))
+            .reads("OfferEdit"),
+        changed(Operation::delete("/v1/activities/{id}/offers/{sku_id}", "Detaches an offer"))
+            .may_read("Why"),
+        changed(Operation::post("/v1/activities/{id}/{verb}", "Takes an activity a step further"))
+            .may_read("Why"),
+    ]
+}
+
+fn sale() -> [Operation; 14] {
+    [
+        read("/v1/kill-switch", "Whether every reserve is stopped").answers(200, "KillSwitch"),
+        write(Operation::put("/v1/kill-switch", "Stops every reserve, or lets them go on"))
+            .reads("KillSwitchRequest")
+            .answers(200, "KillSwitch"),
+        one(read("/v1/activities/{id}/offers/{sku_id}/stock", "The units of an offer")).answers(200, "Stock"),
+        write(Operation::post("/v1/activities/{id}/offers/{sku_id}/adjustments", "Adds or takes units"))
+            .reads("AdjustmentRequest")
+            .answers(200, "Adjusted")
+            .refuses(&[NotFound, KeyReused, InsufficientAvailable]),
+        list(read("/v1/orders", "The orders of a buyer")).takes(&["user_id"]).answers(200, "OperatorOrders"),
+        one(read("/v1/orders/{id}", "An order")).answers(200, "OperatorOrder"),
+        advanced(Operation::post("/v1/orders/{id}/cancel", "Cancels an order")).may_read("Why"),
+        advanced(Operation::post("/v1/orders/{id}/refund", "Gives the money of an order back"))
+            .reads("RefundRequest"),
+        write(Operation::delete("/v1/users/{id}/name", "Erases a buyer's name"))
+            .may_read("Why")
+            .answers(200, "ErasedName"),
+        write(Operation::post("/v1/import", "Imports products, SKUs and activities"))
+            .reads("Import")
+            .answers(200, "Imported"),
+        write(Operation::post("/v1/backup", "Writes a backup to a directory of the server"))
+            .reads("BackupRequest")
+            .answers(200, "BackedUp"),
+        list(read("/v1/audit", "Who did what")).answers(200, "AuditRows").refuses(&[Forbidden]),
+        read("/v1/audit/verification", "Whether the audit trail is as it was written")
+            .answers(200, "AuditCheck")
+            .refuses(&[Forbidden]),
+        read("/v1/reconciliation", "Differences between what is and what should be")
+            .answers(200, "Findings")
+            .refuses(&[Forbidden]),
+    ]
+}
+
+fn read(path: &str, summary: &'static str) -> Operation {
+    Operation::get(path, summary).needs("operator")
+}
+
+fn one(operation: Operation) -> Operation {
+    operation.refuses(&[NotFound])
+}
+
+fn list(operation: Operation) -> Operation {
+    operation.takes(&["limit", "after_id"])
+}
+
+fn write(operation: Operation) -> Operation {
+    operation.needs("operator").refuses(&[Forbidden])
+}
+
+fn created(operation: Operation, schema: &'static str) -> Operation {
+    operation.takes(&["if-match"]).answers(200, schema).answers(201, schema).refuses(&[
+        NotFound,
+        VersionConflict,
+        WrongState,
+    ])
+}
+
+fn changed(operation: Operation) -> Operation {
+    write(operation).takes(&["if-match"]).answers(200, "Activity").refuses(&[
+        NotFound,
+        VersionConflict,
+        WrongState,
+        InsufficientAvailable,
+    ])
+}
+
+fn advanced(operation: Operation) -> Operation {
+    write(operation).answers(200, "OperatorOrder").refuses(&[NotFound, NotPersisted, WrongState, SoldOut])
+}

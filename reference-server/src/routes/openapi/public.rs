@@ -1,0 +1,131 @@
+//! The calls of the public listener.
+
+use super::operation::Operation;
+use crate::http::Code::{
+    ChallengeRequired, Denied, Ended, InvalidRequest, KeyReused, LimitReached, NotFound, NotPersisted,
+    NotStarted, Paused, RateLimited, SoldOut, TicketExpired, TicketInvalid, TicketUsed, Unauthorized,
+    WrongState,
+};
+
+/// Every call.
+pub(super) fn operations() -> Vec<Operation> {
+    let mut operations = vec![
+        Operation::get("/openapi.json", "This document").answers_type("application/json").unchanged(),
+        Operation::get("/assets/{name}", "A file of the pages")
+            .answers_type("*/*")
+            .unchanged()
+            .refuses(&[NotFound]),
+        Operation::get("/v1/time", "The server's time").answers(200, "Time"),
+        Operation::get("/v1/activities", "Published activities")
+            .takes(&["limit", "after_id"])
+            .answers(200, "ListedActivities")
+            .unchanged(),
+        Operation::get("/v1/activities/{id}", "A published activity with its offers")
+            .answers(200, "ListedActivityWithOffers")
+            .unchanged()
+            .refuses(&[NotFound]),
+        Operation::get("/v1/activities/{id}/status", "What changes of an activity during the sale")
+            .answers(200, "ActivityState")
+            .refuses(&[NotFound]),
+        Operation::get("/v1/products/{id}", "A product with its SKUs")
+            .answers(200, "ProductWithSkus")
+            .unchanged()
+            .refuses(&[NotFound]),
+        Operation::get("/v1/skus/{id}", "An SKU").answers(200, "Sku").unchanged().refuses(&[NotFound]),
+        Operation::post("/v1/sessions", "Signs in; only with the demo identity")
+            .reads("SignIn")
+            .answers(200, "Session")
+            .refuses(&[NotFound]),
+        asking("/v1/activities/{id}/offers/{sku_id}/challenge", "What has to be solved for a ticket")
+            .may_read("Nothing")
+            .answers(200, "Challenge"),
+        asking("/v1/activities/{id}/offers/{sku_id}/ticket", "A ticket for one order of an offer")
+            .may_read("TicketRequest")
+            .answers(200, "Ticket")
+            .refuses(&[ChallengeRequired]),
+        Operation::post("/v1/orders/{id}", "Places an order; the ticket in the path is the credential")
+            .opened_by("ticket")
+            .takes(&["idempotency-key", "flashsale-device"])
+            .reads("OrderRequest")
+            .answers(200, "Order")
+            .answers(201, "Order")
+            .answers(202, "Order")
+            .refuses(&[
+                NotFound,
+                TicketInvalid,
+                TicketExpired,
+                SoldOut,
+                LimitReached,
+                NotStarted,
+                Ended,
+                Paused,
+                TicketUsed,
+                KeyReused,
+                RateLimited,
+            ]),
+        Operation::get("/v1/orders", "The caller's orders")
+            .needs("session")
+            .takes(&["limit", "after_id"])
+            .answers(200, "Orders"),
+        Operation::get("/v1/orders/{id}", "An order, to its owner or with its receipt")
+            .may_need("session")
+            .takes(&["receipt", "prefer"])
+            .answers(200, "Order")
+            .refuses(&[NotFound]),
+        Operation::post("/v1/orders/{id}/cancel", "Gives an order up")
+            .needs("session")
+            .may_read("Nothing")
+            .answers(200, "Order")
+            .refuses(&[NotFound, NotPersisted, WrongState]),
+        Operation::post("/v1/orders/{id}/payment", "Opens the payment of an order, or gives the open one")
+            .needs("session")
+            .may_read("Nothing")
+            .answers(201, "Payment")
+            .refuses(&[NotFound, NotPersisted, WrongState, SoldOut]),
+        Operation::post("/v1/payments/callbacks/{provider}", "Takes a provider's signed report")
+            .takes(&["flashsale-signature"])
+            .reads("Callback")
+            .answers(200, "Received")
+            .refuses(&[NotFound, Unauthorized]),
+        Operation::get("/sandbox/payments/{payment_id}", "The page of the sandbox to pay on")
+            .takes(&["lang", "back"])
+            .answers_type("text/html")
+            .refuses(&[NotFound]),
+        Operation::post("/sandbox/payments/{payment_id}/{report}", "Lets the sandbox report about a payment")
+            .answers(200, "Received")
+            .refuses(&[NotFound]),
+    ];
+    for language in ["", "/{language}"] {
+        for (path, summary) in PAGES {
+            operations.push(page(format!("{language}{path}"), summary));
+            if *path != "/" {
+                operations.push(page(format!("{language}{path}/"), summary));
+            }
+        }
+    }
+    operations.push(page("/{language}".to_owned(), "The home page"));
+    operations
+}
+
+const PAGES: &[(&str, &str)] = &[
+    ("/", "The home page"),
+    ("/orders", "The page of a buyer's orders"),
+    ("/activities/{id}", "The page of an activity"),
+    ("/products/{id}", "The page of a product"),
+];
+
+pub(super) fn page(path: String, summary: &'static str) -> Operation {
+    Operation::get(path, summary).answers_type("text/html").unchanged().refuses(&[NotFound])
+}
+
+/// What asking for a challenge and for a ticket have in common.
+fn asking(path: &str, summary: &'static str) -> Operation {
+    Operation::post(path, summary).needs("session").takes(&["flashsale-device"]).refuses(&[
+        InvalidRequest,
+        NotFound,
+        NotStarted,
+        Ended,
+        Denied,
+        RateLimited,
+    ])
+}
