@@ -91,7 +91,7 @@ pub struct PublishArgs {
     /// Where the files go: a new or empty directory, or one that this command has written.
     #[arg(long, value_name = "DIRECTORY")]
     pub out: PathBuf,
-    /// Under which address the pages reach the public listener, as in https://api.example; without it `http.public_url`.
+    /// Under which address the pages reach the public listener, as in `https://api.example`; without it `http.public_url`.
     #[arg(long, value_name = "URL")]
     pub api_base: Option<String>,
     /// The server that the pages call runs with --demo: they offer to sign in.

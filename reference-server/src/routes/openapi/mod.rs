@@ -2,7 +2,7 @@
 //!
 //! Both listeners have calls with the same path, such as `GET /v1/orders`, and a document has one place for each: so
 //! each listener describes its own calls. A call is a row in `public` or `operations`; what goes in and out is in
-//! `components.json`. Statuses and words of problems come from [`Code`](crate::http::Code). The integration tests hold
+//! `components.json`. Statuses and words of problems come from [`Code`]. The integration tests hold
 //! every answer that they see against the document, so a row that is missing or says something else fails there.
 
 mod operation;
