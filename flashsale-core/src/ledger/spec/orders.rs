@@ -1,7 +1,7 @@
 //! The orders of a lane, and how they are found.
 //!
 //! Orders live in slots of fixed size that never move; every index holds slot numbers of four bytes. An unpaid order
-//! costs about 200 bytes with all its indices, and no step in an order's life depends on how many there are.
+//! costs about 270 bytes with all its indices, and no step in an order's life depends on how many there are.
 
 use std::hash::{BuildHasher, Hash};
 
