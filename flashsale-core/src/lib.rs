@@ -63,6 +63,7 @@ macro_rules! mutant {
 }
 
 pub mod batcher;
+pub mod breaker;
 pub mod catalogue;
 #[cfg(feature = "conformance")]
 pub mod conformance;

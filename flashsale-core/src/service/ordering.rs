@@ -58,9 +58,15 @@ pub enum ServiceError {
     /// There is no id for an order at this moment.
     #[error("no id can be made: {0}")]
     Id(#[from] IdError),
-    /// The payment provider did not answer.
-    #[error("the payment provider does not answer: {0}")]
+    /// The payment provider did not do what it was asked, or did not answer.
+    #[error("the payment provider did not do what it was asked: {0}")]
     Provider(String),
+    /// The payment provider failed too often and is left alone for a while; it was not asked.
+    #[error("the payment provider is not available now")]
+    ProviderUnavailable {
+        /// When to try again.
+        retry_after: Duration,
+    },
 }
 
 impl From<BatcherError> for ServiceError {

@@ -110,9 +110,12 @@ impl Upkeep {
         for payment in due.closing.clone() {
             let payments = self.payments.clone();
             closing.spawn(async move {
-                let closed = payments.close_payment(payment.order, payment.payment, &payment.provider).await;
-                if let Err(error) = closed {
-                    tracing::warn!(payment = %payment.payment, %error, "a payment could not be closed; it is tried again");
+                match payments.close_payment(payment.order, payment.payment, &payment.provider).await {
+                    // The breaker said once that the provider is left alone.
+                    Ok(_) | Err(ServiceError::ProviderUnavailable { .. }) => {}
+                    Err(error) => {
+                        tracing::warn!(payment = %payment.payment, %error, "a payment could not be closed; it is tried again");
+                    }
                 }
             });
         }
