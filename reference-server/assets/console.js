@@ -565,18 +565,24 @@ function answersTable() {
   };
 }
 
+const BREAKERS = [say("正常", "closed"), say("试探中", "half-open, trying"), say("断开，暂不调用", "open, not called")];
 const word = (isGood, good, bad) => made("span", isGood ? good : bad, { className: isGood ? "fine" : "error" });
 function health(sight, activity) {
   const id = { activity: activity.id };
   const overdue = sight.sum("flashsale_hold_overdue_seconds", id);
-  const breakers = sight.of("flashsale_breaker_state").map(({ labels, value }) => `${Object.values(labels).join(" ")} ${value}`);
+  const breakers = part("span");
+  for (const { labels: { dependency }, value } of sight.of("flashsale_breaker_state")) {
+    const state = word(value === 0, BREAKERS[value], BREAKERS[value]);
+    state.dataset.breaker = dependency;
+    breakers.append(...(breakers.hasChildNodes() ? [", "] : []), `${dependency} `, state);
+  }
   return facts([
     [say("账本", "Ledger"), word(sight.sum("flashsale_ledger_up") > 0, say("正常", "up"), say("停止", "down"))],
     [say("阻碍", "Obstacles"), word(sight.sum("flashsale_obstacles") === 0, say("无", "none"), wholeFormat.format(sight.sum("flashsale_obstacles")))],
     [say("最久的逾期占用", "Oldest overdue hold"), word(overdue < 30, `${overdue.toFixed(0)} s`, `${overdue.toFixed(0)} s`)],
     [say("待退款", "Refunds due"), wholeFormat.format(sight.sum("flashsale_refunds_due", id))],
     [say("连接", "Connections"), wholeFormat.format(sight.sum("flashsale_http_connections", { listener: "public" }))],
-    [say("熔断器", "Breakers"), breakers.join(", ")],
+    [say("熔断器", "Breakers"), breakers.hasChildNodes() && breakers],
   ]);
 }
 

@@ -69,6 +69,8 @@ pub struct App {
     pub operations: Operations,
     /// Who takes the money of new payments; `None` if nobody is configured.
     pub provider: Option<Provider>,
+    /// The sandbox, if it takes the money.
+    pub sandbox: Option<Arc<Sandbox>>,
     /// Makes ids.
     pub ids: Arc<Generator>,
     /// Signs and verifies tickets.
@@ -185,10 +187,11 @@ impl App {
             advance_room: config.order.advance_queue,
         };
         let sales = Arc::new(Sales::new(ledger, Arc::clone(&clock), background, options));
-        let providers: Vec<Arc<dyn PaymentProvider>> =
-            if config.payment.sandbox { vec![Arc::new(Sandbox::new())] } else { Vec::new() };
+        let sandbox = config.payment.sandbox.then(|| Arc::new(Sandbox::new()));
+        let providers = sandbox.iter().map(|sandbox| Arc::clone(sandbox) as Arc<dyn PaymentProvider>);
         let catalogue = Arc::new(store.catalogue);
-        let payments = Payments::new(Arc::clone(&sales), Arc::clone(&ids), providers);
+        let breaker = config.payment.breaker.options()?;
+        let payments = Payments::with_breakers(Arc::clone(&sales), Arc::clone(&ids), providers, breaker);
         let operations = Operations::new(
             Arc::clone(&catalogue) as _,
             Arc::clone(&sales),
@@ -201,6 +204,7 @@ impl App {
             payments,
             operations,
             provider: config.payment.sandbox.then(Sandbox::provider),
+            sandbox,
             tickets: keyring.tickets,
             ticket_terms: TicketTerms { lead: config.ticket.lead(), life: config.ticket.lifetime() },
             sessions: config

@@ -1,4 +1,7 @@
-//! The sandbox payment provider: it moves no money, remembers nothing, and does at once what it is asked.
+//! The sandbox payment provider: it moves no money, remembers nothing, and does at once what it is asked, unless it is told
+//! to fail.
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use flashsale_core::{
@@ -15,6 +18,7 @@ const NAME: &str = "sandbox";
 #[derive(Debug)]
 pub struct Sandbox {
     name: Provider,
+    is_failing: AtomicBool,
 }
 
 /// What the sandbox is told to report.
@@ -29,7 +33,19 @@ pub enum Report {
 impl Sandbox {
     /// The provider.
     pub fn new() -> Self {
-        Self { name: Self::provider() }
+        Self { name: Self::provider(), is_failing: AtomicBool::new(false) }
+    }
+
+    /// From now on every call fails, or none does: to see what becomes of a shop whose provider is down.
+    pub fn fail(&self, is_failing: bool) {
+        self.is_failing.store(is_failing, Ordering::SeqCst);
+    }
+
+    fn answer<T>(&self, answer: T) -> Result<T, ProviderError> {
+        if self.is_failing.load(Ordering::SeqCst) {
+            return Err(ProviderError::Failed("the sandbox was told to".to_owned()));
+        }
+        Ok(answer)
     }
 
     /// The name under which it is known: `sandbox`.
@@ -69,14 +85,14 @@ impl PaymentProvider for Sandbox {
     }
 
     async fn open(&self, payment: PaymentId, _: Money, _: Timestamp) -> Result<String, ProviderError> {
-        Ok(format!("/sandbox/payments/{payment}"))
+        self.answer(format!("/sandbox/payments/{payment}"))
     }
 
     async fn close(&self, _: PaymentId) -> Result<Closed, ProviderError> {
-        Ok(Closed::Closed)
+        self.answer(Closed::Closed)
     }
 
     async fn refund(&self, _: &Capture) -> Result<RefundOutcome, ProviderError> {
-        Ok(RefundOutcome::Done)
+        self.answer(RefundOutcome::Done)
     }
 }

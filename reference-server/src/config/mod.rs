@@ -3,6 +3,7 @@
 //! Flags win over the environment, that wins over the file (`--config`), and that over the defaults here. Unknown keys
 //! are refused. `check-config` shows what is in force and where each value came from.
 
+mod breaker;
 mod guard;
 mod http;
 mod identity;
@@ -22,6 +23,7 @@ use std::{collections::BTreeMap, env, ffi::OsString, fmt, fs};
 
 use serde::{Deserialize, Serialize};
 
+pub use breaker::BreakerConfig;
 pub use guard::{ChallengeConfig, GuardConfig};
 pub use http::HttpConfig;
 pub use identity::IdentityConfig;

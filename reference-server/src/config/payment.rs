@@ -5,6 +5,8 @@ use std::time::Duration;
 use flashsale_core::ledger::Timing;
 use serde::{Deserialize, Serialize};
 
+use super::BreakerConfig;
+
 /// Who takes the money, and how long that may take; table `[payment]`.
 ///
 /// The spans hold for activities that are opened after they were set.
@@ -21,6 +23,8 @@ pub struct PaymentConfig {
     pub close_grace_seconds: u64,
     /// `payment.close_retry_seconds`: after what time closing a payment is tried again. Default 10.
     pub close_retry_seconds: u64,
+    /// `[payment.breaker]`: when the provider is left alone for a while.
+    pub breaker: BreakerConfig,
 }
 
 impl Default for PaymentConfig {
@@ -31,6 +35,7 @@ impl Default for PaymentConfig {
             cap_seconds: 900,
             close_grace_seconds: 300,
             close_retry_seconds: 10,
+            breaker: BreakerConfig::default(),
         }
     }
 }
@@ -41,6 +46,7 @@ impl PaymentConfig {
         super::within(problems, "payment.cap_seconds", self.cap_seconds, 0..=604_800);
         super::within(problems, "payment.close_grace_seconds", self.close_grace_seconds, 1..=604_800);
         super::within(problems, "payment.close_retry_seconds", self.close_retry_seconds, 1..=3_600);
+        self.breaker.check(problems);
     }
 
     /// The spans as the ledger takes them.

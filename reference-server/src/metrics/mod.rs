@@ -3,6 +3,7 @@
 //! Whoever does work counts it in plain numbers of its own, without a registry and without names on the hot path. Here
 //! they get names and labels, once per scrape. Every name is in `deploy/`: a board and alerts.
 
+mod breakers;
 mod page;
 mod process;
 mod sale;
@@ -38,6 +39,7 @@ impl Metrics {
             source(&mut page);
         }
         process::read(&mut page);
+        breakers::read(&mut page, app);
         sale::read(&mut page, app).await;
         page
     }

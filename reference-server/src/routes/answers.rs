@@ -137,6 +137,11 @@ pub(super) fn service(error: &ServiceError) -> Problem {
             tracing::warn!(%reason, "the payment provider does not answer");
             unavailable("The payment provider does not answer; try again.")
         }
+        // Not logged: the breaker says once that it has opened.
+        ServiceError::ProviderUnavailable { retry_after } => {
+            let detail = "The payment provider is not available now, and the order is as it was. Come back at the time that Retry-After gives.";
+            Problem::new(Code::Unavailable, detail).retry_after(*retry_after)
+        }
         other => {
             tracing::error!(error = %other, "a service failed");
             unavailable("Try again with the same key.")
@@ -353,7 +358,8 @@ mod tests {
     async fn failures_say_when_to_come_again_and_keep_their_causes() {
         let cause = || Arc::from("secret cause");
         let busy = ServiceError::Busy { retry_after: Duration::from_millis(20) };
-        let table: [(ServiceError, u16, &str, Option<&str>); 8] = [
+        let alone = ServiceError::ProviderUnavailable { retry_after: Duration::from_millis(9_100) };
+        let table: [(ServiceError, u16, &str, Option<&str>); 9] = [
             (busy, 503, "busy", Some("1")),
             (LedgerError::Unknown(cause()).into(), 503, "unavailable", Some("1")),
             (LedgerError::Unavailable(cause()).into(), 503, "unavailable", Some("1")),
@@ -362,6 +368,7 @@ mod tests {
             (LedgerError::Fenced.into(), 503, "unavailable", Some("1")),
             (LedgerError::Invalid(Invalid::new("quantity", "too many")).into(), 400, "invalid_request", None),
             (ServiceError::Provider("secret cause".to_owned()), 503, "unavailable", Some("1")),
+            (alone, 503, "unavailable", Some("10")),
         ];
         for (error, status, code, retry) in table {
             let problem = service(&error);

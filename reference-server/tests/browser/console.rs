@@ -112,6 +112,7 @@ async fn operators_take_a_sale_from_its_draft_to_its_end() {
         browser.see("[data-code='201'] td:last-child", "3").await;
         browser.see("[data-code=limit_reached] td:last-child", "1").await;
         browser.see("[data-differences='0']", "No differences").await;
+        browser.see("[data-breaker='payment/sandbox']", "closed").await;
         browser.inspect("05-live").await;
 
         step(browser, "pause", "Paused").await;

@@ -4,6 +4,7 @@
 
 mod activities;
 mod audit;
+mod breaker;
 mod callbacks;
 mod client;
 mod commands;

@@ -1,0 +1,72 @@
+//! When a breaker opens, and for how long.
+
+use std::time::Duration;
+
+use flashsale_core::{breaker::BreakerOptions, domain::Invalid};
+use serde::{Deserialize, Serialize};
+
+/// When calls of the payment provider are given up for a while; table `[payment.breaker]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BreakerConfig {
+    /// `payment.breaker.calls`: so many of the last calls are looked at, 1 to 64. Default 20.
+    pub calls: u32,
+    /// `payment.breaker.failures`: when so many of them failed, or took more than 10 s, no more are made. Default 10.
+    pub failures: u32,
+    /// `payment.breaker.open_seconds`: after what time a few are tried again. Default 10.
+    pub open_seconds: u64,
+    /// `payment.breaker.probes`: how many, 1 to 64; when all of them succeed, calls go on as before. Default 3.
+    pub probes: u32,
+}
+
+impl Default for BreakerConfig {
+    fn default() -> Self {
+        Self { calls: 20, failures: 10, open_seconds: 10, probes: 3 }
+    }
+}
+
+impl BreakerConfig {
+    pub(super) fn check(&self, problems: &mut Vec<String>) {
+        let most = BreakerOptions::MAX_CALLS;
+        super::within(problems, "payment.breaker.calls", self.calls, 1..=most);
+        super::within(problems, "payment.breaker.failures", self.failures, 1..=self.calls.clamp(1, most));
+        super::within(problems, "payment.breaker.open_seconds", self.open_seconds, 1..=3_600);
+        super::within(problems, "payment.breaker.probes", self.probes, 1..=most);
+    }
+
+    /// As the library takes it.
+    ///
+    /// # Errors
+    /// [`Invalid`] for what the check of the configuration reports too.
+    pub fn options(&self) -> Result<BreakerOptions, Invalid> {
+        BreakerOptions::new(self.calls, self.failures, Duration::from_secs(self.open_seconds), self.probes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_checked_is_what_the_library_takes() {
+        assert_eq!(BreakerConfig::default().options(), Ok(BreakerOptions::default()));
+        let change =
+            |calls, failures, open_seconds, probes| BreakerConfig { calls, failures, open_seconds, probes };
+        for (config, key) in [
+            (change(0, 1, 1, 1), "calls"),
+            (change(65, 1, 1, 1), "calls"),
+            (change(5, 6, 1, 1), "failures"),
+            (change(5, 0, 1, 1), "failures"),
+            (change(5, 5, 0, 1), "open_seconds"),
+            (change(5, 5, 1, 0), "probes"),
+        ] {
+            let mut problems = Vec::new();
+            config.check(&mut problems);
+            assert!(
+                problems.len() == 1 && problems[0].starts_with(&format!("payment.breaker.{key}: ")),
+                "{problems:?}"
+            );
+            assert!(config.options().is_err(), "{config:?}");
+        }
+    }
+}
