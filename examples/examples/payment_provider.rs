@@ -1,0 +1,456 @@
+//! How do I connect my payment provider, and what happens while it is down?
+//!
+//! `cargo run -p flashsale-examples --example payment_provider`
+//!
+//! A `PaymentProvider` of your own is three calls. The library makes them when their time has come, repeats them until it knows
+//! the answer, and stops for a while when too many fail. Here the provider talks to an acquirer that is made up, and stands
+//! in for one behind HTTP: requests and answers are what they would be on the wire, only nothing is sent.
+
+use std::{
+    collections::HashMap,
+    error::Error,
+    num::NonZeroU16,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use flashsale_core::{
+    batcher::BatcherOptions,
+    breaker::{BreakerOptions, BreakerReading, BreakerState},
+    domain::{
+        ActivityId, Capture, Clock, Idempotency, Key, ManualClock, Money, Nonce, OfferTerms, Order,
+        OrderStatus, PaymentId, Provider, Quantity, RefundStatus, SkuId, Strategy, Subjects, SystemClock,
+        Timestamp, UserId, Window,
+    },
+    embedded::Embedded,
+    ledger::{Advanced, Ledger, RefundOutcome, Terms, Timing, spec::Role},
+    service::{
+        CaptureResult, Closed, OpenedPayment, OrderRequest, Ordering, PaymentProvider, Payments, Placement,
+        ProviderError, Sales, ServiceError, Upkeep,
+    },
+    snowflake::{Generator, InMemoryLease, Settings},
+};
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+
+type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
+
+/// How long a buyer has to pay.
+const HOLD: Duration = Duration::from_secs(900);
+/// For how long the acquirer is left alone.
+const OPEN_FOR: Duration = Duration::from_secs(30);
+
+/// The provider: it says in the acquirer's words what the library wants.
+#[derive(Debug)]
+struct HarbourPay {
+    name: Provider,
+    acquirer: Arc<Acquirer>,
+}
+
+#[async_trait]
+impl PaymentProvider for HarbourPay {
+    fn name(&self) -> &Provider {
+        &self.name
+    }
+
+    /// Comes again with the same payment whenever an answer was lost or the buyer asks once more, so it carries our id as
+    /// the acquirer's idempotency key: there is one payment, and the same page to pay on.
+    async fn open(
+        &self,
+        payment: PaymentId,
+        amount: Money,
+        deadline: Timestamp,
+    ) -> Result<String, ProviderError> {
+        let body = json!({
+            "amount": amount.amount(), "currency": amount.currency(), "expires_at_ms": deadline.as_millis(),
+        });
+        let answer = self.ask("POST", &format!("/payments/{payment}"), &payment.to_string(), &body).await?;
+        Ok(text(&answer, "pay_url")?.to_owned())
+    }
+
+    /// `Closed` is a promise: from then on no money is taken for this payment. It has to hold for a payment of which the
+    /// acquirer has not heard yet, too, because the call that opens it may still be on its way.
+    async fn close(&self, payment: PaymentId) -> Result<Closed, ProviderError> {
+        let key = format!("close-{payment}");
+        let answer = self.ask("POST", &format!("/payments/{payment}/close"), &key, &json!({})).await?;
+        match text(&answer, "status")? {
+            "closed" => Ok(Closed::Closed),
+            "captured" => Ok(Closed::Captured(self.capture(&answer)?)),
+            other => Err(ProviderError::Failed(format!("a payment is {other:?}, which we do not know"))),
+        }
+    }
+
+    /// Comes again until it is known to be done. The key is the transaction and not the payment, of which money may have
+    /// been taken twice.
+    async fn refund(&self, capture: &Capture) -> Result<RefundOutcome, ProviderError> {
+        let transaction = capture.transaction.as_str();
+        let body = json!({ "transaction": transaction, "amount": capture.amount });
+        match self.ask("POST", "/refunds", transaction, &body).await {
+            Ok(_) => Ok(RefundOutcome::Done),
+            // A card that was closed, say. Asking again would not help: it is for support now.
+            Err(ProviderError::Refused(_)) => Ok(RefundOutcome::Failed),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl HarbourPay {
+    /// One call of the acquirer. What matters is the difference between an answer that we do not like, which is `Refused`,
+    /// and no answer, which is `Failed`: failures make the breaker open, refusals do not.
+    async fn ask(&self, method: &str, path: &str, key: &str, body: &Value) -> Result<Value, ProviderError> {
+        // In your service: your HTTP client. After 10 s the library gives the call up and drops this future; a timeout
+        // of the client's own, below that, says in the log what was waited for.
+        match self.acquirer.call(method, path, key, body).await {
+            None => Err(ProviderError::Failed("connection refused".to_owned())),
+            Some((200..300, answer)) => Ok(answer),
+            // "Too many requests" and "timeout" are no opinions about this payment.
+            Some((status @ (408 | 429 | 500..), _)) => Err(ProviderError::Failed(format!("HTTP {status}"))),
+            Some((status, answer)) => Err(ProviderError::Refused(format!("HTTP {status}: {answer}"))),
+        }
+    }
+
+    /// What the acquirer says about money that it took; in the answer to closing, and in its callbacks.
+    fn capture(&self, report: &Value) -> Result<Capture, ProviderError> {
+        let wrong = |error: &dyn Error| ProviderError::Failed(format!("a report is not understood: {error}"));
+        let number = |field: &str| {
+            report[field].as_u64().ok_or_else(|| ProviderError::Failed(format!("no {field} in a report")))
+        };
+        Ok(Capture {
+            provider: self.name.clone(),
+            event: text(report, "event")?.parse().map_err(|error| wrong(&error))?,
+            transaction: text(report, "transaction")?.parse().map_err(|error| wrong(&error))?,
+            payment: PaymentId::try_from(number("payment")?).map_err(|error| wrong(&error))?,
+            // As it was taken, not as it should have been: the ledger compares.
+            amount: number("amount")?,
+            currency: text(report, "currency")?.parse().map_err(|error| wrong(&error))?,
+        })
+    }
+}
+
+fn text<'a>(answer: &'a Value, field: &str) -> Result<&'a str, ProviderError> {
+    answer[field].as_str().ok_or_else(|| ProviderError::Failed(format!("no {field} in an answer")))
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    let shop = Shop::open().await?;
+
+    // 1. Ana pays. She presses the button twice: one payment, one page.
+    let ana = shop.order(1, TEAPOT).await?;
+    let opened = shop.pay(&ana).await?;
+    assert_eq!(shop.pay(&ana).await?.pay_url, opened.pay_url);
+    assert_eq!(shop.acquirer.payments(), 1);
+    println!("Ana pays at {}.", opened.pay_url);
+    // The acquirer reports the money to your callback, more than once. Verify its signature over the raw body first (the
+    // reference server's src/signature.rs does), then hand over what it says; answer 200 when that is done.
+    let report = shop.acquirer.buyer_pays(opened.payment.id)?;
+    for _ in 0..3 {
+        let paid = shop.callback(&report).await?;
+        assert!(matches!(paid, Advanced::Done(_) | Advanced::Replayed(_)), "{paid:?}");
+    }
+    assert_eq!(shop.status(&ana).await?, OrderStatus::Paid);
+    println!("The acquirer reports it three times, and her order is paid once.");
+
+    // 2. The acquirer takes nothing below 1.00. That is an answer, and says nothing about its health.
+    let cup = shop.order(1, CUP).await?;
+    let refused = shop.pay(&cup).await;
+    assert!(matches!(refused, Err(ServiceError::Provider(_))), "{refused:?}");
+    assert_eq!((shop.breaker().state, shop.breaker().failed), (BreakerState::Closed, 0));
+    println!("It refuses 0.50; the breaker stays closed.");
+
+    // 3. The acquirer goes down, just after Ben paid there: its report is stuck. Chen and Dana get an error, after which
+    //    nobody knows whether the acquirer has heard of their payments. These two failures open the breaker.
+    let [ben, chen, dana, eve] = [
+        shop.order(2, TEAPOT).await?,
+        shop.order(3, TEAPOT).await?,
+        shop.order(4, TEAPOT).await?,
+        shop.order(5, TEAPOT).await?,
+    ];
+    let bens = shop.pay(&ben).await?;
+    let stuck = shop.acquirer.buyer_pays(bens.payment.id)?;
+    shop.acquirer.go_down(true);
+    for order in [&chen, &dana] {
+        let failed = shop.pay(order).await;
+        assert!(matches!(failed, Err(ServiceError::Provider(_))), "{failed:?}");
+        assert_eq!(shop.status(order).await?, OrderStatus::Paying);
+    }
+    assert_eq!(shop.breaker().state, BreakerState::Open);
+    println!("The acquirer is down. After two failures the breaker is open.");
+
+    // 4. Eve is told at once when to come again, and nothing is asked of the acquirer. Her order is what it was: it waits
+    //    for a payment, with its deadline.
+    let asked = shop.acquirer.calls();
+    let Err(ServiceError::ProviderUnavailable { retry_after }) = shop.pay(&eve).await else {
+        return Err("the breaker lets nobody through".into());
+    };
+    assert_eq!((retry_after, shop.acquirer.calls()), (OPEN_FOR, asked));
+    assert_eq!(shop.status(&eve).await?, OrderStatus::Pending);
+    println!("Eve is told to come again in {} s; her order stays as it is.", retry_after.as_secs());
+
+    // 5. When that time is over a probe is let through, and the acquirer is well again: the breaker closes. Chen's payment
+    //    goes on where it stopped.
+    shop.acquirer.go_down(false);
+    shop.clock.advance(OPEN_FOR);
+    assert_eq!(shop.breaker().state, BreakerState::HalfOpen);
+    let eves = shop.pay(&eve).await?;
+    assert_eq!(shop.breaker().state, BreakerState::Closed);
+    let chens = shop.pay(&chen).await?;
+    assert!(!chens.new);
+    for payment in [eves.payment.id, chens.payment.id] {
+        shop.callback(&shop.acquirer.buyer_pays(payment)?).await?;
+    }
+    assert_eq!(shop.status(&eve).await?, OrderStatus::Paid);
+    assert_eq!(shop.status(&chen).await?, OrderStatus::Paid);
+    println!("Eve's second try is the probe and succeeds: the breaker is closed. Eve and Chen pay.");
+
+    // 6. Down again, for long. The time of Ben and Dana is over, and nobody can ask the acquirer to close their payments:
+    //    they are waited for until their grace is over, then their units are for others.
+    shop.acquirer.go_down(true);
+    shop.clock.advance(HOLD);
+    shop.upkeep.expire_once().await?;
+    assert_eq!(shop.status(&ben).await?, OrderStatus::Paying);
+    shop.clock.advance(Timing::default().close_grace);
+    shop.upkeep.expire_once().await?;
+    for order in [&ben, &dana] {
+        assert_eq!(shop.status(order).await?, OrderStatus::Expired);
+    }
+    println!("It is down until the orders of Ben and Dana have expired.");
+
+    // 7. The acquirer is back and reports Ben's money. It is too late for his order, so a refund is due. The upkeep tries
+    //    it until the acquirer has done it, also after a crash, a lost answer, or an open breaker.
+    let late = shop.callback(&stuck).await?;
+    assert!(matches!(late, Advanced::RefundDue(..)), "{late:?}");
+    assert!(shop.upkeep.settle_once().await.is_err(), "the acquirer does not answer yet");
+    assert_eq!(shop.refund(&ben).await?, Some(RefundStatus::Due));
+    shop.acquirer.go_down(false);
+    shop.clock.advance(OPEN_FOR);
+    shop.upkeep.settle_once().await?;
+    assert_eq!(shop.refund(&ben).await?, Some(RefundStatus::Done));
+    // Whoever repeats the call finds it done.
+    let capture = shop.provider.capture(&stuck)?;
+    assert_eq!(shop.provider.refund(&capture).await?, RefundOutcome::Done);
+    assert_eq!(shop.acquirer.refunds(), 1);
+    println!("Ben's money turns up late and goes back to him, once.");
+    let BreakerReading { succeeded, failed, rejected, .. } = shop.breaker();
+    println!(
+        "The breaker counted {succeeded} answers, {failed} failures, {rejected} calls that were not made."
+    );
+    Ok(())
+}
+
+/// SKU 11 at 99.00, and SKU 12 at 0.50.
+const TEAPOT: u64 = 11;
+const CUP: u64 = 12;
+
+/// What a service keeps to sell; the example `embed` explains it.
+struct Shop {
+    clock: Arc<ManualClock>,
+    acquirer: Arc<Acquirer>,
+    provider: Arc<HarbourPay>,
+    ordering: Ordering,
+    payments: Payments,
+    upkeep: Upkeep,
+    asked: AtomicU64,
+}
+
+impl Shop {
+    async fn open() -> Result<Self> {
+        // 2026-11-27T00:00:00Z. The breakers read the clock of the sales.
+        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_795_737_600_000)));
+        let ledger: Arc<dyn Ledger> = Arc::new(Embedded::in_memory(Role::Single, Arc::clone(&clock) as _));
+        let settings = Settings { term: Duration::from_secs(3_600), ..Settings::default() };
+        let ids = Generator::acquire(&InMemoryLease::new(0..=0), &settings, Arc::new(SystemClock)).await?;
+        let ids = Arc::new(ids);
+        let sales = Sales::new(ledger, Arc::clone(&clock) as _, Handle::current(), BatcherOptions::default());
+        let sales = Arc::new(sales);
+
+        let acquirer = Arc::new(Acquirer::default());
+        let provider = Arc::new(HarbourPay { name: "harbour".parse()?, acquirer: Arc::clone(&acquirer) });
+        // Two failures among the last four calls open it, one probe closes it: few, so that you can follow. A service
+        // begins with `BreakerOptions::default()`, which is what `Payments::new` takes.
+        let breaker = BreakerOptions::new(4, 2, OPEN_FOR, 1)?;
+        let providers = [Arc::clone(&provider) as Arc<dyn PaymentProvider>];
+        let payments = Payments::with_breakers(Arc::clone(&sales), Arc::clone(&ids), providers, breaker);
+
+        let offer = |sku, price| {
+            let price = Money::new(price, "CNY".parse()?)?;
+            let offer = OfferTerms::new(SkuId::try_from(sku)?, price, 10, Strategy::PreDeduct, Some(HOLD))?;
+            Ok::<_, Box<dyn Error>>(offer)
+        };
+        let offers = vec![offer(TEAPOT, 9_900)?, offer(CUP, 50)?];
+        let window = Window::new(clock.now(), clock.now().after(Duration::from_secs(7_200)))?;
+        let terms = Terms::new(ActivityId::try_from(1)?, window, NonZeroU16::MIN, Timing::default(), offers)?;
+        sales.open(Arc::new(terms)).await?;
+        Ok(Self {
+            ordering: Ordering::new(Arc::clone(&sales), ids),
+            upkeep: Upkeep::new(sales, payments.clone()),
+            asked: AtomicU64::new(0),
+            clock,
+            acquirer,
+            provider,
+            payments,
+        })
+    }
+
+    async fn order(&self, user: u64, sku: u64) -> Result<Order> {
+        let number = self.asked.fetch_add(1, SeqCst);
+        let request = OrderRequest {
+            user: UserId::try_from(user)?,
+            activity: ActivityId::try_from(1)?,
+            sku: SkuId::try_from(sku)?,
+            quantity: Quantity::ONE,
+            idempotency: Idempotency { key: Key::of_text(&number.to_string()), nonce: Nonce(number) },
+            subjects: Subjects::default(),
+            ticket_expired: false,
+        };
+        match self.ordering.place(&request).await? {
+            Placement::Placed(order, _) => Ok(*order),
+            other => Err(format!("there are units: {other:?}").into()),
+        }
+    }
+
+    /// What the handler of "pay" does. A service answers `ProviderUnavailable` with 503 and `Retry-After`.
+    async fn pay(&self, order: &Order) -> Result<OpenedPayment, ServiceError> {
+        let opened = self.payments.open(order.key.user, order.key.id, self.provider.name()).await?;
+        Ok(opened.expect("the orders of this example take payments"))
+    }
+
+    /// What the handler of the callback does, once the signature is verified.
+    async fn callback(&self, report: &Value) -> Result<Advanced> {
+        match self.payments.captured(self.provider.capture(report)?).await? {
+            CaptureResult::Applied(advanced) => Ok(advanced),
+            CaptureResult::Unmatched => Err("the payment is known".into()),
+        }
+    }
+
+    async fn read(&self, order: &Order) -> Result<Order> {
+        Ok(self.ordering.order(order.key.user, order.key.id).await?.ok_or("an order is gone")?)
+    }
+
+    async fn status(&self, order: &Order) -> Result<OrderStatus> {
+        Ok(self.read(order).await?.status)
+    }
+
+    async fn refund(&self, order: &Order) -> Result<Option<RefundStatus>> {
+        Ok(self.read(order).await?.refund().map(|(_, refund)| refund.status))
+    }
+
+    /// For your metrics: the state of a breaker, and what it has counted.
+    fn breaker(&self) -> BreakerReading {
+        self.payments.breakers().next().expect("each provider has one").read()
+    }
+}
+
+/// The acquirer, at the other end of the wire.
+#[derive(Debug, Default)]
+struct Acquirer {
+    books: Mutex<Books>,
+    is_down: AtomicBool,
+    calls: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Books {
+    /// By our payment id, as it stands in the path.
+    payments: HashMap<String, Account>,
+    /// By transaction.
+    refunds: HashMap<String, u64>,
+}
+
+#[derive(Debug)]
+enum Account {
+    Open {
+        amount: u64,
+        currency: String,
+    },
+    /// With the report that says so.
+    Captured(Value),
+    Closed,
+}
+
+impl Acquirer {
+    /// Takes a request; `None` if there is no answer.
+    async fn call(&self, method: &str, path: &str, key: &str, body: &Value) -> Option<(u16, Value)> {
+        self.calls.fetch_add(1, SeqCst);
+        if self.is_down.load(SeqCst) {
+            return None;
+        }
+        let parts: Vec<_> = path.trim_start_matches('/').split('/').collect();
+        Some(self.with(|books| match (method, parts.as_slice()) {
+            ("POST", ["payments", id]) => books.open(id, body),
+            ("POST", ["payments", id, "close"]) => books.close(id),
+            ("POST", ["refunds"]) => {
+                let amount = body["amount"].as_u64().unwrap_or_default();
+                books.refunds.entry(key.to_owned()).or_insert(amount);
+                (200, json!({ "status": "refunded" }))
+            }
+            _ => (404, json!({ "error": "there is no such call" })),
+        }))
+    }
+
+    /// A buyer pays on the acquirer's page; answers what it reports to us.
+    fn buyer_pays(&self, payment: PaymentId) -> Result<Value> {
+        self.with(|books| {
+            let id = payment.to_string();
+            let Some(Account::Open { amount, currency }) = books.payments.get(&id) else {
+                return Err("there is no such page to pay on".into());
+            };
+            let report = json!({
+                "status": "captured", "event": format!("event-{id}"), "transaction": format!("transaction-{id}"),
+                "payment": payment.value(), "amount": amount, "currency": currency,
+            });
+            books.payments.insert(id, Account::Captured(report.clone()));
+            Ok(report)
+        })
+    }
+
+    fn go_down(&self, is_down: bool) {
+        self.is_down.store(is_down, SeqCst);
+    }
+
+    fn calls(&self) -> u64 {
+        self.calls.load(SeqCst)
+    }
+
+    fn payments(&self) -> usize {
+        self.with(|books| books.payments.len())
+    }
+
+    fn refunds(&self) -> usize {
+        self.with(|books| books.refunds.len())
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut Books) -> T) -> T {
+        look(&mut self.books.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Books {
+    fn open(&mut self, id: &str, body: &Value) -> (u16, Value) {
+        let amount = body["amount"].as_u64().unwrap_or_default();
+        if amount < 100 {
+            return (422, json!({ "error": "amounts begin at 1.00" }));
+        }
+        let currency = body["currency"].as_str().unwrap_or_default().to_owned();
+        // The same id is the same payment; one that was closed stays closed.
+        match self.payments.entry(id.to_owned()).or_insert(Account::Open { amount, currency }) {
+            Account::Closed => (409, json!({ "error": "this payment is closed" })),
+            _ => (201, json!({ "pay_url": format!("https://pay.harbour.example/{id}") })),
+        }
+    }
+
+    /// Closes a payment for good, one that was never opened too.
+    fn close(&mut self, id: &str) -> (u16, Value) {
+        match self.payments.get(id) {
+            Some(Account::Captured(report)) => (200, report.clone()),
+            _ => {
+                self.payments.insert(id.to_owned(), Account::Closed);
+                (200, json!({ "status": "closed" }))
+            }
+        }
+    }
+}
