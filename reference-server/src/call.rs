@@ -1,6 +1,6 @@
 //! Calls of the command line to a running server.
 
-use std::fmt;
+use std::{fmt, fs, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -10,13 +10,21 @@ use hyper::{
     header::{AUTHORIZATION, CONTENT_TYPE, HOST},
 };
 use hyper_util::rt::TokioIo;
+use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
+
+use crate::tls;
 
 /// Calls the operations listener of a server.
 pub struct RemoteServer {
     server: String,
     token: String,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
 impl fmt::Debug for RemoteServer {
@@ -28,6 +36,9 @@ impl fmt::Debug for RemoteServer {
 /// Why a call gave nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum Called {
+    /// The server cannot be asked.
+    #[error("{0}")]
+    NotAsked(String),
     /// The server does not answer.
     #[error("{server} does not answer: {reason}. Is it the operations listener of a running server?")]
     NoAnswer {
@@ -50,10 +61,18 @@ pub enum Called {
 }
 
 impl RemoteServer {
-    /// Calls `server`, `HOST:PORT` with or without `http://`, with an operations token.
-    pub fn new(server: &str, token: &str) -> Self {
-        let server = server.strip_prefix("http://").unwrap_or(server).trim_end_matches('/');
-        Self { server: server.to_owned(), token: token.to_owned() }
+    /// Calls `server`, `HOST:PORT` with or without `http://`, with an operations token; with `https://` it has to show a
+    /// certificate that one in the file `ca` vouches for.
+    ///
+    /// # Errors
+    /// [`Called::NotAsked`] if nobody vouches for the server, or it has no name that a certificate could have.
+    pub fn new(server: &str, token: &str, ca: Option<&Path>) -> Result<Self, Called> {
+        let trimmed = server.trim_end_matches('/');
+        let (server, tls) = match trimmed.strip_prefix("https://") {
+            Some(server) => (server, Some(connector(server, ca).map_err(Called::NotAsked)?)),
+            None => (trimmed.strip_prefix("http://").unwrap_or(trimmed), None),
+        };
+        Ok(Self { server: server.to_owned(), token: token.to_owned(), tls })
     }
 
     /// Calls and gives the JSON of the answer.
@@ -61,11 +80,28 @@ impl RemoteServer {
     /// # Errors
     /// [`Called`].
     pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Called> {
-        let no_answer = |error: &dyn fmt::Display| Called::NoAnswer {
-            server: self.server.clone(),
-            reason: error.to_string(),
-        };
-        let stream = TcpStream::connect(&self.server).await.map_err(|error| no_answer(&error))?;
+        let stream = TcpStream::connect(&self.server).await.map_err(|error| self.no_answer(&error))?;
+        match &self.tls {
+            None => self.call_over(stream, method, path, body).await,
+            Some((connector, name)) => {
+                let stream = connector.connect(name.clone(), stream).await;
+                self.call_over(stream.map_err(|error| self.no_answer(&error))?, method, path, body).await
+            }
+        }
+    }
+
+    fn no_answer(&self, error: &dyn fmt::Display) -> Called {
+        Called::NoAnswer { server: self.server.clone(), reason: error.to_string() }
+    }
+
+    async fn call_over(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, Called> {
+        let no_answer = |error: &dyn fmt::Display| self.no_answer(error);
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| no_answer(&error))?;
         let connection = tokio::spawn(connection);
@@ -99,4 +135,25 @@ impl RemoteServer {
         }
         Err(Called::Refused { status: status.as_u16(), detail })
     }
+}
+
+/// How to speak TLS with `server`, and the name that its certificate has to have.
+fn connector(server: &str, ca: Option<&Path>) -> Result<(TlsConnector, ServerName<'static>), String> {
+    let file = ca.ok_or("say with --ca which file has the certificates that vouch for the server")?;
+    let in_file = |problem: String| format!("--ca: {}: {problem}", file.display());
+    let pem = fs::read(file).map_err(|error| in_file(error.to_string()))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in tls::certificates(&pem).map_err(in_file)? {
+        roots.add(certificate).map_err(|error| in_file(error.to_string()))?;
+    }
+    let host = server.rsplit_once(':').map_or(server, |(host, _)| host).trim_matches(['[', ']']);
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| {
+        format!("--server: {host:?} is neither a name nor an address; give https://HOST:PORT")
+    })?;
+    let config = ClientConfig::builder_with_provider(tls::cryptography())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok((TlsConnector::from(Arc::new(config)), name))
 }

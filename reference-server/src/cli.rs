@@ -63,9 +63,12 @@ pub struct StorageArgs {
 /// How a command reaches a running server; without it the data directory of a stopped one is opened.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ServerArgs {
-    /// The operations listener of a running server.
+    /// The operations listener of a running server, with https:// before it if it speaks TLS.
     #[arg(long, value_name = "HOST:PORT", requires = "token")]
     pub server: Option<String>,
+    /// For https://: the file with the certificates (PEM) of those who may vouch for the server's.
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// An operations token.
     #[arg(long, value_name = "TOKEN", env = "FLASHSALE_TOKEN", hide_env_values = true)]
     pub token: Option<String>,

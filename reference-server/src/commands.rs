@@ -39,7 +39,7 @@ type Outcome = Result<ExitCode, Box<dyn Error>>;
 pub fn import(args: &ImportArgs) -> Outcome {
     let background = Background::start()?;
     background.block_on(async {
-        if let Some(server) = remote(&args.server) {
+        if let Some(server) = remote(&args.server)? {
             let sources = import::load(&args.files)?;
             // Read here too: what is not UTF-8 cannot be sent, and a fault need not travel.
             import::parse(&sources, SystemClock.now())?;
@@ -92,7 +92,7 @@ pub fn publish(args: &PublishArgs) -> Outcome {
 pub fn backup(args: &BackupArgs) -> Outcome {
     let background = Background::start()?;
     background.block_on(async {
-        if let Some(server) = remote(&args.server) {
+        if let Some(server) = remote(&args.server)? {
             server.call(Method::POST, "/v1/backup", Some(&json!({ "directory": args.to }))).await?;
         } else {
             let directory = directory(&args.storage)?;
@@ -125,7 +125,7 @@ pub fn audit(args: &AuditArgs) -> Outcome {
         return background.block_on(verify(args));
     }
     background.block_on(async {
-        let findings: Findings = match remote(&args.server) {
+        let findings: Findings = match remote(&args.server)? {
             Some(server) => {
                 serde_json::from_value(server.call(Method::GET, "/v1/reconciliation", None).await?)?
             }
@@ -152,7 +152,7 @@ pub fn check_config(args: &ServeArgs) -> Outcome {
 }
 
 async fn verify(args: &AuditArgs) -> Outcome {
-    let check: AuditCheck = match remote(&args.server) {
+    let check: AuditCheck = match remote(&args.server)? {
         Some(server) => {
             serde_json::from_value(server.call(Method::GET, "/v1/audit/verification", None).await?)?
         }
@@ -171,9 +171,10 @@ async fn verify(args: &AuditArgs) -> Outcome {
     })
 }
 
-fn remote(args: &ServerArgs) -> Option<RemoteServer> {
-    let server = args.server.as_ref()?;
-    Some(RemoteServer::new(server, args.token.as_deref().unwrap_or_default()))
+fn remote(args: &ServerArgs) -> Result<Option<RemoteServer>, Called> {
+    let connect =
+        |server| RemoteServer::new(server, args.token.as_deref().unwrap_or_default(), args.ca.as_deref());
+    args.server.as_deref().map(connect).transpose()
 }
 
 fn directory(args: &StorageArgs) -> Result<PathBuf, Box<dyn Error>> {

@@ -34,4 +34,5 @@ pub mod session;
 pub mod shelf;
 pub mod signals;
 pub mod signature;
+pub mod tls;
 pub mod wire;

@@ -23,14 +23,17 @@ use crate::{
     http::{Listener, Runtimes, Server},
     import, logging,
     routes::{Operations, Public},
-    signals::Signals,
+    signals::{Signal, Signals},
+    tls::Tls,
+    wire::Rfc3339,
 };
 
 /// For how long after the first signal others are taken for the same one: supervisors, `timeout` and process groups send
 /// it more than once.
 const SAME_SIGNAL: Duration = Duration::from_secs(2);
 
-/// Serves until SIGTERM or SIGINT; a second signal, 2 s after the first or later, ends the process at once.
+/// Serves until SIGTERM or SIGINT; a second signal, 2 s after the first or later, ends the process at once. SIGHUP lets it
+/// read the certificates again.
 ///
 /// # Errors
 ///
@@ -66,6 +69,10 @@ async fn serve(config: &Config, background: &Background) -> Result<(), Box<dyn E
     listening("http.operations", http.operations, || Listener::probe(http.operations))?;
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let tls =
+        |listener, files| Tls::new(listener, files, clock.now()).map_err(|problems| problems.join("; "));
+    let public_tls = tls("public", &config.tls.public)?;
+    let operations_tls = tls("operations", &config.tls.operations)?;
     let (app, jobs) = App::open(config, Arc::clone(&clock), background.spawner().clone()).await?;
     let listeners =
         listening("http.public", http.public, || Listener::bind(http.public, workers, http.backlog))
@@ -84,22 +91,34 @@ async fn serve(config: &Config, background: &Background) -> Result<(), Box<dyn E
         import_demo(&app).await?;
     }
     warn(&app);
+    let certificates: Vec<Tls> = [&public_tls, &operations_tls].into_iter().flatten().cloned().collect();
+    for tls in &certificates {
+        app.metrics.watch_certificate(tls);
+        tracing::info!(listener = tls.listener(), ends_at = %Rfc3339(tls.ends_at()), "TLS with a certificate of ours");
+    }
 
+    let addresses = [address(&public, &public_tls), address(&operations, &operations_tls)];
+    let (public, operations) = (public.with_tls(public_tls), operations.with_tls(operations_tls));
     let public = Server::start(public, &Arc::new(Public::new(Arc::clone(&app))), &public_runtimes, http)?;
     let operators = Arc::new(Operations::new(Arc::clone(&app)));
     let operations = Server::start(operations, &operators, &shared, &http.for_operations())?;
     if config.demo {
         let made_tokens = config.operations.tokens.is_empty();
-        greet(&app, public.address(), operations.address(), made_tokens);
+        greet(&app, &addresses, made_tokens);
     }
     tracing::info!(public = %public.address(), operations = %operations.address(), "serving");
 
-    let signal = signals.next().await;
+    let signal = loop {
+        match signals.next().await {
+            Signal::End(signal) => break signal,
+            Signal::Reload => reload(&certificates, &clock).await,
+        }
+    };
     let first = Instant::now();
     tracing::info!(signal, "stopping; a second signal, in 2 s or later, ends the process at once");
     tokio::spawn(async move {
         loop {
-            let signal = signals.next().await;
+            let Signal::End(signal) = signals.next().await else { continue };
             if first.elapsed() >= SAME_SIGNAL {
                 tracing::warn!(signal, "ending at once");
                 process::exit(1);
@@ -124,6 +143,39 @@ fn listening<T>(key: &str, address: SocketAddr, listen: impl FnOnce() -> io::Res
             "cannot listen on {address}: {error}{whose}; choose another address with {key} in the configuration"
         )
     })
+}
+
+/// Under which address a listener is reached on this machine.
+fn address(listener: &Listener, tls: &Option<Tls>) -> String {
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    format!("{scheme}://{}", listener.address())
+}
+
+/// Reads the certificates again; one that cannot be used leaves the listener with the one it has.
+async fn reload(certificates: &[Tls], clock: &Arc<dyn Clock>) {
+    if certificates.is_empty() {
+        tracing::info!(
+            "SIGHUP reads certificates again, and there are none; what else has changed needs a restart"
+        );
+    }
+    for tls in certificates {
+        let (reread, clock) = (tls.clone(), Arc::clone(clock));
+        let read = tokio::task::spawn_blocking(move || reread.reload(clock.now())).await;
+        let problems = match read {
+            Ok(Ok(changed)) => {
+                let (listener, ends_at) = (tls.listener(), Rfc3339(tls.ends_at()));
+                tracing::info!(listener, changed, %ends_at, "the certificate was read again");
+                continue;
+            }
+            Ok(Err(problems)) => problems.join("; "),
+            Err(error) => error.to_string(),
+        };
+        tracing::error!(
+            listener = tls.listener(),
+            problems,
+            "the certificate stays as it was; repair its files and send SIGHUP again"
+        );
+    }
 }
 
 /// Says what this server cannot do as it is configured, and whom it believes.
@@ -156,12 +208,12 @@ async fn import_demo(app: &App) -> Result<(), Box<dyn Error>> {
 }
 
 /// Tells whoever started the demonstration where to look.
-fn greet(app: &App, public: SocketAddr, operations: SocketAddr, made_tokens: bool) {
+fn greet(app: &App, [public, operations]: &[String; 2], made_tokens: bool) {
     println!(
         "\nflashsale demo: nobody is who they say, and no money is moved. Do not show it to the internet.\n"
     );
-    println!("  shop        http://{public}/");
-    println!("  operations  http://{operations}/readyz");
+    println!("  shop        {public}/");
+    println!("  operations  {operations}/readyz");
     let directory =
         app.directory.as_deref().map_or_else(|| "in memory only".into(), |path| path.display().to_string());
     println!("  data        {directory}\n");
@@ -182,7 +234,7 @@ fn greet(app: &App, public: SocketAddr, operations: SocketAddr, made_tokens: boo
         } else {
             "ended"
         };
-        println!("  {phase:<9} http://{public}/activities/{}  {}", listed.activity.id, listed.activity.name);
+        println!("  {phase:<9} {public}/activities/{}  {}", listed.activity.id, listed.activity.name);
     }
     let is_live = |window: flashsale_core::domain::Window| now < window.ends_at();
     if !shelf.activities.values().any(|listed| is_live(listed.activity.window)) {

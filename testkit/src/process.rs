@@ -97,6 +97,11 @@ impl Process {
         self.signal(Signal::TERM);
     }
 
+    /// Asks the process to read its files again, as a service manager does.
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
     /// Holds the process: none of its threads runs until [`resume`](Self::resume).
     pub fn hold(&self) {
         self.signal(Signal::STOP);

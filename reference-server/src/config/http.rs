@@ -19,7 +19,8 @@ pub struct HttpConfig {
     pub shared_runtime: bool,
     /// `http.backlog`: connections that wait to be accepted, per worker. Default 4096.
     pub backlog: u16,
-    /// `http.max_connections`: open connections per listener; more are answered `busy`. Default 16384.
+    /// `http.max_connections`: open connections per listener; more are answered `busy`, or closed where that would take a
+    /// handshake. Default 16384.
     pub max_connections: usize,
     /// `http.head_bytes`: largest head of a request. Default 16384.
     pub head_bytes: usize,
@@ -27,6 +28,8 @@ pub struct HttpConfig {
     pub head_fields: usize,
     /// `http.body_bytes`: largest body. Default 16384.
     pub body_bytes: usize,
+    /// `http.handshake_timeout_ms`: for the whole handshake of TLS. Default 10000.
+    pub handshake_timeout_ms: u64,
     /// `http.head_timeout_ms`: from the first byte of a head to its last. Default 10000.
     pub head_timeout_ms: u64,
     /// `http.idle_timeout_ms`: until the first byte of the next request. Default 60000.
@@ -65,6 +68,7 @@ impl Default for HttpConfig {
             head_bytes: 16 * 1024,
             head_fields: 64,
             body_bytes: 16 * 1024,
+            handshake_timeout_ms: 10_000,
             head_timeout_ms: 10_000,
             idle_timeout_ms: 60_000,
             write_timeout_ms: 10_000,
@@ -90,6 +94,7 @@ impl HttpConfig {
         within("http.head_fields", self.head_fields as u64, 8..=100);
         within("http.body_bytes", self.body_bytes as u64, 1024..=1 << 20);
         for (key, value) in [
+            ("http.handshake_timeout_ms", self.handshake_timeout_ms),
             ("http.head_timeout_ms", self.head_timeout_ms),
             ("http.idle_timeout_ms", self.idle_timeout_ms),
             ("http.write_timeout_ms", self.write_timeout_ms),
@@ -107,6 +112,11 @@ impl HttpConfig {
                     .to_owned(),
             );
         }
+    }
+
+    /// `handshake_timeout_ms` as a span.
+    pub fn handshake_timeout(&self) -> Duration {
+        Duration::from_millis(self.handshake_timeout_ms)
     }
 
     /// `head_timeout_ms` as a span.

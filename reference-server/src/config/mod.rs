@@ -18,9 +18,11 @@ mod rate;
 mod report;
 mod sale;
 mod secret;
+mod tls;
 
 use std::{collections::BTreeMap, env, ffi::OsString, fmt, fs};
 
+use flashsale_core::domain::{Clock as _, SystemClock};
 use serde::{Deserialize, Serialize};
 
 pub use breaker::BreakerConfig;
@@ -37,6 +39,7 @@ pub use payment::PaymentConfig;
 pub use rate::{Quotas, RateConfig};
 pub use sale::{OrderConfig, StorageConfig, TicketConfig};
 pub use secret::{Files, Secret, SecretsConfig, TicketKey};
+pub use tls::{CertificateFiles, TlsConfig};
 
 use self::layers::Layers;
 use crate::{cli::ServeArgs, jwt::Jwt, keyring};
@@ -49,6 +52,8 @@ pub struct Config {
     pub demo: bool,
     /// `[http]`: listeners, runtimes and limits of the transport.
     pub http: HttpConfig,
+    /// `[tls]`: certificates of the listeners.
+    pub tls: TlsConfig,
     /// `[storage]`: where the embedded engine keeps its data.
     pub storage: StorageConfig,
     /// `[order]`: queues in front of the ledger.
@@ -141,9 +146,10 @@ impl Checked {
         Self { config, sources, problems }
     }
 
-    /// Looks at the files that are named too: those that hold secrets and keys.
+    /// Looks at the files that are named too: those that hold secrets, keys and certificates.
     #[must_use]
     pub fn with_files(mut self) -> Self {
+        self.problems.extend(crate::tls::problems(&self.config.tls, SystemClock.now()));
         self.problems.extend(keyring::problems(&self.config));
         if self.config.identity.jwt.is_on() {
             self.problems.extend(Jwt::new(&self.config.identity.jwt).err().into_iter().flatten());
@@ -191,6 +197,7 @@ impl Config {
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         self.http.check(&mut problems);
+        self.tls.check(&mut problems);
         self.storage.check(&mut problems);
         self.order.check(&mut problems);
         self.ticket.check(&mut problems);

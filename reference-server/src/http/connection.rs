@@ -2,19 +2,16 @@
 
 use std::{
     future::{Future, poll_fn},
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     sync::{Arc, PoisonError},
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::watch,
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
@@ -61,16 +58,22 @@ impl Patience {
 }
 
 /// Serves one connection until it is closed, times out, or has given its last answer after a stop.
-pub(super) async fn serve<H: Handler>(
-    stream: TcpStream,
+///
+/// It is compiled for the halves of a socket, which need no lock, and for those of TLS over it, which share their state.
+pub(super) async fn serve<R, W, H>(
+    reader: R,
+    writer: W,
+    peer: IpAddr,
     http: &http1::Builder,
     dispatch: Arc<Dispatch<H>>,
     patience: Patience,
     mut stages: watch::Receiver<Stage>,
-) {
+) where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+    H: Handler,
+{
     let progress = Arc::new(Progress::default());
-    // A peer that is gone already gets no answer; the address that stands for it is nobody's.
-    let peer = stream.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
     let service = {
         let (dispatch, progress) = (Arc::clone(&dispatch), Arc::clone(&progress));
         service_fn(move |request| {
@@ -83,7 +86,7 @@ pub(super) async fn serve<H: Handler>(
             }
         })
     };
-    let (watched, outgoing) = Watched::new(stream, Arc::clone(&progress));
+    let (watched, outgoing) = Watched::new(reader, writer, Arc::clone(&progress));
     let mut connection = http.serve_connection(TokioIo::new(watched), service);
     let mut watchdog = Watchdog::new(patience);
     let (mut cut, mut stopping) = (stages.clone(), false);
@@ -113,6 +116,11 @@ pub(super) async fn serve<H: Handler>(
             Code::Timeout,
             format!("Send the whole head within {} ms.", patience.head.as_millis()),
         )),
+        (Some(Phase::Idle), _) => {
+            // With TLS the client is told that this is the end and nothing was cut off, if its buffer has room.
+            let _ = poll_fn(|context| lock(&outgoing).poll_shutdown(context)).now_or_never();
+            return;
+        }
         (Some(_), _) => return,
         (None, Some(status)) => Some(malformed(status)),
         (None, None) if stopping || watched.has_ended() => return,
@@ -131,7 +139,11 @@ pub(super) async fn serve<H: Handler>(
 /// Sends the last bytes of a connection and closes it so that the client can read them.
 ///
 /// A socket that is closed with unread bytes resets the connection, and the client may never see the answer.
-pub(super) async fn part(mut reader: OwnedReadHalf, mut writer: OwnedWriteHalf, last_bytes: &[u8]) {
+pub(super) async fn part(
+    mut reader: impl AsyncRead + Unpin,
+    mut writer: impl AsyncWrite + Unpin,
+    last_bytes: &[u8],
+) {
     let farewell = async {
         writer.write_all(last_bytes).await?;
         writer.shutdown().await?;

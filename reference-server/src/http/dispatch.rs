@@ -24,7 +24,7 @@ use super::{
     Body, Code, Handler, Problem, Response, ambiguous,
     body::BodyLimits,
     request_id::{self, RequestIds},
-    traffic::{Counters, Traffic},
+    traffic::{Counters, FailedHandshake, Traffic},
 };
 use crate::{config::HttpConfig, request};
 
@@ -89,6 +89,11 @@ impl<H: Handler> Dispatch<H> {
             response.headers_mut().insert(CONNECTION, CLOSE);
         }
         Ok(response)
+    }
+
+    /// Counts a connection that ended before its first request.
+    pub(super) fn handshake_failed(&self, failed: FailedHandshake) {
+        self.counters.handshake_failed(failed);
     }
 
     /// A problem as bytes, for a connection that hyper does not serve (any more); it announces its end.

@@ -10,6 +10,7 @@ mod client_address;
 mod connection;
 mod dispatch;
 mod handler;
+mod handshake;
 mod problem;
 mod request_id;
 mod server;

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -14,6 +14,7 @@ use std::{
 use futures_util::FutureExt;
 use hyper::server::conn::http1;
 use tokio::{
+    io::split,
     net::{TcpListener, TcpStream},
     runtime::Handle,
     sync::{mpsc, watch},
@@ -23,8 +24,10 @@ use super::{
     Code, Handler, Listener, Problem,
     connection::{self, Patience, Stage},
     dispatch::Dispatch,
+    handshake::{NoTls, handshake},
+    traffic::FailedHandshake,
 };
-use crate::config::HttpConfig;
+use crate::{config::HttpConfig, tls::Tls};
 
 /// Connections that one worker tells at the same time that it is busy.
 const MAX_REFUSING: usize = 256;
@@ -65,10 +68,13 @@ impl Server {
         let open = Arc::clone(&handler.traffic().open);
         let stopping = Arc::new(AtomicBool::new(false));
         let address = listener.address();
-        for (index, socket) in listener.into_sockets().into_iter().enumerate() {
+        let (sockets, tls) = listener.into_parts();
+        for (index, socket) in sockets.into_iter().enumerate() {
             let worker = Worker {
                 dispatch: Arc::new(Dispatch::new(Arc::clone(handler), config, Arc::clone(&stopping))),
                 http: builder(config),
+                tls: tls.clone(),
+                handshake_timeout: config.handshake_timeout(),
                 open: Arc::clone(&open),
                 max_connections: config.max_connections,
                 refusing: Arc::default(),
@@ -120,6 +126,8 @@ impl Server {
 struct Worker<H> {
     dispatch: Arc<Dispatch<H>>,
     http: http1::Builder,
+    tls: Option<Tls>,
+    handshake_timeout: Duration,
     open: Arc<AtomicUsize>,
     max_connections: usize,
     refusing: Arc<AtomicUsize>,
@@ -160,7 +168,7 @@ impl<H: Handler> Worker<H> {
         loop {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => self.take(stream, alive.clone()),
+                    Ok((stream, peer)) => self.take(stream, peer.ip(), alive.clone()),
                     Err(error) => {
                         tracing::warn!(%error, "a connection could not be accepted");
                         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -170,26 +178,45 @@ impl<H: Handler> Worker<H> {
             }
         }
         // What the kernel has accepted for us would be reset when the socket is closed.
-        while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
-            self.take(stream, alive.clone());
+        while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
+            self.take(stream, peer.ip(), alive.clone());
         }
     }
 
-    fn take(&self, stream: TcpStream, alive: mpsc::Sender<()>) {
+    fn take(&self, stream: TcpStream, peer: IpAddr, alive: mpsc::Sender<()>) {
         let Some(place) = Place::take(&self.open, self.max_connections) else {
             return self.refuse(stream, alive);
         };
         let _ = stream.set_nodelay(true);
         let (http, dispatch) = (self.http.clone(), Arc::clone(&self.dispatch));
-        let (patience, stages) = (self.patience, self.stages.clone());
+        let (patience, mut stages) = (self.patience, self.stages.clone());
+        let Some(tls) = self.tls.clone() else {
+            let (reader, writer) = stream.into_split();
+            tokio::spawn(async move {
+                connection::serve(reader, writer, peer, &http, dispatch, patience, stages).await;
+                drop((place, alive));
+            });
+            return;
+        };
+        let limit = self.handshake_timeout;
         tokio::spawn(async move {
-            connection::serve(stream, &http, dispatch, patience, stages).await;
+            match handshake(&tls, stream, limit, &mut stages).await {
+                Ok(stream) => {
+                    let (reader, writer) = split(stream);
+                    connection::serve(reader, writer, peer, &http, dispatch, patience, stages).await;
+                }
+                Err(without) => left(without, &dispatch).await,
+            }
             drop((place, alive));
         });
     }
 
-    /// Answers `busy` without reading; when too many are being refused at once, closes without an answer.
+    /// Answers `busy` without reading; when too many are being refused at once, or an answer would take a handshake, closes
+    /// without one.
     fn refuse(&self, stream: TcpStream, alive: mpsc::Sender<()>) {
+        if self.tls.is_some() {
+            return;
+        }
         let Some(place) = Place::take(&self.refusing, MAX_REFUSING) else { return };
         let busy = Problem::new(Code::Busy, "Too many connections are open; come again.")
             .retry_after(Duration::from_secs(1));
@@ -199,6 +226,21 @@ impl<H: Handler> Worker<H> {
             connection::part(reader, writer, &answer).await;
             drop((place, alive));
         });
+    }
+}
+
+/// Counts a connection that did not come to TLS, and tells a client that speaks plain HTTP so.
+async fn left<H: Handler>(without: NoTls, dispatch: &Dispatch<H>) {
+    match without {
+        NoTls::Late => dispatch.handshake_failed(FailedHandshake::Timeout),
+        NoTls::Failed => dispatch.handshake_failed(FailedHandshake::Refused),
+        NoTls::Plain(stream) => {
+            dispatch.handshake_failed(FailedHandshake::Plain);
+            let answer = dispatch.raw(Problem::invalid("This port speaks TLS: use https."));
+            let (reader, writer) = stream.into_split();
+            connection::part(reader, writer, &answer).await;
+        }
+        NoTls::Left => {}
     }
 }
 

@@ -4,6 +4,8 @@ use std::{io, net::SocketAddr, num::NonZeroUsize};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::tls::Tls;
+
 /// A bound address with one socket for each worker that will accept on it.
 ///
 /// With several sockets (`SO_REUSEPORT`) the kernel spreads connections over the workers, which then share nothing.
@@ -11,6 +13,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 pub struct Listener {
     address: SocketAddr,
     sockets: Vec<std::net::TcpListener>,
+    tls: Option<Tls>,
 }
 
 impl Listener {
@@ -36,7 +39,13 @@ impl Listener {
         let address = first.local_addr()?;
         let rest = (1..workers.get()).map(|_| listen(address, several, backlog));
         let sockets = std::iter::once(Ok(first)).chain(rest).collect::<io::Result<_>>()?;
-        Ok(Self { address, sockets })
+        Ok(Self { address, sockets, tls: None })
+    }
+
+    /// The same, speaking TLS if there is any.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Tls>) -> Self {
+        Self { tls, ..self }
     }
 
     /// The address that is listened on.
@@ -44,8 +53,8 @@ impl Listener {
         self.address
     }
 
-    pub(super) fn into_sockets(self) -> Vec<std::net::TcpListener> {
-        self.sockets
+    pub(super) fn into_parts(self) -> (Vec<std::net::TcpListener>, Option<Tls>) {
+        (self.sockets, self.tls)
     }
 }
 

@@ -11,13 +11,7 @@ use std::{
 };
 
 use bytes::{Buf, BytesMut};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What a connection is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,10 +62,12 @@ impl Progress {
 const LARGE_WRITE: usize = 16 * 1024;
 
 /// The socket of a connection as hyper sees it: what is read is noted, what is written goes to [`Outgoing`].
+///
+/// `R` and `W` are the halves of the socket, or of TLS over it.
 #[derive(Debug)]
-pub(super) struct Watched {
-    reader: OwnedReadHalf,
-    outgoing: Arc<Mutex<Outgoing>>,
+pub(super) struct Watched<R, W> {
+    reader: R,
+    outgoing: Arc<Mutex<Outgoing<W>>>,
     progress: Arc<Progress>,
     ended: bool,
 }
@@ -86,20 +82,22 @@ pub(super) struct Watched {
 /// **Keeping back.** hyper answers a head that it cannot read (400, 431, 414) without body and request id, and closes.
 /// Such an answer is the last thing it writes, and is kept back so that a whole problem document can be sent instead.
 #[derive(Debug)]
-pub(super) struct Outgoing {
-    writer: OwnedWriteHalf,
+pub(super) struct Outgoing<W> {
+    writer: W,
     collected: BytesMut,
+    /// Something was written that the writer may not have passed on; a socket passes on at once, TLS what it can.
+    unflushed: bool,
     progress: Arc<Progress>,
     bare: Option<u16>,
     broken: bool,
 }
 
-impl Watched {
-    pub(super) fn new(stream: TcpStream, progress: Arc<Progress>) -> (Self, Arc<Mutex<Outgoing>>) {
-        let (reader, writer) = stream.into_split();
+impl<R, W> Watched<R, W> {
+    pub(super) fn new(reader: R, writer: W, progress: Arc<Progress>) -> (Self, Arc<Mutex<Outgoing<W>>>) {
         let outgoing = Arc::new(Mutex::new(Outgoing {
             writer,
             collected: BytesMut::new(),
+            unflushed: false,
             progress: Arc::clone(&progress),
             bare: None,
             broken: false,
@@ -112,12 +110,12 @@ impl Watched {
         self.ended || lock(&self.outgoing).broken
     }
 
-    pub(super) fn into_reader(self) -> OwnedReadHalf {
+    pub(super) fn into_reader(self) -> R {
         self.reader
     }
 }
 
-impl Outgoing {
+impl<W: AsyncWrite + Unpin> Outgoing<W> {
     /// The status of a bare answer that was kept back.
     pub(super) fn bare(&self) -> Option<u16> {
         self.bare
@@ -129,6 +127,7 @@ impl Outgoing {
             match Pin::new(&mut self.writer).poll_write(context, &self.collected) {
                 Poll::Ready(Ok(count)) => {
                     self.collected.advance(count);
+                    self.unflushed = true;
                     self.progress.leave(Phase::Writing, Phase::Idle);
                 }
                 Poll::Ready(Err(error)) => {
@@ -139,7 +138,18 @@ impl Outgoing {
                 Poll::Pending => return self.blocked(),
             }
         }
-        Poll::Ready(Ok(()))
+        if !self.unflushed {
+            return Poll::Ready(Ok(()));
+        }
+        match Pin::new(&mut self.writer).poll_flush(context) {
+            Poll::Pending => self.blocked(),
+            Poll::Ready(result) => {
+                self.unflushed = false;
+                self.broken |= result.is_err();
+                self.progress.leave(Phase::Writing, Phase::Idle);
+                Poll::Ready(result)
+            }
+        }
     }
 
     /// Collects more.
@@ -148,7 +158,7 @@ impl Outgoing {
     }
 
     /// The socket, and what has still to be written to it.
-    pub(super) fn into_parts(self) -> (OwnedWriteHalf, BytesMut) {
+    pub(super) fn into_parts(self) -> (W, BytesMut) {
         (self.writer, self.collected)
     }
 
@@ -169,6 +179,7 @@ impl Outgoing {
         match Pin::new(&mut self.writer).poll_write(context, bytes) {
             Poll::Pending => self.blocked(),
             Poll::Ready(result) => {
+                self.unflushed = true;
                 self.broken |= result.is_err();
                 self.progress.leave(Phase::Writing, Phase::Idle);
                 Poll::Ready(result)
@@ -176,7 +187,7 @@ impl Outgoing {
         }
     }
 
-    fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_send(context))?;
         if self.bare.is_some() {
             return Poll::Ready(Ok(()));
@@ -192,11 +203,11 @@ impl Outgoing {
 }
 
 /// Locks the outgoing side; only the connection's own task does so, never across an await.
-pub(super) fn lock(outgoing: &Mutex<Outgoing>) -> MutexGuard<'_, Outgoing> {
+pub(super) fn lock<W>(outgoing: &Mutex<Outgoing<W>>) -> MutexGuard<'_, Outgoing<W>> {
     outgoing.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl AsyncRead for Watched {
+impl<R: AsyncRead + Unpin, W: Unpin> AsyncRead for Watched<R, W> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -213,7 +224,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl<R: Unpin, W: AsyncWrite + Unpin> AsyncWrite for Watched<R, W> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         lock(&self.outgoing).poll_write(context, bytes)
     }

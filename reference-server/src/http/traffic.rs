@@ -34,6 +34,29 @@ const SAMPLE: u64 = 16;
 /// The route of what no other one names.
 pub const OTHER: &str = "other";
 
+/// How a handshake of TLS ends without a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum FailedHandshake {
+    /// The client did not complete it in time.
+    Timeout,
+    /// Client and server do not come together: no common version, or the client does not believe the certificate.
+    Refused,
+    /// The client does not speak TLS.
+    Plain,
+}
+
+impl FailedHandshake {
+    const ALL: [Self; 3] = [Self::Timeout, Self::Refused, Self::Plain];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Refused => "refused",
+            Self::Plain => "plain",
+        }
+    }
+}
+
 /// The numbers of one listener.
 #[derive(Debug)]
 pub struct Traffic {
@@ -124,11 +147,20 @@ impl Traffic {
         Code::ALL.iter().enumerate().map(|(place, code)| (*code, sum(place))).collect()
     }
 
+    /// Handshakes of TLS that failed, by reason.
+    pub fn failed_handshakes(&self) -> Vec<(&'static str, u64)> {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        let sum = |reason: FailedHandshake| -> u64 {
+            workers.iter().map(|worker| worker.handshakes[reason as usize].load(Ordering::Relaxed)).sum()
+        };
+        FailedHandshake::ALL.map(|reason| (reason.as_str(), sum(reason))).into()
+    }
+
     /// A place for one more worker to count in.
     pub(super) fn worker(&self) -> Arc<Counters> {
         let routes = (0..=self.routes.patterns.len()).map(|_| RouteCounters::new()).collect();
         let codes = Code::ALL.iter().map(|_| AtomicU64::new(0)).collect();
-        let counters = Arc::new(Counters { routes, codes });
+        let counters = Arc::new(Counters { routes, codes, handshakes: Default::default() });
         self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&counters));
         counters
     }
@@ -148,6 +180,14 @@ impl Traffic {
 pub(super) struct Counters {
     routes: Box<[RouteCounters]>,
     codes: Box<[AtomicU64]>,
+    handshakes: [AtomicU64; FailedHandshake::ALL.len()],
+}
+
+impl Counters {
+    /// Counts a connection without TLS.
+    pub(super) fn handshake_failed(&self, reason: FailedHandshake) {
+        self.handshakes[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug)]

@@ -1,11 +1,22 @@
 //! The numbers of listeners.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{MICROS, Metrics, Page};
-use crate::http::Traffic;
+use crate::{http::Traffic, tls::Tls};
 
 impl Metrics {
+    /// Shows when the certificate of a listener ends.
+    pub fn watch_certificate(&self, tls: &Tls) {
+        let tls = tls.clone();
+        self.register(move |page| {
+            let help = "When the certificate of a listener ends, in seconds since 1970.";
+            let labels = vec![("listener", tls.listener().to_owned())];
+            let ends_at = Duration::from_millis(tls.ends_at().as_millis()).as_secs_f64();
+            page.gauge("flashsale_certificate_end_time_seconds", help, labels, ends_at);
+        });
+    }
+
     /// Shows what a listener answers.
     pub fn watch(&self, traffic: &Arc<Traffic>) {
         let traffic = Arc::clone(traffic);
@@ -35,6 +46,10 @@ fn read(page: &mut Page, traffic: &Traffic) {
     for (code, count) in traffic.problems() {
         let labels = vec![listener(), ("code", code.as_str().to_owned())];
         page.counter("flashsale_problems", "Answers with a problem document.", labels, count);
+    }
+    for (reason, count) in traffic.failed_handshakes() {
+        let labels = vec![listener(), ("reason", reason.to_owned())];
+        page.counter("flashsale_tls_handshakes_failed", "Handshakes that failed.", labels, count);
     }
     let open = traffic.open_connections() as f64;
     page.gauge("flashsale_http_connections", "Open connections.", vec![listener()], open);

@@ -11,7 +11,22 @@ use serde_json::Value;
 
 /// One connection.
 pub(crate) struct Client {
-    reader: BufReader<TcpStream>,
+    reader: BufReader<Box<dyn Stream>>,
+    socket: TcpStream,
+}
+
+/// A socket, or TLS over it.
+pub(crate) trait Stream: Read + Write + Send {}
+
+impl<S: Read + Write + Send> Stream for S {}
+
+/// A socket that is connected to the server.
+pub(crate) fn socket(address: SocketAddr) -> TcpStream {
+    let socket = TcpStream::connect(address).unwrap();
+    // Only ends a test that has failed already.
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    socket.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+    socket
 }
 
 /// One answer.
@@ -24,11 +39,13 @@ pub(crate) struct Answer {
 
 impl Client {
     pub(crate) fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        // Only ends a test that has failed already.
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
-        Self { reader: BufReader::new(stream) }
+        let socket = socket(address);
+        Self::over(socket.try_clone().unwrap(), Box::new(socket))
+    }
+
+    /// Speaks to the server through `stream`, which stands on the socket.
+    pub(crate) fn over(socket: TcpStream, stream: Box<dyn Stream>) -> Self {
+        Self { reader: BufReader::new(stream), socket }
     }
 
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -75,7 +92,7 @@ impl Client {
     }
 
     pub(crate) fn finish_sending(&self) {
-        self.reader.get_ref().shutdown(Shutdown::Write).unwrap();
+        self.socket.shutdown(Shutdown::Write).unwrap();
     }
 
     fn line(&mut self) -> String {

@@ -7,7 +7,7 @@ use reference_server::config::Role;
 use crate::shop::{Shop, catalogue, token};
 
 /// Runs the binary; gives whether it succeeded and what it printed.
-async fn run(arguments: &[&str]) -> (bool, String) {
+pub(crate) async fn run(arguments: &[&str]) -> (bool, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_reference-server"));
     command.args(arguments).env("FLASHSALE_TOKEN", token(Role::Operator)).env("NO_COLOR", "1");
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();

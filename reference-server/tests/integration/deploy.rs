@@ -10,7 +10,10 @@ use hyper::{Method, StatusCode};
 use reference_server::{cli::ServeArgs, config::Checked};
 use serde_json::Value;
 
-use crate::shop::{Shop, catalogue};
+use crate::{
+    shop::{Shop, catalogue},
+    tls::Pair,
+};
 
 fn deploy(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(file)
@@ -56,6 +59,7 @@ fn expressions(rules: &str) -> Vec<String> {
 async fn every_number_that_rules_and_board_name_is_there() {
     let directory = tempfile::tempdir().unwrap();
     let shop = Shop::on(directory.path()).await;
+    shop.app.metrics.watch_certificate(&Pair::issue().tls);
     shop.import(&catalogue()).await;
     let buyer = shop.buyer(1).await;
     let order = buyer.buy(11, 1).await;
@@ -70,6 +74,10 @@ async fn every_number_that_rules_and_board_name_is_there() {
     }
 
     let board: Value = serde_json::from_str(&read("dashboard.json")).unwrap();
+    let panels = board["panels"].as_array().unwrap();
+    let places = panels.iter().map(|panel| panel["gridPos"].to_string());
+    let ids: BTreeSet<_> = panels.iter().map(|panel| panel["id"].as_u64()).collect();
+    assert_eq!((ids.len(), places.collect::<BTreeSet<_>>().len()), (panels.len(), panels.len()));
     let (rules, board) = (expressions(&read("alerts.yml")), queries(&board));
     assert!(rules.len() > 12 && board.len() > 30, "{} rules, {} queries", rules.len(), board.len());
     let mut used = BTreeSet::new();

@@ -25,4 +25,5 @@ mod restart;
 mod secrecy;
 mod shop;
 mod tickets;
+mod tls;
 mod transport;

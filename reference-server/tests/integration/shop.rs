@@ -19,6 +19,7 @@ use reference_server::{
     http::{Listener, Runtimes, Server},
     routes::{Operations, Public},
     signature,
+    tls::Tls,
 };
 use serde_json::{Value, json};
 
@@ -63,7 +64,7 @@ impl Shop {
         Self::start(|config| config.storage.directory = directory.to_owned()).await
     }
 
-    async fn start(configure: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) async fn start(configure: impl FnOnce(&mut Config)) -> Self {
         let clock = Arc::new(ManualClock::new(SystemClock.now()));
         let mut config = Config::default();
         config.identity.demo = true;
@@ -82,11 +83,21 @@ impl Shop {
         let spawner = BACKGROUND.spawner().clone();
         let shared = Runtimes::Shared(spawner.runtime().clone());
         let (app, jobs) = App::open(&config, Arc::clone(&clock) as _, spawner).await.unwrap();
-        let bind = || Listener::bind(([127, 0, 0, 1], 0).into(), NonZeroUsize::MIN, 128).unwrap();
+        let bind = |listener, files| {
+            let tls = Tls::new(listener, files, clock.now()).unwrap();
+            Listener::bind(([127, 0, 0, 1], 0).into(), NonZeroUsize::MIN, 128).unwrap().with_tls(tls)
+        };
         let public = Arc::new(Public::new(Arc::clone(&app)));
         let operations = Arc::new(Operations::new(Arc::clone(&app)));
-        let public = Server::start(bind(), &public, &shared, &config.http).unwrap();
-        let operations = Server::start(bind(), &operations, &shared, &config.http.for_operations()).unwrap();
+        let public =
+            Server::start(bind("public", &config.tls.public), &public, &shared, &config.http).unwrap();
+        let operations = Server::start(
+            bind("operations", &config.tls.operations),
+            &operations,
+            &shared,
+            &config.http.for_operations(),
+        )
+        .unwrap();
         Self {
             app,
             clock,

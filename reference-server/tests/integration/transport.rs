@@ -16,7 +16,7 @@ use reference_server::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
-use crate::client::Client;
+use crate::{client::Client, tls::Pair};
 
 /// Answers that show what the transport does with them.
 struct Probe {
@@ -71,9 +71,11 @@ impl Handler for Probe {
     }
 }
 
-struct Fixture {
-    server: Option<Server>,
-    address: SocketAddr,
+pub(crate) struct Fixture {
+    pub(crate) server: Option<Server>,
+    pub(crate) address: SocketAddr,
+    pub(crate) traffic: Arc<Traffic>,
+    pub(crate) pair: Option<Pair>,
     events: mpsc::Receiver<&'static str>,
     release: Arc<Semaphore>,
     background: Background,
@@ -81,30 +83,53 @@ struct Fixture {
 
 impl Fixture {
     fn start(config: &HttpConfig) -> Self {
-        Self::start_on(config, false)
+        Self::start_on(config, false, None)
     }
 
-    fn start_on(config: &HttpConfig, shared: bool) -> Self {
+    /// A runtime per core, a shared one, and TLS.
+    fn each(config: &HttpConfig) -> impl Iterator<Item = Self> {
+        let ways = [(false, None), (true, None), (false, Some(Pair::issue()))];
+        ways.into_iter().map(|(shared, pair)| Self::start_on(config, shared, pair))
+    }
+
+    /// With TLS by `pair`.
+    pub(crate) fn with_tls(config: &HttpConfig, pair: Pair) -> Self {
+        Self::start_on(config, false, Some(pair))
+    }
+
+    fn start_on(config: &HttpConfig, shared: bool, pair: Option<Pair>) -> Self {
         let background = Background::start().unwrap();
         let (sender, events) = mpsc::channel();
         let release = Arc::new(Semaphore::new(0));
+        let traffic = Traffic::new("probe", &["GET /number/{number}"], 0);
         let probe = Probe {
             spawner: background.spawner().clone(),
             events: sender,
             release: Arc::clone(&release),
-            traffic: Traffic::new("probe", &["GET /number/{number}"], 0),
+            traffic: Arc::clone(&traffic),
         };
         let workers = NonZeroUsize::new(if shared { 1 } else { 2 }).unwrap();
         let listener =
             Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)), workers, config.backlog).unwrap();
         let runtimes =
             if shared { Runtimes::Shared(background.spawner().runtime().clone()) } else { Runtimes::PerCore };
+        let listener = listener.with_tls(pair.as_ref().map(|pair| pair.tls.clone()));
         let server = Server::start(listener, &Arc::new(probe), &runtimes, config).unwrap();
-        Self { address: server.address(), server: Some(server), events, release, background }
+        Self { address: server.address(), server: Some(server), traffic, pair, events, release, background }
     }
 
-    fn client(&self) -> Client {
-        Client::connect(self.address)
+    pub(crate) fn client(&self) -> Client {
+        match &self.pair {
+            None => Client::connect(self.address),
+            Some(pair) => pair.connect(self.address).unwrap().client,
+        }
+    }
+
+    /// Waits until this many connections are open.
+    pub(crate) fn wait_for_open(&self, count: usize) {
+        while self.server.as_ref().unwrap().open_connections() != count {
+            std::thread::yield_now();
+        }
     }
 
     #[track_caller]
@@ -112,13 +137,13 @@ impl Fixture {
         assert_eq!(self.events.recv_timeout(Duration::from_secs(20)), Ok(event));
     }
 
-    fn drain(&mut self, limit: Duration) -> usize {
+    pub(crate) fn drain(&mut self, limit: Duration) -> usize {
         let server = self.server.take().unwrap();
         self.background.block_on(server.drain(limit))
     }
 }
 
-fn quick(change: impl FnOnce(&mut HttpConfig)) -> HttpConfig {
+pub(crate) fn quick(change: impl FnOnce(&mut HttpConfig)) -> HttpConfig {
     let mut config = HttpConfig::default();
     change(&mut config);
     config
@@ -144,78 +169,83 @@ fn post(path: &str, body: &str) -> String {
 
 #[test]
 fn heads_up_to_the_limits_are_served_and_larger_ones_refused() {
-    let fixture = Fixture::start(&HttpConfig::default());
-    let mut client = fixture.client();
-    client.send(head_with(64, 0));
-    assert_eq!(client.answer().status, 200);
-    client.send(head_with(1, 15 * 1024));
-    assert_eq!(client.answer().status, 200);
-
-    for (fields, filler) in [(65, 0), (100, 0), (101, 0), (2000, 0), (1, 16 * 1024), (1, 100 * 1024)] {
+    for fixture in Fixture::each(&HttpConfig::default()) {
         let mut client = fixture.client();
-        client.try_send(head_with(fields, filler));
-        let answer = client.answer();
-        answer.expect_problem(431, "head_too_large");
-        assert_eq!(answer.headers["connection"], "close");
-        client.expect_closed();
+        client.send(head_with(64, 0));
+        assert_eq!(client.answer().status, 200);
+        client.send(head_with(1, 15 * 1024));
+        assert_eq!(client.answer().status, 200);
+
+        for (fields, filler) in [(65, 0), (100, 0), (101, 0), (2000, 0), (1, 16 * 1024), (1, 100 * 1024)] {
+            let mut client = fixture.client();
+            client.try_send(head_with(fields, filler));
+            let answer = client.answer();
+            answer.expect_problem(431, "head_too_large");
+            assert_eq!(answer.headers["connection"], "close");
+            client.expect_closed();
+        }
     }
 }
 
 #[test]
 fn a_head_that_is_not_http_gets_a_problem_after_the_answers_before_it() {
-    let fixture = Fixture::start(&HttpConfig::default());
-    let mut client = fixture.client();
-    client.send("GET /number/1 HTTP/1.1\r\nhost: test\r\n\r\nGET /number/2 HTTP/1.1\r\nno colon\r\n\r\n");
-    assert_eq!(client.answer().json(), "1");
-    client.answer().expect_problem(400, "invalid_request");
-    client.expect_closed();
+    for fixture in Fixture::each(&HttpConfig::default()) {
+        let mut client = fixture.client();
+        client.send("GET /number/1 HTTP/1.1\r\nhost: test\r\n\r\nGET /number/2 HTTP/1.1\r\nno colon\r\n\r\n");
+        assert_eq!(client.answer().json(), "1");
+        client.answer().expect_problem(400, "invalid_request");
+        client.expect_closed();
+    }
 }
 
 #[test]
 fn an_answer_does_not_wait_for_the_rest_of_the_next_head() {
-    let fixture = Fixture::start(&HttpConfig::default());
-    let mut client = fixture.client();
-    client.send("GET /number/1 HTTP/1.1\r\nhost: test\r\n\r\nGET /number/2 HT");
-    assert_eq!(client.answer().json(), "1");
-    client.send("TP/1.1\r\nhost: test\r\n\r\nGET /wait HTTP/1.1\r\nhost: test\r\n\r\n");
-    assert_eq!(client.answer().json(), "2");
-    fixture.expect_event("waiting");
-    fixture.release.add_permits(1);
-    assert_eq!(client.answer().json(), "waited");
+    for fixture in Fixture::each(&HttpConfig::default()) {
+        let mut client = fixture.client();
+        client.send("GET /number/1 HTTP/1.1\r\nhost: test\r\n\r\nGET /number/2 HT");
+        assert_eq!(client.answer().json(), "1");
+        client.send("TP/1.1\r\nhost: test\r\n\r\nGET /wait HTTP/1.1\r\nhost: test\r\n\r\n");
+        assert_eq!(client.answer().json(), "2");
+        fixture.expect_event("waiting");
+        fixture.release.add_permits(1);
+        assert_eq!(client.answer().json(), "waited");
+    }
 }
 
 #[test]
 fn a_body_that_is_too_large_is_refused_by_its_length_and_by_its_bytes() {
-    let fixture = Fixture::start(&HttpConfig::default());
-    let fits = format!("{{\"text\":\"{}\"}}", "b".repeat(16 * 1024 - 11));
-    let mut client = fixture.client();
-    client.send(post("/echo", &fits));
-    assert_eq!(client.answer().status, 200);
-
-    let larger = "b".repeat(4 << 20);
-    for body in ["b".repeat(16 * 1024 + 1), larger.clone()] {
+    for fixture in Fixture::each(&HttpConfig::default()) {
+        let fits = format!("{{\"text\":\"{}\"}}", "b".repeat(16 * 1024 - 11));
         let mut client = fixture.client();
-        client.try_send(post("/echo", &body));
+        client.send(post("/echo", &fits));
+        assert_eq!(client.answer().status, 200);
+
+        let larger = "b".repeat(4 << 20);
+        for body in ["b".repeat(16 * 1024 + 1), larger.clone()] {
+            let mut client = fixture.client();
+            client.try_send(post("/echo", &body));
+            client.answer().expect_problem(413, "too_large");
+        }
+        let mut client = fixture.client();
+        client.send("POST /echo HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n");
+        client.try_send(format!("{:x}\r\n{larger}\r\n0\r\n\r\n", larger.len()));
         client.answer().expect_problem(413, "too_large");
     }
-    let mut client = fixture.client();
-    client.send("POST /echo HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n");
-    client.try_send(format!("{:x}\r\n{larger}\r\n0\r\n\r\n", larger.len()));
-    client.answer().expect_problem(413, "too_large");
 }
 
 #[test]
 fn an_answer_that_ignores_the_body_reaches_the_client() {
-    let fixture = Fixture::start(&HttpConfig::default());
-    for length in [10, 10_000, 4 << 20] {
+    for fixture in Fixture::each(&HttpConfig::default()) {
+        for length in [10, 10_000, 4 << 20] {
+            let mut client = fixture.client();
+            client.try_send(post("/ignore", &"b".repeat(length)));
+            client.answer().expect_problem(404, "not_found");
+        }
+        // The rest of the body never comes.
         let mut client = fixture.client();
-        client.try_send(post("/ignore", &"b".repeat(length)));
+        client.send("POST /ignore HTTP/1.1\r\nhost: test\r\ncontent-length: 500\r\n\r\nhalf");
         client.answer().expect_problem(404, "not_found");
     }
-    // The rest of the body never comes.
-    let mut client = fixture.client();
-    client.send("POST /ignore HTTP/1.1\r\nhost: test\r\ncontent-length: 500\r\n\r\nhalf");
-    client.answer().expect_problem(404, "not_found");
 }
 
 #[test]
@@ -243,28 +273,26 @@ fn slow_clients_are_told_and_left() {
         config.idle_timeout_ms = 40;
         config.write_timeout_ms = 40;
     });
-    let fixture = Fixture::start(&config);
+    for fixture in Fixture::each(&config) {
+        let mut client = fixture.client();
+        client.send("GET /number/1 HTTP/1.1\r\nhost:");
+        client.answer().expect_problem(408, "timeout");
+        client.expect_closed();
 
-    let mut client = fixture.client();
-    client.send("GET /number/1 HTTP/1.1\r\nhost:");
-    client.answer().expect_problem(408, "timeout");
-    client.expect_closed();
+        let mut client = fixture.client();
+        client.send(
+            "POST /echo HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{",
+        );
+        client.answer().expect_problem(408, "timeout");
 
-    let mut client = fixture.client();
-    client.send(
-        "POST /echo HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{",
-    );
-    client.answer().expect_problem(408, "timeout");
+        let mut client = fixture.client();
+        assert_eq!(client.get("/number/1").status, 200);
+        client.expect_closed();
 
-    let mut client = fixture.client();
-    assert_eq!(client.get("/number/1").status, 200);
-    client.expect_closed();
-
-    // Takes the head of a large answer and no more, until the server gives up; then the rest is cut short.
-    let mut client = fixture.client();
-    client.send("GET /large HTTP/1.1\r\nhost: test\r\n\r\n");
-    while fixture.server.as_ref().unwrap().open_connections() > 0 {
-        std::thread::yield_now();
+        // Takes the head of a large answer and no more, until the server gives up; then the rest is cut short.
+        let mut client = fixture.client();
+        client.send("GET /large HTTP/1.1\r\nhost: test\r\n\r\n");
+        fixture.wait_for_open(0);
     }
 }
 
@@ -280,8 +308,7 @@ fn a_handler_that_takes_too_long_is_answered_for() {
 
 #[test]
 fn pipelined_requests_are_answered_in_order_each_with_its_own_id() {
-    for shared in [false, true] {
-        let fixture = Fixture::start_on(&HttpConfig::default(), shared);
+    for fixture in Fixture::each(&HttpConfig::default()) {
         let mut client = fixture.client();
         let requests: String = (0..16)
             .map(|number| {
@@ -329,9 +356,7 @@ fn connections_above_the_cap_are_answered_busy_and_the_others_go_on() {
     assert_eq!(first.get("/number/3").status, 200);
 
     drop(second);
-    while fixture.server.as_ref().unwrap().open_connections() > 1 {
-        std::thread::yield_now();
-    }
+    fixture.wait_for_open(1);
     assert_eq!(fixture.client().get("/number/4").status, 200);
 }
 
@@ -353,17 +378,14 @@ fn owned_work_outlives_its_client() {
     client.send("GET /owned HTTP/1.1\r\nhost: test\r\n\r\n");
     fixture.expect_event("working");
     drop(client);
-    while fixture.server.as_ref().unwrap().open_connections() > 0 {
-        std::thread::yield_now();
-    }
+    fixture.wait_for_open(0);
     fixture.release.add_permits(1);
     fixture.expect_event("worked");
 }
 
 #[test]
 fn a_stop_finishes_what_is_in_flight_and_closes_the_rest() {
-    for shared in [false, true] {
-        let mut fixture = Fixture::start_on(&HttpConfig::default(), shared);
+    for mut fixture in Fixture::each(&HttpConfig::default()) {
         let mut idle = fixture.client();
         assert_eq!(idle.get("/number/1").status, 200);
         let mut busy = fixture.client();
@@ -386,7 +408,7 @@ fn a_stop_finishes_what_is_in_flight_and_closes_the_rest() {
 #[test]
 fn a_drain_is_bounded() {
     for shared in [false, true] {
-        let mut fixture = Fixture::start_on(&HttpConfig::default(), shared);
+        let mut fixture = Fixture::start_on(&HttpConfig::default(), shared, None);
         let mut client = fixture.client();
         client.send("GET /wait HTTP/1.1\r\nhost: test\r\n\r\n");
         fixture.expect_event("waiting");

@@ -1,0 +1,128 @@
+//! TLS of a listener, with a certificate that can be changed while it serves.
+
+mod certificate;
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, io, sync::Arc};
+
+use arc_swap::ArcSwap;
+use flashsale_core::domain::Timestamp;
+use rustls::{
+    ServerConfig,
+    crypto::{
+        CryptoProvider,
+        aws_lc_rs::{self, Ticketer},
+    },
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use self::certificate::Certificate;
+pub(crate) use self::certificate::certificates;
+use crate::config::{CertificateFiles, TlsConfig};
+
+/// TLS 1.2 and 1.3 of one listener, for HTTP/1.1. Clones share the certificate.
+#[derive(Clone)]
+pub struct Tls {
+    listener: &'static str,
+    files: CertificateFiles,
+    acceptor: TlsAcceptor,
+    current: Arc<Current>,
+}
+
+impl Tls {
+    /// TLS with the certificate of the files, or `None` if none are given; `listener` is the name of its table in `[tls]`.
+    ///
+    /// # Errors
+    /// All problems with the files, each with its key in the configuration.
+    pub fn new(
+        listener: &'static str,
+        files: &CertificateFiles,
+        now: Timestamp,
+    ) -> Result<Option<Self>, Vec<String>> {
+        let Some(certificate) = Certificate::read(listener, files, now)? else { return Ok(None) };
+        let current = Arc::new(Current(ArcSwap::from_pointee(certificate)));
+        let config =
+            config(Arc::clone(&current)).map_err(|error| vec![format!("tls.{listener}: {error}")])?;
+        Ok(Some(Self {
+            listener,
+            files: files.clone(),
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            current,
+        }))
+    }
+
+    /// Reads the files again. Connections from now on get the certificate that is there; answers whether it is another one.
+    ///
+    /// # Errors
+    /// All problems with the files; the certificate stays as it is.
+    pub fn reload(&self, now: Timestamp) -> Result<bool, Vec<String>> {
+        let Some(certificate) = Certificate::read(self.listener, &self.files, now)? else { return Ok(false) };
+        let changed = certificate.key.cert != self.current.0.load().key.cert;
+        self.current.0.store(Arc::new(certificate));
+        Ok(changed)
+    }
+
+    /// Whose certificate it is: `public` or `operations`.
+    pub fn listener(&self) -> &'static str {
+        self.listener
+    }
+
+    /// When the certificate ends.
+    pub fn ends_at(&self) -> Timestamp {
+        self.current.0.load().ends_at
+    }
+
+    /// Carries out the server's part of a handshake, however long that takes.
+    ///
+    /// # Errors
+    /// If the client speaks no TLS that we speak, does not believe us, or goes away.
+    pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        self.acceptor.accept(stream).await
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls")
+            .field("listener", &self.listener)
+            .field("current", &self.current)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is wrong with the files of the listeners' certificates, all of it, each with its key.
+pub fn problems(config: &TlsConfig, now: Timestamp) -> Vec<String> {
+    let listeners = [("public", &config.public), ("operations", &config.operations)];
+    let read = listeners.map(|(listener, files)| Certificate::read(listener, files, now));
+    read.into_iter().filter_map(Result::err).flatten().collect()
+}
+
+/// The cryptography of both sides: named here, so that no choice of the whole process is needed.
+pub(crate) fn cryptography() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+/// The certificate that the next connection gets.
+#[derive(Debug)]
+struct Current(ArcSwap<Certificate>);
+
+impl ResolvesServerCert for Current {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.load().key))
+    }
+}
+
+fn config(current: Arc<Current>) -> Result<ServerConfig, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(cryptography())
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(current);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // A buyer who comes back shows what we gave: workers share no table of sessions, and sign less.
+    config.ticketer = Ticketer::new()?;
+    Ok(config)
+}
