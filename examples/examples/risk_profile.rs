@@ -6,10 +6,21 @@
 //! what its fraud service says. A `RiskProfile` of your own turns that into a number from 0 to 100, and the guards turn
 //! the number into a step: nothing, a proof of work, a quiz, no ticket.
 
-use std::{collections::HashMap, error::Error, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    error::Error,
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use flashsale_core::{
+    cache::{Cache, CacheOptions},
     domain::{Clock, SubjectId, SystemClock, Timestamp, UserId},
     guard::{
         Account, AccountRisk, Count, GuardOptions, Guards, Ladder, Mode, Risk, RiskProfile, Rule, Step,
@@ -27,12 +38,28 @@ struct History {
     abandoned: u32,
 }
 
+/// Where histories are. In your service: a database that is too far away to be asked for each ticket.
+#[derive(Debug, Default)]
+struct Database {
+    histories: HashMap<UserId, History>,
+    asked: AtomicU32,
+}
+
+impl Database {
+    /// Give the real one a time limit: everybody who wants the same history waits for this one call.
+    async fn history(&self, user: UserId) -> Result<Option<History>, Infallible> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        Ok(self.histories.get(&user).copied())
+    }
+}
+
 /// The shop's own profile: its history first, and what the library sees for everybody it does not know.
 #[derive(Debug)]
 struct ShopRisk {
-    // In your service: a cache in front of your database. The guards wait for the answer, so it has to come in
-    // milliseconds; if the database does not answer, decide here which risk that is. There is no error to return.
-    histories: HashMap<UserId, History>,
+    database: Database,
+    // Histories that were read, and users of whom is known that there is none. What changes within a minute (how often
+    // somebody asked, or failed) is in the visitor, and never kept.
+    histories: Cache<UserId, History>,
     otherwise: AccountRisk,
 }
 
@@ -40,7 +67,10 @@ struct ShopRisk {
 impl RiskProfile for ShopRisk {
     async fn risk(&self, visitor: &Visitor, now: Timestamp) -> Risk {
         let usual = self.otherwise.risk(visitor, now).await;
-        let Some(history) = self.histories.get(&visitor.user) else { return usual };
+        // The guards wait for the answer, so it has to come in milliseconds; if the database does not answer, decide here
+        // which risk that is. There is no error to return.
+        let known = self.histories.get(&visitor.user, self.database.history(visitor.user)).await;
+        let Ok(Some(history)) = known else { return usual };
         let trust = 10 * history.kept.min(5);
         let blame = 20 * history.abandoned.min(5);
         let risk = (u32::from(usual.value()) + blame).saturating_sub(trust);
@@ -54,7 +84,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (ana, ben, chen) = (UserId::try_from(1)?, UserId::try_from(2)?, UserId::try_from(3)?);
     let histories =
         HashMap::from([(ana, History { kept: 12, abandoned: 0 }), (ben, History { kept: 0, abandoned: 3 })]);
-    let profile = Arc::new(ShopRisk { histories, otherwise: AccountRisk });
+    let profile = Arc::new(ShopRisk {
+        database: Database { histories, ..Database::default() },
+        histories: Cache::new(CacheOptions::default(), Arc::new(SystemClock)),
+        otherwise: AccountRisk,
+    });
 
     // 1. Put the chain together. Each rule has a mode: begin with `Observe`, look at the counters for a while, and turn
     //    it on when it hits those it is meant for.
@@ -93,12 +127,20 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
 
     // 5. The same profile, only observed: Ben passes, and is counted.
-    let observed = Guards::new(&options(Mode::Observe)?, profile, now);
+    let observed = Guards::new(&options(Mode::Observe)?, Arc::clone(&profile) as _, now);
     assert_eq!(observed.ask(ben, new_account, address, None, now).await, Ok(Step::None));
     let denied =
         observed.counts().find(|count| count.rule == Rule::Risk && count.verdict.as_str() == "denied");
     assert_eq!(denied.map(|count| count.count), Some(1));
     println!("Observed only, Ben passes and is counted.");
+
+    // 6. All of this asked the database once for each of the three, Chen included, of whom it knows nothing. When a
+    //    history changes, forget it.
+    assert_eq!(profile.database.asked.load(Ordering::Relaxed), 3);
+    profile.histories.forget(&ben);
+    assert_eq!(step(ben).await, Ok(Step::Deny));
+    assert_eq!(profile.database.asked.load(Ordering::Relaxed), 4);
+    println!("The database was asked four times.");
     Ok(())
 }
 

@@ -64,6 +64,7 @@ macro_rules! mutant {
 
 pub mod batcher;
 pub mod breaker;
+pub mod cache;
 pub mod catalogue;
 #[cfg(feature = "conformance")]
 pub mod conformance;

@@ -73,7 +73,7 @@ pub struct Visitor {
 /// # Contract
 ///
 /// - It is asked for each ticket and each challenge, never for an order, and awaited before these are answered: give an
-///   answer within milliseconds, from a cache if what you look at is remote.
+///   answer within milliseconds, from a [`Cache`](crate::cache::Cache) if what you look at is remote.
 /// - It has no error: whoever cannot know decides which risk that is. A failing fraud service should not stop the sale.
 /// - It changes nothing that matters: a client that goes away drops the future.
 #[async_trait]
