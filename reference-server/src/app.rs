@@ -42,6 +42,7 @@ use crate::{
     receipt::Receipts,
     sandbox::Sandbox,
     session::Sessions,
+    sheets::Sheets,
     shelf::{Range, Shelf},
 };
 
@@ -95,6 +96,8 @@ pub struct App {
     pub challenge_terms: TicketTerms,
     /// Proxies whose word about addresses is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// What is kept of products and SKUs, written out.
+    pub sheets: Sheets,
     /// What is published.
     pub shelf: ArcSwap<Shelf>,
     /// Under which address buyers reach this server, without a slash at the end; `None` if nobody has said.
@@ -223,6 +226,7 @@ impl App {
             ),
             challenge_terms: TicketTerms { lead: config.challenge.lead(), life: config.challenge.lifetime() },
             trusted_proxies: config.http.trusted_proxies.clone(),
+            sheets: Sheets::new(&config.cache, &clock, getrandom::u64().unwrap_or_default()),
             shelf: ArcSwap::from_pointee(empty_shelf(config)?),
             public_url: config.http.public_url.clone(),
             origins: config.http.cors_origins.clone(),
@@ -239,7 +243,7 @@ impl App {
         });
         app.operations.resume().await?;
         app.sales.resume().await?;
-        app.publish(&by("server", "published at start")).await?;
+        app.fill_shelf(&by("server", "published at start")).await?;
         let jobs = Jobs::start(&app, store.leases, config.monitor.period());
         Ok((app, jobs))
     }
@@ -281,6 +285,9 @@ impl App {
         if now >= self.ids.lease().until {
             obstacles.push("ids: the lease of the worker id has ended".to_owned());
         }
+        if !self.sheets.are_warm() {
+            obstacles.push("pages: products on sale are still being written".to_owned());
+        }
         for id in self.shelf.load().activities.keys() {
             if !self.sales.sale(*id).is_some_and(|sale| sale.is_warm(now)) {
                 obstacles.push(format!("activity {id}: its views are not fresh"));
@@ -291,7 +298,7 @@ impl App {
 }
 
 fn empty_shelf(config: &Config) -> Result<Shelf, PublishError> {
-    Ok(Shelf::fill(Range::default(), &Site::own(config.identity.demo))?)
+    Ok(Shelf::fill(Range::default(), &Site::own(config.identity.demo), None)?)
 }
 
 /// Somebody of the server itself, for the audit trail.
@@ -331,7 +338,7 @@ fn guards(config: &Config, now: Timestamp) -> Result<Guards, Invalid> {
 }
 
 impl Jobs {
-    fn start(app: &App, leases: Arc<dyn WorkerLease>, monitored_every: Duration) -> Self {
+    fn start(app: &Arc<App>, leases: Arc<dyn WorkerLease>, monitored_every: Duration) -> Self {
         let (stop_upkeep, stopped) = watch::channel(false);
         let (stop_ids, mut ids_stopped) = watch::channel(false);
         let runtime = app.spawner.runtime();
@@ -342,6 +349,13 @@ impl Jobs {
         let monitor = async move {
             monitor.run(&engine, &sales, || clock.now(), monitored_every, monitor_stopped).await;
         };
+        let (warming, mut warming_stopped) = (Arc::clone(app), stopped.clone());
+        let warm_up = async move {
+            tokio::select! {
+                () = warming.warm_up() => {}
+                _ = warming_stopped.wait_for(|stopped| *stopped) => {}
+            }
+        };
         let upkeep = Upkeep::new(Arc::clone(&app.sales), app.payments.clone());
         let until = async move {
             let _ = ids_stopped.wait_for(|stopped| *stopped).await;
@@ -350,7 +364,7 @@ impl Jobs {
             recorder: runtime.spawn(Arc::clone(app.operations.recorder()).run(stopped.clone())),
             upkeep: runtime.spawn(async move {
                 let keys = jwt.map(|jwt| jwt.keep(keys_stopped));
-                tokio::join!(upkeep.run(stopped), OptionFuture::from(keys), monitor);
+                tokio::join!(upkeep.run(stopped), OptionFuture::from(keys), monitor, warm_up);
             }),
             lease: runtime.spawn(snowflake::keep(Arc::clone(&app.ids), leases, until)),
             stop_upkeep,

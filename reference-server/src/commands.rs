@@ -27,6 +27,7 @@ use crate::{
     config::{Checked, Config},
     export, import,
     pages::Site,
+    sheets::AllSheets,
     shelf::{Range, Shelf},
 };
 
@@ -71,11 +72,13 @@ pub fn publish(args: &PublishArgs) -> Outcome {
     let site = Site::exported(config.identity.demo, &api)
         .ok_or("--api-base: give scheme and host, as in https://api.example, and no slash at the end")?;
     let background = Background::start()?;
-    let range = background.block_on(async {
+    let (shelf, sheets) = background.block_on(async {
         let catalogue = open_catalogue(&config.storage.directory)?;
-        Ok::<_, Box<dyn Error>>(Range::read(&catalogue).await?)
+        let shelf = Shelf::fill(Range::read(&catalogue).await?, &site, None)?;
+        let sheets = AllSheets::write(&catalogue, &shelf, &site).await?;
+        Ok::<_, Box<dyn Error>>((shelf, sheets))
     })?;
-    let written = export::write(&Shelf::fill(range, &site)?, &args.out)?;
+    let written = export::write(&shelf, &sheets, &args.out)?;
     println!("{} files written to {}, {} removed", written.files, args.out.display(), written.removed);
     if config.http.cors_origins.is_empty() {
         println!(

@@ -14,6 +14,7 @@ use crate::{
     assets,
     document::{Document, Encoding},
     pages::{Editions, Language},
+    sheets::AllSheets,
     shelf::Shelf,
 };
 
@@ -63,7 +64,7 @@ pub struct Exported {
 ///
 /// # Errors
 /// [`ExportError`].
-pub fn write(shelf: &Shelf, out: &Path) -> Result<Exported, ExportError> {
+pub fn write(shelf: &Shelf, sheets: &AllSheets, out: &Path) -> Result<Exported, ExportError> {
     let manifest = out.join(MANIFEST);
     let before = match fs::read_to_string(&manifest) {
         Ok(before) => before,
@@ -79,6 +80,7 @@ pub fn write(shelf: &Shelf, out: &Path) -> Result<Exported, ExportError> {
         writer.document(path.trim_start_matches('/'), document)?;
     }
     writer.file("_headers", HEADERS.as_bytes())?;
+    writer.sheets(sheets)?;
     writer.shelf(shelf)?;
     let gone: Vec<&str> = before
         .lines()
@@ -104,15 +106,19 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn shelf(&mut self, shelf: &Shelf) -> Result<(), ExportError> {
-        self.document("v1/activities.json", &shelf.list)?;
-        for (id, document) in &shelf.skus {
+    fn sheets(&mut self, sheets: &AllSheets) -> Result<(), ExportError> {
+        for (id, document) in &sheets.skus {
             self.document(&format!("v1/skus/{id}.json"), document)?;
         }
-        for (id, sheet) in &shelf.products {
+        for (id, sheet) in &sheets.products {
             self.document(&format!("v1/products/{id}.json"), &sheet.document)?;
             self.page(&format!("products/{id}/"), &sheet.page)?;
         }
+        Ok(())
+    }
+
+    fn shelf(&mut self, shelf: &Shelf) -> Result<(), ExportError> {
+        self.document("v1/activities.json", &shelf.list)?;
         for (id, listed) in &shelf.activities {
             self.document(&format!("v1/activities/{id}.json"), &listed.document)?;
             self.page(&format!("activities/{id}/"), &listed.page)?;
@@ -181,8 +187,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let out = directory.path().join("shop");
         let site = Site { signs_in: true, api: "https://api.example".to_owned() };
-        let shelf = Shelf::fill(Range::default(), &site).unwrap();
-        let first = write(&shelf, &out).unwrap();
+        let shelf = Shelf::fill(Range::default(), &site, None).unwrap();
+        let first = write(&shelf, &AllSheets::default(), &out).unwrap();
         let index = fs::read_to_string(out.join("zh/index.html")).unwrap();
         assert!(index.contains("data-api=\"https://api.example\""), "{index}");
         assert!(index.contains("connect-src &#39;self&#39; https://api.example;"), "{index}");
@@ -198,7 +204,7 @@ mod tests {
         let older = "zh/activities/7/index.html\nassets/shop.0000000000000000.js\n../outside\n";
         fs::write(directory.path().join("outside"), "not ours").unwrap();
         fs::write(out.join(MANIFEST), list + older).unwrap();
-        assert_eq!(write(&shelf, &out).unwrap(), Exported { removed: 1, ..first });
+        assert_eq!(write(&shelf, &AllSheets::default(), &out).unwrap(), Exported { removed: 1, ..first });
         assert!(!out.join("zh/activities/7/index.html").exists());
         assert!(
             out.join("assets/shop.0000000000000000.js").exists() && directory.path().join("outside").exists()
@@ -209,8 +215,8 @@ mod tests {
     fn somebody_elses_directory_is_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("thesis.txt"), "years of work").unwrap();
-        let shelf = Shelf::fill(Range::default(), &Site::own(false)).unwrap();
-        let refused = write(&shelf, directory.path()).unwrap_err();
+        let shelf = Shelf::fill(Range::default(), &Site::own(false), None).unwrap();
+        let refused = write(&shelf, &AllSheets::default(), directory.path()).unwrap_err();
         assert!(matches!(refused, ExportError::NotOurs(_)), "{refused}");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }

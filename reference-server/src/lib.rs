@@ -31,6 +31,7 @@ pub mod routes;
 pub mod sandbox;
 pub mod serve;
 pub mod session;
+pub mod sheets;
 pub mod shelf;
 pub mod signals;
 pub mod signature;

@@ -196,10 +196,10 @@ fn warn(app: &App) {
 }
 
 /// Imports the data that comes with the server; what is there already stays.
-async fn import_demo(app: &App) -> Result<(), Box<dyn Error>> {
+async fn import_demo(app: &Arc<App>) -> Result<(), Box<dyn Error>> {
     let by = by("demo", "serve --demo");
     let input = import::parse(&import::demo(), app.clock.now())?;
-    let report = input.import(&*app.catalogue, &by).await?;
+    let report = app.import(&input, &by).await?;
     if report.changed_anything() {
         tracing::info!(%report, "demo data imported");
     }

@@ -1,7 +1,7 @@
 //! The shelf: what is published, in memory, with its documents written out.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
     ops::Bound,
     sync::Arc,
     time::Duration,
@@ -11,8 +11,8 @@ use arc_swap::ArcSwapOption;
 use flashsale_core::{
     catalogue::{Catalogue, CatalogueError, MAX_PAGE},
     domain::{
-        Activity, ActivityId, ActivityStatus, LimitRule, Money, Name, Phase, Product, ProductId, Selling,
-        Sku, SkuId, Strategy, Text, Timestamp,
+        Activity, ActivityId, ActivityStatus, LimitRule, Money, Name, OfferTerms, Phase, Product, ProductId,
+        Selling, Sku, SkuId, Strategy, Text, Timestamp,
     },
     service::Sale,
 };
@@ -31,54 +31,46 @@ use crate::{
 };
 
 /// What an import changes shows after this time at the latest; if the server does not answer, caches go on with it.
-const CACHE: &str = "public, max-age=5, stale-if-error=86400";
+pub(crate) const CACHE: &str = "public, max-age=5, stale-if-error=86400";
 /// For how long a status document is given out before it is made again.
 const STATUS_LIFE: Duration = Duration::from_millis(100);
 
-/// Everything that buyers may see and that does not change during a sale.
+/// What is published, written out; products and SKUs are [`Sheets`](crate::sheets::Sheets).
 #[derive(Debug)]
 pub struct Shelf {
     /// Published activities.
     pub activities: BTreeMap<ActivityId, Arc<Listed>>,
-    /// Products with their SKUs, published or not.
-    pub products: BTreeMap<ProductId, Sheet>,
-    /// SKUs.
-    pub skus: BTreeMap<SkuId, Document>,
     /// The first page of the list of activities.
     pub list: Document,
     /// The home page.
     pub home: Editions,
     /// The page of a buyer's orders.
     pub orders: Editions,
-}
-
-/// A product as JSON and as a page.
-#[derive(Debug)]
-pub struct Sheet {
-    /// The product with its SKUs.
-    pub document: Document,
-    /// Its page.
-    pub page: Editions,
+    /// Which activities offer a product.
+    offering: BTreeMap<ProductId, Vec<ActivityId>>,
 }
 
 /// A published activity.
 #[derive(Debug)]
 pub struct Listed {
-    /// The activity.
+    /// The activity as it was when its page was written; whether it is paused may have changed since.
     pub activity: Activity,
     /// The activity with its offers as JSON.
     pub document: Document,
     /// Its page.
     pub page: Editions,
+    /// Of each offer.
+    items: Vec<Item>,
     status: ArcSwapOption<(Timestamp, Prepared)>,
 }
 
-/// What a shelf is filled from: a catalogue's products, SKUs and published activities.
+/// What is offered: a product, and which SKU of it.
+type Item = (Arc<Product>, Arc<Sku>);
+
+/// What a shelf is filled from: published activities, and what they offer.
 #[derive(Debug, Default)]
 pub struct Range {
-    products: BTreeMap<ProductId, Product>,
-    skus: BTreeMap<SkuId, Sku>,
-    activities: Vec<Activity>,
+    activities: Vec<(Activity, Vec<Item>)>,
 }
 
 /// Why the shelf could not be filled.
@@ -140,13 +132,6 @@ struct ShownDetail<'a> {
 }
 
 #[derive(Serialize)]
-struct ShownProduct<'a> {
-    #[serde(flatten)]
-    product: &'a Product,
-    skus: Vec<&'a Sku>,
-}
-
-#[derive(Serialize)]
 struct Status {
     phase: Phase,
     version: u64,
@@ -173,71 +158,95 @@ impl Shelf {
     /// How many activities the list has on a page if nobody says.
     pub const LISTED: usize = 20;
 
-    /// Writes the documents and pages of a range. This takes the time of compressing them all.
+    /// Writes the documents and pages of a range, except those that a shelf `before` has of the same content; that one was
+    /// filled for the same site. This takes the time of compressing what is written.
     ///
     /// # Errors
     /// [`ShelfError`].
-    pub fn fill(range: Range, site: &Site) -> Result<Self, ShelfError> {
-        let Range { products, skus, activities } = range;
-        let offers: Vec<Vec<ShownOffer<'_>>> =
-            activities.iter().map(|activity| ShownOffer::all(activity, &products, &skus)).collect();
-        let mut variants: HashMap<ProductId, Vec<&Sku>> = HashMap::new();
-        for sku in skus.values() {
-            variants.entry(sku.product_id).or_default().push(sku);
+    pub fn fill(range: Range, site: &Site, before: Option<&Self>) -> Result<Self, ShelfError> {
+        let mut activities = BTreeMap::new();
+        let mut offering: BTreeMap<ProductId, Vec<ActivityId>> = BTreeMap::new();
+        for (activity, items) in range.activities {
+            let written = before.and_then(|shelf| shelf.activities.get(&activity.id));
+            let listed = match written.filter(|listed| listed.shows(&activity, &items)) {
+                Some(listed) => Arc::clone(listed),
+                None => Arc::new(Listed::write(activity, items, site)?),
+            };
+            for (product, _) in &listed.items {
+                let activities = offering.entry(product.id).or_default();
+                if activities.last() != Some(&listed.activity.id) {
+                    activities.push(listed.activity.id);
+                }
+            }
+            activities.insert(listed.activity.id, listed);
         }
-        let of_product = |id: ProductId| -> Vec<Row<'_>> {
-            let rows = activities.iter().zip(&offers).filter_map(|(activity, offers)| {
-                let offers: Vec<_> = offers.iter().filter(|offer| offer.product_id == id).collect();
-                (!offers.is_empty()).then(|| Row::new(activity, offers))
-            });
-            rows.collect()
-        };
-        let sheets = products
+        if let Some(before) = before.filter(|shelf| same(&shelf.activities, &activities)) {
+            let Self { list, home, orders, .. } = before;
+            let (list, home, orders) = (list.clone(), home.clone(), orders.clone());
+            return Ok(Self { activities, list, home, orders, offering });
+        }
+        let offers: Vec<_> = activities.values().map(|listed| listed.offers()).collect();
+        let mut rows: Vec<_> = activities
             .values()
-            .map(|product| {
-                let skus = variants.remove(&product.id).unwrap_or_default();
-                let page = site.product(product, &skus, &of_product(product.id))?;
-                let document = Document::json(CACHE, &ShownProduct { product, skus })?;
-                Ok((product.id, Sheet { document, page }))
-            })
-            .collect::<Result<_, ShelfError>>()?;
-        let mut rows: Vec<Row<'_>> = activities
-            .iter()
             .zip(&offers)
-            .map(|(activity, offers)| Row::new(activity, offers.iter().collect()))
-            .collect();
-        let mut written = Vec::new();
-        for ((activity, offers), row) in activities.iter().zip(&offers).zip(&rows) {
-            let detail = ShownDetail { activity: ShownActivity::of(activity), offers };
-            written.push((Document::json(CACHE, &detail)?, site.activity(row)?));
-        }
-        let home = site.home(&mut rows)?;
-        let sku_documents = skus
-            .values()
-            .map(|sku| Ok((sku.id, Document::json(CACHE, sku)?)))
-            .collect::<Result<_, serde_json::Error>>()?;
-        let listed: BTreeMap<_, _> = activities
-            .into_iter()
-            .zip(written)
-            .map(|(activity, (document, page))| {
-                let status = ArcSwapOption::empty();
-                (activity.id, Arc::new(Listed { activity, document, page, status }))
-            })
+            .map(|(listed, offers)| Row::new(&listed.activity, offers.iter().collect()))
             .collect();
         Ok(Self {
-            list: Document::json(CACHE, &page_of(&listed, None, Self::LISTED))?,
-            activities: listed,
-            products: sheets,
-            skus: sku_documents,
-            home,
-            orders: site.orders()?,
+            list: Document::json(CACHE, &page_of(&activities, None, Self::LISTED))?,
+            home: site.home(&mut rows)?,
+            orders: before.map_or_else(|| site.orders(), |shelf| Ok(shelf.orders.clone()))?,
+            activities,
+            offering,
         })
+    }
+
+    /// The products of its offers.
+    pub fn offered(&self) -> impl Iterator<Item = ProductId> {
+        self.offering.keys().copied()
+    }
+
+    /// The activities that offer a product.
+    pub(crate) fn offering(&self, product: ProductId) -> impl Iterator<Item = &Arc<Listed>> {
+        self.offering.get(&product).into_iter().flatten().filter_map(|id| self.activities.get(id))
+    }
+
+    /// The products whose pages show something else than they did with the shelf `before`.
+    pub fn changed(&self, before: &Self) -> BTreeSet<ProductId> {
+        let mut changed = BTreeSet::new();
+        let ids: BTreeSet<_> = self.activities.keys().chain(before.activities.keys()).collect();
+        for id in ids {
+            match (before.activities.get(id), self.activities.get(id)) {
+                (Some(old), Some(new)) if Arc::ptr_eq(old, new) => {}
+                (Some(old), Some(new)) if shows_same(&old.activity, &new.activity) => {
+                    let pairs = old.items.iter().zip(&new.items).filter(|(old, new)| old != new);
+                    changed.extend(pairs.flat_map(|(old, new)| [old.0.id, new.0.id]));
+                }
+                (old, new) => {
+                    let items = old.into_iter().chain(new).flat_map(|listed| &listed.items);
+                    changed.extend(items.map(|(product, _)| product.id));
+                }
+            }
+        }
+        changed
     }
 
     /// A page of the list of activities: at most `limit` of those that come after one.
     pub fn page(&self, after: Option<ActivityId>, limit: usize) -> Page<ShownActivity<'_>> {
         page_of(&self.activities, after, limit)
     }
+}
+
+/// Whether both have the same documents of the same activities.
+fn same(left: &BTreeMap<ActivityId, Arc<Listed>>, right: &BTreeMap<ActivityId, Arc<Listed>>) -> bool {
+    left.len() == right.len()
+        && left.values().zip(right.values()).all(|(left, right)| Arc::ptr_eq(left, right))
+}
+
+/// Whether buyers see the same of two versions of an activity, as far as it is in the activity itself.
+fn shows_same(left: &Activity, right: &Activity) -> bool {
+    (left.id, &left.name, &left.description, left.window)
+        == (right.id, &right.name, &right.description, right.window)
+        && left.offers == right.offers
 }
 
 fn page_of(
@@ -253,34 +262,42 @@ fn page_of(
 }
 
 impl<'a> ShownOffer<'a> {
-    fn all(
-        activity: &'a Activity,
-        products: &'a BTreeMap<ProductId, Product>,
-        skus: &'a BTreeMap<SkuId, Sku>,
-    ) -> Vec<Self> {
-        let offers = activity.offers.iter().filter_map(|offer| {
-            // The catalogue's references hold: an offer's SKU and its product are there.
-            let sku = skus.get(&offer.sku())?;
-            let product = products.get(&sku.product_id)?;
-            Some(Self {
-                sku_id: sku.id,
-                product_id: product.id,
-                product_name: &product.name,
-                sku_name: &sku.name,
-                image: product.image.as_ref(),
-                price: offer.price(),
-                list_price: sku.list_price,
-                units: offer.units(),
-                strategy: offer.strategy(),
-                hold_seconds: offer.hold().map(|hold| hold.as_secs()),
-                limits: offer.limits(),
-            })
-        });
-        offers.collect()
+    /// An offer of an SKU.
+    pub(crate) fn new(offer: &'a OfferTerms, product: &'a Product, sku: &'a Sku) -> Self {
+        Self {
+            sku_id: sku.id,
+            product_id: product.id,
+            product_name: &product.name,
+            sku_name: &sku.name,
+            image: product.image.as_ref(),
+            price: offer.price(),
+            list_price: sku.list_price,
+            units: offer.units(),
+            strategy: offer.strategy(),
+            hold_seconds: offer.hold().map(|hold| hold.as_secs()),
+            limits: offer.limits(),
+        }
     }
 }
 
 impl Listed {
+    fn write(activity: Activity, items: Vec<Item>, site: &Site) -> Result<Self, ShelfError> {
+        let offers = shown(&activity, &items);
+        let detail = ShownDetail { activity: ShownActivity::of(&activity), offers: &offers };
+        let document = Document::json(CACHE, &detail)?;
+        let page = site.activity(&Row::new(&activity, offers.iter().collect()))?;
+        Ok(Self { activity, document, page, items, status: ArcSwapOption::empty() })
+    }
+
+    /// Whether its documents are those of this content.
+    fn shows(&self, activity: &Activity, items: &[Item]) -> bool {
+        shows_same(&self.activity, activity) && self.items == items
+    }
+
+    fn offers(&self) -> Vec<ShownOffer<'_>> {
+        shown(&self.activity, &self.items)
+    }
+
     /// What changes during the sale, as all of `sale`'s lanes stand; `None` if some lane has no fresh view.
     ///
     /// The document is made at most once in 100 ms and shared by all who ask meanwhile.
@@ -297,6 +314,11 @@ impl Listed {
         self.status.store(Some(Arc::new((now, prepared))));
         Some(response)
     }
+}
+
+fn shown<'a>(activity: &'a Activity, items: &'a [Item]) -> Vec<ShownOffer<'a>> {
+    let offers = activity.offers.iter().zip(items);
+    offers.map(|(offer, (product, sku))| ShownOffer::new(offer, product, sku)).collect()
 }
 
 impl<'a> ShownActivity<'a> {
@@ -339,40 +361,61 @@ impl Status {
 }
 
 impl Range {
-    /// Reads what buyers may see of a catalogue.
+    /// Reads what is published in a catalogue.
     ///
     /// # Errors
     /// If the catalogue cannot be read.
     pub async fn read(catalogue: &dyn Catalogue) -> Result<Self, CatalogueError> {
-        let mut range = Self::default();
-        loop {
-            let page = catalogue.products(range.products.keys().next_back().copied(), MAX_PAGE).await?;
-            let is_last = page.len() < MAX_PAGE;
-            range.products.extend(page.into_iter().map(|product| (product.value.id, product.value)));
-            if is_last {
-                break;
-            }
-        }
-        loop {
-            let page = catalogue.skus(range.skus.keys().next_back().copied(), MAX_PAGE).await?;
-            let is_last = page.len() < MAX_PAGE;
-            range.skus.extend(page.into_iter().map(|sku| (sku.value.id, sku.value)));
-            if is_last {
-                break;
-            }
-        }
+        let mut published = Vec::new();
         let mut after = None;
         loop {
             let page = catalogue.activities(after, MAX_PAGE).await?;
             after = page.last().map(|activity| activity.value.id);
             let is_last = page.len() < MAX_PAGE;
-            let published = page.into_iter().map(|activity| activity.value);
-            range
-                .activities
-                .extend(published.filter(|activity| activity.status == ActivityStatus::Published));
+            let activities = page.into_iter().map(|activity| activity.value);
+            published.extend(activities.filter(|activity| activity.status == ActivityStatus::Published));
             if is_last {
-                return Ok(range);
+                break;
             }
         }
+        let mut items = Items::default();
+        let mut activities = Vec::new();
+        for activity in published {
+            let mut offered = Vec::with_capacity(activity.offers.len());
+            for offer in &activity.offers {
+                offered.push(items.read(catalogue, offer.sku()).await?);
+            }
+            activities.push((activity, offered));
+        }
+        Ok(Self { activities })
+    }
+}
+
+/// What was read of a catalogue, each thing once.
+#[derive(Default)]
+struct Items {
+    products: HashMap<ProductId, Arc<Product>>,
+    skus: HashMap<SkuId, Arc<Sku>>,
+}
+
+impl Items {
+    async fn read(&mut self, catalogue: &dyn Catalogue, id: SkuId) -> Result<Item, CatalogueError> {
+        let missing =
+            || CatalogueError::Damaged(format!("sku/{id} is offered, and it or its product is missing"));
+        let sku = match self.skus.entry(id) {
+            Entry::Occupied(known) => Arc::clone(known.get()),
+            Entry::Vacant(place) => {
+                let sku = catalogue.sku(id).await?.ok_or_else(missing)?.value;
+                Arc::clone(place.insert(Arc::new(sku)))
+            }
+        };
+        let product = match self.products.entry(sku.product_id) {
+            Entry::Occupied(known) => Arc::clone(known.get()),
+            Entry::Vacant(place) => {
+                let product = catalogue.product(sku.product_id).await?.ok_or_else(missing)?.value;
+                Arc::clone(place.insert(Arc::new(product)))
+            }
+        };
+        Ok((product, sku))
     }
 }

@@ -4,6 +4,7 @@
 //! are refused. `check-config` shows what is in force and where each value came from.
 
 mod breaker;
+mod cache;
 mod guard;
 mod http;
 mod identity;
@@ -26,6 +27,7 @@ use flashsale_core::domain::{Clock as _, SystemClock};
 use serde::{Deserialize, Serialize};
 
 pub use breaker::BreakerConfig;
+pub use cache::CacheConfig;
 pub use guard::{ChallengeConfig, GuardConfig};
 pub use http::HttpConfig;
 pub use identity::IdentityConfig;
@@ -76,6 +78,8 @@ pub struct Config {
     pub operations: OperationsConfig,
     /// `[secrets]`: files that hold keys.
     pub secrets: SecretsConfig,
+    /// `[cache]`: what is kept of products and SKUs, written out.
+    pub cache: CacheConfig,
     /// `[monitor]`: how closely the invariants are watched.
     pub monitor: MonitorConfig,
     /// `[log]`: what is written about the server's work.
@@ -209,6 +213,7 @@ impl Config {
         self.challenge.check(&mut problems);
         self.operations.check(&mut problems);
         self.secrets.check(&mut problems);
+        self.cache.check(&mut problems);
         self.monitor.check(&mut problems);
         self.log.check(&mut problems);
         problems

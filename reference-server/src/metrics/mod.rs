@@ -4,6 +4,7 @@
 //! they get names and labels, once per scrape. Every name is in `deploy/`: a board and alerts.
 
 mod breakers;
+mod cache;
 mod page;
 mod process;
 mod sale;
@@ -40,6 +41,7 @@ impl Metrics {
         }
         process::read(&mut page);
         breakers::read(&mut page, app);
+        cache::read(&mut page, &app.sheets);
         sale::read(&mut page, app).await;
         page
     }

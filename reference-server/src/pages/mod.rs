@@ -144,7 +144,7 @@ impl Site {
     pub fn product(
         &self,
         product: &Product,
-        skus: &[&Sku],
+        skus: &[Sku],
         rows: &[Row<'_>],
     ) -> Result<Editions, askama::Error> {
         self.editions(&format!("/products/{}/", product.id), |frame| ProductPage {

@@ -81,8 +81,14 @@ impl Public {
             ["v1", "time"] => only_get(method).map(|()| self.time()),
             ["v1", "activities"] => only_get(method).and_then(|()| self.activities(head)),
             ["v1", "activities", id] => only_get(method).and_then(|()| self.activity(head, id)),
-            ["v1", "products", id] => only_get(method).and_then(|()| self.product(head, id)),
-            ["v1", "skus", id] => only_get(method).and_then(|()| self.sku(head, id)),
+            ["v1", "products", id] => {
+                only_get(method)?;
+                Box::pin(self.product(head, id)).await
+            }
+            ["v1", "skus", id] => {
+                only_get(method)?;
+                Box::pin(self.sku(head, id)).await
+            }
             ["openapi.json"] => only_get(method).map(|()| openapi::public().respond(&head.headers)),
             ["assets", name] => {
                 only_get(method)?;
@@ -94,7 +100,10 @@ impl Public {
                 let language = Language::of_code(first);
                 let page = if language.is_some() { &path[1..] } else { path };
                 let page = page.strip_suffix(&[""]).unwrap_or(page);
-                let answer = self.page(&head.headers, language, page)?;
+                let answer = match page {
+                    ["products", id] => Box::pin(self.product_page(&head.headers, language, id)).await?,
+                    _ => self.page(&head.headers, language, page)?,
+                };
                 only_get(method).map(|()| answer)
             }
             [] => Err(Problem::not_found()),

@@ -11,6 +11,7 @@ use super::{Answer, Public, after, answers, id, limit};
 use crate::{
     http::{Problem, Query, Response, json},
     pages::{Editions, Language},
+    sheets::Unread,
 };
 
 impl Public {
@@ -39,16 +40,14 @@ impl Public {
         listed.status(&sale, self.app.clock.now()).ok_or_else(answers::not_ready)
     }
 
-    pub(super) fn product(&self, head: &Parts, product: &str) -> Answer {
-        let shelf = self.app.shelf.load();
-        let sheet = shelf.products.get(&id(product)?).ok_or_else(Problem::not_found)?;
-        Ok(sheet.document.respond(&head.headers))
+    pub(super) async fn product(&self, head: &Parts, product: &str) -> Answer {
+        let sheet = self.app.sheet(id(product)?).await.map_err(unread)?;
+        Ok(sheet.ok_or_else(Problem::not_found)?.document.respond(&head.headers))
     }
 
-    pub(super) fn sku(&self, head: &Parts, sku: &str) -> Answer {
-        let shelf = self.app.shelf.load();
-        let document = shelf.skus.get(&id(sku)?).ok_or_else(Problem::not_found)?;
-        Ok(document.respond(&head.headers))
+    pub(super) async fn sku(&self, head: &Parts, sku: &str) -> Answer {
+        let document = self.app.sku_document(id(sku)?).await.map_err(unread)?;
+        Ok(document.ok_or_else(Problem::not_found)?.respond(&head.headers))
     }
 
     /// A page. Its path says the language, or else the request's headers do; then caches learn that it depends on them.
@@ -60,14 +59,32 @@ impl Public {
             ["activities", activity] => {
                 &shelf.activities.get(&id(activity)?).ok_or_else(Problem::not_found)?.page
             }
-            ["products", product] => &shelf.products.get(&id(product)?).ok_or_else(Problem::not_found)?.page,
             _ => return Err(Problem::not_found()),
         };
-        Ok(match language {
-            Some(language) => editions.in_language(language).respond(headers),
-            None => varying(editions.in_language(Language::of_request(headers)).respond(headers)),
-        })
+        Ok(edition(editions, headers, language))
     }
+
+    /// The page of a product, as [`page`](Self::page) of others.
+    pub(super) async fn product_page(
+        &self,
+        headers: &HeaderMap,
+        language: Option<Language>,
+        product: &str,
+    ) -> Answer {
+        let sheet = self.app.sheet(id(product)?).await.map_err(unread)?;
+        Ok(edition(&sheet.ok_or_else(Problem::not_found)?.page, headers, language))
+    }
+}
+
+fn edition(editions: &Editions, headers: &HeaderMap, language: Option<Language>) -> Response {
+    match language {
+        Some(language) => editions.in_language(language).respond(headers),
+        None => varying(editions.in_language(Language::of_request(headers)).respond(headers)),
+    }
+}
+
+fn unread(_: Unread) -> Problem {
+    answers::unavailable("The catalogue does not answer; try again.")
 }
 
 fn varying(mut response: Response) -> Response {

@@ -2,8 +2,14 @@
 
 use flashsale_testkit::client::Answer;
 use hyper::{Method, StatusCode};
+use reference_server::config::Role;
+use serde_json::json;
 
-use crate::shop::{Shop, expect};
+use crate::{
+    activities::operate_if,
+    metrics::scrape,
+    shop::{Shop, expect},
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pages_are_escaped_versioned_and_locked_down() {
@@ -52,6 +58,45 @@ async fn pages_are_escaped_versioned_and_locked_down() {
         expect(&shop.read(path).await, 404, "not_found");
     }
     expect(&shop.call(Method::POST, "/zh/orders/", &[], None).await, 405, "method_not_allowed");
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn products_are_written_once_and_anew_when_they_change() {
+    let shop = Shop::open().await;
+    let loads = async || scrape(&shop).await["flashsale_cache_loads_total{cache=\"products\"}"];
+    let before = loads().await;
+    for path in ["/v1/products/1", "/zh/products/1/", "/en/products/1/", "/products/1"] {
+        assert_eq!(shop.read(path).await.status, StatusCode::OK, "{path}");
+    }
+    assert_eq!(loads().await, before, "it is on sale, and was written when it was published");
+    for path in ["/v1/products/9", "/v1/products/9", "/en/products/9/"] {
+        expect(&shop.read(path).await, 404, "not_found");
+    }
+    assert_eq!(loads().await, before + 1.0, "that there is none is known after the first time");
+    expect(&shop.read("/v1/skus/99").await, 404, "not_found");
+
+    let price = json!({ "amount": 100, "currency": "CNY" });
+    let product = |name: &str| json!({ "id": "9", "name": name });
+    let sku = json!({ "id": "99", "product_id": "9", "name": "small", "list_price": price });
+    for (path, body) in [("/v1/products", &product("a pot")), ("/v1/skus", &sku)] {
+        let made = shop.operate(Role::Creator, Method::POST, path, Some(body)).await;
+        assert_eq!(made.status, StatusCode::CREATED, "{made}");
+    }
+    let first = shop.read("/en/products/9/").await;
+    let html = first.body.as_str().unwrap();
+    assert!(html.contains("a pot") && html.contains("small"), "{html}");
+    assert_eq!(shop.read("/v1/skus/99").await.body["name"], "small");
+    assert_eq!(shop.read("/v1/products/9").await.body["skus"][0]["id"], "99");
+
+    let renamed =
+        operate_if(&shop, Role::Creator, Method::POST, "/v1/products", "\"1\"", Some(&product("a jug")))
+            .await;
+    assert_eq!(renamed.status, StatusCode::OK, "{renamed}");
+    let headers = [("if-none-match", first.header("etag"))];
+    let second = shop.call(Method::GET, "/en/products/9/", &headers, None).await;
+    assert_eq!(second.status, StatusCode::OK);
+    assert!(second.body.as_str().unwrap().contains("a jug"));
     shop.close().await;
 }
 

@@ -95,7 +95,7 @@ impl Operations {
         let ProductRequest { name, description, image, .. } = request;
         let product = Product { id, name, description, image };
         let (app, author) = (Arc::clone(&self.app), by.clone());
-        let work = async move { app.operations.put_product(expected, product, &author).await };
+        let work = async move { app.put_product(expected, product, &author).await };
         let written = self.run(by, |_| true, work).await?;
         Ok(answer(&written, &format!("/v1/products/{id}")))
     }
@@ -132,7 +132,7 @@ impl Operations {
         let SkuRequest { product_id, name, list_price, .. } = request;
         let sku = Sku { id, product_id, name, list_price };
         let (app, author) = (Arc::clone(&self.app), by.clone());
-        let work = async move { app.operations.put_sku(expected, sku, &author).await };
+        let work = async move { app.put_sku(expected, sku, &author).await };
         let written = self.run(by, |_| true, work).await?;
         Ok(answer(&written, &format!("/v1/skus/{id}")))
     }

@@ -48,7 +48,7 @@ impl Operations {
                 answers::unavailable("The import could not be read; try again.")
             })?;
             let input = input.map_err(|errors| refused(&errors))?;
-            let report = input.import(&*app.catalogue, &by).await.map_err(|failure| match failure {
+            let report = app.import(&input, &by).await.map_err(|failure| match failure {
                 ImportFailure::Input(errors) => refused(&errors),
                 ImportFailure::Catalogue(error) => answers::catalogue(&error),
             })?;
