@@ -26,6 +26,7 @@ use flashsale_core::{
     },
     embedded::{Embedded, EmbeddedOptions},
     ledger::{Advanced, Ledger, Outcome, RefundOutcome, Terms, Timing, spec::Role},
+    queue::{EmbeddedQueue, Retries},
     service::{
         CaptureResult, Closed, OrderRequest, Ordering, PaymentProvider, Payments, Placement, ProviderError,
         Sales, Upkeep,
@@ -189,7 +190,10 @@ impl Shop {
 
         // What nobody asks for: expiry, refunds, fresh views. Without it unpaid orders hold their units for ever.
         let (stop, stopped) = watch::channel(false);
-        let upkeep = Upkeep::new(Arc::clone(&sales), payments.clone()).run(stopped.clone());
+        // Refunds that fail are tried again from a queue; those that cannot be done wait there for somebody.
+        let queue = Arc::new(EmbeddedQueue::open(directory, Arc::clone(&clock))?);
+        let upkeep = Upkeep::new(Arc::clone(&sales), payments.clone(), queue, Retries::default());
+        let upkeep = Arc::new(upkeep).run(stopped.clone());
         let lease = snowflake::keep(Arc::clone(&ids), leases, wait_for(stopped));
         Ok(Self {
             // The keys behind the first are accepted too: that is how a key is replaced while tickets are out.

@@ -36,6 +36,7 @@ use flashsale_core::{
         invariants::{self, Owing},
         spec::Role,
     },
+    queue::{InMemoryQueue, Retries},
     service::{
         CaptureResult, Closed, OrderRequest, Ordering, PaymentProvider, Payments, Placement, ProviderError,
         Sales, Upkeep,
@@ -287,10 +288,11 @@ impl Fair {
         let offers = columns.into_iter().map(|(_, offer)| offer).collect();
         sales.open(Arc::new(Terms::new(activity, window, NonZeroU16::MIN, timing, offers)?)).await?;
 
+        let queue = Arc::new(InMemoryQueue::new(Arc::clone(&clock) as _));
         Ok(Self {
             ordering: Ordering::new(Arc::clone(&sales), ids),
             // A service spawns `Upkeep::run`. Here its rounds are called one by one, when the clock has moved.
-            upkeep: Upkeep::new(Arc::clone(&sales), payments.clone()),
+            upkeep: Upkeep::new(Arc::clone(&sales), payments.clone(), queue, Retries::default()),
             asked: AtomicU64::new(0),
             skus,
             activity,

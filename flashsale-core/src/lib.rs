@@ -76,9 +76,12 @@ pub mod ledger;
 #[cfg(feature = "mutants")]
 pub mod mutants;
 pub mod numbers;
+mod pause;
+pub mod queue;
 pub mod rate;
 pub mod recent_buyers;
 pub mod service;
 pub mod snowflake;
+mod store;
 pub mod ticket;
 pub mod tiered;

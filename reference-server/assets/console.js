@@ -581,6 +581,7 @@ function health(sight, activity) {
     [say("阻碍", "Obstacles"), word(sight.sum("flashsale_obstacles") === 0, say("无", "none"), wholeFormat.format(sight.sum("flashsale_obstacles")))],
     [say("最久的逾期占用", "Oldest overdue hold"), word(overdue < 30, `${overdue.toFixed(0)} s`, `${overdue.toFixed(0)} s`)],
     [say("待退款", "Refunds due"), wholeFormat.format(sight.sum("flashsale_refunds_due", id))],
+    [say("死信", "Dead letters"), word(sight.sum("flashsale_jobs", { state: "dead" }) === 0, say("无", "none"), wholeFormat.format(sight.sum("flashsale_jobs", { state: "dead" })))],
     [say("连接", "Connections"), wholeFormat.format(sight.sum("flashsale_http_connections", { listener: "public" }))],
     [say("熔断器", "Breakers"), breakers.hasChildNodes() && breakers],
   ]);
@@ -660,8 +661,44 @@ async function showChecks(view) {
   view.append(made("h1", say("核对", "Checks")));
   view.append(made("p", say("账本与目录的每一条规则，和所有订单逐一比较。", "Every invariant of ledger and catalogue, compared with all orders."), { className: "hint" }));
   const place = part("div");
-  view.append(place);
-  await compare(place);
+  const letters = part("div");
+  view.append(place, made("h2", say("死信", "Dead letters")), made("p", say("反复失败的任务：退款、通知。查明原因后重放，或放弃。", "Jobs that failed again and again: refunds, notifications. See what is wrong, then replay them, or discard them."), { className: "hint" }), letters);
+  await Promise.all([compare(place), showLetters(letters)]);
+}
+
+// Jobs that could not be done.
+
+const LETTER_STEPS = {
+  replay: [say("重放", "Replay"), say("从头再试。", "It is tried again from the beginning.")],
+  discard: [say("放弃", "Discard"), say("不再尝试；退款会记为失败，需另行退还。", "It is not tried any more. A refund has failed then: its money has to go back in another way.")],
+};
+
+async function showLetters(place) {
+  try {
+    const letters = await listed("/v1/dead-letters", 500);
+    if (!letters.length) {
+      place.replaceChildren(made("p", say("没有死信。", "No dead letters."), { className: "fine" }));
+      return;
+    }
+    place.replaceChildren(table(say("死信，最早的在前", "Dead letters, the oldest first"), [
+      say("编号", "Number"), say("类别", "Kind"), say("任务", "Job"), say("错误", "Error"), say("次数", "Attempts"), say("搁置时间", "Parked"), say("操作", "Actions"),
+    ], letters.map((letter) => {
+      const acts = part("span", "buttons");
+      for (const [step, [label]] of Object.entries(LETTER_STEPS)) acts.append(button(label, () => endLetter(letter, step, place), { quiet: true, name: step }));
+      return [letter.id, letter.topic, letter.job, letter.error, letter.attempts, moment(letter.parked_at), acts];
+    })));
+  } catch (error) {
+    place.replaceChildren(made("p", advice(error), { className: "error" }));
+  }
+}
+
+async function endLetter(letter, step, place) {
+  const [label, meaning] = LETTER_STEPS[step];
+  await fillIn(`${label}: ${letter.job}`, label, [made("p", meaning), reason()], async (form) => {
+    await operate("POST", `/v1/dead-letters/${letter.id}/${step}`, why(form));
+    announce(say(`${label}：完成`, `${label}: done`));
+    await showLetters(place);
+  });
 }
 
 // Products and SKUs.

@@ -17,8 +17,9 @@ use flashsale_core::{
     domain::{By, Clock, Invalid, Provider, SubjectId, Timestamp},
     embedded::{Embedded, EmbeddedError, EmbeddedOptions},
     guard::{AccountRisk, GuardOptions, Guards},
-    ledger::{Ledger, LedgerError, spec::Role},
-    service::{OperationError, Operations, Ordering, PaymentProvider, Payments, Sales, Upkeep},
+    ledger::{Consumer, Ledger, LedgerError, spec::Role},
+    queue::{EmbeddedQueue, InMemoryQueue, Queue, QueueError, Worker},
+    service::{Notifier, OperationError, Operations, Ordering, PaymentProvider, Payments, Sales, Upkeep},
     snowflake::{self, Generator, InMemoryLease, LeaseError, LeaseFile, Settings, StartError, WorkerLease},
     ticket::{TicketKeys, TicketTerms},
 };
@@ -32,7 +33,7 @@ use tokio::{
 use crate::{
     background::Spawner,
     challenge::Challenges,
-    config::{Config, OperationsToken},
+    config::{Config, OperationsToken, Secret},
     jwt::Jwt,
     keyring::{Keyring, KeyringError, Ring},
     metrics::Metrics,
@@ -60,6 +61,14 @@ pub struct App {
     pub catalogue: Arc<EmbeddedCatalogue>,
     /// The engine under the ledger.
     pub engine: Arc<Embedded>,
+    /// The jobs that have to survive this process; `None` in memory.
+    pub kept_jobs: Option<EmbeddedQueue>,
+    /// The jobs of this process: refunds.
+    pub queue: Arc<dyn Queue>,
+    /// What nobody asks for.
+    pub upkeep: Arc<Upkeep>,
+    /// Tells somebody what happens to orders; `None` if nobody is configured.
+    pub notifier: Option<Arc<Notifier>>,
     /// The sales of this process.
     pub sales: Arc<Sales>,
     /// Takes orders.
@@ -143,6 +152,9 @@ pub enum AppError {
     /// The ledger does not answer.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// The queue of jobs cannot be opened.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
     /// There is no worker id.
     #[error(transparent)]
     Lease(#[from] LeaseError),
@@ -155,6 +167,9 @@ pub enum AppError {
     /// What operators decided cannot be taken up again.
     #[error(transparent)]
     Operation(#[from] OperationError),
+    /// Notifications cannot be posted.
+    #[error("{0}")]
+    Webhook(String),
     /// The keys of the identity provider cannot be used.
     #[error("{0}")]
     Jwt(String),
@@ -193,6 +208,11 @@ impl App {
         let sandbox = config.payment.sandbox.then(|| Arc::new(Sandbox::new()));
         let providers = sandbox.iter().map(|sandbox| Arc::clone(sandbox) as Arc<dyn PaymentProvider>);
         let catalogue = Arc::new(store.catalogue);
+        let kept_jobs = store.queue;
+        let queue: Arc<dyn Queue> = match &kept_jobs {
+            Some(queue) => Arc::new(queue.clone()),
+            None => Arc::new(InMemoryQueue::new(Arc::clone(&clock))),
+        };
         let breaker = config.payment.breaker.options()?;
         let payments = Payments::with_breakers(Arc::clone(&sales), Arc::clone(&ids), providers, breaker);
         let operations = Operations::new(
@@ -200,8 +220,12 @@ impl App {
             Arc::clone(&sales),
             payments.clone(),
             Arc::clone(&ids),
+            Arc::clone(&queue),
             config.payment.timing(),
         );
+        let retries = config.queue.retries();
+        let upkeep = Upkeep::new(Arc::clone(&sales), payments.clone(), Arc::clone(&queue), retries);
+        let notifier = notifier(config, keyring.notifications, &sales, &queue, &clock)?.map(Arc::new);
         let app = Arc::new(Self {
             ordering: Ordering::new(Arc::clone(&sales), Arc::clone(&ids)),
             payments,
@@ -231,6 +255,10 @@ impl App {
             public_url: config.http.public_url.clone(),
             origins: config.http.cors_origins.clone(),
             catalogue,
+            kept_jobs,
+            queue,
+            upkeep: Arc::new(upkeep),
+            notifier,
             directory,
             metrics: Metrics::default(),
             monitor: Arc::new(Monitor::new(config.monitor.limits())),
@@ -242,6 +270,11 @@ impl App {
             ids,
         });
         app.operations.resume().await?;
+        match &app.notifier {
+            Some(notifier) => notifier.register().await?,
+            // What was not read is kept for whoever was told before; nobody will read it.
+            None => app.sales.ledger().retire(&Consumer::new(Notifier::CONSUMER)).await?,
+        }
         app.sales.resume().await?;
         app.fill_shelf(&by("server", "published at start")).await?;
         let jobs = Jobs::start(&app, store.leases, config.monitor.period());
@@ -274,6 +307,11 @@ impl App {
         closed
     }
 
+    /// Those who do the jobs of this process.
+    pub fn workers(&self) -> impl Iterator<Item = &Worker> {
+        self.upkeep.workers().into_iter().chain(self.notifier.iter().map(|notifier| notifier.worker()))
+    }
+
     /// Why this process cannot sell now; empty if it can.
     pub fn obstacles(&self) -> Vec<String> {
         let now = self.clock.now();
@@ -295,6 +333,19 @@ impl App {
         }
         obstacles
     }
+}
+
+fn notifier(
+    config: &Config,
+    secret: Option<Secret>,
+    sales: &Arc<Sales>,
+    queue: &Arc<dyn Queue>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<Notifier>, AppError> {
+    let webhook = config.notifications.webhook(secret.unwrap_or_default(), Arc::clone(clock));
+    let Some(webhook) = webhook.map_err(AppError::Webhook)? else { return Ok(None) };
+    let retries = config.queue.retries();
+    Ok(Some(Notifier::new(Arc::clone(sales), Arc::clone(queue), Arc::new(webhook), retries)))
 }
 
 fn empty_shelf(config: &Config) -> Result<Shelf, PublishError> {
@@ -356,7 +407,11 @@ impl Jobs {
                 _ = warming_stopped.wait_for(|stopped| *stopped) => {}
             }
         };
-        let upkeep = Upkeep::new(Arc::clone(&app.sales), app.payments.clone());
+        let upkeep = Arc::clone(&app.upkeep);
+        let (notifier, notifier_stopped) = (app.notifier.clone(), stopped.clone());
+        let notifications = async move {
+            OptionFuture::from(notifier.as_ref().map(|notifier| notifier.run(notifier_stopped))).await
+        };
         let until = async move {
             let _ = ids_stopped.wait_for(|stopped| *stopped).await;
         };
@@ -364,7 +419,7 @@ impl Jobs {
             recorder: runtime.spawn(Arc::clone(app.operations.recorder()).run(stopped.clone())),
             upkeep: runtime.spawn(async move {
                 let keys = jwt.map(|jwt| jwt.keep(keys_stopped));
-                tokio::join!(upkeep.run(stopped), OptionFuture::from(keys), monitor, warm_up);
+                tokio::join!(upkeep.run(stopped), OptionFuture::from(keys), monitor, warm_up, notifications);
             }),
             lease: runtime.spawn(snowflake::keep(Arc::clone(&app.ids), leases, until)),
             stop_upkeep,
@@ -383,6 +438,7 @@ fn jwt(config: &Config) -> Result<Option<Arc<Jwt>>, AppError> {
 struct Store {
     catalogue: EmbeddedCatalogue,
     engine: Embedded,
+    queue: Option<EmbeddedQueue>,
     leases: Arc<dyn WorkerLease>,
 }
 
@@ -392,6 +448,7 @@ impl Store {
             return Ok(Self {
                 catalogue: EmbeddedCatalogue::in_memory(Arc::clone(&clock))?,
                 engine: Embedded::in_memory(Role::Single, clock),
+                queue: None,
                 leases: Arc::new(InMemoryLease::new(WORKERS)),
             });
         };
@@ -403,6 +460,7 @@ impl Store {
             .map_err(|source| AppError::Directory { directory: directory.to_owned(), source })?;
         Ok(Self {
             catalogue: EmbeddedCatalogue::open(directory, Arc::clone(&clock))?,
+            queue: Some(EmbeddedQueue::open(directory, Arc::clone(&clock))?),
             engine: Embedded::open(EmbeddedOptions {
                 max_batch: config.order.max_batch,
                 snapshot_after_bytes: config.storage.snapshot_after_bytes,

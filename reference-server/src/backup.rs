@@ -9,6 +9,7 @@ use flashsale_core::{
     catalogue::{CatalogueError, EmbeddedCatalogue},
     embedded::{self, Embedded, EmbeddedError},
     ledger::spec::Role,
+    queue::{EmbeddedQueue, QueueError},
 };
 
 use crate::keyring::Keyring;
@@ -22,6 +23,9 @@ pub enum BackupError {
     /// The catalogue.
     #[error(transparent)]
     Catalogue(#[from] CatalogueError),
+    /// The queue of jobs.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
     /// A file.
     #[error("{}: {source}", path.display())]
     File {
@@ -41,19 +45,22 @@ pub enum BackupError {
     },
 }
 
-/// Copies ledger, catalogue and the secrets of the data directory `from` into a new or empty directory, while they are in use. What the ledger answered
-/// before is in the copy; the catalogue's is the same or newer, which publishing at the next start makes up for.
+/// Copies ledger, queue, catalogue and the secrets of the data directory `from` into a new or empty directory, while they are in
+/// use. What the ledger answered before is in the copy; the catalogue's is the same or newer, which publishing at the next
+/// start makes up for. A job that was done after the copy of the ledger is done again.
 ///
 /// # Errors
 /// [`BackupError`].
 pub async fn write(
     engine: &Embedded,
+    queue: Option<&EmbeddedQueue>,
     catalogue: &EmbeddedCatalogue,
     from: Option<&Path>,
     to: &Path,
 ) -> Result<(), BackupError> {
-    let from = from.ok_or(BackupError::InMemory)?;
+    let (from, queue) = from.zip(queue).ok_or(BackupError::InMemory)?;
     engine.backup(to).await?;
+    queue.backup(&to.join(EmbeddedQueue::FILE)).await?;
     copy_secrets(from, to)?;
     // The catalogue comes last: a directory without it is no backup.
     catalogue.backup(&to.join(EmbeddedCatalogue::FILE)).await?;
@@ -71,6 +78,11 @@ pub fn restore(from: &Path, to: &Path) -> Result<(), BackupError> {
     }
     embedded::restore(from, to, Role::Single)?;
     copy_secrets(from, to)?;
+    // Backups of earlier versions have no jobs: refunds that are due are found in the ledger.
+    let jobs = from.join(EmbeddedQueue::FILE);
+    if jobs.exists() {
+        copy(&jobs, &to.join(EmbeddedQueue::FILE))?;
+    }
     copy(&catalogue, &to.join(EmbeddedCatalogue::FILE))?;
     fs::File::open(to)
         .and_then(|directory| directory.sync_all())

@@ -1,6 +1,6 @@
 //! Calls of the command line to a running server.
 
-use std::{fmt, fs, path::Path, sync::Arc};
+use std::{fmt, path::Path};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -10,7 +10,7 @@ use hyper::{
     header::{AUTHORIZATION, CONTENT_TYPE, HOST},
 };
 use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -69,7 +69,11 @@ impl RemoteServer {
     pub fn new(server: &str, token: &str, ca: Option<&Path>) -> Result<Self, Called> {
         let trimmed = server.trim_end_matches('/');
         let (server, tls) = match trimmed.strip_prefix("https://") {
-            Some(server) => (server, Some(connector(server, ca).map_err(Called::NotAsked)?)),
+            Some(server) => {
+                let ca = ca.ok_or("say with --ca which file has the certificates that vouch for the server");
+                let ca = ca.map_err(|problem| Called::NotAsked(problem.to_owned()))?;
+                (server, Some(tls::connector(server, ca).map_err(Called::NotAsked)?))
+            }
             None => (trimmed.strip_prefix("http://").unwrap_or(trimmed), None),
         };
         Ok(Self { server: server.to_owned(), token: token.to_owned(), tls })
@@ -135,25 +139,4 @@ impl RemoteServer {
         }
         Err(Called::Refused { status: status.as_u16(), detail })
     }
-}
-
-/// How to speak TLS with `server`, and the name that its certificate has to have.
-fn connector(server: &str, ca: Option<&Path>) -> Result<(TlsConnector, ServerName<'static>), String> {
-    let file = ca.ok_or("say with --ca which file has the certificates that vouch for the server")?;
-    let in_file = |problem: String| format!("--ca: {}: {problem}", file.display());
-    let pem = fs::read(file).map_err(|error| in_file(error.to_string()))?;
-    let mut roots = RootCertStore::empty();
-    for certificate in tls::certificates(&pem).map_err(in_file)? {
-        roots.add(certificate).map_err(|error| in_file(error.to_string()))?;
-    }
-    let host = server.rsplit_once(':').map_or(server, |(host, _)| host).trim_matches(['[', ']']);
-    let name = ServerName::try_from(host.to_owned()).map_err(|_| {
-        format!("--server: {host:?} is neither a name nor an address; give https://HOST:PORT")
-    })?;
-    let config = ClientConfig::builder_with_provider(tls::cryptography())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok((TlsConnector::from(Arc::new(config)), name))
 }

@@ -26,6 +26,8 @@ pub enum Command {
     Backup(BackupArgs),
     /// Put a backup into a new data directory.
     Restore(RestoreArgs),
+    /// Show jobs that could not be done, have one tried again, or give one up.
+    DeadLetters(DeadLettersArgs),
     /// Check that every unit, order and payment is accounted for; ends with 1 if not.
     Audit(AuditArgs),
     /// Show the configuration that `serve` would use, and where each value came from; ends with 1 if something is wrong.
@@ -128,6 +130,26 @@ pub struct RestoreArgs {
     /// Where the data goes: a new or empty directory.
     #[command(flatten)]
     pub storage: StorageArgs,
+}
+
+/// Flags of `dead-letters`; without `--replay` and `--discard` all are listed.
+#[derive(Clone, Debug, Default, Args)]
+pub struct DeadLettersArgs {
+    /// Have this one tried again from the beginning.
+    #[arg(long, value_name = "ID")]
+    pub replay: Option<u64>,
+    /// Give this one up; a refund has failed for good then.
+    #[arg(long, value_name = "ID", conflicts_with = "replay")]
+    pub discard: Option<u64>,
+    /// Why, for the audit trail.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Where the data is.
+    #[command(flatten)]
+    pub storage: StorageArgs,
+    /// Which server to talk to.
+    #[command(flatten)]
+    pub server: ServerArgs,
 }
 
 /// Flags of `audit`.

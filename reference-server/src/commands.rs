@@ -3,19 +3,26 @@
 use std::{
     env,
     error::Error,
+    fmt,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
 };
 
 use flashsale_core::{
+    batcher::BatcherOptions,
     catalogue::{AuditBreak, AuditCheck, Catalogue as _, EmbeddedCatalogue},
-    domain::{Clock, SystemClock},
+    domain::{By, Clock, SystemClock},
     embedded::{Embedded, EmbeddedOptions},
-    ledger::spec::Role,
+    ledger::{Timing, spec::Role},
+    queue::{DeadLetter, EmbeddedQueue, JobNumber, Queue as _},
+    service::{Operations, Payments, Sales},
+    snowflake::{Generator, InMemoryLease, Settings},
 };
 use hyper::Method;
+use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 
 use crate::{
     app::by,
@@ -23,7 +30,10 @@ use crate::{
     background::Background,
     backup,
     call::{Called, RemoteServer},
-    cli::{AuditArgs, BackupArgs, ImportArgs, PublishArgs, RestoreArgs, ServeArgs, ServerArgs, StorageArgs},
+    cli::{
+        AuditArgs, BackupArgs, DeadLettersArgs, ImportArgs, PublishArgs, RestoreArgs, ServeArgs, ServerArgs,
+        StorageArgs,
+    },
     config::{Checked, Config},
     export, import,
     pages::Site,
@@ -100,7 +110,8 @@ pub fn backup(args: &BackupArgs) -> Outcome {
         } else {
             let directory = directory(&args.storage)?;
             let (engine, catalogue) = open(&directory)?;
-            backup::write(&engine, &catalogue, Some(&directory), &args.to).await?;
+            let queue = open_queue(&directory)?;
+            backup::write(&engine, Some(&queue), &catalogue, Some(&directory), &args.to).await?;
         }
         println!("backup written to {}", args.to.display());
         Ok(ExitCode::SUCCESS)
@@ -116,6 +127,58 @@ pub fn restore(args: &RestoreArgs) -> Outcome {
     backup::restore(&args.from, &directory)?;
     println!("restored into {}", directory.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Shows dead letters, has one tried again, or gives one up.
+///
+/// # Errors
+/// If there is no such dead letter, or the server or the disk refuses.
+pub fn dead_letters(args: &DeadLettersArgs) -> Outcome {
+    let background = Background::start()?;
+    let step = args.replay.map(|id| (id, "replay")).or(args.discard.map(|id| (id, "discard")));
+    background.block_on(async {
+        let remote = remote(&args.server);
+        match (step, remote?) {
+            (None, Some(server)) => {
+                let mut after = String::new();
+                loop {
+                    let page = format!("/v1/dead-letters?limit=100{after}");
+                    let page: Letters = serde_json::from_value(server.call(Method::GET, &page, None).await?)?;
+                    page.items.iter().for_each(|letter| println!("{letter}"));
+                    let Some(next) = page.next else { break };
+                    after = format!("&after={next}");
+                }
+            }
+            (None, None) => {
+                let queue = open_queue(&directory(&args.storage)?)?;
+                let mut after = None;
+                loop {
+                    let page = queue.dead_letters(after, 100).await?;
+                    page.iter().for_each(|letter| println!("{}", Letter::from(letter)));
+                    let Some(last) = page.last() else { break };
+                    after = Some(last.number);
+                }
+            }
+            (Some((id, verb)), Some(server)) => {
+                let why = args.reason.as_ref().map(|reason| json!({ "reason": reason }));
+                server.call(Method::POST, &format!("/v1/dead-letters/{id}/{verb}"), why.as_ref()).await?;
+                println!("dead letter {id}: {verb} done");
+            }
+            (Some((id, verb)), None) => {
+                let operations = operations(&directory(&args.storage)?).await?;
+                let reason = args.reason.as_deref().unwrap_or(verb);
+                let by = By { actor: "command line".parse()?, reason: reason.parse()? };
+                let number = JobNumber(id);
+                let letter = match verb {
+                    "replay" => operations.replay_dead_letter(number, &by).await?,
+                    _ => operations.discard_dead_letter(number, &by).await?,
+                };
+                letter.ok_or_else(|| format!("there is no dead letter {id}"))?;
+                println!("dead letter {id}: {verb} done");
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    })
 }
 
 /// Checks the invariants, or the audit trail; the exit code is 1 if one is broken.
@@ -192,6 +255,28 @@ fn open(directory: &Path) -> Result<(Embedded, EmbeddedCatalogue), Box<dyn Error
     Ok((Embedded::open(options).map_err(in_use)?, catalogue))
 }
 
+fn open_queue(directory: &Path) -> Result<EmbeddedQueue, Box<dyn Error>> {
+    if !directory.join(EmbeddedCatalogue::FILE).exists() {
+        return Err(format!("{} holds no data", directory.display()).into());
+    }
+    Ok(EmbeddedQueue::open(directory, Arc::new(SystemClock)).map_err(in_use)?)
+}
+
+/// What operators do, on what a stopped server has left. No payment provider is asked for anything.
+async fn operations(directory: &Path) -> Result<Operations, Box<dyn Error>> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (engine, catalogue) = open(directory)?;
+    let queue = open_queue(directory)?;
+    let options = BatcherOptions::default();
+    let sales = Arc::new(Sales::new(Arc::new(engine), Arc::clone(&clock), Handle::current(), options));
+    sales.resume().await?;
+    // Nothing is made here that needs an id.
+    let ids = Generator::acquire(&InMemoryLease::new(0..=0), &Settings::default(), clock).await?;
+    let ids = Arc::new(ids);
+    let payments = Payments::new(Arc::clone(&sales), Arc::clone(&ids), []);
+    Ok(Operations::new(Arc::new(catalogue), sales, payments, ids, Arc::new(queue), Timing::default()))
+}
+
 fn open_catalogue(directory: &Path) -> Result<EmbeddedCatalogue, Box<dyn Error>> {
     if !directory.join(EmbeddedCatalogue::FILE).exists() {
         return Err(format!("{} holds no data", directory.display()).into());
@@ -220,6 +305,37 @@ fn show_report(report: &Value) -> Result<String, Called> {
             Ok(format!("products: {products}; SKUs: {skus}; activities: {activities}"))
         }
         _ => Err(Called::NotUnderstood(report.to_string())),
+    }
+}
+
+/// Dead letters as a server shows them.
+#[derive(Deserialize)]
+struct Letters {
+    items: Vec<Letter>,
+    next: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Letter {
+    id: String,
+    topic: String,
+    job: String,
+    attempts: u32,
+    error: String,
+}
+
+impl From<&DeadLetter> for Letter {
+    fn from(letter: &DeadLetter) -> Self {
+        let DeadLetter { number, topic, id, attempts, error, .. } = letter;
+        let (topic, job, error) = (topic.to_string(), id.to_string(), error.clone());
+        Self { id: number.to_string(), topic, job, attempts: *attempts, error }
+    }
+}
+
+impl fmt::Display for Letter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, topic, job, attempts, error } = self;
+        write!(f, "{id:>8} {topic} {job}: {error} (tried {attempts} times)")
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Keyring {
     pub callbacks: HashMap<Provider, Ring>,
     /// Who may use the operations listener.
     pub tokens: Vec<OperationsToken>,
+    /// Signs notifications; `None` if nobody gets any.
+    pub notifications: Option<Secret>,
 }
 
 /// Secrets for one purpose: the first signs, all are accepted, so that they can be changed one after the other.
@@ -81,10 +83,13 @@ pub fn problems(config: &Config) -> Vec<String> {
     let tokens = tokens.filter_map(|(index, token)| {
         Some((format!("operations.tokens[{index}].token_file"), token.token_file.as_ref()?))
     });
-    let unread = sessions.chain(tickets).chain(callbacks).chain(tokens).filter_map(|(key, file)| {
-        let error = Secret::read(file).err()?;
-        Some(format!("{key}: {error}"))
-    });
+    let signed = config.notifications.secret_file.iter();
+    let signed = signed.map(|file| ("notifications.secret_file".to_owned(), file));
+    let unread =
+        sessions.chain(tickets).chain(callbacks).chain(tokens).chain(signed).filter_map(|(key, file)| {
+            let error = Secret::read(file).err()?;
+            Some(format!("{key}: {error}"))
+        });
     let providers = secrets.callback_files.keys().filter_map(|name| {
         let error = name.parse::<Provider>().err()?;
         Some(format!("secrets.callback_files.{name}: {error}"))
@@ -155,7 +160,8 @@ impl Keyring {
         if config.demo && tokens.is_empty() {
             tokens = Role::ALL.map(|role| kept.token(role)).into();
         }
-        Ok(Self { tickets, challenges, session, callbacks, tokens })
+        let notifications = config.notifications.secret_file.as_deref().map(read).transpose()?;
+        Ok(Self { tickets, challenges, session, callbacks, tokens, notifications })
     }
 }
 

@@ -36,4 +36,5 @@ pub mod shelf;
 pub mod signals;
 pub mod signature;
 pub mod tls;
+pub mod webhook;
 pub mod wire;

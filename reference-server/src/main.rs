@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Command::Publish(args) => commands::publish(&args),
         Command::Backup(args) => commands::backup(&args),
         Command::Restore(args) => commands::restore(&args),
+        Command::DeadLetters(args) => commands::dead_letters(&args),
         Command::Audit(args) => commands::audit(&args),
         Command::CheckConfig(args) => commands::check_config(&args),
     };

@@ -54,6 +54,8 @@
 //! - `concurrency`: 2 to 10,000 buyers for 1 to 100 units, deliveries and ends at the same moment, futures that are dropped
 //!   after a random number of polls.
 //!
+//! [Queues](crate::queue) have a smaller suite of their own, [`run_queue`].
+//!
 //! # What is known to break, and the case that looks for it
 //! | seen elsewhere | case |
 //! |---|---|
@@ -106,6 +108,7 @@ mod options;
 mod payment;
 mod perform;
 mod precedence;
+mod queue;
 mod reserve;
 mod run;
 mod scene;
@@ -120,6 +123,7 @@ mod word;
 pub use faults::{Faults, Faulty};
 pub use model::{Model, Models};
 pub use options::Options;
+pub use queue::{QueueFactory, QueueProbe, QueueSubject, examine_queue, run_queue};
 pub use run::{Played, Report, examine, run};
 pub use scene::Failure;
 pub use storms::{Forgetful, Pair, Weathered, storms};

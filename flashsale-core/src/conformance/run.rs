@@ -68,8 +68,7 @@ pub fn examine(factory: &Arc<dyn Factory>, options: &Options) -> Report {
         .build()
         .expect("the operating system has threads to give");
     let began = Instant::now();
-    let mut report =
-        Report { backend: factory.name(), played: Vec::new(), seeds: options.seeds, took: Duration::ZERO };
+    let mut report = Report::begin(factory.name(), options);
     for role in factory.roles() {
         for case in CASES.iter().copied().flatten().filter(|case| suits(case, role, factory.max_buckets())) {
             if report.is_over(options) || !options.selects(&case.name()) {
@@ -98,7 +97,7 @@ pub fn examine(factory: &Arc<dyn Factory>, options: &Options) -> Report {
 }
 
 impl Options {
-    fn selects(&self, name: &str) -> bool {
+    pub(super) fn selects(&self, name: &str) -> bool {
         let excepted = self.except.iter().any(|except| name.contains(except));
         !excepted && self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
     }
@@ -110,11 +109,15 @@ impl Report {
         self.played.iter().filter(|played| played.failure.is_some())
     }
 
-    fn is_over(&self, options: &Options) -> bool {
+    pub(super) fn begin(backend: String, options: &Options) -> Self {
+        Self { backend, played: Vec::new(), seeds: options.seeds, took: Duration::ZERO }
+    }
+
+    pub(super) fn is_over(&self, options: &Options) -> bool {
         options.stop_at_failure && self.failures().next().is_some()
     }
 
-    fn add(&mut self, played: Played) {
+    pub(super) fn add(&mut self, played: Played) {
         println!("{played}");
         self.played.push(played);
     }
@@ -201,7 +204,10 @@ async fn play(factory: Arc<dyn Factory>, role: Role, case: &Case, options: Optio
 }
 
 /// Runs a case, and takes a panic or too long a time for a failure.
-async fn guarded<T>(options: &Options, case: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+pub(super) async fn guarded<T>(
+    options: &Options,
+    case: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
     let mut case = Box::pin(case);
     let caught = std::future::poll_fn(|context| {
         match catch_unwind(AssertUnwindSafe(|| case.as_mut().poll(context))) {

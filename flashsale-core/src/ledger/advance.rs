@@ -184,7 +184,7 @@ pub struct Advances {
 ///
 /// It is claimed until the retry time: who got it calls the provider and then advances with
 /// [`Advance::PaymentClosed`] or [`Advance::Capture`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Closing {
     /// The order.
     pub order: OrderKey,
@@ -210,7 +210,7 @@ pub struct Due {
 }
 
 /// Money that has to go back.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefundTask {
     /// The order that holds the receipt.
     pub order: OrderKey,

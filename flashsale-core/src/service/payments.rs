@@ -248,6 +248,18 @@ impl Payments {
     pub(super) async fn refund(&self, task: &RefundTask) -> Result<Advanced, ServiceError> {
         let line = self.line(&task.capture.provider)?;
         let outcome = patiently(line.breaker.enter()?, line.provider.refund(&task.capture)).await?;
+        self.settle(task, outcome).await
+    }
+
+    /// Writes down that money will not go back through its provider.
+    ///
+    /// # Errors
+    /// [`ServiceError`]; the refund stays due.
+    pub(super) async fn give_up_refund(&self, task: &RefundTask) -> Result<Advanced, ServiceError> {
+        self.settle(task, RefundOutcome::Failed).await
+    }
+
+    async fn settle(&self, task: &RefundTask, outcome: RefundOutcome) -> Result<Advanced, ServiceError> {
         let step = Advance::RefundSettled {
             order: task.order,
             provider: task.capture.provider.clone(),
@@ -332,6 +344,7 @@ mod tests {
         },
         embedded::Embedded,
         ledger::{Lane, Ledger, Stock, Terms, Timing, spec::Role},
+        queue::{InMemoryQueue, Retries},
         service::{OrderRequest, Ordering, Placement, Upkeep},
         snowflake::{InMemoryLease, Settings},
     };
@@ -633,7 +646,8 @@ mod tests {
     async fn orders_expire_whose_payments_cannot_be_closed() {
         let shop = Shop::open().await;
         let orders = shop.trouble().await;
-        let upkeep = Upkeep::new(Arc::clone(&shop.sales), shop.payments.clone());
+        let queue = Arc::new(InMemoryQueue::new(Arc::clone(&shop.clock) as _));
+        let upkeep = Upkeep::new(Arc::clone(&shop.sales), shop.payments.clone(), queue, Retries::default());
         assert_eq!(shop.stock(11).await.available, 1);
         shop.clock.advance(HOLD);
         // Half-open by now: both are asked for, and the first failure opens it again.

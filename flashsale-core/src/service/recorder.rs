@@ -1,27 +1,20 @@
 //! The audit trail of what operators change in the ledger.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tokio::{sync::watch, time::timeout};
+use tokio::sync::watch;
 
-use super::Sales;
+use super::{
+    Sales,
+    outbox::{self, Outbox},
+};
 use crate::{
     catalogue::{self, Catalogue, CatalogueError},
     domain::{ActivityId, By, Invalid, Name},
-    ledger::{self, ChangeId, Consumer, Event, Lane, LedgerError, OrderChange, Position},
+    ledger::{self, ChangeId, Event, Lane, LedgerError, OrderChange},
+    pause::pause,
 };
-
-/// How often the outboxes are read when nobody asks for it.
-const EVERY: Duration = Duration::from_millis(500);
-/// Entries that are read at once.
-const ENTRIES_AT_ONCE: usize = 1_000;
-/// How many times that one call reads on in a lane, before it leaves the rest to the next.
-const READS_OF_A_CALL: usize = 64;
 
 /// Reads the outboxes of the ledger, and gives each change that an operator made there its row in the audit trail: an
 /// adjustment, a change of terms, a refund, a cancellation.
@@ -32,9 +25,7 @@ const READS_OF_A_CALL: usize = 64;
 pub struct Recorder {
     sales: Arc<Sales>,
     catalogue: Arc<dyn Catalogue>,
-    consumer: Consumer,
-    /// The last entry of each lane that was read.
-    read: Mutex<HashMap<Lane, Position>>,
+    outbox: Outbox,
 }
 
 /// Why a change has no row yet. It gets one later.
@@ -57,7 +48,8 @@ impl Recorder {
 
     /// A recorder of these sales' ledger.
     pub fn new(sales: Arc<Sales>, catalogue: Arc<dyn Catalogue>) -> Self {
-        Self { sales, catalogue, consumer: Consumer::new(Self::CONSUMER), read: Mutex::default() }
+        let outbox = Outbox::new(Arc::clone(&sales), Self::CONSUMER);
+        Self { sales, catalogue, outbox }
     }
 
     /// Makes the recorder known to the ledger: what happens from here on is kept for it.
@@ -65,7 +57,7 @@ impl Recorder {
     /// # Errors
     /// Those of the ledger.
     pub async fn register(&self) -> Result<(), LedgerError> {
-        self.sales.ledger().register(&self.consumer).await
+        self.outbox.register().await
     }
 
     /// Works until `stop` becomes true, for sales that are opened later too.
@@ -74,7 +66,7 @@ impl Recorder {
             if let Err(error) = self.record_all().await {
                 tracing::warn!(%error, "an operator's change has no audit row yet");
             }
-            let _ = timeout(EVERY, stop.wait_for(|stop| *stop)).await;
+            pause(&mut stop, outbox::EVERY).await;
         }
     }
 
@@ -94,30 +86,15 @@ impl Recorder {
 
     /// Writes the rows of what is new in a lane.
     pub(super) async fn record_lane(&self, lane: Lane) -> Result<(), RecordError> {
-        let before = self.read().get(&lane).copied();
-        let mut last = before;
-        for _ in 0..READS_OF_A_CALL {
-            let ledger = self.sales.ledger();
-            let entries = ledger.events(&self.consumer, lane, last, ENTRIES_AT_ONCE).await?;
-            for entry in entries.iter().filter(|entry| Some(entry.position) != last) {
+        let mut reading = self.outbox.read(lane);
+        while let Some(entries) = reading.next().await? {
+            for entry in &entries {
                 if let Some(row) = Row::of(lane.activity, &entry.event)? {
                     self.catalogue.record(&row.event, row.change, &row.by).await?;
                 }
             }
-            last = entries.last().map(|entry| entry.position).or(last);
-            if entries.len() < ENTRIES_AT_ONCE {
-                break;
-            }
         }
-        if let Some(last) = last.filter(|last| Some(*last) != before) {
-            self.sales.ledger().ack(&self.consumer, lane, last).await?;
-            self.read().insert(lane, last);
-        }
-        Ok(())
-    }
-
-    fn read(&self) -> std::sync::MutexGuard<'_, HashMap<Lane, Position>> {
-        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+        Ok(reading.ack().await?)
     }
 }
 

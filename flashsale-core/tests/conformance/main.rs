@@ -1,11 +1,12 @@
 //! The conformance suite on the specification and on the embedded engine.
 
 mod embedded;
+mod queues;
 mod tiered;
 
 use std::{sync::Arc, time::Instant};
 
-use flashsale_core::conformance::{self, Factory, Models, Options, storms};
+use flashsale_core::conformance::{self, Factory, Models, Options, QueueFactory, storms};
 
 /// `more` times as many random sequences as usual, where they cost little.
 fn options(more: u32) -> Options {
@@ -53,4 +54,16 @@ fn storms_between_two_tiers_lose_nothing() {
         Ok(weathered) => println!("storms: {weathered:?} in {:.1} s", began.elapsed().as_secs_f64()),
         Err(what) => panic!("{what}"),
     }
+}
+
+#[test]
+fn the_queue_in_memory_conforms() {
+    let factory: Arc<dyn QueueFactory> = Arc::new(queues::InMemory);
+    conformance::run_queue(&factory, &options(20));
+}
+
+#[test]
+fn the_queue_in_a_file_conforms() {
+    let factory: Arc<dyn QueueFactory> = Arc::new(queues::InFile::new());
+    conformance::run_queue(&factory, &options(1));
 }

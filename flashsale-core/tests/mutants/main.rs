@@ -2,6 +2,8 @@
 
 #[path = "../conformance/embedded.rs"]
 mod embedded;
+#[path = "../conformance/queues.rs"]
+mod queues;
 #[path = "../conformance/tiered.rs"]
 #[allow(dead_code, reason = "the suite itself is not played on two tiers here")]
 mod tiered;
@@ -9,7 +11,7 @@ mod tiered;
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Instant};
 
 use flashsale_core::{
-    conformance::{self, Factory, Options, Report, storms},
+    conformance::{self, Factory, Options, QueueFactory, Report, storms},
     mutants,
 };
 
@@ -52,6 +54,7 @@ fn every_seeded_fault_is_caught() {
     let only = std::env::var("FLASHSALE_TEST_MUTANT").ok();
     let in_memory: Arc<dyn Factory> = Arc::new(embedded::InMemory);
     let journalled: Arc<dyn Factory> = Arc::new(embedded::Journalled::new());
+    let queue: Arc<dyn QueueFactory> = Arc::new(queues::InFile::new());
     let suite = |subject| first_failure(&conformance::examine(subject, &Options::quick()));
     let seeded: Vec<_> =
         seeded().into_iter().filter(|name| only.as_ref().is_none_or(|only| only == name)).collect();
@@ -60,7 +63,11 @@ fn every_seeded_fault_is_caught() {
     for name in &seeded {
         let began = Instant::now();
         mutants::activate(Some(name));
-        let caught = suite(&in_memory).or_else(lost_between_tiers).or_else(|| suite(&journalled));
+        let caught = if name.starts_with("queue-") {
+            first_failure(&conformance::examine_queue(&queue, &Options::quick()))
+        } else {
+            suite(&in_memory).or_else(lost_between_tiers).or_else(|| suite(&journalled))
+        };
         mutants::activate(None);
         let took = began.elapsed().as_secs_f64();
         lines.push(match &caught {

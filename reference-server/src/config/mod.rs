@@ -13,15 +13,17 @@ mod jwt;
 mod layers;
 mod log;
 mod monitor;
+mod notifications;
 mod operations;
 mod payment;
+mod queue;
 mod rate;
 mod report;
 mod sale;
 mod secret;
 mod tls;
 
-use std::{collections::BTreeMap, env, ffi::OsString, fmt, fs};
+use std::{collections::BTreeMap, env, ffi::OsString, fmt, fs, sync::Arc};
 
 use flashsale_core::domain::{Clock as _, SystemClock};
 use serde::{Deserialize, Serialize};
@@ -36,8 +38,10 @@ pub use jwt::JwtConfig;
 pub use layers::Source;
 pub use log::{LogConfig, LogFormat};
 pub use monitor::MonitorConfig;
+pub use notifications::NotificationsConfig;
 pub use operations::{OperationsConfig, OperationsToken, Role};
 pub use payment::PaymentConfig;
+pub use queue::QueueConfig;
 pub use rate::{Quotas, RateConfig};
 pub use sale::{OrderConfig, StorageConfig, TicketConfig};
 pub use secret::{Files, Secret, SecretsConfig, TicketKey};
@@ -68,6 +72,10 @@ pub struct Config {
     pub ids: IdsConfig,
     /// `[payment]`: who takes the money, and how long that may take.
     pub payment: PaymentConfig,
+    /// `[queue]`: how jobs are tried again.
+    pub queue: QueueConfig,
+    /// `[notifications]`: who is told what happens to orders.
+    pub notifications: NotificationsConfig,
     /// `[rate]`: how often one buyer, and one address, may ask.
     pub rate: RateConfig,
     /// `[guard]`: which rules stand in front of a sale.
@@ -155,6 +163,8 @@ impl Checked {
     pub fn with_files(mut self) -> Self {
         self.problems.extend(crate::tls::problems(&self.config.tls, SystemClock.now()));
         self.problems.extend(keyring::problems(&self.config));
+        let webhook = self.config.notifications.webhook(Secret::default(), Arc::new(SystemClock));
+        self.problems.extend(webhook.err());
         if self.config.identity.jwt.is_on() {
             self.problems.extend(Jwt::new(&self.config.identity.jwt).err().into_iter().flatten());
         }
@@ -208,6 +218,8 @@ impl Config {
         self.identity.check(&mut problems);
         self.ids.check(&mut problems);
         self.payment.check(&mut problems);
+        self.queue.check(&mut problems);
+        self.notifications.check(&mut problems);
         self.rate.check(&mut problems);
         self.guard.check(&mut problems);
         self.challenge.check(&mut problems);

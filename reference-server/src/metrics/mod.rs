@@ -5,6 +5,7 @@
 
 mod breakers;
 mod cache;
+mod jobs;
 mod page;
 mod process;
 mod sale;
@@ -43,6 +44,7 @@ impl Metrics {
         breakers::read(&mut page, app);
         cache::read(&mut page, &app.sheets);
         sale::read(&mut page, app).await;
+        jobs::read(&mut page, app).await;
         page
     }
 }
@@ -55,3 +57,8 @@ impl fmt::Debug for Metrics {
 
 /// Microseconds in a second, for names that end with `_seconds`.
 const MICROS: f64 = 1e6;
+
+#[expect(clippy::cast_precision_loss, reason = "numbers of orders, units and jobs are far below 2^53")]
+fn number(count: impl TryInto<i64>) -> f64 {
+    count.try_into().map_or(f64::MAX, |count| count as f64)
+}

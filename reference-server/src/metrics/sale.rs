@@ -11,7 +11,7 @@ use flashsale_core::{
 };
 use tokio::time::timeout;
 
-use super::{Labels, MICROS, Page};
+use super::{Labels, MICROS, Page, number};
 use crate::app::App;
 
 /// How long the ledger is waited for: its thread may be busy with an fsync, or stopped.
@@ -166,9 +166,4 @@ fn show(page: &mut Page, activity: &impl Fn() -> (&'static str, String), census:
         let help = "Entries of the outbox that a consumer has not acknowledged.";
         page.gauge("flashsale_outbox_lag_entries", help, labels, number(*entries));
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "numbers of orders and units are far below 2^53")]
-fn number(count: impl TryInto<i64>) -> f64 {
-    count.try_into().map_or(f64::MAX, |count| count as f64)
 }

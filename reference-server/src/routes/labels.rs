@@ -69,6 +69,7 @@ pub(super) const OPERATIONS: &[&str] = &[
     "GET /v1/audit",
     "GET /v1/reconciliation",
     "GET /v1/dead-letters",
+    "GET /v1/dead-letters/{id}",
     "POST /v1/dead-letters/{id}/{verb}",
     "GET /",
     "GET /{language}/",

@@ -19,6 +19,7 @@ use hyper::Method;
 pub use operations::Operations;
 pub use public::Public;
 pub use shown::Page;
+pub(crate) use shown::ShownOrder;
 
 use crate::http::{Problem, Query, Response};
 

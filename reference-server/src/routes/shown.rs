@@ -9,7 +9,7 @@ use crate::wire::Rfc3339;
 
 /// An order. Its owner sees what the contract lists; what is optional beyond it is for operators.
 #[derive(Serialize)]
-pub(super) struct ShownOrder {
+pub(crate) struct ShownOrder {
     order_id: OrderId,
     status: ShownStatus,
     activity_id: ActivityId,
@@ -106,7 +106,7 @@ impl ShownOrder {
     }
 
     /// As operators see it.
-    pub(super) fn to_operator(order: &Order) -> Self {
+    pub(crate) fn to_operator(order: &Order) -> Self {
         Self {
             placed_at: Some(order.placed_at.into()),
             replaced_by: order.replaced_by,

@@ -1,6 +1,7 @@
 //! TLS of a listener, with a certificate that can be changed while it serves.
 
 mod certificate;
+mod connector;
 #[cfg(test)]
 mod tests;
 
@@ -20,8 +21,8 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use self::certificate::Certificate;
-pub(crate) use self::certificate::certificates;
+use self::certificate::{Certificate, certificates};
+pub(crate) use self::connector::connector;
 use crate::config::{CertificateFiles, TlsConfig};
 
 /// TLS 1.2 and 1.3 of one listener, for HTTP/1.1. Clones share the certificate.

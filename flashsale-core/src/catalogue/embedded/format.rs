@@ -3,18 +3,19 @@
 use std::{collections::HashMap, path::Path};
 
 use redb::{
-    Database, Key, ReadTransaction, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError,
-    Value as Stored, WriteTransaction,
+    Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError,
+    WriteTransaction,
 };
 use serde_json::json;
 
-use super::{CACHE_BYTES, append, cannot_open, change, damaged, storage};
+use super::{CACHE_BYTES, append, change, damaged, storage};
 use crate::{
     catalogue::{
         AuditHash, AuditRow, CatalogueError,
         audit::{self, Head},
     },
     domain::{By, Clock},
+    store,
 };
 
 pub(super) type Bytes = &'static [u8];
@@ -122,32 +123,16 @@ fn chain(transaction: &WriteTransaction, clock: &dyn Clock) -> Result<(), Catalo
 /// # Errors
 /// Storage errors.
 pub(super) fn copy_all(from: &ReadTransaction, path: &Path) -> Result<(), CatalogueError> {
-    let copy = Database::builder()
-        .set_cache_size(CACHE_BYTES)
-        .create(path)
-        .map_err(|error| cannot_open(path, error))?;
+    let copy = store::create(path, CACHE_BYTES)?;
     let to = copy.begin_write().map_err(storage)?;
-    copy_table(META, from, &to)?;
+    store::copy_table(META, from, &to)?;
     for table in [PRODUCTS, SKUS, ACTIVITIES, AUDIT] {
-        copy_table(table, from, &to)?;
+        store::copy_table(table, from, &to)?;
     }
     for table in [AUDIT_HEAD, KILL_SWITCH] {
-        copy_table(table, from, &to)?;
+        store::copy_table(table, from, &to)?;
     }
-    copy_table(SKUS_OF_PRODUCT, from, &to)?;
-    copy_table(RECORDED, from, &to)?;
+    store::copy_table(SKUS_OF_PRODUCT, from, &to)?;
+    store::copy_table(RECORDED, from, &to)?;
     to.commit().map_err(storage)
-}
-
-fn copy_table<K: Key + 'static, V: Stored + 'static>(
-    definition: TableDefinition<'_, K, V>,
-    from: &ReadTransaction,
-    to: &WriteTransaction,
-) -> Result<(), CatalogueError> {
-    let mut copy = to.open_table(definition).map_err(storage)?;
-    for row in from.open_table(definition).map_err(storage)?.iter().map_err(storage)? {
-        let (key, value) = row.map_err(storage)?;
-        copy.insert(key.value(), value.value()).map_err(storage)?;
-    }
-    Ok(())
 }

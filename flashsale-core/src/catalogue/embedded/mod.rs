@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use redb::{
     Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata as _,
-    StorageBackend, StorageError, TableDefinition, WriteTransaction, backends::InMemoryBackend,
+    StorageBackend, TableDefinition, WriteTransaction, backends::InMemoryBackend,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -25,8 +25,12 @@ use super::{
     audit::{self, Chain, Head, differences},
     rules,
 };
-use crate::domain::{
-    Activity, ActivityId, ActivityStatus, By, Clock, Name, Product, ProductId, Selling, Sku, SkuId, Timestamp,
+use crate::{
+    domain::{
+        Activity, ActivityId, ActivityStatus, By, Clock, Name, Product, ProductId, Selling, Sku, SkuId,
+        Timestamp,
+    },
+    store::{self, StoreError, blocking},
 };
 
 /// The whole catalogue of a large shop is a few megabytes; the store's own default is a gigabyte.
@@ -77,28 +81,7 @@ impl EmbeddedCatalogue {
     /// Unavailable if the directory or the file cannot be used, or another process has it open; newer; damaged. What
     /// was there is left as it was.
     pub fn open(directory: &Path, clock: Arc<dyn Clock>) -> Result<Self, CatalogueError> {
-        let path = directory.join(Self::FILE);
-        fs::create_dir_all(directory).map_err(|error| {
-            unavailable(format!("the directory {} cannot be made", directory.display()), false, error)
-        })?;
-        let fresh = match fs::metadata(&path) {
-            // The store would take it for a new one.
-            Ok(file) if file.len() == 0 => {
-                let path = path.display();
-                let reason = format!("{path}: it is empty; remove it if it never had content");
-                return Err(CatalogueError::Damaged(reason));
-            }
-            found => found.is_err(),
-        };
-        let database = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create(&path)
-            .map_err(|error| cannot_open(&path, error))?;
-        let catalogue = Self::prepare(database, clock)?;
-        if fresh {
-            sync_directory(directory)?;
-        }
-        Ok(catalogue)
+        store::open(directory, Self::FILE, CACHE_BYTES, |database| Self::prepare(database, clock))
     }
 
     /// An empty catalogue that is gone with its last clone.
@@ -124,16 +107,19 @@ impl EmbeddedCatalogue {
                 return Err(CatalogueError::Unavailable { reason, retry: false, source: None });
             }
             let partial = PathBuf::from(format!("{}.partial", path.display()));
-            let failed =
-                |error| unavailable(format!("the copy {} cannot be written", path.display()), true, error);
+            let failed = |error| {
+                StoreError::unavailable(format!("the copy {} cannot be written", path.display()), true, error)
+            };
             match fs::remove_file(&partial) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(failed(error).into());
+                }
                 _ => {}
             }
             copy_all(from, &partial)?;
             fs::rename(&partial, &path).map_err(failed)?;
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            sync_directory(parent.unwrap_or(Path::new(".")))
+            Ok(store::sync_directory(parent.unwrap_or(Path::new(".")))?)
         })
         .await
     }
@@ -669,26 +655,6 @@ fn page<T: DeserializeOwned>(
     rows.map(|row| serde_json::from_slice(row.map_err(storage)?.1.value()).map_err(damaged)).collect()
 }
 
-/// A new name in a directory survives a power cut only when the directory itself is on the disk.
-fn sync_directory(directory: &Path) -> Result<(), CatalogueError> {
-    fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(|error| {
-        unavailable(format!("the directory {} cannot be written", directory.display()), true, error)
-    })
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, CatalogueError> + Send + 'static,
-) -> Result<T, CatalogueError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(answer) => answer,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // Only work that was not begun is cancelled.
-            Err(error) => Err(unavailable("the runtime is shutting down".to_owned(), false, error)),
-        },
-    }
-}
-
 fn to_value<T: Serialize>(value: &T) -> Result<Value, CatalogueError> {
     serde_json::to_value(value).map_err(damaged)
 }
@@ -705,52 +671,20 @@ fn damaged(error: serde_json::Error) -> CatalogueError {
     CatalogueError::Damaged(error.to_string())
 }
 
-fn unavailable(
-    reason: String,
-    retry: bool,
-    source: impl std::error::Error + Send + Sync + 'static,
-) -> CatalogueError {
-    CatalogueError::Unavailable {
-        reason: format!("{reason}: {source}"),
-        retry,
-        source: Some(Box::new(source)),
-    }
-}
-
 fn cannot_open(path: &Path, error: DatabaseError) -> CatalogueError {
-    let path = path.display();
-    match error {
-        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => unavailable(
-            format!("{path} is in use by another process; stop it, or send the command to it"),
-            false,
-            error,
-        ),
-        DatabaseError::UpgradeRequired(_) => unavailable(
-            format!(
-                "{path} has a file format that this version does not read; use the version that wrote it"
-            ),
-            false,
-            error,
-        ),
-        DatabaseError::Storage(StorageError::Io(error))
-            if error.kind() != std::io::ErrorKind::InvalidData =>
-        {
-            unavailable(format!("{path} cannot be opened"), false, error)
-        }
-        error => CatalogueError::Damaged(format!("{path}: {error}")),
-    }
+    store::cannot_open(path, error).into()
 }
 
 /// What went wrong before a commit: nothing was changed.
 fn storage(error: impl Into<redb::Error>) -> CatalogueError {
-    let error = error.into();
-    match error {
-        redb::Error::Corrupted(reason) => CatalogueError::Damaged(reason),
-        redb::Error::PreviousIo => unavailable(
-            "an earlier write failed; see to the disk and open the catalogue again".to_owned(),
-            false,
-            error,
-        ),
-        error => unavailable("its storage failed".to_owned(), true, error),
+    store::storage(error).into()
+}
+
+impl From<StoreError> for CatalogueError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable { reason, retry, source } => Self::Unavailable { reason, retry, source },
+            StoreError::Damaged(reason) => Self::Damaged(reason),
+        }
     }
 }

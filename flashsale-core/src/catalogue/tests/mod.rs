@@ -470,7 +470,7 @@ async fn a_full_disk_leaves_an_import_whole_or_not_begun() {
         disk.operations_left.store(usize::MAX, Ordering::SeqCst);
         if answer.is_err() {
             let after = catalogue.put_product(None, product(8), &by()).await.unwrap_err();
-            assert!(after.to_string().contains("open the catalogue again"), "{after}");
+            assert!(after.to_string().contains("open it again"), "{after}");
         }
         drop(catalogue);
 

@@ -4,6 +4,7 @@ use crate::{
     catalogue::CatalogueError,
     domain::{ActivityId, ActivityStatus, Invalid, Selling},
     ledger::LedgerError,
+    queue::QueueError,
     service::ServiceError,
     snowflake::IdError,
 };
@@ -42,7 +43,10 @@ pub enum OperationError {
     /// There is no id at this moment.
     #[error(transparent)]
     Id(#[from] IdError),
-    /// A queue or a payment provider did not answer.
+    /// The queue of jobs did not answer.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// A batcher or a payment provider did not answer.
     #[error(transparent)]
     Service(ServiceError),
     /// The ledger sells activities that the catalogue does not have: they do not belong together.

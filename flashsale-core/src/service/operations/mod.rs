@@ -1,7 +1,9 @@
-//! What operators do: catalogue, activities and their life, live changes, stock, orders of buyers, the kill switch.
+//! What operators do: catalogue, activities and their life, live changes, stock, orders of buyers, dead letters, the kill
+//! switch.
 
 mod activities;
 mod apply;
+mod dead_letters;
 mod error;
 #[cfg(test)]
 mod tests;
@@ -20,6 +22,7 @@ use crate::{
     catalogue::{Catalogue, CatalogueError, Change, KillSwitch, Versioned},
     domain::{By, Invalid, OrderId, OrderKey, Product, Sku, UserId},
     ledger::{Adjusted, Adjustment, Advance, Advanced, Lane, LedgerError, Reference, Timing},
+    queue::Queue,
     snowflake::Generator,
 };
 
@@ -39,6 +42,7 @@ pub struct Operations {
     sales: Arc<Sales>,
     payments: Payments,
     ids: Arc<Generator>,
+    queue: Arc<dyn Queue>,
     recorder: Arc<Recorder>,
     timing: Timing,
     /// One activity at a time is brought to the ledger.
@@ -46,16 +50,17 @@ pub struct Operations {
 }
 
 impl Operations {
-    /// Operations on this catalogue and these sales; `timing` is that of activities that are published from here on.
+    /// Operations on this catalogue, these sales, and the dead letters of this queue; `timing` is that of activities that are published from here on.
     pub fn new(
         catalogue: Arc<dyn Catalogue>,
         sales: Arc<Sales>,
         payments: Payments,
         ids: Arc<Generator>,
+        queue: Arc<dyn Queue>,
         timing: Timing,
     ) -> Self {
         let recorder = Arc::new(Recorder::new(Arc::clone(&sales), Arc::clone(&catalogue)));
-        Self { catalogue, sales, payments, ids, recorder, timing, applying: Mutex::new(()) }
+        Self { catalogue, sales, payments, ids, queue, recorder, timing, applying: Mutex::new(()) }
     }
 
     /// What writes the audit rows of changes in the ledger; it has to run beside this service.

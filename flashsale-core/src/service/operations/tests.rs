@@ -15,6 +15,7 @@ use crate::{
     },
     embedded::Embedded,
     ledger::{AdjustmentId, Ledger, Outcome, spec::Role},
+    queue::InMemoryQueue,
     service::{OrderRequest, Ordering, Placement},
     snowflake::{InMemoryLease, Settings},
 };
@@ -94,6 +95,7 @@ impl Shop {
             Arc::clone(&sales),
             payments,
             Arc::clone(&ids),
+            Arc::new(InMemoryQueue::new(Arc::clone(&clock) as _)),
             timing,
         );
         operations.resume().await.unwrap();

@@ -56,7 +56,7 @@ fn activities() -> [Operation; 8] {
     ]
 }
 
-fn sale() -> [Operation; 14] {
+fn sale() -> [Operation; 18] {
     [
         read("/v1/kill-switch", "Whether every reserve is stopped").answers(200, "KillSwitch"),
         write(Operation::put("/v1/kill-switch", "Stops every reserve, or lets them go on"))
@@ -85,6 +85,18 @@ fn sale() -> [Operation; 14] {
         read("/v1/audit/verification", "Whether the audit trail is as it was written")
             .answers(200, "AuditCheck")
             .refuses(&[Forbidden]),
+        list(read("/v1/dead-letters", "Jobs that could not be done"))
+            .answers(200, "DeadLetters")
+            .refuses(&[Forbidden]),
+        one(read("/v1/dead-letters/{id}", "A job that could not be done"))
+            .answers(200, "DeadLetter")
+            .refuses(&[Forbidden]),
+        one(write(Operation::post("/v1/dead-letters/{id}/replay", "Has a job tried again")))
+            .may_read("Why")
+            .answers(200, "DeadLetter"),
+        one(write(Operation::post("/v1/dead-letters/{id}/discard", "Gives a job up")))
+            .may_read("Why")
+            .answers(200, "DeadLetter"),
         read("/v1/reconciliation", "Differences between what is and what should be")
             .answers(200, "Findings")
             .refuses(&[Forbidden]),

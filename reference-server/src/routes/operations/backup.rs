@@ -25,7 +25,8 @@ impl Operations {
         let BackupRequest { directory } = body.json(&head.headers).await?;
         let app = Arc::clone(&self.app);
         let work = self.app.spawner.run(async move {
-            backup::write(&app.engine, &app.catalogue, app.directory.as_deref(), &directory).await
+            let (engine, queue, catalogue) = (&app.engine, app.kept_jobs.as_ref(), &app.catalogue);
+            backup::write(engine, queue, catalogue, app.directory.as_deref(), &directory).await
         });
         work.await.map_err(answers::lost)?.map_err(|error| {
             tracing::warn!(%error, "a backup was not made");

@@ -7,6 +7,7 @@ mod audit;
 mod backup;
 mod catalogue;
 mod console;
+mod dead_letters;
 mod import;
 mod kill_switch;
 mod names;
@@ -133,6 +134,17 @@ impl Operations {
             ["v1", "orders", order] => {
                 only_get(method)?;
                 self.order(id(order)?).await
+            }
+            ["v1", "dead-letters"] => self.dead_letters(operator, head).await,
+            ["v1", "dead-letters", number] => {
+                only_get(method)?;
+                self.dead_letter(operator, number).await
+            }
+            ["v1", "dead-letters", number, "replay"] => {
+                self.replay_dead_letter(operator, head, number, body).await
+            }
+            ["v1", "dead-letters", number, "discard"] => {
+                self.discard_dead_letter(operator, head, number, body).await
             }
             ["v1", "import"] => {
                 only_post(method)?;

@@ -1,0 +1,75 @@
+//! A queue that lasts as long as the process.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+
+use super::{
+    Claimed, DeadLetter, Depth, JobNumber, MAX_BATCH, NewJob, Put, Queue, QueueError, QueueSpec, Settlement,
+    Topic,
+};
+use crate::domain::Clock;
+
+/// A [`Queue`] in memory: for jobs that something else remembers, so that a new process puts them in again.
+#[derive(Debug)]
+pub struct InMemoryQueue {
+    content: Mutex<QueueSpec>,
+    clock: Arc<dyn Clock>,
+}
+
+impl InMemoryQueue {
+    /// An empty queue.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { content: Mutex::default(), clock }
+    }
+
+    fn content(&self) -> MutexGuard<'_, QueueSpec> {
+        // A step that panicked would have left it half done; none does, and a poisoned lock would end all jobs.
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Queue for InMemoryQueue {
+    async fn put(&self, jobs: Vec<NewJob>) -> Result<Vec<Put>, QueueError> {
+        QueueError::bound(jobs.len())?;
+        Ok(self.content().put(self.clock.now(), jobs))
+    }
+
+    async fn claim(&self, topic: &Topic, limit: usize, lease: Duration) -> Result<Claimed, QueueError> {
+        QueueError::bound(limit)?;
+        Ok(self.content().claim(self.clock.now(), topic, limit, lease))
+    }
+
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, QueueError> {
+        QueueError::bound(settlements.len())?;
+        Ok(self.content().settle(self.clock.now(), settlements))
+    }
+
+    async fn dead_letters(
+        &self,
+        after: Option<JobNumber>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, QueueError> {
+        Ok(self.content().dead_letters(after, limit.min(MAX_BATCH)))
+    }
+
+    async fn dead_letter(&self, number: JobNumber) -> Result<Option<DeadLetter>, QueueError> {
+        Ok(self.content().dead_letter(number))
+    }
+
+    async fn replay(&self, number: JobNumber) -> Result<bool, QueueError> {
+        Ok(self.content().replay(self.clock.now(), number))
+    }
+
+    async fn discard(&self, number: JobNumber) -> Result<bool, QueueError> {
+        Ok(self.content().discard(number))
+    }
+
+    async fn depths(&self) -> Result<Vec<Depth>, QueueError> {
+        Ok(self.content().depths())
+    }
+}

@@ -1,0 +1,266 @@
+//! Notifications: what happened to orders, for other systems of the shop.
+
+use std::{fmt::Debug, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use super::{
+    Sales,
+    outbox::{self, Outbox},
+};
+use crate::{
+    domain::{Name, Order, OrderKey, PaymentStatus, RefundStatus, Timestamp},
+    ledger::{Entry, Event, Lane, LedgerError, OrderChange},
+    pause::pause,
+    queue::{Job, MAX_BATCH, NewJob, Queue, QueueError, Retries, Topic, Verdict, Worker},
+};
+
+/// Another system that wants to know what happens to orders: a mailer, a warehouse, a data lake.
+///
+/// Each notification is delivered *at least* once, several at a time, and not always in order. The receiver knows a repetition by
+/// [`Notification::id`], and a late one by the [`revision`](Order::revision) of its order.
+#[async_trait]
+pub trait EventSink: Send + Sync + Debug {
+    /// Hands over a notification. It is delivered when this answers, so it has to be kept by then.
+    ///
+    /// A call that takes longer than [`Retries::lease`] is begun again beside itself. If the future is dropped, the notification
+    /// comes again.
+    ///
+    /// # Errors
+    /// [`SinkError`], which says whether it comes again.
+    async fn deliver(&self, notification: &Notification) -> Result<(), SinkError>;
+}
+
+/// A notification was not taken, or nobody knows whether it was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SinkError {
+    /// The receiver does not answer or cannot take it now; it comes again.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The receiver will never take it: it is parked as a dead letter, for somebody to look at.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// What happened to an order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notification {
+    /// The same for the same event, however often it is delivered: activity, bucket, epoch and sequence in the lane's outbox,
+    /// such as `7.0.0.1234`.
+    pub id: Name,
+    /// What happened.
+    pub kind: NotificationKind,
+    /// When it happened, on the clock that decided it.
+    pub at: Timestamp,
+    /// The order as it stands when this is delivered, which may be later.
+    pub order: Order,
+}
+
+/// Kinds of notifications.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NotificationKind {
+    /// It was placed.
+    Placed,
+    /// The truth did not take it.
+    Refused,
+    /// A payment was opened for it.
+    PaymentOpened,
+    /// Its payment failed.
+    PaymentFailed,
+    /// Its payment was closed.
+    PaymentClosed,
+    /// It was paid; one that was made in place of an expired order too.
+    Paid,
+    /// It was cancelled, by its buyer or an operator.
+    Cancelled,
+    /// It was not paid in time.
+    Expired,
+    /// Money has to go back.
+    RefundDue,
+    /// Money went back.
+    RefundDone,
+    /// Money could not be sent back.
+    RefundFailed,
+}
+
+impl NotificationKind {
+    /// The word of it, such as `payment_opened`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Placed => "placed",
+            Self::Refused => "refused",
+            Self::PaymentOpened => "payment_opened",
+            Self::PaymentFailed => "payment_failed",
+            Self::PaymentClosed => "payment_closed",
+            Self::Paid => "paid",
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+            Self::RefundDue => "refund_due",
+            Self::RefundDone => "refund_done",
+            Self::RefundFailed => "refund_failed",
+        }
+    }
+
+    fn of(change: &OrderChange) -> Option<Self> {
+        Some(match change {
+            OrderChange::Placed(_) => Self::Placed,
+            OrderChange::Refused(_) => Self::Refused,
+            OrderChange::PaymentOpened { .. } => Self::PaymentOpened,
+            OrderChange::PaymentEnded { status: PaymentStatus::Failed, .. } => Self::PaymentFailed,
+            OrderChange::PaymentEnded { .. } => Self::PaymentClosed,
+            OrderChange::Paid(_) | OrderChange::Retaken { .. } => Self::Paid,
+            OrderChange::RefundDue { .. } | OrderChange::Refunded { .. } => Self::RefundDue,
+            OrderChange::RefundSettled { status: RefundStatus::Done, .. } => Self::RefundDone,
+            OrderChange::RefundSettled { .. } => Self::RefundFailed,
+            OrderChange::Cancelled | OrderChange::CancelledBy(_) => Self::Cancelled,
+            OrderChange::Expired => Self::Expired,
+            OrderChange::ClosingClaimed { .. } => return None,
+        })
+    }
+}
+
+/// Why events are not in the queue yet. They stay in the outbox.
+#[derive(Debug, thiserror::Error)]
+pub enum NotifyError {
+    /// The ledger cannot be read.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The queue takes nothing.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+/// Brings what happens to orders from the outboxes of the ledger to an [`EventSink`].
+///
+/// An event goes into a queue before it is acknowledged to the ledger, so that one that cannot be delivered holds up no other;
+/// the queue has to be one that survives a crash. What is delivered is settled afterwards, so a crash in between delivers again.
+#[derive(Debug)]
+pub struct Notifier {
+    sales: Arc<Sales>,
+    queue: Arc<dyn Queue>,
+    outbox: Outbox,
+    worker: Worker,
+}
+
+/// What a job says; the order is read when it is delivered.
+#[derive(Debug, Serialize, Deserialize)]
+struct Happened {
+    kind: NotificationKind,
+    at: Timestamp,
+    order: OrderKey,
+}
+
+fn topic() -> Topic {
+    "notifications".parse().expect("it is a topic")
+}
+
+impl Notifier {
+    /// The name of the outboxes' consumer.
+    pub const CONSUMER: &str = "notifications";
+
+    /// Delivers what happens in these sales to `sink`, and tries again as `retries` say.
+    pub fn new(sales: Arc<Sales>, queue: Arc<dyn Queue>, sink: Arc<dyn EventSink>, retries: Retries) -> Self {
+        let outbox = Outbox::new(Arc::clone(&sales), Self::CONSUMER);
+        let read = Arc::clone(&sales);
+        let worker = Worker::new(Arc::clone(&queue), topic(), retries, move |job: Job| {
+            let (sales, sink) = (Arc::clone(&read), Arc::clone(&sink));
+            async move { deliver(&sales, &*sink, &job).await }
+        });
+        Self { sales, queue, outbox, worker }
+    }
+
+    /// Makes it known to the ledger: what happens from here on is kept for it.
+    ///
+    /// Who does not want notifications any more has to [retire](crate::ledger::Ledger::retire) [`Self::CONSUMER`], since
+    /// the outbox keeps what was not read.
+    ///
+    /// # Errors
+    /// Those of the ledger.
+    pub async fn register(&self) -> Result<(), LedgerError> {
+        self.outbox.register().await
+    }
+
+    /// Who delivers, for whoever shows what it does.
+    pub fn worker(&self) -> &Worker {
+        &self.worker
+    }
+
+    /// Works until `stop` becomes true, for sales that are opened later too.
+    pub async fn run(&self, stop: watch::Receiver<bool>) {
+        let queueing = async {
+            let mut stop = stop.clone();
+            while !*stop.borrow() {
+                if let Err(error) = self.queue_all().await {
+                    tracing::warn!(%error, "what happened to orders is not in the queue yet");
+                }
+                pause(&mut stop, outbox::EVERY).await;
+            }
+        };
+        tokio::join!(queueing, self.worker.run(stop.clone()));
+    }
+
+    /// Queues everything that is new in all lanes, and delivers what is ready: for simulations and tests that move an
+    /// injected clock.
+    ///
+    /// # Errors
+    /// The first failure, after all lanes were tried.
+    pub async fn notify_once(&self) -> Result<(), NotifyError> {
+        let queued = self.queue_all().await;
+        self.worker.work_once().await?;
+        queued
+    }
+
+    async fn queue_all(&self) -> Result<(), NotifyError> {
+        let mut result = Ok(());
+        for front in self.sales.all().iter().flat_map(|sale| sale.fronts()) {
+            if let Err(error) = self.queue_lane(front.lane).await {
+                result = Err(error);
+            }
+        }
+        result
+    }
+
+    async fn queue_lane(&self, lane: Lane) -> Result<(), NotifyError> {
+        let mut reading = self.outbox.read(lane);
+        while let Some(entries) = reading.next().await? {
+            let jobs: Vec<_> = entries.iter().filter_map(|entry| job(lane, entry)).collect();
+            for jobs in jobs.chunks(MAX_BATCH) {
+                self.queue.put(jobs.to_vec()).await?;
+                self.worker.wake();
+            }
+        }
+        Ok(reading.ack().await?)
+    }
+}
+
+/// The job of an event; `None` for what is no news about an order.
+fn job(lane: Lane, entry: &Entry) -> Option<NewJob> {
+    let Event::Order { id, user, change } = &entry.event else { return None };
+    let kind = NotificationKind::of(change)?;
+    let happened =
+        Happened { kind, at: entry.at, order: OrderKey { activity: lane.activity, user: *user, id: *id } };
+    let (epoch, sequence) = (entry.position.epoch.0, entry.position.sequence);
+    let id = format!("{}.{}.{epoch}.{sequence}", lane.activity, lane.bucket);
+    Some(NewJob::now(&topic(), &id, &happened).expect("its id is short, and its content small"))
+}
+
+async fn deliver(sales: &Sales, sink: &dyn EventSink, job: &Job) -> Verdict {
+    let Happened { kind, at, order } = match job.content() {
+        Ok(happened) => happened,
+        Err(error) => return Verdict::Park { error: error.to_string() },
+    };
+    let retry = |error: String| Verdict::Retry { wait: Duration::ZERO, error };
+    let order = match sales.ledger().order(order).await {
+        Ok(Some(order)) => order,
+        Ok(None) => return Verdict::Park { error: format!("the order {} is not there", order.id) },
+        Err(error) => return retry(error.to_string()),
+    };
+    match sink.deliver(&Notification { id: job.id.clone(), kind, at, order }).await {
+        Ok(()) => Verdict::Done,
+        Err(SinkError::Unavailable(error)) => retry(error),
+        Err(SinkError::Refused(error)) => Verdict::Park { error },
+    }
+}

@@ -1,0 +1,89 @@
+//! Dead letters: what the queue could not do, and what a person decides about it.
+
+use serde_json::json;
+
+use super::{OperationError, Operations};
+use crate::{
+    catalogue::Change,
+    domain::By,
+    ledger::RefundTask,
+    queue::{DeadLetter, JobNumber},
+    service::refunds,
+};
+
+impl Operations {
+    /// Dead letters by their numbers, from the one after `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// Those of the queue.
+    pub async fn dead_letters(
+        &self,
+        after: Option<JobNumber>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, OperationError> {
+        Ok(self.queue.dead_letters(after, limit).await?)
+    }
+
+    /// One dead letter; `None` if no job with this number is parked.
+    ///
+    /// # Errors
+    /// Those of the queue.
+    pub async fn dead_letter(&self, number: JobNumber) -> Result<Option<DeadLetter>, OperationError> {
+        Ok(self.queue.dead_letter(number).await?)
+    }
+
+    /// Has a dead letter tried again from the beginning; answers what it was, or `None` if no job with this number is
+    /// parked, which it is not after the first of two calls either.
+    ///
+    /// # Errors
+    /// Those of catalogue and queue; repeat it.
+    pub async fn replay_dead_letter(
+        &self,
+        number: JobNumber,
+        by: &By,
+    ) -> Result<Option<DeadLetter>, OperationError> {
+        let Some(letter) = self.queue.dead_letter(number).await? else { return Ok(None) };
+        self.note(&letter, "replayed", by).await?;
+        self.queue.replay(number).await?;
+        Ok(Some(letter))
+    }
+
+    /// Gives a dead letter up; answers what it was, or `None` if no job with this number is parked, which it is not after
+    /// the first of two calls either.
+    ///
+    /// A refund that is given up has failed for good: its order says so from then on, and whoever owes the money has to send
+    /// it in another way.
+    ///
+    /// # Errors
+    /// Those of catalogue, ledger and queue; repeat it.
+    pub async fn discard_dead_letter(
+        &self,
+        number: JobNumber,
+        by: &By,
+    ) -> Result<Option<DeadLetter>, OperationError> {
+        let Some(letter) = self.queue.dead_letter(number).await? else { return Ok(None) };
+        self.note(&letter, "discarded", by).await?;
+        // First the ledger: a refund that is due and in no queue would be put in again.
+        if letter.topic == refunds::topic()
+            && let Ok(task) = serde_json::from_str::<RefundTask>(&letter.content)
+        {
+            self.payments.give_up_refund(&task).await?;
+        }
+        self.queue.discard(number).await?;
+        Ok(Some(letter))
+    }
+
+    /// Writes what is decided about a dead letter, once for each time that it was parked. It is the decision: what follows is
+    /// done by a repetition if a crash prevents it.
+    async fn note(&self, letter: &DeadLetter, verb: &str, by: &By) -> Result<(), OperationError> {
+        let DeadLetter { number, claims, topic, id, attempts, error, .. } = letter;
+        let change = Change {
+            action: format!("dead_letter.{verb}").parse()?,
+            subject: format!("dead_letter/{number}").parse()?,
+            detail: json!({ "topic": topic, "job": id, "attempts": attempts, "error": error }),
+        };
+        let event = format!("dead_letter/{number}/{claims}/{verb}").parse()?;
+        self.catalogue.record(&event, change, by).await?;
+        Ok(())
+    }
+}

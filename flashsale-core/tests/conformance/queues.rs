@@ -1,0 +1,87 @@
+//! The queues of the process as subjects: in memory, and in a file that survives.
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use flashsale_core::{
+    conformance::{QueueFactory, QueueProbe, QueueSubject},
+    domain::{ManualClock, Timestamp},
+    queue::{EmbeddedQueue, InMemoryQueue},
+};
+use tempfile::TempDir;
+
+/// Queues without a file.
+#[allow(dead_code, reason = "the seeded faults are in the one with a file")]
+pub(crate) struct InMemory;
+
+#[async_trait]
+impl QueueFactory for InMemory {
+    fn name(&self) -> String {
+        "queue in memory".to_owned()
+    }
+
+    async fn fresh(&self, now: Timestamp) -> QueueSubject {
+        let clock = Arc::new(ManualClock::new(now));
+        let queue = Arc::new(InMemoryQueue::new(Arc::clone(&clock) as _));
+        QueueSubject { queue, probe: Arc::new(Probe { clock, file: None }) }
+    }
+}
+
+/// Queues with a file, each in a directory of its own.
+pub(crate) struct InFile {
+    directory: Arc<TempDir>,
+    made: Arc<AtomicU64>,
+}
+
+impl InFile {
+    pub(crate) fn new() -> Self {
+        let directory = TempDir::new().expect("a temporary directory can be made");
+        Self { directory: Arc::new(directory), made: Arc::default() }
+    }
+}
+
+#[async_trait]
+impl QueueFactory for InFile {
+    fn name(&self) -> String {
+        "queue in a file".to_owned()
+    }
+
+    async fn fresh(&self, now: Timestamp) -> QueueSubject {
+        let directory = self.directory.path().join(self.made.fetch_add(1, Ordering::SeqCst).to_string());
+        open(directory, Arc::new(ManualClock::new(now)))
+    }
+}
+
+fn open(directory: PathBuf, clock: Arc<ManualClock>) -> QueueSubject {
+    let queue = EmbeddedQueue::open(&directory, Arc::clone(&clock) as _).expect("the file can be opened");
+    QueueSubject { queue: Arc::new(queue), probe: Arc::new(Probe { clock, file: Some(directory) }) }
+}
+
+struct Probe {
+    clock: Arc<ManualClock>,
+    file: Option<PathBuf>,
+}
+
+#[async_trait]
+impl QueueProbe for Probe {
+    async fn set_time(&self, now: Timestamp) {
+        self.clock.set(now);
+    }
+
+    /// Goes on in a copy, since the old queue still has the file.
+    async fn restart(&self) -> Option<QueueSubject> {
+        let from = self.file.as_ref()?;
+        let to = PathBuf::from(format!("{}r", from.display()));
+        fs::create_dir(&to).expect("a directory can be made");
+        fs::copy(from.join(EmbeddedQueue::FILE), to.join(EmbeddedQueue::FILE))
+            .expect("the file can be copied");
+        Some(open(to, Arc::clone(&self.clock)))
+    }
+}

@@ -1,0 +1,47 @@
+//! `[queue]`: how jobs are tried again.
+
+use std::time::Duration;
+
+use flashsale_core::queue::Retries;
+use serde::{Deserialize, Serialize};
+
+/// How jobs, such as refunds, are tried again before they become dead letters; table `[queue]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct QueueConfig {
+    /// `queue.attempts`: how often a job is tried, 1 to 100. Default 12.
+    pub attempts: u32,
+    /// `queue.first_wait_ms`: how long the second attempt waits at most; each further one twice as long. Default 1000.
+    pub first_wait_ms: u64,
+    /// `queue.longest_wait_seconds`: how long an attempt waits at most. Default 300: with the other defaults the last attempt is
+    /// about 20 minutes after the first.
+    pub longest_wait_seconds: u64,
+    /// `queue.at_once`: how many jobs of a kind are done at a time, 1 to 256. Default 16.
+    pub at_once: usize,
+}
+
+impl Default for QueueConfig {
+    fn default() -> Self {
+        Self { attempts: 12, first_wait_ms: 1_000, longest_wait_seconds: 300, at_once: 16 }
+    }
+}
+
+impl QueueConfig {
+    pub(super) fn check(&self, problems: &mut Vec<String>) {
+        super::within(problems, "queue.attempts", self.attempts, 1..=100);
+        super::within(problems, "queue.first_wait_ms", self.first_wait_ms, 1..=3_600_000);
+        super::within(problems, "queue.longest_wait_seconds", self.longest_wait_seconds, 1..=86_400);
+        super::within(problems, "queue.at_once", self.at_once, 1..=256);
+    }
+
+    /// The same, as workers take it.
+    pub fn retries(&self) -> Retries {
+        Retries {
+            attempts: self.attempts,
+            first: Duration::from_millis(self.first_wait_ms),
+            longest: Duration::from_secs(self.longest_wait_seconds),
+            at_once: self.at_once,
+            ..Retries::default()
+        }
+    }
+}

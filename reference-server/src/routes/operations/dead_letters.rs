@@ -1,0 +1,123 @@
+//! Dead letters: jobs that could not be done, and what a person decides about them.
+
+use std::sync::Arc;
+
+use flashsale_core::{
+    domain::By,
+    queue::{DeadLetter, JobNumber},
+};
+use hyper::{StatusCode, http::request::Parts};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::{
+    Operations, by, method_of,
+    request::{Why, reason},
+    require,
+};
+use crate::{
+    config::{OperationsToken, Role},
+    http::{Body, Problem, Query, json, no_store},
+    routes::{Answer, answers, limit, shown::Page},
+    wire::Rfc3339,
+};
+
+#[derive(Serialize)]
+struct ShownLetter<'a> {
+    id: String,
+    topic: &'a str,
+    job: &'a str,
+    content: Option<&'a RawValue>,
+    attempts: u32,
+    error: &'a str,
+    put_at: Rfc3339,
+    parked_at: Rfc3339,
+}
+
+impl<'a> From<&'a DeadLetter> for ShownLetter<'a> {
+    fn from(letter: &'a DeadLetter) -> Self {
+        Self {
+            id: letter.number.to_string(),
+            topic: &letter.topic,
+            job: &letter.id,
+            content: serde_json::from_str(&letter.content).ok(),
+            attempts: letter.attempts,
+            error: &letter.error,
+            put_at: letter.put_at.into(),
+            parked_at: letter.parked_at.into(),
+        }
+    }
+}
+
+impl Operations {
+    pub(super) async fn dead_letters(&self, operator: &OperationsToken, head: &Parts) -> Answer {
+        method_of(head, "GET, HEAD")?;
+        require(operator, &[Role::Operator, Role::Auditor])?;
+        let query = Query::parse(head.uri.query(), &["limit", "after"])?;
+        let limit = limit(&query)?;
+        let after = query.parsed::<u64>("after", "what `next` of the page before said")?.map(JobNumber);
+        let letters = self.app.operations.dead_letters(after, limit + 1).await;
+        let letters = letters.map_err(|error| answers::operation(&error))?;
+        let shown = &letters[..letters.len().min(limit)];
+        let next = shown.last().filter(|_| letters.len() > limit).map(|last| last.number.to_string());
+        let items = shown.iter().map(ShownLetter::from).collect();
+        Ok(no_store(json(StatusCode::OK, &Page { items, next })))
+    }
+
+    pub(super) async fn dead_letter(&self, operator: &OperationsToken, number: &str) -> Answer {
+        require(operator, &[Role::Operator, Role::Auditor])?;
+        let letter = self.app.operations.dead_letter(number_of(number)?).await;
+        show(letter.map_err(|error| answers::operation(&error))?)
+    }
+
+    pub(super) async fn replay_dead_letter(
+        &self,
+        operator: &OperationsToken,
+        head: &Parts,
+        number: &str,
+        body: Body,
+    ) -> Answer {
+        let (by, number) = self.decision(operator, head, number, body, "replayed by an operator").await?;
+        let (app, author) = (Arc::clone(&self.app), by.clone());
+        let work = async move { app.operations.replay_dead_letter(number, &author).await };
+        show(self.run(by, |_| false, work).await?)
+    }
+
+    pub(super) async fn discard_dead_letter(
+        &self,
+        operator: &OperationsToken,
+        head: &Parts,
+        number: &str,
+        body: Body,
+    ) -> Answer {
+        let (by, number) = self.decision(operator, head, number, body, "discarded by an operator").await?;
+        let (app, author) = (Arc::clone(&self.app), by.clone());
+        let work = async move { app.operations.discard_dead_letter(number, &author).await };
+        show(self.run(by, |_| false, work).await?)
+    }
+
+    /// Who decides about which dead letter.
+    async fn decision(
+        &self,
+        operator: &OperationsToken,
+        head: &Parts,
+        number: &str,
+        body: Body,
+        done: &'static str,
+    ) -> Result<(By, JobNumber), Problem> {
+        method_of(head, "POST")?;
+        require(operator, &[Role::Operator])?;
+        let by = by(operator, reason(Why::read(head, body).await?.reason, done))?;
+        Ok((by, number_of(number)?))
+    }
+}
+
+fn number_of(text: &str) -> Result<JobNumber, Problem> {
+    // As with other ids: what is none names nothing that is there.
+    text.parse().map(JobNumber).map_err(|_| Problem::not_found())
+}
+
+fn show(letter: Option<DeadLetter>) -> Answer {
+    let letter = letter.ok_or_else(Problem::not_found)?;
+    Ok(no_store(json(StatusCode::OK, &ShownLetter::from(&letter))))
+}

@@ -1,0 +1,136 @@
+//! Another system of the shop is told what happens to orders, and can believe it.
+
+use std::{convert::Infallible, fs, net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::{Method, Request, Response, StatusCode, body::Incoming, header::HeaderMap, service::service_fn};
+use hyper_util::rt::TokioIo;
+use reference_server::{
+    config::{Role, Secret},
+    keyring::Ring,
+    signature,
+};
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, sync::mpsc};
+
+use crate::{
+    metrics::scrape,
+    shop::{Shop, expect},
+};
+
+const SECRET: &[u8] = b"what the mailer knows";
+
+/// What the receiver got, and answers next to everything else that it gets.
+struct Receiver {
+    address: SocketAddr,
+    got: mpsc::UnboundedReceiver<(HeaderMap, Bytes)>,
+}
+
+impl Receiver {
+    /// Answers these statuses, one after the other, and then 204.
+    async fn open(mut answers: Vec<u16>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sender, got) = mpsc::unbounded_channel();
+        answers.reverse();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let status = answers.pop().unwrap_or(204);
+                let sender = sender.clone();
+                let answer = service_fn(move |request: Request<Incoming>| {
+                    let sender = sender.clone();
+                    async move {
+                        assert_eq!((request.method(), request.uri().path()), (&Method::POST, "/orders"));
+                        let (head, body) = request.into_parts();
+                        sender.send((head.headers, body.collect().await.unwrap().to_bytes())).unwrap();
+                        let answer = Response::builder().status(status).body(Empty::<Bytes>::new());
+                        Ok::<_, Infallible>(answer.unwrap())
+                    }
+                });
+                let serving =
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
+                tokio::spawn(serving);
+            }
+        });
+        Self { address, got }
+    }
+
+    /// The next notification, with its signature checked.
+    async fn next(&mut self, shop: &Shop) -> Value {
+        let (headers, body) = self.got.recv().await.unwrap();
+        let ring = Ring::new(Secret::new(SECRET), []);
+        let text = |name: &str| headers[name].to_str().unwrap().to_owned();
+        let now = flashsale_core::domain::Clock::now(&*shop.clock);
+        signature::verify(&ring, &text(signature::HEADER), &body, now).unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            (text("content-type").as_str(), body["id"].as_str()),
+            ("application/json", Some(text("idempotency-key").as_str()))
+        );
+        body
+    }
+}
+
+async fn shop(receiver: &Receiver, directory: &std::path::Path) -> Shop {
+    let secret = directory.join("secret");
+    fs::write(&secret, SECRET).unwrap();
+    let webhook = format!("http://{}/orders", receiver.address);
+    Shop::with(|config| {
+        config.notifications.webhook = Some(webhook);
+        config.notifications.secret_file = Some(secret);
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receiver_is_told_again_until_it_takes_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut receiver = Receiver::open(vec![503, 500]).await;
+    let shop = shop(&receiver, directory.path()).await;
+    let buyer = shop.buyer(1).await;
+    let order = buyer.buy(11, 2).await;
+    let mut ids = Vec::new();
+    let retried = "flashsale_job_attempts_total{topic=\"notifications\",outcome=\"retried\"}";
+    for _ in 0..3 {
+        let placed = receiver.next(&shop).await;
+        assert_eq!((&placed["kind"], &placed["order"]["order_id"]), (&json!("placed"), &json!(order)));
+        assert_eq!((&placed["order"]["quantity"], &placed["order"]["user_id"]), (&json!(2), &json!("1")));
+        ids.push(placed["id"].clone());
+        if ids.len() < 3 {
+            // It waits for the next attempt, and only then the time for that comes.
+            while scrape(&shop).await.get(retried) != Some(&f64::from(u32::try_from(ids.len()).unwrap())) {}
+            shop.clock.advance(Duration::from_secs(4));
+        }
+    }
+    assert!(ids.iter().all(|id| *id == ids[0]), "the same event each time: {ids:?}");
+    assert_eq!(buyer.call(Method::POST, &format!("/v1/orders/{order}/cancel")).await.status, StatusCode::OK);
+    let cancelled = receiver.next(&shop).await;
+    assert_eq!(
+        (&cancelled["kind"], &cancelled["order"]["status"]),
+        (&json!("cancelled"), &json!("cancelled"))
+    );
+    assert_ne!(cancelled["id"], ids[0]);
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_notification_that_is_refused_for_good_is_a_dead_letter() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut receiver = Receiver::open(vec![410]).await;
+    let shop = shop(&receiver, directory.path()).await;
+    let order = shop.buyer(1).await.buy(11, 1).await;
+    let refused = receiver.next(&shop).await;
+    let dead = "flashsale_jobs{topic=\"notifications\",state=\"dead\"}";
+    // Settled right after the answer.
+    while scrape(&shop).await.get(dead) != Some(&1.0) {}
+    let letters = shop.operate(Role::Operator, Method::GET, "/v1/dead-letters", None).await;
+    let letter = &letters.body["items"][0];
+    assert_eq!((&letter["job"], &letter["content"]["order"]["id"]), (&refused["id"], &json!(order)));
+    let path = format!("/v1/dead-letters/{}/replay", letter["id"].as_str().unwrap());
+    expect(&shop.operate(Role::Auditor, Method::POST, &path, None).await, 403, "forbidden");
+    assert_eq!(shop.operate(Role::Operator, Method::POST, &path, None).await.status, StatusCode::OK);
+    assert_eq!(receiver.next(&shop).await["id"], refused["id"]);
+    shop.close().await;
+}
