@@ -3,7 +3,10 @@
 use flashsale_core::domain::{
     Activity, ActivityId, Buckets, Name, OfferTerms, Selling, Text, Timestamp, Window,
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize,
+    de::{self, DeserializeOwned},
+};
 use serde_json::value::RawValue;
 
 use super::{
@@ -115,7 +118,13 @@ impl<'a> Reader<'a> {
 
     /// Parses a part of the document; a fault is reported with its place in the whole.
     fn element<T: Deserialize<'a>>(&mut self, part: &'a str, path: &str) -> Option<T> {
-        match serde_json::from_str(part) {
+        // Serde reads a struct from an array too; everything here is an object.
+        let read = if part.trim_start().starts_with('[') {
+            Err(de::Error::custom("invalid type: sequence, expected an object"))
+        } else {
+            serde_json::from_str(part)
+        };
+        match read {
             Ok(value) => Some(value),
             Err(error) => {
                 // A value that breaks a rule of the domain has no position of its own, which is line 0.

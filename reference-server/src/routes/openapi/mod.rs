@@ -22,12 +22,13 @@ const COMPONENTS: &str = include_str!("components.json");
 
 static PUBLIC: LazyLock<Document> = LazyLock::new(|| {
     let about = "What buyers, their pages and payment providers call. With configured origins, browsers may ask \
-        before they call (OPTIONS, answered 204).";
+        before they call (OPTIONS, answered 204). Other methods than those of a path are answered 405.";
     document("flashsale: public listener", about, &public::operations())
 });
 
 static OPERATIONS: LazyLock<Document> = LazyLock::new(|| {
-    let about = "What operators and monitors call, on a listener of its own.";
+    let about = "What operators and monitors call, on a listener of its own. Whoever has a token is answered 405 to other \
+        methods than those of a path; nobody else learns which paths there are.";
     document("flashsale: operations listener", about, &operations::operations())
 });
 
@@ -68,6 +69,7 @@ fn components() -> Value {
     components["schemas"]["Currency"]["enum"] = currencies().into();
     let codes: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
     components["schemas"]["Problem"]["properties"]["code"]["enum"] = json!(codes);
+    components["responses"] = json!({ "OtherMethods": operation::other_methods() });
     components
 }
 
@@ -141,6 +143,33 @@ mod tests {
             for path in [arm.clone(), format!("{arm}/"), format!("/{{}}{arm}"), format!("/{{}}{arm}/")] {
                 assert!(pages.contains(&path), "{path} is routed and has no row in routes/openapi");
             }
+        }
+    }
+
+    #[test]
+    fn every_link_leads_to_a_call_and_a_parameter_of_it() {
+        for document in [public(), operations()] {
+            let body = document.body(Encoding::Identity).unwrap();
+            let document: Value = serde_json::from_slice(body).unwrap();
+            let items = || document["paths"].as_object().unwrap().values();
+            let calls = || items().flat_map(|item| item.as_object().unwrap().values());
+            let answers = calls().flat_map(|call| call["responses"].as_object().unwrap().values());
+            let links = answers.filter_map(|answer| answer["links"].as_object()).flat_map(Map::values);
+            let mut count = 0;
+            for link in links {
+                count += 1;
+                let call = calls().find(|call| call["operationId"] == link["operationId"]);
+                let parameters = call.unwrap_or_else(|| panic!("{link}"))["parameters"].as_array().unwrap();
+                let names = parameters.iter().map(|parameter| {
+                    let pointer = parameter["$ref"].as_str().unwrap().trim_start_matches('#');
+                    document.pointer(pointer).unwrap()["name"].as_str().unwrap()
+                });
+                let names: Vec<_> = names.collect();
+                for parameter in link["parameters"].as_object().unwrap().keys() {
+                    assert!(names.contains(&parameter.as_str()), "{link}: {names:?}");
+                }
+            }
+            assert!(count > 5, "{count}");
         }
     }
 

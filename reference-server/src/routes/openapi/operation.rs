@@ -26,6 +26,7 @@ pub(super) struct Operation {
     security: Option<&'static str>,
     anonymous: bool,
     answers: BTreeMap<u16, Option<Content>>,
+    links: Vec<Link>,
     codes: Vec<Code>,
 }
 
@@ -41,6 +42,17 @@ enum Content {
     Json(&'static str),
     /// Anything of a media type.
     Of(&'static str),
+}
+
+/// What stands in an answer and is a parameter of another call.
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    status: u16,
+    /// Where in the body, as a JSON pointer.
+    pointer: &'static str,
+    /// The id of the other call.
+    operation: &'static str,
+    parameter: &'static str,
 }
 
 impl Operation {
@@ -75,6 +87,7 @@ impl Operation {
             security: None,
             anonymous: false,
             answers: BTreeMap::new(),
+            links: Vec::new(),
             codes: ALWAYS.into(),
         }
     }
@@ -128,6 +141,18 @@ impl Operation {
         self
     }
 
+    /// What stands at `pointer` in this answer is the `parameter` of other calls, named by their ids.
+    pub(super) fn leads_to(
+        mut self,
+        status: u16,
+        (pointer, parameter): (&'static str, &'static str),
+        operations: &[&'static str],
+    ) -> Self {
+        let link = |operation: &&'static str| Link { status, pointer, operation, parameter };
+        self.links.extend(operations.iter().map(link));
+        self
+    }
+
     /// Answers 304 to who has it already.
     pub(super) fn unchanged(mut self) -> Self {
         self.answers.insert(304, None);
@@ -149,9 +174,13 @@ impl Operation {
 
     /// The operation object.
     pub(super) fn describe(&self) -> Value {
-        let in_path = self.path.split('/').filter_map(|word| word.strip_prefix('{')?.strip_suffix('}'));
+        let words: Vec<_> = self.path.split('/').collect();
+        let in_path = words.windows(2).filter_map(|pair| match *pair {
+            [what, "{id}"] => Some(self.opens_with.unwrap_or_else(|| one_of(what))),
+            [_, word] => word.strip_prefix('{')?.strip_suffix('}'),
+            _ => None,
+        });
         let parameters: Vec<Value> = in_path
-            .map(|name| self.opens_with.unwrap_or(name))
             .chain(self.parameters.iter().copied())
             .map(|name| reference("parameters", name))
             .collect();
@@ -179,6 +208,14 @@ impl Operation {
         if self.path.len() > 1 && self.path.ends_with('/') { id + "_" } else { id }
     }
 
+    fn links_of(&self, status: u16) -> impl Iterator<Item = (String, Value)> {
+        self.links.iter().filter(move |link| link.status == status).map(|link| {
+            let parameters = json!({ link.parameter: format!("$response.body#{}", link.pointer) });
+            let link_object = json!({ "operationId": link.operation, "parameters": parameters });
+            (link.operation.to_owned(), link_object)
+        })
+    }
+
     fn responses(&self) -> Value {
         let mut responses = Map::new();
         for (status, content) in &self.answers {
@@ -196,6 +233,10 @@ impl Operation {
                 None => {}
             }
             response["headers"] = headers(&["x-request-id"]);
+            let links: Map<String, Value> = self.links_of(*status).collect();
+            if !links.is_empty() {
+                response["links"] = Value::Object(links);
+            }
             responses.insert(status.to_string(), response);
         }
         let mut refusals: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
@@ -207,6 +248,26 @@ impl Operation {
         }
         Value::Object(responses)
     }
+}
+
+/// The parameter of the components that stands for one of `what` in a path.
+fn one_of(what: &str) -> &'static str {
+    match what {
+        "activities" => "activity",
+        "products" => "product",
+        "skus" => "sku",
+        "orders" => "order",
+        "users" => "user",
+        _ => unreachable!("the tests describe every call, and no path has an id of {what}"),
+    }
+}
+
+/// What every path answers to a method that it does not have. No call can be answered so, as a call is a method that
+/// there is.
+pub(super) fn other_methods() -> Value {
+    let mut response = refusal(405, &[Code::MethodNotAllowed]);
+    response["headers"] = headers(&["x-request-id", "allow"]);
+    response
 }
 
 /// The problems with one status.

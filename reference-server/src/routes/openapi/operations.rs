@@ -30,11 +30,13 @@ fn catalogue() -> [Operation; 6] {
     [
         list(read("/v1/products", "Products")).answers(200, "Products"),
         created(write(Operation::post("/v1/products", "Creates or replaces a product")), "Product")
-            .reads("ProductRequest"),
+            .reads("ProductRequest")
+            .leads_to(201, ("/id", "id"), &["get_v1_products_id"]),
         one(read("/v1/products/{id}", "A product")).answers(200, "Product"),
         list(read("/v1/skus", "SKUs")).takes(&["product_id"]).answers(200, "Skus"),
         created(write(Operation::post("/v1/skus", "Creates or replaces an SKU")), "VersionedSku")
-            .reads("SkuRequest"),
+            .reads("SkuRequest")
+            .leads_to(201, ("/id", "id"), &["get_v1_skus_id"]),
         one(read("/v1/skus/{id}", "An SKU")).answers(200, "VersionedSku"),
     ]
 }
@@ -42,8 +44,18 @@ fn catalogue() -> [Operation; 6] {
 fn activities() -> [Operation; 8] {
     [
         list(read("/v1/activities", "Activities in every state")).answers(200, "Activities"),
-        created(write(Operation::post("/v1/activities", "Creates a draft")), "Activity")
-            .reads("ActivityRequest"),
+        made(write(Operation::post("/v1/activities", "Creates a draft")), "Activity")
+            .reads("ActivityRequest")
+            .leads_to(
+                201,
+                ("/id", "id"),
+                &[
+                    "get_v1_activities_id",
+                    "patch_v1_activities_id",
+                    "post_v1_activities_id_offers",
+                    "post_v1_activities_id_verb",
+                ],
+            ),
         one(read("/v1/activities/{id}", "An activity with its offers")).answers(200, "Activity"),
         changed(Operation::patch("/v1/activities/{id}", "Changes an activity")).reads("ActivityEdit"),
         changed(Operation::post("/v1/activities/{id}/offers", "Attaches an offer")).reads("OfferRequest"),
@@ -74,14 +86,18 @@ fn sale() -> [Operation; 18] {
             .reads("RefundRequest"),
         write(Operation::delete("/v1/users/{id}/name", "Erases a buyer's name"))
             .may_read("Why")
-            .answers(200, "ErasedName"),
+            .answers(200, "ErasedName")
+            .refuses(&[NotFound]),
         write(Operation::post("/v1/import", "Imports products, SKUs and activities"))
             .reads("Import")
             .answers(200, "Imported"),
         write(Operation::post("/v1/backup", "Writes a backup to a directory of the server"))
             .reads("BackupRequest")
             .answers(200, "BackedUp"),
-        list(read("/v1/audit", "Who did what")).answers(200, "AuditRows").refuses(&[Forbidden]),
+        read("/v1/audit", "Who did what")
+            .takes(&["limit", "after_sequence"])
+            .answers(200, "AuditRows")
+            .refuses(&[Forbidden]),
         read("/v1/audit/verification", "Whether the audit trail is as it was written")
             .answers(200, "AuditCheck")
             .refuses(&[Forbidden]),
@@ -120,11 +136,11 @@ fn write(operation: Operation) -> Operation {
 }
 
 fn created(operation: Operation, schema: &'static str) -> Operation {
-    operation.takes(&["if-match"]).answers(200, schema).answers(201, schema).refuses(&[
-        NotFound,
-        VersionConflict,
-        WrongState,
-    ])
+    made(operation, schema).takes(&["if-match"])
+}
+
+fn made(operation: Operation, schema: &'static str) -> Operation {
+    operation.answers(200, schema).answers(201, schema).refuses(&[NotFound, VersionConflict, WrongState])
 }
 
 fn changed(operation: Operation) -> Operation {

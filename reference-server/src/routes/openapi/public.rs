@@ -29,6 +29,7 @@ pub(super) fn operations() -> Vec<Operation> {
             .refuses(&[NotFound]),
         Operation::get("/v1/products/{id}", "A product with its SKUs")
             .answers(200, "ProductWithSkus")
+            .leads_to(200, ("/skus/0/id", "id"), &["get_v1_skus_id"])
             .unchanged()
             .refuses(&[NotFound]),
         Operation::get("/v1/skus/{id}", "An SKU").answers(200, "Sku").unchanged().refuses(&[NotFound]),
@@ -42,6 +43,7 @@ pub(super) fn operations() -> Vec<Operation> {
         asking("/v1/activities/{id}/offers/{sku_id}/ticket", "A ticket for one order of an offer")
             .may_read("TicketRequest")
             .answers(200, "Ticket")
+            .leads_to(200, ("/ticket", "id"), &["post_v1_orders_id"])
             .refuses(&[ChallengeRequired]),
         Operation::post("/v1/orders/{id}", "Places an order; the ticket in the path is the credential")
             .opened_by("ticket")
@@ -50,6 +52,11 @@ pub(super) fn operations() -> Vec<Operation> {
             .answers(200, "Order")
             .answers(201, "Order")
             .answers(202, "Order")
+            .leads_to(
+                201,
+                ("/order_id", "id"),
+                &["get_v1_orders_id", "post_v1_orders_id_cancel", "post_v1_orders_id_payment"],
+            )
             .refuses(&[
                 NotFound,
                 TicketInvalid,
@@ -81,6 +88,11 @@ pub(super) fn operations() -> Vec<Operation> {
             .needs("session")
             .may_read("Nothing")
             .answers(201, "Payment")
+            .leads_to(
+                201,
+                ("/payment_id", "payment_id"),
+                &["get_sandbox_payments_payment_id", "post_sandbox_payments_payment_id_report"],
+            )
             .refuses(&[NotFound, NotPersisted, WrongState, SoldOut]),
         Operation::post("/v1/payments/callbacks/{provider}", "Takes a provider's signed report")
             .takes(&["flashsale-signature"])

@@ -14,7 +14,8 @@ const NEVER: u64 = 0;
 /// The version that the caller read; `None` if any will do. A tag that is not one of ours matches nothing.
 ///
 /// # Errors
-/// 400 for more than one tag: who changes something has read one version of it.
+/// 400 for what is not an entity tag (RFC 9110, 8.8.3), and for more than one: who changes something has read one version
+/// of it.
 pub(super) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let mut values = headers.get_all(IF_MATCH).iter();
     let Some(value) = values.next() else { return Ok(None) };
@@ -26,8 +27,13 @@ pub(super) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     if text == "*" {
         return Ok(None);
     }
-    let version = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-    Ok(Some(version.and_then(|version| version.parse().ok()).unwrap_or(NEVER)))
+    // A weak tag never matches (RFC 9110, 13.1.1).
+    let (is_weak, tag) = text.strip_prefix("W/").map_or((false, text), |tag| (true, tag));
+    let version = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).ok_or_else(one)?;
+    if !version.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"') {
+        return Err(one());
+    }
+    Ok(Some(version.parse().ok().filter(|_| !is_weak).unwrap_or(NEVER)))
 }
 
 /// An answer with the version of what it shows.
@@ -55,8 +61,11 @@ mod tests {
         assert_eq!(read(&[]).unwrap(), None);
         assert_eq!(read(&["*"]).unwrap(), None);
         assert_eq!(read(&["\"7\""]).unwrap(), Some(7));
-        for other in ["W/\"7\"", "7", "\"x\"", "\"\"", ""] {
+        for other in ["W/\"7\"", "\"x\"", "\"\""] {
             assert_eq!(read(&[other]).unwrap(), Some(NEVER), "{other}");
+        }
+        for none in ["7", "", "{}", "\"7", "\"a b\"", "\"a\"b\"", "\"", "w/\"7\""] {
+            assert!(read(&[none]).is_err(), "{none}");
         }
         assert!(read(&["\"1\", \"2\""]).is_err());
         assert!(read(&["\"1\"", "\"2\""]).is_err());
