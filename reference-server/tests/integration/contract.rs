@@ -1,7 +1,7 @@
 //! Holds what is answered against the OpenAPI document of the listener.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, LazyLock, Mutex},
 };
 
@@ -18,7 +18,7 @@ use crate::shop::Shop;
 
 /// The document of a listener.
 pub(crate) struct Contract {
-    listener: &'static str,
+    pub(crate) listener: &'static str,
     pub(crate) document: Value,
     validators: Mutex<HashMap<String, Arc<Validator>>>,
 }
@@ -33,6 +33,25 @@ impl Contract {
     fn of(listener: &'static str, document: &Document) -> Self {
         let document = serde_json::from_slice(document.body(Encoding::Identity).unwrap()).unwrap();
         Self { listener, document, validators: Mutex::default() }
+    }
+
+    /// Every call: its method in small letters, its path, and what describes it.
+    pub(crate) fn calls(&self) -> impl Iterator<Item = (&str, &str, &Value)> {
+        let paths = self.document["paths"].as_object().unwrap().iter();
+        paths.flat_map(|(path, item)| {
+            let methods = item.as_object().unwrap().iter();
+            methods.map(move |(method, call)| (method.as_str(), path.as_str(), call))
+        })
+    }
+
+    /// What a schema refers to; of alternatives, the first that is more than `null`.
+    pub(crate) fn resolve<'a>(&'a self, schema: &'a Value) -> &'a Value {
+        if let Some(reference) = schema["$ref"].as_str() {
+            return self.resolve(self.document.pointer(reference.trim_start_matches('#')).unwrap());
+        }
+        let alternatives = schema["anyOf"].as_array().filter(|_| schema.get("properties").is_none());
+        let is_value = |schema: &&Value| schema["type"] != "null";
+        alternatives.map_or(schema, |schemas| self.resolve(schemas.iter().find(is_value).unwrap()))
     }
 
     /// Fails unless the call is described, and its answer is one of those that the description has.
@@ -109,6 +128,95 @@ impl Contract {
         validators.insert(name.to_owned(), Arc::clone(&validator));
         validator
     }
+}
+
+/// The table of statuses and codes of the HTTP contract, each with calls that can answer it.
+const CODES: &[(u16, &str, &[&str])] = &[
+    (400, "invalid_request", &["public get /v1/orders", "operations get /v1/audit"]),
+    (401, "unauthorized", &["public post /v1/payments/callbacks/{provider}"]),
+    (404, "not_found", &["public get /v1/orders/{id}", "operations delete /v1/users/{id}/name"]),
+    // A call is a method that there is: other methods are described once, for all paths.
+    (405, "method_not_allowed", &[]),
+    (403, "forbidden", &["operations put /v1/kill-switch", "operations get /v1/reconciliation"]),
+    (403, "denied", &[CHALLENGE, TICKET]),
+    (403, "challenge_required", &[TICKET]),
+    (403, "ticket_invalid", &[ORDER]),
+    (403, "ticket_expired", &[ORDER]),
+    (408, "timeout", &[ORDER]),
+    (413, "too_large", &[ORDER]),
+    (415, "unsupported_media_type", &[ORDER]),
+    (431, "head_too_large", &["public get /v1/time", "operations get /healthz"]),
+    (409, "sold_out", &[ORDER, PAYMENT]),
+    (409, "limit_reached", &[ORDER]),
+    (409, "not_started", &[ORDER, CHALLENGE, TICKET]),
+    (409, "ended", &[ORDER, CHALLENGE, TICKET]),
+    (409, "paused", &[ORDER]),
+    (409, "ticket_used", &[ORDER]),
+    (409, "not_persisted", &[CANCEL, PAYMENT, "operations post /v1/orders/{id}/refund"]),
+    (409, "wrong_state", &[CANCEL, PAYMENT, "operations post /v1/activities/{id}/{verb}"]),
+    (409, "insufficient_available", &[ADJUSTMENT]),
+    (412, "version_conflict", &["operations patch /v1/activities/{id}", "operations post /v1/products"]),
+    (422, "key_reused", &[ORDER, ADJUSTMENT]),
+    (429, "rate_limited", &[ORDER, CHALLENGE, TICKET]),
+    (503, "busy", &[ORDER]),
+    (503, "not_ready", &[ORDER, "operations get /readyz"]),
+    (503, "unavailable", &[PAYMENT]),
+];
+const ORDER: &str = "public post /v1/orders/{id}";
+const CANCEL: &str = "public post /v1/orders/{id}/cancel";
+const PAYMENT: &str = "public post /v1/orders/{id}/payment";
+const CHALLENGE: &str = "public post /v1/activities/{id}/offers/{sku_id}/challenge";
+const TICKET: &str = "public post /v1/activities/{id}/offers/{sku_id}/ticket";
+const ADJUSTMENT: &str = "operations post /v1/activities/{id}/offers/{sku_id}/adjustments";
+
+/// The codes that a response declares.
+fn codes(response: &Value) -> impl Iterator<Item = &str> {
+    let schema = &response["content"]["application/problem+json"]["schema"];
+    let words = schema.pointer("/allOf/1/properties/code/enum").and_then(Value::as_array);
+    words.into_iter().flatten().map(|word| word.as_str().unwrap())
+}
+
+#[test]
+fn every_code_of_the_contract_is_declared_where_it_can_be_answered() {
+    let mut declared: BTreeMap<String, BTreeSet<(u16, &str)>> = BTreeMap::new();
+    for contract in [&PUBLIC, &OPERATIONS] {
+        let other_methods = &contract.document["components"]["responses"]["OtherMethods"];
+        assert_eq!(codes(other_methods).collect::<Vec<_>>(), ["method_not_allowed"]);
+        for (method, path, call) in contract.calls() {
+            let name = format!("{} {method} {path}", contract.listener);
+            let responses = call["responses"].as_object().unwrap().iter();
+            let of_call: BTreeSet<_> = responses
+                .flat_map(|(status, response)| codes(response).map(|code| (status.parse().unwrap(), code)))
+                .collect();
+            let mut expected = vec![(431, "head_too_large"), (503, "busy"), (503, "unavailable")];
+            if call.get("requestBody").is_some() {
+                let of_bodies = [
+                    (400, "invalid_request"),
+                    (408, "timeout"),
+                    (413, "too_large"),
+                    (415, "unsupported_media_type"),
+                ];
+                expected.extend(of_bodies);
+            }
+            if call.get("security").is_some() {
+                expected.push((401, "unauthorized"));
+            }
+            for row in expected {
+                assert!(of_call.contains(&row), "{name} can be answered {row:?}");
+            }
+            declared.insert(name, of_call);
+        }
+    }
+    for (status, code, calls) in CODES {
+        for call in *calls {
+            assert!(declared[*call].contains(&(*status, *code)), "{call} can be answered {status} {code}");
+        }
+    }
+    let of_calls = declared.values().flatten().copied();
+    let all: BTreeSet<_> = of_calls.chain([(405, "method_not_allowed")]).collect();
+    // A fault of the server is no part of what was agreed.
+    let agreed = CODES.iter().map(|(status, code, _)| (*status, *code)).chain([(500, "internal")]);
+    assert_eq!(all, agreed.collect());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -17,6 +17,7 @@ mod forged;
 mod guards;
 mod identity;
 mod malformed;
+mod mass_assignment;
 mod metrics;
 mod monitor;
 mod notifications;

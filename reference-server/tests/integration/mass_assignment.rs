@@ -1,0 +1,298 @@
+//! Nobody sets what is not theirs to set: a body with a field that the contract does not have is refused as a whole.
+//!
+//! Calls, their bodies and what is known in each object come from the documents, so that a new call is not forgotten.
+
+use flashsale_testkit::client::Answer;
+use hyper::Method;
+use reference_server::config::Role;
+use serde_json::{Value, json};
+
+use crate::{
+    contract::{Contract, OPERATIONS, PUBLIC},
+    shop::{Shop, expect, token},
+};
+
+/// What somebody who wants more than they are given may try; of these, what an object has is left out for it.
+const UNKNOWN: [&str; 12] = [
+    "id", "status", "creator", "reviewer", "user_id", "amount", "price", "version", "paid_at", "sold",
+    "actor", "roles",
+];
+
+/// Bodies that are not refused in this way.
+const EXCEPTED: [(&str, &str); 2] = [
+    // What a provider adds to its report is its own affair, says the contract.
+    ("post", "/v1/payments/callbacks/{provider}"),
+    // It is read as a file and answered with all its problems, not with the first one's field; see below.
+    ("post", "/v1/import"),
+];
+
+/// An offer of the demonstration without limits.
+const OFFER: &str = "/v1/activities/101/offers/104001";
+
+/// A call of the documents, and where this test sends it.
+struct Call {
+    contract: &'static Contract,
+    method: Method,
+    path: String,
+    authorization: String,
+    schema: &'static Value,
+    body: Value,
+}
+
+/// An object of a body.
+struct Place {
+    /// As a JSON pointer.
+    pointer: String,
+    /// As problems name it, up to the name of its field.
+    prefix: String,
+    known: Vec<&'static str>,
+}
+
+impl Call {
+    async fn send(&self, shop: &Shop, body: &Value) -> Answer {
+        let headers = [("authorization", self.authorization.as_str())];
+        if self.contract.listener == PUBLIC.listener {
+            shop.call(self.method.clone(), &self.path, &headers, Some(body)).await
+        } else {
+            shop.operate_as(self.method.clone(), &self.path, &headers, Some(body)).await
+        }
+    }
+
+    /// Every object in its body.
+    fn objects(&self) -> Vec<Place> {
+        let mut found = Vec::new();
+        self.walk(self.schema, &self.body, (String::new(), String::new()), &mut found);
+        found
+    }
+
+    fn walk(&self, schema: &'static Value, value: &Value, at: (String, String), found: &mut Vec<Place>) {
+        let (pointer, place) = at;
+        let schema = self.contract.resolve(schema);
+        if let Some(items) = schema.get("items") {
+            if self.has_objects(items) {
+                let first =
+                    value.get(0).unwrap_or_else(|| panic!("the example of {} has no {place}", self.path));
+                self.walk(items, first, (pointer + "/0", place + "[0]"), found);
+            }
+        } else if let Some(known) = schema.get("properties").and_then(Value::as_object) {
+            let prefix = if place.is_empty() { place } else { place + "." };
+            for (name, part) in known.iter().filter(|(_, part)| self.has_objects(part)) {
+                let value = value.get(name);
+                let value =
+                    value.unwrap_or_else(|| panic!("the example of {} has no {prefix}{name}", self.path));
+                self.walk(part, value, (format!("{pointer}/{name}"), format!("{prefix}{name}")), found);
+            }
+            found.push(Place { pointer, prefix, known: known.keys().map(String::as_str).collect() });
+        }
+    }
+
+    fn has_objects(&self, schema: &'static Value) -> bool {
+        let schema = self.contract.resolve(schema);
+        schema.get("properties").is_some() || schema.get("items").is_some_and(|items| self.has_objects(items))
+    }
+}
+
+/// The shop of the demonstration.
+async fn demonstration(shop: &Shop) {
+    let file = |name: &str, content: &str| json!({ "name": name, "content": content });
+    let files = [
+        file("products.csv", include_str!("../../../examples/data/products.csv")),
+        file("skus.csv", include_str!("../../../examples/data/skus.csv")),
+        file("activities.csv", include_str!("../../../examples/data/activities.csv")),
+        file("offers.csv", include_str!("../../../examples/data/offers.csv")),
+    ];
+    shop.import(&json!({ "files": files })).await;
+}
+
+/// Every call with a body, each to things of its own.
+async fn calls(shop: &Shop, contract: &'static Contract) -> Vec<Call> {
+    let mut calls = Vec::new();
+    for (method, template, call) in contract.calls() {
+        let Some(schema) = call.pointer("/requestBody/content/application~1json/schema") else {
+            assert!(call.get("requestBody").is_none(), "{method} {template} takes something else than JSON");
+            continue;
+        };
+        if EXCEPTED.contains(&(method, template)) {
+            continue;
+        }
+        let body = contract.resolve(schema)["examples"].get(0).cloned();
+        let body = body.unwrap_or_else(|| panic!("{method} {template}: its body has no example"));
+        let user = 1000 + u64::try_from(calls.len()).unwrap();
+        let (path, authorization) = if contract.listener == PUBLIC.listener {
+            of_buyer(shop, user, template).await
+        } else {
+            of_operator(shop, user, template).await
+        };
+        let method = method.to_uppercase().parse().unwrap();
+        calls.push(Call { contract, method, path, authorization, schema, body });
+    }
+    calls
+}
+
+async fn of_buyer(shop: &Shop, user: u64, template: &str) -> (String, String) {
+    let buyer = shop.buyer(user).await;
+    let path = match template {
+        "/v1/sessions" => template.to_owned(),
+        "/v1/activities/{id}/offers/{sku_id}/challenge" => format!("{OFFER}/challenge"),
+        "/v1/activities/{id}/offers/{sku_id}/ticket" => format!("{OFFER}/ticket"),
+        "/v1/orders/{id}" => {
+            format!("/v1/orders/{}", buyer.ask_for_ticket(101, 104_001).await.text("ticket"))
+        }
+        "/v1/orders/{id}/cancel" => format!("/v1/orders/{}/cancel", order(shop, user).await),
+        "/v1/orders/{id}/payment" => format!("/v1/orders/{}/payment", order(shop, user).await),
+        _ => panic!("{template} takes a body: say to what this test sends it"),
+    };
+    (path, buyer.session)
+}
+
+async fn of_operator(shop: &Shop, user: u64, template: &str) -> (String, String) {
+    let mut role = Role::Creator;
+    let path = match template {
+        "/v1/products" | "/v1/skus" | "/v1/activities" => template.to_owned(),
+        "/v1/activities/{id}"
+        | "/v1/activities/{id}/offers"
+        | "/v1/activities/{id}/offers/{sku_id}"
+        | "/v1/activities/{id}/{verb}" => {
+            let template = template.replace("{sku_id}", "100101").replace("{verb}", "submit");
+            template.replace("{id}", &draft(shop).await)
+        }
+        _ => {
+            role = Role::Operator;
+            match template {
+                "/v1/kill-switch" | "/v1/backup" => template.to_owned(),
+                "/v1/activities/{id}/offers/{sku_id}/adjustments" => format!("{OFFER}/adjustments"),
+                "/v1/orders/{id}/cancel" => format!("/v1/orders/{}/cancel", order(shop, user).await),
+                "/v1/orders/{id}/refund" => {
+                    let order = order(shop, user).await;
+                    let payment = shop.buyer(user).await.pay(&order).await;
+                    let capture = format!("/sandbox/payments/{payment}/capture");
+                    assert_eq!(shop.call(Method::POST, &capture, &[], None).await.status, 200);
+                    format!("/v1/orders/{order}/refund")
+                }
+                "/v1/users/{id}/name" => "/v1/users/7/name".to_owned(),
+                _ => panic!("{template} takes a body: say to what this test sends it"),
+            }
+        }
+    };
+    (path, format!("Bearer {}", token(role)))
+}
+
+/// A draft as the document's example has it.
+async fn draft(shop: &Shop) -> String {
+    let body = &OPERATIONS.document["components"]["schemas"]["ActivityRequest"]["examples"][0];
+    let answer = shop.operate(Role::Creator, Method::POST, "/v1/activities", Some(body)).await;
+    assert_eq!(answer.status, 201, "{answer}");
+    answer.text("id").to_owned()
+}
+
+/// An order for one unit.
+async fn order(shop: &Shop, user: u64) -> String {
+    let ticket = shop.buyer(user).await.ask_for_ticket(101, 104_001).await;
+    let answer = shop.order_with(ticket.text("ticket"), &[], 1).await;
+    assert_eq!(answer.status, 201, "{answer}");
+    answer.text("order_id").to_owned()
+}
+
+/// What any change of operators or buyers would change: the audit trail has a row for each of the former.
+async fn state(shop: &Shop) -> Vec<Value> {
+    let mut paths: Vec<String> =
+        ["/v1/audit/verification", "/v1/kill-switch", "/v1/activities?limit=100", "/v1/reconciliation"]
+            .map(ToOwned::to_owned)
+            .into();
+    paths.push(format!("{OFFER}/stock"));
+    paths.extend((1000..1020).map(|user| format!("/v1/orders?user_id={user}")));
+    let mut state = Vec::new();
+    for path in paths {
+        let answer = shop.operate(Role::Operator, Method::GET, &path, None).await;
+        assert_eq!(answer.status, 200, "{path}: {answer}");
+        state.push(answer.body);
+    }
+    state
+}
+
+/// A body with one more field.
+fn with(body: &Value, pointer: &str, name: &str) -> Value {
+    let mut body = body.clone();
+    body.pointer_mut(pointer).unwrap()[name] = json!("1");
+    body
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_field_that_is_not_known_is_refused_by_name_and_nothing_changes() {
+    let directory = tempfile::tempdir().unwrap();
+    let shop = Shop::on(&directory.path().join("data")).await;
+    demonstration(&shop).await;
+    for (method, template) in EXCEPTED {
+        let is_there =
+            |contract: &Contract| contract.calls().any(|(m, path, _)| (m, path) == (method, template));
+        assert!(is_there(&PUBLIC) || is_there(&OPERATIONS), "{method} {template} is gone");
+    }
+    let mut calls_of_both = calls(&shop, &PUBLIC).await;
+    calls_of_both.extend(calls(&shop, &OPERATIONS).await);
+    let mut calls = calls_of_both;
+    let backup = directory.path().join("backup");
+    for call in calls.iter_mut().filter(|call| call.path == "/v1/backup") {
+        call.body["directory"] = json!(backup);
+    }
+
+    let (before, mut tried) = (state(&shop).await, 0);
+    for call in &calls {
+        for Place { pointer, prefix, known } in call.objects() {
+            for name in UNKNOWN.iter().filter(|name| !known.contains(name)) {
+                let answer = call.send(&shop, &with(&call.body, &pointer, name)).await;
+                let case = format!("{} {} with {prefix}{name}", call.method, call.path);
+                assert_eq!(
+                    (answer.status.as_u16(), answer.code()),
+                    (400, "invalid_request"),
+                    "{case}: {answer}"
+                );
+                assert_eq!(answer.text("field"), format!("{prefix}{name}"), "{case}: {answer}");
+                tried += 1;
+            }
+        }
+        assert_eq!(state(&shop).await, before, "{} {} changed something", call.method, call.path);
+    }
+    assert!(!backup.exists());
+    assert!(calls.len() >= 20 && tried > 250, "{} calls, {tried} bodies", calls.len());
+
+    // It was the field, and nothing else.
+    for call in &calls {
+        let answer = call.send(&shop, &call.body).await;
+        assert!(answer.status.is_success(), "{} {}: {answer}", call.method, call.path);
+    }
+    assert!(backup.exists());
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_import_with_a_field_that_is_not_known_is_refused_as_a_whole() {
+    let shop = Shop::open().await;
+    let body = OPERATIONS.document["components"]["schemas"]["Import"]["examples"][0].clone();
+    let places = [
+        "",
+        "/products/0",
+        "/skus/0",
+        "/skus/0/list_price",
+        "/activities/0",
+        "/activities/0/offers/0",
+        "/activities/0/offers/0/price",
+        "/activities/0/offers/0/limits/0",
+    ];
+    let audit = async || shop.operate(Role::Auditor, Method::GET, "/v1/audit/verification", None).await.body;
+    let before = audit().await;
+    let import =
+        async |body: &Value| shop.operate(Role::Operator, Method::POST, "/v1/import", Some(body)).await;
+    for place in places {
+        for name in ["version", "paid_at", "sold", "actor"] {
+            let answer = import(&with(&body, place, name)).await;
+            expect(&answer, 400, "invalid_request");
+            let problems = answer.body["problems"].to_string();
+            assert!(problems.contains(&format!("unknown field `{name}`")), "{place}: {problems}");
+        }
+    }
+    let not_objects = json!([[], [], []]);
+    expect(&import(&not_objects).await, 400, "invalid_request");
+    assert_eq!(audit().await, before);
+    assert_eq!(import(&body).await.status, 200);
+    assert_ne!(audit().await, before);
+}
