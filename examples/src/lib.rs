@@ -7,6 +7,7 @@
 //! - `strategies`: what do the three strategies do with the same buyers, and what becomes of money that comes late?
 //! - `risk_profile`: how do I decide myself who looks like a script?
 //! - `payment_provider`: how do I connect my payment provider, and what happens while it is down?
+//! - `event_sink`: how does another system learn what happens to orders?
 //! - `own_backend`: how do I test a ledger of my own with the conformance suite, and what does a failure look like?
 //!
 //! Beside them, `data/` holds a catalogue that the reference server imports; `docs/IMPORT.md` describes its format.

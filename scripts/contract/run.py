@@ -34,6 +34,14 @@ user_tickets = "off"
 busy_address = "off"
 risk = "off"
 
+# Nobody listens there: what happens to orders becomes dead letters at once, for the calls about them.
+[queue]
+attempts = 1
+
+[notifications]
+webhook = "http://127.0.0.1:9/"
+secret_file = "callback.key"
+
 [secrets.callback_files]
 sandbox = "callback.key"
 
@@ -126,6 +134,7 @@ class World:
         payments = [payment["payment_id"] for payment in payments]
         for payment in payments[::2]:
             self.call(f"{self.public}/sandbox/payments/{payment}/capture")
+        letters = self.dead_letters(60)
         return {
             "sessions": {"ann": session, "bob": bob},
             "maker": MAKER, "checker": CHECKER, "callback_secret": SECRET,
@@ -134,13 +143,22 @@ class World:
                 "public": {"order": orders[:6], "payment_id": payments[:4], "ticket": [self.ticket(session, "11")]},
                 "operations": {
                     "order": orders[-6:], "activity": [*drafts[:3], *steps[:4], 1], "sku_id": [11],
+                    "dead_letter": letters[:6],
                 },
             },
             "dictionaries": {
-                "drafts": drafts, "steps": steps, "orders": orders, "payments": payments,
+                "drafts": drafts, "steps": steps, "orders": orders, "payments": payments, "letters": letters[6:],
                 "tickets": [self.ticket(session, sku) for sku in ("11", "12", "13") for _ in range(20)],
             },
         }
+
+    def dead_letters(self, least):
+        """So many of them, once there are: the server delivers notifications by itself, a little later."""
+        while True:
+            url = f"{self.operations}/v1/dead-letters?limit=100"
+            items = requests.get(url, headers={"authorization": f"Bearer {MAKER}"}, timeout=30).json()["items"]
+            if len(items) >= least:
+                return [item["id"] for item in items]
 
     def session(self, user, name):
         return self.call(f"{self.public}/v1/sessions", {"user_id": user, "user_name": name})["token"]

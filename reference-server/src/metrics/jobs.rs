@@ -21,7 +21,8 @@ pub(super) async fn read(page: &mut Page, app: &App) {
         Ok::<_, QueueError>(depths)
     });
     let depths = depths.await;
-    let help = "Whether the queues were read for this scrape; without it the numbers of their jobs are missing.";
+    let help =
+        "Whether the queues were read for this scrape; without it the numbers of their jobs are missing.";
     let read = matches!(depths, Ok(Ok(_)));
     page.gauge("flashsale_jobs_read", help, Labels::new(), f64::from(u8::from(read)));
     let Ok(Ok(mut depths)) = depths else { return };

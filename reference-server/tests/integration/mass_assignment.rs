@@ -2,6 +2,9 @@
 //!
 //! Calls, their bodies and what is known in each object come from the documents, so that a new call is not forgotten.
 
+use std::time::Duration;
+
+use flashsale_core::queue::{NewJob, Settlement, Verdict};
 use flashsale_testkit::client::Answer;
 use hyper::Method;
 use reference_server::config::Role;
@@ -169,6 +172,9 @@ async fn of_operator(shop: &Shop, user: u64, template: &str) -> (String, String)
                     assert_eq!(shop.call(Method::POST, &capture, &[], None).await.status, 200);
                     format!("/v1/orders/{order}/refund")
                 }
+                "/v1/dead-letters/{id}/replay" | "/v1/dead-letters/{id}/discard" => {
+                    template.replace("{id}", &dead_letter(shop, user).await)
+                }
                 "/v1/users/{id}/name" => "/v1/users/7/name".to_owned(),
                 _ => panic!("{template} takes a body: say to what this test sends it"),
             }
@@ -191,6 +197,17 @@ async fn order(shop: &Shop, user: u64) -> String {
     let answer = shop.order_with(ticket.text("ticket"), &[], 1).await;
     assert_eq!(answer.status, 201, "{answer}");
     answer.text("order_id").to_owned()
+}
+
+/// A job that cannot be done.
+async fn dead_letter(shop: &Shop, number: u64) -> String {
+    let (queue, topic) = (&shop.app.queue, "letters".parse().unwrap());
+    queue.put(vec![NewJob::now(&topic, &format!("letter/{number}"), &()).unwrap()]).await.unwrap();
+    let claimed = queue.claim(&topic, 1, Duration::ZERO).await.unwrap();
+    let claim = claimed.jobs[0].claim;
+    let verdict = Verdict::Park { error: "nobody lives there".to_owned() };
+    assert_eq!(queue.settle(vec![Settlement { claim, verdict }]).await.unwrap(), [true]);
+    claim.number.to_string()
 }
 
 /// What any change of operators or buyers would change: the audit trail has a row for each of the former.

@@ -91,8 +91,11 @@ pub fn examine_queue(factory: &Arc<dyn QueueFactory>, options: &Options) -> Repo
         let began = Instant::now();
         let (factory, options) = (Arc::clone(factory), options.clone());
         let failure = runtime.block_on(async {
-            let playing = async { (story.play)(factory.fresh(BEGIN).await, options.clone()).await };
-            guarded(&options, async { Ok(playing.await) }).await.err()
+            let playing = async {
+                (story.play)(factory.fresh(BEGIN).await, options.clone()).await;
+                Ok(())
+            };
+            guarded(&options, playing).await.err()
         });
         let case = format!("queue {}", story.name);
         report.add(Played { case, steps: 1, seed: options.seed, took: began.elapsed(), failure });

@@ -258,6 +258,7 @@ fn one_of(what: &str) -> &'static str {
         "skus" => "sku",
         "orders" => "order",
         "users" => "user",
+        "dead-letters" => "dead_letter",
         _ => unreachable!("the tests describe every call, and no path has an id of {what}"),
     }
 }

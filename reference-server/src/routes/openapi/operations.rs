@@ -101,8 +101,18 @@ fn sale() -> [Operation; 18] {
         read("/v1/audit/verification", "Whether the audit trail is as it was written")
             .answers(200, "AuditCheck")
             .refuses(&[Forbidden]),
-        list(read("/v1/dead-letters", "Jobs that could not be done"))
+        read("/v1/dead-letters", "Jobs that could not be done")
+            .takes(&["limit", "after_sequence"])
             .answers(200, "DeadLetters")
+            .leads_to(
+                200,
+                ("/items/0/id", "id"),
+                &[
+                    "get_v1_dead_letters_id",
+                    "post_v1_dead_letters_id_replay",
+                    "post_v1_dead_letters_id_discard",
+                ],
+            )
             .refuses(&[Forbidden]),
         one(read("/v1/dead-letters/{id}", "A job that could not be done"))
             .answers(200, "DeadLetter")
