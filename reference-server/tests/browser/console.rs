@@ -207,3 +207,94 @@ async fn an_operator_stops_everything_from_a_phone() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operators_write_products_refund_orders_and_end_dead_letters() {
+    Browser::open("desk", EN_DESK, async |browser| {
+        let keys = tempfile::tempdir().unwrap();
+        let secret = keys.path().join("secret");
+        std::fs::write(&secret, "what nobody who listens knows").unwrap();
+        // Nobody listens there: what happens to orders becomes dead letters at once.
+        let site = Site::with(
+            3600,
+            &format!(
+                "[queue]\nattempts = 1\n[notifications]\nwebhook = \"http://127.0.0.1:9/\"\nsecret_file = {secret:?}"
+            ),
+        );
+        let mut buyer = site.buyer(1).await;
+        let order = buyer.order(PLENTY).await;
+        buyer.pay(&order).await;
+        while site.read("/v1/dead-letters").await["items"].as_array().unwrap().len() < 3 {}
+
+        browser.goto(&site.console("/en/#/catalogue")).await;
+        enter(browser, "creator").await;
+        browser.press("[data-act=new-product]").await;
+        browser.fill("dialog [name=name]", "Inkstone 砚").await;
+        browser.press(YES).await;
+        browser.until("[...document.querySelectorAll('h2')].some((h) => h.textContent === 'Inkstone 砚')").await;
+        browser.press("[data-act=new-sku]").await;
+        browser.fill("dialog [name=name]", "Small <b>").await;
+        browser.fill("dialog [name=price]", "1.234").await;
+        browser.press(YES).await;
+        browser.see("dialog .error", "at most 2 decimals").await;
+        browser.fill("dialog [name=price]", "12.5").await;
+        browser.press(YES).await;
+        browser.until("[...document.querySelectorAll('td')].some((td) => td.textContent === 'Small <b>')").await;
+        browser.inspect("1-catalogue").await;
+
+        // An offer is attached, detached and attached; the reviewer sends the activity back.
+        browser.press("[href='#/']").await;
+        browser.press("[data-act=new]").await;
+        browser.fill("dialog [name=name]", "Back and forth").await;
+        browser.press(YES).await;
+        browser.see("h1", "Back and forth").await;
+        for again in [true, false] {
+            act(browser, "attach").await;
+            browser.fill("dialog [name=sku_id]", &PLENTY.to_string()).await;
+            browser.fill("dialog [name=price]", "88").await;
+            browser.fill("dialog [name=units]", "7").await;
+            browser.see("dialog [role=status]", "everyday price").await;
+            browser.press(YES).await;
+            browser.until("!document.querySelector('dialog')").await;
+            browser.see("td", "¥88.00").await;
+            if again {
+                browser.press("[data-act=detach]").await;
+                browser.press(YES).await;
+                browser.see(".empty", "No offers yet.").await;
+            }
+        }
+        step(browser, "submit", "Submitted").await;
+        change_to(browser, "reviewer").await;
+        step(browser, "reject", "Draft").await;
+
+        change_to(browser, "operator").await;
+        browser.press("[href='#/orders']").await;
+        browser.fill("[name=user_id]", "1").await;
+        browser.press(".search button").await;
+        browser.press("[data-act=refund]").await;
+        browser.fill("dialog [name=reason]", "it came broken").await;
+        browser.press(YES).await;
+        browser.see("td", "Paid, refund").await;
+
+        browser.press("[href='#/checks']").await;
+        browser.see("td", "notifications").await;
+        browser.inspect("2-dead-letters").await;
+        for verb in ["replay", "discard"] {
+            browser.press(&format!("[data-act={verb}]")).await;
+            browser.fill("dialog [name=reason]", &format!("{verb} it")).await;
+            browser.press(YES).await;
+            browser.until("!document.querySelector('dialog')").await;
+        }
+        browser.press("[href='#/audit']").await;
+        browser.see("td", "dead_letter.replayed").await;
+        browser.see("td", "dead_letter.discarded").await;
+
+        // The sale that runs is ended, and put away.
+        browser.press("[href='#/']").await;
+        browser.press(&format!("[href='#/activities/{LIVE}']")).await;
+        step(browser, "end", "Ended").await;
+        step(browser, "archive", "Archived").await;
+        browser.inspect("3-archived").await;
+    })
+    .await;
+}

@@ -97,6 +97,12 @@ impl Site {
         format!("http://{}{path}", self.operations)
     }
 
+    /// Reads from the operations listener as an operator.
+    pub(crate) async fn read(&self, path: &str) -> Value {
+        let headers = [("authorization", "Bearer operator-token-of-the-browser-tests")];
+        Client::new(self.operations).request(Method::GET, path, &headers, None).await.unwrap().body
+    }
+
     /// Somebody who buys without a browser.
     pub(crate) async fn buyer(&self, user: u64) -> Buyer {
         let mut client = Client::new(self.public);
@@ -129,6 +135,14 @@ impl Buyer {
         }
         let path = format!("/v1/orders/{}", ticket.text("ticket"));
         self.call(Method::POST, &path, Some(&json!({ "quantity": 1 }))).await
+    }
+
+    /// Pays for an order, and the sandbox takes the money.
+    pub(crate) async fn pay(&mut self, order: &str) {
+        let opened = self.call(Method::POST, &format!("/v1/orders/{order}/payment"), None).await;
+        assert_eq!(opened.status, StatusCode::CREATED, "{opened}");
+        let path = format!("/sandbox/payments/{}/capture", opened.text("payment_id"));
+        assert_eq!(self.call(Method::POST, &path, None).await.status, StatusCode::OK);
     }
 
     pub(crate) async fn cancel(&mut self, order: &str) {
