@@ -106,6 +106,9 @@ struct Sale<'a> {
     scenario: &'a Scenario,
     digits: [u32; 2],
     ledger: Embedded,
+    /// The units that can be ordered; `None` if the ledger has done something since they were read. Those who look for
+    /// units that come back ask a million times.
+    available: Option<i64>,
     clock: Arc<ManualClock>,
     guards: Guards,
     visitors: Vec<Visitor>,
@@ -152,6 +155,7 @@ impl<'a> Sale<'a> {
                 scenario.guards.digits_instead_of_quiz + u32::from(variant.strict),
             ],
             ledger,
+            available: None,
             guards: guards(scenario, variant)?,
             clock,
             visitors: Vec::new(),
@@ -230,6 +234,7 @@ impl<'a> Sale<'a> {
     async fn happen(&mut self, at: u64, event: Event, end: u64) -> Result<(), Failure> {
         match event {
             Event::Expire => {
+                self.available = None;
                 self.ledger.expire_due(lane(), 10_000).await?;
                 // Beyond the end, so that what is held then is accounted for.
                 if at < end + 1_000 * self.scenario.offer.hold_seconds {
@@ -329,8 +334,7 @@ impl<'a> Sale<'a> {
 
     async fn order(&mut self, at: u64, who: usize) -> Result<(), Failure> {
         let Visitor { user, address, ticket_until, .. } = self.visitors[who];
-        let stock = self.ledger.stock(lane().activity, sku()).await?.ok_or("it is offered")?;
-        if stock.available <= 0 {
+        if self.available().await? <= 0 {
             // What the status says: nobody orders then.
             let look = self.habit(who).look_ms;
             let pause = look / 2 + self.random.u64(0..=look);
@@ -356,6 +360,7 @@ impl<'a> Sale<'a> {
             subjects: Subjects::default(),
             replay_only: false,
         };
+        self.available = None;
         let answer = self.ledger.reserve(lane(), None, vec![reserve]).await?;
         match &answer.outcomes[0] {
             Reserved::Reserved { order, .. } => {
@@ -374,6 +379,14 @@ impl<'a> Sale<'a> {
             other => return Err(format!("{user:?} is answered {other:?}").into()),
         }
         Ok(())
+    }
+
+    async fn available(&mut self) -> Result<i64, Failure> {
+        if self.available.is_none() {
+            let stock = self.ledger.stock(lane().activity, sku()).await?.ok_or("it is offered")?;
+            self.available = Some(stock.available);
+        }
+        Ok(self.available.unwrap_or_default())
     }
 
     async fn pay(&mut self, at: u64, who: usize, order: OrderKey, placed: u64) -> Result<(), Failure> {
@@ -396,6 +409,7 @@ impl<'a> Sale<'a> {
                 replacement: OrderId::new(order.id.value() + (1 << 60)).ok_or("id")?,
             },
         ];
+        self.available = None;
         let answer = self.ledger.advance(lane(), steps).await?;
         if !answer.outcomes.iter().all(|outcome| matches!(outcome, Advanced::Done(_))) {
             return Err(format!("a payment is answered {:?}", answer.outcomes).into());
