@@ -9,10 +9,7 @@ mod plain_file;
 
 pub use memory::{OPEN_ORDERS, print_open_orders};
 
-use std::path::{Path, PathBuf};
-
-use tempfile::TempDir;
-
+use super::{directory, place};
 use crate::{Failure, machine};
 
 /// Durable orders per second that the engine has to take.
@@ -33,14 +30,4 @@ pub fn run() -> Result<(), Failure> {
     memory::run()?;
     flat::run(&runtime)?;
     parts::run()
-}
-
-/// Where journals are written: beside this program, which is on a disk and not in memory as /tmp may be.
-fn place() -> Result<PathBuf, Failure> {
-    let program = std::env::current_exe()?;
-    Ok(program.parent().ok_or("the program is in no directory")?.to_path_buf())
-}
-
-fn directory(place: &Path) -> Result<TempDir, Failure> {
-    Ok(tempfile::Builder::new().prefix("figures-").tempdir_in(place)?)
 }

@@ -1,10 +1,17 @@
-//! The client: a few connections that send the same request again and again, and count answers of the same length.
+//! The client: a few connections that send the same request again and again, or each of many once, and read answers of
+//! the same length.
 
 use std::{
     net::SocketAddr,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -20,6 +27,34 @@ pub(super) struct Target {
     pub(super) request: Vec<u8>,
     /// How every answer begins.
     pub(super) begins: &'static str,
+}
+
+/// Requests of one length, of which each is sent once.
+#[derive(Clone, Debug)]
+pub(super) struct Requests {
+    bytes: Bytes,
+    length: usize,
+}
+
+impl Requests {
+    /// These requests, in this order.
+    pub(super) fn new(requests: impl IntoIterator<Item = Vec<u8>>) -> Result<Self, Failure> {
+        let mut requests = requests.into_iter();
+        let mut bytes = requests.next().ok_or("no request")?;
+        let length = bytes.len();
+        for request in requests {
+            if request.len() != length {
+                return Err("a request has another length than the first".into());
+            }
+            bytes.extend_from_slice(&request);
+        }
+        Ok(Self { bytes: bytes.into(), length })
+    }
+
+    /// Some of them, one after the other; `None` beyond the last.
+    fn some(&self, numbers: Range<usize>) -> Option<&[u8]> {
+        self.bytes.get(numbers.start * self.length..numbers.end * self.length)
+    }
 }
 
 /// One answer, as it comes from the socket.
@@ -50,10 +85,7 @@ pub(super) async fn run(
     span: Duration,
 ) -> Result<u64, Failure> {
     let length = answer(target).await?.len();
-    let mut streams = Vec::new();
-    for _ in 0..connections {
-        streams.push(connect(target).await?);
-    }
+    let streams = connect_all(target, connections).await?;
     let requests = target.request.repeat(depth);
     let end = Instant::now() + span;
     let mut running = JoinSet::new();
@@ -63,11 +95,7 @@ pub(super) async fn run(
             let mut answers = vec![0; length * depth];
             let mut count = 0;
             while Instant::now() < end {
-                stream.write_all(&requests).await?;
-                stream.read_exact(&mut answers).await?;
-                for answer in answers.chunks(length) {
-                    check(&target, answer)?;
-                }
+                exchange(&mut stream, &target, &requests, &mut answers, length).await?;
                 count += depth as u64;
             }
             Ok::<u64, Failure>(count)
@@ -78,6 +106,57 @@ pub(super) async fn run(
         count += ended??;
     }
     Ok(count)
+}
+
+/// How long it takes until each request has its answer of `length` bytes, with `depth` requests under way on each
+/// connection. What is left over by a whole `depth` is not sent. `target` says whom to ask and how answers begin.
+pub(super) async fn run_through(
+    target: &Target,
+    requests: &Requests,
+    length: usize,
+    connections: usize,
+    depth: usize,
+) -> Result<Duration, Failure> {
+    let streams = connect_all(target, connections).await?;
+    let next = Arc::new(AtomicUsize::new(0));
+    let began = Instant::now();
+    let mut running = JoinSet::new();
+    for mut stream in streams {
+        let (target, requests, next) = (target.clone(), requests.clone(), Arc::clone(&next));
+        running.spawn(async move {
+            let mut answers = vec![0; length * depth];
+            loop {
+                let first = next.fetch_add(depth, Ordering::Relaxed);
+                let Some(requests) = requests.some(first..first + depth) else { return Ok::<_, Failure>(()) };
+                exchange(&mut stream, &target, requests, &mut answers, length).await?;
+            }
+        });
+    }
+    while let Some(ended) = running.join_next().await {
+        ended??;
+    }
+    Ok(began.elapsed())
+}
+
+/// Sends requests, and reads an answer to each.
+async fn exchange(
+    stream: &mut TcpStream,
+    target: &Target,
+    requests: &[u8],
+    answers: &mut [u8],
+    length: usize,
+) -> Result<(), Failure> {
+    stream.write_all(requests).await?;
+    stream.read_exact(answers).await?;
+    answers.chunks(length).try_for_each(|answer| check(target, answer))
+}
+
+async fn connect_all(target: &Target, connections: usize) -> Result<Vec<TcpStream>, Failure> {
+    let mut streams = Vec::new();
+    for _ in 0..connections {
+        streams.push(connect(target).await?);
+    }
+    Ok(streams)
 }
 
 async fn connect(target: &Target) -> Result<TcpStream, Failure> {

@@ -1,14 +1,17 @@
-//! The server of the figures: in memory, on one core, without limits of rate, with one offer on sale and one sold out.
+//! The server of the figures: on one core, without limits of rate.
 
 use std::{
     fs,
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
 };
 
-use flashsale_testkit::{client::Client, process::Process};
+use flashsale_testkit::{
+    client::{Answer, Client},
+    process::Process,
+};
 use hyper::Method;
 use serde_json::{Value, json};
 
@@ -21,9 +24,15 @@ const TOKEN: &str = "operator-token-of-the-figures";
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) struct Shop {
-    process: Process,
-    public: SocketAddr,
+    pub(super) process: Process,
+    pub(super) public: SocketAddr,
     operations: SocketAddr,
+}
+
+/// Where the server keeps what it sells.
+pub(super) enum Storage {
+    Memory,
+    Directory(PathBuf),
 }
 
 /// Builds the server, beside this program.
@@ -36,10 +45,16 @@ pub(super) fn build() -> Result<(), Failure> {
 }
 
 impl Shop {
-    /// Starts the server.
-    pub(super) fn start(directory: &Path) -> Result<Self, Failure> {
+    /// Starts the server, with its configuration in `directory`.
+    pub(super) fn start(directory: &Path, storage: &Storage) -> Result<Self, Failure> {
         let program = std::env::current_exe()?.with_file_name("reference-server");
         let configuration = directory.join("flashsale.toml");
+        let storage = match storage {
+            Storage::Memory => "in_memory = true".to_owned(),
+            Storage::Directory(directory) => {
+                format!("directory = {:?}", directory.to_str().ok_or("no UTF-8")?)
+            }
+        };
         fs::write(
             &configuration,
             format!(
@@ -50,7 +65,7 @@ impl Shop {
                 workers = 1
 
                 [storage]
-                in_memory = true
+                {storage}
 
                 [identity]
                 demo = true
@@ -77,17 +92,11 @@ impl Shop {
         Ok(Self { process, public: address(&line, "public=")?, operations })
     }
 
-    /// Puts goods on sale, sells one of them out, and answers what is asked: by name, a page, the status document, and an
-    /// order of what is sold out.
+    /// Puts goods on sale, one with units for everybody and one with a single unit, sells that out, and answers what is
+    /// asked: by name, a page, the status document, and an order of what is sold out.
     pub(super) async fn targets(&self) -> Result<Vec<(&'static str, Target)>, Failure> {
-        let authorization = format!("Bearer {TOKEN}");
-        let mut operator = Client::new(self.operations);
-        let answer = operator
-            .request(Method::POST, "/v1/import", &[("authorization", &authorization)], Some(&catalogue()))
-            .await?;
-        if !answer.status.is_success() {
-            return Err(format!("the import fails: {answer}\n{}", self.process).into());
-        }
+        let offer = |sku: &str, units: u32| json!({ "sku_id": sku, "price": price(), "units": units, "strategy": "order_time", "limits": [] });
+        self.sell(&json!([offer("11", 1_000_000), offer("12", 1)])).await?;
         let winner = self.ticket(1, 12).await?;
         let path = format!("/v1/orders/{winner}");
         let mut buyer = Client::new(self.public);
@@ -111,19 +120,33 @@ impl Shop {
             request: format!("GET {path} HTTP/1.1\r\nhost: shop\r\n{more}\r\n").into_bytes(),
             begins: "HTTP/1.1 200",
         };
-        let body = r#"{"quantity":1}"#;
-        let order = format!(
-            "POST /v1/orders/{late} HTTP/1.1\r\nhost: shop\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
         Ok(vec![
             ("page", get("/en/activities/1", "accept-encoding: br\r\n")),
             ("status", get("/v1/activities/1/status", "")),
-            (
-                "sold_out",
-                Target { address: self.public, request: order.into_bytes(), begins: "HTTP/1.1 409" },
-            ),
+            ("sold_out", Target { address: self.public, request: order(&late), begins: "HTTP/1.1 409" }),
         ])
+    }
+
+    /// Puts offers of the SKUs 11 and 12 on sale, in activity 1.
+    pub(super) async fn sell(&self, offers: &Value) -> Result<(), Failure> {
+        let answer = self.operate(Method::POST, "/v1/import", Some(&catalogue(offers))).await?;
+        if answer.status.is_success() {
+            return Ok(());
+        }
+        Err(format!("the import fails: {answer}\n{}", self.process).into())
+    }
+
+    /// How many units of an offer orders hold.
+    pub(super) async fn held(&self, sku: u64) -> Result<u64, Failure> {
+        let path = format!("/v1/activities/1/offers/{sku}/stock");
+        let answer = self.operate(Method::GET, &path, None).await?;
+        answer.body["held"].as_u64().ok_or_else(|| format!("no stock: {answer}").into())
+    }
+
+    async fn operate(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
+        let authorization = format!("Bearer {TOKEN}");
+        let headers = [("authorization", authorization.as_str())];
+        Ok(Client::new(self.operations).request(method, path, &headers, body).await?)
     }
 
     async fn ticket(&self, user: u64, sku: u64) -> Result<String, Failure> {
@@ -140,16 +163,28 @@ impl Shop {
     }
 }
 
-fn catalogue() -> Value {
-    let price = json!({ "amount": 9900, "currency": "CNY" });
-    let sku = |id: &str| json!({ "id": id, "product_id": "1", "name": "Red / L", "list_price": price });
-    let offer = |sku: &str, units: u32| json!({ "sku_id": sku, "price": price, "units": units, "strategy": "order_time", "limits": [] });
+/// An order of one unit, as it is sent.
+pub(super) fn order(ticket: &str) -> Vec<u8> {
+    let body = r#"{"quantity":1}"#;
+    let head = format!(
+        "POST /v1/orders/{ticket} HTTP/1.1\r\nhost: shop\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    [head, body.to_owned()].concat().into_bytes()
+}
+
+pub(super) fn price() -> Value {
+    json!({ "amount": 9900, "currency": "CNY" })
+}
+
+fn catalogue(offers: &Value) -> Value {
+    let sku = |id: &str| json!({ "id": id, "product_id": "1", "name": "Red / L", "list_price": price() });
     json!({
         "products": [{ "id": "1", "name": "Teapot 茶壶", "description": "For one." }],
         "skus": [sku("11"), sku("12")],
         "activities": [{
             "id": "1", "name": "Singles' Day", "starts_at": "now-1m", "ends_at": "now+6h", "creator": "chen",
-            "reviewer": "li", "status": "published", "offers": [offer("11", 1_000_000), offer("12", 1)],
+            "reviewer": "li", "status": "published", "offers": offers,
         }],
     })
 }

@@ -1,0 +1,106 @@
+//! Orders that are accepted: each buyer's first, with a ticket of its own that was made before; the server writes them to
+//! its disk before it answers.
+
+use std::{path::Path, time::Duration};
+
+use flashsale_core::{
+    domain::{ActivityId, Clock as _, Name, SkuId, SystemClock, UserId},
+    ticket::{Claims, TicketKeys},
+};
+use reference_server::{config::Config, keyring::Keyring};
+use serde_json::json;
+use tokio::runtime::Runtime;
+
+use super::{
+    CONNECTIONS, SERVERS_CORE, Whom, compare,
+    load::{self, Requests, Target},
+    shop::{self, Shop, Storage},
+};
+use crate::{Failure, machine, report::count};
+
+/// How many orders one measurement takes; with sixteen under way on each connection they come out even.
+const ORDERS: u64 = 204_800;
+
+/// Enough for every measurement, ten times over.
+const UNITS: u64 = 100 * ORDERS;
+
+const SKU: u64 = 11;
+
+/// For how long tickets and holds last: longer than all measurements.
+const LIFE: Duration = Duration::from_secs(6 * 3_600);
+
+/// Makes the figures.
+pub(super) fn run(runtime: &Runtime, directory: &Path) -> Result<(), Failure> {
+    machine::stay_on(SERVERS_CORE)?;
+    let data = directory.join("data");
+    let shop = Shop::start(directory, &Storage::Directory(data.clone()))?;
+    let limits = json!([{ "subject": "user", "per": "offer", "max": 2 }]);
+    let offer = json!({
+        "sku_id": SKU.to_string(), "price": shop::price(), "units": UNITS, "strategy": "pre_deduct",
+        "hold_seconds": LIFE.as_secs(), "limits": limits,
+    });
+    runtime.block_on(shop.sell(&json!([offer])))?;
+    // The server's own keys: its data directory has them.
+    let tickets = Keyring::load(&Config::default(), Some(&data))?.tickets;
+    let mut buyers = Buyers { tickets, seen: 0 };
+
+    let target = Target { address: shop.public, request: buyers.order()?, begins: "HTTP/1.1 201" };
+    let answer = runtime.block_on(load::answer(&target))?;
+    let mut orders = buyers.orders(ORDERS)?;
+    compare(directory, "accepted", &answer, |whom, depth| {
+        let address = whom.address(shop.public);
+        let target = Target { address, ..target.clone() };
+        let run = load::run_through(&target, &orders, answer.len(), CONNECTIONS, depth);
+        let taken = match whom {
+            Whom::Ours => runtime.block_on(run)?,
+            Whom::Bare(_) => {
+                // What ours still does for its orders must not cost the reference time; it does it in its next turn.
+                shop.process.hold();
+                let taken = runtime.block_on(run);
+                shop.process.resume();
+                // Both have had these.
+                orders = buyers.orders(ORDERS)?;
+                taken?
+            }
+        };
+        Ok(count(ORDERS) / taken.as_secs_f64())
+    })?;
+
+    // The orders made last were not sent.
+    let placed = buyers.seen - ORDERS;
+    let held = runtime.block_on(shop.held(SKU))?;
+    if held == placed {
+        Ok(())
+    } else {
+        Err(format!("{placed} orders were placed, {held} units are held").into())
+    }
+}
+
+/// People who have not ordered yet.
+struct Buyers {
+    tickets: TicketKeys,
+    /// How many have.
+    seen: u64,
+}
+
+impl Buyers {
+    /// Orders of one unit by the next so many.
+    fn orders(&mut self, many: u64) -> Result<Requests, Failure> {
+        let orders: Vec<_> = (0..many).map(|_| self.order()).collect::<Result<_, _>>()?;
+        Requests::new(orders)
+    }
+
+    fn order(&mut self) -> Result<Vec<u8>, Failure> {
+        self.seen += 1;
+        let claims = Claims {
+            activity: ActivityId::new(1).ok_or("not zero")?,
+            sku: SkuId::new(SKU).ok_or("not zero")?,
+            user: UserId::new(4_000_000_000 + self.seen).ok_or("not zero")?,
+            user_name: Name::new("Li")?,
+            device: None,
+        };
+        let now = SystemClock.now();
+        let ticket = self.tickets.issue(claims, now, now.after(LIFE))?;
+        Ok(shop::order(&ticket.text))
+    }
+}
