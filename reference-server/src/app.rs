@@ -126,8 +126,12 @@ pub struct App {
 #[derive(Debug)]
 pub struct Jobs {
     stop_upkeep: watch::Sender<bool>,
+    stop_monitor: watch::Sender<bool>,
     stop_ids: watch::Sender<bool>,
-    upkeep: JoinHandle<()>,
+    /// `None` once it has been stopped.
+    upkeep: Option<JoinHandle<()>>,
+    /// A task of its own: it has to say what comes of upkeep that ends early.
+    monitor: JoinHandle<()>,
     recorder: JoinHandle<()>,
     lease: JoinHandle<Result<(), LeaseError>>,
 }
@@ -285,10 +289,11 @@ impl App {
     ///
     /// # Errors
     /// If the engine could not write its snapshot; no order is lost then, the next start takes longer.
-    pub async fn close(&self, jobs: Jobs) -> Result<(), EmbeddedError> {
-        jobs.stop_upkeep.send_replace(true);
-        if let Err(error) = jobs.upkeep.await {
-            tracing::error!(%error, "upkeep ended early");
+    pub async fn close(&self, mut jobs: Jobs) -> Result<(), EmbeddedError> {
+        jobs.stop_upkeep().await;
+        jobs.stop_monitor.send_replace(true);
+        if let Err(error) = jobs.monitor.await {
+            tracing::error!(%error, "the monitor of the invariants ended early");
         }
         if let Err(error) = jobs.recorder.await {
             tracing::error!(%error, "the recorder of the audit trail ended early");
@@ -389,12 +394,24 @@ fn guards(config: &Config, now: Timestamp) -> Result<Guards, Invalid> {
 }
 
 impl Jobs {
+    /// Stops upkeep and waits for its end; the monitor looks on. For drills: from here on no hold expires and nothing is
+    /// refunded.
+    pub async fn stop_upkeep(&mut self) {
+        self.stop_upkeep.send_replace(true);
+        if let Some(upkeep) = self.upkeep.take()
+            && let Err(error) = upkeep.await
+        {
+            tracing::error!(%error, "upkeep ended early");
+        }
+    }
+
     fn start(app: &Arc<App>, leases: Arc<dyn WorkerLease>, monitored_every: Duration) -> Self {
         let (stop_upkeep, stopped) = watch::channel(false);
+        let (stop_monitor, monitor_stopped) = watch::channel(false);
         let (stop_ids, mut ids_stopped) = watch::channel(false);
         let runtime = app.spawner.runtime();
         let (jwt, keys_stopped) = (app.jwt.clone(), stopped.clone());
-        let (monitor, monitor_stopped) = (Arc::clone(&app.monitor), stopped.clone());
+        let monitor = Arc::clone(&app.monitor);
         let (engine, sales, clock) =
             (Arc::clone(&app.engine), Arc::clone(&app.sales), Arc::clone(&app.clock));
         let monitor = async move {
@@ -417,12 +434,14 @@ impl Jobs {
         };
         Self {
             recorder: runtime.spawn(Arc::clone(app.operations.recorder()).run(stopped.clone())),
-            upkeep: runtime.spawn(async move {
+            upkeep: Some(runtime.spawn(async move {
                 let keys = jwt.map(|jwt| jwt.keep(keys_stopped));
-                tokio::join!(upkeep.run(stopped), OptionFuture::from(keys), monitor, warm_up, notifications);
-            }),
+                tokio::join!(upkeep.run(stopped), OptionFuture::from(keys), warm_up, notifications);
+            })),
+            monitor: runtime.spawn(monitor),
             lease: runtime.spawn(snowflake::keep(Arc::clone(&app.ids), leases, until)),
             stop_upkeep,
+            stop_monitor,
             stop_ids,
         }
     }

@@ -129,12 +129,26 @@ impl Monitor {
         mut stop: watch::Receiver<bool>,
     ) {
         while timeout(period, stop.wait_for(|stop| *stop)).await.is_err() {
-            match read(engine, sales).await {
-                Ok(readings) => self.judge(&readings, now()),
+            if let Err(error) = self.look(engine, sales, &now).await {
                 // A ledger that does not answer has alerts of its own; what was broken stays so.
-                Err(error) => tracing::debug!(%error, "the invariants were not looked at"),
+                tracing::debug!(%error, "the invariants were not looked at");
             }
         }
+    }
+
+    /// Looks once.
+    ///
+    /// # Errors
+    /// If the ledger cannot be read; what was broken stays so.
+    pub async fn look(
+        &self,
+        engine: &Embedded,
+        sales: &Sales,
+        now: impl Fn() -> Timestamp,
+    ) -> Result<(), LedgerError> {
+        let readings = read(engine, sales).await?;
+        self.judge(&readings, now());
+        Ok(())
     }
 
     /// Compares what was read with what is allowed; a place that breaks an invariant is logged when it begins to.
@@ -211,9 +225,15 @@ async fn read(engine: &Embedded, sales: &Sales) -> Result<Vec<Reading>, LedgerEr
 mod tests {
     use std::sync::Arc;
 
-    use flashsale_core::ledger::{Consumer, Epoch};
+    use flashsale_core::{
+        batcher::BatcherOptions,
+        domain::{Clock, ManualClock},
+        ledger::{Consumer, Epoch, spec::Role},
+    };
+    use tokio::{runtime::Handle, time::Instant};
 
     use super::*;
+    use crate::config::MonitorConfig;
 
     const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
@@ -287,5 +307,26 @@ mod tests {
         assert_eq!(look(1, 122), []);
         assert_eq!(look(1, 123), [Invariant::Refunds]);
         assert_eq!(look(0, 124), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_breaks_is_seen_within_a_period() {
+        let period = MonitorConfig::default().period();
+        assert!(period <= Duration::from_secs(30), "what is required");
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(NOW));
+        let engine = Arc::new(Embedded::in_memory(Role::Single, Arc::clone(&clock)));
+        let options = BatcherOptions::default();
+        let sales = Sales::new(Arc::clone(&engine) as _, Arc::clone(&clock), Handle::current(), options);
+        let (monitor, (stop, stopped)) = (monitor(), watch::channel(false));
+        let mut looks = monitor.looks();
+        let began = Instant::now();
+        let watching = async {
+            for look in 1..=3 {
+                looks.changed().await.unwrap();
+                assert_eq!(began.elapsed().as_secs(), look * period.as_secs());
+            }
+            stop.send_replace(true);
+        };
+        tokio::join!(monitor.run(&engine, &sales, || clock.now(), period, stopped), watching);
     }
 }

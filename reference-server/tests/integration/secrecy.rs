@@ -1,21 +1,17 @@
 //! Nothing of what a log must not hold is in the log of a whole purchase, also where things fail.
 
-use std::{
-    io,
-    sync::{Arc, Mutex, PoisonError},
-};
-
 use flashsale_core::domain::Clock as _;
 use hyper::{Method, StatusCode};
 use reference_server::{
-    config::{Config, LogConfig, LogFormat, Role, TicketKey},
-    logging, signature,
+    config::{Config, Role, TicketKey},
+    signature,
 };
 use serde_json::{Value, json};
 
 use crate::{
     guards::worked,
     identity::token as jwt,
+    log::Log,
     shop::{Shop, expect, token},
 };
 
@@ -24,40 +20,6 @@ const TICKET_KEY: &str = "a key for tickets that nobody may read";
 const CALLBACK_KEY: &str = "a key for callbacks that nobody may read";
 const KEY: &str = "an-idempotency-key-of-its-own";
 const NAME: &str = "Ines 机密 Quicksilver";
-
-/// The log of this whole process: what works in the background logs too.
-#[derive(Clone, Default)]
-struct Written(Arc<Mutex<Vec<u8>>>);
-
-impl Written {
-    fn start() -> Self {
-        let written = Self::default();
-        let writer = written.clone();
-        let config = LogConfig {
-            filter: "off,reference_server=trace,flashsale_core=trace".to_owned(),
-            format: LogFormat::Text,
-            lines_per_second: 0,
-        };
-        let subscriber = logging::subscriber(&config, move || writer.clone(), false);
-        tracing::subscriber::set_global_default(subscriber).unwrap();
-        written
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()).unwrap()
-    }
-}
-
-impl io::Write for Written {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// What must not be seen, each with a word for it.
 #[derive(Default)]
@@ -101,7 +63,7 @@ fn configure(config: &mut Config, directory: &std::path::Path) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[expect(clippy::too_many_lines, reason = "one purchase, told in one go")]
 async fn a_purchase_leaves_no_secret_in_the_log() {
-    let written = Written::start();
+    let log = Log::start();
     let directory = tempfile::tempdir().unwrap();
     let data = tempfile::tempdir().unwrap();
     let shop = Shop::with(|config| {
@@ -241,7 +203,7 @@ async fn a_purchase_leaves_no_secret_in_the_log() {
     let body = json!({ "event_id": "last", "payment_id": "7272", "kind": "captured", "amount": 1, "currency": "CNY", "transaction_id": "last" });
     assert_eq!(shop.report(&body).await.status, StatusCode::SERVICE_UNAVAILABLE);
 
-    let log = written.text();
+    let log = log.text();
     for line in [
         "money for an unknown payment",
         "a signed report is not understood",

@@ -109,6 +109,11 @@ impl Shop {
         }
     }
 
+    /// Stops upkeep alone: nothing expires any more.
+    pub(crate) async fn stop_upkeep(&mut self) {
+        self.jobs.as_mut().unwrap().stop_upkeep().await;
+    }
+
     /// Stops as `serve` does.
     pub(crate) async fn close(mut self) {
         for server in self.servers.drain(..) {
