@@ -1,19 +1,21 @@
 //! Files of the embedded store: how one is opened, and what its errors mean.
 
-use std::{error::Error, fs, io, path::Path};
+use std::{any::Any, error::Error, fs, io, path::Path};
 
 use redb::{
     Database, DatabaseError, Key, ReadTransaction, ReadableTable as _, StorageError, TableDefinition, Value,
     WriteTransaction,
 };
 
-/// Why a file of the store could not be used. Nothing was changed.
+/// Why a file of the store could not be used. Nothing was changed, unless it says otherwise.
 #[derive(Debug)]
 pub(crate) enum StoreError {
     /// It cannot be used now.
     Unavailable { reason: String, retry: bool, source: Option<Box<dyn Error + Send + Sync>> },
     /// It holds what it cannot hold.
     Damaged(String),
+    /// It failed in the middle: nobody knows what was done.
+    Unknown(Box<dyn Error + Send + Sync>),
 }
 
 impl StoreError {
@@ -100,13 +102,20 @@ pub(crate) async fn blocking<T: Send + 'static, E: From<StoreError> + Send + 'st
     match tokio::task::spawn_blocking(work).await {
         Ok(answer) => answer,
         Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
+            // A page that makes the store panic must not end who asked, and all that they do besides.
+            Ok(panic) => Err(StoreError::Unknown(text_of(&*panic).into()).into()),
             // Only work that was not begun is cancelled.
             Err(error) => {
                 Err(StoreError::unavailable("the runtime is shutting down".to_owned(), false, error).into())
             }
         },
     }
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+    format!("the store panicked: {}", text.unwrap_or_default())
 }
 
 /// Why a file cannot be opened.

@@ -426,9 +426,10 @@ impl Jobs {
         };
         let upkeep = Arc::clone(&app.upkeep);
         let (notifier, notifier_stopped) = (app.notifier.clone(), stopped.clone());
-        let notifications = async move {
-            OptionFuture::from(notifier.as_ref().map(|notifier| notifier.run(notifier_stopped))).await
-        };
+        let notifications = notifier.map(|notifier| {
+            // A task of its own: whatever happens to it, orders expire.
+            runtime.spawn(async move { notifier.run(notifier_stopped).await })
+        });
         let until = async move {
             let _ = ids_stopped.wait_for(|stopped| *stopped).await;
         };
@@ -436,7 +437,13 @@ impl Jobs {
             recorder: runtime.spawn(Arc::clone(app.operations.recorder()).run(stopped.clone())),
             upkeep: Some(runtime.spawn(async move {
                 let keys = jwt.map(|jwt| jwt.keep(keys_stopped));
-                tokio::join!(upkeep.run(stopped), OptionFuture::from(keys), warm_up, notifications);
+                let work = async {
+                    tokio::join!(upkeep.run(stopped), OptionFuture::from(keys), warm_up);
+                };
+                let ((), told) = tokio::join!(work, OptionFuture::from(notifications));
+                if let Some(Err(error)) = told {
+                    tracing::error!(%error, "notifications ended early");
+                }
             })),
             monitor: runtime.spawn(monitor),
             lease: runtime.spawn(snowflake::keep(Arc::clone(&app.ids), leases, until)),

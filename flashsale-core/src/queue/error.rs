@@ -37,7 +37,10 @@ pub enum QueueError {
         supported: u64,
     },
     /// The store holds what it cannot hold. It was left as it is.
-    #[error("the queue is damaged: {0}: restore a backup")]
+    #[error(
+        "the queue is damaged: {0}: move its file aside and start again. Refunds that are due come back from the ledger; what \
+         is lost are dead letters, and notifications that were not delivered"
+    )]
     Damaged(String),
 }
 
@@ -63,6 +66,7 @@ impl From<StoreError> for QueueError {
         match error {
             StoreError::Unavailable { reason, retry, source } => Self::Unavailable { reason, retry, source },
             StoreError::Damaged(reason) => Self::Damaged(reason),
+            StoreError::Unknown(source) => Self::Unknown(source),
         }
     }
 }

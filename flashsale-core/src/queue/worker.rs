@@ -14,6 +14,7 @@ use std::{
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
+    time::timeout,
 };
 
 use super::{Claim, Job, Queue, QueueError, Settlement, Topic, Verdict};
@@ -77,7 +78,7 @@ type Doing = Pin<Box<dyn Future<Output = Verdict> + Send>>;
 
 /// Does the jobs of one topic: takes those that are ready, several at a time, and settles each as its outcome says.
 ///
-/// A job that panics counts as failed. One that was tried as often as [`Retries::attempts`] allows is parked, also if its
+/// A job that panics, or takes longer than its lease, counts as failed. One that was tried as often as [`Retries::attempts`] allows is parked, also if its
 /// attempts ended with the process that made them.
 pub struct Worker {
     queue: Arc<dyn Queue>,
@@ -184,12 +185,18 @@ impl Worker {
             }
             let (work, retries) = ((self.work)(job), self.retries);
             under_way.spawn(async move {
-                // A task of its own, so that a panic is one job's.
-                let done = tokio::spawn(work).await;
-                let verdict = done.unwrap_or_else(|panic| Verdict::Retry {
-                    wait: Duration::ZERO,
-                    error: panic.to_string(),
-                });
+                // A task of its own, so that a panic is one job's; it ends with its lease, so that a job that hangs does
+                // not keep others from being done.
+                let mut task = tokio::spawn(work);
+                let failed = |error: String| Verdict::Retry { wait: Duration::ZERO, error };
+                let verdict = match timeout(retries.lease, &mut task).await {
+                    Ok(Ok(verdict)) => verdict,
+                    Ok(Err(panic)) => failed(panic.to_string()),
+                    Err(_) => {
+                        task.abort();
+                        failed(format!("no result within {:?}", retries.lease))
+                    }
+                };
                 Settlement { claim, verdict: bounded(verdict, attempt, retries) }
             });
         }

@@ -11,6 +11,7 @@ use super::{
     outbox::{self, Outbox},
 };
 use crate::{
+    breaker::{Breaker, BreakerOptions, Rejected},
     domain::{Name, Order, OrderKey, PaymentStatus, RefundStatus, Timestamp},
     ledger::{Entry, Event, Lane, LedgerError, OrderChange},
     pause::pause,
@@ -48,7 +49,8 @@ pub enum SinkError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notification {
     /// The same for the same event, however often it is delivered: activity, bucket, epoch and sequence in the lane's outbox,
-    /// such as `7.0.0.1234`.
+    /// and the time in milliseconds, such as `7.0.0.1234.1795737600000`. A ledger that was restored counts on from its backup;
+    /// the time tells its events from those that are gone.
     pub id: Name,
     /// What happened.
     pub kind: NotificationKind,
@@ -135,6 +137,8 @@ pub enum NotifyError {
 
 /// Brings what happens to orders from the outboxes of the ledger to an [`EventSink`].
 ///
+/// A sink that fails too often is left alone for a while by a [`Breaker`], and what waits for it is not tried meanwhile.
+///
 /// An event goes into a queue before it is acknowledged to the ledger, so that one that cannot be delivered holds up no other;
 /// the queue has to be one that survives a crash. What is delivered is settled afterwards, so a crash in between delivers again.
 #[derive(Debug)]
@@ -143,6 +147,7 @@ pub struct Notifier {
     queue: Arc<dyn Queue>,
     outbox: Outbox,
     worker: Worker,
+    breaker: Arc<Breaker>,
 }
 
 /// What a job says; the order is read when it is delivered.
@@ -152,6 +157,9 @@ struct Happened {
     at: Timestamp,
     order: OrderKey,
 }
+
+/// How much longer than its breaker a notification leaves its sink alone, at most.
+const LEFT_ALONE: Duration = Duration::from_secs(30);
 
 fn topic() -> Topic {
     "notifications".parse().expect("it is a topic")
@@ -164,12 +172,14 @@ impl Notifier {
     /// Delivers what happens in these sales to `sink`, and tries again as `retries` say.
     pub fn new(sales: Arc<Sales>, queue: Arc<dyn Queue>, sink: Arc<dyn EventSink>, retries: Retries) -> Self {
         let outbox = Outbox::new(Arc::clone(&sales), Self::CONSUMER);
-        let read = Arc::clone(&sales);
+        let clock = Arc::clone(sales.clock());
+        let breaker = Arc::new(Breaker::new("notifications", BreakerOptions::default(), clock));
+        let (read, guarded) = (Arc::clone(&sales), Arc::clone(&breaker));
         let worker = Worker::new(Arc::clone(&queue), topic(), retries, move |job: Job| {
-            let (sales, sink) = (Arc::clone(&read), Arc::clone(&sink));
-            async move { deliver(&sales, &*sink, &job).await }
+            let (sales, sink, breaker) = (Arc::clone(&read), Arc::clone(&sink), Arc::clone(&guarded));
+            async move { deliver(&sales, &*sink, &breaker, &job).await }
         });
-        Self { sales, queue, outbox, worker }
+        Self { sales, queue, outbox, worker, breaker }
     }
 
     /// Makes it known to the ledger: what happens from here on is kept for it.
@@ -181,6 +191,11 @@ impl Notifier {
     /// Those of the ledger.
     pub async fn register(&self) -> Result<(), LedgerError> {
         self.outbox.register().await
+    }
+
+    /// What stands in front of the sink; its name is `notifications`.
+    pub fn breaker(&self) -> &Breaker {
+        &self.breaker
     }
 
     /// Who delivers, for whoever shows what it does.
@@ -243,11 +258,11 @@ fn job(lane: Lane, entry: &Entry) -> Option<NewJob> {
     let happened =
         Happened { kind, at: entry.at, order: OrderKey { activity: lane.activity, user: *user, id: *id } };
     let (epoch, sequence) = (entry.position.epoch.0, entry.position.sequence);
-    let id = format!("{}.{}.{epoch}.{sequence}", lane.activity, lane.bucket);
+    let id = format!("{}.{}.{epoch}.{sequence}.{}", lane.activity, lane.bucket, entry.at.as_millis());
     Some(NewJob::now(&topic(), &id, &happened).expect("its id is short, and its content small"))
 }
 
-async fn deliver(sales: &Sales, sink: &dyn EventSink, job: &Job) -> Verdict {
+async fn deliver(sales: &Sales, sink: &dyn EventSink, breaker: &Breaker, job: &Job) -> Verdict {
     let Happened { kind, at, order } = match job.content() {
         Ok(happened) => happened,
         Err(error) => return Verdict::Park { error: error.to_string() },
@@ -258,9 +273,25 @@ async fn deliver(sales: &Sales, sink: &dyn EventSink, job: &Job) -> Verdict {
         Ok(None) => return Verdict::Park { error: format!("the order {} is not there", order.id) },
         Err(error) => return retry(error.to_string()),
     };
+    let permit = match breaker.enter() {
+        Ok(permit) => permit,
+        // Nobody was asked: that was no attempt. Those that wait do not come all at once afterwards.
+        Err(Rejected { retry_after }) => {
+            return Verdict::Postpone { wait: retry_after + LEFT_ALONE.mul_f64(fastrand::f64()) };
+        }
+    };
     match sink.deliver(&Notification { id: job.id.clone(), kind, at, order }).await {
-        Ok(()) => Verdict::Done,
-        Err(SinkError::Unavailable(error)) => retry(error),
-        Err(SinkError::Refused(error)) => Verdict::Park { error },
+        Ok(()) => {
+            permit.succeeded();
+            Verdict::Done
+        }
+        Err(SinkError::Unavailable(error)) => {
+            permit.failed();
+            retry(error)
+        }
+        Err(SinkError::Refused(error)) => {
+            permit.succeeded();
+            Verdict::Park { error }
+        }
     }
 }

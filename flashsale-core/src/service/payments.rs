@@ -8,8 +8,8 @@ use super::{Sales, ServiceError, ordering::advance};
 use crate::{
     breaker::{Breaker, BreakerOptions, Permit, Rejected},
     domain::{
-        Capture, Money, Order, OrderId, OrderKey, OrderStatus, Payment, PaymentId, Provider, Timestamp,
-        UserId,
+        Capture, Money, Order, OrderId, OrderKey, OrderStatus, Payment, PaymentId, Proceeds, Provider,
+        Receipt, RefundStatus, Timestamp, UserId,
     },
     ledger::{Advance, Advanced, Kept, Reference, RefundOutcome, RefundTask},
     snowflake::Generator,
@@ -249,6 +249,23 @@ impl Payments {
         let line = self.line(&task.capture.provider)?;
         let outcome = patiently(line.breaker.enter()?, line.provider.refund(&task.capture)).await?;
         self.settle(task, outcome).await
+    }
+
+    /// What has become of a refund, as the ledger says now; `None` if it has none such.
+    ///
+    /// # Errors
+    /// Those of the ledger.
+    pub(super) async fn refund_of(&self, task: &RefundTask) -> Result<Option<RefundStatus>, ServiceError> {
+        let order = self.sales.ledger().order(task.order).await?;
+        let receipts = order.iter().flat_map(|order| &order.receipts);
+        let of = |receipt: &&Receipt| {
+            receipt.capture.provider == task.capture.provider
+                && receipt.capture.transaction == task.capture.transaction
+        };
+        Ok(receipts.filter(of).find_map(|receipt| match receipt.proceeds {
+            Proceeds::Refund(refund) => Some(refund.status),
+            Proceeds::Paid => None,
+        }))
     }
 
     /// Writes down that money will not go back through its provider.

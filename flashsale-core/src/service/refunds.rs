@@ -4,14 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Payments, Sales, ServiceError};
 use crate::{
-    domain::{OrderId, text},
+    domain::{OrderId, RefundStatus, text},
     ledger::{Lane, RefundTask},
     queue::{Job, MAX_BATCH, NewJob, Put, Queue, QueueError, Retries, Topic, Verdict, Worker},
 };
 
-/// Refunds that are read at once.
+/// Orders whose refunds are read at once.
 const AT_ONCE: usize = 64;
-const _: () = assert!(AT_ONCE <= MAX_BATCH);
+/// How much longer than its breaker a refund leaves its provider alone, at most.
+const LEFT_ALONE: Duration = Duration::from_secs(30);
 
 /// Why refunds that are due are not in the queue yet. They stay due in the ledger.
 #[derive(Debug, thiserror::Error)]
@@ -65,8 +66,12 @@ impl Refunds {
         let due = self.sales.ledger().refunds_due(lane, after, AT_ONCE).await.map_err(ServiceError::from)?;
         let Some(last) = due.last() else { return Ok(Taken { after: None, new: 0 }) };
         let after = (due.len() >= AT_ONCE).then_some(last.order.id);
-        let put = self.queue.put(due.iter().map(job).collect()).await?;
-        let new = put.iter().filter(|put| matches!(put, Put::New(_))).count();
+        let mut new = 0;
+        // An order can have several refunds.
+        for tasks in due.chunks(MAX_BATCH) {
+            let put = self.queue.put(tasks.iter().map(job).collect()).await?;
+            new += put.iter().filter(|put| matches!(put, Put::New(_))).count();
+        }
         if new > 0 {
             self.worker.wake();
         }
@@ -99,11 +104,20 @@ async fn carry_out(payments: &Payments, job: &Job) -> Verdict {
         Ok(task) => task,
         Err(error) => return Verdict::Park { error: error.to_string() },
     };
+    // The job may be older than what was decided since: somebody gave the refund up, or another attempt has done it.
+    match payments.refund_of(&task).await {
+        Ok(Some(RefundStatus::Due)) => {}
+        Ok(_) => return Verdict::Done,
+        Err(error) => return Verdict::Retry { wait: Duration::ZERO, error: error.to_string() },
+    }
     match payments.refund(&task).await {
         Ok(_) => Verdict::Done,
-        // Nobody was asked: that was no attempt.
-        Err(ServiceError::Busy { retry_after } | ServiceError::ProviderUnavailable { retry_after }) => {
-            Verdict::Postpone { wait: retry_after }
+        // Nobody was asked: that was no attempt. Those that wait are not asked for all at once afterwards.
+        Err(ServiceError::ProviderUnavailable { retry_after }) => {
+            Verdict::Postpone { wait: retry_after + LEFT_ALONE.mul_f64(fastrand::f64()) }
+        }
+        Err(ServiceError::Busy { retry_after }) => {
+            Verdict::Retry { wait: retry_after, error: "the ledger is busy".to_owned() }
         }
         Err(error) => Verdict::Retry { wait: Duration::ZERO, error: error.to_string() },
     }

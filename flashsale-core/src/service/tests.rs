@@ -13,6 +13,7 @@ use tokio::{runtime::Handle, sync::watch};
 use super::*;
 use crate::{
     batcher::BatcherOptions,
+    breaker::BreakerState,
     catalogue::{Catalogue as _, EmbeddedCatalogue},
     domain::{
         ActivityId, By, Capture, Idempotency, Key, ManualClock, Money, Nonce, OfferTerms, Order, OrderId,
@@ -21,7 +22,7 @@ use crate::{
     },
     embedded::Embedded,
     ledger::{Ledger, RefundOutcome, Terms, Timing, spec::Role},
-    queue::{InMemoryQueue, Queue, Retries},
+    queue::{InMemoryQueue, NewJob, Queue, Retries},
     snowflake::{Generator, InMemoryLease, Settings},
 };
 
@@ -73,7 +74,7 @@ impl Receiver {
     fn seen(&self) -> Vec<(String, NotificationKind, OrderStatus)> {
         let mut taken: Vec<_> = self.taken.lock().unwrap().clone();
         taken.sort_by_key(|notification| {
-            notification.id.rsplit('.').next().and_then(|sequence| sequence.parse::<u64>().ok())
+            notification.id.split('.').nth(3).and_then(|sequence| sequence.parse::<u64>().ok())
         });
         taken.iter().map(|taken| (taken.id.to_string(), taken.kind, taken.order.status)).collect()
     }
@@ -285,6 +286,56 @@ async fn a_refund_that_is_given_up_has_failed_and_does_not_come_again() {
         (row.actor.as_str(), row.change.subject.as_str()),
         ("chen", format!("dead_letter/{number}").as_str())
     );
+}
+
+#[tokio::test]
+async fn a_refund_that_was_done_after_all_is_not_given_up_and_not_sent_again() {
+    let shop = Shop::open().await;
+    shop.owed(1, "t1").await;
+    shop.bank.answers.lock().unwrap().extend([unavailable(), unavailable(), unavailable()]);
+    for _ in 0..4 {
+        shop.round().await;
+    }
+    let letters = shop.operations.dead_letters(None, 9).await.unwrap();
+    let task = serde_json::from_str(&letters[0].content).unwrap();
+    shop.payments.refund(&task).await.unwrap();
+    let refused = shop.operations.discard_dead_letter(letters[0].number, &by()).await.unwrap_err();
+    assert!(matches!(refused, OperationError::AlreadyRefunded), "{refused:?}");
+    assert_eq!(shop.refund_of(1).await, Some(RefundStatus::Done));
+    assert_eq!(shop.operations.dead_letters(None, 9).await.unwrap(), []);
+    assert_eq!(shop.actions().await.last().map(String::as_str), Some("dead_letter.found_done"));
+
+    // A job that is older than what was decided asks nobody for anything.
+    let stale = NewJob::now(&"refunds".parse().unwrap(), "an older one", &task).unwrap();
+    shop.queue.put(vec![stale]).await.unwrap();
+    shop.round().await;
+    assert_eq!(shop.bank.refunds.lock().unwrap().len(), 4);
+    assert_eq!(shop.queue.depths().await.unwrap()[0].waiting, 0);
+}
+
+#[tokio::test]
+async fn a_sink_that_is_down_is_left_alone_and_what_waits_uses_up_no_attempt() {
+    let shop = Shop::open().await;
+    let sink = Arc::new(Receiver::default());
+    let notifier = shop.notifier(&sink);
+    notifier.register().await.unwrap();
+    let gone = || Err(SinkError::Unavailable("no route".to_owned()));
+    sink.answers.lock().unwrap().extend((0..10).map(|_| gone()));
+    for user in 1..=10 {
+        shop.order(user).await;
+    }
+    for _ in 0..3 {
+        notifier.notify_once().await.unwrap();
+        shop.clock.advance(Duration::from_secs(2));
+    }
+    assert_eq!(notifier.breaker().read().state, BreakerState::Open);
+    assert!(notifier.worker().counts().postponed >= 10, "{:?}", notifier.worker().counts());
+    for _ in 0..20 {
+        shop.clock.advance(Duration::from_secs(45));
+        notifier.notify_once().await.unwrap();
+    }
+    assert_eq!(sink.seen().len(), 10);
+    assert_eq!(shop.operations.dead_letters(None, 9).await.unwrap(), []);
 }
 
 #[tokio::test]

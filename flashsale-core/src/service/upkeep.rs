@@ -22,6 +22,16 @@ const IDLE: Duration = Duration::from_millis(500);
 /// Orders and payments that one step expires at most, so that buyers are not kept waiting behind it.
 const EXPIRE_AT_ONCE: usize = 256;
 
+/// Nothing of the ledger's own is ever put aside. As many payments are closed at a time as one step hands out: a provider that
+/// takes a second for each must not make thousands of them outlive their grace.
+const ENDLESS: Retries = Retries {
+    attempts: u32::MAX,
+    first: IDLE,
+    longest: IDLE,
+    lease: Duration::from_secs(30),
+    at_once: EXPIRE_AT_ONCE,
+};
+
 /// The jobs of a process for its sales. One process does them for a lane at a time; twice does no harm.
 ///
 /// Expiry runs on a delay queue in memory, with a job for each lane that is ready at the lane's next deadline: what is due is in the
@@ -42,14 +52,14 @@ impl Upkeep {
         let delayed = Arc::clone(&deadlines) as Arc<dyn Queue>;
         let expiry = {
             let (sales, queue) = (Arc::clone(&sales), Arc::clone(&delayed));
-            Worker::new(Arc::clone(&delayed), expiry(), Retries::default(), move |job| {
+            Worker::new(Arc::clone(&delayed), expiry(), ENDLESS, move |job| {
                 let (sales, queue) = (Arc::clone(&sales), Arc::clone(&queue));
                 async move { expire(&sales, &*queue, &job).await }
             })
         };
         let closing = {
             let payments = payments.clone();
-            Worker::new(delayed, closing(), Retries::default(), move |job| {
+            Worker::new(delayed, closing(), ENDLESS, move |job| {
                 let payments = payments.clone();
                 async move { close(&payments, &job).await }
             })

@@ -6,7 +6,8 @@ use super::Page;
 use crate::app::App;
 
 pub(super) fn read(page: &mut Page, app: &App) {
-    for breaker in app.payments.breakers() {
+    let sinks = app.notifier.iter().map(|notifier| notifier.breaker());
+    for breaker in app.payments.breakers().chain(sinks) {
         let reading = breaker.read();
         let dependency = || ("dependency", breaker.name().to_owned());
         let state = match reading.state {

@@ -40,6 +40,10 @@ pub(super) async fn read(page: &mut Page, app: &App) {
             let help = "Jobs that wait or are being done, and dead letters.";
             page.gauge("flashsale_jobs", help, labels, super::number(jobs));
         }
+        // Nobody does what is left of a topic that is turned off.
+        if app.workers().all(|worker| *worker.topic() != depth.topic) {
+            continue;
+        }
         let late = depth.first_ready.map_or(Duration::ZERO, |ready| now.since(ready));
         let help = "For how long the first job that waits has been ready.";
         page.gauge("flashsale_job_late_seconds", help, vec![topic()], late.as_secs_f64());

@@ -197,6 +197,10 @@ pub(super) fn operation(error: &OperationError) -> Problem {
                 .with("activity_status", status)
                 .with("selling", selling)
         }
+        OperationError::AlreadyRefunded => Problem::new(
+            Code::WrongState,
+            "The money went back after all: send nothing. The dead letter is gone.",
+        ),
         OperationError::NotOver => {
             Problem::new(Code::WrongState, "End the activity first, or wait until its window is over.")
         }

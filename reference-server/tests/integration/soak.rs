@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::shop::{Buyer, Shop, catalogue};
 
-const ROUNDS: u64 = 5;
+const ROUNDS: u64 = 3;
 /// Who come in each round. They want more than there is, so that buckets run out and units move between them.
 const BUYERS: u64 = 24;
 /// Longer than an order is held, and than refunds may be due.

@@ -685,6 +685,7 @@ impl From<StoreError> for CatalogueError {
         match error {
             StoreError::Unavailable { reason, retry, source } => Self::Unavailable { reason, retry, source },
             StoreError::Damaged(reason) => Self::Damaged(reason),
+            StoreError::Unknown(source) => Self::Unknown(source),
         }
     }
 }

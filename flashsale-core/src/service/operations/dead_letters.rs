@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{OperationError, Operations};
 use crate::{
     catalogue::Change,
-    domain::By,
+    domain::{By, RefundStatus},
     ledger::RefundTask,
     queue::{DeadLetter, JobNumber},
     service::refunds,
@@ -55,19 +55,29 @@ impl Operations {
     /// it in another way.
     ///
     /// # Errors
-    /// Those of catalogue, ledger and queue; repeat it.
+    /// [`OperationError::AlreadyRefunded`] if it turns out that the money went back after all: the letter is gone then, and
+    /// nothing is to be sent. Those of catalogue, ledger and queue; repeat it.
     pub async fn discard_dead_letter(
         &self,
         number: JobNumber,
         by: &By,
     ) -> Result<Option<DeadLetter>, OperationError> {
         let Some(letter) = self.queue.dead_letter(number).await? else { return Ok(None) };
+        let refund = (letter.topic == refunds::topic())
+            .then(|| serde_json::from_str::<RefundTask>(&letter.content).ok())
+            .flatten();
+        if let Some(task) = &refund
+            && self.payments.refund_of(task).await? == Some(RefundStatus::Done)
+        {
+            // The answer of the last attempt was lost. Whoever gives it up would send the money once more.
+            self.note(&letter, "found_done", by).await?;
+            self.queue.discard(number).await?;
+            return Err(OperationError::AlreadyRefunded);
+        }
         self.note(&letter, "discarded", by).await?;
         // First the ledger: a refund that is due and in no queue would be put in again.
-        if letter.topic == refunds::topic()
-            && let Ok(task) = serde_json::from_str::<RefundTask>(&letter.content)
-        {
-            self.payments.give_up_refund(&task).await?;
+        if let Some(task) = &refund {
+            self.payments.give_up_refund(task).await?;
         }
         self.queue.discard(number).await?;
         Ok(Some(letter))
@@ -76,13 +86,14 @@ impl Operations {
     /// Writes what is decided about a dead letter, once for each time that it was parked. It is the decision: what follows is
     /// done by a repetition if a crash prevents it.
     async fn note(&self, letter: &DeadLetter, verb: &str, by: &By) -> Result<(), OperationError> {
-        let DeadLetter { number, claims, topic, id, attempts, error, .. } = letter;
+        let DeadLetter { number, claims, topic, id, attempts, error, parked_at, .. } = letter;
         let change = Change {
             action: format!("dead_letter.{verb}").parse()?,
             subject: format!("dead_letter/{number}").parse()?,
             detail: json!({ "topic": topic, "job": id, "attempts": attempts, "error": error }),
         };
-        let event = format!("dead_letter/{number}/{claims}/{verb}").parse()?;
+        // Numbers begin again with a new file of the queue.
+        let event = format!("dead_letter/{number}/{claims}/{}/{verb}", parked_at.as_millis()).parse()?;
         self.catalogue.record(&event, change, by).await?;
         Ok(())
     }

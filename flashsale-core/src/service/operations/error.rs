@@ -46,6 +46,9 @@ pub enum OperationError {
     /// The queue of jobs did not answer.
     #[error(transparent)]
     Queue(#[from] QueueError),
+    /// A refund that should be given up has been carried out.
+    #[error("the money went back after all: send nothing; the dead letter is removed")]
+    AlreadyRefunded,
     /// A batcher or a payment provider did not answer.
     #[error(transparent)]
     Service(ServiceError),

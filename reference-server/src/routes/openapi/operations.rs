@@ -122,6 +122,7 @@ fn sale() -> [Operation; 18] {
             .answers(200, "DeadLetter"),
         one(write(Operation::post("/v1/dead-letters/{id}/discard", "Gives a job up")))
             .may_read("Why")
+            .refuses(&[WrongState])
             .answers(200, "DeadLetter"),
         read("/v1/reconciliation", "Differences between what is and what should be")
             .answers(200, "Findings")
