@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import http.server
 import json
 import os
 import pathlib
@@ -12,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import requests
@@ -20,6 +22,20 @@ HERE = pathlib.Path(__file__).resolve().parent
 SEED = os.environ.get("FLASHSALE_CONTRACT_SEED", "20261111")
 EXAMPLES = "10"
 MAKER, CHECKER, SECRET = (f"the-{who}-of-the-contract-run" for who in ("maker", "checker", "callback-secret"))
+
+class Refuses(http.server.BaseHTTPRequestHandler):
+    """A receiver of notifications that refuses each of them for good."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(410)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+RECEIVER = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refuses)
 
 CONFIG = f"""
 [http]
@@ -34,12 +50,9 @@ user_tickets = "off"
 busy_address = "off"
 risk = "off"
 
-# Nobody listens there: what happens to orders becomes dead letters at once, for the calls about them.
-[queue]
-attempts = 1
-
+# What happens to orders becomes dead letters at once, for the calls about them.
 [notifications]
-webhook = "http://127.0.0.1:9/"
+webhook = "http://127.0.0.1:{RECEIVER.server_port}/"
 secret_file = "callback.key"
 
 [secrets.callback_files]
@@ -154,11 +167,13 @@ class World:
 
     def dead_letters(self, least):
         """So many of them, once there are: the server delivers notifications by itself, a little later."""
-        while True:
+        began = time.monotonic()
+        while time.monotonic() - began < 60:
             url = f"{self.operations}/v1/dead-letters?limit=100"
             items = requests.get(url, headers={"authorization": f"Bearer {MAKER}"}, timeout=30).json()["items"]
             if len(items) >= least:
                 return [item["id"] for item in items]
+        raise SystemExit(f"{len(items)} of {least} dead letters within a minute")
 
     def session(self, user, name):
         return self.call(f"{self.public}/v1/sessions", {"user_id": user, "user_name": name})["token"]
@@ -206,6 +221,7 @@ def show(listener, address, seen, seconds):
 
 
 def main():
+    threading.Thread(target=RECEIVER.serve_forever, daemon=True).start()
     binary = pathlib.Path(sys.argv[1]).resolve()
     examples = sys.argv[2] if len(sys.argv) > 2 else EXAMPLES
     good = True
