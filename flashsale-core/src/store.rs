@@ -3,8 +3,8 @@
 use std::{any::Any, error::Error, fs, io, path::Path};
 
 use redb::{
-    Database, DatabaseError, Key, ReadTransaction, ReadableTable as _, StorageError, TableDefinition, Value,
-    WriteTransaction,
+    Database, DatabaseError, Key, ReadTransaction, ReadableDatabase as _, ReadableTable as _, StorageError,
+    TableDefinition, TableError, Value, WriteTransaction,
 };
 
 /// Why a file of the store could not be used. Nothing was changed, unless it says otherwise.
@@ -79,6 +79,26 @@ pub(crate) fn sync_directory(directory: &Path) -> Result<(), StoreError> {
         let reason = format!("the directory {} cannot be written", directory.display());
         StoreError::unavailable(reason, true, error)
     })
+}
+
+/// The table of every file in which its format stands, as [`FORMAT`].
+pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+/// The key of the format in [`META`].
+pub(crate) const FORMAT: &str = "format";
+
+/// The format of a file; `None` for one without content. `what` it should be is told if it is something else.
+pub(crate) fn format_of(database: &Database, what: &str) -> Result<Option<u64>, StoreError> {
+    let reading = database.begin_read().map_err(storage)?;
+    let is_empty = reading.list_tables().map_err(storage)?.next().is_none();
+    let format = match reading.open_table(META) {
+        Ok(meta) => meta.get(FORMAT).map_err(storage)?.map(|format| format.value()),
+        Err(TableError::TableDoesNotExist(_)) => None,
+        Err(error) => return Err(storage(error)),
+    };
+    match format {
+        None if !is_empty => Err(StoreError::Damaged(format!("the file is not a {what}, it has no format"))),
+        format => Ok(format),
+    }
 }
 
 /// Copies a table.

@@ -8,8 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use redb::{
-    Database, ReadTransaction, ReadableDatabase as _, ReadableTable, Table, TableDefinition, TableError,
-    WriteTransaction,
+    Database, ReadTransaction, ReadableDatabase as _, ReadableTable, Table, TableDefinition, WriteTransaction,
 };
 
 use super::{
@@ -18,13 +17,12 @@ use super::{
 };
 use crate::{
     domain::{Clock, Timestamp},
-    store::{self, blocking},
+    store::{self, META, blocking},
 };
 
 /// Jobs wait for minutes at most, so few pages are in use.
 const CACHE_BYTES: usize = 16 << 20;
 
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// Jobs by their number, as JSON, so that a field can be added without rewriting the file.
 const JOBS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("jobs");
 /// Their numbers by topic and id.
@@ -36,8 +34,8 @@ const DEAD: TableDefinition<'_, u64, ()> = TableDefinition::new("dead");
 /// How many of each topic wait and are parked.
 const DEPTHS: TableDefinition<'_, &str, (u64, u64)> = TableDefinition::new("depths");
 
-/// The key of the format in [`META`], and the format that this version writes. A higher one is refused.
-const FORMAT: (&str, u64) = ("format", 1);
+/// The format that this version writes. A higher one is refused.
+const FORMAT: u64 = 1;
 /// The key of the last number in [`META`].
 const LAST: &str = "last";
 
@@ -337,22 +335,13 @@ impl<'t> Step<'t> {
 
 /// Checks the format, and makes the tables of an empty store.
 fn prepare(database: &Database) -> Result<(), QueueError> {
-    let reading = database.begin_read().map_err(storage)?;
-    let is_empty = reading.list_tables().map_err(storage)?.next().is_none();
-    let format = match reading.open_table(META) {
-        Ok(meta) => meta.get(FORMAT.0).map_err(storage)?.map(|format| format.value()),
-        Err(TableError::TableDoesNotExist(_)) => None,
-        Err(error) => return Err(storage(error)),
-    };
-    drop(reading);
-    match format {
-        Some(found) if found > FORMAT.1 => Err(QueueError::Newer { found, supported: FORMAT.1 }),
+    match store::format_of(database, "queue")? {
+        Some(found) if found > FORMAT => Err(QueueError::Newer { found, supported: FORMAT }),
         Some(_) => Ok(()),
-        None if !is_empty => Err(QueueError::Damaged("the file is not a queue, it has no format".into())),
         None => {
             let transaction = database.begin_write().map_err(storage)?;
             let mut step = Step::begin(&transaction, Timestamp::EPOCH)?;
-            step.meta.insert(FORMAT.0, FORMAT.1).map_err(storage)?;
+            step.meta.insert(store::FORMAT, FORMAT).map_err(storage)?;
             drop(step);
             transaction.commit().map_err(storage)
         }

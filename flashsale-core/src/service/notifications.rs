@@ -4,7 +4,7 @@ use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use super::{
     Sales,
@@ -26,8 +26,8 @@ use crate::{
 pub trait EventSink: Send + Sync + Debug {
     /// Hands over a notification. It is delivered when this answers, so it has to be kept by then.
     ///
-    /// A call that takes longer than [`Retries::lease`] is begun again beside itself. If the future is dropped, the notification
-    /// comes again.
+    /// A call that takes longer than 10 s is given up, as a failure. Whenever its future is dropped, nobody knows what became of
+    /// the notification, and it comes again.
     ///
     /// # Errors
     /// [`SinkError`], which says whether it comes again.
@@ -158,6 +158,8 @@ struct Happened {
     order: OrderKey,
 }
 
+/// How long a sink may take for one notification.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How much longer than its breaker a notification leaves its sink alone, at most.
 const LEFT_ALONE: Duration = Duration::from_secs(30);
 
@@ -273,6 +275,11 @@ async fn deliver(sales: &Sales, sink: &dyn EventSink, breaker: &Breaker, job: &J
         Ok(None) => return Verdict::Park { error: format!("the order {} is not there", order.id) },
         Err(error) => return retry(error.to_string()),
     };
+    hand_over(sink, breaker, &Notification { id: job.id.clone(), kind, at, order }).await
+}
+
+/// Brings a notification to a sink, unless that is left alone.
+async fn hand_over(sink: &dyn EventSink, breaker: &Breaker, notification: &Notification) -> Verdict {
     let permit = match breaker.enter() {
         Ok(permit) => permit,
         // Nobody was asked: that was no attempt. Those that wait do not come all at once afterwards.
@@ -280,18 +287,84 @@ async fn deliver(sales: &Sales, sink: &dyn EventSink, breaker: &Breaker, job: &J
             return Verdict::Postpone { wait: retry_after + LEFT_ALONE.mul_f64(fastrand::f64()) };
         }
     };
-    match sink.deliver(&Notification { id: job.id.clone(), kind, at, order }).await {
-        Ok(()) => {
+    let error = match timeout(PATIENCE, sink.deliver(notification)).await {
+        Ok(Ok(())) => {
             permit.succeeded();
-            Verdict::Done
+            return Verdict::Done;
         }
-        Err(SinkError::Unavailable(error)) => {
-            permit.failed();
-            retry(error)
-        }
-        Err(SinkError::Refused(error)) => {
+        Ok(Err(SinkError::Refused(error))) => {
             permit.succeeded();
-            Verdict::Park { error }
+            return Verdict::Park { error };
         }
+        Ok(Err(SinkError::Unavailable(error))) => error,
+        // Said here, and not by the end of the lease: a breaker does not count what was dropped.
+        Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
+    };
+    permit.failed();
+    Verdict::Retry { wait: Duration::ZERO, error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        breaker::BreakerState,
+        domain::{ManualClock, OrderStatus, Quantity, Subjects},
+    };
+
+    /// A sink that never answers.
+    #[derive(Debug)]
+    struct Silent;
+
+    #[async_trait]
+    impl EventSink for Silent {
+        async fn deliver(&self, _: &Notification) -> Result<(), SinkError> {
+            std::future::pending().await
+        }
+    }
+
+    fn order() -> Order {
+        let (activity, user, id) = (7.try_into().unwrap(), 8.try_into().unwrap(), 9.try_into().unwrap());
+        Order {
+            key: OrderKey { activity, user, id },
+            sku: 11.try_into().unwrap(),
+            quantity: Quantity::ONE,
+            amount: crate::domain::Money::new(9_900, "CNY".parse().unwrap()).unwrap(),
+            status: OrderStatus::Pending,
+            persisted: true,
+            idempotency: None,
+            subjects: Subjects::default(),
+            placed_at: Timestamp::EPOCH,
+            deadline: None,
+            payments: Vec::new(),
+            receipts: Vec::new(),
+            replaces: None,
+            replaced_by: None,
+            units_returned: false,
+            revision: 1,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sink_that_never_answers_opens_its_breaker() {
+        let options = BreakerOptions::new(4, 2, Duration::from_secs(20), 1).unwrap();
+        let breaker =
+            Breaker::new("silent", options, Arc::new(ManualClock::new(Timestamp::from_millis(1_000))));
+        let id = "7.0.0.1.1000".parse().unwrap();
+        let notification =
+            Notification { id, kind: NotificationKind::Placed, at: Timestamp::EPOCH, order: order() };
+        for _ in 0..2 {
+            let verdict = hand_over(&Silent, &breaker, &notification).await;
+            assert!(
+                matches!(&verdict, Verdict::Retry { error, .. } if error == "no answer within 10 s"),
+                "{verdict:?}"
+            );
+        }
+        assert_eq!(breaker.read().state, BreakerState::Open);
+        let verdict = hand_over(&Silent, &breaker, &notification).await;
+        assert!(
+            matches!(verdict, Verdict::Postpone { wait } if wait >= Duration::from_secs(20)),
+            "{verdict:?}"
+        );
     }
 }

@@ -2,10 +2,7 @@
 
 use std::{collections::HashMap, path::Path};
 
-use redb::{
-    Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError,
-    WriteTransaction,
-};
+use redb::{Database, ReadTransaction, ReadableTable as _, TableDefinition, WriteTransaction};
 use serde_json::json;
 
 use super::{CACHE_BYTES, append, change, damaged, storage};
@@ -15,12 +12,11 @@ use crate::{
         audit::{self, Head},
     },
     domain::{By, Clock},
-    store,
+    store::{self, META},
 };
 
 pub(super) type Bytes = &'static [u8];
 
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 pub(super) const PRODUCTS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("products");
 pub(super) const SKUS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("skus");
 pub(super) const SKUS_OF_PRODUCT: TableDefinition<'_, (u64, u64), ()> =
@@ -34,28 +30,17 @@ pub(super) const AUDIT_HEAD: TableDefinition<'_, (), Bytes> = TableDefinition::n
 pub(super) const RECORDED: TableDefinition<'_, &str, u64> = TableDefinition::new("recorded");
 pub(super) const KILL_SWITCH: TableDefinition<'_, (), Bytes> = TableDefinition::new("kill_switch");
 
-/// The key of the format in [`META`], and the format that this version writes. A higher one is refused. In format 1 rows
-/// of the audit trail had no hashes, and there was no kill switch.
-const FORMAT: (&str, u64) = ("format", 2);
+/// The format that this version writes. A higher one is refused. In format 1 rows of the audit trail had no hashes, and
+/// there was no kill switch.
+const FORMAT: u64 = 2;
 
 /// Checks the format, makes the tables of an empty store, and brings those of an older format up to date.
 ///
 /// # Errors
 /// Newer; damaged; storage errors. What was there is left as it was.
 pub(super) fn prepare(database: &Database, clock: &dyn Clock) -> Result<(), CatalogueError> {
-    let reading = database.begin_read().map_err(storage)?;
-    let is_empty = reading.list_tables().map_err(storage)?.next().is_none();
-    let format = match reading.open_table(META) {
-        Ok(meta) => meta.get(FORMAT.0).map_err(storage)?.map(|format| format.value()),
-        Err(TableError::TableDoesNotExist(_)) => None,
-        Err(error) => return Err(storage(error)),
-    };
-    drop(reading);
-    match format {
-        Some(found) if found > FORMAT.1 => Err(CatalogueError::Newer { found, supported: FORMAT.1 }),
-        None if !is_empty => {
-            Err(CatalogueError::Damaged("the file is not a catalogue, it has no format".into()))
-        }
+    match store::format_of(database, "catalogue")? {
+        Some(found) if found > FORMAT => Err(CatalogueError::Newer { found, supported: FORMAT }),
         None => write(database, |_| Ok(())),
         Some(1) => write(database, |transaction| chain(transaction, clock)),
         Some(_) => Ok(()),
@@ -68,7 +53,7 @@ fn write(
     change: impl FnOnce(&WriteTransaction) -> Result<(), CatalogueError>,
 ) -> Result<(), CatalogueError> {
     let transaction = database.begin_write().map_err(storage)?;
-    transaction.open_table(META).map_err(storage)?.insert(FORMAT.0, FORMAT.1).map_err(storage)?;
+    transaction.open_table(META).map_err(storage)?.insert(store::FORMAT, FORMAT).map_err(storage)?;
     for table in [PRODUCTS, SKUS, ACTIVITIES, AUDIT] {
         transaction.open_table(table).map_err(storage)?;
     }
