@@ -1,6 +1,7 @@
 //! The conformance suite on the specification and on the embedded engine.
 
 mod embedded;
+mod journal_format;
 mod queues;
 mod tiered;
 

@@ -29,6 +29,7 @@ mod restart;
 mod secrecy;
 mod shop;
 mod soak;
+mod stable_names;
 mod tickets;
 mod tls;
 mod transport;

@@ -1,0 +1,241 @@
+//! The bytes of journal and snapshot. Files that an earlier version wrote are read for ever, so these bytes may get
+//! company but never change.
+
+use std::{fmt::Write as _, fs, num::NonZeroU16, path::Path, sync::Arc, time::Duration};
+
+use flashsale_core::{
+    domain::{
+        ActivityId, By, Capture, Idempotency, Key, LateCapture, LimitRule, Money, Nonce, OfferTerms,
+        OrderKey, Per, Provider, Quantity, Selling, Strategy, Subject, SubjectId, Subjects, Timestamp,
+        UserId, Window,
+    },
+    ledger::{
+        Adjustment, AdjustmentId, Advance, BatchId, Change, ChangeId, Consumer, Fence, Lane, PersistMode,
+        RefundOutcome, Reserve, Terms, Timing,
+        spec::{Book, Image, Role},
+    },
+};
+
+const START: u64 = 4_102_444_800_000;
+const GATE_LANES: NonZeroU16 = NonZeroU16::new(2).unwrap();
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_millis(START + seconds * 1_000)
+}
+
+fn by() -> By {
+    By { actor: "Wang Fang".parse().unwrap(), reason: "counted again".parse().unwrap() }
+}
+
+fn activity() -> ActivityId {
+    ActivityId::new(7).unwrap()
+}
+
+fn provider() -> Provider {
+    "sandbox".parse().unwrap()
+}
+
+fn terms(buckets: NonZeroU16) -> Arc<Terms> {
+    let offer = |sku: u64, strategy, hold| {
+        let price = Money::new(129_900, "CNY".parse().unwrap()).unwrap();
+        OfferTerms::new(sku.try_into().unwrap(), price, 20, strategy, hold).unwrap()
+    };
+    let rule = LimitRule::new(Subject::User, Per::Activity, 9).unwrap();
+    let hold = Some(Duration::from_secs(100));
+    let offers = vec![
+        offer(1, Strategy::OrderTime, None),
+        offer(2, Strategy::PreDeduct, hold).with_limits(vec![rule]).unwrap(),
+        offer(3, Strategy::PayTime, hold).with_late_capture(LateCapture::Retake),
+    ];
+    let window = Window::new(at(0), at(3_600)).unwrap();
+    Arc::new(Terms::new(activity(), window, buckets, Timing::default(), offers).unwrap())
+}
+
+/// Everybody who buys here is of the first of two lanes.
+fn buyer(n: usize) -> UserId {
+    let buyers = (1..).map(|id| UserId::new(id).unwrap());
+    buyers.filter(|user| Lane::of(activity(), *user, GATE_LANES).bucket == 0).nth(n).unwrap()
+}
+
+fn request(order: u64, user: UserId, sku: u64) -> Reserve {
+    Reserve {
+        order: order.try_into().unwrap(),
+        user,
+        sku: sku.try_into().unwrap(),
+        quantity: Quantity::try_from(2).unwrap(),
+        idempotency: Idempotency { key: Key(order.into()), nonce: Nonce(order) },
+        subjects: Subjects { device: Some(SubjectId(9)), address: None },
+        replay_only: false,
+    }
+}
+
+fn key(order: u64, user: UserId) -> OrderKey {
+    OrderKey { activity: activity(), user, id: order.try_into().unwrap() }
+}
+
+fn capture(payment: u64, amount: u64, event: &str) -> Capture {
+    Capture {
+        provider: provider(),
+        event: event.parse().unwrap(),
+        transaction: format!("txn-{event}").parse().unwrap(),
+        payment: payment.try_into().unwrap(),
+        amount,
+        currency: "CNY".parse().unwrap(),
+    }
+}
+
+/// A ledger to which everything happens that an order, an offer or a consumer can live through.
+fn single() -> Book {
+    let lane = Lane::first(activity());
+    let mut book = Book::new(Role::Single);
+    book.journal();
+    let mut batch = 0;
+    let mut next = || {
+        batch += 1;
+        BatchId(batch)
+    };
+    let audit = Consumer::new("audit");
+    book.register(&audit);
+    book.register(&Consumer::new("nobody"));
+    book.retire(&Consumer::new("nobody"));
+    book.open(at(0), next(), &terms(GATE_LANES)).unwrap();
+    let requests: Vec<_> = (0..8).map(|n| request(100 + n, buyer(n as usize), 1 + n % 3)).collect();
+    book.reserve(at(1), next(), lane, None, &requests).unwrap();
+    book.keep_unmatched(&capture(9_001, 1, "kept-for-ever")).unwrap();
+    book.keep_unmatched(&capture(501, 259_800, "early")).unwrap();
+    let order = |n: u64| key(100 + n, buyer(n as usize));
+    let opened = |n: u64| Advance::OpenPayment {
+        order: order(n),
+        payment: (500 + n).try_into().unwrap(),
+        provider: provider(),
+    };
+    let steps: Vec<_> = (0..=5).map(opened).collect();
+    book.advance(at(2), next(), lane, &steps).unwrap();
+    let payment = |n: u64| (500 + n).try_into().unwrap();
+    let captured = |n: u64, amount, event: &str| Advance::Capture {
+        order: order(n),
+        capture: capture(500 + n, amount, event),
+        replacement: (900 + n).try_into().unwrap(),
+    };
+    let steps = [
+        captured(0, 259_800, "paid"),
+        captured(0, 259_800, "paid-again"),
+        Advance::PaymentFailed { order: order(2), payment: payment(2) },
+        Advance::PaymentClosed { order: order(3), payment: payment(3) },
+        Advance::Cancel { order: order(2), by: None },
+        Advance::Cancel { order: order(3), by: Some(by()) },
+        Advance::Refund { order: order(1), units_returned: true, by: by() },
+        Advance::RefundSettled {
+            order: order(0),
+            provider: provider(),
+            transaction: "txn-paid-again".to_owned(),
+            outcome: RefundOutcome::Done,
+        },
+    ];
+    book.advance(at(3), next(), lane, &steps).unwrap();
+    let delta = |id: &str, delta| Adjustment {
+        activity: activity(),
+        sku: 1.try_into().unwrap(),
+        id: AdjustmentId::new(id).unwrap(),
+        delta,
+        by: by(),
+    };
+    book.adjust(at(4), next(), &delta("found", 5)).unwrap();
+    book.adjust(at(4), next(), &delta("broken", -1)).unwrap();
+    let limits = vec![LimitRule::new(Subject::User, Per::Offer, 3).unwrap()];
+    let changes = [
+        Change::Selling(Selling::Paused),
+        Change::Window(Window::new(at(0), at(7_200)).unwrap()),
+        Change::Limits { sku: 2.try_into().unwrap(), limits },
+        Change::Selling(Selling::On),
+    ];
+    for (id, change) in (1..).zip(&changes) {
+        book.amend(at(5), next(), activity(), ChangeId(id), change, &by()).unwrap();
+    }
+    let transfer = book.send(at(6), next(), lane, 1, 1.try_into().unwrap(), 2).unwrap().unwrap();
+    book.receive(at(6), next(), transfer).unwrap();
+    book.forget(at(6), next(), transfer).unwrap();
+    book.send(at(6), next(), lane, 1, 1.try_into().unwrap(), 1).unwrap().unwrap();
+    book.expire_due(at(2_000), next(), lane, 100).unwrap();
+    book.expire_due(at(9_000), next(), lane, 100).unwrap();
+    book.advance(at(9_001), next(), lane, &[captured(5, 259_800, "late")]).unwrap();
+    let entries = book.events(&audit, lane, Default::default(), 3).unwrap();
+    book.ack(&audit, lane, entries.last().unwrap().position).unwrap();
+    book
+}
+
+/// A gate and a truth: orders on their way, a refused one, and a gate that was built again.
+fn tiers() -> [Book; 2] {
+    let (lane, terms) = (Lane::first(activity()), terms(NonZeroU16::MIN));
+    let pump = Consumer::new("pump");
+    let [mut gate, mut truth] = [Role::Gate, Role::Truth].map(|role| {
+        let mut book = Book::new(role);
+        book.journal();
+        book.register(&pump);
+        book
+    });
+    truth.open(at(0), BatchId(1), &terms).unwrap();
+    for batch in [2, 3] {
+        let expected = truth.epoch(activity()).unwrap();
+        let next = truth.next_epoch(at(batch), BatchId(batch), activity(), expected).unwrap();
+        gate.close(activity(), next.epoch);
+        gate.load(activity(), next.epoch, truth.content(activity(), None, 100).unwrap()).unwrap();
+        gate.reopen(at(batch), activity(), next.epoch, next.batch).unwrap();
+        let first = 200 + 10 * batch;
+        let requests = [request(first, buyer(0), 2), request(first + 1, buyer(1), 3)];
+        gate.reserve(at(5 + batch), BatchId(10 + batch), lane, Some(next.epoch), &requests).unwrap();
+        let entries = gate.events(&pump, lane, Default::default(), 100).unwrap();
+        let position = truth.position(lane).unwrap();
+        let mode = PersistMode::After(position);
+        let unseen: Vec<_> =
+            entries.into_iter().filter(|entry| entry.position.sequence > position.sequence).collect();
+        truth.persist(at(6 + batch), BatchId(20 + batch), lane, Fence(batch), mode, &unseen).unwrap();
+        let order = key(first, buyer(0));
+        truth
+            .advance(at(7 + batch), BatchId(30 + batch), lane, &[Advance::Cancel { order, by: None }])
+            .unwrap();
+        let told = truth.events(&pump, lane, Default::default(), 100).unwrap();
+        gate.follow(lane, &told).unwrap();
+    }
+    [gate, truth]
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.chunks(48).fold(String::new(), |mut text, line| {
+        line.iter().for_each(|byte| write!(text, "{byte:02x}").unwrap());
+        text.push('\n');
+        text
+    })
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let digits: Vec<u8> = hex.chars().filter_map(|c| c.to_digit(16)).map(|digit| digit as u8).collect();
+    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+}
+
+/// Compares with the file, which is kept with the code; FLASHSALE_WRITE_GOLDEN=1 writes it.
+fn golden(name: &str, actual: &[u8]) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/golden").join(name);
+    if std::env::var_os("FLASHSALE_WRITE_GOLDEN").is_some() {
+        fs::write(&path, hex(actual)).unwrap();
+    }
+    let expected = fs::read_to_string(&path).unwrap();
+    assert!(hex(actual) == expected, "{name}: other bytes are written than by earlier versions");
+    bytes(&expected)
+}
+
+#[test]
+fn journals_and_snapshots_are_written_and_read_as_ever() {
+    let [gate, truth] = tiers();
+    for (name, mut book) in [("single", single()), ("gate", gate), ("truth", truth)] {
+        let image = postcard::to_stdvec(&book.image()).unwrap();
+        let journal = golden(&format!("{name}.journal.hex"), &book.take_journal(Vec::new()));
+        let image = golden(&format!("{name}.image.hex"), &image);
+
+        let mut replayed = Book::new(book.role());
+        replayed.replay(&journal).unwrap();
+        assert_eq!(format!("{:?}", replayed.image()), format!("{:?}", book.image()), "{name}");
+        let restored = Book::of_image(postcard::from_bytes::<Image>(&image).unwrap()).unwrap();
+        assert_eq!(format!("{:?}", restored.image()), format!("{:?}", book.image()), "{name}");
+    }
+}
