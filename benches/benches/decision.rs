@@ -10,10 +10,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use flashsale_benches::sale;
 use flashsale_core::{
     domain::{Clock as _, OrderKey, SystemClock, Timestamp},
-    ledger::{
-        Advance, Advanced, BatchId, Outcome, Reserve,
-        spec::{Book, Role},
-    },
+    ledger::{Advance, Advanced, BatchId, Outcome, Reserve, Role, state_machine::Book},
 };
 
 /// After so many decisions a measurement goes on with a new book, outside the time.

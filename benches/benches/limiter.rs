@@ -5,7 +5,7 @@ use std::{hint::black_box, num::NonZeroU32, time::Duration};
 use criterion::{Criterion, criterion_group, criterion_main};
 use flashsale_core::{
     domain::{Clock as _, SystemClock, Timestamp},
-    rate::{Decision, Quota, RateLimiter},
+    rate_limiter::{Decision, Quota, RateLimiter},
 };
 
 const KEYS: u64 = 1_000_000;

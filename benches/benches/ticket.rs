@@ -4,8 +4,8 @@ use std::{hint::black_box, time::Duration};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use flashsale_core::{
+    admission::{Claims, TicketError, TicketKey, TicketKeys},
     domain::{ActivityId, Clock as _, Name, SkuId, SubjectId, SystemClock, UserId},
-    ticket::{Claims, TicketError, TicketKey, TicketKeys},
 };
 
 fn tickets(criterion: &mut Criterion) {

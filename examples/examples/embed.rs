@@ -18,21 +18,20 @@ use std::{
 
 use async_trait::async_trait;
 use flashsale_core::{
-    batcher::BatcherOptions,
+    admission::{Claims, TicketKey, TicketKeys, TicketTerms},
     domain::{
         ActivityId, Capture, Clock, Idempotency, Key, LimitRule, Money, Name, OfferTerms, OrderStatus,
         PaymentId, Per, Provider, Quantity, SkuId, Strategy, Subject, Subjects, SystemClock, Timestamp,
         UserId, Window,
     },
-    embedded::{Embedded, EmbeddedOptions},
-    ledger::{Advanced, Ledger, Outcome, RefundOutcome, Terms, Timing, spec::Role},
-    queue::{EmbeddedQueue, Retries},
+    embedded::{Embedded, EmbeddedOptions, EmbeddedQueue, LeaseFile},
+    ledger::{Advanced, Ledger, Outcome, RefundOutcome, Role, Terms, Timing},
+    queue::Retries,
     service::{
-        CaptureResult, Closed, OrderRequest, Ordering, PaymentProvider, Payments, Placement, ProviderError,
-        Sales, Upkeep,
+        BatcherOptions, CaptureResult, Closed, OrderRequest, Ordering, PaymentProvider, Payments, Placement,
+        ProviderError, Sales, Upkeep,
     },
-    snowflake::{self, Generator, LeaseError, LeaseFile, Settings, WorkerLease},
-    ticket::{Claims, TicketKey, TicketKeys, TicketTerms},
+    snowflake::{self, Generator, LeaseError, Settings, WorkerLease},
 };
 use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 

@@ -17,17 +17,16 @@ use std::{
 
 use async_trait::async_trait;
 use flashsale_core::{
-    batcher::BatcherOptions,
     domain::{
         ActivityId, Clock, Idempotency, Key, ManualClock, Money, Nonce, OfferTerms, OrderId, OrderStatus,
         Quantity, SkuId, Strategy, Subjects, SystemClock, Timestamp, UserId, Window,
     },
-    embedded::Embedded,
-    ledger::{Ledger, Terms, Timing, spec::Role},
-    queue::{EmbeddedQueue, Queue, Retries},
+    embedded::{Embedded, EmbeddedQueue},
+    ledger::{Ledger, Role, Terms, Timing},
+    queue::{Queue, Retries},
     service::{
-        EventSink, Notification, NotificationKind, Notifier, OrderRequest, Ordering, Payments, Placement,
-        Sales, SinkError, Upkeep,
+        BatcherOptions, EventSink, Notification, NotificationKind, Notifier, OrderRequest, Ordering,
+        Payments, Placement, Sales, SinkError, Upkeep,
     },
     snowflake::{Generator, InMemoryLease, Settings},
 };

@@ -4,7 +4,7 @@
 //!
 //! The ledger here keeps its records in one file: every change is appended and synced before it is answered, and
 //! opening the file repeats them. What a change *is* it takes from the specification,
-//! `flashsale_core::ledger::spec::Book`; a backend whose store decides itself (in scripts, in SQL) implements the
+//! `flashsale_core::ledger::state_machine::Book`; a backend whose store decides itself (in scripts, in SQL) implements the
 //! same trait and passes the same suite.
 //!
 //! Then the suite runs on the same ledger with two mistakes that we make on purpose, to see what it says.
@@ -43,8 +43,8 @@ use flashsale_core::{
     ledger::{
         Adjusted, Adjustment, AdjustmentId, Advance, Advances, BatchId, Bounds, Bucket, Change, ChangeId,
         Consumer, Due, Entry, Epoch, Kept, Lane, Ledger, LedgerError, Opened, Position, Reference,
-        RefundTask, Reservations, Reserve, Stock, Terms, Transfer, View,
-        spec::{Book, Inspection, Role},
+        RefundTask, Reservations, Reserve, Role, Stock, Terms, Transfer, View,
+        state_machine::{Book, Inspection},
     },
 };
 

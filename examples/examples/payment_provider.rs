@@ -19,19 +19,18 @@ use std::{
 
 use async_trait::async_trait;
 use flashsale_core::{
-    batcher::BatcherOptions,
-    breaker::{BreakerOptions, BreakerReading, BreakerState},
+    circuit_breaker::{BreakerOptions, BreakerReading, BreakerState},
     domain::{
         ActivityId, Capture, Clock, Idempotency, Key, ManualClock, Money, Nonce, OfferTerms, Order,
         OrderStatus, PaymentId, Provider, Quantity, RefundStatus, SkuId, Strategy, Subjects, SystemClock,
         Timestamp, UserId, Window,
     },
     embedded::Embedded,
-    ledger::{Advanced, Ledger, RefundOutcome, Terms, Timing, spec::Role},
+    ledger::{Advanced, Ledger, RefundOutcome, Role, Terms, Timing},
     queue::{InMemoryQueue, Retries},
     service::{
-        CaptureResult, Closed, OpenedPayment, OrderRequest, Ordering, PaymentProvider, Payments, Placement,
-        ProviderError, Sales, ServiceError, Upkeep,
+        BatcherOptions, CaptureResult, Closed, OpenedPayment, OrderRequest, Ordering, PaymentProvider,
+        Payments, Placement, ProviderError, Sales, ServiceError, Upkeep,
     },
     snowflake::{Generator, InMemoryLease, Settings},
 };

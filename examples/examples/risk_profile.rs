@@ -20,13 +20,13 @@ use std::{
 
 use async_trait::async_trait;
 use flashsale_core::{
-    cache::{Cache, CacheOptions},
-    domain::{Clock, SubjectId, SystemClock, Timestamp, UserId},
-    guard::{
+    admission::{
         Account, AccountRisk, Count, GuardOptions, Guards, Ladder, Mode, Risk, RiskProfile, Rule, Step,
         Visitor,
     },
-    rate::Quota,
+    cache::{Cache, CacheOptions},
+    domain::{Clock, SubjectId, SystemClock, Timestamp, UserId},
+    rate_limiter::Quota,
 };
 
 /// What this shop knows about a customer.

@@ -24,7 +24,6 @@ use std::{
 
 use async_trait::async_trait;
 use flashsale_core::{
-    batcher::BatcherOptions,
     domain::{
         ActivityId, Capture, Clock, Idempotency, Key, LateCapture, ManualClock, Money, Nonce, OfferTerms,
         Order, OrderStatus, PaymentId, Provider, Quantity, RefundReason, RefundStatus, SkuId, Strategy,
@@ -32,14 +31,13 @@ use flashsale_core::{
     },
     embedded::Embedded,
     ledger::{
-        Advanced, Ledger, Outcome, RefundOutcome, Terms, Timing,
+        Advanced, Ledger, Outcome, RefundOutcome, Role, Terms, Timing,
         invariants::{self, Owing},
-        spec::Role,
     },
     queue::{InMemoryQueue, Retries},
     service::{
-        CaptureResult, Closed, OrderRequest, Ordering, PaymentProvider, Payments, Placement, ProviderError,
-        Sales, Upkeep,
+        BatcherOptions, CaptureResult, Closed, OrderRequest, Ordering, PaymentProvider, Payments, Placement,
+        ProviderError, Sales, Upkeep,
     },
     snowflake::{Generator, InMemoryLease, Settings},
 };

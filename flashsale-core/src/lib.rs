@@ -62,26 +62,21 @@ macro_rules! mutant {
     };
 }
 
-pub mod batcher;
-pub mod breaker;
+pub mod admission;
 pub mod cache;
 pub mod catalogue;
+pub mod circuit_breaker;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod domain;
 pub mod embedded;
-pub mod guard;
-mod halt;
+mod interruptible_sleep;
 pub mod ledger;
+pub mod metrics;
 #[cfg(feature = "mutants")]
 pub mod mutants;
-pub mod numbers;
-mod pause;
 pub mod queue;
-pub mod rate;
-pub mod recent_buyers;
+pub mod rate_limiter;
 pub mod service;
 pub mod snowflake;
-mod store;
-pub mod ticket;
 pub mod tiered;

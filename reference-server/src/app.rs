@@ -12,16 +12,17 @@ use std::{
 
 use arc_swap::ArcSwap;
 use flashsale_core::{
-    batcher::BatcherOptions,
-    catalogue::{CatalogueError, EmbeddedCatalogue},
+    admission::{AccountRisk, GuardOptions, Guards, TicketKeys, TicketTerms},
+    catalogue::CatalogueError,
     domain::{By, Clock, Invalid, Provider, SubjectId, Timestamp},
-    embedded::{Embedded, EmbeddedError, EmbeddedOptions},
-    guard::{AccountRisk, GuardOptions, Guards},
-    ledger::{Consumer, Ledger, LedgerError, spec::Role},
-    queue::{EmbeddedQueue, InMemoryQueue, Queue, QueueError, Worker},
-    service::{Notifier, OperationError, Operations, Ordering, PaymentProvider, Payments, Sales, Upkeep},
-    snowflake::{self, Generator, InMemoryLease, LeaseError, LeaseFile, Settings, StartError, WorkerLease},
-    ticket::{TicketKeys, TicketTerms},
+    embedded::{Embedded, EmbeddedCatalogue, EmbeddedError, EmbeddedOptions, EmbeddedQueue, LeaseFile},
+    ledger::{Consumer, Ledger, LedgerError, Role},
+    queue::{InMemoryQueue, Queue, QueueError, Worker},
+    service::{
+        BatcherOptions, Notifier, OperationError, Operations, Ordering, PaymentProvider, Payments, Sales,
+        Upkeep,
+    },
+    snowflake::{self, Generator, InMemoryLease, LeaseError, Settings, StartError, WorkerLease},
 };
 use futures_util::future::OptionFuture;
 use ipnet::IpNet;
@@ -31,20 +32,23 @@ use tokio::{
 };
 
 use crate::{
-    background::Spawner,
+    auth::{
+        jwt::Jwt,
+        keyring::{Keyring, KeyringError, Ring},
+        receipts::Receipts,
+        sessions::Sessions,
+    },
     challenge::Challenges,
     config::{Config, OperationsToken, Secret},
-    jwt::Jwt,
-    keyring::{Keyring, KeyringError, Ring},
-    metrics::Metrics,
-    monitor::Monitor,
-    pages::Site,
-    publish::PublishError,
-    receipt::Receipts,
-    sandbox::Sandbox,
-    session::Sessions,
-    sheets::Sheets,
-    shelf::{Range, Shelf},
+    integrations::sandbox::Sandbox,
+    monitoring::{invariants::Monitor, metrics::Metrics},
+    runtime::background::Spawner,
+    storefront::{
+        pages::Site,
+        products::Sheets,
+        publish::PublishError,
+        published::{Range, Shelf},
+    },
 };
 
 /// Worker ids of the id generators that share a data directory.

@@ -6,13 +6,13 @@ use std::{
 };
 
 use flashsale_core::{
-    catalogue::{CatalogueError, EmbeddedCatalogue},
-    embedded::{self, Embedded, EmbeddedError},
-    ledger::spec::Role,
-    queue::{EmbeddedQueue, QueueError},
+    catalogue::CatalogueError,
+    embedded::{Embedded, EmbeddedCatalogue, EmbeddedError, EmbeddedQueue, restore as restore_ledger},
+    ledger::Role,
+    queue::QueueError,
 };
 
-use crate::keyring::Keyring;
+use crate::auth::keyring::Keyring;
 
 /// Why a backup or a restore was not made. What is in the target then is not whole: remove it.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +76,7 @@ pub fn restore(from: &Path, to: &Path) -> Result<(), BackupError> {
     if !catalogue.exists() {
         return Err(BackupError::NotABackup { path: catalogue });
     }
-    embedded::restore(from, to, Role::Single)?;
+    restore_ledger(from, to, Role::Single)?;
     copy_secrets(from, to)?;
     // Backups of earlier versions have no jobs: refunds that are due are found in the ledger.
     let jobs = from.join(EmbeddedQueue::FILE);

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use reference_server::{
-    cli::{Cli, Command},
-    commands, logging, serve,
+    cli::{Cli, Command, commands, serve},
+    runtime::logging,
 };
 use rustix::{fs::Mode, process::umask};
 

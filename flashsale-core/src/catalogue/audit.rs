@@ -121,36 +121,36 @@ pub struct AuditBreak {
 
 /// The end of a trail: what the next row follows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Head {
-    pub(super) sequence: u64,
-    pub(super) hash: AuditHash,
+pub(crate) struct Head {
+    pub(crate) sequence: u64,
+    pub(crate) hash: AuditHash,
 }
 
 impl Head {
     const BYTES: usize = 40;
 
-    pub(super) fn to_bytes(self) -> [u8; Self::BYTES] {
+    pub(crate) fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         bytes[..8].copy_from_slice(&self.sequence.to_be_bytes());
         bytes[8..].copy_from_slice(&self.hash.0);
         bytes
     }
 
-    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (sequence, hash) = bytes.split_first_chunk::<8>()?;
         Some(Self { sequence: u64::from_be_bytes(*sequence), hash: AuditHash(hash.try_into().ok()?) })
     }
 }
 
 /// A row as it is stored: its hash, then what is hashed as JSON.
-pub(super) fn seal(row: &mut AuditRow) -> Result<Vec<u8>, serde_json::Error> {
+pub(crate) fn seal(row: &mut AuditRow) -> Result<Vec<u8>, serde_json::Error> {
     let content = serde_json::to_vec(row)?;
     row.hash = AuditHash(blake3::hash(&content).into());
     Ok([&row.hash.0[..], &content].concat())
 }
 
 /// A stored row; its hash is taken as it stands there.
-pub(super) fn open(stored: &[u8]) -> Result<AuditRow, String> {
+pub(crate) fn open(stored: &[u8]) -> Result<AuditRow, String> {
     let (hash, content) = stored.split_first_chunk::<32>().ok_or("it is cut off")?;
     let mut row: AuditRow = serde_json::from_slice(content).map_err(|error| error.to_string())?;
     row.hash = AuditHash(*hash);
@@ -159,14 +159,14 @@ pub(super) fn open(stored: &[u8]) -> Result<AuditRow, String> {
 
 /// Follows a trail row by row, from the first.
 #[derive(Debug, Default)]
-pub(super) struct Chain {
+pub(crate) struct Chain {
     head: Head,
     broken: Option<AuditBreak>,
 }
 
 impl Chain {
     /// Looks at the next stored row, under the key that it has; gives what it says if it is whole.
-    pub(super) fn follow(&mut self, key: u64, stored: &[u8]) -> Option<AuditRow> {
+    pub(crate) fn follow(&mut self, key: u64, stored: &[u8]) -> Option<AuditRow> {
         let expected = self.head.sequence + 1;
         if key != expected {
             self.fail(expected, "is missing".to_owned());
@@ -199,12 +199,12 @@ impl Chain {
     }
 
     /// Notes a place that is not as it was written; the first one counts.
-    pub(super) fn fail(&mut self, sequence: u64, reason: String) {
+    pub(crate) fn fail(&mut self, sequence: u64, reason: String) {
         self.broken.get_or_insert(AuditBreak { sequence, reason });
     }
 
     /// Compares the end with what the writer noted as the last row.
-    pub(super) fn end(mut self, noted: Head) -> AuditCheck {
+    pub(crate) fn end(mut self, noted: Head) -> AuditCheck {
         let found = self.head;
         if found.sequence < noted.sequence {
             self.fail(found.sequence + 1, "is missing".to_owned());
@@ -221,7 +221,7 @@ impl Chain {
 }
 
 /// What differs between two values, as `{field: {"was": …, "is": …}}` of their top-level fields.
-pub(super) fn differences(was: &Value, is: &Value) -> Value {
+pub(crate) fn differences(was: &Value, is: &Value) -> Value {
     let fields = |value: &Value| value.as_object().cloned().unwrap_or_default();
     let (was, is) = (fields(was), fields(is));
     let changed = is.iter().filter(|(name, value)| was.get(*name) != Some(value)).map(|(name, value)| {

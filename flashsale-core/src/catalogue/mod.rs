@@ -6,19 +6,16 @@
 //! [`Catalogue`] is the trait for implementors, [`EmbeddedCatalogue`] the implementation that needs no other
 //! software. What may change in which status is [`rules`], shared by all implementations.
 
-mod audit;
-mod embedded;
+pub(crate) mod audit;
 mod error;
 mod import;
 mod item;
 mod kill_switch;
 pub mod rules;
-#[cfg(test)]
-mod tests;
 
 use async_trait::async_trait;
 pub use audit::{AuditBreak, AuditCheck, AuditHash, AuditRow, Change};
-pub use embedded::EmbeddedCatalogue;
+
 pub use error::{CatalogueError, Refusal};
 pub use import::{Counts, ImportReport, ImportSet, ImportedActivity};
 pub use item::Item;

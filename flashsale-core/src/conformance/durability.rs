@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     domain::{OrderKey, Per, Strategy, Subject, Timestamp},
-    ledger::{Consumer, spec::Inspection},
+    ledger::{Consumer, state_machine::Inspection},
 };
 
 cases! {

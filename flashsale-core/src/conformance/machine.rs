@@ -22,8 +22,8 @@ use super::{
     run::elsewhere,
 };
 use crate::ledger::{
+    Role,
     invariants::{self, Owing},
-    spec::Role,
 };
 
 /// A kind of random sequences.

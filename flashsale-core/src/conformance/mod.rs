@@ -47,7 +47,7 @@
 //! # What is played
 //! - Stories with their expectations written by hand, a file for each concept. After every step the
 //!   [invariants](crate::ledger::invariants) are checked.
-//! - `machine`: random sequences of operations, each compared with the [specification](crate::ledger::spec), as is
+//! - `machine`: random sequences of operations, each compared with the [specification](crate::ledger::state_machine), as is
 //!   everything that is stored; a sequence that fails is shortened first. A gate is played with a specified truth, a truth
 //!   with a specified gate, and in the end both have to agree.
 //! - `transitions`: each step twice and each pair of steps in both orders, from every status.

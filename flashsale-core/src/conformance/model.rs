@@ -11,9 +11,9 @@ use crate::{
     ledger::{
         Adjusted, Adjustment, AdjustmentId, Advance, Advances, BatchId, Bounds, Bucket, Change, ChangeId,
         Chunk, Consumer, Due, Entry, Epoch, Fence, Gate, Kept, Lane, Ledger, LedgerError, NextEpoch, Opened,
-        PersistMode, Position, Reference, RefundTask, Reservations, Reserve, Stock, Terms, Transfer, Truth,
-        Verdict, View,
-        spec::{Book, Inspection, Role},
+        PersistMode, Position, Reference, RefundTask, Reservations, Reserve, Role, Stock, Terms, Transfer,
+        Truth, Verdict, View,
+        state_machine::{Book, Inspection},
     },
 };
 

@@ -14,9 +14,8 @@ use crate::{
     },
     ledger::{
         Adjustment, Advance, Bucket, Change, ChangeId, Consumer, Entry, Epoch, Event, Fence, Gate, Lane,
-        Ledger, LedgerError, Outcome, PersistMode, Position, Reference, RefundOutcome, Reserve, Terms,
-        Transfer, Truth,
-        spec::{Inspection, Role},
+        Ledger, LedgerError, Outcome, PersistMode, Position, Reference, RefundOutcome, Reserve, Role, Terms,
+        Transfer, Truth, state_machine::Inspection,
     },
 };
 

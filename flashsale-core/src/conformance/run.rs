@@ -17,7 +17,7 @@ use super::{
     model::Model,
     scene::{Failure, Scene},
 };
-use crate::ledger::spec::Role;
+use crate::ledger::Role;
 
 /// What came of a run.
 #[derive(Clone, Debug)]

@@ -11,9 +11,9 @@ use crate::{
     domain::{ActivityId, Capture, OfferTerms, Order, OrderId, Timestamp},
     ledger::{
         Adjustment, Advance, Advanced, Change, ChangeId, Due, Epoch, Gate, Lane, Ledger, LedgerError,
-        Outcome, Reserve, Terms, Truth,
+        Outcome, Reserve, Role, Terms, Truth,
         invariants::{self, Owing},
-        spec::{Inspection, Role},
+        state_machine::Inspection,
     },
 };
 

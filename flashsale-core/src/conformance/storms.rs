@@ -447,7 +447,7 @@ impl Storm {
     async fn agree(&self, activity: ActivityId) -> Result<(), String> {
         let truth = self.pair.truth_store.inspect(activity).await.ok_or("the truth is gone")?;
         let gate = self.pair.gate_store.inspect(activity).await.ok_or("the gate is gone")?;
-        let orders = |lanes: &[crate::ledger::spec::LaneInspection]| -> BTreeMap<OrderId, (UserId, OrderStatus, bool)> {
+        let orders = |lanes: &[crate::ledger::state_machine::LaneInspection]| -> BTreeMap<OrderId, (UserId, OrderStatus, bool)> {
             let orders = lanes.iter().flat_map(|lane| &lane.orders);
             orders.map(|order| (order.key.id, (order.key.user, order.status, order.persisted))).collect()
         };

@@ -6,10 +6,7 @@ use async_trait::async_trait;
 
 use crate::{
     domain::{ActivityId, Timestamp},
-    ledger::{
-        Gate, Lane, Ledger, Truth,
-        spec::{Inspection, Role},
-    },
+    ledger::{Gate, Lane, Ledger, Role, Truth, state_machine::Inspection},
 };
 
 /// Makes ledgers of one backend for the suite.

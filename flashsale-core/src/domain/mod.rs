@@ -3,7 +3,7 @@
 //! A value of these types that exists is valid: constructors and deserialisation check, nobody else has to.
 
 pub mod activity;
-pub mod by;
+pub mod attribution;
 pub mod id;
 pub mod limit;
 pub mod money;
@@ -15,7 +15,7 @@ pub mod text;
 pub mod time;
 
 pub use activity::{Activity, ActivityStatus, Buckets, Phase, Selling, Window};
-pub use by::By;
+pub use attribution::By;
 pub use id::{ActivityId, OrderId, PaymentId, ProductId, SkuId, SubjectId, UserId};
 pub use limit::{LimitRule, Per, Subject};
 pub use money::{Currency, Money};

@@ -1,39 +1,15 @@
-//! The embedded engine: the specification of the ledger behind a durable journal, in this process.
+//! The embedded backend: ledger, catalogue, queue and worker ids in files of one directory, with no other software.
 //!
-//! An [`Embedded`] is one [`Book`](crate::ledger::spec::Book) that one thread owns. Callers hand it steps; the thread
-//! takes all that wait and decides them one after the other. A second thread writes everything that they changed as one
-//! row of a journal, waits for the disk once, and only then answers them all; meanwhile the first decides what comes
-//! next. So the cost of a commit is shared by whoever waits, and nobody hears of anything, declined requests and readings
-//! included, that a power cut could take back.
-//!
-//! The journal is a table in `ledger.redb`. redb was chosen because it is a well-kept store in Rust alone, commits with
-//! one `fdatasync`, checks every page that it reads back, and keeps a second process away. Beside it stand
-//! *snapshots*: the whole book as one file, so that a restart repeats only the rows after it. A snapshot is written when
-//! the engine is closed, and by a thread of its own while it sells; see [`Embedded::close`] and
-//! [`EmbeddedOptions::snapshot_after_bytes`].
-//!
-//! After a failed write the engine stops: what was in that commit is answered
-//! [`Unknown`](crate::ledger::LedgerError::Unknown), everything later, also what was decided already, is not written and
-//! answered [`Stopped`](crate::ledger::LedgerError::Stopped), until the process opens the directory anew.
-//!
-//! Opening an activity finds the memory for its orders and writes to it once, on a thread of its own, so that the first
-//! buyers do not wait for it: about 200 bytes for each unit, of at most two million units in each lane.
+//! [`EmbeddedLedger`] is the heart of it; see its documentation for how it works. [`EmbeddedCatalogue`], [`EmbeddedQueue`] and
+//! [`LeaseFile`] keep what stands around it.
 
-mod backup;
-mod commits;
-mod committer;
-mod engine;
-mod error;
-#[cfg(test)]
-mod faults;
-mod journal;
+mod catalogue;
+mod file;
 mod ledger;
-mod snapshot;
-#[cfg(test)]
-mod tests;
-mod writer;
+mod queue;
+mod worker_lease;
 
-pub use backup::restore;
-pub use commits::Commits;
-pub use engine::{Embedded, EmbeddedOptions};
-pub use error::EmbeddedError;
+pub use catalogue::EmbeddedCatalogue;
+pub use ledger::{Commits, Embedded, EmbeddedError, EmbeddedOptions, restore};
+pub use queue::EmbeddedQueue;
+pub use worker_lease::LeaseFile;

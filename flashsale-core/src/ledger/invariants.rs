@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::spec::{Inspection, LaneInspection};
+use super::state_machine::{Inspection, LaneInspection};
 use crate::domain::{Order, OrderStatus, PaymentStatus, Per, Proceeds, Strategy, Subject, Subjects};
 
 /// A broken invariant.

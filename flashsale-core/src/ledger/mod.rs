@@ -5,28 +5,30 @@
 //! use the concrete services, where validation and retries live.
 
 mod advance;
-mod contract;
 mod error;
 mod event;
 mod gate;
 pub mod invariants;
 mod lane;
+mod ledger;
 mod position;
 mod reserve;
-pub mod spec;
+mod role;
+pub mod state_machine;
 mod stock;
 mod terms;
 mod truth;
 mod view;
 
 pub use advance::{Advance, Advanced, Advances, Closing, Due, RefundOutcome, RefundTask};
-pub use contract::{Bounds, Consumer, Kept, Ledger, Opened, Reference};
 pub use error::LedgerError;
 pub use event::{AdjustmentId, ChangeId, Entry, Event, OrderChange, Placed};
 pub use gate::Gate;
 pub use lane::{Bucket, Lane};
+pub use ledger::{Bounds, Consumer, Kept, Ledger, Opened, Reference};
 pub use position::{BatchId, Epoch, Fence, Position};
 pub use reserve::{Outcome, Reservations, Reserve};
+pub use role::Role;
 pub use stock::{Adjusted, Adjustment, Stock, Transfer};
 pub use terms::{Change, Terms, Timing};
 pub use truth::{Chunk, NextEpoch, PersistMode, RefusedBecause, Truth, Verdict};

@@ -3,7 +3,6 @@
 use std::error::Error;
 
 use super::MAX_BATCH;
-use crate::store::StoreError;
 
 /// Why a queue did not do what it was asked.
 ///
@@ -56,17 +55,7 @@ impl QueueError {
     }
 
     /// Refuses a call with more items than allowed.
-    pub(super) fn bound(items: usize) -> Result<(), Self> {
+    pub(crate) fn bound(items: usize) -> Result<(), Self> {
         if items > MAX_BATCH { Err(Self::TooMany(items)) } else { Ok(()) }
-    }
-}
-
-impl From<StoreError> for QueueError {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Unavailable { reason, retry, source } => Self::Unavailable { reason, retry, source },
-            StoreError::Damaged(reason) => Self::Damaged(reason),
-            StoreError::Unknown(source) => Self::Unknown(source),
-        }
     }
 }

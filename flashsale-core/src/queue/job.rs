@@ -35,7 +35,7 @@ pub struct NewJob {
     pub id: Name,
     /// When it is ready; a moment that has passed means now.
     pub ready_at: Timestamp,
-    pub(super) content: String,
+    pub(crate) content: String,
 }
 
 impl NewJob {
@@ -90,7 +90,7 @@ pub struct Job {
     pub attempt: u32,
     /// When it was put in.
     pub put_at: Timestamp,
-    pub(super) content: String,
+    pub(crate) content: String,
 }
 
 impl Job {
@@ -194,20 +194,20 @@ pub struct Depth {
 
 /// A job as a queue keeps it, and how it changes. Where it stands in the queue's indices follows from [`Kept::place`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Kept {
-    pub(super) topic: Topic,
-    pub(super) id: Name,
+pub(crate) struct Kept {
+    pub(crate) topic: Topic,
+    pub(crate) id: Name,
     content: String,
     put_at: Timestamp,
     attempts: u32,
     claims: u32,
     error: String,
-    pub(super) place: Place,
+    pub(crate) place: Place,
 }
 
 /// Where a job stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// Among those that wait, ready from a moment on.
     Ready(Timestamp),
     /// Among those that wait too, because it is ready again when the lease of who has it ends.
@@ -217,7 +217,7 @@ pub(super) enum Place {
 }
 
 impl Kept {
-    pub(super) fn new(job: NewJob, now: Timestamp) -> Self {
+    pub(crate) fn new(job: NewJob, now: Timestamp) -> Self {
         Self {
             topic: job.topic,
             id: job.id,
@@ -231,7 +231,7 @@ impl Kept {
     }
 
     /// Hands it out until `until`.
-    pub(super) fn claim(&mut self, number: JobNumber, until: Timestamp) -> Job {
+    pub(crate) fn claim(&mut self, number: JobNumber, until: Timestamp) -> Job {
         self.attempts = self.attempts.saturating_add(1);
         self.claims = self.claims.saturating_add(1);
         self.place = Place::Held(until);
@@ -246,12 +246,12 @@ impl Kept {
     }
 
     /// Whether a claim is the last one, and still to be settled.
-    pub(super) fn is_claimed_by(&self, claim: Claim) -> bool {
+    pub(crate) fn is_claimed_by(&self, claim: Claim) -> bool {
         matches!(self.place, Place::Held(_)) && self.claims == claim.count
     }
 
     /// Settles its claim; `false` if it is gone.
-    pub(super) fn settle(&mut self, verdict: Verdict, now: Timestamp) -> bool {
+    pub(crate) fn settle(&mut self, verdict: Verdict, now: Timestamp) -> bool {
         match verdict {
             Verdict::Done => return false,
             Verdict::Retry { wait, error } => {
@@ -271,13 +271,13 @@ impl Kept {
     }
 
     /// Makes it a job again.
-    pub(super) fn replay(&mut self, now: Timestamp) {
+    pub(crate) fn replay(&mut self, now: Timestamp) {
         self.attempts = 0;
         self.place = Place::Ready(now);
     }
 
     /// As a dead letter, if it is one.
-    pub(super) fn dead_letter(&self, number: JobNumber) -> Option<DeadLetter> {
+    pub(crate) fn dead_letter(&self, number: JobNumber) -> Option<DeadLetter> {
         let Place::Dead(parked_at) = self.place else { return None };
         Some(DeadLetter {
             number,

@@ -34,16 +34,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod contract;
-mod embedded;
 mod error;
 mod in_memory;
-mod job;
+pub(crate) mod job;
+mod queue;
 mod spec;
 mod worker;
 
-pub use contract::{MAX_BATCH, Queue};
-pub use embedded::EmbeddedQueue;
+pub use queue::{MAX_BATCH, Queue};
+
 pub use error::QueueError;
 pub use in_memory::InMemoryQueue;
 pub use job::{

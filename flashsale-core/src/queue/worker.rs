@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{Claim, Job, Queue, QueueError, Settlement, Topic, Verdict};
-use crate::pause::pause;
+use crate::interruptible_sleep::pause;
 
 /// How long nothing is looked at when no job is ready: other processes may put jobs in.
 const IDLE: Duration = Duration::from_millis(500);

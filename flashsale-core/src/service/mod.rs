@@ -6,24 +6,22 @@
 //! [`Recorder`] gives what they change in the ledger its audit rows, and [`Notifier`] tells other systems what happens to
 //! orders.
 
-mod collect;
-mod notifications;
+mod maintenance;
 mod operations;
 mod ordering;
 mod outbox;
 mod payments;
-mod recorder;
 mod refunds;
 mod sales;
 #[cfg(test)]
 mod tests;
-mod upkeep;
 
-pub use notifications::{EventSink, Notification, NotificationKind, Notifier, NotifyError, SinkError};
+pub use maintenance::Upkeep;
 pub use operations::{ActivityEdit, ActivityStep, NewActivity, OperationError, Operations};
 pub use ordering::{OrderRequest, Ordering, Placement, ServiceError};
+pub use outbox::{
+    EventSink, Notification, NotificationKind, Notifier, NotifyError, RecordError, Recorder, SinkError,
+};
 pub use payments::{CaptureResult, Closed, OpenedPayment, PaymentProvider, Payments, ProviderError};
-pub use recorder::{RecordError, Recorder};
 pub use refunds::RefundError;
-pub use sales::{Front, Sale, Sales};
-pub use upkeep::Upkeep;
+pub use sales::{Batcher, BatcherError, BatcherOptions, Front, Numbers, RecentBuyers, Sale, Sales};

@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Payments, Sale, Sales, collect::collect};
+use super::{Payments, Sale, Sales, sales::collect};
 use crate::{
-    batcher::BatcherError,
     domain::{
         ActivityId, By, Idempotency, Order, OrderId, OrderKey, OrderStatus, Quantity, SkuId, Subjects, UserId,
     },
     ledger::{Advance, Advanced, LedgerError, Outcome, Position, Reference, Reserve},
+    service::BatcherError,
     snowflake::{Generator, IdError},
 };
 

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{Sales, ServiceError, ordering::advance};
 use crate::{
-    breaker::{Breaker, BreakerOptions, Permit, Rejected},
+    circuit_breaker::{Breaker, BreakerOptions, Permit, Rejected},
     domain::{
         Capture, Money, Order, OrderId, OrderKey, OrderStatus, Payment, PaymentId, Proceeds, Provider,
         Receipt, RefundStatus, Timestamp, UserId,
@@ -353,16 +353,15 @@ mod tests {
 
     use super::*;
     use crate::{
-        batcher::BatcherOptions,
-        breaker::BreakerState,
+        circuit_breaker::BreakerState,
         domain::{
             ActivityId, Idempotency, Key, ManualClock, Nonce, OfferTerms, Quantity, RefundStatus, SkuId,
             Strategy, Subjects, Window,
         },
         embedded::Embedded,
-        ledger::{Lane, Ledger, Stock, Terms, Timing, spec::Role},
+        ledger::{Lane, Ledger, Role, Stock, Terms, Timing},
         queue::{InMemoryQueue, Retries},
-        service::{OrderRequest, Ordering, Placement, Upkeep},
+        service::{BatcherOptions, OrderRequest, Ordering, Placement, Upkeep},
         snowflake::{InMemoryLease, Settings},
     };
 

@@ -12,17 +12,17 @@ use tokio::{runtime::Handle, sync::watch};
 
 use super::*;
 use crate::{
-    batcher::BatcherOptions,
-    breaker::BreakerState,
-    catalogue::{Catalogue as _, EmbeddedCatalogue},
+    catalogue::Catalogue as _,
+    circuit_breaker::BreakerState,
     domain::{
         ActivityId, By, Capture, Idempotency, Key, ManualClock, Money, Nonce, OfferTerms, Order, OrderId,
         OrderStatus, PaymentId, Provider, Quantity, RefundStatus, SkuId, Strategy, Subjects, Timestamp,
         UserId, Window,
     },
-    embedded::Embedded,
-    ledger::{Ledger, RefundOutcome, Terms, Timing, spec::Role},
+    embedded::{Embedded, EmbeddedCatalogue},
+    ledger::{Ledger, RefundOutcome, Role, Terms, Timing},
     queue::{InMemoryQueue, NewJob, Queue, Retries},
+    service::BatcherOptions,
     snowflake::{Generator, InMemoryLease, Settings},
 };
 

@@ -23,15 +23,13 @@
 //! ```
 
 mod generator;
-mod keep;
 mod layout;
 mod lease;
-mod lease_file;
+mod lease_renewal;
 #[cfg(test)]
 mod tests;
 
 pub use generator::{Generator, Id, IdError, Ids, Settings, StartError};
-pub use keep::keep;
 pub use layout::{Layout, Parts};
 pub use lease::{InMemoryLease, Lease, LeaseError, WorkerLease};
-pub use lease_file::LeaseFile;
+pub use lease_renewal::keep;

@@ -14,7 +14,10 @@ use proptest::prelude::*;
 use tokio::sync::{Notify, oneshot};
 
 use super::*;
-use crate::domain::{Clock, ManualClock, OrderId, PaymentId, SystemClock, Timestamp};
+use crate::{
+    domain::{Clock, ManualClock, OrderId, PaymentId, SystemClock, Timestamp},
+    embedded::LeaseFile,
+};
 
 const NOW: u64 = 1_790_000_000_000;
 

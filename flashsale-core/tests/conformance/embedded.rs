@@ -14,10 +14,7 @@ use flashsale_core::{
     conformance::{Factory, Probe, Subject},
     domain::{ActivityId, SystemClock, Timestamp},
     embedded::{Embedded, EmbeddedOptions},
-    ledger::{
-        Lane,
-        spec::{Inspection, Role},
-    },
+    ledger::{Lane, Role, state_machine::Inspection},
 };
 use tempfile::TempDir;
 

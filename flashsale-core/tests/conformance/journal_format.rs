@@ -11,8 +11,8 @@ use flashsale_core::{
     },
     ledger::{
         Adjustment, AdjustmentId, Advance, BatchId, Change, ChangeId, Consumer, Fence, Lane, PersistMode,
-        RefundOutcome, Reserve, Terms, Timing,
-        spec::{Book, Image, Role},
+        RefundOutcome, Reserve, Role, Terms, Timing,
+        state_machine::{Book, Image},
     },
 };
 

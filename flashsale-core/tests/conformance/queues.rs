@@ -13,7 +13,8 @@ use async_trait::async_trait;
 use flashsale_core::{
     conformance::{QueueFactory, QueueProbe, QueueSubject},
     domain::{ManualClock, Timestamp},
-    queue::{EmbeddedQueue, InMemoryQueue},
+    embedded::EmbeddedQueue,
+    queue::InMemoryQueue,
 };
 use tempfile::TempDir;
 

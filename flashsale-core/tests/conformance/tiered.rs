@@ -11,8 +11,7 @@ use flashsale_core::{
     ledger::{
         Adjusted, Adjustment, AdjustmentId, Advance, Advances, Bounds, Bucket, Change, ChangeId, Consumer,
         Due, Entry, Epoch, Fence, Kept, Lane, Ledger, LedgerError, Opened, Outcome, Position, Reference,
-        RefundTask, Reservations, Reserve, Stock, Terms, Transfer, View,
-        spec::{Inspection, Role},
+        RefundTask, Reservations, Reserve, Role, Stock, Terms, Transfer, View, state_machine::Inspection,
     },
     tiered::{Tiered, TieredOptions},
 };

@@ -11,8 +11,8 @@ mod quiz;
 use std::{num::NonZeroUsize, sync::Arc};
 
 use flashsale_core::{
+    admission::{Challenge, ChallengeError, ChallengeKeys, Exercise, IssuedChallenge, Spending, Spent, Step},
     domain::{ActivityId, SkuId, Timestamp, UserId},
-    guard::{Challenge, ChallengeError, ChallengeKeys, Exercise, IssuedChallenge, Spending, Spent, Step},
 };
 use serde::{Deserialize, Serialize};
 use tokio::{runtime::Handle, sync::Semaphore};
@@ -20,7 +20,7 @@ use tokio::{runtime::Handle, sync::Semaphore};
 pub use proof_of_work::{Difficulty, Found, Work};
 pub use quiz::{Quiz, answer};
 
-use crate::wire::Rfc3339;
+use crate::rfc3339::Rfc3339;
 
 /// What the challenges of a server are made of.
 #[derive(Debug)]

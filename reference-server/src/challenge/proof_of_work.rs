@@ -4,7 +4,7 @@
 //! nevertheless: a phone has to solve it too, before the sale starts. It is one sign of several.
 
 use altcha::{ChallengeParameters, HmacAlgorithm, Solution, VerifySolutionOptions};
-use flashsale_core::guard::Challenge;
+use flashsale_core::admission::Challenge;
 use serde::{Deserialize, Serialize};
 
 const ALGORITHM: &str = "SCRYPT";
@@ -127,8 +127,8 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use flashsale_core::{
+        admission::{ChallengeKeys, Exercise},
         domain::{ActivityId, SkuId, Timestamp, UserId},
-        guard::{ChallengeKeys, Exercise},
     };
 
     use super::*;

@@ -1,7 +1,7 @@
 //! The quiz: read digits from a picture.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use flashsale_core::guard::Challenge;
+use flashsale_core::admission::Challenge;
 use serde::Serialize;
 use subtle::ConstantTimeEq as _;
 
@@ -57,8 +57,8 @@ mod tests {
     use std::collections::HashSet;
 
     use flashsale_core::{
+        admission::{ChallengeKeys, Exercise},
         domain::{ActivityId, SkuId, Timestamp, UserId},
-        guard::{ChallengeKeys, Exercise},
     };
 
     use super::*;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flashsale_core::{breaker::BreakerOptions, domain::Invalid};
+use flashsale_core::{circuit_breaker::BreakerOptions, domain::Invalid};
 use serde::{Deserialize, Serialize};
 
 /// When calls of the payment provider are given up for a while; table `[payment.breaker]`.

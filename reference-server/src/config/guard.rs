@@ -3,8 +3,8 @@
 use std::{num::NonZeroUsize, thread, time::Duration};
 
 use flashsale_core::{
+    admission::{Ladder, Mode},
     domain::Invalid,
-    guard::{Ladder, Mode},
 };
 use serde::{Deserialize, Serialize};
 

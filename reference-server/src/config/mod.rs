@@ -48,7 +48,10 @@ pub use secret::{Files, Secret, SecretsConfig, TicketKey};
 pub use tls::{CertificateFiles, TlsConfig};
 
 use self::layers::Layers;
-use crate::{cli::ServeArgs, jwt::Jwt, keyring};
+use crate::{
+    auth::{jwt::Jwt, keyring},
+    cli::args::ServeArgs,
+};
 
 /// Everything that the server can be told.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -161,7 +164,7 @@ impl Checked {
     /// Looks at the files that are named too: those that hold secrets, keys and certificates.
     #[must_use]
     pub fn with_files(mut self) -> Self {
-        self.problems.extend(crate::tls::problems(&self.config.tls, SystemClock.now()));
+        self.problems.extend(crate::http::tls::problems(&self.config.tls, SystemClock.now()));
         self.problems.extend(keyring::problems(&self.config));
         let webhook = self.config.notifications.webhook(Secret::default(), Arc::new(SystemClock));
         self.problems.extend(webhook.err());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::monitor::Limits;
+use crate::monitoring::invariants::Limits;
 
 /// How closely the invariants are watched; table `[monitor]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use flashsale_core::domain::Clock;
 use serde::{Deserialize, Serialize};
 
 use super::Secret;
-use crate::webhook::Webhook;
+use crate::integrations::webhook::Webhook;
 
 /// Who is told what happens to orders; table `[notifications]`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use flashsale_core::{domain::Invalid, rate::Quota};
+use flashsale_core::{domain::Invalid, rate_limiter::Quota};
 use serde::{Deserialize, Serialize};
 
 /// How often one buyer, and one address, may ask; table `[rate]`. `[guard]` says which of these quotas are used.

@@ -26,7 +26,7 @@ use super::{
     request_id::{self, RequestIds},
     traffic::{Counters, FailedHandshake, Traffic},
 };
-use crate::{config::HttpConfig, request};
+use crate::{config::HttpConfig, runtime::current_request};
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -76,7 +76,7 @@ impl<H: Handler> Dispatch<H> {
         } else {
             let request = hyper::Request::from_parts(head, Body::new(incoming, self.body, peer));
             let work = AssertUnwindSafe(async { self.handler.handle(request).await }).catch_unwind();
-            match within(self.timeout, request::within(Some(id), work)).await {
+            match within(self.timeout, current_request::within(Some(id), work)).await {
                 Some(Ok(response)) => response,
                 Some(Err(_)) => internal(),
                 None => too_slow(self.timeout),

@@ -13,7 +13,7 @@ pub type Response = hyper::Response<Whole>;
 /// Answers the requests of one listener.
 ///
 /// The future is dropped when the client disconnects and when the request takes longer than `http.request_timeout_ms`.
-/// Work that must not stop half-way therefore runs on [`Background`](crate::background::Background), and the handler
+/// Work that must not stop half-way therefore runs on [`Background`](crate::runtime::background::Background), and the handler
 /// only awaits its outcome. A panic is answered with 500 and ends neither thread nor connection.
 ///
 /// The future is kept inside the connection: box the rarely taken branches, so that the hot ones stay small.

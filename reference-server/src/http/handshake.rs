@@ -10,7 +10,7 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use super::connection::{Stage, reached};
-use crate::tls::Tls;
+use crate::http::tls::Tls;
 
 /// What the first byte of every handshake is (RFC 8446, 5.1).
 const HANDSHAKE: u8 = 22;

@@ -9,6 +9,7 @@ mod body;
 mod client_address;
 mod connection;
 mod dispatch;
+pub mod document;
 mod handler;
 mod handshake;
 mod problem;
@@ -17,6 +18,7 @@ mod server;
 mod socket;
 mod stream;
 mod target;
+pub mod tls;
 mod traffic;
 
 pub use answer::{Prepared, Whole, empty, json, no_store};

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use hyper::header::HeaderValue;
 
-use crate::request::RequestId;
+use crate::runtime::current_request::RequestId;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 

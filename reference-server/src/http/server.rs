@@ -27,7 +27,7 @@ use super::{
     handshake::{NoTls, handshake},
     traffic::FailedHandshake,
 };
-use crate::{config::HttpConfig, tls::Tls};
+use crate::{config::HttpConfig, http::tls::Tls};
 
 /// Connections that one worker tells at the same time that it is busy.
 const MAX_REFUSING: usize = 256;

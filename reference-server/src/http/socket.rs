@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, num::NonZeroUsize};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::tls::Tls;
+use crate::http::tls::Tls;
 
 /// A bound address with one socket for each worker that will accept on it.
 ///

@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use flashsale_core::numbers::{Distribution, Reading};
+use flashsale_core::metrics::{Distribution, Reading};
 use hyper::{Method, StatusCode};
 
 use super::{Code, Response};

@@ -7,7 +7,7 @@
 //! ```no_run
 //! # async fn example(catalogue: &dyn flashsale_core::catalogue::Catalogue) -> Result<(), Box<dyn std::error::Error>> {
 //! use flashsale_core::domain::{By, Clock, SystemClock};
-//! use reference_server::import;
+//! use crate::import;
 //!
 //! let input = import::read(&["examples/data".into()], SystemClock.now())?;
 //! let by = By { actor: "chen".parse()?, reason: "the autumn sale".parse()? };

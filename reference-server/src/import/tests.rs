@@ -3,8 +3,9 @@
 use std::{path::Path, sync::Arc};
 
 use flashsale_core::{
-    catalogue::{AuditRow, EmbeddedCatalogue},
+    catalogue::AuditRow,
     domain::{Activity, LateCapture, ManualClock, Per, Strategy, Subject},
+    embedded::EmbeddedCatalogue,
     ledger::{Terms, Timing},
 };
 use serde_json::{Value, json};

@@ -1,25 +1,18 @@
 //! The calls of both listeners, and who answers them.
 
-mod answers;
 mod cors;
+mod errors;
 mod headers;
-mod labels;
 pub mod openapi;
 mod operations;
-mod orders;
-mod payments;
 mod public;
-mod shop;
-mod shown;
-mod tickets;
+mod route_labels;
 
 use flashsale_core::domain::Invalid;
 use hyper::Method;
 
 pub use operations::Operations;
 pub use public::Public;
-pub use shown::Page;
-pub(crate) use shown::ShownOrder;
 
 use crate::http::{Problem, Query, Response};
 

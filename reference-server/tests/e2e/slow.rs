@@ -12,7 +12,7 @@ use std::{
 use flashsale_core::domain::Strategy;
 use flashsale_testkit::{client::Client, say};
 use hyper::{Method, StatusCode};
-use reference_server::descriptors;
+use reference_server::runtime::open_files;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
@@ -35,10 +35,7 @@ const DRIP: Duration = Duration::from_millis(250);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_thousand_slow_clients_hold_up_nobody() {
-    assert!(
-        descriptors::raise() > SLOW_CLIENTS + 1_000,
-        "the test needs 6,300 open files: raise `ulimit -n`"
-    );
+    assert!(open_files::raise() > SLOW_CLIENTS + 1_000, "the test needs 6,300 open files: raise `ulimit -n`");
     let directory = tempfile::tempdir().unwrap();
     let site = Site::new(directory.path().join("data"), vec![offer(1, Strategy::OrderTime, 1_000, None)]);
     let server = site.serve_with(&[

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use flashsale_testkit::client::Answer;
 use hyper::{Method, StatusCode};
-use reference_server::{config::Role, wire::Rfc3339};
+use reference_server::{config::Role, rfc3339::Rfc3339};
 use serde_json::{Value, json};
 
 use crate::shop::{Shop, expect, token};

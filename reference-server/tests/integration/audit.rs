@@ -1,13 +1,13 @@
 //! The audit trail: every change of an operator has its row, and no row can be changed without a trace.
 
-use flashsale_core::catalogue::EmbeddedCatalogue;
+use flashsale_core::embedded::EmbeddedCatalogue;
 use flashsale_testkit::client::Answer;
 use hyper::{Method, StatusCode};
 use redb::{Database, ReadableDatabase as _, TableDefinition};
 use reference_server::{
     app::{App, AppError},
-    background::Background,
     config::{Config, Role},
+    runtime::background::Background,
 };
 use serde_json::{Value, json};
 

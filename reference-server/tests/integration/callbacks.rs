@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use flashsale_core::domain::Clock as _;
 use hyper::{Method, StatusCode};
-use reference_server::{config::Secret, signature};
+use reference_server::{auth::signature, config::Secret};
 use serde_json::{Value, json};
 
 use crate::shop::{Shop, expect};

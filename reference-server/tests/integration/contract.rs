@@ -9,7 +9,7 @@ use flashsale_testkit::client::Answer;
 use hyper::Method;
 use jsonschema::Validator;
 use reference_server::{
-    document::{Document, Encoding},
+    http::document::{Document, Encoding},
     routes::openapi,
 };
 use serde_json::{Value, json};

@@ -7,7 +7,7 @@ use std::{
 };
 
 use hyper::{Method, StatusCode};
-use reference_server::{cli::ServeArgs, config::Checked};
+use reference_server::{cli::args::ServeArgs, config::Checked};
 use serde_json::Value;
 
 use crate::{

@@ -5,19 +5,20 @@ use std::{collections::BTreeMap, num::NonZeroU64, time::Duration};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use fastrand::Rng;
 use flashsale_core::{
+    admission::{Account, ChallengeKeys, Claims, Exercise, Mode, TicketKey, TicketKeys},
     domain::{ActivityId, Name, OrderId, SkuId, SubjectId, Timestamp, UserId},
-    guard::{Account, ChallengeKeys, Exercise, Mode},
     ledger::{BatchId, Epoch, Position},
-    ticket::{Claims, TicketKey, TicketKeys},
 };
 use flashsale_testkit::client::Client;
 use hyper::Method;
 use reference_server::{
+    auth::{
+        keyring::Ring,
+        receipts::{Receipt, Receipts},
+        sessions::{Caller, Sessions},
+        signature,
+    },
     config::Secret,
-    keyring::Ring,
-    receipt::{Receipt, Receipts},
-    session::{Caller, Sessions},
-    signature,
 };
 use rustix::process::{Resource, Rlimit};
 use serde_json::json;

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use flashsale_core::{
+    admission::{Mode, Rule, Verdict},
     domain::{ActivityId, Clock as _, SkuId, UserId},
-    guard::{Mode, Rule, Verdict},
 };
 use flashsale_testkit::client::Answer;
 use hyper::{Method, StatusCode};
 use reference_server::{
+    auth::keyring::Keyring,
     challenge::answer,
     config::{Config, TicketKey},
-    keyring::Keyring,
 };
 use serde_json::{Value, json};
 

@@ -7,7 +7,7 @@ use std::{
 
 use reference_server::{
     config::{LogConfig, LogFormat},
-    logging,
+    runtime::logging,
 };
 
 static LOG: LazyLock<Log> = LazyLock::new(|| {

@@ -7,7 +7,7 @@ use hyper::{Method, StatusCode};
 use reference_server::{
     backup,
     config::{Config, Role},
-    monitor::Invariant,
+    monitoring::invariants::Invariant,
 };
 use serde_json::json;
 

@@ -7,9 +7,8 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::{Method, Request, Response, StatusCode, body::Incoming, header::HeaderMap, service::service_fn};
 use hyper_util::rt::TokioIo;
 use reference_server::{
+    auth::{keyring::Ring, signature},
     config::{Role, Secret},
-    keyring::Ring,
-    signature,
 };
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::mpsc};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use flashsale_testkit::client::Client;
 use hyper::{Method, StatusCode};
-use reference_server::{audit, backup, config::Role};
+use reference_server::{backup, config::Role, monitoring::reconciliation};
 use serde_json::json;
 
 use crate::shop::{Shop, catalogue, expect};
@@ -146,7 +146,7 @@ async fn an_import_is_whole_or_not_at_all() {
     assert_eq!(shop.read("/v1/activities/2").await.body["starts_at"], "2099-01-01T00:00:00.000Z");
     let terms = shop.app.sales.ledger().terms(2_u64.try_into().unwrap()).await.unwrap().unwrap();
     assert_eq!(
-        reference_server::wire::Rfc3339(terms.window().starts_at()).to_string(),
+        reference_server::rfc3339::Rfc3339(terms.window().starts_at()).to_string(),
         "2099-01-01T00:00:00.000Z"
     );
     shop.close().await;
@@ -187,7 +187,7 @@ async fn the_audit_finds_a_sale_that_the_catalogue_does_not_know() {
     let change = flashsale_core::ledger::Change::Window(window.unwrap());
     let ledger = shop.app.sales.ledger();
     ledger.amend(1_u64.try_into().unwrap(), flashsale_core::ledger::ChangeId(9), change, by).await.unwrap();
-    let found = audit::inspect(&shop.app.engine, &*shop.app.catalogue).await.unwrap();
+    let found = reconciliation::inspect(&shop.app.engine, &*shop.app.catalogue).await.unwrap();
     assert_eq!(found.items.len(), 1, "{found:?}");
     assert_eq!(found.items[0].invariant, "catalogue");
     shop.close().await;

@@ -3,8 +3,8 @@
 use flashsale_core::domain::Clock as _;
 use hyper::{Method, StatusCode};
 use reference_server::{
+    auth::signature,
     config::{Config, Role, TicketKey},
-    signature,
 };
 use serde_json::{Value, json};
 

@@ -14,12 +14,11 @@ use flashsale_testkit::client::{Answer, Client};
 use hyper::{Method, StatusCode};
 use reference_server::{
     app::{App, Jobs},
-    background::Background,
+    auth::signature,
     config::{Config, OperationsToken, Role, Secret},
-    http::{Listener, Runtimes, Server},
+    http::{Listener, Runtimes, Server, tls::Tls},
     routes::{Operations, Public},
-    signature,
-    tls::Tls,
+    runtime::background::Background,
 };
 use serde_json::{Value, json};
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use flashsale_core::{domain::OrderStatus, guard::Mode};
+use flashsale_core::{admission::Mode, domain::OrderStatus};
 use futures_util::future::join_all;
 use hyper::{Method, StatusCode};
-use reference_server::{config::Role, monitor::Invariant};
+use reference_server::{config::Role, monitoring::invariants::Invariant};
 use serde_json::{Value, json};
 
 use crate::shop::{Buyer, Shop, catalogue};

@@ -14,10 +14,9 @@ use flashsale_testkit::process::Process;
 use hyper::Method;
 use rcgen::{CertificateParams, KeyPair};
 use reference_server::{
-    call::RemoteServer,
+    cli::remote_server::RemoteServer,
     config::{CertificateFiles, HttpConfig, Role},
-    http::Traffic,
-    tls::Tls,
+    http::{Traffic, tls::Tls},
 };
 use rustls::{
     ClientConfig, ClientConnection, ProtocolVersion, RootCertStore,

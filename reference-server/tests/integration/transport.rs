@@ -9,9 +9,9 @@ use std::{
 
 use hyper::{Method, StatusCode};
 use reference_server::{
-    background::{Background, Spawner},
     config::HttpConfig,
     http::{Handler, Listener, Problem, Request, Response, Runtimes, Server, Traffic, empty, json, segments},
+    runtime::background::{Background, Spawner},
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;

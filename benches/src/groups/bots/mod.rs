@@ -7,7 +7,7 @@ mod plot;
 mod scenario;
 mod simulation;
 
-use flashsale_core::guard::Mode;
+use flashsale_core::admission::Mode;
 
 pub use scenario::Scenario;
 pub use simulation::{Outcome, Share, play};

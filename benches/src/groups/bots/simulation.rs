@@ -10,15 +10,15 @@ use std::{
 
 use fastrand::Rng;
 use flashsale_core::{
+    admission::{Account, AccountRisk, GuardOptions, Guards, Ladder, Step},
     domain::{
         ActivityId, Capture, Idempotency, Key, LimitRule, ManualClock, Money, Nonce, OfferTerms, OrderId,
         OrderKey, PaymentId, Per, Provider, Quantity, SkuId, Strategy, Subject, SubjectId, Subjects,
         Timestamp, UserId, Window,
     },
     embedded::Embedded,
-    guard::{Account, AccountRisk, GuardOptions, Guards, Ladder, Step},
-    ledger::{Advance, Advanced, Lane, Ledger, Outcome as Reserved, Reserve, Terms, Timing, spec::Role},
-    rate::Quota,
+    ledger::{Advance, Advanced, Lane, Ledger, Outcome as Reserved, Reserve, Role, Terms, Timing},
+    rate_limiter::Quota,
 };
 
 use super::{Scenario, Variant};

@@ -11,10 +11,10 @@ use std::{
 };
 
 use flashsale_core::{
-    batcher::{Batcher, BatcherOptions},
     domain::SystemClock,
     embedded::{Embedded, EmbeddedOptions},
-    ledger::{Ledger as _, Outcome, spec::Role},
+    ledger::{Ledger as _, Outcome, Role},
+    service::{Batcher, BatcherOptions},
 };
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use tokio::{

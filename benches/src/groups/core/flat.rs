@@ -5,7 +5,7 @@ use std::sync::Arc;
 use flashsale_core::{
     domain::SystemClock,
     embedded::Embedded,
-    ledger::{Ledger as _, spec::Role},
+    ledger::{Ledger as _, Role},
 };
 use tokio::runtime::Runtime;
 

@@ -5,7 +5,7 @@ use std::{process::Command, sync::Arc};
 use flashsale_core::{
     domain::SystemClock,
     embedded::Embedded,
-    ledger::{Ledger as _, spec::Role},
+    ledger::{Ledger as _, Role},
 };
 
 use crate::{

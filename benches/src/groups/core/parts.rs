@@ -8,13 +8,10 @@ use std::{
 };
 
 use flashsale_core::{
+    admission::{Claims, TicketKey, TicketKeys},
     domain::{ActivityId, Clock as _, Name, SkuId, SystemClock, UserId},
-    ledger::{
-        BatchId, Outcome,
-        spec::{Book, Role},
-    },
-    rate::{Quota, RateLimiter},
-    ticket::{Claims, TicketKey, TicketKeys},
+    ledger::{BatchId, Outcome, Role, state_machine::Book},
+    rate_limiter::{Quota, RateLimiter},
 };
 
 use crate::{

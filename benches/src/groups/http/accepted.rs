@@ -4,10 +4,10 @@
 use std::{path::Path, time::Duration};
 
 use flashsale_core::{
+    admission::{Claims, TicketKeys},
     domain::{ActivityId, Clock as _, Name, SkuId, SystemClock, UserId},
-    ticket::{Claims, TicketKeys},
 };
-use reference_server::{config::Config, keyring::Keyring};
+use reference_server::{auth::keyring::Keyring, config::Config};
 use serde_json::json;
 use tokio::runtime::Runtime;
 

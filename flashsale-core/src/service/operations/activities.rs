@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{OperationError, Operations, apply::is_over, same};
+use super::{OperationError, Operations, ledger_sync::is_over, same};
 use crate::{
     catalogue::{CatalogueError, Versioned},
     domain::{

@@ -2,9 +2,9 @@
 //! switch.
 
 mod activities;
-mod apply;
 mod dead_letters;
 mod error;
+mod ledger_sync;
 #[cfg(test)]
 mod tests;
 

@@ -7,16 +7,15 @@ use tokio::runtime::Handle;
 
 use super::*;
 use crate::{
-    batcher::BatcherOptions,
-    catalogue::{AuditRow, EmbeddedCatalogue, ImportSet},
+    catalogue::{AuditRow, ImportSet},
     domain::{
         Activity, ActivityId, ActivityStatus, Idempotency, Key, ManualClock, Nonce, OfferTerms, Quantity,
         Selling, SkuId, Subjects, Timestamp, Window,
     },
-    embedded::Embedded,
-    ledger::{AdjustmentId, Ledger, Outcome, spec::Role},
+    embedded::{Embedded, EmbeddedCatalogue},
+    ledger::{AdjustmentId, Ledger, Outcome, Role},
     queue::InMemoryQueue,
-    service::{OrderRequest, Ordering, Placement},
+    service::{BatcherOptions, OrderRequest, Ordering, Placement},
     snowflake::{InMemoryLease, Settings},
 };
 

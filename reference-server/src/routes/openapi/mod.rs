@@ -15,7 +15,7 @@ use flashsale_core::domain::Currency;
 use serde_json::{Map, Value, json};
 
 use self::operation::Operation;
-use crate::{document::Document, http::Code};
+use crate::http::{Code, document::Document};
 
 const CACHE: &str = "public, max-age=60";
 const COMPONENTS: &str = include_str!("components.json");
@@ -86,7 +86,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::document::Encoding;
+    use crate::http::document::Encoding;
 
     /// The arms of a routing `match`: a line that begins with a slice pattern, as a path with `{}` for what varies.
     fn arms(source: &str) -> BTreeSet<String> {
@@ -132,11 +132,11 @@ mod tests {
     fn every_call_is_described() {
         let (pages, calls): (Vec<_>, Vec<_>) = public::operations().into_iter().partition(Operation::is_page);
         let pages: BTreeSet<String> = pages.iter().map(|page| shape(&page.path)).collect();
-        let routed = arms(include_str!("../public.rs")).into_iter();
+        let routed = arms(include_str!("../public/mod.rs")).into_iter();
         let (mut of_pages, mut routed): (BTreeSet<_>, BTreeSet<_>) =
             routed.partition(|arm| pages.contains(arm));
-        of_pages.extend(arms(include_str!("../shop.rs")));
-        let of_orders = arms(include_str!("../orders.rs"));
+        of_pages.extend(arms(include_str!("../public/catalogue.rs")));
+        let of_orders = arms(include_str!("../public/orders.rs"));
         routed.extend(of_orders.iter().map(|arm| arm.replacen("/{}/{}", "/v1/orders", 1)));
         expect_described(&routed, &calls);
         let calls: Vec<_> = operations::operations().into_iter().filter(|call| !call.is_page()).collect();

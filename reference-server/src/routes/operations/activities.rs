@@ -24,8 +24,9 @@ use super::{
 use crate::{
     config::{OperationsToken, Role},
     http::{Body, Problem, Query, Response, json, no_store},
-    routes::{Answer, after, answers, limit, shown::Page},
-    wire::Rfc3339,
+    rfc3339::Rfc3339,
+    routes::{Answer, after, errors, limit},
+    views::Page,
 };
 
 /// The most bytes of an activity with all its offers: 1 MiB.
@@ -140,7 +141,7 @@ impl Operations {
         let query = Query::parse(head.uri.query(), &["limit", "after"])?;
         let (limit, after) = (limit(&query)?, after(&query)?);
         let activities = self.app.catalogue.activities(after, limit + 1).await;
-        let activities = activities.map_err(|error| answers::catalogue(&error))?;
+        let activities = activities.map_err(|error| errors::catalogue(&error))?;
         let (shown, now) = (&activities[..activities.len().min(limit)], self.app.clock.now());
         let next = shown.last().filter(|_| activities.len() > limit).map(|last| last.value.id.to_string());
         let items = shown.iter().map(|activity| ShownActivity::of(activity, now)).collect();
@@ -261,7 +262,7 @@ impl Operations {
     }
 
     async fn present(&self, id: ActivityId) -> Result<Versioned<Activity>, Problem> {
-        let activity = self.app.catalogue.activity(id).await.map_err(|error| answers::catalogue(&error))?;
+        let activity = self.app.catalogue.activity(id).await.map_err(|error| errors::catalogue(&error))?;
         activity.ok_or_else(Problem::not_found)
     }
 }

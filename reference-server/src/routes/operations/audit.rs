@@ -8,8 +8,9 @@ use super::{Operations, method_of, require};
 use crate::{
     config::{OperationsToken, Role},
     http::{Query, json, no_store},
-    routes::{Answer, answers, limit, shown::Page},
-    wire::Rfc3339,
+    rfc3339::Rfc3339,
+    routes::{Answer, errors, limit},
+    views::Page,
 };
 
 #[derive(Serialize)]
@@ -51,7 +52,7 @@ impl Operations {
         let limit = limit(&query)?;
         let after = query.parsed::<u64>("after", "what `next` of the page before said")?.unwrap_or(0);
         let rows = self.app.catalogue.audit(after, limit + 1).await;
-        let rows = rows.map_err(|error| answers::catalogue(&error))?;
+        let rows = rows.map_err(|error| errors::catalogue(&error))?;
         let shown = &rows[..rows.len().min(limit)];
         let next = shown.last().filter(|_| rows.len() > limit).map(|last| last.sequence.to_string());
         let items = shown.iter().map(ShownRow::from).collect();
@@ -62,7 +63,7 @@ impl Operations {
         method_of(head, "GET, HEAD")?;
         require(operator, &[Role::Auditor, Role::Operator])?;
         let check: AuditCheck =
-            self.app.catalogue.verify_audit().await.map_err(|error| answers::catalogue(&error))?;
+            self.app.catalogue.verify_audit().await.map_err(|error| errors::catalogue(&error))?;
         Ok(no_store(json(StatusCode::OK, &check)))
     }
 }

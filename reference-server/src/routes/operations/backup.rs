@@ -10,7 +10,7 @@ use crate::{
     backup,
     config::{OperationsToken, Role},
     http::{Body, Problem, json, no_store},
-    routes::{Answer, answers},
+    routes::{Answer, errors},
 };
 
 #[derive(Deserialize)]
@@ -28,7 +28,7 @@ impl Operations {
             let (engine, queue, catalogue) = (&app.engine, app.kept_jobs.as_ref(), &app.catalogue);
             backup::write(engine, queue, catalogue, app.directory.as_deref(), &directory).await
         });
-        work.await.map_err(answers::lost)?.map_err(|error| {
+        work.await.map_err(errors::lost)?.map_err(|error| {
             tracing::warn!(%error, "a backup was not made");
             Problem::invalid_field("directory", error.to_string())
         })?;

@@ -22,7 +22,8 @@ use super::{
 use crate::{
     config::{OperationsToken, Role},
     http::{Body, Problem, Query, Response, json, no_store},
-    routes::{Answer, after, answers, limit, shown::Page},
+    routes::{Answer, after, errors, limit},
+    views::Page,
 };
 
 #[derive(Deserialize)]
@@ -73,12 +74,12 @@ impl Operations {
         let query = Query::parse(head.uri.query(), &["limit", "after"])?;
         let (limit, after) = (limit(&query)?, after(&query)?);
         let products = self.app.catalogue.products(after, limit + 1).await;
-        let products = products.map_err(|error| answers::catalogue(&error))?;
+        let products = products.map_err(|error| errors::catalogue(&error))?;
         Ok(page(&products, limit, |product| product.id.to_string()))
     }
 
     pub(super) async fn product(&self, id: ProductId) -> Answer {
-        let product = self.app.catalogue.product(id).await.map_err(|error| answers::catalogue(&error))?;
+        let product = self.app.catalogue.product(id).await.map_err(|error| errors::catalogue(&error))?;
         let product = product.ok_or_else(Problem::not_found)?;
         Ok(versioned(StatusCode::OK, product.version, &Shown::from(&product)))
     }
@@ -90,7 +91,7 @@ impl Operations {
         let by = by(operator, reason(request.reason, "product written"))?;
         let id = match request.id {
             Some(id) => id,
-            None => self.app.operations.fresh_id().map_err(|error| answers::operation(&error))?,
+            None => self.app.operations.fresh_id().map_err(|error| errors::operation(&error))?,
         };
         let ProductRequest { name, description, image, .. } = request;
         let product = Product { id, name, description, image };
@@ -110,12 +111,12 @@ impl Operations {
             Some(product) => self.app.catalogue.skus_of(product, after, limit + 1).await,
             None => self.app.catalogue.skus(after, limit + 1).await,
         };
-        let skus = skus.map_err(|error| answers::catalogue(&error))?;
+        let skus = skus.map_err(|error| errors::catalogue(&error))?;
         Ok(page(&skus, limit, |sku| sku.id.to_string()))
     }
 
     pub(super) async fn sku(&self, id: SkuId) -> Answer {
-        let sku = self.app.catalogue.sku(id).await.map_err(|error| answers::catalogue(&error))?;
+        let sku = self.app.catalogue.sku(id).await.map_err(|error| errors::catalogue(&error))?;
         let sku = sku.ok_or_else(Problem::not_found)?;
         Ok(versioned(StatusCode::OK, sku.version, &Shown::from(&sku)))
     }
@@ -127,7 +128,7 @@ impl Operations {
         let by = by(operator, reason(request.reason, "SKU written"))?;
         let id = match request.id {
             Some(id) => id,
-            None => self.app.operations.fresh_id().map_err(|error| answers::operation(&error))?,
+            None => self.app.operations.fresh_id().map_err(|error| errors::operation(&error))?,
         };
         let SkuRequest { product_id, name, list_price, .. } = request;
         let sku = Sku { id, product_id, name, list_price };

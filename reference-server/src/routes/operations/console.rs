@@ -6,10 +6,12 @@ use hyper::{
 };
 
 use crate::{
-    assets::{self, Audience},
     http::Problem,
-    pages::{self, Language},
     routes::Answer,
+    storefront::{
+        assets::{self, Audience},
+        pages::{self, Language},
+    },
 };
 
 /// The page in the language of the path, or else in that of the request.

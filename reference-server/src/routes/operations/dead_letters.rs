@@ -18,8 +18,9 @@ use super::{
 use crate::{
     config::{OperationsToken, Role},
     http::{Body, Problem, Query, json, no_store},
-    routes::{Answer, answers, limit, shown::Page},
-    wire::Rfc3339,
+    rfc3339::Rfc3339,
+    routes::{Answer, errors, limit},
+    views::Page,
 };
 
 #[derive(Serialize)]
@@ -57,7 +58,7 @@ impl Operations {
         let limit = limit(&query)?;
         let after = query.parsed::<u64>("after", "what `next` of the page before said")?.map(JobNumber);
         let letters = self.app.operations.dead_letters(after, limit + 1).await;
-        let letters = letters.map_err(|error| answers::operation(&error))?;
+        let letters = letters.map_err(|error| errors::operation(&error))?;
         let shown = &letters[..letters.len().min(limit)];
         let next = shown.last().filter(|_| letters.len() > limit).map(|last| last.number.to_string());
         let items = shown.iter().map(ShownLetter::from).collect();
@@ -67,7 +68,7 @@ impl Operations {
     pub(super) async fn dead_letter(&self, operator: &OperationsToken, number: &str) -> Answer {
         require(operator, &[Role::Operator, Role::Auditor])?;
         let letter = self.app.operations.dead_letter(number_of(number)?).await;
-        show(letter.map_err(|error| answers::operation(&error))?)
+        show(letter.map_err(|error| errors::operation(&error))?)
     }
 
     pub(super) async fn replay_dead_letter(

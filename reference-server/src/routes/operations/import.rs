@@ -11,7 +11,7 @@ use crate::{
     config::{OperationsToken, Role},
     http::{Body, Problem, Query, json, no_store},
     import::{self, ImportFailure, Source},
-    routes::{Answer, answers},
+    routes::{Answer, errors},
 };
 
 /// The largest import: 64 MiB.
@@ -37,7 +37,7 @@ impl Operations {
         require(operator, &[Role::Operator])?;
         let bytes = body.with_max_bytes(IMPORT_BYTES).bytes().await?;
         Query::parse(head.uri.query(), &[])?;
-        let by = by(operator, "import".parse().map_err(|error| answers::invalid(&error))?)?;
+        let by = by(operator, "import".parse().map_err(|error| errors::invalid(&error))?)?;
         let app = Arc::clone(&self.app);
         let work = self.app.spawner.run(async move {
             let now = app.clock.now();
@@ -45,20 +45,20 @@ impl Operations {
             let input = tokio::task::spawn_blocking(move || import::parse(&sources(bytes), now)).await;
             let input = input.map_err(|error| {
                 tracing::error!(%error, "an import could not be read");
-                answers::unavailable("The import could not be read; try again.")
+                errors::unavailable("The import could not be read; try again.")
             })?;
             let input = input.map_err(|errors| refused(&errors))?;
             let report = app.import(&input, &by).await.map_err(|failure| match failure {
                 ImportFailure::Input(errors) => refused(&errors),
-                ImportFailure::Catalogue(error) => answers::catalogue(&error),
+                ImportFailure::Catalogue(error) => errors::catalogue(&error),
             })?;
             app.publish(&by).await.map_err(|error| {
                 tracing::error!(%error, "what was imported could not be published");
-                answers::unavailable("It is imported and not yet published; import it again to publish it.")
+                errors::unavailable("It is imported and not yet published; import it again to publish it.")
             })?;
             Ok::<_, Problem>(report)
         });
-        let report = work.await.map_err(answers::lost)??;
+        let report = work.await.map_err(errors::lost)??;
         Ok(no_store(json(StatusCode::OK, &report)))
     }
 }

@@ -13,8 +13,8 @@ use super::{Operations, by, method_of, require};
 use crate::{
     config::{OperationsToken, Role},
     http::{Body, json, no_store},
-    routes::{Answer, answers},
-    wire::Rfc3339,
+    rfc3339::Rfc3339,
+    routes::{Answer, errors},
 };
 
 #[derive(Deserialize)]
@@ -49,7 +49,7 @@ impl Operations {
         if method_of(head, "GET, HEAD, PUT")? == Method::PUT {
             return self.turn_kill_switch(operator, head, body).await;
         }
-        let switch = self.app.operations.kill_switch().await.map_err(|error| answers::operation(&error))?;
+        let switch = self.app.operations.kill_switch().await.map_err(|error| errors::operation(&error))?;
         Ok(no_store(json(StatusCode::OK, &ShownSwitch::of(switch.as_ref()))))
     }
 

@@ -28,7 +28,7 @@ use flashsale_core::{
 use hyper::{HeaderMap, Method, StatusCode, header::HeaderValue, http::request::Parts};
 use serde::Serialize;
 
-use super::{Answer, answers, headers, id, labels, only_get, only_post, openapi};
+use super::{Answer, errors, headers, id, only_get, only_post, openapi, route_labels};
 use crate::{
     app::App,
     config::{OperationsToken, Role},
@@ -57,7 +57,7 @@ impl Operations {
     pub fn new(app: Arc<App>) -> Self {
         let text = HeaderValue::from_static("text/plain; charset=utf-8");
         let alive = Prepared::new(StatusCode::OK, text, Bytes::from_static(b"alive\n")).no_store();
-        let traffic = Traffic::new("operations", labels::OPERATIONS, 0);
+        let traffic = Traffic::new("operations", route_labels::OPERATIONS, 0);
         app.metrics.watch(&traffic);
         Self { app, alive, traffic }
     }
@@ -190,16 +190,16 @@ impl Operations {
     ) -> Result<T, Problem> {
         let app = Arc::clone(&self.app);
         let work = self.app.spawner.run(async move {
-            let done = work.await.map_err(|error| answers::operation(&error))?;
+            let done = work.await.map_err(|error| errors::operation(&error))?;
             if is_seen(&done) {
                 app.publish(&by).await.map_err(|error| {
                     tracing::error!(%error, "what an operator changed could not be published");
-                    answers::unavailable("It is done, and not yet shown to buyers; repeat it to show it.")
+                    errors::unavailable("It is done, and not yet shown to buyers; repeat it to show it.")
                 })?;
             }
             Ok(done)
         });
-        work.await.map_err(answers::lost)?
+        work.await.map_err(errors::lost)?
     }
 
     fn ready(&self) -> Answer {
@@ -207,7 +207,7 @@ impl Operations {
         if reasons.is_empty() {
             return Ok(no_store(json(StatusCode::OK, &Readiness { ready: true, reasons: [] })));
         }
-        Err(answers::not_ready().with("reasons", reasons))
+        Err(errors::not_ready().with("reasons", reasons))
     }
 }
 
@@ -243,6 +243,6 @@ fn require(operator: &OperationsToken, roles: &[Role]) -> Result<(), Problem> {
 
 /// Who does something, and why.
 fn by(operator: &OperationsToken, reason: Text) -> Result<By, Problem> {
-    let actor: Name = operator.name.parse().map_err(|error| answers::invalid(&error))?;
+    let actor: Name = operator.name.parse().map_err(|error| errors::invalid(&error))?;
     Ok(By { actor, reason })
 }

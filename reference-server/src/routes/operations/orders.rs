@@ -17,10 +17,8 @@ use super::{
 use crate::{
     config::{OperationsToken, Role},
     http::{Body, Problem, Query, json, no_store},
-    routes::{
-        Answer, after, answers, limit,
-        shown::{Page, ShownOrder},
-    },
+    routes::{Answer, after, errors, limit},
+    views::{Page, ShownOrder},
 };
 
 #[derive(Deserialize)]
@@ -37,7 +35,7 @@ impl Operations {
         let user = user.ok_or_else(|| Problem::invalid_field("user_id", "Say whose orders."))?;
         let (limit, after) = (limit(&query)?, after(&query)?);
         let orders = self.app.ordering.orders_of(user, after, limit + 1).await;
-        let mut orders = orders.map_err(|error| answers::service(&error))?;
+        let mut orders = orders.map_err(|error| errors::service(&error))?;
         let more = orders.len() > limit;
         orders.truncate(limit);
         let next = orders.last().filter(|_| more).map(|order| order.key.id.to_string());
@@ -47,7 +45,7 @@ impl Operations {
 
     pub(super) async fn order(&self, id: OrderId) -> Answer {
         let ledger = self.app.sales.ledger();
-        let failed = |error| answers::ledger(&error);
+        let failed = |error| errors::ledger(&error);
         let key =
             ledger.locate(Reference::Order(id)).await.map_err(failed)?.ok_or_else(Problem::not_found)?;
         let order = ledger.order(key).await.map_err(failed)?.ok_or_else(Problem::not_found)?;
@@ -87,6 +85,6 @@ impl Operations {
 }
 
 fn advanced(outcome: Advanced) -> Answer {
-    let order = answers::advanced(outcome)?;
+    let order = errors::advanced(outcome)?;
     Ok(no_store(json(StatusCode::OK, &ShownOrder::to_operator(&order))))
 }

@@ -6,20 +6,21 @@ use hyper::StatusCode;
 
 use super::{Operations, require};
 use crate::{
-    audit::{self, Findings},
     config::{OperationsToken, Role},
     http::{json, no_store},
-    routes::{Answer, answers},
+    monitoring::reconciliation::{self, Findings},
+    routes::{Answer, errors},
 };
 
 impl Operations {
     pub(super) async fn reconciliation(&self, operator: &OperationsToken) -> Answer {
         require(operator, &[Role::Auditor, Role::Operator])?;
         let app = Arc::clone(&self.app);
-        let work = self.app.spawner.run(async move { audit::inspect(&app.engine, &*app.catalogue).await });
-        let findings: Findings = work.await.map_err(answers::lost)?.map_err(|error| {
+        let work =
+            self.app.spawner.run(async move { reconciliation::inspect(&app.engine, &*app.catalogue).await });
+        let findings: Findings = work.await.map_err(errors::lost)?.map_err(|error| {
             tracing::error!(%error, "the reconciliation failed");
-            answers::unavailable("Ledger or catalogue cannot be read now; try again.")
+            errors::unavailable("Ledger or catalogue cannot be read now; try again.")
         })?;
         Ok(no_store(json(StatusCode::OK, &findings)))
     }

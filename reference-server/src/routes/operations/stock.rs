@@ -13,7 +13,7 @@ use super::{Operations, by, require};
 use crate::{
     config::{OperationsToken, Role},
     http::{Body, Problem, json, no_store},
-    routes::{Answer, answers},
+    routes::{Answer, errors},
 };
 
 #[derive(Deserialize)]
@@ -53,7 +53,7 @@ impl From<Stock> for ShownStock {
 impl Operations {
     pub(super) async fn stock(&self, activity: ActivityId, sku: SkuId) -> Answer {
         let stock =
-            self.app.sales.ledger().stock(activity, sku).await.map_err(|error| answers::ledger(&error))?;
+            self.app.sales.ledger().stock(activity, sku).await.map_err(|error| errors::ledger(&error))?;
         let stock = ShownStock::from(stock.ok_or_else(Problem::not_found)?);
         Ok(no_store(json(StatusCode::OK, &stock)))
     }
@@ -71,7 +71,7 @@ impl Operations {
         let adjustment = Adjustment {
             activity,
             sku,
-            id: AdjustmentId::new(&request.adjustment_id).map_err(|error| answers::invalid(&error))?,
+            id: AdjustmentId::new(&request.adjustment_id).map_err(|error| errors::invalid(&error))?,
             delta: request.delta,
             by: by(operator, request.reason)?,
         };
@@ -82,7 +82,7 @@ impl Operations {
             Ok((outcome, stock))
         };
         let (outcome, stock) = self.run(by, |_| false, work).await?;
-        answers::adjusted(outcome)?;
+        errors::adjusted(outcome)?;
         let stock = stock.map(ShownStock::from);
         let adjusted = Adjusted { adjustment_id: request.adjustment_id, delta: request.delta, stock };
         Ok(no_store(json(StatusCode::OK, &adjusted)))

@@ -1,0 +1,123 @@
+//! The tables of the file, its format, and how a file of an older one is brought up to date.
+
+use std::{collections::HashMap, path::Path};
+
+use redb::{Database, ReadTransaction, ReadableTable as _, TableDefinition, WriteTransaction};
+use serde_json::json;
+
+use super::{CACHE_BYTES, append, change, damaged, storage};
+use crate::{
+    catalogue::{
+        AuditHash, AuditRow, CatalogueError,
+        audit::{self, Head},
+    },
+    domain::{By, Clock},
+    embedded::file::{self, META},
+};
+
+pub(super) type Bytes = &'static [u8];
+
+pub(super) const PRODUCTS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("products");
+pub(super) const SKUS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("skus");
+pub(super) const SKUS_OF_PRODUCT: TableDefinition<'_, (u64, u64), ()> =
+    TableDefinition::new("skus_of_product");
+pub(super) const ACTIVITIES: TableDefinition<'_, u64, Bytes> = TableDefinition::new("activities");
+/// Rows of the trail by their sequence, each as [`audit::seal`] writes it.
+pub(super) const AUDIT: TableDefinition<'_, u64, Bytes> = TableDefinition::new("audit");
+/// The end of the trail, as [`Head`] writes it.
+pub(super) const AUDIT_HEAD: TableDefinition<'_, (), Bytes> = TableDefinition::new("audit_head");
+/// The row of each event that has one.
+pub(super) const RECORDED: TableDefinition<'_, &str, u64> = TableDefinition::new("recorded");
+pub(super) const KILL_SWITCH: TableDefinition<'_, (), Bytes> = TableDefinition::new("kill_switch");
+
+/// The format that this version writes. A higher one is refused. In format 1 rows of the audit trail had no hashes, and
+/// there was no kill switch.
+const FORMAT: u64 = 2;
+
+/// Checks the format, makes the tables of an empty store, and brings those of an older format up to date.
+///
+/// # Errors
+/// Newer; damaged; storage errors. What was there is left as it was.
+pub(super) fn prepare(database: &Database, clock: &dyn Clock) -> Result<(), CatalogueError> {
+    match file::format_of(database, "catalogue")? {
+        Some(found) if found > FORMAT => Err(CatalogueError::Newer { found, supported: FORMAT }),
+        None => write(database, |_| Ok(())),
+        Some(1) => write(database, |transaction| chain(transaction, clock)),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Makes the tables that are missing and notes the format, together with what `change` does.
+fn write(
+    database: &Database,
+    change: impl FnOnce(&WriteTransaction) -> Result<(), CatalogueError>,
+) -> Result<(), CatalogueError> {
+    let transaction = database.begin_write().map_err(storage)?;
+    transaction.open_table(META).map_err(storage)?.insert(file::FORMAT, FORMAT).map_err(storage)?;
+    for table in [PRODUCTS, SKUS, ACTIVITIES, AUDIT] {
+        transaction.open_table(table).map_err(storage)?;
+    }
+    for table in [AUDIT_HEAD, KILL_SWITCH] {
+        transaction.open_table(table).map_err(storage)?;
+    }
+    transaction.open_table(SKUS_OF_PRODUCT).map_err(storage)?;
+    transaction.open_table(RECORDED).map_err(storage)?;
+    change(&transaction)?;
+    transaction.commit().map_err(storage)
+}
+
+/// Seals the rows of a trail that had no hashes, and says in a row of its own that they are older than the chain.
+fn chain(transaction: &WriteTransaction, clock: &dyn Clock) -> Result<(), CatalogueError> {
+    let mut trail = transaction.open_table(AUDIT).map_err(storage)?;
+    let mut events = HashMap::new();
+    for entry in transaction.open_table(RECORDED).map_err(storage)?.iter().map_err(storage)? {
+        let (event, sequence) = entry.map_err(storage)?;
+        let event =
+            event.value().parse().map_err(|_| CatalogueError::Damaged("an event has no name".into()))?;
+        events.insert(sequence.value(), event);
+    }
+    let (mut rows, mut head) = (Vec::new(), Head::default());
+    for entry in trail.iter().map_err(storage)? {
+        let mut row: AuditRow = serde_json::from_slice(entry.map_err(storage)?.1.value()).map_err(damaged)?;
+        row.event = events.remove(&row.sequence);
+        (row.previous, row.hash) = (head.hash, AuditHash::default());
+        let stored = audit::seal(&mut row).map_err(damaged)?;
+        head = Head { sequence: row.sequence, hash: row.hash };
+        rows.push((row.sequence, stored));
+    }
+    for (sequence, stored) in &rows {
+        trail.insert(*sequence, stored.as_slice()).map_err(storage)?;
+    }
+    drop(trail);
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let mut end = transaction.open_table(AUDIT_HEAD).map_err(storage)?;
+    end.insert((), head.to_bytes().as_slice()).map_err(storage)?;
+    drop(end);
+    let by = By {
+        actor: "server".parse().expect("it is a name"),
+        reason: "rows before this one were written without hashes".parse().expect("it is a text"),
+    };
+    let change = change("audit.chained", "audit", json!({"rows": rows.len()}))?;
+    append(transaction, clock.now(), &by, change, None).map(drop)
+}
+
+/// Copies every table into a new file.
+///
+/// # Errors
+/// Storage errors.
+pub(super) fn copy_all(from: &ReadTransaction, path: &Path) -> Result<(), CatalogueError> {
+    let copy = file::create(path, CACHE_BYTES)?;
+    let to = copy.begin_write().map_err(storage)?;
+    file::copy_table(META, from, &to)?;
+    for table in [PRODUCTS, SKUS, ACTIVITIES, AUDIT] {
+        file::copy_table(table, from, &to)?;
+    }
+    for table in [AUDIT_HEAD, KILL_SWITCH] {
+        file::copy_table(table, from, &to)?;
+    }
+    file::copy_table(SKUS_OF_PRODUCT, from, &to)?;
+    file::copy_table(RECORDED, from, &to)?;
+    to.commit().map_err(storage)
+}

@@ -1,0 +1,693 @@
+//! The catalogue in one file of the embedded store.
+
+mod format;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use redb::{
+    Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata as _,
+    StorageBackend, TableDefinition, WriteTransaction, backends::InMemoryBackend,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use self::format::{
+    ACTIVITIES, AUDIT, AUDIT_HEAD, Bytes, KILL_SWITCH, PRODUCTS, RECORDED, SKUS, SKUS_OF_PRODUCT, copy_all,
+};
+use crate::{
+    catalogue::{
+        AuditBreak, AuditCheck, AuditHash, AuditRow, Catalogue, CatalogueError, Change, Counts, ImportReport,
+        ImportSet, Item, KillSwitch, MAX_PAGE, Refusal, Versioned,
+        audit::{self, Chain, Head, differences},
+        rules,
+    },
+    domain::{
+        Activity, ActivityId, ActivityStatus, By, Clock, Name, Product, ProductId, Selling, Sku, SkuId,
+        Timestamp,
+    },
+    embedded::file::{self, StoreError, blocking},
+};
+
+/// The whole catalogue of a large shop is a few megabytes; the store's own default is a gigabyte.
+const CACHE_BYTES: usize = 16 << 20;
+
+/// A [`Catalogue`] in one file, `catalogue.redb`, or in memory.
+///
+/// Values are JSON, so that a field can be added without rewriting the file. A commit is on the disk when a write is
+/// answered. One process has the file open.
+///
+/// A call runs on the runtime's threads for blocking work, because a commit waits for the disk, and the threads
+/// that serve buyers must not. It needs a tokio runtime, of either flavour.
+///
+/// ```
+/// # let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+/// # runtime.block_on(async {
+/// use std::sync::Arc;
+///
+/// use flashsale_core::{
+///     catalogue::{Catalogue, EmbeddedCatalogue},
+///     domain::{By, Product, SystemClock},
+/// };
+///
+/// let catalogue = EmbeddedCatalogue::in_memory(Arc::new(SystemClock))?;
+/// let product: Product = serde_json::from_str(r#"{"id": "7", "name": "青花瓷杯"}"#)?;
+/// let by = By { actor: "chen".parse()?, reason: "new in the shop".parse()? };
+/// assert_eq!(catalogue.put_product(None, product, &by).await?.version, 1);
+/// assert_eq!(catalogue.audit(0, 10).await?[0].change.subject.as_str(), "product/7");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct EmbeddedCatalogue {
+    database: Arc<Database>,
+    clock: Arc<dyn Clock>,
+}
+
+impl EmbeddedCatalogue {
+    /// The name of the file in a data directory.
+    pub const FILE: &'static str = "catalogue.redb";
+
+    /// Opens the catalogue of a data directory; directory and file are made if they are not there.
+    ///
+    /// This blocks on the disk: call it before serving starts.
+    ///
+    /// # Errors
+    /// Unavailable if the directory or the file cannot be used, or another process has it open; newer; damaged. What
+    /// was there is left as it was.
+    pub fn open(directory: &Path, clock: Arc<dyn Clock>) -> Result<Self, CatalogueError> {
+        file::open(directory, Self::FILE, CACHE_BYTES, |database| Self::prepare(database, clock))
+    }
+
+    /// An empty catalogue that is gone with its last clone.
+    ///
+    /// # Errors
+    /// Unavailable, if memory is short.
+    pub fn in_memory(clock: Arc<dyn Clock>) -> Result<Self, CatalogueError> {
+        Self::with_backend(InMemoryBackend::new(), clock)
+    }
+
+    /// Writes a consistent copy to `path`, while the catalogue is in use. To restore, put the copy in the place of
+    /// `catalogue.redb` of a data directory that no process has open.
+    ///
+    /// The copy is written beside `path` first and renamed when it is on the disk, so a file at `path` is whole.
+    ///
+    /// # Errors
+    /// Unavailable if `path` exists or cannot be written; storage errors.
+    pub async fn backup(&self, path: &Path) -> Result<(), CatalogueError> {
+        let path = path.to_owned();
+        self.read(move |from| {
+            if path.exists() {
+                let reason = format!("{} exists, and a backup overwrites nothing", path.display());
+                return Err(CatalogueError::Unavailable { reason, retry: false, source: None });
+            }
+            let partial = PathBuf::from(format!("{}.partial", path.display()));
+            let failed = |error| {
+                StoreError::unavailable(format!("the copy {} cannot be written", path.display()), true, error)
+            };
+            match fs::remove_file(&partial) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(failed(error).into());
+                }
+                _ => {}
+            }
+            copy_all(from, &partial)?;
+            fs::rename(&partial, &path).map_err(failed)?;
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            Ok(file::sync_directory(parent.unwrap_or(Path::new(".")))?)
+        })
+        .await
+    }
+
+    pub(super) fn with_backend(
+        backend: impl StorageBackend,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, CatalogueError> {
+        let database = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create_with_backend(backend)
+            .map_err(|error| cannot_open(Path::new(Self::FILE), error))?;
+        Self::prepare(database, clock)
+    }
+
+    fn prepare(database: Database, clock: Arc<dyn Clock>) -> Result<Self, CatalogueError> {
+        format::prepare(&database, &*clock)?;
+        Ok(Self { database: Arc::new(database), clock })
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        step: impl FnOnce(&ReadTransaction) -> Result<T, CatalogueError> + Send + 'static,
+    ) -> Result<T, CatalogueError> {
+        let database = Arc::clone(&self.database);
+        blocking(move || step(&database.begin_read().map_err(storage)?)).await
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        by: &By,
+        step: impl FnOnce(&mut Step) -> Result<T, CatalogueError> + Send + 'static,
+    ) -> Result<T, CatalogueError> {
+        let (database, clock, by) = (Arc::clone(&self.database), Arc::clone(&self.clock), by.clone());
+        blocking(move || {
+            let transaction = database.begin_write().map_err(storage)?;
+            let mut running = Step { transaction, clock, by, changed: false };
+            let answer = step(&mut running)?;
+            if running.changed {
+                running.transaction.commit().map_err(|error| CatalogueError::Unknown(Box::new(error)))?;
+            }
+            Ok(answer)
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl Catalogue for EmbeddedCatalogue {
+    async fn import(&self, set: &ImportSet, by: &By) -> Result<ImportReport, CatalogueError> {
+        let set = set.clone();
+        self.write(by, move |step| step.import(set)).await
+    }
+
+    async fn product(&self, id: ProductId) -> Result<Option<Versioned<Product>>, CatalogueError> {
+        self.read(move |reading| find(&reading.open_table(PRODUCTS).map_err(storage)?, id.value())).await
+    }
+
+    async fn products(
+        &self,
+        after: Option<ProductId>,
+        limit: usize,
+    ) -> Result<Vec<Versioned<Product>>, CatalogueError> {
+        let after = after.map_or(0, ProductId::value);
+        self.read(move |reading| page(&reading.open_table(PRODUCTS).map_err(storage)?, after, limit)).await
+    }
+
+    async fn put_product(
+        &self,
+        expected: Option<u64>,
+        product: Product,
+        by: &By,
+    ) -> Result<Versioned<Product>, CatalogueError> {
+        self.write(by, move |step| {
+            let old = step.expect::<Product>(expected, product.id.value(), Item::Product(product.id))?;
+            step.store(old, product)
+        })
+        .await
+    }
+
+    async fn sku(&self, id: SkuId) -> Result<Option<Versioned<Sku>>, CatalogueError> {
+        self.read(move |reading| find(&reading.open_table(SKUS).map_err(storage)?, id.value())).await
+    }
+
+    async fn skus(&self, after: Option<SkuId>, limit: usize) -> Result<Vec<Versioned<Sku>>, CatalogueError> {
+        let after = after.map_or(0, SkuId::value);
+        self.read(move |reading| page(&reading.open_table(SKUS).map_err(storage)?, after, limit)).await
+    }
+
+    async fn skus_of(
+        &self,
+        product: ProductId,
+        after: Option<SkuId>,
+        limit: usize,
+    ) -> Result<Vec<Versioned<Sku>>, CatalogueError> {
+        let first = (product.value(), after.map_or(0, SkuId::value) + 1);
+        self.read(move |reading| {
+            let index = reading.open_table(SKUS_OF_PRODUCT).map_err(storage)?;
+            let skus = reading.open_table(SKUS).map_err(storage)?;
+            let ids = index.range(first..=(first.0, u64::MAX)).map_err(storage)?.take(limit.min(MAX_PAGE));
+            ids.map(|entry| {
+                let (_, sku) = entry.map_err(storage)?.0.value();
+                find(&skus, sku)?
+                    .ok_or_else(|| CatalogueError::Damaged(format!("sku/{sku} is listed and missing")))
+            })
+            .collect()
+        })
+        .await
+    }
+
+    async fn put_sku(
+        &self,
+        expected: Option<u64>,
+        sku: Sku,
+        by: &By,
+    ) -> Result<Versioned<Sku>, CatalogueError> {
+        self.write(by, move |step| {
+            let old = step.expect::<Sku>(expected, sku.id.value(), Item::Sku(sku.id))?;
+            rules::change_sku(old.as_ref().map(|old| &old.value), &sku).map_err(refused)?;
+            step.check_sku(&sku)?.map_err(refused)?;
+            step.store(old, sku)
+        })
+        .await
+    }
+
+    async fn activity(&self, id: ActivityId) -> Result<Option<Versioned<Activity>>, CatalogueError> {
+        self.read(move |reading| find(&reading.open_table(ACTIVITIES).map_err(storage)?, id.value())).await
+    }
+
+    async fn activities(
+        &self,
+        after: Option<ActivityId>,
+        limit: usize,
+    ) -> Result<Vec<Versioned<Activity>>, CatalogueError> {
+        let after = after.map_or(0, ActivityId::value);
+        self.read(move |reading| page(&reading.open_table(ACTIVITIES).map_err(storage)?, after, limit)).await
+    }
+
+    async fn put_activity(
+        &self,
+        expected: Option<u64>,
+        activity: Activity,
+        by: &By,
+    ) -> Result<Versioned<Activity>, CatalogueError> {
+        self.write(by, move |step| {
+            let old = step.expect::<Activity>(expected, activity.id.value(), Item::Activity(activity.id))?;
+            rules::edit(old.as_ref().map(|old| &old.value), &activity).map_err(refused)?;
+            let refusals = step.check_activity(&activity)?;
+            if !refusals.is_empty() {
+                return Err(CatalogueError::Refused(refusals));
+            }
+            step.store(old, activity)
+        })
+        .await
+    }
+
+    async fn record(&self, event: &Name, change: Change, by: &By) -> Result<bool, CatalogueError> {
+        let event = event.clone();
+        self.write(by, move |step| {
+            if step
+                .transaction
+                .open_table(RECORDED)
+                .map_err(storage)?
+                .get(event.as_str())
+                .map_err(storage)?
+                .is_some()
+            {
+                return Ok(false);
+            }
+            let sequence = step.audit(change, Some(event.clone()))?;
+            let mut recorded = step.transaction.open_table(RECORDED).map_err(storage)?;
+            recorded.insert(event.as_str(), sequence).map_err(storage)?;
+            Ok(true)
+        })
+        .await
+    }
+
+    async fn audit(&self, after: u64, limit: usize) -> Result<Vec<AuditRow>, CatalogueError> {
+        self.read(move |reading| {
+            let trail = reading.open_table(AUDIT).map_err(storage)?;
+            let rows = trail.range(after.saturating_add(1)..).map_err(storage)?.take(limit.min(MAX_PAGE));
+            rows.map(|row| {
+                let (key, stored) = row.map_err(storage)?;
+                audit::open(stored.value()).map_err(|reason| unreadable(key.value(), &reason))
+            })
+            .collect()
+        })
+        .await
+    }
+
+    async fn verify_audit(&self) -> Result<AuditCheck, CatalogueError> {
+        self.read(verify).await
+    }
+
+    async fn kill_switch(&self) -> Result<Option<Versioned<KillSwitch>>, CatalogueError> {
+        self.read(|reading| {
+            let switch = reading.open_table(KILL_SWITCH).map_err(storage)?;
+            let switch = switch.get(()).map_err(storage)?;
+            switch.map(|stored| serde_json::from_slice(stored.value()).map_err(damaged)).transpose()
+        })
+        .await
+    }
+
+    async fn put_kill_switch(&self, on: bool, by: &By) -> Result<Versioned<KillSwitch>, CatalogueError> {
+        self.write(by, move |step| step.switch(on)).await
+    }
+}
+
+/// What the store knows about each kind of value.
+trait Kept: Serialize + DeserializeOwned + PartialEq {
+    const TABLE: TableDefinition<'static, u64, Bytes>;
+    const WORD: &'static str;
+
+    fn item(&self) -> Item;
+    fn key(&self) -> u64;
+
+    /// What a change of `was` to this is called in the audit trail.
+    fn verb(&self, _was: &Self) -> &'static str {
+        "changed"
+    }
+}
+
+impl Kept for Product {
+    const TABLE: TableDefinition<'static, u64, Bytes> = PRODUCTS;
+    const WORD: &'static str = "product";
+
+    fn item(&self) -> Item {
+        Item::Product(self.id)
+    }
+
+    fn key(&self) -> u64 {
+        self.id.value()
+    }
+}
+
+impl Kept for Sku {
+    const TABLE: TableDefinition<'static, u64, Bytes> = SKUS;
+    const WORD: &'static str = "sku";
+
+    fn item(&self) -> Item {
+        Item::Sku(self.id)
+    }
+
+    fn key(&self) -> u64 {
+        self.id.value()
+    }
+}
+
+impl Kept for Activity {
+    const TABLE: TableDefinition<'static, u64, Bytes> = ACTIVITIES;
+    const WORD: &'static str = "activity";
+
+    fn item(&self) -> Item {
+        Item::Activity(self.id)
+    }
+
+    fn key(&self) -> u64 {
+        self.id.value()
+    }
+
+    fn verb(&self, was: &Self) -> &'static str {
+        match (self.status, self.selling) {
+            (status, selling) if status == was.status => match selling {
+                selling if selling == was.selling => "changed",
+                Selling::On => "resumed",
+                Selling::Paused => "paused",
+                Selling::Ended => "ended",
+            },
+            (ActivityStatus::Draft, _) => "rejected",
+            (ActivityStatus::Submitted, _) => "submitted",
+            (ActivityStatus::Approved, _) => "approved",
+            (ActivityStatus::Published, _) => "published",
+            (ActivityStatus::Archived, _) => "archived",
+        }
+    }
+}
+
+/// A write in progress. Dropped without a commit it leaves nothing.
+struct Step {
+    transaction: WriteTransaction,
+    clock: Arc<dyn Clock>,
+    by: By,
+    changed: bool,
+}
+
+impl Step {
+    fn import(&mut self, set: ImportSet) -> Result<ImportReport, CatalogueError> {
+        let mut report = ImportReport::default();
+        let mut refusals = duplicates(&set);
+        for product in &set.products {
+            let old = self.find::<Product>(product.id.value())?;
+            self.take(old, product.clone(), &mut report.products)?;
+        }
+        for sku in &set.skus {
+            let old = self.find::<Sku>(sku.id.value())?;
+            let checked = rules::change_sku(old.as_ref().map(|old| &old.value), sku);
+            match checked.and(self.check_sku(sku)?) {
+                Ok(()) => self.take(old, sku.clone(), &mut report.skus)?,
+                Err(refusal) => refusals.push(refusal),
+            }
+        }
+        for imported in &set.activities {
+            let old = self.find::<Activity>(imported.activity.id.value())?;
+            match rules::import(old.as_ref().map(|old| &old.value), imported) {
+                Ok(activity) => {
+                    refusals.extend(self.check_activity(&activity)?);
+                    self.take(old, activity, &mut report.activities)?;
+                }
+                Err(refusal) => refusals.push(refusal),
+            }
+        }
+        if refusals.is_empty() {
+            return Ok(report);
+        }
+        refusals.truncate(Refusal::MAX_REPORTED);
+        Err(CatalogueError::Refused(refusals))
+    }
+
+    fn take<T: Kept>(
+        &mut self,
+        old: Option<Versioned<T>>,
+        new: T,
+        counts: &mut Counts,
+    ) -> Result<(), CatalogueError> {
+        let before = old.as_ref().map(|old| old.version);
+        let after = self.store(old, new)?.version;
+        match before {
+            None => counts.created += 1,
+            Some(before) if before == after => counts.unchanged += 1,
+            Some(_) => counts.changed += 1,
+        }
+        Ok(())
+    }
+
+    fn find<T: Kept>(&self, key: u64) -> Result<Option<Versioned<T>>, CatalogueError> {
+        find(&self.transaction.open_table(T::TABLE).map_err(storage)?, key)
+    }
+
+    /// The present value, if its version is the expected one.
+    fn expect<T: Kept>(
+        &self,
+        expected: Option<u64>,
+        key: u64,
+        item: Item,
+    ) -> Result<Option<Versioned<T>>, CatalogueError> {
+        let present = self.find::<T>(key)?;
+        match (&present, expected) {
+            (None, Some(_)) => Err(CatalogueError::NotFound(item)),
+            (Some(present), _) if expected != Some(present.version) => {
+                Err(CatalogueError::Conflict { item, expected, found: present.version })
+            }
+            _ => Ok(present),
+        }
+    }
+
+    /// Writes a value and its audit row, if it differs from the old one.
+    fn store<T: Kept>(&mut self, old: Option<Versioned<T>>, new: T) -> Result<Versioned<T>, CatalogueError> {
+        let (version, detail, verb) = match old {
+            Some(old) if old.value == new => return Ok(old),
+            Some(old) => {
+                let version = old.version + 1;
+                let changed = differences(&to_value(&old.value)?, &to_value(&new)?);
+                (version, json!({"version": version, "changed": changed}), new.verb(&old.value))
+            }
+            None => (1, json!({"version": 1, "created": to_value(&new)?}), "created"),
+        };
+        let new = Versioned { version, value: new };
+        let bytes = serde_json::to_vec(&new).map_err(damaged)?;
+        let mut table = self.transaction.open_table(T::TABLE).map_err(storage)?;
+        table.insert(new.value.key(), bytes.as_slice()).map_err(storage)?;
+        drop(table);
+        self.audit(change(&format!("{}.{verb}", T::WORD), &new.value.item().to_string(), detail)?, None)?;
+        Ok(new)
+    }
+
+    fn switch(&mut self, on: bool) -> Result<Versioned<KillSwitch>, CatalogueError> {
+        let mut table = self.transaction.open_table(KILL_SWITCH).map_err(storage)?;
+        let old: Option<Versioned<KillSwitch>> = match table.get(()).map_err(storage)? {
+            Some(stored) => Some(serde_json::from_slice(stored.value()).map_err(damaged)?),
+            None => None,
+        };
+        let version = match old {
+            Some(old) if old.value.on == on => return Ok(old),
+            old => old.map_or(0, |old| old.version) + 1,
+        };
+        let (at, by) = (self.clock.now(), self.by.clone());
+        let switch = Versioned { version, value: KillSwitch { on, at, by } };
+        table.insert((), serde_json::to_vec(&switch).map_err(damaged)?.as_slice()).map_err(storage)?;
+        drop(table);
+        let action = if on { "kill_switch.on" } else { "kill_switch.off" };
+        self.audit(change(action, "kill_switch", json!({"version": version}))?, None)?;
+        Ok(switch)
+    }
+
+    fn audit(&mut self, change: Change, event: Option<Name>) -> Result<u64, CatalogueError> {
+        let now = self.clock.now();
+        let sequence = append(&self.transaction, now, &self.by, change, event)?;
+        self.changed = true;
+        Ok(sequence)
+    }
+
+    fn check_sku(&mut self, sku: &Sku) -> Result<Result<(), Refusal>, CatalogueError> {
+        if self.find::<Product>(sku.product_id.value())?.is_none() {
+            let reason = format!("the product {} does not exist", sku.product_id);
+            return Ok(Err(Refusal { item: Item::Sku(sku.id), field: "product_id", reason }));
+        }
+        let mut index = self.transaction.open_table(SKUS_OF_PRODUCT).map_err(storage)?;
+        if let Some(old) = self.find::<Sku>(sku.id.value())? {
+            index.remove((old.value.product_id.value(), sku.id.value())).map_err(storage)?;
+        }
+        index.insert((sku.product_id.value(), sku.id.value()), ()).map_err(storage)?;
+        Ok(Ok(()))
+    }
+
+    fn check_activity(&self, activity: &Activity) -> Result<Vec<Refusal>, CatalogueError> {
+        let item = Item::Activity(activity.id);
+        let whole = activity.check().map_err(|invalid| Refusal {
+            item,
+            field: invalid.field,
+            reason: invalid.reason,
+        });
+        let mut refusals: Vec<_> = whole.err().into_iter().collect();
+        for offer in &activity.offers {
+            let sku = self.find::<Sku>(offer.sku().value())?;
+            refusals.extend(rules::offer_of(activity, offer, sku.as_ref().map(|sku| &sku.value)).err());
+        }
+        Ok(refusals)
+    }
+}
+
+/// Adds a row to the audit trail, behind the last one; gives its sequence.
+fn append(
+    transaction: &WriteTransaction,
+    now: Timestamp,
+    by: &By,
+    change: Change,
+    event: Option<Name>,
+) -> Result<u64, CatalogueError> {
+    let mut trail = transaction.open_table(AUDIT).map_err(storage)?;
+    let mut end = transaction.open_table(AUDIT_HEAD).map_err(storage)?;
+    let head = head(&end)?;
+    let last = match trail.get(head.sequence).map_err(storage)? {
+        Some(stored) => {
+            let row = audit::open(stored.value()).map_err(|reason| unreadable(head.sequence, &reason))?;
+            row.at
+        }
+        None => Timestamp::EPOCH,
+    };
+    let By { actor, reason } = by.clone();
+    let mut row = AuditRow {
+        sequence: head.sequence + 1,
+        at: now.max(last),
+        actor,
+        reason,
+        change,
+        event,
+        previous: head.hash,
+        hash: AuditHash::default(),
+    };
+    let stored = audit::seal(&mut row).map_err(damaged)?;
+    // A row that somebody put there by hand is not overwritten without a trace: the check of the trail finds it missing.
+    trail.insert(row.sequence, stored.as_slice()).map_err(storage)?;
+    let head = Head { sequence: row.sequence, hash: row.hash };
+    end.insert((), head.to_bytes().as_slice()).map_err(storage)?;
+    Ok(row.sequence)
+}
+
+/// The end of the trail as it was noted with the last row.
+fn head(end: &impl ReadableTable<(), Bytes>) -> Result<Head, CatalogueError> {
+    match end.get(()).map_err(storage)? {
+        Some(bytes) => Head::from_bytes(bytes.value())
+            .ok_or_else(|| CatalogueError::Damaged("the end of the audit trail cannot be read".into())),
+        None => Ok(Head::default()),
+    }
+}
+
+/// Follows the whole trail, and compares it with its end and with the events that have rows.
+fn verify(reading: &ReadTransaction) -> Result<AuditCheck, CatalogueError> {
+    let mut chain = Chain::default();
+    let recorded = reading.open_table(RECORDED).map_err(storage)?;
+    let mut events = 0;
+    for row in reading.open_table(AUDIT).map_err(storage)?.iter().map_err(storage)? {
+        let (key, stored) = row.map_err(storage)?;
+        let Some(row) = chain.follow(key.value(), stored.value()) else { continue };
+        let Some(event) = row.event else { continue };
+        events += 1;
+        let noted = recorded.get(event.as_str()).map_err(storage)?.map(|sequence| sequence.value());
+        if noted != Some(key.value()) {
+            chain.fail(key.value(), format!("is the row of event {event:?}, which is noted for {noted:?}"));
+        }
+    }
+    let mut check = chain.end(head(&reading.open_table(AUDIT_HEAD).map_err(storage)?)?);
+    if check.broken.is_none() && events != recorded.len().map_err(storage)? {
+        let reason = "or one before it is missing: an event is noted that has no row".to_owned();
+        check.broken = Some(AuditBreak { sequence: check.rows, reason });
+    }
+    Ok(check)
+}
+
+fn change(action: &str, subject: &str, detail: Value) -> Result<Change, CatalogueError> {
+    match (action.parse(), subject.parse()) {
+        (Ok(action), Ok(subject)) => Ok(Change { action, subject, detail }),
+        _ => Err(CatalogueError::Damaged(format!("{action:?} of {subject:?} is no name for an audit row"))),
+    }
+}
+
+/// Ids that a set has twice. The second value would silently win.
+fn duplicates(set: &ImportSet) -> Vec<Refusal> {
+    let mut items: Vec<Item> = set.products.iter().map(Kept::item).collect();
+    items.extend(set.skus.iter().map(Kept::item));
+    items.extend(set.activities.iter().map(|imported| imported.activity.item()));
+    items.sort_unstable();
+    let twice = items.windows(2).filter(|pair| pair[0] == pair[1]);
+    twice.map(|pair| Refusal { item: pair[0], field: "id", reason: "is there twice".to_owned() }).collect()
+}
+
+fn find<T: DeserializeOwned>(
+    table: &impl ReadableTable<u64, Bytes>,
+    key: u64,
+) -> Result<Option<T>, CatalogueError> {
+    match table.get(key).map_err(storage)? {
+        Some(bytes) => Ok(Some(serde_json::from_slice(bytes.value()).map_err(damaged)?)),
+        None => Ok(None),
+    }
+}
+
+fn page<T: DeserializeOwned>(
+    table: &impl ReadableTable<u64, Bytes>,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<T>, CatalogueError> {
+    let rows = table.range(after.saturating_add(1)..).map_err(storage)?.take(limit.min(MAX_PAGE));
+    rows.map(|row| serde_json::from_slice(row.map_err(storage)?.1.value()).map_err(damaged)).collect()
+}
+
+fn to_value<T: Serialize>(value: &T) -> Result<Value, CatalogueError> {
+    serde_json::to_value(value).map_err(damaged)
+}
+
+fn refused(refusal: Refusal) -> CatalogueError {
+    CatalogueError::Refused(vec![refusal])
+}
+
+fn unreadable(sequence: u64, reason: &str) -> CatalogueError {
+    CatalogueError::Damaged(format!("row {sequence} of the audit trail was changed: {reason}"))
+}
+
+fn damaged(error: serde_json::Error) -> CatalogueError {
+    CatalogueError::Damaged(error.to_string())
+}
+
+fn cannot_open(path: &Path, error: DatabaseError) -> CatalogueError {
+    file::cannot_open(path, error).into()
+}
+
+/// What went wrong before a commit: nothing was changed.
+fn storage(error: impl Into<redb::Error>) -> CatalogueError {
+    file::storage(error).into()
+}
+
+impl From<StoreError> for CatalogueError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable { reason, retry, source } => Self::Unavailable { reason, retry, source },
+            StoreError::Damaged(reason) => Self::Damaged(reason),
+            StoreError::Unknown(source) => Self::Unknown(source),
+        }
+    }
+}

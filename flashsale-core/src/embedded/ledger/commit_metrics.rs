@@ -1,0 +1,32 @@
+//! What an engine has committed, for monitors.
+
+use std::time::Duration;
+
+use crate::metrics::Distribution;
+
+/// Commits of an engine since its start; none without a journal.
+#[derive(Debug)]
+pub struct Commits {
+    /// How long a commit took, from the first byte that is written to the end of the fsync, in microseconds.
+    pub micros: Distribution,
+    /// How many bytes of the journal it wrote.
+    pub bytes: Distribution,
+}
+
+impl Default for Commits {
+    fn default() -> Self {
+        const MICROS: &[u64] = &[
+            50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000,
+            5_000_000,
+        ];
+        const BYTES: &[u64] = &[256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20];
+        Self { micros: Distribution::new(MICROS), bytes: Distribution::new(BYTES) }
+    }
+}
+
+impl Commits {
+    pub(super) fn count(&self, took: Duration, bytes: usize) {
+        self.micros.record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        self.bytes.record(bytes as u64);
+    }
+}

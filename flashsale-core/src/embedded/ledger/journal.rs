@@ -1,0 +1,292 @@
+//! The journal: rows of records in a file of the embedded store.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use redb::{
+    Builder, Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError,
+};
+
+use super::{error::EmbeddedError, snapshot};
+use crate::ledger::{Role, state_machine::Book};
+
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+
+/// The rows, numbered from 1 without gaps; the oldest are deleted once a snapshot has them. A row is what one commit
+/// changed: the records of [`Book::take_journal`].
+const JOURNAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("journal");
+
+/// The format that this version writes: tables, records, and images. A higher one is refused.
+const FORMAT: u64 = 1;
+
+/// What redb may keep in memory. The book holds all content, so rows are never read again; a commit has to fit.
+const CACHE_BYTES: usize = 16 << 20;
+
+/// How many rows a commit deletes at most, of those that a snapshot has. More than it adds, so that the journal
+/// shrinks; few, so that nobody waits for it.
+const TRIMMED_PER_COMMIT: u64 = 4;
+
+const PROGRESS_EVERY: Duration = Duration::from_secs(2);
+
+/// An open journal.
+#[derive(Clone, Debug)]
+pub(super) struct Journal {
+    database: Arc<Database>,
+    path: PathBuf,
+}
+
+/// A book as a journal and its snapshots show it.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) book: Book,
+    /// The last row that the book has.
+    pub(super) row: u64,
+    /// The last row of the snapshot that it began with; 0 if there was none.
+    pub(super) snapshot: u64,
+    /// Bytes of the rows that were repeated.
+    pub(super) replayed_bytes: u64,
+    /// The last row that was deleted.
+    pub(super) trimmed: u64,
+}
+
+impl Journal {
+    /// The name of the file in a data directory.
+    pub(super) const FILE: &'static str = "ledger.redb";
+
+    /// Opens the journal of a directory, or makes one in a directory that has no snapshots either.
+    pub(super) fn open(directory: &Path, role: Role) -> Result<Self, EmbeddedError> {
+        let path = directory.join(Self::FILE);
+        let is_new = match fs::metadata(&path) {
+            // The store would take it for a new one, and every unit would be sold again.
+            Ok(file) if file.len() == 0 => {
+                return Err(EmbeddedError::damaged(path, "it is empty; remove it if it never had content"));
+            }
+            Ok(_) => false,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            Err(error) => return Err(EmbeddedError::unusable(path, "read", error)),
+        };
+        if is_new && let Some((_, snapshot)) = snapshot::list(directory)?.first() {
+            let reason = format!("it is missing, but there is {}", snapshot.display());
+            return Err(EmbeddedError::damaged(path, reason));
+        }
+        let journal = Self::open_file(path, role)?;
+        if is_new {
+            snapshot::sync_directory(directory)?;
+        }
+        Ok(journal)
+    }
+
+    pub(super) fn open_file(path: PathBuf, role: Role) -> Result<Self, EmbeddedError> {
+        let database =
+            builder().create(&path).map_err(|error| EmbeddedError::of_store(&path, "opened", error))?;
+        Self::prepare(database, path, role)
+    }
+
+    /// A journal in another place than a file, for tests.
+    #[cfg(test)]
+    pub(super) fn with_backend(
+        backend: impl redb::StorageBackend,
+        path: PathBuf,
+        role: Role,
+    ) -> Result<Self, EmbeddedError> {
+        let database = builder()
+            .create_with_backend(backend)
+            .map_err(|error| EmbeddedError::of_store(&path, "opened", error))?;
+        Self::prepare(database, path, role)
+    }
+
+    /// Checks format and role, or writes them into an empty file.
+    fn prepare(database: Database, path: PathBuf, role: Role) -> Result<Self, EmbeddedError> {
+        let journal = Self { database: Arc::new(database), path };
+        let reading = journal.begin_read()?;
+        let is_empty = journal.check(reading.list_tables())?.next().is_none();
+        let Some(found) = journal.meta(&reading, "format")? else {
+            if !is_empty {
+                return Err(journal.damaged("it is not a ledger, it has no format"));
+            }
+            journal.initialise(role, 0)?;
+            return Ok(journal);
+        };
+        if found > FORMAT {
+            return Err(EmbeddedError::Newer { path: journal.path, found, supported: FORMAT });
+        }
+        let found = journal.meta(&reading, "role")?.and_then(role_of);
+        match found {
+            Some(found) if found == role => Ok(journal),
+            Some(found) => Err(EmbeddedError::OtherRole { path: journal.path, found, wanted: role }),
+            None => Err(journal.damaged("its role is unknown")),
+        }
+    }
+
+    /// Writes what stands in an empty file. Rows up to `trimmed` are those of a snapshot.
+    pub(super) fn initialise(&self, role: Role, trimmed: u64) -> Result<(), EmbeddedError> {
+        let writing = self.check(self.database.begin_write())?;
+        {
+            let mut meta = self.check(writing.open_table(META))?;
+            for (name, value) in [("format", FORMAT), ("role", number_of(role)), ("trimmed", trimmed)] {
+                self.check(meta.insert(name, value))?;
+            }
+            self.check(writing.open_table(JOURNAL))?;
+        }
+        self.check(writing.commit())
+    }
+
+    /// Adds a row and waits until the disk has it. Deletes some of the rows that a snapshot has, up to `trim_to`;
+    /// `trimmed` is the last one that is gone.
+    pub(super) fn append(
+        &self,
+        row: u64,
+        bytes: &[u8],
+        trimmed: &mut u64,
+        trim_to: u64,
+    ) -> Result<(), redb::Error> {
+        let writing = self.database.begin_write()?;
+        {
+            let mut journal = writing.open_table(JOURNAL)?;
+            journal.insert(row, bytes)?;
+            let last = trim_to.min(*trimmed + TRIMMED_PER_COMMIT);
+            if *trimmed < last {
+                for old in *trimmed + 1..=last {
+                    journal.remove(old)?;
+                }
+                writing.open_table(META)?.insert("trimmed", last)?;
+                *trimmed = last;
+            }
+        }
+        Ok(writing.commit()?)
+    }
+
+    /// Deletes all rows, once a snapshot has them; `row` is the last of them.
+    pub(super) fn clear(&self, row: u64) -> Result<(), EmbeddedError> {
+        let writing = self.check(self.database.begin_write())?;
+        self.check(writing.delete_table(JOURNAL))?;
+        self.check(writing.open_table(JOURNAL))?;
+        self.check(self.check(writing.open_table(META))?.insert("trimmed", row))?;
+        self.check(writing.commit())
+    }
+
+    /// Builds the book from the newest snapshot and the rows after it, as they are at this moment; the file may be
+    /// written meanwhile. Ends early, with `None`, once `go_on` says no.
+    ///
+    /// A snapshot that is damaged is passed over if the rows are still there that lead from an older one, or from the
+    /// beginning, to the end.
+    pub(super) fn load(
+        &self,
+        directory: Option<&Path>,
+        role: Role,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Option<Loaded>, EmbeddedError> {
+        let reading = self.begin_read()?;
+        let trimmed = self.meta(&reading, "trimmed")?.unwrap_or(0);
+        let table = self.check(reading.open_table(JOURNAL))?;
+        let last = self.check(table.last())?.map_or(0, |(row, _)| row.value()).max(trimmed);
+        let (book, snapshot) = self.begin(directory, role, trimmed, last)?;
+        let mut loaded = Loaded { book, row: snapshot, snapshot, replayed_bytes: 0, trimmed };
+        let rows = last - snapshot;
+        let mut reported = Instant::now();
+        for entry in self.check(table.range(snapshot + 1..))? {
+            let (row, bytes) = self.check(entry)?;
+            if row.value() != loaded.row + 1 {
+                return Err(self.damaged(format!("row {} is missing", loaded.row + 1)));
+            }
+            loaded.row = row.value();
+            loaded.replayed_bytes += bytes.value().len() as u64;
+            if row.value() == last && mutant!("last-row-not-replayed") {
+                continue;
+            }
+            loaded
+                .book
+                .replay(bytes.value())
+                .map_err(|misfit| self.damaged(format!("row {}: {misfit}", row.value())))?;
+            if reported.elapsed() > PROGRESS_EVERY {
+                reported = Instant::now();
+                tracing::info!(replayed = loaded.row - snapshot, of = rows, "replaying the journal");
+            }
+            if !go_on() {
+                return Ok(None);
+            }
+        }
+        if loaded.row != last {
+            return Err(self.damaged(format!("rows {} to {last} are missing", loaded.row + 1)));
+        }
+        Ok(Some(loaded))
+    }
+
+    /// The book of the newest snapshot that can be used, and the last row that it has.
+    fn begin(
+        &self,
+        directory: Option<&Path>,
+        role: Role,
+        trimmed: u64,
+        last: u64,
+    ) -> Result<(Book, u64), EmbeddedError> {
+        let snapshots = directory.map(snapshot::list).transpose()?.unwrap_or_default();
+        if let Some((row, newest)) = snapshots.first()
+            && *row > last
+        {
+            return Err(self.damaged(format!("it ends at row {last}, before {}", newest.display())));
+        }
+        let mut failure = None;
+        for (row, path) in snapshots.iter().filter(|(row, _)| *row >= trimmed) {
+            match snapshot::read(path, role) {
+                Ok(book) => return Ok((book, *row)),
+                Err(error) => {
+                    tracing::warn!(%error, "a snapshot cannot be used");
+                    failure.get_or_insert(error);
+                }
+            }
+        }
+        if trimmed == 0 {
+            return Ok((Book::new(role), 0));
+        }
+        Err(failure.unwrap_or_else(|| self.damaged(format!("the snapshot of row {trimmed} is missing"))))
+    }
+
+    fn begin_read(&self) -> Result<ReadTransaction, EmbeddedError> {
+        self.check(self.database.begin_read())
+    }
+
+    fn meta(&self, reading: &ReadTransaction, name: &str) -> Result<Option<u64>, EmbeddedError> {
+        match reading.open_table(META) {
+            Ok(meta) => Ok(self.check(meta.get(name))?.map(|value| value.value())),
+            Err(TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => self.check(Err(error)),
+        }
+    }
+
+    fn check<T, E: Into<redb::Error>>(&self, result: Result<T, E>) -> Result<T, EmbeddedError> {
+        result.map_err(|error| EmbeddedError::of_store(&self.path, "used", error))
+    }
+
+    fn damaged(&self, reason: impl Into<String>) -> EmbeddedError {
+        EmbeddedError::damaged(&self.path, reason)
+    }
+}
+
+/// The checksum of every page is verified on opening: otherwise redb trusts a file that was closed in order.
+fn builder() -> Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true).set_repair_callback(|repair| {
+        // The first step is the check that every opening makes; the second follows only if the last commit is not whole.
+        if (0.2..0.5).contains(&repair.progress()) {
+            tracing::warn!("the last commit of the journal was cut off and is dropped; it was not answered");
+        }
+    });
+    builder
+}
+
+fn number_of(role: Role) -> u64 {
+    match role {
+        Role::Single => 0,
+        Role::Gate => 1,
+        Role::Truth => 2,
+    }
+}
+
+fn role_of(number: u64) -> Option<Role> {
+    [Role::Single, Role::Gate, Role::Truth].into_iter().find(|role| number_of(*role) == number)
+}

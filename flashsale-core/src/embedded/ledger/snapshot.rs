@@ -1,0 +1,132 @@
+//! Snapshots: a whole book in one file.
+//!
+//! A file is `header · image · checksum`: eight bytes of magic, the format as a little-endian `u64`, the last row of the
+//! journal that it has as another, the [`Image`] in postcard, and the blake3 hash of everything before it. It is written
+//! beside its name, synced, and renamed, so a file of that name is whole.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+use super::error::EmbeddedError;
+use crate::ledger::{
+    Role,
+    state_machine::{Book, Image},
+};
+
+const MAGIC: &[u8; 8] = b"flashsnp";
+const FORMAT: u64 = 1;
+const HEADER_BYTES: usize = 24;
+const HASH_BYTES: usize = blake3::OUT_LEN;
+const PREFIX: &str = "snapshot-";
+
+/// Writes a book as the snapshot of a row, and deletes the snapshots before it.
+pub(super) fn write(directory: &Path, row: u64, book: &Book) -> Result<(), EmbeddedError> {
+    let path = directory.join(format!("{PREFIX}{row:020}"));
+    let partial = path.with_extension("partial");
+    let written = write_to(&partial, row, &book.image()).and_then(|()| fs::rename(&partial, &path));
+    if let Err(error) = written {
+        // What is left of it is in the way of nobody, but may fill the disk.
+        let _ = fs::remove_file(&partial);
+        return Err(EmbeddedError::unusable(path, "written", error));
+    }
+    sync_directory(directory)?;
+    for (_, old) in list(directory)?.into_iter().filter(|(old, _)| *old < row) {
+        fs::remove_file(&old).map_err(|error| EmbeddedError::unusable(old, "deleted", error))?;
+    }
+    Ok(())
+}
+
+fn write_to(path: &Path, row: u64, image: &Image) -> io::Result<()> {
+    let hashing = Hashing { file: File::create(path)?, hash: blake3::Hasher::new() };
+    let mut writing = BufWriter::with_capacity(1 << 20, hashing);
+    writing.write_all(MAGIC)?;
+    writing.write_all(&FORMAT.to_le_bytes())?;
+    writing.write_all(&row.to_le_bytes())?;
+    let writing = postcard::to_io(image, writing).map_err(io::Error::other)?;
+    let Hashing { mut file, hash } = writing.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.write_all(hash.finalize().as_bytes())?;
+    file.sync_all()
+}
+
+/// Reads a snapshot back.
+pub(super) fn read(path: &Path, role: Role) -> Result<Book, EmbeddedError> {
+    let damaged = |reason: &str| EmbeddedError::damaged(path, reason);
+    let bytes = fs::read(path).map_err(|error| EmbeddedError::unusable(path, "read", error))?;
+    let Some((content, hash)) = bytes.split_last_chunk::<HASH_BYTES>() else {
+        return Err(damaged("it is cut off"));
+    };
+    if content.len() < HEADER_BYTES || !content.starts_with(MAGIC) {
+        return Err(damaged("it is not a snapshot"));
+    }
+    let number = |at: usize| {
+        let bytes = content[at..at + 8].try_into().expect("a slice of eight bytes is eight bytes long");
+        u64::from_le_bytes(bytes)
+    };
+    if number(8) > FORMAT {
+        return Err(EmbeddedError::Newer { path: path.into(), found: number(8), supported: FORMAT });
+    }
+    if blake3::hash(content) != *hash {
+        return Err(damaged("its checksum does not fit"));
+    }
+    if row_of(path) != Some(number(16)) {
+        return Err(damaged("it has the name of another"));
+    }
+    let image: Image =
+        postcard::from_bytes(&content[HEADER_BYTES..]).map_err(|error| damaged(&error.to_string()))?;
+    let book = Book::of_image(image).map_err(|misfit| damaged(&misfit.to_string()))?;
+    if book.role() != role {
+        return Err(EmbeddedError::OtherRole { path: path.into(), found: book.role(), wanted: role });
+    }
+    Ok(book)
+}
+
+/// The snapshots of a directory with their rows, the newest first. A directory that is not there has none.
+pub(super) fn list(directory: &Path) -> Result<Vec<(u64, PathBuf)>, EmbeddedError> {
+    let unusable = |error| EmbeddedError::unusable(directory, "read", error);
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(unusable(error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(unusable)?.path();
+        if let Some(row) = row_of(&path) {
+            found.push((row, path));
+        }
+    }
+    found.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(found)
+}
+
+/// A new name in a directory survives a power cut only once the directory itself is on the disk.
+pub(super) fn sync_directory(directory: &Path) -> Result<(), EmbeddedError> {
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|error| EmbeddedError::unusable(directory, "written", error))
+}
+
+fn row_of(path: &Path) -> Option<u64> {
+    path.file_name()?.to_str()?.strip_prefix(PREFIX)?.parse().ok()
+}
+
+/// Hashes what passes through to a file.
+struct Hashing {
+    file: File,
+    hash: blake3::Hasher,
+}
+
+impl Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hash.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}

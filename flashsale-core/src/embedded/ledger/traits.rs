@@ -1,0 +1,259 @@
+//! The traits, each method one step of the book.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::engine::Embedded;
+use crate::{
+    domain::{ActivityId, By, Capture, Invalid, Order, OrderId, OrderKey, SkuId, UserId},
+    ledger::{
+        Adjusted, Adjustment, AdjustmentId, Advance, Advances, BatchId, Bounds, Bucket, Change, ChangeId,
+        Chunk, Consumer, Due, Entry, Epoch, Fence, Gate, Kept, Lane, Ledger, LedgerError, NextEpoch, Opened,
+        PersistMode, Position, Reference, RefundTask, Reservations, Reserve, Stock, Terms, Transfer, Truth,
+        Verdict, View, state_machine::Prepared,
+    },
+};
+
+#[async_trait]
+impl Ledger for Embedded {
+    fn bounds(&self) -> Bounds {
+        Embedded::bounds(self)
+    }
+
+    async fn open(&self, terms: Arc<Terms>) -> Result<Opened, LedgerError> {
+        let known = Arc::clone(&terms);
+        if let Some(opened) = self.call(move |book, _, _| book.opened(&known)).await? {
+            return Ok(opened);
+        }
+        let role = self.role();
+        let prepare = move || {
+            let mut prepared = Prepared::new(role, &terms);
+            prepared.touch();
+            prepared
+        };
+        let prepared = tokio::task::spawn_blocking(prepare).await.map_err(|error| {
+            LedgerError::Unavailable(format!("the lanes cannot be prepared: {error}").into())
+        })?;
+        self.call(move |book, now, batch| book.open_prepared(now, batch, prepared)).await
+    }
+
+    async fn amend(
+        &self,
+        activity: ActivityId,
+        id: ChangeId,
+        change: Change,
+        by: By,
+    ) -> Result<(), LedgerError> {
+        self.call(move |book, now, batch| book.amend(now, batch, activity, id, &change, &by)).await
+    }
+
+    async fn adjust(&self, adjustment: Adjustment) -> Result<Adjusted, LedgerError> {
+        self.call(move |book, now, batch| book.adjust(now, batch, &adjustment)).await
+    }
+
+    async fn reserve(
+        &self,
+        lane: Lane,
+        epoch: Option<Epoch>,
+        requests: Vec<Reserve>,
+    ) -> Result<Reservations, LedgerError> {
+        self.check_batch(requests.len())?;
+        self.call(move |book, now, batch| book.reserve(now, batch, lane, epoch, &requests)).await
+    }
+
+    async fn advance(&self, lane: Lane, steps: Vec<Advance>) -> Result<Advances, LedgerError> {
+        self.check_batch(steps.len())?;
+        self.call(move |book, now, batch| book.advance(now, batch, lane, &steps)).await
+    }
+
+    async fn expire_due(&self, lane: Lane, limit: usize) -> Result<Due, LedgerError> {
+        self.call(move |book, now, batch| book.expire_due(now, batch, lane, limit)).await
+    }
+
+    async fn send(
+        &self,
+        lane: Lane,
+        to: Bucket,
+        sku: SkuId,
+        units: u32,
+    ) -> Result<Option<Transfer>, LedgerError> {
+        self.call(move |book, now, batch| book.send(now, batch, lane, to, sku, units)).await
+    }
+
+    async fn receive(&self, transfer: Transfer) -> Result<bool, LedgerError> {
+        self.call(move |book, now, batch| book.receive(now, batch, transfer)).await
+    }
+
+    async fn forget(&self, transfer: Transfer) -> Result<(), LedgerError> {
+        self.call(move |book, now, batch| book.forget(now, batch, transfer)).await
+    }
+
+    async fn transfers(&self, lane: Lane) -> Result<Vec<Transfer>, LedgerError> {
+        self.call(move |book, _, _| book.transfers(lane)).await
+    }
+
+    async fn activities(&self) -> Result<Vec<ActivityId>, LedgerError> {
+        self.call(|book, _, _| Ok(book.activities())).await
+    }
+
+    async fn terms(&self, activity: ActivityId) -> Result<Option<Arc<Terms>>, LedgerError> {
+        self.call(move |book, _, _| Ok(book.terms(activity))).await
+    }
+
+    async fn stock(&self, activity: ActivityId, sku: SkuId) -> Result<Option<Stock>, LedgerError> {
+        self.call(move |book, _, _| Ok(book.stock(activity, sku))).await
+    }
+
+    async fn view(&self, lane: Lane) -> Result<View, LedgerError> {
+        self.call(move |book, now, _| book.view(now, lane)).await
+    }
+
+    async fn order(&self, key: OrderKey) -> Result<Option<Order>, LedgerError> {
+        self.call(move |book, _, _| Ok(book.order(key))).await
+    }
+
+    async fn orders_of(
+        &self,
+        user: UserId,
+        after: Option<OrderId>,
+        limit: usize,
+    ) -> Result<Vec<Order>, LedgerError> {
+        self.call(move |book, _, _| Ok(book.orders_of(user, after, limit))).await
+    }
+
+    async fn locate(&self, reference: Reference) -> Result<Option<OrderKey>, LedgerError> {
+        self.call(move |book, _, _| Ok(book.locate(reference))).await
+    }
+
+    async fn adjustment(
+        &self,
+        activity: ActivityId,
+        id: &AdjustmentId,
+    ) -> Result<Option<(SkuId, i64)>, LedgerError> {
+        let id = id.clone();
+        self.call(move |book, _, _| book.adjustment(activity, &id)).await
+    }
+
+    async fn refunds_due(
+        &self,
+        lane: Lane,
+        after: Option<OrderId>,
+        limit: usize,
+    ) -> Result<Vec<RefundTask>, LedgerError> {
+        self.call(move |book, _, _| Ok(book.refunds_due(lane, after, limit))).await
+    }
+
+    async fn keep_unmatched(&self, capture: Capture) -> Result<Kept, LedgerError> {
+        self.call(move |book, _, _| book.keep_unmatched(&capture)).await
+    }
+
+    async fn register(&self, consumer: &Consumer) -> Result<(), LedgerError> {
+        let consumer = consumer.clone();
+        self.call(move |book, _, _| {
+            book.register(&consumer);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn retire(&self, consumer: &Consumer) -> Result<(), LedgerError> {
+        let consumer = consumer.clone();
+        self.call(move |book, _, _| {
+            book.retire(&consumer);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn events(
+        &self,
+        consumer: &Consumer,
+        lane: Lane,
+        from: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<Entry>, LedgerError> {
+        let consumer = consumer.clone();
+        self.call(move |book, _, _| book.events(&consumer, lane, from, limit)).await
+    }
+
+    async fn ack(&self, consumer: &Consumer, lane: Lane, position: Position) -> Result<(), LedgerError> {
+        let consumer = consumer.clone();
+        self.call(move |book, _, _| book.ack(&consumer, lane, position)).await
+    }
+}
+
+#[async_trait]
+impl Gate for Embedded {
+    async fn epoch(&self, activity: ActivityId) -> Result<Option<Epoch>, LedgerError> {
+        self.call(move |book, _, _| Ok(book.open_epoch(activity))).await
+    }
+
+    async fn close(&self, activity: ActivityId, epoch: Epoch) -> Result<(), LedgerError> {
+        self.call(move |book, _, _| {
+            book.close(activity, epoch);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn load(&self, activity: ActivityId, epoch: Epoch, chunk: Chunk) -> Result<(), LedgerError> {
+        self.call(move |book, _, _| book.load(activity, epoch, chunk)).await
+    }
+
+    async fn reopen(&self, activity: ActivityId, epoch: Epoch, batch: BatchId) -> Result<(), LedgerError> {
+        self.call(move |book, now, _| book.reopen(now, activity, epoch, batch)).await
+    }
+
+    async fn follow(&self, lane: Lane, entries: Vec<Entry>) -> Result<(), LedgerError> {
+        self.call(move |book, _, _| book.follow(lane, &entries)).await
+    }
+
+    async fn followed(&self, lane: Lane) -> Result<Position, LedgerError> {
+        self.call(move |book, _, _| book.followed(lane)).await
+    }
+}
+
+#[async_trait]
+impl Truth for Embedded {
+    async fn persist(
+        &self,
+        lane: Lane,
+        fence: Fence,
+        mode: PersistMode,
+        entries: Vec<Entry>,
+    ) -> Result<Vec<Verdict>, LedgerError> {
+        self.call(move |book, now, batch| book.persist(now, batch, lane, fence, mode, &entries)).await
+    }
+
+    async fn position(&self, lane: Lane) -> Result<Position, LedgerError> {
+        self.call(move |book, _, _| book.position(lane)).await
+    }
+
+    async fn epoch(&self, activity: ActivityId) -> Result<Epoch, LedgerError> {
+        self.call(move |book, _, _| book.epoch(activity)).await
+    }
+
+    async fn next_epoch(&self, activity: ActivityId, expected: Epoch) -> Result<NextEpoch, LedgerError> {
+        self.call(move |book, now, batch| book.next_epoch(now, batch, activity, expected)).await
+    }
+
+    async fn content(
+        &self,
+        activity: ActivityId,
+        after: Option<OrderId>,
+        limit: usize,
+    ) -> Result<Chunk, LedgerError> {
+        self.call(move |book, _, _| book.content(activity, after, limit)).await
+    }
+}
+
+impl Embedded {
+    fn check_batch(&self, items: usize) -> Result<(), LedgerError> {
+        let most = Embedded::bounds(self).max_batch;
+        if items <= most {
+            return Ok(());
+        }
+        Err(Invalid::new("batch", format!("has {items} items, and the ledger takes at most {most}")).into())
+    }
+}

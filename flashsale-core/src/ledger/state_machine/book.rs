@@ -1,0 +1,645 @@
+//! The book: all activities of a ledger, with the methods of [`Ledger`](crate::ledger::Ledger).
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use super::{
+    Misfit, advance,
+    lane::LaneState,
+    outbox::Outbox,
+    prepared::Prepared,
+    record::{Journal, Owned, Record, read},
+    reserve,
+};
+use crate::{
+    domain::{
+        ActivityId, By, Capture, Invalid, Order, OrderId, OrderKey, PaymentId, Proceeds, Refund,
+        RefundStatus, SkuId, Timestamp, UserId,
+    },
+    ledger::{
+        Adjusted, Adjustment, AdjustmentId, Advance, Advanced, Advances, BatchId, Change, ChangeId, Chunk,
+        Due, Entry, Epoch, Event, Fence, Kept, Lane, LedgerError, Opened, OrderChange, Outcome, Position,
+        Reference, RefundTask, Reservations, Reserve, Role, Stock, Terms, View,
+    },
+};
+
+/// An activity with its lanes.
+#[derive(Clone, Debug)]
+pub(super) struct Sale {
+    pub(super) epoch: Epoch,
+    /// Whether a gate's sale was closed for a rebuild.
+    pub(super) closed: bool,
+    pub(super) lanes: Vec<LaneState>,
+    pub(super) outboxes: Vec<Outbox>,
+    /// At a truth, for each lane of the gate: what is persisted, and the highest fence seen.
+    pub(super) persisted: Vec<(Position, Fence)>,
+}
+
+/// All activities of a ledger: the specification of what its calls do.
+#[derive(Clone, Debug)]
+pub struct Book {
+    pub(super) role: Role,
+    pub(super) sales: BTreeMap<ActivityId, Sale>,
+    pub(super) consumers: Vec<crate::ledger::Consumer>,
+    pub(super) unmatched: HashMap<PaymentId, Vec<Capture>>,
+    /// Content that a gate is being loaded with.
+    pub(super) staged: HashMap<ActivityId, (Epoch, Vec<Chunk>)>,
+    pub(super) journal: Journal,
+}
+
+/// The largest delta of one adjustment, up or down.
+const MAX_DELTA: u64 = 1_000_000_000;
+
+impl Book {
+    /// An empty book.
+    pub fn new(role: Role) -> Self {
+        Self {
+            role,
+            sales: BTreeMap::new(),
+            consumers: Vec::new(),
+            unmatched: HashMap::new(),
+            staged: HashMap::new(),
+            journal: Journal::default(),
+        }
+    }
+
+    /// What the book is for.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Opens an activity.
+    ///
+    /// # Errors
+    /// See [`Ledger::open`](crate::ledger::Ledger::open).
+    pub fn open(
+        &mut self,
+        now: Timestamp,
+        batch: BatchId,
+        terms: &Arc<Terms>,
+    ) -> Result<Opened, LedgerError> {
+        self.open_prepared(now, batch, Prepared::new(self.role, terms))
+    }
+
+    /// Opens an activity whose lanes were made before, outside the book.
+    ///
+    /// # Errors
+    /// See [`Ledger::open`](crate::ledger::Ledger::open).
+    pub fn open_prepared(
+        &mut self,
+        now: Timestamp,
+        batch: BatchId,
+        prepared: Prepared,
+    ) -> Result<Opened, LedgerError> {
+        let Prepared { terms, lanes } = prepared;
+        if let Some(opened) = self.opened(&terms)? {
+            return Ok(opened);
+        }
+        self.journal.push(&Record::Opened(Arc::clone(&terms)));
+        self.sales.insert(terms.activity(), self.sale_of(&terms, lanes));
+        let terms = &terms;
+        for lane in self.lanes_of(terms.activity()) {
+            self.commit(lane, now, batch, &[Event::Opened(Arc::clone(terms))])?;
+        }
+        Ok(Opened::Now)
+    }
+
+    /// [`Opened::Before`] if the activity is open with these terms, `None` if it is not open.
+    ///
+    /// # Errors
+    /// [`LedgerError::Invalid`] if it is open with other terms; [`LedgerError::NotDeciding`] at a gate.
+    pub fn opened(&self, terms: &Terms) -> Result<Option<Opened>, LedgerError> {
+        self.deciding("open")?;
+        match self.sales.get(&terms.activity()) {
+            None => Ok(None),
+            Some(sale) if *sale.lanes[0].base == *terms => Ok(Some(Opened::Before)),
+            Some(_) => Err(Invalid::new("terms", "the activity is open with other terms").into()),
+        }
+    }
+
+    /// Changes an activity.
+    ///
+    /// # Errors
+    /// See [`Ledger::amend`](crate::ledger::Ledger::amend).
+    pub fn amend(
+        &mut self,
+        now: Timestamp,
+        batch: BatchId,
+        activity: ActivityId,
+        id: ChangeId,
+        change: &Change,
+        by: &By,
+    ) -> Result<(), LedgerError> {
+        self.deciding("amend")?;
+        self.sale(activity)?.lanes[0].base.changed(change)?;
+        for lane in self.lanes_of(activity) {
+            if !self.lane(lane)?.changes.contains_key(&id) {
+                let event = Event::Amended { id, change: change.clone(), by: by.clone() };
+                self.commit(lane, now, batch, &[event])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes the units of an offer.
+    ///
+    /// # Errors
+    /// See [`Ledger::adjust`](crate::ledger::Ledger::adjust).
+    pub fn adjust(
+        &mut self,
+        now: Timestamp,
+        batch: BatchId,
+        adjustment: &Adjustment,
+    ) -> Result<Adjusted, LedgerError> {
+        let Adjustment { activity, sku, id, delta, by } = adjustment;
+        if *delta == 0 || delta.unsigned_abs() > MAX_DELTA {
+            return Err(Invalid::new("delta", "a delta is from -10^9 to 10^9 and not 0").into());
+        }
+        if *delta > 0 {
+            self.deciding("a positive adjustment")?;
+        }
+        let lane = Lane::first(*activity);
+        if self.role == Role::Gate && self.sale(*activity)?.closed {
+            return Err(LedgerError::NotOpen);
+        }
+        let state = self.lane(lane)?;
+        let Ok(index) = state.index(*sku) else {
+            return Ok(Adjusted::UnknownOffer);
+        };
+        if let Some(known) = state.adjustments.get(id) {
+            return Ok(if *known == (*sku, *delta) { Adjusted::Replayed } else { Adjusted::IdReused });
+        }
+        let available = state.units[index as usize].available;
+        if available + delta < 0 && *delta < 0 && !mutant!("adjustment-below-zero") {
+            return Ok(Adjusted::Insufficient {
+                available: u32::try_from(available.max(0)).unwrap_or(u32::MAX),
+            });
+        }
+        let event = Event::Adjusted { id: id.clone(), sku: *sku, delta: *delta, by: by.clone() };
+        self.commit(lane, now, batch, &[event])?;
+        Ok(Adjusted::Done)
+    }
+
+    /// Decides requests for units.
+    ///
+    /// # Errors
+    /// [`LedgerError::Invalid`] for a user of another lane.
+    pub fn reserve(
+        &mut self,
+        now: Timestamp,
+        batch: BatchId,
+        lane: Lane,
+        epoch: Option<Epoch>,
+        requests: &[Reserve],
+    ) -> Result<Reservations, LedgerError> {
+        let ready = |sale: &Sale| !sale.closed && epoch.is_none_or(|epoch| epoch == sale.epoch);
+        let sale = self.sales.get(&lane.activity);
+        if !sale.is_some_and(|sale| ready(sale) || mutant!("epoch-not-compared")) {
+            let state = sale.and_then(|sale| sale.lanes.get(usize::from(lane.bucket)));
+            let at = state.map_or(now, |state| state.last.max(now));
+            let unready = |request: &Reserve| match state.map(|state| state.index(request.sku)) {
+                Some(Err(_)) => Outcome::UnknownOffer,
+                _ => Outcome::NotReady,
+            };
+            return Ok(Reservations { at, outcomes: requests.iter().map(unready).collect() });
+        }
+        self.lane(lane)?;
+        for request in requests {
+            self.check_lane(lane, request.user)?;
+        }
+        let at = self.lane_mut(lane)?.tick(now);
+        let mut outcomes = Vec::with_capacity(requests.len());
+        for request in requests {
+            let state = self.lane(lane)?;
+            outcomes.push(match state.decide_reserve(at, request) {
+                reserve::Decision::Decline(outcome) => outcome,
+                reserve::Decision::Replay(slot) => Outcome::Replayed(Box::new(state.order(slot))),
+                reserve::Decision::Place(placed) => {
+                    let change = OrderChange::Placed(placed);
+                    let position = self.commit(
+                        lane,
+                        at,
+                        batch,
+                        &[Event::Order { id: request.order, user: request.user, change }],
+                    )?;
+                    let state = self.lane(lane)?;
+                    let slot = state.owned(request.user, request.order).ok_or_else(damaged)?;
+                    Outcome::Reserved { order: Box::new(state.order(slot)), position }
+                }
+            });
+        }
+        Ok(Reservations { at, outcomes })
+    }
+
+    /// Takes steps in the life of orders.
+    ///
+    /// # Errors
+    /// See [`Ledger::advance`](crate::ledger::Ledger::advance).
+    pub fn advance(
+        &mut self,
+        now: Timestamp,
+        batch: BatchId,
+        lane: Lane,
+        steps: &[Advance],
+    ) -> Result<Advances, LedgerError> {
+        self.deciding("the life of orders")?;
+        self.lane(lane)?;
+        for step in steps {
+            let order = step.order();
+            if order.activity != lane.activity {
+                return Err(Invalid::new("order", "a step concerns an order of another activity").into());
+            }
+            self.check_lane(lane, order.user)?;
+        }
+        let at = self.lane_mut(lane)?.tick(now);
+        let mut outcomes = Vec::with_capacity(steps.len());
+        for step in steps {
+            outcomes.push(self.advance_one(at, batch, lane, step)?);
+        }
+        Ok(Advances { at, outcomes })
+    }
+
+    fn advance_one(
+        &mut self,
+        at: Timestamp,
+        batch: BatchId,
+        lane: Lane,
+        step: &Advance,
+    ) -> Result<Advanced, LedgerError> {
+        let state = self.lane(lane)?;
+        let boxed = |state: &LaneState, slot| Box::new(state.order(slot));
+        let event = |id, change| Event::Order { id, user: step.order().user, change };
+        Ok(match state.decide_advance(at, step) {
+            advance::Decision::Decline(outcome) => outcome,
+            advance::Decision::Replay(slot) => Advanced::Replayed(boxed(state, slot)),
+            advance::Decision::Change(slot, change) => {
+                let id = state.orders.slot(slot).id;
+                let kept = match step {
+                    Advance::OpenPayment { payment, .. } => self.unmatched.get(payment).cloned(),
+                    _ => None,
+                };
+                self.commit(lane, at, batch, &[event(id, change)])?;
+                for capture in kept.unwrap_or_default() {
+                    // The order is being paid, so nothing has to be replaced.
+                    let order = step.order();
+                    let step = Advance::Capture { order, capture, replacement: order.id };
+                    self.advance_one(at, batch, lane, &step)?;
+                }
+                Advanced::Done(boxed(self.lane(lane)?, slot))
+            }
+            advance::Decision::RefundDue(slot, change, reason) => {
+                let id = state.orders.slot(slot).id;
+                self.commit(lane, at, batch, &[event(id, change)])?;
+                Advanced::RefundDue(boxed(self.lane(lane)?, slot), reason)
+            }
+            advance::Decision::Retake(id, change) => {
+                self.commit(lane, at, batch, &[event(id, change)])?;
+                let state = self.lane(lane)?;
+                Advanced::Retaken(boxed(state, state.owned(step.order().user, id).ok_or_else(damaged)?))
+            }
+        })
+    }
+
+    /// Expires what is due, and hands out payments to be closed.
+    ///
+    /// # Errors
+    /// See [`Ledger::expire_due`](crate::ledger::Ledger::expire_due).
+    pub fn expire_due(
+        &mut self,
+        now: Timestamp,
+        batch: BatchId,
+        lane: Lane,
+        limit: usize,
+    ) -> Result<Due, LedgerError> {
+        self.deciding("deadlines")?;
+        let at = self.lane_mut(lane)?.tick(now);
+        let mut due = Due { at, expired: Vec::new(), closing: Vec::new(), next: None };
+        while due.expired.len() + due.closing.len() < limit {
+            let state = self.lane(lane)?;
+            let Some((slot, change, closing)) = state.decide_due(at) else { break };
+            let slot = state.orders.slot(slot);
+            let (id, user) = (slot.id, slot.user);
+            match closing {
+                Some(closing) => due.closing.push(closing),
+                None => due.expired.push(OrderKey { activity: lane.activity, user, id }),
+            }
+            self.commit(lane, at, batch, &[Event::Order { id, user, change }])?;
+        }
+        due.next = self.lane(lane)?.deadlines.first().map(|(due, _)| *due);
+        Ok(due)
+    }
+
+    /// Keeps a capture whose payment is unknown.
+    ///
+    /// # Errors
+    /// [`LedgerError::NotDeciding`] at a gate.
+    pub fn keep_unmatched(&mut self, capture: &Capture) -> Result<Kept, LedgerError> {
+        self.deciding("captures")?;
+        if let Some(order) = self.locate(Reference::Payment(capture.payment)) {
+            return Ok(Kept::Known(order));
+        }
+        let kept = self.unmatched.entry(capture.payment).or_default();
+        let same = |known: &Capture| {
+            known.provider == capture.provider
+                && (known.event == capture.event || known.transaction == capture.transaction)
+        };
+        if !kept.iter().any(same) {
+            kept.push(capture.clone());
+            self.journal.push(&Record::Unmatched(capture.clone()));
+        }
+        Ok(Kept::Kept)
+    }
+
+    /// The captures whose payment is unknown.
+    pub fn unmatched(&self) -> impl Iterator<Item = &Capture> {
+        self.unmatched.values().flatten()
+    }
+
+    /// The activities that are open.
+    pub fn activities(&self) -> Vec<ActivityId> {
+        self.sales.keys().copied().collect()
+    }
+
+    /// The terms of an activity as they are now.
+    pub fn terms(&self, activity: ActivityId) -> Option<Arc<Terms>> {
+        self.sales.get(&activity).map(|sale| Arc::clone(&sale.lanes[0].terms))
+    }
+
+    /// The units of an offer.
+    pub fn stock(&self, activity: ActivityId, sku: SkuId) -> Option<Stock> {
+        let sale = self.sales.get(&activity)?;
+        let index = sale.lanes[0].terms.index(sku)?;
+        let mut stock = Stock { epoch: sale.epoch, ..Stock::default() };
+        for lane in &sale.lanes {
+            let units = lane.units[index];
+            stock.units += units.share;
+            stock.adjusted += units.adjusted;
+            stock.available += units.available;
+            stock.held += units.held;
+            stock.sold += units.sold;
+            stock.transit += units.sent - units.received;
+        }
+        Some(stock)
+    }
+
+    /// One lane, for declining without asking.
+    ///
+    /// # Errors
+    /// [`LedgerError::NotOpen`].
+    pub fn view(&self, now: Timestamp, lane: Lane) -> Result<View, LedgerError> {
+        let sale = self.sale(lane.activity)?;
+        if sale.closed {
+            return Err(LedgerError::NotOpen);
+        }
+        Ok(self.lane(lane)?.view(sale.epoch, now))
+    }
+
+    /// An order of a user.
+    pub fn order(&self, key: OrderKey) -> Option<Order> {
+        let sale = self.sales.get(&key.activity)?;
+        let lane = self.lane(self.lane_of(sale, key.activity, key.user)).ok()?;
+        lane.owned(key.user, key.id).map(|slot| lane.order(slot))
+    }
+
+    /// The orders of a user, highest id first, below `after`.
+    pub fn orders_of(&self, user: UserId, after: Option<OrderId>, limit: usize) -> Vec<Order> {
+        let mut found = Vec::new();
+        for (activity, sale) in &self.sales {
+            let Ok(lane) = self.lane(self.lane_of(sale, *activity, user)) else { continue };
+            found.extend(lane.orders.of_user(user).map(|slot| (lane.orders.slot(slot).id, lane, slot)));
+        }
+        found.retain(|(id, ..)| after.is_none_or(|after| *id < after));
+        found.sort_unstable_by_key(|(id, ..)| std::cmp::Reverse(*id));
+        found.into_iter().take(limit).map(|(_, lane, slot)| lane.order(slot)).collect()
+    }
+
+    /// Where an order or a payment is.
+    pub fn locate(&self, reference: Reference) -> Option<OrderKey> {
+        self.sales.values().flat_map(|sale| &sale.lanes).find_map(|lane| {
+            let slot = match reference {
+                Reference::Order(id) => lane.orders.by_id(id),
+                Reference::Payment(id) => lane.orders.by_payment(id),
+            }?;
+            let slot = lane.orders.slot(slot);
+            Some(OrderKey { activity: lane.lane.activity, user: slot.user, id: slot.id })
+        })
+    }
+
+    /// An adjustment that is in force.
+    ///
+    /// # Errors
+    /// [`LedgerError::NotOpen`].
+    pub fn adjustment(
+        &self,
+        activity: ActivityId,
+        id: &AdjustmentId,
+    ) -> Result<Option<(SkuId, i64)>, LedgerError> {
+        Ok(self.lane(Lane::first(activity))?.adjustments.get(id).copied())
+    }
+
+    /// Refunds that are due, behind an order.
+    pub fn refunds_due(&self, lane: Lane, after: Option<OrderId>, limit: usize) -> Vec<RefundTask> {
+        let Ok(state) = self.lane(lane) else { return Vec::new() };
+        let from = after.and_then(|after| state.orders.by_id(after)).map_or(0, |slot| slot + 1);
+        let due = state.refunds.range(from..).take(limit).flat_map(|slot| {
+            let slot = state.orders.slot(*slot);
+            let order = OrderKey { activity: lane.activity, user: slot.user, id: slot.id };
+            slot.receipts().iter().filter_map(move |receipt| match receipt.proceeds {
+                Proceeds::Refund(Refund { reason, status: RefundStatus::Due }) => {
+                    Some(RefundTask { order, capture: receipt.capture.clone(), reason })
+                }
+                _ => None,
+            })
+        });
+        due.collect()
+    }
+
+    /// Raises the time of a lane.
+    ///
+    /// # Errors
+    /// [`LedgerError::NotOpen`].
+    pub fn advance_time(&mut self, lane: Lane, to: Timestamp) -> Result<(), LedgerError> {
+        self.lane_mut(lane)?.tick(to);
+        Ok(())
+    }
+
+    // Journal.
+
+    /// Keeps a journal from here on; see [`Book::take_journal`].
+    pub fn journal(&mut self) {
+        self.journal.turn_on();
+    }
+
+    /// The records of all changes since they were last taken, in their wire format. Empty if nothing changed.
+    pub fn journalled(&self) -> &[u8] {
+        self.journal.bytes()
+    }
+
+    /// Takes the records of all changes since they were last taken. The next ones are written into `room`, which has to
+    /// be empty and may have capacity.
+    pub fn take_journal(&mut self, room: Vec<u8>) -> Vec<u8> {
+        debug_assert!(room.is_empty());
+        self.journal.take(room)
+    }
+
+    /// Repeats the changes of a journal: records as they were taken, whole and in their order. Call it before
+    /// [`Book::journal`], or some of them are journalled again.
+    ///
+    /// # Errors
+    /// [`Misfit`] if the records are damaged or do not follow from what the book holds.
+    pub fn replay(&mut self, bytes: &[u8]) -> Result<(), Misfit> {
+        let mut header = None;
+        for record in read(bytes) {
+            self.replay_one(record?, &mut header)?;
+        }
+        Ok(())
+    }
+
+    fn replay_one(
+        &mut self,
+        record: Owned,
+        header: &mut Option<(Lane, Timestamp, Position)>,
+    ) -> Result<(), Misfit> {
+        const NOT_OPEN: Misfit = Misfit("a record concerns an activity that is not open");
+        let misfit = |error: LedgerError| match error {
+            LedgerError::NotOpen => NOT_OPEN,
+            _ => Misfit("a record cannot be repeated"),
+        };
+        match record {
+            Record::Header { lane, epoch, batch, at, sequence } => {
+                *header = Some((lane, at, Position { epoch, sequence, batch }));
+            }
+            Record::Event(event) => {
+                let (lane, at, position) = header.as_mut().ok_or(Misfit("an event has no header"))?;
+                let state = self.lane_mut(*lane).map_err(misfit)?;
+                if position.sequence != state.head.sequence + 1 && !matches!(event, Event::Reopened) {
+                    return Err(Misfit("an event is missing or stands twice"));
+                }
+                state.last = state.last.max(*at);
+                self.enter(*lane, *at, *position, &event)?;
+                position.sequence += 1;
+            }
+            Record::Opened(terms) => self.add_sale(&terms),
+            Record::Unmatched(capture) => {
+                self.unmatched.entry(capture.payment).or_default().push(capture);
+            }
+            Record::Registered(consumer) => self.register(&consumer),
+            Record::Retired(consumer) => self.retire(&consumer),
+            Record::Acknowledged(consumer, lane, sequence) => self.acknowledge(&consumer, lane, sequence),
+            Record::Closed(activity, epoch) => self.close(activity, epoch),
+            Record::Loaded(activity, epoch, chunk) => self.load(activity, epoch, *chunk).map_err(misfit)?,
+            Record::Reopened(activity, epoch, _) => self.rebuild(activity, epoch).map_err(misfit)?,
+            Record::Followed(lane, entries) => self.follow(lane, &entries).map_err(misfit)?,
+            Record::Persisted(activity, bucket, fence, position) => {
+                let sale = self.sales.get_mut(&activity).ok_or(NOT_OPEN)?;
+                *sale.persisted.get_mut(usize::from(bucket)).ok_or(NOT_OPEN)? = (position, fence);
+            }
+            Record::EpochTaken(activity, epoch, batch) => {
+                self.sales.get_mut(&activity).ok_or(NOT_OPEN)?.take_epoch(epoch, batch);
+            }
+        }
+        Ok(())
+    }
+
+    // Shared by the parts of the book.
+
+    pub(super) fn sale(&self, activity: ActivityId) -> Result<&Sale, LedgerError> {
+        self.sales.get(&activity).ok_or(LedgerError::NotOpen)
+    }
+
+    pub(super) fn lane(&self, lane: Lane) -> Result<&LaneState, LedgerError> {
+        self.sale(lane.activity)?.lanes.get(usize::from(lane.bucket)).ok_or(LedgerError::NotOpen)
+    }
+
+    pub(super) fn lane_mut(&mut self, lane: Lane) -> Result<&mut LaneState, LedgerError> {
+        let sale = self.sales.get_mut(&lane.activity).ok_or(LedgerError::NotOpen)?;
+        sale.lanes.get_mut(usize::from(lane.bucket)).ok_or(LedgerError::NotOpen)
+    }
+
+    pub(super) fn deciding(&self, what: &'static str) -> Result<(), LedgerError> {
+        if self.role == Role::Gate { Err(LedgerError::NotDeciding(what)) } else { Ok(()) }
+    }
+
+    pub(super) fn lane_of(&self, sale: &Sale, activity: ActivityId, user: UserId) -> Lane {
+        match self.role {
+            Role::Truth => Lane::first(activity),
+            Role::Single | Role::Gate => Lane::of(activity, user, sale.lanes[0].base.buckets()),
+        }
+    }
+
+    fn check_lane(&self, lane: Lane, user: UserId) -> Result<(), LedgerError> {
+        if self.lane_of(self.sale(lane.activity)?, lane.activity, user) == lane {
+            Ok(())
+        } else {
+            Err(Invalid::new("user", "belongs to another lane").into())
+        }
+    }
+
+    pub(super) fn lanes_of(&self, activity: ActivityId) -> Vec<Lane> {
+        self.sales.get(&activity).into_iter().flat_map(|sale| &sale.lanes).map(|lane| lane.lane).collect()
+    }
+
+    pub(super) fn new_sale(&self, terms: &Arc<Terms>) -> Sale {
+        self.sale_of(terms, Prepared::new(self.role, terms).lanes)
+    }
+
+    fn sale_of(&self, terms: &Terms, lanes: Vec<LaneState>) -> Sale {
+        Sale {
+            epoch: Epoch::default(),
+            closed: false,
+            outboxes: lanes.iter().map(|_| Outbox::new(&self.consumers)).collect(),
+            lanes,
+            persisted: vec![(Position::default(), Fence::default()); usize::from(terms.buckets().get())],
+        }
+    }
+
+    fn add_sale(&mut self, terms: &Arc<Terms>) {
+        let sale = self.new_sale(terms);
+        self.sales.insert(terms.activity(), sale);
+    }
+
+    /// Writes events of one decision to journal and outbox, and applies them. Answers the position of the last.
+    pub(super) fn commit(
+        &mut self,
+        lane: Lane,
+        now: Timestamp,
+        batch: BatchId,
+        events: &[Event],
+    ) -> Result<Position, LedgerError> {
+        let epoch = self.sale(lane.activity)?.epoch;
+        let state = self.lane_mut(lane)?;
+        let at = state.tick(now);
+        let mut position = Position { epoch, sequence: state.head.sequence, batch };
+        for event in events {
+            position.sequence += 1;
+            self.journal.push_event(lane, at, position, event);
+            self.enter(lane, at, position, event)
+                .map_err(|misfit| LedgerError::Stopped(misfit.to_string().into()))?;
+        }
+        Ok(position)
+    }
+
+    fn enter(&mut self, lane: Lane, at: Timestamp, position: Position, event: &Event) -> Result<(), Misfit> {
+        let Some(sale) = self.sales.get_mut(&lane.activity) else {
+            return Err(Misfit("the activity is not open"));
+        };
+        let index = usize::from(lane.bucket);
+        let state = &mut sale.lanes[index];
+        // Revisions count the truth's events: what a gate decides itself is older than all that it will follow.
+        let revision = if self.role == Role::Gate { 0 } else { position.sequence };
+        state.apply(revision, event)?;
+        state.head = position;
+        sale.outboxes[index].push(|| Entry { position, at, event: event.clone() });
+        if let Event::Order { change: OrderChange::PaymentOpened { payment, .. }, .. } = event {
+            // Captures that were kept for it follow in this batch.
+            self.unmatched.remove(payment);
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn damaged() -> LedgerError {
+    LedgerError::Stopped("a decision did not take effect".into())
+}

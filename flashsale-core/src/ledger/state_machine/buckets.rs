@@ -1,0 +1,101 @@
+//! Transfers of units between the buckets of an activity.
+
+use super::book::Book;
+use crate::{
+    domain::{Invalid, SkuId, Timestamp},
+    ledger::{BatchId, Bucket, Event, Lane, LedgerError, Transfer},
+};
+
+impl Book {
+    /// Takes units out of a lane for another bucket.
+    ///
+    /// # Errors
+    /// See [`Ledger::send`](crate::ledger::Ledger::send).
+    pub fn send(
+        &mut self,
+        now: Timestamp,
+        batch: BatchId,
+        lane: Lane,
+        to: Bucket,
+        sku: SkuId,
+        units: u32,
+    ) -> Result<Option<Transfer>, LedgerError> {
+        let sale = self.sale(lane.activity)?;
+        if to == lane.bucket || usize::from(to) >= sale.lanes.len() {
+            return Err(Invalid::new("to", "is not another bucket of the activity").into());
+        }
+        if sale.closed {
+            return Err(LedgerError::NotOpen);
+        }
+        let state = self.lane(lane)?;
+        let Ok(index) = state.index(sku) else { return Ok(None) };
+        let available = u32::try_from(state.sendable(index)).unwrap_or(u32::MAX);
+        let units = units.min(available);
+        if units == 0 {
+            return Ok(None);
+        }
+        let number = state.sent.get(&to).copied().unwrap_or(0) + 1;
+        let epoch = sale.epoch;
+        let transfer = Transfer { activity: lane.activity, epoch, from: lane.bucket, to, number, sku, units };
+        self.commit(lane, now, batch, &[Event::Sent(transfer)])?;
+        Ok(Some(transfer))
+    }
+
+    /// Adds a transfer to its destination.
+    ///
+    /// # Errors
+    /// See [`Ledger::receive`](crate::ledger::Ledger::receive).
+    pub fn receive(
+        &mut self,
+        now: Timestamp,
+        batch: BatchId,
+        transfer: Transfer,
+    ) -> Result<bool, LedgerError> {
+        let lane = Lane { activity: transfer.activity, bucket: transfer.to };
+        if self.sale(lane.activity)?.closed {
+            return Err(LedgerError::NotOpen);
+        }
+        let state = self.lane(lane)?;
+        if transfer.from == transfer.to || usize::from(transfer.from) >= self.sale(lane.activity)?.lanes.len()
+        {
+            return Err(Invalid::new("from", "is not another bucket of the activity").into());
+        }
+        if state.index(transfer.sku).is_err() {
+            return Err(Invalid::new("sku_id", format!("{} is not offered", transfer.sku)).into());
+        }
+        let epoch = self.sale(lane.activity)?.epoch;
+        if transfer.epoch != epoch && !mutant!("transfer-outlives-epoch") {
+            return Err(LedgerError::Moved { epoch, position: state.head });
+        }
+        let received = state.received.get(&transfer.from).copied().unwrap_or(0);
+        if transfer.number <= received && !mutant!("transfer-received-twice") {
+            return Ok(true);
+        }
+        if transfer.number > received + 1 {
+            return Ok(false);
+        }
+        self.commit(lane, now, batch, &[Event::Received(transfer)])?;
+        Ok(true)
+    }
+
+    /// Lets the source forget a transfer.
+    ///
+    /// # Errors
+    /// See [`Ledger::forget`](crate::ledger::Ledger::forget).
+    pub fn forget(&mut self, now: Timestamp, batch: BatchId, transfer: Transfer) -> Result<(), LedgerError> {
+        let lane = Lane { activity: transfer.activity, bucket: transfer.from };
+        let known = self.lane(lane)?.transit.get(&(transfer.to, transfer.number)) == Some(&transfer);
+        if known {
+            self.commit(lane, now, batch, &[Event::Forgotten(transfer)])?;
+        }
+        Ok(())
+    }
+
+    /// The transfers out of a lane that are not forgotten, oldest first for each destination.
+    ///
+    /// # Errors
+    /// See [`Ledger::transfers`](crate::ledger::Ledger::transfers).
+    pub fn transfers(&self, lane: Lane) -> Result<Vec<Transfer>, LedgerError> {
+        Ok(self.lane(lane)?.transit.values().copied().collect())
+    }
+}

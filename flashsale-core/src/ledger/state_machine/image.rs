@@ -1,0 +1,171 @@
+//! Images: a book as a value that can be stored.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Misfit, book::Book, lane::Units, outbox::Outbox};
+use crate::{
+    domain::{ActivityId, By, Capture, Order, OrderId, OrderStatus, SkuId, Timestamp},
+    ledger::{
+        AdjustmentId, Bucket, Change, ChangeId, Chunk, Consumer, Epoch, Fence, Position, Role, Terms,
+        Transfer,
+    },
+};
+
+/// Everything that a book holds. What can be derived, such as counters and what is available, is derived again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Image {
+    role: Role,
+    consumers: Vec<Consumer>,
+    unmatched: Vec<Capture>,
+    staged: Vec<(ActivityId, Epoch, Vec<Chunk>)>,
+    sales: Vec<SaleImage>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct SaleImage {
+    terms: Arc<Terms>,
+    epoch: Epoch,
+    closed: bool,
+    persisted: Vec<(Position, Fence)>,
+    lanes: Vec<LaneImage>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct LaneImage {
+    last: Timestamp,
+    head: Position,
+    followed: Position,
+    version: u64,
+    changes: Vec<(ChangeId, Change, By)>,
+    adjustments: Vec<(AdjustmentId, SkuId, i64)>,
+    /// For each offer the units with which the lane began, and those sent and received.
+    units: Vec<(i64, i64, i64, i64)>,
+    transit: Vec<Transfer>,
+    sent: BTreeMap<Bucket, u64>,
+    received: BTreeMap<Bucket, u64>,
+    orders: Vec<Order>,
+    /// Payments that were handed out to be closed, and when they are again.
+    claimed: Vec<(OrderId, Timestamp)>,
+    outbox: Outbox,
+}
+
+impl Book {
+    /// The book as a value.
+    pub fn image(&self) -> Image {
+        Image {
+            role: self.role,
+            consumers: self.consumers.clone(),
+            unmatched: self.unmatched().cloned().collect(),
+            staged: self.staged.iter().map(|(id, (epoch, chunks))| (*id, *epoch, chunks.clone())).collect(),
+            sales: self.sales.values().map(|sale| sale.image()).collect(),
+        }
+    }
+
+    /// The book that an image shows.
+    ///
+    /// # Errors
+    /// [`Misfit`] if the parts of the image do not fit together.
+    pub fn of_image(image: Image) -> Result<Self, Misfit> {
+        let mut book = Self::new(image.role);
+        book.consumers = image.consumers;
+        for capture in image.unmatched {
+            book.unmatched.entry(capture.payment).or_default().push(capture);
+        }
+        book.staged = image.staged.into_iter().map(|(id, epoch, chunks)| (id, (epoch, chunks))).collect();
+        for image in image.sales {
+            let mut sale = book.new_sale(&image.terms);
+            if sale.lanes.len() != image.lanes.len() || sale.persisted.len() != image.persisted.len() {
+                return Err(Misfit("the image has another number of lanes"));
+            }
+            sale.epoch = image.epoch;
+            sale.closed = image.closed;
+            sale.persisted = image.persisted;
+            for (index, image) in image.lanes.into_iter().enumerate() {
+                image.restore(&mut sale.lanes[index], &mut sale.outboxes[index])?;
+            }
+            book.sales.insert(image.terms.activity(), sale);
+        }
+        Ok(book)
+    }
+}
+
+impl super::book::Sale {
+    fn image(&self) -> SaleImage {
+        let lanes = self.lanes.iter().zip(&self.outboxes).map(|(lane, outbox)| LaneImage {
+            last: lane.last,
+            head: lane.head,
+            followed: lane.followed,
+            version: lane.version,
+            changes: lane
+                .changes
+                .iter()
+                .map(|(id, (change, by))| (*id, change.clone(), by.clone()))
+                .collect(),
+            adjustments: lane
+                .adjustments
+                .iter()
+                .map(|(id, (sku, delta))| (id.clone(), *sku, *delta))
+                .collect(),
+            units: lane
+                .units
+                .iter()
+                .map(|units| (units.share, units.adjusted, units.sent, units.received))
+                .collect(),
+            transit: lane.transit.values().copied().collect(),
+            sent: lane.sent.clone(),
+            received: lane.received.clone(),
+            orders: lane.orders.iter().map(|(slot, _)| lane.order(slot)).collect(),
+            claimed: lane
+                .orders
+                .iter()
+                .filter(|(_, slot)| slot.status == OrderStatus::Paying)
+                .filter(|(_, slot)| {
+                    slot.payments().last().is_some_and(|payment| payment.deadline != slot.due)
+                })
+                .map(|(_, slot)| (slot.id, slot.due))
+                .collect(),
+            outbox: outbox.clone(),
+        });
+        SaleImage {
+            terms: Arc::clone(&self.lanes[0].base),
+            epoch: self.epoch,
+            closed: self.closed,
+            persisted: self.persisted.clone(),
+            lanes: lanes.collect(),
+        }
+    }
+}
+
+impl LaneImage {
+    fn restore(self, lane: &mut super::lane::LaneState, outbox: &mut Outbox) -> Result<(), Misfit> {
+        if lane.units.len() != self.units.len() {
+            return Err(Misfit("the image has another number of offers"));
+        }
+        for (units, (share, adjusted, sent, received)) in lane.units.iter_mut().zip(self.units) {
+            let available = share + adjusted - sent + received;
+            *units = Units { share, adjusted, sent, received, available, ..Units::default() };
+        }
+        lane.changes = self.changes.into_iter().map(|(id, change, by)| (id, (change, by))).collect();
+        lane.renew_terms()?;
+        for order in &self.orders {
+            lane.insert(order)?;
+        }
+        for (id, due) in self.claimed {
+            let slot = lane.orders.by_id(id).ok_or(Misfit("a claimed payment has no order"))?;
+            lane.set_due(slot, due);
+        }
+        lane.last = self.last;
+        lane.head = self.head;
+        lane.followed = self.followed;
+        lane.version = self.version;
+        lane.adjustments = self.adjustments.into_iter().map(|(id, sku, delta)| (id, (sku, delta))).collect();
+        lane.transit =
+            self.transit.into_iter().map(|transfer| ((transfer.to, transfer.number), transfer)).collect();
+        lane.sent = self.sent;
+        lane.received = self.received;
+        *outbox = self.outbox;
+        Ok(())
+    }
+}

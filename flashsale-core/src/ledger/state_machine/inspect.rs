@@ -1,0 +1,126 @@
+//! Inspection: what invariants look at.
+
+use std::sync::Arc;
+
+use super::book::Book;
+use crate::{
+    domain::{ActivityId, Order, SkuId, Subject, Timestamp},
+    ledger::{Bucket, Epoch, Terms, Transfer},
+};
+
+/// An activity of a ledger at one moment, with all counters as they are stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspection {
+    /// The terms as they are now.
+    pub terms: Arc<Terms>,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// Its lanes, by bucket.
+    pub lanes: Vec<LaneInspection>,
+}
+
+/// A lane at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneInspection {
+    /// The bucket.
+    pub bucket: Bucket,
+    /// The time of its last decision.
+    pub last: Timestamp,
+    /// The terms as this lane has them: a change reaches one lane after the other.
+    pub terms: Arc<Terms>,
+    /// Every offer, in the order of the terms.
+    pub offers: Vec<OfferInspection>,
+    /// Every counter of limits that is not 0, sorted.
+    pub counters: Vec<CounterInspection>,
+    /// Every order, sorted by id.
+    pub orders: Vec<Order>,
+    /// Transfers out of the lane that are not forgotten, sorted.
+    pub transit: Vec<Transfer>,
+}
+
+/// The units of an offer in a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OfferInspection {
+    /// The offer.
+    pub sku: SkuId,
+    /// Units with which the lane began.
+    pub share: i64,
+    /// The sum of adjustments.
+    pub adjusted: i64,
+    /// Units sent to other buckets.
+    pub sent: i64,
+    /// Units received from other buckets.
+    pub received: i64,
+    /// Units that can be taken.
+    pub available: i64,
+    /// Units of unpaid orders.
+    pub held: i64,
+    /// Units of paid orders.
+    pub sold: i64,
+    /// Units that pending orders wait for, under the pay-time strategy.
+    pub pending: i64,
+}
+
+/// What a limit has counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CounterInspection {
+    /// Whose purchases.
+    pub subject: Subject,
+    /// The user id, or the digest of device or address.
+    pub id: u64,
+    /// The offer; `None` for the whole activity.
+    pub sku: Option<SkuId>,
+    /// Units.
+    pub used: u32,
+}
+
+impl Book {
+    /// An activity with all counters; `None` if it is not open.
+    pub fn inspect(&self, activity: ActivityId) -> Option<Inspection> {
+        let sale = self.sales.get(&activity)?;
+        let terms = Arc::clone(&sale.lanes[0].terms);
+        let lanes = sale.lanes.iter().map(|lane| {
+            debug_assert!(
+                lane.orders.statuses_are_right(),
+                "orders are counted under the status that they have"
+            );
+            let offers = terms.offers().iter().zip(&lane.units);
+            let mut counters: Vec<_> = lane
+                .counters
+                .iter()
+                .filter(|(_, used)| **used > 0)
+                .map(|(counter, used)| CounterInspection {
+                    subject: counter.subject(),
+                    id: counter.id(),
+                    sku: counter.offer().and_then(|offer| terms.offers().get(offer)).map(|offer| offer.sku()),
+                    used: *used,
+                })
+                .collect();
+            counters.sort_unstable();
+            let mut orders: Vec<_> = lane.orders.iter().map(|(slot, _)| lane.order(slot)).collect();
+            orders.sort_unstable_by_key(|order| order.key.id);
+            LaneInspection {
+                bucket: lane.lane.bucket,
+                last: lane.last,
+                terms: Arc::clone(&lane.terms),
+                offers: offers
+                    .map(|(offer, units)| OfferInspection {
+                        sku: offer.sku(),
+                        share: units.share,
+                        adjusted: units.adjusted,
+                        sent: units.sent,
+                        received: units.received,
+                        available: units.available,
+                        held: units.held,
+                        sold: units.sold,
+                        pending: units.pending,
+                    })
+                    .collect(),
+                counters,
+                orders,
+                transit: lane.transit.values().copied().collect(),
+            }
+        });
+        Some(Inspection { terms: Arc::clone(&terms), epoch: sale.epoch, lanes: lanes.collect() })
+    }
+}

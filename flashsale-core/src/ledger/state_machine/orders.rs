@@ -1,0 +1,419 @@
+//! The orders of a lane, and how they are found.
+//!
+//! Orders live in slots of fixed size that never move; every index holds slot numbers of four bytes. An unpaid order
+//! costs about 270 bytes with all its indices, and no step in an order's life depends on how many there are.
+
+use std::hash::{BuildHasher, Hash};
+
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable, hash_table::Entry};
+
+use crate::{
+    domain::{
+        Capture, Idempotency, Key, Money, Nonce, Order, OrderId, OrderKey, OrderStatus, Payment, PaymentId,
+        Proceeds, Provider, Quantity, Receipt, Refund, Subjects, Timestamp, UserId,
+    },
+    ledger::{Lane, Placed},
+};
+
+/// The number of an order in its lane, in the order of insertion.
+pub(super) type SlotId = u32;
+
+const NONE: SlotId = SlotId::MAX;
+const CHUNK: usize = 4_096;
+
+/// Keys and nonces of a user with so many orders at most are found by walking over these. Hardly anybody has more, and
+/// an index of what everybody has would cost a cache miss on each order.
+const WALKED: u32 = 8;
+
+/// An order as the lane keeps it.
+#[derive(Clone, Debug)]
+pub(super) struct Slot {
+    pub(super) id: OrderId,
+    pub(super) user: UserId,
+    idempotency: Idempotency,
+    has_idempotency: bool,
+    pub(super) status: OrderStatus,
+    pub(super) persisted: bool,
+    pub(super) units_returned: bool,
+    pub(super) offer: u32,
+    pub(super) quantity: Quantity,
+    /// The slot of the same user that was inserted before.
+    previous: SlotId,
+    /// How many orders of the same user were inserted before.
+    before: u32,
+    amount: u64,
+    pub(super) placed_at: Timestamp,
+    /// [`Timestamp::MAX`] for none.
+    pub(super) deadline: Timestamp,
+    /// Under which moment the lane's index of deadlines has it; [`Timestamp::MAX`] if it has not.
+    pub(super) due: Timestamp,
+    pub(super) revision: u64,
+    pub(super) extra: Option<Box<Extra>>,
+}
+
+/// What few orders have.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Extra {
+    pub(super) subjects: Subjects,
+    pub(super) payments: Vec<Payment>,
+    pub(super) receipts: Vec<Receipt>,
+    pub(super) replaces: Option<OrderId>,
+    pub(super) replaced_by: Option<OrderId>,
+}
+
+impl Slot {
+    /// An order of nothing.
+    fn blank(id: OrderId, user: UserId) -> Self {
+        Self {
+            id,
+            user,
+            idempotency: Idempotency { key: Key(0), nonce: Nonce(0) },
+            has_idempotency: false,
+            status: OrderStatus::Refused,
+            persisted: false,
+            units_returned: false,
+            offer: 0,
+            quantity: Quantity::ONE,
+            previous: NONE,
+            before: 0,
+            amount: 0,
+            placed_at: Timestamp::EPOCH,
+            deadline: Timestamp::MAX,
+            due: Timestamp::MAX,
+            revision: 0,
+            extra: None,
+        }
+    }
+
+    pub(super) fn subjects(&self) -> Subjects {
+        self.extra.as_ref().map(|extra| extra.subjects).unwrap_or_default()
+    }
+
+    pub(super) fn idempotency(&self) -> Option<Idempotency> {
+        self.has_idempotency.then_some(self.idempotency)
+    }
+
+    fn made_by_key(&self, user: UserId, key: Key) -> bool {
+        self.user == user && self.has_idempotency && self.idempotency.key == key
+    }
+
+    fn made_by_nonce(&self, user: UserId, nonce: Nonce) -> bool {
+        self.user == user && self.has_idempotency && self.idempotency.nonce == nonce
+    }
+
+    pub(super) fn units(&self) -> i64 {
+        self.quantity.value().into()
+    }
+
+    pub(super) fn extra_mut(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    pub(super) fn payments(&self) -> &[Payment] {
+        self.extra.as_ref().map_or(&[], |extra| &extra.payments)
+    }
+
+    pub(super) fn receipts(&self) -> &[Receipt] {
+        self.extra.as_ref().map_or(&[], |extra| &extra.receipts)
+    }
+
+    pub(super) fn payment_mut(&mut self, id: PaymentId) -> Option<&mut Payment> {
+        self.extra.as_mut()?.payments.iter_mut().find(|payment| payment.id == id)
+    }
+
+    pub(super) fn amount(&self) -> u64 {
+        self.amount
+    }
+
+    /// Whether limits count its units: it is open or paid.
+    pub(super) fn counts(&self) -> bool {
+        self.status.is_open() || self.status == OrderStatus::Paid
+    }
+
+    pub(super) fn has_refund_due(&self) -> bool {
+        self.receipts().iter().any(|receipt| {
+            matches!(
+                receipt.proceeds,
+                Proceeds::Refund(Refund { status: crate::domain::RefundStatus::Due, .. })
+            )
+        })
+    }
+}
+
+/// All orders of a lane.
+#[derive(Clone, Default)]
+pub(super) struct Orders {
+    chunks: Vec<Vec<Slot>>,
+    len: SlotId,
+    /// Orders by status.
+    pub(super) statuses: [u64; OrderStatus::ALL.len()],
+    by_id: HashTable<SlotId>,
+    by_user: HashTable<SlotId>,
+    /// Of users who have more than [`WALKED`] orders.
+    by_key: HashTable<SlotId>,
+    by_nonce: HashTable<SlotId>,
+    by_payment: HashMap<PaymentId, SlotId>,
+    /// (provider, transaction) and (provider, event) of captures, as digests.
+    by_capture: HashMap<u128, SlotId>,
+    hasher: DefaultHashBuilder,
+}
+
+impl Orders {
+    /// Makes room, so that the indices do not have to grow in the middle of a sale.
+    pub(super) fn reserve(&mut self, orders: usize) {
+        let Self { by_id, by_user, .. } = self;
+        for table in [by_id, by_user] {
+            if table.is_empty() {
+                *table = HashTable::with_capacity(orders);
+            }
+        }
+    }
+
+    /// Writes once to the memory of empty orders: to the indices, and to the slots of the first `orders`.
+    pub(super) fn touch(&mut self, orders: usize) {
+        let Self { chunks, by_id, by_user, hasher, .. } = self;
+        for table in [by_id, by_user] {
+            let hash = |slot: &SlotId| hasher.hash_one(slot);
+            (0..SlotId::try_from(table.capacity()).unwrap_or(0)).for_each(|slot| {
+                table.insert_unique(hash(&slot), slot, hash);
+            });
+            table.clear();
+        }
+        let blank = || Slot::blank(OrderId::new(1).expect("an id"), UserId::new(1).expect("an id"));
+        while chunks.len() < orders.div_ceil(CHUNK) {
+            let mut chunk = Vec::with_capacity(CHUNK);
+            chunk.resize_with(CHUNK, blank);
+            chunk.clear();
+            chunks.push(chunk);
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    pub(super) fn slot(&self, id: SlotId) -> &Slot {
+        &self.chunks[id as usize / CHUNK][id as usize % CHUNK]
+    }
+
+    pub(super) fn slot_mut(&mut self, id: SlotId) -> &mut Slot {
+        &mut self.chunks[id as usize / CHUNK][id as usize % CHUNK]
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SlotId, &Slot)> {
+        self.from(0)
+    }
+
+    /// The orders from the `skipped`-th on, in the order of insertion.
+    pub(super) fn from(&self, skipped: usize) -> impl Iterator<Item = (SlotId, &Slot)> {
+        let skipped = SlotId::try_from(skipped).unwrap_or(SlotId::MAX);
+        (skipped..self.len).map(|slot| (slot, self.slot(slot)))
+    }
+
+    /// Counts an order under its present status, and no more under the one that it had.
+    pub(super) fn recount(&mut self, id: SlotId, was: OrderStatus) {
+        let status = self.slot(id).status;
+        self.statuses[was as usize] -= 1;
+        self.statuses[status as usize] += 1;
+    }
+
+    pub(super) fn by_id(&self, id: OrderId) -> Option<SlotId> {
+        let hash = self.hash(&id);
+        self.by_id.find(hash, |slot| self.slot(*slot).id == id).copied()
+    }
+
+    /// The order that the key made: the first that had it.
+    pub(super) fn by_key(&self, user: UserId, key: Key) -> Option<SlotId> {
+        let last = self.last_of(user)?;
+        let same = |slot: &SlotId| self.slot(*slot).made_by_key(user, key);
+        if self.is_walked(last) {
+            return self.before(Some(last)).filter(same).last();
+        }
+        self.by_key.find(self.hash(&(user, key)), same).copied()
+    }
+
+    /// The order that the nonce was used for: the first that had it.
+    pub(super) fn by_nonce(&self, user: UserId, nonce: Nonce) -> Option<SlotId> {
+        let last = self.last_of(user)?;
+        let same = |slot: &SlotId| self.slot(*slot).made_by_nonce(user, nonce);
+        if self.is_walked(last) {
+            return self.before(Some(last)).filter(same).last();
+        }
+        self.by_nonce.find(self.hash(&(user, nonce)), same).copied()
+    }
+
+    pub(super) fn by_payment(&self, payment: PaymentId) -> Option<SlotId> {
+        self.by_payment.get(&payment).copied()
+    }
+
+    /// The order that holds the receipt of this event or this transaction.
+    pub(super) fn by_capture(&self, capture: &Capture) -> Option<SlotId> {
+        let [event, transaction] = capture_digests(capture);
+        self.by_capture.get(&event).or_else(|| self.by_capture.get(&transaction)).copied()
+    }
+
+    /// The orders of a user, the one inserted last first.
+    pub(super) fn of_user(&self, user: UserId) -> impl Iterator<Item = SlotId> + '_ {
+        self.before(self.last_of(user))
+    }
+
+    fn last_of(&self, user: UserId) -> Option<SlotId> {
+        let hash = self.hash(&user);
+        self.by_user.find(hash, |slot| self.slot(*slot).user == user).copied()
+    }
+
+    /// This order of a user, and those inserted before it, the last first.
+    fn before(&self, last: Option<SlotId>) -> impl Iterator<Item = SlotId> + '_ {
+        std::iter::successors(last, |slot| {
+            let previous = self.slot(*slot).previous;
+            (previous != NONE).then_some(previous)
+        })
+    }
+
+    /// Whether the user whose last order this is has so few that no index has their keys.
+    fn is_walked(&self, last: SlotId) -> bool {
+        self.slot(last).before < WALKED
+    }
+
+    /// Adds an order. Key and nonce stay with the order that had them first.
+    pub(super) fn insert(
+        &mut self,
+        id: OrderId,
+        user: UserId,
+        offer: u32,
+        placed: &Placed,
+        status: OrderStatus,
+        revision: u64,
+    ) -> SlotId {
+        let slot_id = self.len;
+        let blank = Slot::blank(id, user);
+        let extra = (placed.subjects != Subjects::default())
+            .then(|| Box::new(Extra { subjects: placed.subjects, ..Extra::default() }));
+        let slot = Slot {
+            idempotency: placed.idempotency.unwrap_or(blank.idempotency),
+            has_idempotency: placed.idempotency.is_some(),
+            status,
+            persisted: true,
+            offer,
+            quantity: placed.quantity,
+            amount: placed.amount.amount(),
+            placed_at: placed.placed_at,
+            deadline: placed.deadline.unwrap_or(Timestamp::MAX),
+            revision,
+            extra,
+            ..blank
+        };
+        let chunk = slot_id as usize / CHUNK;
+        if chunk == self.chunks.len() {
+            self.chunks.push(Vec::with_capacity(CHUNK));
+        }
+        self.chunks[chunk].push(slot);
+        self.len += 1;
+        self.statuses[status as usize] += 1;
+
+        let Self { chunks, by_id, by_user, hasher, .. } = self;
+        let at = |slot: SlotId| &chunks[slot as usize / CHUNK][slot as usize % CHUNK];
+        by_id.insert_unique(hasher.hash_one(id), slot_id, |slot| hasher.hash_one(at(*slot).id));
+        let entry = by_user.entry(
+            hasher.hash_one(user),
+            |slot| at(*slot).user == user,
+            |slot| hasher.hash_one(at(*slot).user),
+        );
+        match entry {
+            Entry::Occupied(mut entry) => {
+                let previous = std::mem::replace(entry.get_mut(), slot_id);
+                self.follow(previous, slot_id);
+            }
+            Entry::Vacant(entry) => {
+                entry.insert(slot_id);
+            }
+        }
+        slot_id
+    }
+
+    /// Makes `next` the order after `previous` of the same user.
+    fn follow(&mut self, previous: SlotId, next: SlotId) {
+        let before = self.slot(previous).before + 1;
+        let slot = self.slot_mut(next);
+        slot.previous = previous;
+        slot.before = before;
+        if before == WALKED && !mutant!("keys-lost-in-many-orders") {
+            let mut all: Vec<_> = self.before(Some(next)).collect();
+            all.reverse();
+            all.into_iter().for_each(|slot| self.index(slot));
+        } else if before > WALKED {
+            self.index(next);
+        }
+    }
+
+    /// Adds an order to the indices of keys and nonces, unless these belong to another one.
+    fn index(&mut self, slot_id: SlotId) {
+        let Self { chunks, by_key, by_nonce, hasher, .. } = self;
+        let at = |slot: &SlotId| &chunks[*slot as usize / CHUNK][*slot as usize % CHUNK];
+        let slot = at(&slot_id);
+        let Some(Idempotency { key, nonce }) = slot.idempotency() else { return };
+        let user = slot.user;
+        let hash_key = |slot: &SlotId| hasher.hash_one((at(slot).user, at(slot).idempotency.key));
+        let hash_nonce = |slot: &SlotId| hasher.hash_one((at(slot).user, at(slot).idempotency.nonce));
+        let same_key = |slot: &SlotId| at(slot).made_by_key(user, key);
+        by_key.entry(hash_key(&slot_id), same_key, hash_key).or_insert(slot_id);
+        let same_nonce = |slot: &SlotId| at(slot).made_by_nonce(user, nonce);
+        by_nonce.entry(hash_nonce(&slot_id), same_nonce, hash_nonce).or_insert(slot_id);
+    }
+
+    pub(super) fn add_payment(&mut self, slot: SlotId, payment: Payment) {
+        self.by_payment.insert(payment.id, slot);
+        self.slot_mut(slot).extra_mut().payments.push(payment);
+    }
+
+    pub(super) fn add_receipt(&mut self, slot: SlotId, receipt: Receipt) {
+        for digest in capture_digests(&receipt.capture) {
+            self.by_capture.entry(digest).or_insert(slot);
+        }
+        self.slot_mut(slot).extra_mut().receipts.push(receipt);
+    }
+
+    /// The order as callers see it.
+    pub(super) fn order(&self, lane: Lane, slot: SlotId, terms: &crate::ledger::Terms) -> Order {
+        let slot = self.slot(slot);
+        let offer = &terms.offers()[slot.offer as usize];
+        let extra = slot.extra.as_deref();
+        Order {
+            key: OrderKey { activity: lane.activity, user: slot.user, id: slot.id },
+            sku: offer.sku(),
+            quantity: slot.quantity,
+            amount: Money::new(slot.amount, offer.price().currency()).unwrap_or_else(|_| offer.price()),
+            status: slot.status,
+            persisted: slot.persisted,
+            idempotency: slot.idempotency(),
+            subjects: slot.subjects(),
+            placed_at: slot.placed_at,
+            deadline: (slot.deadline != Timestamp::MAX).then_some(slot.deadline),
+            payments: extra.map(|extra| extra.payments.clone()).unwrap_or_default(),
+            receipts: extra.map(|extra| extra.receipts.clone()).unwrap_or_default(),
+            replaces: extra.and_then(|extra| extra.replaces),
+            replaced_by: extra.and_then(|extra| extra.replaced_by),
+            units_returned: slot.units_returned,
+            revision: slot.revision,
+        }
+    }
+
+    fn hash<T: Hash>(&self, value: &T) -> u64 {
+        self.hasher.hash_one(value)
+    }
+}
+
+impl std::fmt::Debug for Orders {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} orders", self.len)
+    }
+}
+
+fn capture_digests(capture: &Capture) -> [u128; 2] {
+    let digest = |kind: u8, provider: &Provider, id: &str| {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&[kind]).update(provider.as_str().as_bytes()).update(&[0]).update(id.as_bytes());
+        hasher.finalize().as_bytes()[..16].iter().fold(0, |value, byte| value << 8 | u128::from(*byte))
+    };
+    [digest(0, &capture.provider, &capture.event), digest(1, &capture.provider, &capture.transaction)]
+}

@@ -1,0 +1,99 @@
+//! Deciding a reserve: the order of precedence, in one function.
+
+use super::{lane::LaneState, orders::SlotId};
+use crate::{
+    domain::{Money, Selling, Timestamp},
+    ledger::{Outcome, Placed, Reserve},
+};
+
+/// What a request for units comes to.
+#[derive(Debug)]
+pub(super) enum Decision {
+    /// An order, to be placed.
+    Place(Placed),
+    /// The order that the key made before.
+    Replay(SlotId),
+    /// Nothing changes.
+    Decline(Outcome),
+}
+
+impl LaneState {
+    /// Decides a request at `now`, which is the lane's time, without changing anything.
+    pub(super) fn decide_reserve(&self, now: Timestamp, request: &Reserve) -> Decision {
+        use Decision::{Decline, Place, Replay};
+
+        let Ok(offer) = self.index(request.sku) else {
+            return Decline(Outcome::UnknownOffer);
+        };
+        if mutant!("stock-before-key") && self.takeable(offer) < i64::from(request.quantity.value()) {
+            return Decline(Outcome::SoldOut { available: self.shown(offer) });
+        }
+        if let Some(slot) = self.orders.by_key(request.user, request.idempotency.key) {
+            let order = self.orders.slot(slot);
+            if order.offer != offer || order.quantity != request.quantity {
+                return Decline(Outcome::KeyReused);
+            }
+            return Replay(slot);
+        }
+        if request.replay_only {
+            return Decline(Outcome::TicketExpired);
+        }
+        let window = self.terms.window();
+        if self.selling == Selling::Paused {
+            return Decline(Outcome::Paused);
+        }
+        if now < window.starts_at() && self.selling != Selling::Ended {
+            return Decline(Outcome::NotStarted { starts_at: window.starts_at() });
+        }
+        if (now >= window.ends_at() && !mutant!("window-end-ignored")) || self.selling == Selling::Ended {
+            return Decline(Outcome::Ended);
+        }
+        if !mutant!("nonce-not-checked")
+            && self.orders.by_nonce(request.user, request.idempotency.nonce).is_some()
+        {
+            return Decline(Outcome::TicketUsed);
+        }
+        if self.orders.by_id(request.order).is_some() {
+            return Decline(Outcome::IdTaken);
+        }
+        let quantity = request.quantity.value();
+        if let Some((rule, remaining)) = self.exceeded(request.user, request.subjects, offer, quantity) {
+            return Decline(Outcome::LimitReached { rule, remaining });
+        }
+        let slack = i64::from(mutant!("one-unit-too-many"));
+        if self.takeable(offer) + slack < i64::from(quantity) {
+            return Decline(Outcome::SoldOut { available: self.shown(offer) });
+        }
+        let terms = &self.terms.offers()[offer as usize];
+        let Ok(amount) = terms.price().times(quantity) else {
+            // More money than there is: units for it are not to be had either.
+            return Decline(Outcome::SoldOut { available: 0 });
+        };
+        Place(self.placed(now, request, amount))
+    }
+
+    fn placed(&self, now: Timestamp, request: &Reserve, amount: Money) -> Placed {
+        Placed {
+            sku: request.sku,
+            quantity: request.quantity,
+            amount,
+            idempotency: Some(request.idempotency),
+            subjects: request.subjects,
+            placed_at: now,
+            deadline: self.hold_from(now, request.sku),
+        }
+    }
+
+    /// When a hold that begins now ends; never at a gate.
+    pub(super) fn hold_from(&self, now: Timestamp, sku: crate::domain::SkuId) -> Option<Timestamp> {
+        if self.role == crate::ledger::Role::Gate {
+            return None;
+        }
+        self.terms.offer(sku).and_then(|offer| offer.hold()).map(|hold| now.after(hold))
+    }
+
+    /// Units as a declined caller is told: how many an order could ask for.
+    pub(super) fn shown(&self, offer: u32) -> u32 {
+        u32::try_from(self.takeable(offer)).unwrap_or(u32::MAX)
+    }
+}

@@ -1,0 +1,239 @@
+//! The truth's side of two tiers: persist, epochs, content.
+
+use super::{
+    book::{Book, Sale},
+    record::Record,
+};
+use crate::{
+    domain::{ActivityId, By, OrderId, OrderStatus, SkuId, Strategy, Timestamp, UserId},
+    ledger::{
+        AdjustmentId, BatchId, Chunk, Entry, Epoch, Event, Fence, Lane, LedgerError, NextEpoch, OrderChange,
+        PersistMode, Placed, Position, RefusedBecause, Verdict,
+    },
+};
+
+impl Sale {
+    pub(super) fn take_epoch(&mut self, epoch: Epoch, batch: BatchId) {
+        self.epoch = epoch;
+        for (position, _) in &mut self.persisted {
+            *position = Position { epoch, sequence: 1, batch };
+        }
+    }
+}
+
+impl Book {
+    /// Takes entries of a gate's outbox.
+    ///
+    /// # Errors
+    /// See [`Truth::persist`](crate::ledger::Truth::persist).
+    pub fn persist(
+        &mut self,
+        now: Timestamp,
+        batch: BatchId,
+        lane: Lane,
+        fence: Fence,
+        mode: PersistMode,
+        entries: &[Entry],
+    ) -> Result<Vec<Verdict>, LedgerError> {
+        self.deciding("what is persisted")?;
+        let epoch = self.sale(lane.activity)?.epoch;
+        let (position, seen) = self.persisted(lane)?;
+        if fence < seen {
+            return Err(LedgerError::Fenced);
+        }
+        let mut moved = position;
+        if let PersistMode::After(after) = mode {
+            let follows = (position.sequence + 1..)
+                .zip(entries)
+                .all(|(next, entry)| entry.position.sequence == next && entry.position.epoch == epoch);
+            if after != position || !follows {
+                return Err(LedgerError::Moved { epoch, position });
+            }
+            if !mutant!("position-not-moved") {
+                moved = entries.last().map_or(position, |entry| entry.position);
+            }
+        }
+        let first = Lane::first(lane.activity);
+        let at = self.lane_mut(first)?.tick(now);
+        let mut verdicts = Vec::with_capacity(entries.len());
+        for entry in entries {
+            verdicts.push(match &entry.event {
+                Event::Order { id, user, change: OrderChange::Placed(placed) } => {
+                    self.persist_order(at, batch, first, entry.position.epoch, *id, *user, *placed)?
+                }
+                Event::Adjusted { id, sku, delta, by } => {
+                    // What a gate gives up may include adjustments that were refused before, and told so.
+                    let judged = mode == PersistMode::Salvage
+                        && entry.position.epoch == position.epoch
+                        && entry.position.sequence <= position.sequence;
+                    let stale = judged || entry.position.epoch < epoch;
+                    self.persist_adjustment(at, batch, first, stale, (id, *sku, *delta, by))?
+                }
+                _ => Verdict::Persisted,
+            });
+        }
+        let sale = self.sales.get_mut(&lane.activity).ok_or(LedgerError::NotOpen)?;
+        sale.persisted[usize::from(lane.bucket)] = (moved, fence);
+        self.journal.push(&Record::Persisted(lane.activity, lane.bucket, fence, moved));
+        Ok(verdicts)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one entry")]
+    fn persist_order(
+        &mut self,
+        at: Timestamp,
+        batch: BatchId,
+        lane: Lane,
+        epoch: Epoch,
+        id: OrderId,
+        user: UserId,
+        mut placed: Placed,
+    ) -> Result<Verdict, LedgerError> {
+        let current = self.sale(lane.activity)?.epoch;
+        let state = self.lane(lane)?;
+        if let Some(slot) = state.orders.by_id(id) {
+            return Ok(match state.orders.slot(slot).status {
+                OrderStatus::Refused => Verdict::Refused(RefusedBecause::Before),
+                _ => Verdict::Persisted,
+            });
+        }
+        let Some(offer) = state.terms.index(placed.sku) else {
+            return Ok(Verdict::Refused(RefusedBecause::UnknownOffer));
+        };
+        let offer = u32::try_from(offer).unwrap_or(u32::MAX);
+        let terms = &state.terms.offers()[offer as usize];
+        placed.amount = terms.price().times(placed.quantity.value()).unwrap_or(placed.amount);
+        placed.deadline = state.hold_from(at, placed.sku);
+        let known = placed.idempotency;
+        let units = state.units[offer as usize].available;
+        let refusal = if epoch < current && !mutant!("stale-epoch-persisted") {
+            Some(RefusedBecause::StaleEpoch)
+        } else if known.is_some_and(|known| state.orders.by_key(user, known.key).is_some()) {
+            Some(RefusedBecause::KeyTaken)
+        } else if known.is_some_and(|known| state.orders.by_nonce(user, known.nonce).is_some()) {
+            Some(RefusedBecause::TicketUsed)
+        } else if state.exceeded(user, placed.subjects, offer, placed.quantity.value()).is_some() {
+            Some(RefusedBecause::LimitReached)
+        } else if terms.strategy() != Strategy::PayTime && units < i64::from(placed.quantity.value()) {
+            Some(RefusedBecause::SoldOut)
+        } else {
+            None
+        };
+        let change = match refusal {
+            None => OrderChange::Placed(placed),
+            Some(_) => OrderChange::Refused(Placed { deadline: None, ..placed }),
+        };
+        self.commit(lane, at, batch, &[Event::Order { id, user, change }])?;
+        Ok(refusal.map_or(Verdict::Persisted, Verdict::Refused))
+    }
+
+    fn persist_adjustment(
+        &mut self,
+        at: Timestamp,
+        batch: BatchId,
+        lane: Lane,
+        stale: bool,
+        (id, sku, delta, by): (&AdjustmentId, SkuId, i64, &By),
+    ) -> Result<Verdict, LedgerError> {
+        let state = self.lane(lane)?;
+        match state.adjustments.get(id) {
+            Some(known) if *known == (sku, delta) => return Ok(Verdict::Persisted),
+            // The gate takes the one that is in force when it follows.
+            Some(_) => return Ok(Verdict::Refused(RefusedBecause::KeyTaken)),
+            None => {}
+        }
+        if stale {
+            return Ok(Verdict::Refused(RefusedBecause::StaleEpoch));
+        }
+        let Ok(index) = state.index(sku) else {
+            return Ok(Verdict::Refused(RefusedBecause::UnknownOffer));
+        };
+        if state.units[index as usize].available + delta < 0 {
+            self.commit(lane, at, batch, &[Event::AdjustmentRefused { id: id.clone(), sku }])?;
+            return Ok(Verdict::Refused(RefusedBecause::SoldOut));
+        }
+        let event = Event::Adjusted { id: id.clone(), sku, delta, by: by.clone() };
+        self.commit(lane, at, batch, &[event])?;
+        Ok(Verdict::Persisted)
+    }
+
+    /// The position of the last entry of a gate's lane that is persisted.
+    ///
+    /// # Errors
+    /// [`LedgerError::NotOpen`].
+    pub fn position(&self, lane: Lane) -> Result<Position, LedgerError> {
+        Ok(self.persisted(lane)?.0)
+    }
+
+    /// The epoch of an activity.
+    ///
+    /// # Errors
+    /// [`LedgerError::NotOpen`].
+    pub fn epoch(&self, activity: ActivityId) -> Result<Epoch, LedgerError> {
+        Ok(self.sale(activity)?.epoch)
+    }
+
+    /// Takes the next epoch.
+    ///
+    /// # Errors
+    /// See [`Truth::next_epoch`](crate::ledger::Truth::next_epoch).
+    pub fn next_epoch(
+        &mut self,
+        now: Timestamp,
+        batch: BatchId,
+        activity: ActivityId,
+        expected: Epoch,
+    ) -> Result<NextEpoch, LedgerError> {
+        self.deciding("epochs")?;
+        let lane = Lane::first(activity);
+        let position = self.position(lane)?;
+        let sale = self.sales.get_mut(&activity).ok_or(LedgerError::NotOpen)?;
+        if sale.epoch != expected {
+            return Err(LedgerError::Moved { epoch: sale.epoch, position });
+        }
+        let epoch = expected.next();
+        sale.take_epoch(epoch, batch);
+        self.journal.push(&Record::EpochTaken(activity, epoch, batch));
+        self.commit(lane, now, batch, &[Event::EpochTaken])?;
+        Ok(NextEpoch { epoch, batch })
+    }
+
+    /// A part of an activity's content.
+    ///
+    /// # Errors
+    /// [`LedgerError::NotOpen`].
+    pub fn content(
+        &self,
+        activity: ActivityId,
+        after: Option<OrderId>,
+        limit: usize,
+    ) -> Result<Chunk, LedgerError> {
+        let state = self.lane(Lane::first(activity))?;
+        let skipped = after.and_then(|after| state.orders.by_id(after)).map_or(0, |slot| slot as usize + 1);
+        let orders: Vec<_> =
+            state.orders.from(skipped).take(limit.max(1)).map(|(slot, _)| state.order(slot)).collect();
+        let more = skipped + orders.len() < state.orders.len();
+        Ok(Chunk {
+            position: state.head,
+            after,
+            terms: std::sync::Arc::clone(&state.base),
+            changes: state
+                .changes
+                .iter()
+                .map(|(id, (change, by))| (*id, change.clone(), by.clone()))
+                .collect(),
+            adjustments: state
+                .adjustments
+                .iter()
+                .map(|(id, (sku, delta))| (id.clone(), *sku, *delta))
+                .collect(),
+            next: orders.last().filter(|_| more).map(|order| order.key.id),
+            orders,
+        })
+    }
+
+    fn persisted(&self, lane: Lane) -> Result<(Position, Fence), LedgerError> {
+        let sale = self.sale(lane.activity)?;
+        sale.persisted.get(usize::from(lane.bucket)).copied().ok_or(LedgerError::NotOpen)
+    }
+}

@@ -1,0 +1,8 @@
+//! Readers of the ledger's outbox: the audit trail, and notifications for other systems.
+
+mod audit_recorder;
+mod notifier;
+mod reader;
+
+pub use audit_recorder::{RecordError, Recorder};
+pub use notifier::{EventSink, Notification, NotificationKind, Notifier, NotifyError, SinkError};

@@ -1,0 +1,84 @@
+//! The outboxes of all lanes, as one consumer reads them.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use crate::{
+    ledger::{Consumer, Entry, Lane, LedgerError, Position},
+    service::Sales,
+};
+
+/// How often outboxes are read when nobody asks for it.
+pub(super) const EVERY: Duration = Duration::from_millis(500);
+/// Entries that are read at once.
+const ENTRIES_AT_ONCE: usize = 1_000;
+/// How many times one reading goes on in a lane, before it leaves the rest to the next.
+const READS: usize = 64;
+
+/// What one consumer knows of the outboxes.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    sales: Arc<Sales>,
+    consumer: Consumer,
+    /// The last entry of each lane that was acknowledged.
+    acknowledged: Mutex<HashMap<Lane, Position>>,
+}
+
+/// One reading of a lane. What was given is done before the next is asked for, and acknowledged in the end; a reading that is
+/// dropped is repeated.
+#[derive(Debug)]
+pub(super) struct Reading<'a> {
+    outbox: &'a Outbox,
+    lane: Lane,
+    before: Option<Position>,
+    last: Option<Position>,
+    left: usize,
+}
+
+impl Outbox {
+    pub(super) fn new(sales: Arc<Sales>, consumer: &str) -> Self {
+        Self { sales, consumer: Consumer::new(consumer), acknowledged: Mutex::default() }
+    }
+
+    /// Makes the consumer known to the ledger: what happens from here on is kept for it.
+    pub(super) async fn register(&self) -> Result<(), LedgerError> {
+        self.sales.ledger().register(&self.consumer).await
+    }
+
+    pub(super) fn read(&self, lane: Lane) -> Reading<'_> {
+        let before = self.acknowledged().get(&lane).copied();
+        Reading { outbox: self, lane, before, last: before, left: READS }
+    }
+
+    fn acknowledged(&self) -> MutexGuard<'_, HashMap<Lane, Position>> {
+        self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reading<'_> {
+    /// The next entries; `None` if there are no more for now.
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<Entry>>, LedgerError> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        let Outbox { sales, consumer, .. } = self.outbox;
+        let mut entries = sales.ledger().events(consumer, self.lane, self.last, ENTRIES_AT_ONCE).await?;
+        self.left = if entries.len() < ENTRIES_AT_ONCE { 0 } else { self.left - 1 };
+        // The one that was read last comes again.
+        entries.retain(|entry| Some(entry.position) != self.last);
+        self.last = entries.last().map(|entry| entry.position).or(self.last);
+        Ok(Some(entries).filter(|entries| !entries.is_empty()))
+    }
+
+    /// Acknowledges what was given.
+    pub(super) async fn ack(self) -> Result<(), LedgerError> {
+        let Some(last) = self.last.filter(|last| Some(*last) != self.before) else { return Ok(()) };
+        let Outbox { sales, consumer, .. } = self.outbox;
+        sales.ledger().ack(consumer, self.lane, last).await?;
+        self.outbox.acknowledged().insert(self.lane, last);
+        Ok(())
+    }
+}

@@ -1,0 +1,12 @@
+//! The hot path of a process: for each lane a queue, a view, and who won since the view was read.
+
+mod batcher;
+mod kill_switch;
+mod recent_buyers;
+mod sales;
+mod unit_transfer;
+
+pub use batcher::{Batcher, BatcherError, BatcherOptions, Numbers};
+pub use recent_buyers::RecentBuyers;
+pub use sales::{Front, Sale, Sales};
+pub(in crate::service) use unit_transfer::{collect, deliver};

@@ -1,0 +1,430 @@
+//! The sales that this process takes part in: for each lane a queue and a view.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::runtime::Handle;
+
+use super::unit_transfer::collect;
+use crate::{
+    domain::{ActivityId, Clock, Selling, SkuId, Timestamp, UserId},
+    ledger::{Adjusted, Adjustment, BuyerFilter, Lane, Ledger, LedgerError, Outcome, Terms, View},
+    service::{Batcher, BatcherOptions, sales::kill_switch::Halt},
+};
+
+/// For how long a view may be used after it was read: 1 s. A node that cannot renew it asks the ledger instead.
+const VIEW_LIFETIME: Duration = Duration::from_secs(1);
+
+/// How far the clocks of nodes and ledger may be apart: near the edges of the window the ledger is asked.
+const CLOCK_ERROR: Duration = Duration::from_millis(250);
+
+/// How often units are collected for an adjustment while buyers take them away again.
+const ADJUSTMENT_COLLECTIONS: usize = 5;
+
+/// All sales of this process.
+#[derive(Debug)]
+pub struct Sales {
+    ledger: Arc<dyn Ledger>,
+    clock: Arc<dyn Clock>,
+    background: Handle,
+    options: BatcherOptions,
+    halt: Arc<Halt>,
+    running: ArcSwap<HashMap<ActivityId, Arc<Sale>>>,
+    opening: Mutex<()>,
+}
+
+/// One activity.
+#[derive(Debug)]
+pub struct Sale {
+    terms: Arc<Terms>,
+    fronts: Vec<Arc<Front>>,
+    halt: Arc<Halt>,
+}
+
+/// What stands in front of one lane.
+#[derive(Debug)]
+pub struct Front {
+    /// The lane.
+    pub lane: Lane,
+    /// Its queue.
+    pub batcher: Batcher,
+    pub(in crate::service) collecting: tokio::sync::Mutex<()>,
+    renewing: tokio::sync::Mutex<()>,
+    /// How many collections for this lane have ended.
+    collections: AtomicU64,
+    view: ArcSwapOption<Renewed>,
+}
+
+#[derive(Debug)]
+struct Renewed {
+    view: View,
+    at: Timestamp,
+}
+
+impl Sales {
+    /// No sales yet. Queues work on the runtime of `background`, so that a caller that goes away leaves nothing half-way.
+    pub fn new(
+        ledger: Arc<dyn Ledger>,
+        clock: Arc<dyn Clock>,
+        background: Handle,
+        options: BatcherOptions,
+    ) -> Self {
+        Self {
+            ledger,
+            clock,
+            background,
+            options,
+            halt: Arc::default(),
+            running: ArcSwap::default(),
+            opening: Mutex::new(()),
+        }
+    }
+
+    /// The ledger underneath.
+    pub fn ledger(&self) -> &Arc<dyn Ledger> {
+        &self.ledger
+    }
+
+    /// The clock of this process.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// The runtime for work that has to be finished.
+    pub fn background(&self) -> &Handle {
+        &self.background
+    }
+
+    /// Takes part in every activity that is open in the ledger.
+    ///
+    /// # Errors
+    /// Those of the ledger.
+    pub async fn resume(&self) -> Result<(), LedgerError> {
+        for activity in self.ledger.activities().await? {
+            if let Some(terms) = self.ledger.terms(activity).await? {
+                self.add(&terms);
+            }
+        }
+        self.renew_all().await;
+        Ok(())
+    }
+
+    /// Opens an activity in the ledger, and takes part in it.
+    ///
+    /// # Errors
+    /// Those of [`Ledger::open`].
+    pub async fn open(&self, terms: Arc<Terms>) -> Result<(), LedgerError> {
+        self.ledger.open(Arc::clone(&terms)).await?;
+        self.add(&terms);
+        self.renew_all().await;
+        Ok(())
+    }
+
+    /// The sale of an activity.
+    pub fn sale(&self, activity: ActivityId) -> Option<Arc<Sale>> {
+        self.running.load().get(&activity).cloned()
+    }
+
+    /// All sales.
+    pub fn all(&self) -> Vec<Arc<Sale>> {
+        self.running.load().values().cloned().collect()
+    }
+
+    /// Reads the view of a lane again.
+    ///
+    /// # Errors
+    /// Those of [`Ledger::view`]; the view stays as it is, and is dropped when it is too old.
+    pub async fn renew(&self, front: &Front) -> Result<(), LedgerError> {
+        let _one_at_a_time = front.renewing.lock().await;
+        front.batcher.recent().turn();
+        // The age of a view counts from before it was read.
+        let at = self.clock.now();
+        let view = self.ledger.view(front.lane).await?;
+        front.view.store(Some(Arc::new(Renewed { view, at })));
+        front.batcher.recent().forget();
+        Ok(())
+    }
+
+    /// Adjusts the units of an offer. Units that are to be taken away are first collected from the other lanes; what
+    /// `Insufficient` names is the sum over all lanes.
+    ///
+    /// # Errors
+    /// Those of [`Ledger::adjust`]; repeat it with the same id.
+    pub async fn adjust(&self, adjustment: Adjustment) -> Result<Adjusted, LedgerError> {
+        let (activity, sku) = (adjustment.activity, adjustment.sku);
+        let mut outcome = self.ledger.adjust(adjustment.clone()).await?;
+        for _ in 0..ADJUSTMENT_COLLECTIONS {
+            let (Adjusted::Insufficient { available }, Some(sale)) = (outcome, self.sale(activity)) else {
+                return Ok(outcome);
+            };
+            let total = self.ledger.stock(activity, sku).await?.map_or(0, |stock| stock.available);
+            let asked = adjustment.delta.unsigned_abs();
+            if u64::try_from(total).unwrap_or(0) < asked {
+                return Ok(Adjusted::Insufficient {
+                    available: u32::try_from(total.max(0)).unwrap_or(u32::MAX),
+                });
+            }
+            let wanted = u32::try_from(asked.saturating_sub(available.into())).unwrap_or(u32::MAX);
+            let front = &sale.fronts[0];
+            collect(&self.ledger, &sale, front, front.collections(), sku, wanted).await?;
+            outcome = self.ledger.adjust(adjustment.clone()).await?;
+        }
+        Ok(outcome)
+    }
+
+    /// Stops all sales of this process at once, or lets them go on: while they are stopped, requests are answered `Paused`
+    /// unless their key has made an order before. A batch that the ledger has in hand is still decided.
+    ///
+    /// `version` is that of the decision; one that is older than what was noted before changes nothing.
+    pub fn note_kill_switch(&self, version: u64, on: bool) {
+        self.halt.note(version, on);
+    }
+
+    /// Whether all sales of this process are stopped.
+    pub fn is_halted(&self) -> bool {
+        self.halt.is_on()
+    }
+
+    /// Reads the views of an activity again, so that what was changed shows at once.
+    pub(in crate::service) async fn renew_sale(&self, activity: ActivityId) {
+        if let Some(sale) = self.sale(activity) {
+            self.renew_fronts(&sale).await;
+        }
+    }
+
+    /// Takes no new work, and finishes what waits in the queues.
+    pub async fn drain(&self) {
+        for front in self.all().iter().flat_map(|sale| &sale.fronts) {
+            front.batcher.drain().await;
+        }
+    }
+
+    fn add(&self, terms: &Arc<Terms>) {
+        let _one_at_a_time = self.opening.lock();
+        let mut running = HashMap::clone(&self.running.load());
+        let buckets = terms.buckets().get();
+        running.entry(terms.activity()).or_insert_with(|| {
+            let front = |bucket| {
+                let lane = Lane { activity: terms.activity(), bucket };
+                Arc::new(Front {
+                    lane,
+                    batcher: Batcher::halted_by(
+                        Arc::clone(&self.halt),
+                        Arc::clone(&self.ledger),
+                        lane,
+                        self.options.clone(),
+                        &self.background,
+                    ),
+                    collecting: tokio::sync::Mutex::new(()),
+                    renewing: tokio::sync::Mutex::new(()),
+                    collections: AtomicU64::new(0),
+                    view: ArcSwapOption::empty(),
+                })
+            };
+            Arc::new(Sale {
+                terms: Arc::clone(terms),
+                fronts: (0..buckets).map(front).collect(),
+                halt: Arc::clone(&self.halt),
+            })
+        });
+        self.running.store(Arc::new(running));
+    }
+
+    async fn renew_all(&self) {
+        for sale in self.all() {
+            self.renew_fronts(&sale).await;
+        }
+    }
+
+    async fn renew_fronts(&self, sale: &Sale) {
+        for front in &sale.fronts {
+            if let Err(error) = self.renew(front).await {
+                tracing::warn!(lane = ?front.lane, %error, "no view of a lane; its requests go to the ledger");
+            }
+        }
+    }
+}
+
+impl Sale {
+    /// The terms with which this process joined the sale. Window and limits may have changed since: see the views.
+    pub fn terms(&self) -> &Arc<Terms> {
+        &self.terms
+    }
+
+    /// The fronts of all lanes.
+    pub fn fronts(&self) -> &[Arc<Front>] {
+        &self.fronts
+    }
+
+    /// The front of a buyer's lane.
+    pub fn front(&self, user: UserId) -> &Arc<Front> {
+        &self.fronts[usize::from(Lane::of(self.terms.activity(), user, self.terms.buckets()).bucket)]
+    }
+
+    /// What can be declined without asking the ledger: the activity is paused, clearly outside of its window, or no lane
+    /// has a unit. A buyer who may have an order is never declined here, because it may be repeated.
+    pub fn shortcut(&self, now: Timestamp, user: UserId, sku: SkuId) -> Option<Outcome> {
+        let front = self.front(user);
+        if front.batcher.recent().may_contain(user) {
+            return None;
+        }
+        let renewed = front.view.load();
+        let view = &renewed.as_ref().filter(|renewed| renewed.is_fresh(now))?.view;
+        if view.buyers.as_ref().is_none_or(|buyers| buyers.may_contain(user)) {
+            return None;
+        }
+        let offer = view.offers.iter().find(|offer| offer.sku == sku)?;
+        if view.selling == Selling::Paused || self.halt.is_on() {
+            return Some(Outcome::Paused);
+        }
+        let now = now.max(view.at);
+        let (starts_at, ends_at) = (view.window.starts_at(), view.window.ends_at());
+        if view.selling == Selling::On && now.after(CLOCK_ERROR) < starts_at {
+            return Some(Outcome::NotStarted { starts_at });
+        }
+        if view.selling == Selling::Ended || now >= ends_at.after(CLOCK_ERROR) {
+            return Some(Outcome::Ended);
+        }
+        let open = now >= starts_at.after(CLOCK_ERROR) && now.after(CLOCK_ERROR) < ends_at;
+        let sold_out =
+            open && offer.takeable == 0 && self.fronts.iter().all(|other| other.is_empty(now, sku));
+        sold_out.then_some(Outcome::SoldOut { available: 0 })
+    }
+
+    /// Units that one more order could ask for, over all lanes; `None` if some lane has no fresh view.
+    pub fn takeable(&self, now: Timestamp, sku: SkuId) -> Option<u64> {
+        self.fronts.iter().map(|front| front.takeable(now, sku).map(u64::from)).sum()
+    }
+
+    /// Whether every lane has a fresh view.
+    pub fn is_warm(&self, now: Timestamp) -> bool {
+        self.fronts
+            .iter()
+            .all(|front| front.view.load().as_ref().is_some_and(|renewed| renewed.is_fresh(now)))
+    }
+
+    /// Grows with every change of a lane and of the kill switch; `None` if some lane has no fresh view.
+    pub fn version(&self, now: Timestamp) -> Option<u64> {
+        let version = |front: &Arc<Front>| {
+            let renewed = front.view.load();
+            renewed.as_ref().filter(|renewed| renewed.is_fresh(now)).map(|renewed| renewed.view.version)
+        };
+        self.fronts.iter().map(version).sum::<Option<u64>>().map(|version| version + self.halt.version())
+    }
+
+    /// The view of the first lane, for what all lanes have in common: window and whether it sells. It is paused while all
+    /// sales are stopped.
+    pub fn common_view(&self, now: Timestamp) -> Option<View> {
+        let renewed = self.fronts[0].view.load();
+        let mut view = renewed.as_ref().filter(|renewed| renewed.is_fresh(now))?.view.clone();
+        if self.halt.is_on() && view.selling == Selling::On {
+            view.selling = Selling::Paused;
+        }
+        Some(view)
+    }
+}
+
+impl Front {
+    /// How many collections of units for this lane have ended.
+    pub(in crate::service) fn collections(&self) -> u64 {
+        self.collections.load(Ordering::Acquire)
+    }
+
+    pub(in crate::service) fn count_collection(&self) {
+        self.collections.fetch_add(1, Ordering::Release);
+    }
+
+    pub(in crate::service) fn takeable(&self, now: Timestamp, sku: SkuId) -> Option<u32> {
+        let renewed = self.view.load();
+        let view = &renewed.as_ref().filter(|renewed| renewed.is_fresh(now))?.view;
+        view.offers.iter().find(|offer| offer.sku == sku).map(|offer| offer.takeable)
+    }
+
+    /// Whether the lane certainly has no units of an offer, neither to take nor on their way to another lane.
+    fn is_empty(&self, now: Timestamp, sku: SkuId) -> bool {
+        let renewed = self.view.load();
+        let Some(renewed) = renewed.as_ref().filter(|renewed| renewed.is_fresh(now)) else { return false };
+        let offer = renewed.view.offers.iter().find(|offer| offer.sku == sku);
+        offer.is_some_and(|offer| offer.takeable == 0 && offer.sending == 0)
+    }
+
+    /// The buyers who have orders in this lane, if its view has them and is fresh.
+    pub fn buyers(&self, now: Timestamp) -> Option<BuyerFilter> {
+        let renewed = self.view.load();
+        renewed.as_ref().filter(|renewed| renewed.is_fresh(now))?.view.buyers.clone()
+    }
+}
+
+impl Renewed {
+    fn is_fresh(&self, now: Timestamp) -> bool {
+        // After a step back of the clock the age is not known.
+        now.since(self.at) <= VIEW_LIFETIME && self.at.since(now) <= CLOCK_ERROR
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU16;
+
+    use super::*;
+    use crate::{
+        domain::{Idempotency, ManualClock, Money, OfferTerms, Quantity, Strategy, Subjects, Window},
+        embedded::Embedded,
+        ledger::{Advance, Reserve, Role, Timing},
+    };
+
+    #[tokio::test]
+    async fn a_winner_is_not_declined_by_a_view_of_before() {
+        let now = Timestamp::from_millis(10_000_000);
+        let clock = Arc::new(ManualClock::new(now));
+        let ledger: Arc<dyn Ledger> = Arc::new(Embedded::in_memory(Role::Single, Arc::clone(&clock) as _));
+        let sales = Sales::new(ledger, clock, Handle::current(), BatcherOptions::default());
+        let (activity, sku) = (ActivityId::new(1).unwrap(), SkuId::new(2).unwrap());
+        let price = Money::new(100, "CNY".parse().unwrap()).unwrap();
+        let offer = OfferTerms::new(sku, price, 1, Strategy::OrderTime, None).unwrap();
+        let hour = Duration::from_secs(3_600);
+        let window = Window::new(now.before(hour), now.after(hour)).unwrap();
+        let terms = Terms::new(activity, window, NonZeroU16::MIN, Timing::default(), vec![offer]).unwrap();
+        sales.open(Arc::new(terms)).await.unwrap();
+        let sale = sales.sale(activity).unwrap();
+        let front = &sale.fronts()[0];
+        let user = |number| UserId::new(number).unwrap();
+        let take = async |number: u64| {
+            let reserve = Reserve {
+                order: number.try_into().unwrap(),
+                user: user(number),
+                sku,
+                quantity: Quantity::ONE,
+                idempotency: Idempotency {
+                    key: crate::domain::Key(number.into()),
+                    nonce: crate::domain::Nonce(number),
+                },
+                subjects: Subjects::default(),
+                replay_only: false,
+            };
+            front.batcher.reserve(reserve).await.unwrap().1
+        };
+        let Outcome::Reserved { order, .. } = take(1).await else { panic!("there is a unit") };
+        sales.renew(front).await.unwrap();
+        let sold_out = Some(Outcome::SoldOut { available: 0 });
+        assert_eq!(sale.shortcut(now, user(2), sku), sold_out);
+        assert_eq!(sale.shortcut(now, user(1), sku), None, "the view knows the buyer");
+        // A request that had passed the shortcut before gets the unit that is given back.
+        front.batcher.advance(Advance::Cancel { order: order.key, by: None }).await.unwrap();
+        assert!(matches!(take(2).await, Outcome::Reserved { .. }));
+        assert_eq!(sale.shortcut(now, user(2), sku), None, "its retry has to find the order");
+        assert_eq!(sale.shortcut(now, user(3), sku), sold_out);
+        for _ in 0..2 {
+            sales.renew(front).await.unwrap();
+            assert_eq!(sale.shortcut(now, user(2), sku), None);
+            assert_eq!(sale.shortcut(now, user(3), sku), sold_out);
+        }
+    }
+}

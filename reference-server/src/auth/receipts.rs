@@ -1,0 +1,112 @@
+//! Receipts of orders: who placed one, and where it stands in the outbox of its lane, signed for the order's address.
+
+use std::fmt;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use flashsale_core::{
+    domain::{OrderId, UserId},
+    ledger::{BatchId, Epoch, Position},
+};
+use subtle::ConstantTimeEq as _;
+
+use crate::auth::keyring::Ring;
+
+const VERSION: u8 = 1;
+const MAC: usize = 32;
+/// Version, user, epoch, sequence, batch.
+const FIELDS: usize = 1 + 4 * 8;
+const LENGTH: usize = FIELDS + MAC;
+const CONTEXT: &str = "flashsale server v1: MAC of a receipt";
+
+/// What a receipt says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Whose order it is.
+    pub user: UserId,
+    /// Where the order was written; the default if the one who answered did not write it.
+    pub position: Position,
+}
+
+/// Makes and reads receipts. They hold as long as the key: an order's history does not end.
+pub struct Receipts {
+    /// The first signs, all are accepted.
+    keys: Vec<[u8; 32]>,
+}
+
+impl fmt::Debug for Receipts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receipts").finish_non_exhaustive()
+    }
+}
+
+impl Receipts {
+    /// Receipts that are signed and verified with the keys of `ring`.
+    pub fn new(ring: &Ring) -> Self {
+        Self { keys: ring.iter().map(|secret| blake3::derive_key(CONTEXT, secret.expose())).collect() }
+    }
+
+    /// The receipt of an order, as text that can stand in a URL.
+    pub fn issue(&self, order: OrderId, receipt: Receipt) -> String {
+        let Receipt { user, position } = receipt;
+        let mut bytes = [0; LENGTH];
+        let (fields, mac) = bytes.split_at_mut(FIELDS);
+        fields[0] = VERSION;
+        let values = [user.value(), position.epoch.0, position.sequence, position.batch.0];
+        for (place, value) in fields[1..].chunks_exact_mut(8).zip(values) {
+            place.copy_from_slice(&value.to_be_bytes());
+        }
+        mac.copy_from_slice(self::mac(&self.keys[0], order, fields).as_bytes());
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// What a receipt says; `None` if it is not authentic, or of another order.
+    pub fn verify(&self, order: OrderId, text: &str) -> Option<Receipt> {
+        let mut bytes = [0; LENGTH];
+        // Room for exactly one receipt: a longer text is refused before it is read.
+        if URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()? != LENGTH {
+            return None;
+        }
+        let (fields, mac) = bytes.split_at(FIELDS);
+        let signed = |key| bool::from(self::mac(key, order, fields).as_bytes().ct_eq(mac));
+        if !self.keys.iter().any(signed) || fields[0] != VERSION {
+            return None;
+        }
+        let value = |index: usize| Some(u64::from_be_bytes(*fields[1 + 8 * index..].first_chunk::<8>()?));
+        let position = Position { epoch: Epoch(value(1)?), sequence: value(2)?, batch: BatchId(value(3)?) };
+        Some(Receipt { user: UserId::new(value(0)?)?, position })
+    }
+}
+
+fn mac(key: &[u8; 32], order: OrderId, fields: &[u8]) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new_keyed(key);
+    hasher.update(&order.value().to_be_bytes());
+    hasher.update(fields);
+    hasher.finalize()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Secret;
+
+    #[test]
+    fn a_receipt_holds_for_its_order_and_with_its_key() {
+        let receipts = Receipts::new(&Ring::new(Secret::new(*b"one secret of the tests"), []));
+        let others = Receipts::new(&Ring::new(Secret::new(*b"another one of the tests"), []));
+        let (order, other) = (OrderId::new(42).unwrap(), OrderId::new(43).unwrap());
+        let position = Position { epoch: Epoch(1), sequence: 2, batch: BatchId(u64::MAX) };
+        let receipt = Receipt { user: UserId::new(7).unwrap(), position };
+        let text = receipts.issue(order, receipt);
+        assert_eq!(receipts.verify(order, &text), Some(receipt));
+        assert_eq!(receipts.verify(other, &text), None);
+        assert_eq!(others.verify(order, &text), None);
+        for place in 0..text.len() {
+            let mut altered = text.clone().into_bytes();
+            altered[place] = if altered[place] == b'A' { b'B' } else { b'A' };
+            assert_eq!(receipts.verify(order, str::from_utf8(&altered).unwrap()), None, "{place}");
+        }
+        for bad in ["", "A", &text[1..], &format!("{text}A"), &text.repeat(100)] {
+            assert_eq!(receipts.verify(order, bad), None);
+        }
+    }
+}

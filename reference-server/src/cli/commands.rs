@@ -1,0 +1,370 @@
+//! Commands beside `serve`. Each talks to a running server if one is named, and opens the data directory itself if not.
+
+use std::{
+    env,
+    error::Error,
+    fmt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use flashsale_core::{
+    catalogue::{AuditBreak, AuditCheck, Catalogue as _},
+    domain::{By, Clock, SystemClock},
+    embedded::{Embedded, EmbeddedCatalogue, EmbeddedOptions, EmbeddedQueue},
+    ledger::{Role, Timing},
+    queue::{DeadLetter, JobNumber, Queue as _},
+    service::{BatcherOptions, Operations, Payments, Sales},
+    snowflake::{Generator, InMemoryLease, Settings},
+};
+use hyper::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+
+use crate::{
+    app::by,
+    backup,
+    cli::{
+        args::{
+            AuditArgs, BackupArgs, DeadLettersArgs, ImportArgs, PublishArgs, RestoreArgs, ServeArgs,
+            ServerArgs, StorageArgs,
+        },
+        remote_server::{Called, RemoteServer},
+    },
+    config::{Checked, Config},
+    import,
+    monitoring::reconciliation::{self, Findings},
+    runtime::background::Background,
+    storefront::{
+        export,
+        pages::Site,
+        products::AllSheets,
+        published::{Range, Shelf},
+    },
+};
+
+type Outcome = Result<ExitCode, Box<dyn Error>>;
+
+/// Imports files.
+///
+/// # Errors
+/// Every fault of every file; or the data directory is in use.
+pub fn import(args: &ImportArgs) -> Outcome {
+    let background = Background::start()?;
+    background.block_on(async {
+        if let Some(server) = remote(&args.server)? {
+            let sources = import::load(&args.files)?;
+            // Read here too: what is not UTF-8 cannot be sent, and a fault need not travel.
+            import::parse(&sources, SystemClock.now())?;
+            let files: Vec<_> = sources
+                .into_iter()
+                .map(|source| json!({ "name": source.name, "content": String::from_utf8_lossy(&source.content) }))
+                .collect();
+            let report = server.call(Method::POST, "/v1/import", Some(&json!({ "files": files }))).await?;
+            println!("{}", show_report(&report)?);
+            return Ok(ExitCode::SUCCESS);
+        }
+        let directory = directory(&args.storage)?;
+        let catalogue = EmbeddedCatalogue::open(&directory, Arc::new(SystemClock)).map_err(in_use)?;
+        let input = import::read(&args.files, SystemClock.now())?;
+        println!("{}", input.import(&catalogue, &by("command line", "import")).await?);
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Writes the pages of what is published as files.
+///
+/// # Errors
+/// If the address is none, the data cannot be read, or the files cannot be written.
+pub fn publish(args: &PublishArgs) -> Outcome {
+    let serve = ServeArgs { storage: args.storage.clone(), demo: args.demo, ..ServeArgs::default() };
+    let config = Config::load(&serve)?;
+    let api = args.api_base.clone().or_else(|| config.http.public_url.clone());
+    let api = api.ok_or("say with --api-base under which address the pages reach the public listener")?;
+    let site = Site::exported(config.identity.demo, &api)
+        .ok_or("--api-base: give scheme and host, as in https://api.example, and no slash at the end")?;
+    let background = Background::start()?;
+    let (shelf, sheets) = background.block_on(async {
+        let catalogue = open_catalogue(&config.storage.directory)?;
+        let shelf = Shelf::fill(Range::read(&catalogue).await?, &site, None)?;
+        let sheets = AllSheets::write(&catalogue, &shelf, &site).await?;
+        Ok::<_, Box<dyn Error>>((shelf, sheets))
+    })?;
+    let written = export::write(&shelf, &sheets, &args.out)?;
+    println!("{} files written to {}, {} removed", written.files, args.out.display(), written.removed);
+    if config.http.cors_origins.is_empty() {
+        println!(
+            "The server that they call has to name their origin in http.cors_origins; here it names none."
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes a backup.
+///
+/// # Errors
+/// If the server or the disk refuses.
+pub fn backup(args: &BackupArgs) -> Outcome {
+    let background = Background::start()?;
+    background.block_on(async {
+        if let Some(server) = remote(&args.server)? {
+            server.call(Method::POST, "/v1/backup", Some(&json!({ "directory": args.to }))).await?;
+        } else {
+            let directory = directory(&args.storage)?;
+            let (engine, catalogue) = open(&directory)?;
+            let queue = open_queue(&directory)?;
+            backup::write(&engine, Some(&queue), &catalogue, Some(&directory), &args.to).await?;
+        }
+        println!("backup written to {}", args.to.display());
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Restores a backup.
+///
+/// # Errors
+/// If the target is not empty, or the backup is not whole.
+pub fn restore(args: &RestoreArgs) -> Outcome {
+    let directory = directory(&args.storage)?;
+    backup::restore(&args.from, &directory)?;
+    println!("restored into {}", directory.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows dead letters, has one tried again, or gives one up.
+///
+/// # Errors
+/// If there is no such dead letter, or the server or the disk refuses.
+pub fn dead_letters(args: &DeadLettersArgs) -> Outcome {
+    let background = Background::start()?;
+    let step = args.replay.map(|id| (id, "replay")).or(args.discard.map(|id| (id, "discard")));
+    background.block_on(async {
+        let remote = remote(&args.server);
+        match (step, remote?) {
+            (None, Some(server)) => {
+                let mut after = String::new();
+                loop {
+                    let page = format!("/v1/dead-letters?limit=100{after}");
+                    let page: Letters = serde_json::from_value(server.call(Method::GET, &page, None).await?)?;
+                    page.items.iter().for_each(|letter| println!("{letter}"));
+                    let Some(next) = page.next else { break };
+                    after = format!("&after={next}");
+                }
+            }
+            (None, None) => {
+                let queue = open_queue(&directory(&args.storage)?)?;
+                let mut after = None;
+                loop {
+                    let page = queue.dead_letters(after, 100).await?;
+                    page.iter().for_each(|letter| println!("{}", Letter::from(letter)));
+                    let Some(last) = page.last() else { break };
+                    after = Some(last.number);
+                }
+            }
+            (Some((id, verb)), Some(server)) => {
+                let why = args.reason.as_ref().map(|reason| json!({ "reason": reason }));
+                server.call(Method::POST, &format!("/v1/dead-letters/{id}/{verb}"), why.as_ref()).await?;
+                println!("dead letter {id}: {verb} done");
+            }
+            (Some((id, verb)), None) => {
+                let operations = operations(&directory(&args.storage)?).await?;
+                let reason = args.reason.as_deref().unwrap_or(verb);
+                let by = By { actor: "command line".parse()?, reason: reason.parse()? };
+                let number = JobNumber(id);
+                let letter = match verb {
+                    "replay" => operations.replay_dead_letter(number, &by).await?,
+                    _ => operations.discard_dead_letter(number, &by).await?,
+                };
+                letter.ok_or_else(|| format!("there is no dead letter {id}"))?;
+                println!("dead letter {id}: {verb} done");
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Checks the invariants, or the audit trail; the exit code is 1 if one is broken.
+///
+/// # Errors
+/// If the data cannot be read.
+pub fn audit(args: &AuditArgs) -> Outcome {
+    let background = Background::start()?;
+    if args.verify {
+        return background.block_on(verify(args));
+    }
+    background.block_on(async {
+        let findings: Findings = match remote(&args.server)? {
+            Some(server) => {
+                serde_json::from_value(server.call(Method::GET, "/v1/reconciliation", None).await?)?
+            }
+            None => {
+                let directory = directory(&args.storage)?;
+                let (engine, catalogue) = open(&directory)?;
+                reconciliation::inspect(&engine, &catalogue).await?
+            }
+        };
+        print_findings(&findings);
+        Ok(if findings.items.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    })
+}
+
+/// Prints the configuration that is in force with where each value came from; the exit code is 1 if something is wrong.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn check_config(args: &ServeArgs) -> Outcome {
+    let checked = Checked::new(args, env::vars_os()).with_files();
+    print!("{}", checked.report());
+    checked.accepted()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn verify(args: &AuditArgs) -> Outcome {
+    let check: AuditCheck = match remote(&args.server)? {
+        Some(server) => {
+            serde_json::from_value(server.call(Method::GET, "/v1/audit/verification", None).await?)?
+        }
+        None => open_catalogue(&directory(&args.storage)?)?.verify_audit().await?,
+    };
+    println!("audit trail: {} rows, the last has the hash {}", check.rows, check.hash);
+    Ok(match check.broken {
+        None => {
+            println!("every row is as it was written");
+            ExitCode::SUCCESS
+        }
+        Some(AuditBreak { sequence, reason }) => {
+            println!("BROKEN row {sequence} {reason}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+fn remote(args: &ServerArgs) -> Result<Option<RemoteServer>, Called> {
+    let connect =
+        |server| RemoteServer::new(server, args.token.as_deref().unwrap_or_default(), args.ca.as_deref());
+    args.server.as_deref().map(connect).transpose()
+}
+
+fn directory(args: &StorageArgs) -> Result<PathBuf, Box<dyn Error>> {
+    let config = Config::load(&ServeArgs { storage: args.clone(), ..ServeArgs::default() })?;
+    Ok(config.storage.directory)
+}
+
+/// Opens what a stopped server has left.
+fn open(directory: &Path) -> Result<(Embedded, EmbeddedCatalogue), Box<dyn Error>> {
+    let catalogue = open_catalogue(directory)?;
+    let options = EmbeddedOptions::new(directory, Role::Single, Arc::new(SystemClock));
+    Ok((Embedded::open(options).map_err(in_use)?, catalogue))
+}
+
+fn open_queue(directory: &Path) -> Result<EmbeddedQueue, Box<dyn Error>> {
+    if !directory.join(EmbeddedCatalogue::FILE).exists() {
+        return Err(format!("{} holds no data", directory.display()).into());
+    }
+    Ok(EmbeddedQueue::open(directory, Arc::new(SystemClock)).map_err(in_use)?)
+}
+
+/// What operators do, on what a stopped server has left. No payment provider is asked for anything.
+async fn operations(directory: &Path) -> Result<Operations, Box<dyn Error>> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (engine, catalogue) = open(directory)?;
+    let queue = open_queue(directory)?;
+    let options = BatcherOptions::default();
+    let sales = Arc::new(Sales::new(Arc::new(engine), Arc::clone(&clock), Handle::current(), options));
+    sales.resume().await?;
+    // Nothing is made here that needs an id.
+    let ids = Generator::acquire(&InMemoryLease::new(0..=0), &Settings::default(), clock).await?;
+    let ids = Arc::new(ids);
+    let payments = Payments::new(Arc::clone(&sales), Arc::clone(&ids), []);
+    Ok(Operations::new(Arc::new(catalogue), sales, payments, ids, Arc::new(queue), Timing::default()))
+}
+
+fn open_catalogue(directory: &Path) -> Result<EmbeddedCatalogue, Box<dyn Error>> {
+    if !directory.join(EmbeddedCatalogue::FILE).exists() {
+        return Err(format!("{} holds no data", directory.display()).into());
+    }
+    Ok(EmbeddedCatalogue::open(directory, Arc::new(SystemClock)).map_err(in_use)?)
+}
+
+/// A directory that cannot be opened is most often the one of a running server.
+fn in_use(error: impl Error) -> String {
+    format!("{error}\nIf a server runs on this directory, talk to it with --server and --token.")
+}
+
+/// The report of a server, in the words of an import that was made here.
+fn show_report(report: &Value) -> Result<String, Called> {
+    let counts = |name: &str| {
+        let count = |kind: &str| report[name][kind].as_u64();
+        Some(format!(
+            "{} created, {} changed, {} unchanged",
+            count("created")?,
+            count("changed")?,
+            count("unchanged")?
+        ))
+    };
+    match (counts("products"), counts("skus"), counts("activities")) {
+        (Some(products), Some(skus), Some(activities)) => {
+            Ok(format!("products: {products}; SKUs: {skus}; activities: {activities}"))
+        }
+        _ => Err(Called::NotUnderstood(report.to_string())),
+    }
+}
+
+/// Dead letters as a server shows them.
+#[derive(Deserialize)]
+struct Letters {
+    items: Vec<Letter>,
+    next: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Letter {
+    id: String,
+    topic: String,
+    job: String,
+    attempts: u32,
+    error: String,
+}
+
+impl From<&DeadLetter> for Letter {
+    fn from(letter: &DeadLetter) -> Self {
+        let DeadLetter { number, topic, id, attempts, error, .. } = letter;
+        let (topic, job, error) = (topic.to_string(), id.to_string(), error.clone());
+        Self { id: number.to_string(), topic, job, attempts: *attempts, error }
+    }
+}
+
+impl fmt::Display for Letter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, topic, job, attempts, error } = self;
+        write!(f, "{id:>8} {topic} {job}: {error} (tried {attempts} times)")
+    }
+}
+
+fn print_findings(findings: &Findings) {
+    let heads = ["activity", "sku", "units", "adjusted", "available", "held", "sold", "transit", "orders"];
+    println!("{}", heads.map(|head| format!("{head:>10}")).join(" "));
+    for offer in &findings.offers {
+        let cells = [
+            offer.activity_id.to_string(),
+            offer.sku_id.to_string(),
+            offer.units.to_string(),
+            offer.adjusted.to_string(),
+            offer.available.to_string(),
+            offer.held.to_string(),
+            offer.sold.to_string(),
+            offer.transit.to_string(),
+            offer.orders.to_string(),
+        ];
+        println!("{}", cells.map(|cell| format!("{cell:>10}")).join(" "));
+    }
+    for finding in &findings.items {
+        println!("VIOLATION activity {} {}: {}", finding.activity_id, finding.invariant, finding.detail);
+    }
+    match findings.items.len() {
+        0 => println!("all invariants hold"),
+        count => println!("{count} violations"),
+    }
+}

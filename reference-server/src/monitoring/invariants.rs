@@ -1,0 +1,332 @@
+//! Watches the invariants of what is on sale, and says so when one is broken.
+//!
+//! It reads and never repairs: whoever is on call decides. A broken invariant does not make the process unready, because
+//! a second process with the same data would be no better.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use flashsale_core::{
+    domain::{ActivityId, SkuId, Timestamp},
+    embedded::Embedded,
+    ledger::{Ledger as _, LedgerError, Stock, state_machine::Census},
+    service::Sales,
+};
+use tokio::{sync::watch, time::timeout};
+
+/// Something that always has to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Invariant {
+    /// No number of units is negative, and every unit is available, held, sold or on its way.
+    Units,
+    /// Holds end soon after their deadlines.
+    Holds,
+    /// Consumers of the outbox keep up.
+    Outbox,
+    /// Money that is due goes back.
+    Refunds,
+}
+
+impl Invariant {
+    /// Every invariant.
+    pub const ALL: [Self; 4] = [Self::Units, Self::Holds, Self::Outbox, Self::Refunds];
+
+    /// The word in metrics and log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Units => "units",
+            Self::Holds => "holds",
+            Self::Outbox => "outbox",
+            Self::Refunds => "refunds",
+        }
+    }
+}
+
+impl fmt::Display for Invariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What is allowed.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long a hold may be overdue.
+    pub overdue: Duration,
+    /// How many entries of the outbox a consumer may be behind.
+    pub outbox: u64,
+    /// How long an activity may have refunds due without a moment in which it has none.
+    pub refund: Duration,
+}
+
+/// Where an invariant is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// What is broken.
+    pub invariant: Invariant,
+    /// In which activity.
+    pub activity: ActivityId,
+    /// At which offer, if it is about one.
+    pub sku: Option<SkuId>,
+}
+
+/// What was read of one activity.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// Which one.
+    pub activity: ActivityId,
+    /// The units of each offer.
+    pub stock: Vec<(SkuId, Stock)>,
+    /// Its orders.
+    pub census: Census,
+}
+
+/// Looks at the invariants.
+#[derive(Debug)]
+pub struct Monitor {
+    limits: Limits,
+    state: Mutex<State>,
+    looks: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    broken: BTreeSet<Place>,
+    /// Since when each activity has had refunds due.
+    owing: BTreeMap<ActivityId, Timestamp>,
+}
+
+impl Monitor {
+    /// Nothing is known to be broken.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, state: Mutex::default(), looks: watch::Sender::new(0) }
+    }
+
+    /// How often it has looked; changes after each look.
+    pub fn looks(&self) -> watch::Receiver<u64> {
+        self.looks.subscribe()
+    }
+
+    /// In how many places each invariant is broken, as of the last look.
+    pub fn broken(&self) -> [(Invariant, usize); Invariant::ALL.len()] {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        Invariant::ALL.map(|invariant| {
+            (invariant, state.broken.iter().filter(|place| place.invariant == invariant).count())
+        })
+    }
+
+    /// Looks every `period` until `stop` becomes true.
+    pub async fn run(
+        &self,
+        engine: &Embedded,
+        sales: &Sales,
+        now: impl Fn() -> Timestamp,
+        period: Duration,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        while timeout(period, stop.wait_for(|stop| *stop)).await.is_err() {
+            if let Err(error) = self.look(engine, sales, &now).await {
+                // A ledger that does not answer has alerts of its own; what was broken stays so.
+                tracing::debug!(%error, "the invariants were not looked at");
+            }
+        }
+    }
+
+    /// Looks once.
+    ///
+    /// # Errors
+    /// If the ledger cannot be read; what was broken stays so.
+    pub async fn look(
+        &self,
+        engine: &Embedded,
+        sales: &Sales,
+        now: impl Fn() -> Timestamp,
+    ) -> Result<(), LedgerError> {
+        let readings = read(engine, sales).await?;
+        self.judge(&readings, now());
+        Ok(())
+    }
+
+    /// Compares what was read with what is allowed; a place that breaks an invariant is logged when it begins to.
+    pub fn judge(&self, readings: &[Reading], now: Timestamp) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut broken = BTreeMap::new();
+        state.owing.retain(|activity, _| readings.iter().any(|reading| reading.activity == *activity));
+        for Reading { activity, stock, census } in readings {
+            let place = |invariant, sku| Place { invariant, activity: *activity, sku };
+            for (sku, stock) in stock.iter().filter(|(_, stock)| !adds_up(stock)) {
+                broken.insert(place(Invariant::Units, Some(*sku)), format!("{stock:?}"));
+            }
+            if census.overdue > self.limits.overdue {
+                let seen = format!("the oldest hold is overdue by {:?}", census.overdue);
+                broken.insert(place(Invariant::Holds, None), seen);
+            }
+            for (consumer, entries) in
+                census.behind.iter().filter(|(_, entries)| *entries > self.limits.outbox)
+            {
+                broken.insert(
+                    place(Invariant::Outbox, None),
+                    format!("{} is {entries} entries behind", consumer.0),
+                );
+            }
+            if census.refunds_due == 0 {
+                state.owing.remove(activity);
+                continue;
+            }
+            let since = *state.owing.entry(*activity).or_insert(now);
+            if now.since(since) > self.limits.refund {
+                let seen =
+                    format!("{} orders are owed money, for {:?}", census.refunds_due, now.since(since));
+                broken.insert(place(Invariant::Refunds, None), seen);
+            }
+        }
+        for (Place { invariant, activity, sku }, seen) in
+            broken.iter().filter(|(place, _)| !state.broken.contains(place))
+        {
+            tracing::error!(%invariant, %activity, sku = sku.map(tracing::field::display), seen, "an invariant is broken");
+        }
+        for Place { invariant, activity, .. } in
+            state.broken.iter().filter(|place| !broken.contains_key(place))
+        {
+            tracing::info!(%invariant, %activity, "an invariant holds again");
+        }
+        state.broken = broken.into_keys().collect();
+        drop(state);
+        self.looks.send_modify(|looks| *looks += 1);
+    }
+}
+
+fn adds_up(stock: &Stock) -> bool {
+    let Stock { units, adjusted, available, held, sold, transit, .. } = *stock;
+    let parts = [available, held, sold, transit];
+    parts.iter().all(|part| *part >= 0) && parts.iter().sum::<i64>() == units + adjusted
+}
+
+async fn read(engine: &Embedded, sales: &Sales) -> Result<Vec<Reading>, LedgerError> {
+    let mut readings = Vec::new();
+    for sale in sales.all() {
+        let terms = sale.terms();
+        let activity = terms.activity();
+        let Some(census) = engine.census(activity).await? else { continue };
+        let mut stock = Vec::new();
+        for offer in terms.offers() {
+            stock.extend(engine.stock(activity, offer.sku()).await?.map(|stock| (offer.sku(), stock)));
+        }
+        readings.push(Reading { activity, stock, census });
+    }
+    Ok(readings)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use flashsale_core::{
+        domain::{Clock, ManualClock},
+        ledger::{Consumer, Epoch, Role},
+        service::BatcherOptions,
+    };
+    use tokio::{runtime::Handle, time::Instant};
+
+    use super::*;
+    use crate::config::MonitorConfig;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+    fn monitor() -> Monitor {
+        Monitor::new(Limits { overdue: Duration::from_secs(30), outbox: 10, refund: Duration::from_secs(60) })
+    }
+
+    fn good() -> Reading {
+        let stock = Stock {
+            units: 100,
+            adjusted: -10,
+            available: 60,
+            held: 10,
+            sold: 15,
+            transit: 5,
+            epoch: Epoch(1),
+        };
+        let mut census = Census { overdue: Duration::from_secs(30), ..Census::default() };
+        census.behind = vec![(Consumer(Arc::from("audit")), 10)];
+        Reading {
+            activity: ActivityId::new(1).unwrap(),
+            stock: vec![(SkuId::new(2).unwrap(), stock)],
+            census,
+        }
+    }
+
+    fn broken(monitor: &Monitor) -> Vec<Invariant> {
+        monitor.broken().into_iter().flat_map(|(invariant, count)| vec![invariant; count]).collect()
+    }
+
+    #[test]
+    fn each_broken_invariant_is_seen_at_the_next_look_and_until_it_holds_again() {
+        type Damage = fn(&mut Reading);
+        let breaks: [(Invariant, Damage); 8] = [
+            (Invariant::Units, |reading| reading.stock[0].1.sold += 1),
+            (Invariant::Units, |reading| reading.stock[0].1.available -= 1),
+            (Invariant::Units, |reading| reading.stock[0].1.adjusted += 1),
+            (Invariant::Units, |reading| {
+                (reading.stock[0].1.available, reading.stock[0].1.held) = (-1, 71);
+            }),
+            (Invariant::Units, |reading| (reading.stock[0].1.held, reading.stock[0].1.sold) = (26, -1)),
+            (Invariant::Units, |reading| (reading.stock[0].1.held, reading.stock[0].1.sold) = (-1, 26)),
+            (Invariant::Holds, |reading| reading.census.overdue += Duration::from_millis(1)),
+            (Invariant::Outbox, |reading| reading.census.behind[0].1 += 1),
+        ];
+        let monitor = monitor();
+        for (invariant, damage) in breaks {
+            monitor.judge(&[good()], NOW);
+            assert_eq!(broken(&monitor), []);
+            let mut bad = good();
+            damage(&mut bad);
+            monitor.judge(&[bad], NOW);
+            assert_eq!(broken(&monitor), [invariant]);
+        }
+        assert_eq!(*monitor.looks().borrow(), 16);
+    }
+
+    #[test]
+    fn refunds_that_stay_due_are_seen() {
+        let monitor = monitor();
+        let look = |due, seconds| {
+            let mut reading = good();
+            reading.census.refunds_due = due;
+            monitor.judge(&[reading], NOW.after(Duration::from_secs(seconds)));
+            broken(&monitor)
+        };
+        assert_eq!(look(1, 0), []);
+        assert_eq!(look(2, 60), []);
+        assert_eq!(look(0, 61), [], "all are paid");
+        assert_eq!(look(1, 62), []);
+        assert_eq!(look(1, 122), []);
+        assert_eq!(look(1, 123), [Invariant::Refunds]);
+        assert_eq!(look(0, 124), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_breaks_is_seen_within_a_period() {
+        let period = MonitorConfig::default().period();
+        assert!(period <= Duration::from_secs(30), "what is required");
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(NOW));
+        let engine = Arc::new(Embedded::in_memory(Role::Single, Arc::clone(&clock)));
+        let options = BatcherOptions::default();
+        let sales = Sales::new(Arc::clone(&engine) as _, Arc::clone(&clock), Handle::current(), options);
+        let (monitor, (stop, stopped)) = (monitor(), watch::channel(false));
+        let mut looks = monitor.looks();
+        let began = Instant::now();
+        let watching = async {
+            for look in 1..=3 {
+                looks.changed().await.unwrap();
+                assert_eq!(began.elapsed().as_secs(), look * period.as_secs());
+            }
+            stop.send_replace(true);
+        };
+        tokio::join!(monitor.run(&engine, &sales, || clock.now(), period, stopped), watching);
+    }
+}

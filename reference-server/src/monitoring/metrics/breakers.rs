@@ -1,0 +1,28 @@
+//! The numbers of breakers.
+
+use flashsale_core::circuit_breaker::BreakerState;
+
+use super::Page;
+use crate::app::App;
+
+pub(super) fn read(page: &mut Page, app: &App) {
+    let sinks = app.notifier.iter().map(|notifier| notifier.breaker());
+    for breaker in app.payments.breakers().chain(sinks) {
+        let reading = breaker.read();
+        let dependency = || ("dependency", breaker.name().to_owned());
+        let state = match reading.state {
+            BreakerState::Closed => 0.0,
+            BreakerState::HalfOpen => 1.0,
+            BreakerState::Open => 2.0,
+        };
+        let help = "Whether calls of something remote are let through: 0 closed, all; 1 half-open, a few; 2 open, none.";
+        page.gauge("flashsale_breaker_state", help, vec![dependency()], state);
+        for (outcome, count) in
+            [("succeeded", reading.succeeded), ("failed", reading.failed), ("rejected", reading.rejected)]
+        {
+            let labels = vec![dependency(), ("outcome", outcome.to_owned())];
+            let help = "Calls of something remote; rejected ones were not let through.";
+            page.counter("flashsale_breaker_calls", help, labels, count);
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! One answer to a scrape, in the text format that Prometheus and OpenMetrics share.
+
+use std::fmt;
+
+use flashsale_core::metrics::Reading;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text},
+    metrics::MetricType,
+    registry::Registry,
+};
+
+/// Labels of a number.
+pub type Labels = Vec<(&'static str, String)>;
+
+/// Numbers that were read for one scrape.
+#[derive(Debug, Default)]
+pub struct Page {
+    families: Vec<Family>,
+}
+
+#[derive(Debug)]
+struct Family {
+    name: &'static str,
+    help: &'static str,
+    samples: Vec<(Labels, Value)>,
+}
+
+#[derive(Debug)]
+enum Value {
+    Counter(u64),
+    Gauge(f64),
+    Distribution { reading: Reading, per_unit: f64 },
+}
+
+impl Page {
+    /// A number that only grows; `_total` is put behind its name.
+    pub fn counter(&mut self, name: &'static str, help: &'static str, labels: Labels, count: u64) {
+        self.add(name, help, labels, Value::Counter(count));
+    }
+
+    /// A number that goes up and down.
+    pub fn gauge(&mut self, name: &'static str, help: &'static str, labels: Labels, number: f64) {
+        self.add(name, help, labels, Value::Gauge(number));
+    }
+
+    /// How often a number fell between bounds; `per_unit` of the reading make one of the name's unit, as in
+    /// 1,000,000 microseconds for a name that ends with `_seconds`.
+    pub fn distribution(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        labels: Labels,
+        reading: Reading,
+        per_unit: f64,
+    ) {
+        self.add(name, help, labels, Value::Distribution { reading, per_unit });
+    }
+
+    fn add(&mut self, name: &'static str, help: &'static str, labels: Labels, value: Value) {
+        // Numbers of one name have to stand together, whoever adds them.
+        let place = self.families.iter().position(|family| family.name == name).unwrap_or_else(|| {
+            self.families.push(Family { name, help, samples: Vec::new() });
+            self.families.len() - 1
+        });
+        self.families[place].samples.push((labels, value));
+    }
+
+    /// The text.
+    ///
+    /// # Panics
+    ///
+    /// If the encoder refuses: it has nothing to refuse.
+    pub fn text(self) -> String {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(self));
+        let mut text = String::new();
+        text::encode(&mut text, &registry).expect("a string takes any text");
+        text
+    }
+}
+
+impl Collector for Page {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for Family { name, help, samples } in &self.families {
+            let Some((_, first)) = samples.first() else { continue };
+            let mut metric = encoder.encode_descriptor(name, help, None, first.kind())?;
+            for (labels, value) in samples {
+                if labels.is_empty() {
+                    value.encode(&mut metric)?;
+                } else {
+                    value.encode(&mut metric.encode_family(labels)?)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Value {
+    fn kind(&self) -> MetricType {
+        match self {
+            Self::Counter(_) => MetricType::Counter,
+            Self::Gauge(_) => MetricType::Gauge,
+            Self::Distribution { .. } => MetricType::Histogram,
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a sum above 2^53 may lose its last digits")]
+    fn encode(&self, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
+        match self {
+            Self::Counter(count) => encoder.encode_counter::<NoLabelSet, _, u64>(count, None),
+            Self::Gauge(number) => encoder.encode_gauge(number),
+            Self::Distribution { reading, per_unit } => {
+                let bounds =
+                    reading.bounds.iter().map(|bound| *bound as f64 / per_unit).chain([f64::INFINITY]);
+                let buckets: Vec<_> = bounds.zip(reading.counts.iter().copied()).collect();
+                let sum = reading.sum as f64 / per_unit;
+                encoder.encode_histogram::<NoLabelSet>(sum, reading.count(), &buckets, None)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flashsale_core::metrics::Distribution;
+
+    use super::*;
+
+    #[test]
+    fn numbers_of_one_name_stand_together() {
+        let distribution = Distribution::new(&[1_000, 2_000]);
+        [500, 1_500, 9_000].into_iter().for_each(|micros| distribution.record(micros));
+        let mut page = Page::default();
+        page.counter("asked", "How often.", vec![("by", "a\"b".to_owned())], 3);
+        page.gauge("waiting", "How many.", Labels::new(), 0.5);
+        page.counter("asked", "How often.", vec![("by", "c".to_owned())], 4);
+        page.distribution("took_seconds", "How long.", Labels::new(), distribution.read(), 1e6);
+        let expected = "# HELP asked How often.\n# TYPE asked counter\nasked_total{by=\"a\\\"b\"} 3\nasked_total{by=\"c\"} 4\n\
+            # HELP waiting How many.\n# TYPE waiting gauge\nwaiting 0.5\n\
+            # HELP took_seconds How long.\n# TYPE took_seconds histogram\n\
+            took_seconds_sum 0.011\ntook_seconds_count 3\ntook_seconds_bucket{le=\"0.001\"} 1\n\
+            took_seconds_bucket{le=\"0.002\"} 2\ntook_seconds_bucket{le=\"+Inf\"} 3\n# EOF\n";
+        assert_eq!(page.text(), expected);
+    }
+}

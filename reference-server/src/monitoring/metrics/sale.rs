@@ -1,0 +1,168 @@
+//! The numbers of ledger, queues and sales.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use flashsale_core::{
+    domain::{OrderStatus, Timestamp},
+    ledger::{Advanced, Ledger as _, LedgerError, Outcome, state_machine::Census},
+    metrics::Reading,
+    service::{Numbers, Sale},
+};
+use tokio::time::timeout;
+
+use super::{Labels, MICROS, Page, number};
+use crate::app::App;
+
+/// How long the ledger is waited for: its thread may be busy with an fsync, or stopped.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long after its end an activity has numbers of its own.
+const SHOWN_AFTER_END: Duration = Duration::from_secs(24 * 60 * 60);
+
+pub(super) async fn read(page: &mut Page, app: &App) {
+    let now = app.clock.now();
+    let up = app.engine.health().is_ok();
+    page.gauge("flashsale_ledger_up", "Whether the ledger decides.", Labels::new(), f64::from(u8::from(up)));
+    let obstacles = app.obstacles().len();
+    let help = "Reasons for which this process cannot sell now; see /readyz.";
+    page.gauge("flashsale_obstacles", help, Labels::new(), number(obstacles));
+    let left = app.ids.lease().until.since(now);
+    let help = "Time until the worker id of this process is no longer its own, if its lease is not renewed.";
+    page.gauge("flashsale_id_lease_seconds", help, Labels::new(), left.as_secs_f64());
+    commits(page, app);
+    for count in app.guards.counts() {
+        let labels =
+            vec![("rule", count.rule.as_str().to_owned()), ("verdict", count.verdict.as_str().to_owned())];
+        page.counter("flashsale_guard_verdicts", "What the guards said.", labels, count.count);
+    }
+
+    for (invariant, places) in app.monitor.broken() {
+        let labels = vec![("invariant", invariant.as_str().to_owned())];
+        let help = "Places in which an invariant is broken, as of the last look; the log names them.";
+        page.gauge("flashsale_invariant_violations", help, labels, number(places));
+    }
+    let looks = *app.monitor.looks().borrow();
+    page.counter("flashsale_monitor_looks", "Looks at the invariants.", Labels::new(), looks);
+
+    let mut sales = app.sales.all();
+    sales.sort_by_key(|sale| sale.terms().activity());
+    queues(page, &sales);
+    sales.retain(|sale| sale.terms().window().ends_at().after(SHOWN_AFTER_END) > now);
+    let read = timeout(PATIENCE, ledger(page, app, &sales, now)).await;
+    let answered = matches!(read, Ok(Ok(())));
+    let help = "Whether the ledger was read for this scrape; without it the numbers of orders and units are missing.";
+    page.gauge("flashsale_ledger_read", help, Labels::new(), f64::from(u8::from(answered)));
+}
+
+fn commits(page: &mut Page, app: &App) {
+    let commits = app.engine.commits();
+    let help = "Time of a commit of the journal, its fsync included.";
+    page.distribution("flashsale_commit_seconds", help, Labels::new(), commits.micros.read(), MICROS);
+    let help = "Bytes of the journal in one commit.";
+    page.distribution("flashsale_commit_bytes", help, Labels::new(), commits.bytes.read(), 1.0);
+}
+
+/// Batches and outcomes of all lanes; without labels of activities, so that they go on when one is not shown any more.
+fn queues(page: &mut Page, sales: &[std::sync::Arc<Sale>]) {
+    let none = Numbers::default();
+    let mut sums = [none.reserves.read(), none.advances.read(), none.round_trips.read()];
+    let (mut failed, mut waiting) = (0, 0);
+    let (mut reserved, mut advanced) = ([0; Outcome::WORDS.len()], [0; Advanced::WORDS.len()]);
+    for batcher in sales.iter().flat_map(|sale| sale.fronts()).map(|front| &front.batcher) {
+        let numbers = batcher.numbers();
+        let add = |sum: &mut Reading, reading: &Reading| sum.add(reading);
+        add(&mut sums[0], &numbers.reserves.read());
+        add(&mut sums[1], &numbers.advances.read());
+        add(&mut sums[2], &numbers.round_trips.read());
+        failed += numbers.failed.load(Ordering::Relaxed);
+        waiting += batcher.waiting();
+        for (sum, counter) in reserved.iter_mut().zip(&numbers.reserved) {
+            *sum += counter.load(Ordering::Relaxed);
+        }
+        for (sum, counter) in advanced.iter_mut().zip(&numbers.advanced) {
+            *sum += counter.load(Ordering::Relaxed);
+        }
+    }
+    let [reserves, advances, round_trips] = sums;
+    for (kind, sizes) in [("reserve", reserves), ("advance", advances)] {
+        let labels = vec![("kind", kind.to_owned())];
+        page.distribution("flashsale_batch_items", "Items of one batch for the ledger.", labels, sizes, 1.0);
+    }
+    let help = "Time that the ledger takes for a batch.";
+    page.distribution("flashsale_batch_seconds", help, Labels::new(), round_trips, MICROS);
+    page.counter(
+        "flashsale_batch_failures",
+        "Batches that the ledger did not answer.",
+        Labels::new(),
+        failed,
+    );
+    let help = "Requests that wait in queues in front of the ledger.";
+    page.gauge("flashsale_queue_waiting", help, Labels::new(), number(waiting));
+    let reserved = Outcome::WORDS.iter().zip(reserved).map(|(word, count)| ("reserve", word, count));
+    let advanced = Advanced::WORDS.iter().zip(advanced).map(|(word, count)| ("advance", word, count));
+    for (kind, word, count) in reserved.chain(advanced) {
+        let labels = vec![("kind", kind.to_owned()), ("outcome", (*word).to_owned())];
+        page.counter("flashsale_outcomes", "Decisions of the ledger.", labels, count);
+    }
+}
+
+async fn ledger(
+    page: &mut Page,
+    app: &App,
+    sales: &[std::sync::Arc<Sale>],
+    now: Timestamp,
+) -> Result<(), LedgerError> {
+    for sale in sales {
+        let terms = sale.terms();
+        let activity = || ("activity", terms.activity().to_string());
+        if let Some(census) = app.engine.census(terms.activity()).await? {
+            show(page, &activity, &census);
+        }
+        for offer in terms.offers() {
+            let Some(stock) = app.engine.stock(terms.activity(), offer.sku()).await? else { continue };
+            for (state, units) in [
+                ("all", stock.units + stock.adjusted),
+                ("available", stock.available),
+                ("held", stock.held),
+                ("sold", stock.sold),
+                ("transit", stock.transit),
+            ] {
+                let labels = vec![activity(), ("sku", offer.sku().to_string()), ("state", state.to_owned())];
+                page.gauge("flashsale_units", "Units of an offer.", labels, number(units));
+            }
+        }
+        let fresh = f64::from(u8::from(sale.is_warm(now)));
+        let help = "Whether the views of an activity are fresh, so that what is sold out is declined without the ledger.";
+        page.gauge("flashsale_views_fresh", help, vec![activity()], fresh);
+    }
+    Ok(())
+}
+
+fn show(page: &mut Page, activity: &impl Fn() -> (&'static str, String), census: &Census) {
+    for (status, count) in OrderStatus::ALL.iter().zip(census.orders) {
+        let labels = vec![activity(), ("status", status.as_str().to_owned())];
+        page.gauge("flashsale_orders", "Orders by status.", labels, number(count));
+    }
+    let bounds = Census::AGES.map(|age| format!("up to {} s", age.as_secs()));
+    for (age, count) in bounds.into_iter().chain(["older".to_owned()]).zip(census.ages) {
+        let help = "Orders that wait for a deadline, by age; of each lane the 4096 that are due first.";
+        page.gauge("flashsale_holds", help, vec![activity(), ("age", age)], number(count));
+    }
+    let help = "Orders that wait for a deadline.";
+    page.gauge("flashsale_holds_waiting", help, vec![activity()], number(census.waiting));
+    let help = "For how long the deadline of the oldest hold is past.";
+    page.gauge("flashsale_hold_overdue_seconds", help, vec![activity()], census.overdue.as_secs_f64());
+    page.gauge(
+        "flashsale_refunds_due",
+        "Orders with a refund that is due.",
+        vec![activity()],
+        number(census.refunds_due),
+    );
+    let help = "Transfers of units between buckets that are not known to have arrived.";
+    page.gauge("flashsale_transfers", help, vec![activity()], number(census.transfers));
+    for (consumer, entries) in &census.behind {
+        let labels = vec![activity(), ("consumer", consumer.0.to_string())];
+        let help = "Entries of the outbox that a consumer has not acknowledged.";
+        page.gauge("flashsale_outbox_lag_entries", help, labels, number(*entries));
+    }
+}

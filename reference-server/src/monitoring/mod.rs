@@ -1,0 +1,5 @@
+//! What operators and monitoring systems see: metrics, watched invariants, reconciliation.
+
+pub mod invariants;
+pub mod metrics;
+pub mod reconciliation;

@@ -1,0 +1,169 @@
+//! The audit: whether ledger and catalogue keep the invariants that can be seen of them.
+
+use flashsale_core::{
+    catalogue::{Catalogue, CatalogueError},
+    domain::{Activity, ActivityId, ActivityStatus, SkuId},
+    embedded::Embedded,
+    ledger::{
+        Ledger, LedgerError,
+        invariants::{self, Owing, Violation},
+        state_machine::Inspection,
+    },
+};
+use serde::{Deserialize, Serialize};
+
+/// What an audit found.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Findings {
+    /// Broken invariants; empty if all hold.
+    pub items: Vec<Finding>,
+    /// The list is whole.
+    pub next: Option<String>,
+    /// The units of every offer.
+    pub offers: Vec<OfferUnits>,
+}
+
+/// A broken invariant.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Finding {
+    /// Where.
+    pub activity_id: ActivityId,
+    /// Its number, `I1` to `I12`; `catalogue` if the ledger sells something else than the catalogue says.
+    pub invariant: String,
+    /// What was expected and what was seen.
+    pub detail: String,
+}
+
+/// The units of an offer.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct OfferUnits {
+    /// The activity.
+    pub activity_id: ActivityId,
+    /// The offer.
+    pub sku_id: SkuId,
+    /// Units at the start.
+    pub units: i64,
+    /// The sum of all adjustments.
+    pub adjusted: i64,
+    /// Units that can be taken.
+    pub available: i64,
+    /// Units of unpaid orders.
+    pub held: i64,
+    /// Units of paid orders.
+    pub sold: i64,
+    /// Units on their way between buckets.
+    pub transit: i64,
+    /// How many orders there are, in every status.
+    pub orders: u64,
+}
+
+/// Why nothing could be said.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The ledger cannot be read.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The catalogue cannot be read.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+}
+
+/// Looks at every activity that is open in the ledger.
+///
+/// # Errors
+/// If ledger or catalogue cannot be read.
+pub async fn inspect(engine: &Embedded, catalogue: &dyn Catalogue) -> Result<Findings, AuditError> {
+    let mut findings = Findings::default();
+    for id in engine.activities().await? {
+        let Some(inspection) = engine.inspect(id).await? else { continue };
+        let published = catalogue.activity(id).await?;
+        let mut violations = invariants::check(&inspection, Owing::Forbidden);
+        match &published {
+            None => violations
+                .push(differs("the ledger sells an activity that the catalogue does not have".into())),
+            Some(published) => {
+                compare(&inspection, &published.value, &mut violations);
+                // A window or a limit that was changed does not undo the orders before; version 1 was never changed.
+                if published.version == 1 {
+                    violations.extend(invariants::check_limits_hold(&inspection));
+                    check_window(&inspection, &mut violations);
+                }
+            }
+        }
+        findings.items.extend(violations.into_iter().map(|violation| Finding {
+            activity_id: id,
+            invariant: violation.invariant.to_owned(),
+            detail: violation.what,
+        }));
+        findings.offers.extend(units(id, &inspection));
+    }
+    Ok(findings)
+}
+
+/// The ledger sells what the catalogue says.
+fn compare(inspection: &Inspection, activity: &Activity, violations: &mut Vec<Violation>) {
+    let terms = &inspection.terms;
+    if activity.status == ActivityStatus::Published && terms.window() != activity.window {
+        violations.push(differs(format!(
+            "the ledger's window is {:?}, the catalogue's {:?}: publish it again",
+            terms.window(),
+            activity.window
+        )));
+    }
+    for offer in terms.offers() {
+        let Some(listed) = activity.offer(offer.sku()) else {
+            violations.push(differs(format!("the catalogue does not offer SKU {}", offer.sku())));
+            continue;
+        };
+        if listed != offer {
+            violations.push(differs(format!(
+                "SKU {}: the ledger sells {offer:?}, the catalogue says {listed:?}",
+                offer.sku()
+            )));
+        }
+    }
+}
+
+/// I10: orders were placed inside the window.
+fn check_window(inspection: &Inspection, violations: &mut Vec<Violation>) {
+    let window = inspection.terms.window();
+    for order in inspection.lanes.iter().flat_map(|lane| &lane.orders) {
+        let inside = order.placed_at >= window.starts_at() && order.placed_at < window.ends_at();
+        if !inside && order.replaces.is_none() {
+            let what =
+                format!("order {} was placed at {:?}, outside of {window:?}", order.key.id, order.placed_at);
+            violations.push(Violation { invariant: "I10", what });
+        }
+    }
+}
+
+fn units(activity_id: ActivityId, inspection: &Inspection) -> impl Iterator<Item = OfferUnits> + '_ {
+    inspection.terms.offers().iter().enumerate().map(move |(index, offer)| {
+        let lanes = inspection.lanes.iter().map(|lane| &lane.offers[index]);
+        let mut units = OfferUnits {
+            activity_id,
+            sku_id: offer.sku(),
+            units: offer.units().into(),
+            adjusted: 0,
+            available: 0,
+            held: 0,
+            sold: 0,
+            transit: 0,
+            orders: 0,
+        };
+        for lane in lanes {
+            units.adjusted += lane.adjusted;
+            units.available += lane.available;
+            units.held += lane.held;
+            units.sold += lane.sold;
+            units.transit += lane.sent - lane.received;
+        }
+        let orders = inspection.lanes.iter().flat_map(|lane| &lane.orders);
+        units.orders = orders.filter(|order| order.sku == offer.sku()).count() as u64;
+        units
+    })
+}
+
+fn differs(what: String) -> Violation {
+    Violation { invariant: "catalogue", what }
+}

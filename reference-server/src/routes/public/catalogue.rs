@@ -1,0 +1,95 @@
+//! What everybody may read: activities, products, SKUs, pages.
+
+use flashsale_core::domain::ActivityId;
+use hyper::{
+    HeaderMap, StatusCode,
+    header::{CACHE_CONTROL, HeaderValue, VARY},
+    http::request::Parts,
+};
+
+use crate::{
+    http::{Problem, Query, Response, json},
+    routes::{Answer, Public, after, errors, id, limit},
+    storefront::{
+        pages::{Editions, Language},
+        products::Unread,
+    },
+};
+
+impl Public {
+    pub(super) fn activities(&self, head: &Parts) -> Answer {
+        let shelf = self.app.shelf.load();
+        if head.uri.query().is_none() {
+            return Ok(shelf.list.respond(&head.headers));
+        }
+        let query = Query::parse(head.uri.query(), &["limit", "after"])?;
+        let page = shelf.page(after::<ActivityId>(&query)?, limit(&query)?);
+        let mut response = json(StatusCode::OK, &page);
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=5"));
+        Ok(response)
+    }
+
+    pub(super) fn activity(&self, head: &Parts, activity: &str) -> Answer {
+        let shelf = self.app.shelf.load();
+        let listed = shelf.activities.get(&id(activity)?).ok_or_else(Problem::not_found)?;
+        Ok(listed.document.respond(&head.headers))
+    }
+
+    pub(super) fn status(&self, activity: &str) -> Answer {
+        let shelf = self.app.shelf.load();
+        let listed = shelf.activities.get(&id(activity)?).ok_or_else(Problem::not_found)?;
+        let sale = self.app.sales.sale(listed.activity.id).ok_or_else(errors::not_ready)?;
+        listed.status(&sale, self.app.clock.now()).ok_or_else(errors::not_ready)
+    }
+
+    pub(super) async fn product(&self, head: &Parts, product: &str) -> Answer {
+        let sheet = self.app.sheet(id(product)?).await.map_err(unread)?;
+        Ok(sheet.ok_or_else(Problem::not_found)?.document.respond(&head.headers))
+    }
+
+    pub(super) async fn sku(&self, head: &Parts, sku: &str) -> Answer {
+        let document = self.app.sku_document(id(sku)?).await.map_err(unread)?;
+        Ok(document.ok_or_else(Problem::not_found)?.respond(&head.headers))
+    }
+
+    /// A page. Its path says the language, or else the request's headers do; then caches learn that it depends on them.
+    pub(super) fn page(&self, headers: &HeaderMap, language: Option<Language>, path: &[&str]) -> Answer {
+        let shelf = self.app.shelf.load();
+        let editions: &Editions = match path {
+            [] => &shelf.home,
+            ["orders"] => &shelf.orders,
+            ["activities", activity] => {
+                &shelf.activities.get(&id(activity)?).ok_or_else(Problem::not_found)?.page
+            }
+            _ => return Err(Problem::not_found()),
+        };
+        Ok(edition(editions, headers, language))
+    }
+
+    /// The page of a product, as [`page`](Self::page) of others.
+    pub(super) async fn product_page(
+        &self,
+        headers: &HeaderMap,
+        language: Option<Language>,
+        product: &str,
+    ) -> Answer {
+        let sheet = self.app.sheet(id(product)?).await.map_err(unread)?;
+        Ok(edition(&sheet.ok_or_else(Problem::not_found)?.page, headers, language))
+    }
+}
+
+fn edition(editions: &Editions, headers: &HeaderMap, language: Option<Language>) -> Response {
+    match language {
+        Some(language) => editions.in_language(language).respond(headers),
+        None => varying(editions.in_language(Language::of_request(headers)).respond(headers)),
+    }
+}
+
+fn unread(_: Unread) -> Problem {
+    errors::unavailable("The catalogue does not answer; try again.")
+}
+
+fn varying(mut response: Response) -> Response {
+    response.headers_mut().append(VARY, HeaderValue::from_static("accept-language"));
+    response
+}

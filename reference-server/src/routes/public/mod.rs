@@ -1,0 +1,170 @@
+//! The public listener: its calls, and who answers them.
+
+mod catalogue;
+mod orders;
+mod payments;
+mod tickets;
+
+use std::sync::Arc;
+
+use flashsale_core::domain::SubjectId;
+use hyper::{HeaderMap, StatusCode, http::request::Parts};
+use serde::Serialize;
+use tokio::sync::Semaphore;
+
+use crate::{
+    app::{App, address_subject},
+    auth::{jwt::Jwt, sessions::Caller},
+    http::{
+        Body, Handler, Prepared, Problem, Request, Response, Traffic, client_address, json, no_store,
+        segments,
+    },
+    rfc3339::Rfc3339,
+    routes::{Answer, cors, errors, headers, only_get, only_post, openapi, route_labels},
+    storefront::{
+        assets::{self, Audience},
+        pages::Language,
+    },
+};
+
+/// How many answers are held at the same time, at most; each reads its order about once a second.
+const MAX_WAITING: usize = 4096;
+
+/// Answers buyers.
+#[derive(Debug)]
+pub struct Public {
+    pub(super) app: Arc<App>,
+    pub(super) sold_out: Prepared,
+    /// Places for those whose answer is held until something changes.
+    pub(super) waiting: Semaphore,
+    traffic: Arc<Traffic>,
+}
+
+impl Public {
+    /// Answers for `app`.
+    pub fn new(app: Arc<App>) -> Self {
+        let traffic = Traffic::new("public", route_labels::PUBLIC, route_labels::SAMPLED);
+        app.metrics.watch(&traffic);
+        let sold_out = Prepared::problem(errors::sold_out(0));
+        Self { app, sold_out, waiting: Semaphore::new(MAX_WAITING), traffic }
+    }
+
+    async fn route(&self, head: &Parts, body: Body) -> Answer {
+        let mut room = [""; 8];
+        let path = segments(head.uri.path(), &mut room).ok_or_else(Problem::not_found)?;
+        let method = &head.method;
+        match path {
+            // The hot path stands in the handler's own future; what is rare or waits long is boxed.
+            ["v1", "orders", ticket] if *method == hyper::Method::POST => {
+                self.place(head, ticket, body).await
+            }
+            ["v1", "activities", id, "status"] => only_get(method).and_then(|()| self.status(id)),
+            ["v1", "orders", ..] => Box::pin(self.orders(head, path, body)).await,
+            ["v1", "activities", activity, "offers", sku, "ticket"] => {
+                only_post(method)?;
+                Box::pin(self.ticket(head, activity, sku, body)).await
+            }
+            ["v1", "activities", activity, "offers", sku, "challenge"] => {
+                only_post(method)?;
+                Box::pin(self.challenge(head, activity, sku, body)).await
+            }
+            ["v1", "sessions"] => {
+                only_post(method)?;
+                Box::pin(self.sign_in(head, body)).await
+            }
+            ["v1", "payments", "callbacks", provider] => {
+                only_post(method)?;
+                Box::pin(self.callback(head, provider, body)).await
+            }
+            ["sandbox", "payments", payment] => {
+                only_get(method)?;
+                self.pay_page(head, payment)
+            }
+            ["sandbox", "payments", payment, report] => {
+                only_post(method)?;
+                Box::pin(self.sandbox(payment, report)).await
+            }
+            ["v1", "time"] => only_get(method).map(|()| self.time()),
+            ["v1", "activities"] => only_get(method).and_then(|()| self.activities(head)),
+            ["v1", "activities", id] => only_get(method).and_then(|()| self.activity(head, id)),
+            ["v1", "products", id] => {
+                only_get(method)?;
+                Box::pin(self.product(head, id)).await
+            }
+            ["v1", "skus", id] => {
+                only_get(method)?;
+                Box::pin(self.sku(head, id)).await
+            }
+            ["openapi.json"] => only_get(method).map(|()| openapi::public().respond(&head.headers)),
+            ["assets", name] => {
+                only_get(method)?;
+                Ok(assets::find(name, Audience::Buyers)
+                    .ok_or_else(Problem::not_found)?
+                    .respond(&head.headers))
+            }
+            [first, ..] => {
+                let language = Language::of_code(first);
+                let page = if language.is_some() { &path[1..] } else { path };
+                let page = page.strip_suffix(&[""]).unwrap_or(page);
+                let answer = match page {
+                    ["products", id] => Box::pin(self.product_page(&head.headers, language, id)).await?,
+                    _ => self.page(&head.headers, language, page)?,
+                };
+                only_get(method).map(|()| answer)
+            }
+            [] => Err(Problem::not_found()),
+        }
+    }
+
+    /// Who calls.
+    pub(super) fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+        let app = &self.app;
+        let refused = || Problem::unauthorized("Sign in, and send the token as Authorization: Bearer.");
+        let token = headers::bearer(headers).ok_or_else(refused)?;
+        match (&app.jwt, &app.sessions) {
+            (Some(jwt), sessions) if sessions.is_none() || Jwt::is_meant(token) => {
+                let caller = jwt.verify(token, app.clock.now());
+                caller.map(Arc::unwrap_or_clone).map_err(|error| Problem::unauthorized(error.to_string()))
+            }
+            (_, Some(sessions)) => sessions.verify(token, app.clock.now()).ok_or_else(|| {
+                Problem::unauthorized("The session has ended, or is not of this server: sign in again.")
+            }),
+            _ => Err(refused()),
+        }
+    }
+
+    /// The address that limits count: the client's, as far as it can be told.
+    pub(super) fn address(&self, head: &Parts, body: &Body) -> SubjectId {
+        address_subject(client_address(body.peer(), &head.headers, &self.app.trusted_proxies))
+    }
+
+    fn time(&self) -> Response {
+        no_store(json(StatusCode::OK, &Time { now: Rfc3339(self.app.clock.now()) }))
+    }
+}
+
+impl Handler for Public {
+    fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
+    }
+
+    async fn handle(&self, request: Request) -> Response {
+        let (head, body) = request.into_parts();
+        if self.app.origins.is_empty() {
+            return self.route(&head, body).await.unwrap_or_else(Problem::into_response);
+        }
+        let origin = cors::allowed(&self.app.origins, &head.headers);
+        let preflight = origin.as_ref().and_then(|_| cors::preflight(&head.method, &head.headers));
+        let mut response = match preflight {
+            Some(response) => response,
+            None => self.route(&head, body).await.unwrap_or_else(Problem::into_response),
+        };
+        cors::grant(&mut response, origin);
+        response
+    }
+}
+
+#[derive(Serialize)]
+struct Time {
+    now: Rfc3339,
+}

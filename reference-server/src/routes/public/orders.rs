@@ -1,0 +1,238 @@
+//! Orders of buyers: placing, reading, giving up.
+
+use std::time::Duration;
+
+use flashsale_core::{
+    admission::{Limited, Rule, Verdict},
+    domain::{
+        Idempotency, Key, Order, OrderId, OrderKey, OrderStatus, Quantity, RefundStatus, Subject, SubjectId,
+        Subjects, UserId,
+    },
+    ledger::{Outcome, Position, Reference},
+    service::{OrderRequest, Placement},
+};
+use hyper::{
+    Method, StatusCode,
+    header::{HeaderName, HeaderValue, LOCATION, RETRY_AFTER},
+    http::request::Parts,
+};
+use serde::Deserialize;
+use tokio::time::{Instant, sleep_until};
+
+use crate::{
+    auth::receipts::Receipt,
+    http::{Body, Code, Problem, Query, Response, json, no_store},
+    routes::{Answer, Public, after, errors, headers, id, limit, only_get, only_post},
+    views::{Page, ShownOrder},
+};
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+/// How often an order is read while somebody waits for it to change: soon at first, then less and less, so that those who
+/// wait do not keep the ledger from those who buy.
+const FIRST_LOOK: Duration = Duration::from_millis(50);
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    quantity: Quantity,
+}
+
+impl Public {
+    /// The hot path: ticket, local view, rate, queue.
+    pub(super) async fn place(&self, head: &Parts, ticket: &str, body: Body) -> Answer {
+        let app = &*self.app;
+        let now = app.clock.now();
+        let device = headers::device(&head.headers)?;
+        let ticket = app.tickets.verify(ticket, now, device).map_err(|error| {
+            app.guards.count(Rule::Ticket, Verdict::Denied);
+            errors::ticket(error)
+        })?;
+        let key = headers::idempotency_key(&head.headers)?;
+        let address = self.address(head, &body);
+        let Wanted { quantity } = body.json(&head.headers).await?;
+        let device = ticket.claims.device.or(device);
+        let (user, activity, sku) = (ticket.claims.user, ticket.claims.activity, ticket.claims.sku);
+        if let Some(outcome) = app.ordering.shortcut(user, activity, sku) {
+            // Nobody whom the view declines has an order that an expired ticket could repeat.
+            return self.declined(if ticket.expired { &Outcome::TicketExpired } else { &outcome }, device);
+        }
+        app.guards.order(user, address, now).map_err(|limited| too_often(&limited))?;
+        let request = OrderRequest {
+            user,
+            activity,
+            sku,
+            quantity,
+            idempotency: Idempotency {
+                key: key.unwrap_or_else(|| Key::of_nonce(ticket.nonce)),
+                nonce: ticket.nonce,
+            },
+            subjects: Subjects { device, address: Some(address) },
+            ticket_expired: ticket.expired,
+        };
+        match app.ordering.decide(&request).await.map_err(|error| errors::service(&error))? {
+            Placement::Placed(order, position) => Ok(self.placed(StatusCode::CREATED, &order, position)),
+            // Only who wrote the order knows its position.
+            Placement::Existing(order) => Ok(self.placed(StatusCode::OK, &order, Position::default())),
+            Placement::Declined(outcome) => self.declined(&outcome, device),
+        }
+    }
+
+    fn declined(&self, outcome: &Outcome, device: Option<SubjectId>) -> Answer {
+        match outcome {
+            Outcome::SoldOut { available: 0 } => Ok(self.sold_out.respond()),
+            Outcome::LimitReached { rule, remaining }
+                if device.is_none() && rule.subject == Subject::Device =>
+            {
+                Err(errors::device_needed(rule, *remaining))
+            }
+            _ => Err(errors::declined(outcome, self.app.clock.now())),
+        }
+    }
+
+    /// An order that was just placed, or asked for again. One that the truth does not have yet is accepted, not created.
+    fn placed(&self, status: StatusCode, order: &Order, position: Position) -> Response {
+        let status = if order.persisted { status } else { StatusCode::ACCEPTED };
+        let mut response = no_store(json(status, &ShownOrder::to_owner(order)));
+        let receipt = self.app.receipts.issue(order.key.id, Receipt { user: order.key.user, position });
+        let location = HeaderValue::try_from(format!("/v1/orders/{}?receipt={receipt}", order.key.id));
+        if let Ok(location) = location {
+            response.headers_mut().insert(LOCATION, location);
+        }
+        if !order.persisted {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+
+    /// Everything about orders but placing them.
+    pub(super) async fn orders(&self, head: &Parts, path: &[&str], body: Body) -> Answer {
+        let method = &head.method;
+        match path {
+            [_, _] => {
+                only_get(method)?;
+                self.list(head).await
+            }
+            [_, _, order] if matches!(*method, Method::GET | Method::HEAD) => self.read(head, order).await,
+            [_, _, _] => Err(Problem::method_not_allowed("GET, HEAD, POST")),
+            [_, _, order, "cancel"] => {
+                only_post(method)?;
+                self.cancel(head, order, body).await
+            }
+            [_, _, order, "payment"] => {
+                only_post(method)?;
+                self.open_payment(head, order, body).await
+            }
+            _ => Err(Problem::not_found()),
+        }
+    }
+
+    async fn list(&self, head: &Parts) -> Answer {
+        let user = self.caller(&head.headers)?.user;
+        let query = Query::parse(head.uri.query(), &["limit", "after"])?;
+        let (limit, after) = (limit(&query)?, after(&query)?);
+        let mut orders = self
+            .app
+            .ordering
+            .orders_of(user, after, limit + 1)
+            .await
+            .map_err(|error| errors::service(&error))?;
+        let more = orders.len() > limit;
+        orders.truncate(limit);
+        let next = orders.last().filter(|_| more).map(|order| order.key.id.to_string());
+        let items = orders.iter().map(ShownOrder::to_owner).collect();
+        Ok(no_store(json(StatusCode::OK, &Page { items, next })))
+    }
+
+    /// One order, to its owner.
+    ///
+    /// The ticket is what ordering needs, so whoever orders may have no session at hand. The receipt in the `Location` of
+    /// the answer therefore stands for one: it names the user, and lets this one order be read, nothing else. With a
+    /// receipt a session is not looked at; a receipt that is not authentic, or of another order, finds nothing (404).
+    async fn read(&self, head: &Parts, order: &str) -> Answer {
+        let query = Query::parse(head.uri.query(), &["receipt"])?;
+        let user = match query.value("receipt") {
+            None => self.caller(&head.headers)?.user,
+            Some(text) => {
+                let receipt = self.app.receipts.verify(id(order)?, text);
+                receipt.ok_or_else(Problem::not_found)?.user
+            }
+        };
+        let key = self.key_of(user, id(order)?).await?;
+        let mut order = self.order_at(key).await?;
+        // Beyond the most that may wait at the same time the answer comes at once: it is a preference.
+        if let Some(wait) = headers::wait(&head.headers)
+            && let Ok(_place) = self.waiting.try_acquire()
+        {
+            let (end, seen) = (Instant::now() + wait, order.revision);
+            let mut pause = FIRST_LOOK;
+            while may_change(&order) && order.revision == seen && Instant::now() < end {
+                sleep_until(end.min(Instant::now() + pause)).await;
+                pause = (pause * 3 / 2).min(LAST_LOOK);
+                order = self.order_at(key).await?;
+            }
+        }
+        Ok(no_store(json(StatusCode::OK, &ShownOrder::to_owner(&order))))
+    }
+
+    /// The key of an order, if it belongs to this user.
+    async fn key_of(&self, user: UserId, id: OrderId) -> Result<OrderKey, Problem> {
+        let key = self.app.sales.ledger().locate(Reference::Order(id)).await;
+        let key = key.map_err(|error| errors::ledger(&error))?;
+        key.filter(|key| key.user == user).ok_or_else(Problem::not_found)
+    }
+
+    async fn order_at(&self, key: OrderKey) -> Result<Order, Problem> {
+        let order = self.app.sales.ledger().order(key).await.map_err(|error| errors::ledger(&error))?;
+        order.ok_or_else(Problem::not_found)
+    }
+
+    async fn cancel(&self, head: &Parts, order: &str, body: Body) -> Answer {
+        let user = self.caller(&head.headers)?.user;
+        let id: OrderId = id(order)?;
+        nothing(head, body).await?;
+        let (ordering, payments) = (self.app.ordering.clone(), self.app.payments.clone());
+        let work = self.app.spawner.run(async move { ordering.cancel(user, id, &payments).await });
+        let outcome = work.await.map_err(errors::lost)?.map_err(|error| errors::service(&error))?;
+        let order = errors::advanced(outcome)?;
+        Ok(no_store(json(StatusCode::OK, &ShownOrder::to_owner(&order))))
+    }
+}
+
+/// 429 with what RateLimit fields (draft-ietf-httpapi-ratelimit-headers) say about the quota that is used up.
+pub(super) fn too_often(limited: &Limited) -> Problem {
+    let Limited { rule, quota, retry_after } = limited;
+    let window = quota.interval() * quota.burst().get();
+    let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+    let problem = Problem::new(Code::RateLimited, "Come back at the time that Retry-After gives.")
+        .retry_after(*retry_after);
+    let name = rule.as_str();
+    let fields = [
+        (RATE_LIMIT_POLICY, format!("\"{name}\";q={};w={}", quota.burst(), window.as_secs().max(1))),
+        (RATE_LIMIT, format!("\"{name}\";r=0;t={seconds}")),
+    ];
+    fields.into_iter().fold(problem, |problem, (name, value)| match HeaderValue::from_str(&value) {
+        Ok(value) => problem.with_header(name, value),
+        Err(_) => problem,
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+/// Reads the body of a call that takes none: empty, or an empty object.
+pub(super) async fn nothing(head: &Parts, body: Body) -> Result<(), Problem> {
+    if !body.is_empty() {
+        let Nothing {} = body.json(&head.headers).await?;
+    }
+    Ok(())
+}
+
+fn may_change(order: &Order) -> bool {
+    let refund_is_due = order.refund().is_some_and(|(_, refund)| refund.status == RefundStatus::Due);
+    order.status.is_open()
+        || refund_is_due
+        || (order.status == OrderStatus::Expired && order.payment().is_some())
+}

@@ -1,0 +1,154 @@
+//! Work that a client's disconnect must not stop.
+
+use std::{
+    future::Future,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{runtime, sync::Notify};
+
+use crate::runtime::current_request;
+
+/// A runtime with threads of its own for everything that touches a store: batchers, timers, owned tasks.
+///
+/// A handler's future is dropped when its client goes away; what runs here is not. Await the handle that
+/// [`Spawner::run`] returns, or drop it: the work goes on either way, and [`Spawner::drain`] waits for it.
+#[derive(Debug)]
+pub struct Background {
+    runtime: runtime::Runtime,
+    spawner: Spawner,
+}
+
+/// Starts work on a [`Background`] runtime; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Spawner {
+    runtime: runtime::Handle,
+    running: Arc<Running>,
+}
+
+/// The work ended without a result: it panicked, or the runtime was shut down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the work was lost; whether it took effect is not known")]
+pub struct Lost;
+
+impl Background {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses threads or the event queue.
+    pub fn start() -> io::Result<Self> {
+        let runtime = runtime::Builder::new_multi_thread().thread_name("background").enable_all().build()?;
+        let spawner = Spawner { runtime: runtime.handle().clone(), running: Arc::default() };
+        Ok(Self { runtime, spawner })
+    }
+
+    /// What starts work here.
+    pub fn spawner(&self) -> &Spawner {
+        &self.spawner
+    }
+
+    /// Runs `future` on this runtime from a thread that belongs to none, until it ends.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
+    }
+}
+
+impl Spawner {
+    /// Starts `work`; it runs to its end whether or not the returned future is awaited.
+    ///
+    /// # Errors
+    ///
+    /// The future gives [`Lost`] if the work panicked or the runtime was shut down.
+    pub fn run<F>(&self, work: F) -> impl Future<Output = Result<F::Output, Lost>> + Send + use<F>
+    where
+        F: Future<Output: Send + 'static> + Send + 'static,
+    {
+        let guard = Guard::enter(&self.running);
+        // What it logs belongs to the request that asked for it, whether or not that is still there.
+        let task = self.runtime.spawn(current_request::within(current_request::current(), async move {
+            let _guard = guard;
+            work.await
+        }));
+        async move { task.await.map_err(|_| Lost) }
+    }
+
+    /// The runtime, for what brings its own way to stop (a batcher, a listener).
+    pub fn runtime(&self) -> &runtime::Handle {
+        &self.runtime
+    }
+
+    /// Waits until no work that [`Spawner::run`] started is left, at most `limit`; returns how much is left.
+    pub async fn drain(&self, limit: Duration) -> usize {
+        let idle = async {
+            loop {
+                let ended = self.running.ended.notified();
+                if self.running.count.load(Ordering::SeqCst) == 0 {
+                    return;
+                }
+                ended.await;
+            }
+        };
+        let _ = tokio::time::timeout(limit, idle).await;
+        self.running.count.load(Ordering::SeqCst)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Running {
+    count: AtomicUsize,
+    ended: Notify,
+}
+
+struct Guard(Arc<Running>);
+
+impl Guard {
+    fn enter(running: &Arc<Running>) -> Self {
+        running.count.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(running))
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.ended.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[test]
+    fn work_goes_on_when_nobody_waits_and_draining_waits_for_it() {
+        let background = Background::start().unwrap();
+        let (release, released) = oneshot::channel::<()>();
+        let (done, finished) = oneshot::channel();
+        drop(background.spawner().run(async move {
+            released.await.unwrap();
+            done.send(7).unwrap();
+        }));
+        background.block_on(async {
+            assert_eq!(background.spawner().drain(Duration::ZERO).await, 1);
+            release.send(()).unwrap();
+            assert_eq!(finished.await, Ok(7));
+            assert_eq!(background.spawner().drain(Duration::from_secs(60)).await, 0);
+        });
+    }
+
+    #[test]
+    fn a_panic_is_lost_work() {
+        let background = Background::start().unwrap();
+        let work = background.spawner().run(async { panic!("expected by a test") });
+        assert_eq!(background.block_on(work), Err::<(), _>(Lost));
+    }
+}

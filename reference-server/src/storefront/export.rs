@@ -1,0 +1,225 @@
+//! Published pages as files, for a static host or a CDN.
+//!
+//! A page's file is `index.html` in the folder of its path, so that any host finds it. Beside each file stand its
+//! compressed forms, `.br` and `.gz`, for hosts that look for them.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    http::document::{Document, Encoding},
+    storefront::{
+        assets,
+        pages::{Editions, Language},
+        products::AllSheets,
+        published::Shelf,
+    },
+};
+
+/// What an export has written, one path a line. What is not in it any more is removed by the next export.
+const MANIFEST: &str = "published.txt";
+/// Headers for hosts that read them from a file of this name; a page cannot set them by itself.
+const HEADERS: &str = "/*
+  Content-Security-Policy: frame-ancestors 'none'
+  Cross-Origin-Opener-Policy: same-origin
+  Referrer-Policy: same-origin
+  X-Content-Type-Options: nosniff
+/assets/*
+  Cache-Control: public, max-age=31536000, immutable
+";
+
+/// Why pages could not be written. What was written before stays, and writing again goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The directory belongs to somebody else.
+    #[error(
+        "{} is not empty, and holds nothing that this command has written; name an empty directory", .0.display()
+    )]
+    NotOurs(PathBuf),
+    /// The disk refuses.
+    #[error("{} cannot be written: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// What was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exported {
+    /// Files, compressed forms included.
+    pub files: usize,
+    /// Files of an earlier export that were removed.
+    pub removed: usize,
+}
+
+/// Writes everything that is published into a directory that is empty, missing, or one of an earlier export.
+///
+/// Files that pages load are written before the pages, and each file is replaced at once, so that the directory can be
+/// served meanwhile. Files that older pages load are kept.
+///
+/// # Errors
+/// [`ExportError`].
+pub fn write(shelf: &Shelf, sheets: &AllSheets, out: &Path) -> Result<Exported, ExportError> {
+    let manifest = out.join(MANIFEST);
+    let before = match fs::read_to_string(&manifest) {
+        Ok(before) => before,
+        Err(_) if fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) => {
+            return Err(ExportError::NotOurs(out.to_owned()));
+        }
+        Err(_) => String::new(),
+    };
+    let mut writer = Writer { out, written: BTreeSet::new() };
+    // First of all: an export that is cut short is known as one.
+    writer.file(MANIFEST, before.as_bytes())?;
+    for (path, document) in assets::all() {
+        writer.document(path.trim_start_matches('/'), document)?;
+    }
+    writer.file("_headers", HEADERS.as_bytes())?;
+    writer.sheets(sheets)?;
+    writer.shelf(shelf)?;
+    let gone: Vec<&str> = before
+        .lines()
+        .filter(|path| !writer.written.contains(*path) && !path.starts_with("assets/"))
+        .filter(|path| {
+            Path::new(path).components().all(|part| matches!(part, std::path::Component::Normal(_)))
+        })
+        .collect();
+    for path in &gone {
+        remove(&out.join(path))?;
+    }
+    let kept = before.lines().filter(|path| path.starts_with("assets/")).map(ToOwned::to_owned);
+    let files = writer.written.len();
+    let listed: BTreeSet<String> = writer.written.iter().cloned().chain(kept).collect();
+    let list = listed.into_iter().fold(String::new(), |list, path| list + &path + "\n");
+    writer.file(MANIFEST, list.as_bytes())?;
+    Ok(Exported { files, removed: gone.len() })
+}
+
+struct Writer<'a> {
+    out: &'a Path,
+    written: BTreeSet<String>,
+}
+
+impl Writer<'_> {
+    fn sheets(&mut self, sheets: &AllSheets) -> Result<(), ExportError> {
+        for (id, document) in &sheets.skus {
+            self.document(&format!("v1/skus/{id}.json"), document)?;
+        }
+        for (id, sheet) in &sheets.products {
+            self.document(&format!("v1/products/{id}.json"), &sheet.document)?;
+            self.page(&format!("products/{id}/"), &sheet.page)?;
+        }
+        Ok(())
+    }
+
+    fn shelf(&mut self, shelf: &Shelf) -> Result<(), ExportError> {
+        self.document("v1/activities.json", &shelf.list)?;
+        for (id, listed) in &shelf.activities {
+            self.document(&format!("v1/activities/{id}.json"), &listed.document)?;
+            self.page(&format!("activities/{id}/"), &listed.page)?;
+        }
+        self.page("orders/", &shelf.orders)?;
+        self.page("", &shelf.home)?;
+        // Nobody negotiates here: who names no language starts with the first.
+        self.document("index.html", shelf.home.in_language(Language::ALL[0]))
+    }
+
+    fn page(&mut self, path: &str, page: &Editions) -> Result<(), ExportError> {
+        Language::ALL.into_iter().try_for_each(|language| {
+            self.document(&format!("{language}/{path}index.html"), page.in_language(language))
+        })
+    }
+
+    fn document(&mut self, path: &str, document: &Document) -> Result<(), ExportError> {
+        for encoding in Encoding::COMPRESSED {
+            if let Some(body) = document.body(encoding) {
+                self.file(&format!("{path}.{}", encoding.extension()), body)?;
+            }
+        }
+        document.body(Encoding::Identity).map_or(Ok(()), |body| self.file(path, body))
+    }
+
+    fn file(&mut self, path: &str, content: &[u8]) -> Result<(), ExportError> {
+        let target = self.out.join(path);
+        replace(self.out, &target, content).map_err(|source| ExportError::Io { path: target, source })?;
+        self.written.insert(path.to_owned());
+        Ok(())
+    }
+}
+
+/// Puts a file that everybody may read in place at once.
+fn replace(out: &Path, target: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = target.parent().unwrap_or(out);
+    if !folder.is_dir() {
+        fs::create_dir_all(folder)?;
+    }
+    for folder in folder.ancestors().take_while(|folder| folder.starts_with(out)) {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+    }
+    let mut new = target.as_os_str().to_owned();
+    new.push(".new");
+    fs::write(&new, content)?;
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o644))?;
+    fs::rename(&new, target)
+}
+
+fn remove(path: &Path) -> Result<(), ExportError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(ExportError::Io { path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storefront::{pages::Site, published::Range};
+
+    #[test]
+    fn an_export_is_whole_readable_and_knows_what_it_has_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let out = directory.path().join("shop");
+        let site = Site { signs_in: true, api: "https://api.example".to_owned() };
+        let shelf = Shelf::fill(Range::default(), &site, None).unwrap();
+        let first = write(&shelf, &AllSheets::default(), &out).unwrap();
+        let index = fs::read_to_string(out.join("zh/index.html")).unwrap();
+        assert!(index.contains("data-api=\"https://api.example\""), "{index}");
+        assert!(index.contains("connect-src &#39;self&#39; https://api.example;"), "{index}");
+        assert_eq!(fs::metadata(out.join("zh/index.html")).unwrap().permissions().mode() & 0o777, 0o644);
+        assert!(out.join("en/orders/index.html.br").is_file() && out.join("index.html.gz").is_file());
+        assert_eq!(first.removed, 0);
+
+        // An older export had more; files that its pages load stay.
+        let list = fs::read_to_string(out.join(MANIFEST)).unwrap();
+        for path in ["zh/activities/7/index.html", "assets/shop.0000000000000000.js"] {
+            replace(&out, &out.join(path), b"old").unwrap();
+        }
+        let older = "zh/activities/7/index.html\nassets/shop.0000000000000000.js\n../outside\n";
+        fs::write(directory.path().join("outside"), "not ours").unwrap();
+        fs::write(out.join(MANIFEST), list + older).unwrap();
+        assert_eq!(write(&shelf, &AllSheets::default(), &out).unwrap(), Exported { removed: 1, ..first });
+        assert!(!out.join("zh/activities/7/index.html").exists());
+        assert!(
+            out.join("assets/shop.0000000000000000.js").exists() && directory.path().join("outside").exists()
+        );
+    }
+
+    #[test]
+    fn somebody_elses_directory_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("thesis.txt"), "years of work").unwrap();
+        let shelf = Shelf::fill(Range::default(), &Site::own(false), None).unwrap();
+        let refused = write(&shelf, &AllSheets::default(), directory.path()).unwrap_err();
+        assert!(matches!(refused, ExportError::NotOurs(_)), "{refused}");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,210 @@
+//! Pages: written once when something is published, in every language; what changes during a sale is fetched by their
+//! script.
+//!
+//! A page has one path per language (`/zh/…`, `/en/…`), so that caches need not know what `Accept-Language` means.
+
+mod console;
+mod language;
+mod offer;
+mod site;
+
+use askama::Template;
+use bytes::Bytes;
+use flashsale_core::domain::{Activity, PaymentId, Product, Sku};
+use hyper::{
+    StatusCode,
+    header::{CONTENT_LANGUAGE, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue},
+};
+
+pub use self::{console::console, language::Language, site::Site};
+use self::{offer::plain, site::Frame};
+use crate::{
+    http::{Prepared, document::Document},
+    rfc3339::Rfc3339,
+    storefront::published::ShownOffer,
+};
+
+const HTML: &str = "text/html; charset=utf-8";
+/// What is published shows after 10 s at the latest. A cache whose server does not answer goes on with what it has.
+const CACHE: &str = "public, max-age=10, stale-while-revalidate=10, stale-if-error=86400";
+/// How many products the home page shows of each activity.
+const PREVIEW: usize = 6;
+
+/// A page in every language.
+#[derive(Clone, Debug)]
+pub struct Editions([Document; Language::ALL.len()]);
+
+impl Editions {
+    /// Writes the page in each language.
+    fn write<E>(mut page: impl FnMut(Language) -> Result<Document, E>) -> Result<Self, E> {
+        Ok(Self([page(Language::ALL[0])?, page(Language::ALL[1])?]))
+    }
+
+    /// The page in one language.
+    pub fn in_language(&self, language: Language) -> &Document {
+        &self.0[language as usize]
+    }
+}
+
+#[derive(Template)]
+#[template(path = "home.html")]
+struct HomePage<'a> {
+    frame: Frame<'a>,
+    rows: &'a [Row<'a>],
+}
+
+#[derive(Template)]
+#[template(path = "activity.html")]
+struct ActivityPage<'a> {
+    frame: Frame<'a>,
+    row: &'a Row<'a>,
+    shows_product: bool,
+}
+
+#[derive(Template)]
+#[template(path = "product.html")]
+struct ProductPage<'a> {
+    frame: Frame<'a>,
+    product: &'a Product,
+    hue: u64,
+    initial: String,
+    variants: Vec<(&'a str, String)>,
+    rows: &'a [Row<'a>],
+    shows_product: bool,
+}
+
+#[derive(Template)]
+#[template(path = "orders.html")]
+struct OrdersPage<'a> {
+    frame: Frame<'a>,
+}
+
+#[derive(Template)]
+#[template(path = "pay.html")]
+struct PayPage<'a> {
+    frame: Frame<'a>,
+    payment: PaymentId,
+    back: &'a str,
+}
+
+/// An activity with those of its offers that a page shows.
+#[derive(Debug)]
+pub struct Row<'a> {
+    activity: &'a Activity,
+    starts_at: Rfc3339,
+    ends_at: Rfc3339,
+    offers: Vec<&'a ShownOffer<'a>>,
+}
+
+impl<'a> Row<'a> {
+    /// An activity with offers of it.
+    pub fn new(activity: &'a Activity, offers: Vec<&'a ShownOffer<'a>>) -> Self {
+        Self {
+            activity,
+            starts_at: activity.window.starts_at().into(),
+            ends_at: activity.window.ends_at().into(),
+            offers,
+        }
+    }
+
+    fn path(&self) -> String {
+        format!("/activities/{}/", self.activity.id)
+    }
+
+    /// The first offers of different products.
+    fn preview(&self) -> Vec<&'a ShownOffer<'a>> {
+        let mut shown: Vec<&ShownOffer<'_>> = Vec::new();
+        for offer in &self.offers {
+            if shown.len() < PREVIEW && shown.iter().all(|other| other.product_id != offer.product_id) {
+                shown.push(offer);
+            }
+        }
+        shown
+    }
+}
+
+impl Site {
+    /// The home page: all activities, the earliest first.
+    ///
+    /// # Errors
+    /// If the template fails.
+    pub fn home(&self, rows: &mut [Row<'_>]) -> Result<Editions, askama::Error> {
+        rows.sort_by_key(|row| row.starts_at);
+        self.editions("/", |frame| HomePage { frame, rows })
+    }
+
+    /// The page of an activity with its offers.
+    ///
+    /// # Errors
+    /// If the template fails.
+    pub fn activity(&self, row: &Row<'_>) -> Result<Editions, askama::Error> {
+        self.editions(&row.path(), |frame| ActivityPage { frame, row, shows_product: true })
+    }
+
+    /// The page of a product: its variants, and its offers in the activities of `rows`.
+    ///
+    /// # Errors
+    /// If the template fails.
+    pub fn product(
+        &self,
+        product: &Product,
+        skus: &[Sku],
+        rows: &[Row<'_>],
+    ) -> Result<Editions, askama::Error> {
+        self.editions(&format!("/products/{}/", product.id), |frame| ProductPage {
+            frame,
+            product,
+            hue: offer::hue(product.id),
+            initial: offer::initial(&product.name),
+            variants: skus.iter().map(|sku| (sku.name.as_str(), plain(sku.list_price))).collect(),
+            rows,
+            shows_product: false,
+        })
+    }
+
+    /// The page on which buyers see their orders; whose they are its script asks.
+    ///
+    /// # Errors
+    /// If the template fails.
+    pub fn orders(&self) -> Result<Editions, askama::Error> {
+        self.editions("/orders/", |frame| OrdersPage { frame })
+    }
+
+    /// Where the sandbox takes a payment; it leads `back` afterwards. Made for one buyer, so it is neither kept nor
+    /// compressed.
+    ///
+    /// # Errors
+    /// If the template fails.
+    pub fn pay(&self, language: Language, payment: PaymentId, back: &str) -> Result<Prepared, askama::Error> {
+        let path = format!("/sandbox/payments/{payment}");
+        let html = PayPage { frame: Frame::new(self, language, &path), payment, back }.render()?;
+        let prepared = Prepared::new(StatusCode::OK, HeaderValue::from_static(HTML), html).no_store();
+        Ok(self
+            .headers(language)
+            .into_iter()
+            .fold(prepared, |prepared, (name, value)| prepared.with_header(name, value)))
+    }
+
+    fn editions<'a, T: Template>(
+        &'a self,
+        path: &'a str,
+        template: impl Fn(Frame<'a>) -> T,
+    ) -> Result<Editions, askama::Error> {
+        Editions::write(|language| self.page(&template(Frame::new(self, language, path)), language))
+    }
+
+    fn page(&self, template: &impl Template, language: Language) -> Result<Document, askama::Error> {
+        Ok(Document::new(HTML, CACHE, &self.headers(language), template.render()?))
+    }
+
+    fn headers(&self, language: Language) -> Vec<(HeaderName, HeaderValue)> {
+        let policy = HeaderValue::from_maybe_shared(Bytes::from(self.policy()))
+            .unwrap_or_else(|_| unreachable!("a checked address is visible ASCII"));
+        let mut headers = vec![
+            (CONTENT_LANGUAGE, HeaderValue::from_static(language.tag())),
+            (CONTENT_SECURITY_POLICY, policy),
+        ];
+        headers.extend(site::HEADERS);
+        headers
+    }
+}

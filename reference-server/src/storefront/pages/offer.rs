@@ -1,0 +1,100 @@
+//! An offer in the words of a page.
+
+use flashsale_core::domain::{LimitRule, Money, Per, ProductId, Subject};
+
+use super::Language;
+use crate::storefront::published::ShownOffer;
+
+/// Pictures that are missing are replaced by tiles in so many colours.
+const HUES: u64 = 6;
+/// The longest list of quantities.
+const MOST: u32 = 10;
+
+impl ShownOffer<'_> {
+    /// The most units that the limits allow one buyer at once, at most ten for the page's list.
+    pub(super) fn most(&self) -> u32 {
+        self.limits.iter().map(|rule| rule.max()).min().unwrap_or(MOST).min(MOST)
+    }
+
+    pub(super) fn product_path(&self) -> String {
+        format!("/products/{}/", self.product_id)
+    }
+
+    pub(super) fn price_text(&self) -> String {
+        plain(self.price)
+    }
+
+    pub(super) fn list_price_text(&self) -> Option<String> {
+        (self.list_price.amount() > self.price.amount()).then(|| plain(self.list_price))
+    }
+
+    /// By how much the price is below the list price, in whole percent, rounded down.
+    pub(super) fn percent_off(&self) -> u64 {
+        let before = self.list_price.amount().max(1);
+        before.saturating_sub(self.price.amount()) * 100 / before
+    }
+
+    pub(super) fn limit_texts(&self, language: Language) -> Vec<String> {
+        self.limits.iter().map(|rule| limit_text(rule, language)).collect()
+    }
+
+    pub(super) fn hold_text(&self, language: Language) -> Option<String> {
+        let seconds = self.hold_seconds?;
+        let span = match (language, seconds % 60) {
+            (Language::Zh, 0) => format!("{} 分钟", seconds / 60),
+            (Language::Zh, _) => format!("{seconds} 秒"),
+            (Language::En, 0) => format!("{} min", seconds / 60),
+            (Language::En, _) => format!("{seconds} s"),
+        };
+        Some(match language {
+            Language::Zh => format!("下单后 {span}内付款"),
+            Language::En => format!("Pay within {span}"),
+        })
+    }
+
+    pub(super) fn hue(&self) -> u64 {
+        hue(self.product_id)
+    }
+
+    pub(super) fn initial(&self) -> String {
+        initial(self.product_name)
+    }
+}
+
+fn limit_text(rule: &LimitRule, language: Language) -> String {
+    let max = rule.max();
+    let subject = match rule.subject {
+        Subject::User => language.say("每人", "per person"),
+        Subject::Device => language.say("每台设备", "per device"),
+        Subject::Address => language.say("每个网络地址", "per network address"),
+    };
+    match (rule.per, language) {
+        (Per::Offer, Language::Zh) => format!("{subject}限购 {max} 件"),
+        (Per::Offer, Language::En) => format!("At most {max} {subject}"),
+        (Per::Activity, Language::Zh) => format!("全场{subject}限购 {max} 件"),
+        (Per::Activity, Language::En) => format!("At most {max} {subject} in the whole sale"),
+    }
+}
+
+/// The colour of the tile of a product without a picture.
+pub(super) fn hue(product: ProductId) -> u64 {
+    product.value() % HUES
+}
+
+/// What stands on that tile: the name's first letter.
+pub(super) fn initial(name: &str) -> String {
+    let letter = name.chars().find(|character| character.is_alphanumeric());
+    letter.map_or_else(|| "·".to_owned(), |letter| letter.to_uppercase().collect())
+}
+
+/// `1299.00 CNY`, with the sign that shoppers know where there is one.
+pub(super) fn plain(money: Money) -> String {
+    let text = money.to_string();
+    let amount = text.split(' ').next().unwrap_or_default();
+    match money.currency().code() {
+        "CNY" => format!("¥{amount}"),
+        "EUR" => format!("€{amount}"),
+        "USD" => format!("${amount}"),
+        _ => text,
+    }
+}

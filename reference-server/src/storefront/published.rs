@@ -1,0 +1,420 @@
+//! The shelf: what is published, in memory, with its documents written out.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
+    ops::Bound,
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use flashsale_core::{
+    catalogue::{Catalogue, CatalogueError, MAX_PAGE},
+    domain::{
+        Activity, ActivityId, ActivityStatus, LimitRule, Money, Name, OfferTerms, Phase, Product, ProductId,
+        Selling, Sku, SkuId, Strategy, Text, Timestamp,
+    },
+    service::Sale,
+};
+use hyper::{
+    StatusCode,
+    header::{CACHE_CONTROL, HeaderValue},
+};
+use serde::Serialize;
+
+use crate::{
+    http::{Prepared, Response, document::Document},
+    rfc3339::Rfc3339,
+    storefront::pages::{Editions, Row, Site},
+    views::Page,
+};
+
+/// What an import changes shows after this time at the latest; if the server does not answer, caches go on with it.
+pub(crate) const CACHE: &str = "public, max-age=5, stale-if-error=86400";
+/// For how long a status document is given out before it is made again.
+const STATUS_LIFE: Duration = Duration::from_millis(100);
+
+/// What is published, written out; products and SKUs are [`Sheets`](crate::storefront::products::Sheets).
+#[derive(Debug)]
+pub struct Shelf {
+    /// Published activities.
+    pub activities: BTreeMap<ActivityId, Arc<Listed>>,
+    /// The first page of the list of activities.
+    pub list: Document,
+    /// The home page.
+    pub home: Editions,
+    /// The page of a buyer's orders.
+    pub orders: Editions,
+    /// Which activities offer a product.
+    offering: BTreeMap<ProductId, Vec<ActivityId>>,
+}
+
+/// A published activity.
+#[derive(Debug)]
+pub struct Listed {
+    /// The activity as it was when its page was written; whether it is paused may have changed since.
+    pub activity: Activity,
+    /// The activity with its offers as JSON.
+    pub document: Document,
+    /// Its page.
+    pub page: Editions,
+    /// Of each offer.
+    items: Vec<Item>,
+    status: ArcSwapOption<(Timestamp, Prepared)>,
+}
+
+/// What is offered: a product, and which SKU of it.
+type Item = (Arc<Product>, Arc<Sku>);
+
+/// What a shelf is filled from: published activities, and what they offer.
+#[derive(Debug, Default)]
+pub struct Range {
+    activities: Vec<(Activity, Vec<Item>)>,
+}
+
+/// Why the shelf could not be filled.
+#[derive(Debug, thiserror::Error)]
+pub enum ShelfError {
+    /// The catalogue cannot be read.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+    /// A document cannot be written.
+    #[error("a document of the catalogue cannot be written: {0}")]
+    Document(#[from] serde_json::Error),
+    /// A page cannot be written.
+    #[error("a page cannot be written: {0}")]
+    Page(#[from] askama::Error),
+}
+
+/// An activity in the list of activities.
+#[derive(Debug, Serialize)]
+pub struct ShownActivity<'a> {
+    id: ActivityId,
+    name: &'a Name,
+    description: Option<&'a Text>,
+    starts_at: Rfc3339,
+    ends_at: Rfc3339,
+}
+
+/// An offer with what its SKU and product are called.
+#[derive(Debug, Serialize)]
+pub struct ShownOffer<'a> {
+    /// The SKU.
+    pub sku_id: SkuId,
+    /// Its product.
+    pub product_id: ProductId,
+    /// The product's name.
+    pub product_name: &'a Name,
+    /// The SKU's name.
+    pub sku_name: &'a Name,
+    /// Where the product's picture is.
+    pub image: Option<&'a Name>,
+    /// The price of one unit in the sale.
+    pub price: Money,
+    /// The price outside of it.
+    pub list_price: Money,
+    /// Units at the start.
+    pub units: u32,
+    /// When units are taken.
+    pub strategy: Strategy,
+    /// How long an unpaid order holds.
+    pub hold_seconds: Option<u64>,
+    /// Limits, in the order in which they are checked.
+    pub limits: &'a [LimitRule],
+}
+
+#[derive(Serialize)]
+struct ShownDetail<'a> {
+    #[serde(flatten)]
+    activity: ShownActivity<'a>,
+    offers: &'a [ShownOffer<'a>],
+}
+
+#[derive(Serialize)]
+struct Status {
+    phase: Phase,
+    version: u64,
+    offers: Vec<OfferStatus>,
+}
+
+#[derive(Serialize)]
+struct OfferStatus {
+    sku_id: SkuId,
+    state: OfferState,
+}
+
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum OfferState {
+    Upcoming,
+    OnSale,
+    SoldOut,
+    Paused,
+    Ended,
+}
+
+impl Shelf {
+    /// How many activities the list has on a page if nobody says.
+    pub const LISTED: usize = 20;
+
+    /// Writes the documents and pages of a range, except those that a shelf `before` has of the same content; that one was
+    /// filled for the same site. This takes the time of compressing what is written.
+    ///
+    /// # Errors
+    /// [`ShelfError`].
+    pub fn fill(range: Range, site: &Site, before: Option<&Self>) -> Result<Self, ShelfError> {
+        let mut activities = BTreeMap::new();
+        let mut offering: BTreeMap<ProductId, Vec<ActivityId>> = BTreeMap::new();
+        for (activity, items) in range.activities {
+            let written = before.and_then(|shelf| shelf.activities.get(&activity.id));
+            let listed = match written.filter(|listed| listed.shows(&activity, &items)) {
+                Some(listed) => Arc::clone(listed),
+                None => Arc::new(Listed::write(activity, items, site)?),
+            };
+            for (product, _) in &listed.items {
+                let activities = offering.entry(product.id).or_default();
+                if activities.last() != Some(&listed.activity.id) {
+                    activities.push(listed.activity.id);
+                }
+            }
+            activities.insert(listed.activity.id, listed);
+        }
+        if let Some(before) = before.filter(|shelf| same(&shelf.activities, &activities)) {
+            let Self { list, home, orders, .. } = before;
+            let (list, home, orders) = (list.clone(), home.clone(), orders.clone());
+            return Ok(Self { activities, list, home, orders, offering });
+        }
+        let offers: Vec<_> = activities.values().map(|listed| listed.offers()).collect();
+        let mut rows: Vec<_> = activities
+            .values()
+            .zip(&offers)
+            .map(|(listed, offers)| Row::new(&listed.activity, offers.iter().collect()))
+            .collect();
+        Ok(Self {
+            list: Document::json(CACHE, &page_of(&activities, None, Self::LISTED))?,
+            home: site.home(&mut rows)?,
+            orders: before.map_or_else(|| site.orders(), |shelf| Ok(shelf.orders.clone()))?,
+            activities,
+            offering,
+        })
+    }
+
+    /// The products of its offers.
+    pub fn offered(&self) -> impl Iterator<Item = ProductId> {
+        self.offering.keys().copied()
+    }
+
+    /// The activities that offer a product.
+    pub(crate) fn offering(&self, product: ProductId) -> impl Iterator<Item = &Arc<Listed>> {
+        self.offering.get(&product).into_iter().flatten().filter_map(|id| self.activities.get(id))
+    }
+
+    /// The products whose pages show something else than they did with the shelf `before`.
+    pub fn changed(&self, before: &Self) -> BTreeSet<ProductId> {
+        let mut changed = BTreeSet::new();
+        let ids: BTreeSet<_> = self.activities.keys().chain(before.activities.keys()).collect();
+        for id in ids {
+            match (before.activities.get(id), self.activities.get(id)) {
+                (Some(old), Some(new)) if Arc::ptr_eq(old, new) => {}
+                (Some(old), Some(new)) if shows_same(&old.activity, &new.activity) => {
+                    let pairs = old.items.iter().zip(&new.items).filter(|(old, new)| old != new);
+                    changed.extend(pairs.flat_map(|(old, new)| [old.0.id, new.0.id]));
+                }
+                (old, new) => {
+                    let items = old.into_iter().chain(new).flat_map(|listed| &listed.items);
+                    changed.extend(items.map(|(product, _)| product.id));
+                }
+            }
+        }
+        changed
+    }
+
+    /// A page of the list of activities: at most `limit` of those that come after one.
+    pub fn page(&self, after: Option<ActivityId>, limit: usize) -> Page<ShownActivity<'_>> {
+        page_of(&self.activities, after, limit)
+    }
+}
+
+/// Whether both have the same documents of the same activities.
+fn same(left: &BTreeMap<ActivityId, Arc<Listed>>, right: &BTreeMap<ActivityId, Arc<Listed>>) -> bool {
+    left.len() == right.len()
+        && left.values().zip(right.values()).all(|(left, right)| Arc::ptr_eq(left, right))
+}
+
+/// Whether buyers see the same of two versions of an activity, as far as it is in the activity itself.
+fn shows_same(left: &Activity, right: &Activity) -> bool {
+    (left.id, &left.name, &left.description, left.window)
+        == (right.id, &right.name, &right.description, right.window)
+        && left.offers == right.offers
+}
+
+fn page_of(
+    listed: &BTreeMap<ActivityId, Arc<Listed>>,
+    after: Option<ActivityId>,
+    limit: usize,
+) -> Page<ShownActivity<'_>> {
+    let first = after.map_or(Bound::Unbounded, Bound::Excluded);
+    let mut rest = listed.range((first, Bound::Unbounded)).map(|(_, listed)| &listed.activity);
+    let shown: Vec<_> = rest.by_ref().take(limit).collect();
+    let next = rest.next().and(shown.last()).map(|last| last.id.to_string());
+    Page { items: shown.into_iter().map(ShownActivity::of).collect(), next }
+}
+
+impl<'a> ShownOffer<'a> {
+    /// An offer of an SKU.
+    pub(crate) fn new(offer: &'a OfferTerms, product: &'a Product, sku: &'a Sku) -> Self {
+        Self {
+            sku_id: sku.id,
+            product_id: product.id,
+            product_name: &product.name,
+            sku_name: &sku.name,
+            image: product.image.as_ref(),
+            price: offer.price(),
+            list_price: sku.list_price,
+            units: offer.units(),
+            strategy: offer.strategy(),
+            hold_seconds: offer.hold().map(|hold| hold.as_secs()),
+            limits: offer.limits(),
+        }
+    }
+}
+
+impl Listed {
+    fn write(activity: Activity, items: Vec<Item>, site: &Site) -> Result<Self, ShelfError> {
+        let offers = shown(&activity, &items);
+        let detail = ShownDetail { activity: ShownActivity::of(&activity), offers: &offers };
+        let document = Document::json(CACHE, &detail)?;
+        let page = site.activity(&Row::new(&activity, offers.iter().collect()))?;
+        Ok(Self { activity, document, page, items, status: ArcSwapOption::empty() })
+    }
+
+    /// Whether its documents are those of this content.
+    fn shows(&self, activity: &Activity, items: &[Item]) -> bool {
+        shows_same(&self.activity, activity) && self.items == items
+    }
+
+    fn offers(&self) -> Vec<ShownOffer<'_>> {
+        shown(&self.activity, &self.items)
+    }
+
+    /// What changes during the sale, as all of `sale`'s lanes stand; `None` if some lane has no fresh view.
+    ///
+    /// The document is made at most once in 100 ms and shared by all who ask meanwhile.
+    pub fn status(&self, sale: &Sale, now: Timestamp) -> Option<Response> {
+        if let Some(made) =
+            self.status.load().as_ref().filter(|made| now.since(made.0) < STATUS_LIFE && made.0 <= now)
+        {
+            return Some(made.1.respond());
+        }
+        let prepared = Prepared::json(StatusCode::OK, &Status::read(sale, now)?)
+            .ok()?
+            .with_header(CACHE_CONTROL, HeaderValue::from_static("max-age=1"));
+        let response = prepared.respond();
+        self.status.store(Some(Arc::new((now, prepared))));
+        Some(response)
+    }
+}
+
+fn shown<'a>(activity: &'a Activity, items: &'a [Item]) -> Vec<ShownOffer<'a>> {
+    let offers = activity.offers.iter().zip(items);
+    offers.map(|(offer, (product, sku))| ShownOffer::new(offer, product, sku)).collect()
+}
+
+impl<'a> ShownActivity<'a> {
+    /// The activity in the list of activities.
+    pub fn of(activity: &'a Activity) -> Self {
+        Self {
+            id: activity.id,
+            name: &activity.name,
+            description: activity.description.as_ref(),
+            starts_at: activity.window.starts_at().into(),
+            ends_at: activity.window.ends_at().into(),
+        }
+    }
+}
+
+impl Status {
+    fn read(sale: &Sale, now: Timestamp) -> Option<Self> {
+        let view = sale.common_view(now)?;
+        let phase = match view.selling {
+            Selling::Ended => Phase::Ended,
+            _ if now >= view.window.ends_at() => Phase::Ended,
+            Selling::Paused => Phase::Paused,
+            Selling::On if now < view.window.starts_at() => Phase::Upcoming,
+            Selling::On => Phase::Live,
+        };
+        let offers = view.offers.iter().map(|offer| {
+            let state = match phase {
+                Phase::Upcoming => OfferState::Upcoming,
+                Phase::Paused => OfferState::Paused,
+                Phase::Ended => OfferState::Ended,
+                Phase::Live if sale.takeable(now, offer.sku) == Some(0) => OfferState::SoldOut,
+                Phase::Live => OfferState::OnSale,
+            };
+            OfferStatus { sku_id: offer.sku, state }
+        });
+        // Time changes the phase without changing a lane: a later phase has a higher version.
+        let by_time = u64::from(now >= view.window.starts_at()) + u64::from(now >= view.window.ends_at());
+        Some(Self { phase, version: sale.version(now)? * 4 + by_time, offers: offers.collect() })
+    }
+}
+
+impl Range {
+    /// Reads what is published in a catalogue.
+    ///
+    /// # Errors
+    /// If the catalogue cannot be read.
+    pub async fn read(catalogue: &dyn Catalogue) -> Result<Self, CatalogueError> {
+        let mut published = Vec::new();
+        let mut after = None;
+        loop {
+            let page = catalogue.activities(after, MAX_PAGE).await?;
+            after = page.last().map(|activity| activity.value.id);
+            let is_last = page.len() < MAX_PAGE;
+            let activities = page.into_iter().map(|activity| activity.value);
+            published.extend(activities.filter(|activity| activity.status == ActivityStatus::Published));
+            if is_last {
+                break;
+            }
+        }
+        let mut items = Items::default();
+        let mut activities = Vec::new();
+        for activity in published {
+            let mut offered = Vec::with_capacity(activity.offers.len());
+            for offer in &activity.offers {
+                offered.push(items.read(catalogue, offer.sku()).await?);
+            }
+            activities.push((activity, offered));
+        }
+        Ok(Self { activities })
+    }
+}
+
+/// What was read of a catalogue, each thing once.
+#[derive(Default)]
+struct Items {
+    products: HashMap<ProductId, Arc<Product>>,
+    skus: HashMap<SkuId, Arc<Sku>>,
+}
+
+impl Items {
+    async fn read(&mut self, catalogue: &dyn Catalogue, id: SkuId) -> Result<Item, CatalogueError> {
+        let missing =
+            || CatalogueError::Damaged(format!("sku/{id} is offered, and it or its product is missing"));
+        let sku = match self.skus.entry(id) {
+            Entry::Occupied(known) => Arc::clone(known.get()),
+            Entry::Vacant(place) => {
+                let sku = catalogue.sku(id).await?.ok_or_else(missing)?.value;
+                Arc::clone(place.insert(Arc::new(sku)))
+            }
+        };
+        let product = match self.products.entry(sku.product_id) {
+            Entry::Occupied(known) => Arc::clone(known.get()),
+            Entry::Vacant(place) => {
+                let product = catalogue.product(sku.product_id).await?.ok_or_else(missing)?.value;
+                Arc::clone(place.insert(Arc::new(product)))
+            }
+        };
+        Ok((product, sku))
+    }
+}

@@ -1,0 +1,108 @@
+//! Orders as the contract shows them.
+
+use flashsale_core::domain::{
+    ActivityId, Money, Order, OrderId, OrderStatus, PaymentId, PaymentStatus, RefundStatus, SkuId, UserId,
+};
+use serde::Serialize;
+
+use crate::rfc3339::Rfc3339;
+
+/// An order. Its owner sees what the contract lists; what is optional beyond it is for operators.
+#[derive(Serialize)]
+pub(crate) struct ShownOrder {
+    order_id: OrderId,
+    status: ShownStatus,
+    activity_id: ActivityId,
+    sku_id: SkuId,
+    quantity: u32,
+    amount: Money,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    placed_at: Option<Rfc3339>,
+    reserved_until: Option<Rfc3339>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payment: Option<ShownPayment>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refund: Option<ShownRefund>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replaces: Option<OrderId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replaced_by: Option<OrderId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<UserId>,
+}
+
+/// A status of the domain, or the one that an order has before the truth has it.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ShownStatus {
+    Of(OrderStatus),
+    Queued(Queued),
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Queued {
+    Queued,
+}
+
+#[derive(Serialize)]
+struct ShownPayment {
+    id: PaymentId,
+    status: PaymentStatus,
+    deadline: Rfc3339,
+}
+
+#[derive(Serialize)]
+struct ShownRefund {
+    status: RefundStatus,
+    amount: RefundedAmount,
+}
+
+/// What the provider took, which may be more than an amount of ours can be.
+#[derive(Serialize)]
+struct RefundedAmount {
+    amount: u64,
+    currency: flashsale_core::domain::Currency,
+}
+
+impl ShownOrder {
+    /// As its owner sees it.
+    pub(crate) fn to_owner(order: &Order) -> Self {
+        Self {
+            order_id: order.key.id,
+            status: if order.persisted {
+                ShownStatus::Of(order.status)
+            } else {
+                ShownStatus::Queued(Queued::Queued)
+            },
+            activity_id: order.key.activity,
+            sku_id: order.sku,
+            quantity: order.quantity.value(),
+            amount: order.amount,
+            placed_at: None,
+            reserved_until: order.deadline.map(Rfc3339),
+            payment: order.payment().map(|payment| ShownPayment {
+                id: payment.id,
+                status: payment.status,
+                deadline: payment.deadline.into(),
+            }),
+            refund: order.refund().map(|(capture, refund)| ShownRefund {
+                status: refund.status,
+                amount: RefundedAmount { amount: capture.amount, currency: capture.currency },
+            }),
+            replaces: order.replaces,
+            replaced_by: None,
+            user_id: None,
+        }
+    }
+
+    /// As operators see it.
+    pub(crate) fn to_operator(order: &Order) -> Self {
+        Self {
+            placed_at: Some(order.placed_at.into()),
+            replaced_by: order.replaced_by,
+            user_id: Some(order.key.user),
+            ..Self::to_owner(order)
+        }
+    }
+}
