@@ -10,7 +10,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use flashsale_benches::sale;
 use flashsale_core::{
     domain::{Clock as _, OrderKey, SystemClock, Timestamp},
-    ledger::{Advance, Advanced, BatchId, Outcome, Reserve, Role, state_machine::Book},
+    ledger::{Advance, Advanced, BatchId, LedgerRole, Outcome, Reserve, state_machine::StateMachine},
 };
 
 /// After so many decisions a measurement goes on with a new book, outside the time.
@@ -21,7 +21,7 @@ fn decisions(criterion: &mut Criterion) {
     let first = sale::requests(0..ORDERS);
     let later = sale::requests(ORDERS..2 * ORDERS);
     let cancels: Vec<_> = first.iter().map(cancel).collect();
-    let reserve = |book: &mut Book, batch: &[Reserve]| {
+    let reserve = |book: &mut StateMachine, batch: &[Reserve]| {
         book.reserve(now, BatchId(1), sale::lane(), None, batch).expect("the lane is open").outcomes
     };
     let sold = || {
@@ -32,7 +32,7 @@ fn decisions(criterion: &mut Criterion) {
     };
     assert!(matches!(reserve(&mut sold(), &first[..1])[..], [Outcome::Replayed(_)]));
     assert!(matches!(reserve(&mut sold(), &later[..1])[..], [Outcome::SoldOut { .. }]));
-    let advance = |book: &mut Book, batch: &[Advance]| {
+    let advance = |book: &mut StateMachine, batch: &[Advance]| {
         book.advance(now, BatchId(1), sale::lane(), batch).expect("the lane is open").outcomes
     };
     assert!(matches!(advance(&mut sold(), &cancels[..1])[..], [Advanced::Done(_)]));
@@ -44,8 +44,8 @@ fn decisions(criterion: &mut Criterion) {
 }
 
 /// A book in which `ORDERS` units are on sale.
-fn opened(now: Timestamp) -> Book {
-    let mut book = Book::new(Role::Single);
+fn opened(now: Timestamp) -> StateMachine {
+    let mut book = StateMachine::new(LedgerRole::Single);
     let units = u32::try_from(ORDERS).expect("fits");
     book.open(now, BatchId(0), &sale::terms(units)).expect("it is not open yet");
     book
@@ -63,8 +63,8 @@ fn bench<I, O>(
     criterion: &mut Criterion,
     name: &str,
     items: &[I],
-    book: impl Fn() -> Book,
-    decide: impl Fn(&mut Book, &[I]) -> Vec<O>,
+    book: impl Fn() -> StateMachine,
+    decide: impl Fn(&mut StateMachine, &[I]) -> Vec<O>,
 ) {
     let mut group = criterion.benchmark_group(name);
     for size in [1, 100, 1_000] {

@@ -24,12 +24,12 @@ use flashsale_core::{
         PaymentId, Per, Provider, Quantity, SkuId, Strategy, Subject, Subjects, SystemClock, Timestamp,
         UserId, Window,
     },
-    embedded::{Embedded, EmbeddedOptions, EmbeddedQueue, LeaseFile},
-    ledger::{Advanced, Ledger, Outcome, RefundOutcome, Role, Terms, Timing},
+    embedded::{EmbeddedLedger, EmbeddedOptions, EmbeddedQueue, LeaseFile},
+    ledger::{Advanced, Ledger, LedgerRole, Outcome, RefundOutcome, Terms, Timing},
     queue::Retries,
     service::{
-        BatcherOptions, CaptureResult, Closed, OrderRequest, Ordering, PaymentProvider, Payments, Placement,
-        ProviderError, Sales, Upkeep,
+        BatcherOptions, CaptureResult, Closed, Maintenance, OrderRequest, OrderService, PaymentProvider,
+        Payments, Placement, ProviderError, Sales,
     },
     snowflake::{self, Generator, LeaseError, Settings, WorkerLease},
 };
@@ -153,11 +153,11 @@ async fn main() -> Result<()> {
 /// What a service keeps to sell.
 struct Shop {
     clock: Arc<dyn Clock>,
-    engine: Arc<Embedded>,
+    engine: Arc<EmbeddedLedger>,
     ids: Arc<Generator>,
     tickets: TicketKeys,
     sales: Arc<Sales>,
-    ordering: Ordering,
+    ordering: OrderService,
     payments: Payments,
     stop: watch::Sender<bool>,
     upkeep: JoinHandle<()>,
@@ -169,8 +169,8 @@ impl Shop {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
 
         // The ledger. `Single` says that it decides everything itself. A second process on this directory is refused.
-        let engine = EmbeddedOptions::new(directory, Role::Single, Arc::clone(&clock));
-        let engine = Arc::new(Embedded::open(engine)?);
+        let engine = EmbeddedOptions::new(directory, LedgerRole::Single, Arc::clone(&clock));
+        let engine = Arc::new(EmbeddedLedger::open(engine)?);
         let ledger: Arc<dyn Ledger> = Arc::clone(&engine) as _;
 
         // Ids. A lease makes sure that no two processes use the same worker id; `keep`, below, renews it.
@@ -191,13 +191,13 @@ impl Shop {
         let (stop, stopped) = watch::channel(false);
         // Refunds that fail are tried again from a queue; those that cannot be done wait there for somebody.
         let queue = Arc::new(EmbeddedQueue::open(directory, Arc::clone(&clock))?);
-        let upkeep = Upkeep::new(Arc::clone(&sales), payments.clone(), queue, Retries::default());
+        let upkeep = Maintenance::new(Arc::clone(&sales), payments.clone(), queue, Retries::default());
         let upkeep = Arc::new(upkeep).run(stopped.clone());
         let lease = snowflake::keep(Arc::clone(&ids), leases, wait_for(stopped));
         Ok(Self {
             // The keys behind the first are accepted too: that is how a key is replaced while tickets are out.
             tickets: TicketKeys::new(key.clone(), [])?,
-            ordering: Ordering::new(Arc::clone(&sales), Arc::clone(&ids)),
+            ordering: OrderService::new(Arc::clone(&sales), Arc::clone(&ids)),
             upkeep: tokio::spawn(upkeep),
             lease: tokio::spawn(lease),
             clock,

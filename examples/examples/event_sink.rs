@@ -21,12 +21,12 @@ use flashsale_core::{
         ActivityId, Clock, Idempotency, Key, ManualClock, Money, Nonce, OfferTerms, OrderId, OrderStatus,
         Quantity, SkuId, Strategy, Subjects, SystemClock, Timestamp, UserId, Window,
     },
-    embedded::{Embedded, EmbeddedQueue},
-    ledger::{Ledger, Role, Terms, Timing},
+    embedded::{EmbeddedLedger, EmbeddedQueue},
+    ledger::{Ledger, LedgerRole, Terms, Timing},
     queue::{Queue, Retries},
     service::{
-        BatcherOptions, EventSink, Notification, NotificationKind, Notifier, OrderRequest, Ordering,
-        Payments, Placement, Sales, SinkError, Upkeep,
+        BatcherOptions, EventSink, Maintenance, Notification, NotificationKind, Notifier, OrderRequest,
+        OrderService, Payments, Placement, Sales, SinkError,
     },
     snowflake::{Generator, InMemoryLease, Settings},
 };
@@ -92,13 +92,14 @@ async fn main() -> Result<()> {
     let directory = tempfile::tempdir()?;
     // 2026-11-27T00:00:00Z, and then as this program says.
     let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_795_737_600_000)));
-    let ledger: Arc<dyn Ledger> = Arc::new(Embedded::in_memory(Role::Single, Arc::clone(&clock) as _));
+    let ledger: Arc<dyn Ledger> =
+        Arc::new(EmbeddedLedger::in_memory(LedgerRole::Single, Arc::clone(&clock) as _));
     let settings = Settings { term: Duration::from_secs(3_600), ..Settings::default() };
     let ids = Generator::acquire(&InMemoryLease::new(0..=0), &settings, Arc::new(SystemClock)).await?;
     let ids = Arc::new(ids);
     let sales = Sales::new(ledger, Arc::clone(&clock) as _, Handle::current(), BatcherOptions::default());
     let sales = Arc::new(sales);
-    let ordering = Ordering::new(Arc::clone(&sales), Arc::clone(&ids));
+    let ordering = OrderService::new(Arc::clone(&sales), Arc::clone(&ids));
 
     // The queue has to survive the process: the ledger forgets an event when the queue has it.
     let queue: Arc<dyn Queue> =
@@ -162,7 +163,7 @@ async fn main() -> Result<()> {
     println!("One was refused, lay aside as a dead letter, and was replayed when its cause was gone.");
 
     let payments = Payments::new(Arc::clone(&sales), ids, []);
-    let upkeep = Upkeep::new(Arc::clone(&sales), payments, Arc::clone(&queue), Retries::default());
+    let upkeep = Maintenance::new(Arc::clone(&sales), payments, Arc::clone(&queue), Retries::default());
     clock.advance(hold);
     upkeep.expire_once().await?;
     notifier.notify_once().await?;

@@ -4,12 +4,12 @@
 //!
 //! The ledger here keeps its records in one file: every change is appended and synced before it is answered, and
 //! opening the file repeats them. What a change *is* it takes from the specification,
-//! `flashsale_core::ledger::state_machine::Book`; a backend whose store decides itself (in scripts, in SQL) implements the
+//! `flashsale_core::ledger::state_machine::StateMachine`; a backend whose store decides itself (in scripts, in SQL) implements the
 //! same trait and passes the same suite.
 //!
 //! Then the suite runs on the same ledger with two mistakes that we make on purpose, to see what it says.
 //!
-//! In a crate of your own the suite is one test; the rest of what it needs is `Factory` and `Probe`, below:
+//! In a crate of your own the suite is one test; the rest of what it needs is `Factory` and `TestControl`, below:
 //!
 //! ```text
 //! [dev-dependencies]
@@ -35,16 +35,16 @@ use std::{
 
 use async_trait::async_trait;
 use flashsale_core::{
-    conformance::{self, Factory, Options, Probe, Report, Subject},
+    conformance::{self, Factory, LedgerUnderTest, Options, Report, TestControl},
     domain::{
-        ActivityId, By, Capture, Clock as _, Idempotency, Key, Nonce, Order, OrderId, OrderKey, SkuId,
-        SystemClock, Timestamp, UserId,
+        ActivityId, Attribution, Capture, Clock as _, Idempotency, Key, Nonce, Order, OrderId, OrderKey,
+        SkuId, SystemClock, Timestamp, UserId,
     },
     ledger::{
         Adjusted, Adjustment, AdjustmentId, Advance, Advances, BatchId, Bounds, Bucket, Change, ChangeId,
-        Consumer, Due, Entry, Epoch, Kept, Lane, Ledger, LedgerError, Opened, Position, Reference,
-        RefundTask, Reservations, Reserve, Role, Stock, Terms, Transfer, View,
-        state_machine::{Book, Inspection},
+        Consumer, Due, Entry, Epoch, Kept, Lane, Ledger, LedgerError, LedgerRole, Opened, Position,
+        Reference, RefundTask, Reservations, Reserve, Stock, Terms, Transfer, View,
+        state_machine::{Inspection, StateMachine},
     },
 };
 
@@ -135,7 +135,7 @@ struct FileLedger {
 
 #[derive(Debug)]
 struct State {
-    book: Book,
+    book: StateMachine,
     file: File,
     /// After a failed write the book is ahead of the file: nothing may be answered from it any more.
     stopped: bool,
@@ -147,7 +147,7 @@ impl FileLedger {
         let mut file = File::options().create(true).read(true).append(true).open(&path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        let mut book = Book::new(Role::Single);
+        let mut book = StateMachine::new(LedgerRole::Single);
         let mut rest = bytes.as_slice();
         // A record is its length and its bytes. A crash can leave half of the last one, which nobody was told of: it
         // is cut off. A real backend adds a checksum, to tell that from damage.
@@ -165,10 +165,10 @@ impl FileLedger {
 
     /// One atomic step: decide, write, and only then answer. The lock makes steps one after the other, and a step is
     /// never half taken if a caller goes away, because nothing in it waits for another task. That blocks the thread
-    /// for the time of a sync, though; `Embedded` has a thread of its own and writes many steps at once.
+    /// for the time of a sync, though; `EmbeddedLedger` has a thread of its own and writes many steps at once.
     fn step<T>(
         &self,
-        step: impl FnOnce(&mut Book, Timestamp, BatchId) -> Result<T, LedgerError>,
+        step: impl FnOnce(&mut StateMachine, Timestamp, BatchId) -> Result<T, LedgerError>,
     ) -> Result<T, LedgerError> {
         let mut state = self.state()?;
         let State { book, file, stopped } = &mut *state;
@@ -189,7 +189,7 @@ impl FileLedger {
     }
 
     /// A look that changes nothing.
-    fn look<T>(&self, look: impl FnOnce(&Book) -> T) -> Result<T, LedgerError> {
+    fn look<T>(&self, look: impl FnOnce(&StateMachine) -> T) -> Result<T, LedgerError> {
         Ok(look(&self.state()?.book))
     }
 
@@ -218,7 +218,7 @@ impl Ledger for FileLedger {
         activity: ActivityId,
         change_id: ChangeId,
         change: Change,
-        by: By,
+        by: Attribution,
     ) -> Result<(), LedgerError> {
         self.step(|book, now, id| book.amend(now, id, activity, change_id, &change, &by))
     }
@@ -273,7 +273,7 @@ impl Ledger for FileLedger {
     }
 
     async fn activities(&self) -> Result<Vec<ActivityId>, LedgerError> {
-        self.look(Book::activities)
+        self.look(StateMachine::activities)
     }
 
     async fn terms(&self, activity: ActivityId) -> Result<Option<Arc<Terms>>, LedgerError> {
@@ -372,11 +372,11 @@ impl Files {
         self.directory.join(format!("{}.records", MADE.fetch_add(1, Ordering::Relaxed)))
     }
 
-    fn subject(&self, path: PathBuf) -> Subject {
+    fn subject(&self, path: PathBuf) -> LedgerUnderTest {
         let ledger = FileLedger::open(path, self.mistake).expect("a temporary file can be opened");
         let ledger = Arc::new(ledger);
         let files = Self::new(&self.directory, self.mistake);
-        Subject::single(Arc::clone(&ledger) as _, Arc::new(FileProbe { ledger, files }))
+        LedgerUnderTest::single(Arc::clone(&ledger) as _, Arc::new(FileProbe { ledger, files }))
     }
 }
 
@@ -390,15 +390,15 @@ impl Factory for Files {
     }
 
     /// Cases for gates and truths are left out: this ledger is neither.
-    fn roles(&self) -> Vec<Role> {
-        vec![Role::Single]
+    fn roles(&self) -> Vec<LedgerRole> {
+        vec![LedgerRole::Single]
     }
 
     fn max_buckets(&self) -> u16 {
         64
     }
 
-    async fn fresh(&self, _role: Role) -> Subject {
+    async fn fresh(&self, _role: LedgerRole) -> LedgerUnderTest {
         self.subject(self.next_path())
     }
 }
@@ -410,7 +410,7 @@ struct FileProbe {
 }
 
 #[async_trait]
-impl Probe for FileProbe {
+impl TestControl for FileProbe {
     /// All counters, as they are stored: the suite checks the invariants on them after every step.
     async fn inspect(&self, activity: ActivityId) -> Option<Inspection> {
         self.ledger.look(|book| book.inspect(activity)).expect("the ledger works")
@@ -427,7 +427,7 @@ impl Probe for FileProbe {
     async fn settle(&self) {}
 
     /// The file as it is now is what a crash leaves. The old ledger still has it open, so the new one gets a copy.
-    async fn restart(&self) -> Option<Subject> {
+    async fn restart(&self) -> Option<LedgerUnderTest> {
         let copy = self.files.next_path();
         fs::copy(&self.ledger.path, &copy).expect("a temporary file can be copied");
         Some(self.files.subject(copy))

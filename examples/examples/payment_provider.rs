@@ -25,12 +25,12 @@ use flashsale_core::{
         OrderStatus, PaymentId, Provider, Quantity, RefundStatus, SkuId, Strategy, Subjects, SystemClock,
         Timestamp, UserId, Window,
     },
-    embedded::Embedded,
-    ledger::{Advanced, Ledger, RefundOutcome, Role, Terms, Timing},
+    embedded::EmbeddedLedger,
+    ledger::{Advanced, Ledger, LedgerRole, RefundOutcome, Terms, Timing},
     queue::{InMemoryQueue, Retries},
     service::{
-        BatcherOptions, CaptureResult, Closed, OpenedPayment, OrderRequest, Ordering, PaymentProvider,
-        Payments, Placement, ProviderError, Sales, ServiceError, Upkeep,
+        BatcherOptions, CaptureResult, Closed, Maintenance, OpenedPayment, OrderRequest, OrderService,
+        PaymentProvider, Payments, Placement, ProviderError, Sales, ServiceError,
     },
     snowflake::{Generator, InMemoryLease, Settings},
 };
@@ -252,9 +252,9 @@ struct Shop {
     clock: Arc<ManualClock>,
     acquirer: Arc<Acquirer>,
     provider: Arc<HarbourPay>,
-    ordering: Ordering,
+    ordering: OrderService,
     payments: Payments,
-    upkeep: Upkeep,
+    upkeep: Maintenance,
     asked: AtomicU64,
 }
 
@@ -262,7 +262,8 @@ impl Shop {
     async fn open() -> Result<Self> {
         // 2026-11-27T00:00:00Z. The breakers read the clock of the sales.
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_795_737_600_000)));
-        let ledger: Arc<dyn Ledger> = Arc::new(Embedded::in_memory(Role::Single, Arc::clone(&clock) as _));
+        let ledger: Arc<dyn Ledger> =
+            Arc::new(EmbeddedLedger::in_memory(LedgerRole::Single, Arc::clone(&clock) as _));
         let settings = Settings { term: Duration::from_secs(3_600), ..Settings::default() };
         let ids = Generator::acquire(&InMemoryLease::new(0..=0), &settings, Arc::new(SystemClock)).await?;
         let ids = Arc::new(ids);
@@ -288,8 +289,8 @@ impl Shop {
         sales.open(Arc::new(terms)).await?;
         let queue = Arc::new(InMemoryQueue::new(Arc::clone(&clock) as _));
         Ok(Self {
-            ordering: Ordering::new(Arc::clone(&sales), ids),
-            upkeep: Upkeep::new(sales, payments.clone(), queue, Retries::default()),
+            ordering: OrderService::new(Arc::clone(&sales), ids),
+            upkeep: Maintenance::new(sales, payments.clone(), queue, Retries::default()),
             asked: AtomicU64::new(0),
             clock,
             acquirer,

@@ -29,15 +29,15 @@ use flashsale_core::{
         Order, OrderStatus, PaymentId, Provider, Quantity, RefundReason, RefundStatus, SkuId, Strategy,
         Subjects, SystemClock, Timestamp, UserId, Window,
     },
-    embedded::Embedded,
+    embedded::EmbeddedLedger,
     ledger::{
-        Advanced, Ledger, Outcome, RefundOutcome, Role, Terms, Timing,
+        Advanced, Ledger, LedgerRole, Outcome, RefundOutcome, Terms, Timing,
         invariants::{self, Owing},
     },
     queue::{InMemoryQueue, Retries},
     service::{
-        BatcherOptions, CaptureResult, Closed, OrderRequest, Ordering, PaymentProvider, Payments, Placement,
-        ProviderError, Sales, Upkeep,
+        BatcherOptions, CaptureResult, Closed, Maintenance, OrderRequest, OrderService, PaymentProvider,
+        Payments, Placement, ProviderError, Sales,
     },
     snowflake::{Generator, InMemoryLease, Settings},
 };
@@ -252,10 +252,10 @@ struct Fair {
     skus: [SkuId; 3],
     activity: ActivityId,
     clock: Arc<ManualClock>,
-    engine: Arc<Embedded>,
-    ordering: Ordering,
+    engine: Arc<EmbeddedLedger>,
+    ordering: OrderService,
     payments: Payments,
-    upkeep: Upkeep,
+    upkeep: Maintenance,
     bank: Provider,
     asked: AtomicU64,
 }
@@ -264,7 +264,7 @@ impl Fair {
     async fn open(columns: [(&str, OfferTerms); 3]) -> Result<Self> {
         // 2026-11-27T00:00:00Z.
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_795_737_600_000)));
-        let engine = Arc::new(Embedded::in_memory(Role::Single, Arc::clone(&clock) as _));
+        let engine = Arc::new(EmbeddedLedger::in_memory(LedgerRole::Single, Arc::clone(&clock) as _));
         let ledger: Arc<dyn Ledger> = Arc::clone(&engine) as _;
 
         // Ids may run on a clock of their own. A lease that outlasts the program need not be renewed.
@@ -288,9 +288,9 @@ impl Fair {
 
         let queue = Arc::new(InMemoryQueue::new(Arc::clone(&clock) as _));
         Ok(Self {
-            ordering: Ordering::new(Arc::clone(&sales), ids),
-            // A service spawns `Upkeep::run`. Here its rounds are called one by one, when the clock has moved.
-            upkeep: Upkeep::new(Arc::clone(&sales), payments.clone(), queue, Retries::default()),
+            ordering: OrderService::new(Arc::clone(&sales), ids),
+            // A service spawns `Maintenance::run`. Here its rounds are called one by one, when the clock has moved.
+            upkeep: Maintenance::new(Arc::clone(&sales), payments.clone(), queue, Retries::default()),
             asked: AtomicU64::new(0),
             skus,
             activity,

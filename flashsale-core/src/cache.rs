@@ -85,7 +85,7 @@ pub enum LoadError<E> {
 
 /// What a [`Cache`] did since it was made.
 #[derive(Debug, Default)]
-pub struct Numbers {
+pub struct CacheMetrics {
     /// Calls that were answered at once.
     pub hits: AtomicU64,
     /// Calls that loaded, or waited for a load.
@@ -116,7 +116,7 @@ pub struct Cache<K, V> {
     random: Mutex<fastrand::Rng>,
     options: CacheOptions,
     clock: Arc<dyn Clock>,
-    numbers: Numbers,
+    metrics: CacheMetrics,
 }
 
 #[derive(Clone, Debug)]
@@ -151,7 +151,7 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
             random: Mutex::new(fastrand::Rng::with_seed(options.seed)),
             options,
             clock,
-            numbers: Numbers::default(),
+            metrics: CacheMetrics::default(),
         }
     }
 
@@ -167,7 +167,7 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
         if let Some(known) = self.known(key) {
             return Ok(known);
         }
-        count(&self.numbers.misses);
+        count(&self.metrics.misses);
         let place = loop {
             let slot = match self.slots.get_value_or_guard_async(key).await {
                 Err(place) => break place,
@@ -184,7 +184,7 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
             }
         };
         let _turn = self.loads.acquire().await.unwrap_or_else(|_| unreachable!("nobody closes it"));
-        count(&self.numbers.loads);
+        count(&self.metrics.loads);
         let loaded = load.await;
         let content = match &loaded {
             Ok(Some(value)) => Content::Value(value.clone()),
@@ -194,10 +194,10 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
         let is_kept = place.insert(self.slot(content)).is_ok();
         match &loaded {
             Err(_) => {
-                count(&self.numbers.failures);
+                count(&self.metrics.failures);
                 self.slots.remove_if(key, |slot| matches!(slot.content, Content::Failed));
             }
-            Ok(_) if !is_kept => count(&self.numbers.stale),
+            Ok(_) if !is_kept => count(&self.metrics.stale),
             Ok(None) => self.note_absence(key),
             Ok(Some(_)) => {}
         }
@@ -207,7 +207,7 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
     /// What is known of a key without loading: its value, or `Some(None)` for none. Waits for nothing.
     pub fn known(&self, key: &K) -> Option<Option<V>> {
         let slot = self.slots.get(key).filter(|slot| slot.is_fresh(self.clock.now()))?;
-        count(&self.numbers.hits);
+        count(&self.metrics.hits);
         match slot.content {
             Content::Value(value) => Some(Some(value)),
             Content::Absent | Content::Failed => Some(None),
@@ -241,8 +241,8 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
     }
 
     /// What it did.
-    pub fn numbers(&self) -> &Numbers {
-        &self.numbers
+    pub fn metrics(&self) -> &CacheMetrics {
+        &self.metrics
     }
 
     fn slot(&self, content: Content<V>) -> Slot<V> {
@@ -271,8 +271,8 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
 
 impl<K, V> fmt::Debug for Cache<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { options, numbers, .. } = self;
-        f.debug_struct("Cache").field("options", options).field("numbers", numbers).finish_non_exhaustive()
+        let Self { options, metrics, .. } = self;
+        f.debug_struct("Cache").field("options", options).field("numbers", metrics).finish_non_exhaustive()
     }
 }
 
@@ -316,7 +316,7 @@ mod tests {
     }
 
     fn counted(cache: &Cache<u64, u64>) -> [u64; 5] {
-        let Numbers { hits, misses, loads, failures, stale } = cache.numbers();
+        let CacheMetrics { hits, misses, loads, failures, stale } = cache.metrics();
         [hits, misses, loads, failures, stale].map(|number| number.load(Ordering::Relaxed))
     }
 

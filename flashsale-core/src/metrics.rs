@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How often a number fell between bounds.
 #[derive(Debug)]
-pub struct Distribution {
+pub struct Histogram {
     bounds: &'static [u64],
     /// One for each bound, and one for what is above the last.
     counts: Box<[AtomicU64]>,
     sum: AtomicU64,
 }
 
-/// A [`Distribution`] at one moment. Additions that happen meanwhile may be in one part and not yet in another.
+/// A [`Histogram`] at one moment. Additions that happen meanwhile may be in one part and not yet in another.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reading {
+pub struct HistogramSnapshot {
     /// The upper bounds, inclusive and increasing.
     pub bounds: &'static [u64],
     /// How many numbers were at most the bound of the same place and above the one before; the last place, which has no
@@ -25,7 +25,7 @@ pub struct Reading {
     pub sum: u64,
 }
 
-impl Distribution {
+impl Histogram {
     /// Nothing counted yet; `bounds` are upper bounds, inclusive and increasing.
     pub fn new(bounds: &'static [u64]) -> Self {
         let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
@@ -40,8 +40,8 @@ impl Distribution {
     }
 
     /// The numbers as they are now.
-    pub fn read(&self) -> Reading {
-        Reading {
+    pub fn read(&self) -> HistogramSnapshot {
+        HistogramSnapshot {
             bounds: self.bounds,
             counts: self.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect(),
             sum: self.sum.load(Ordering::Relaxed),
@@ -49,7 +49,7 @@ impl Distribution {
     }
 }
 
-impl Reading {
+impl HistogramSnapshot {
     /// How many numbers were counted.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn numbers_fall_at_or_below_their_bounds() {
-        let distribution = Distribution::new(&[1, 10, 100]);
+        let distribution = Histogram::new(&[1, 10, 100]);
         for number in [0, 1, 2, 10, 11, 100, 101, 5_000] {
             distribution.record(number);
         }

@@ -95,12 +95,12 @@ pub struct RateLimiter {
     quota: Quota,
     origin: Timestamp,
     seed: RandomState,
-    lines: Box<[Line]>,
+    lines: Box<[CacheLine]>,
 }
 
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Line([AtomicU64; SLOTS]);
+struct CacheLine([AtomicU64; SLOTS]);
 
 impl RateLimiter {
     /// A limiter for about `keys` keys that are in debt at the same time; it takes 16 to 32 bytes for each, for ever.
@@ -112,7 +112,7 @@ impl RateLimiter {
             quota,
             origin: now,
             seed: RandomState::new(),
-            lines: std::iter::repeat_with(Line::default).take(lines).collect(),
+            lines: std::iter::repeat_with(CacheLine::default).take(lines).collect(),
         }
     }
 
@@ -159,7 +159,7 @@ impl RateLimiter {
         u32::try_from(debt).unwrap_or(u32::MAX).min(self.quota.burst.get())
     }
 
-    fn line(&self, hash: u64) -> &Line {
+    fn line(&self, hash: u64) -> &CacheLine {
         let low = usize::try_from(hash & u64::from(u32::MAX)).unwrap_or(0);
         &self.lines[low & (self.lines.len() - 1)]
     }
@@ -171,7 +171,7 @@ impl RateLimiter {
     }
 }
 
-impl Line {
+impl CacheLine {
     /// The slot of the key with `tag`: its own; else the first that is whole; else the one that is nearest to it.
     fn find(&self, tag: u64, now: u64) -> (&AtomicU64, u64) {
         let mut best = (&self.0[0], self.0[0].load(Ordering::Relaxed));
@@ -286,7 +286,7 @@ mod tests {
         let limiter = limiter(quota(5, 1_000), 10_000);
         let refused = (0..10_000).filter(|key| !allowed(limiter.check(*key, at(0)))).count();
         assert_eq!(refused, 0);
-        let bytes = limiter.lines.len() * size_of::<Line>();
+        let bytes = limiter.lines.len() * size_of::<CacheLine>();
         assert!((160_000..=320_000).contains(&bytes), "{bytes}");
     }
 

@@ -14,13 +14,13 @@ use arc_swap::ArcSwap;
 use flashsale_core::{
     admission::{AccountRisk, GuardOptions, Guards, TicketKeys, TicketTerms},
     catalogue::CatalogueError,
-    domain::{By, Clock, Invalid, Provider, SubjectId, Timestamp},
-    embedded::{Embedded, EmbeddedCatalogue, EmbeddedError, EmbeddedOptions, EmbeddedQueue, LeaseFile},
-    ledger::{Consumer, Ledger, LedgerError, Role},
+    domain::{Attribution, Clock, Invalid, Provider, SubjectId, Timestamp},
+    embedded::{EmbeddedCatalogue, EmbeddedError, EmbeddedLedger, EmbeddedOptions, EmbeddedQueue, LeaseFile},
+    ledger::{Consumer, Ledger, LedgerError, LedgerRole},
     queue::{InMemoryQueue, Queue, QueueError, Worker},
     service::{
-        BatcherOptions, Notifier, OperationError, Operations, Ordering, PaymentProvider, Payments, Sales,
-        Upkeep,
+        BatcherOptions, Maintenance, Notifier, OperationError, Operations, OrderService, PaymentProvider,
+        Payments, Sales,
     },
     snowflake::{self, Generator, InMemoryLease, LeaseError, Settings, StartError, WorkerLease},
 };
@@ -45,9 +45,9 @@ use crate::{
     runtime::background::Spawner,
     storefront::{
         pages::Site,
-        products::Sheets,
+        products::ProductDocuments,
         publish::PublishError,
-        published::{Range, Shelf},
+        published::{PublishedCatalogue, Range},
     },
 };
 
@@ -64,19 +64,19 @@ pub struct App {
     /// Products and activities.
     pub catalogue: Arc<EmbeddedCatalogue>,
     /// The engine under the ledger.
-    pub engine: Arc<Embedded>,
+    pub engine: Arc<EmbeddedLedger>,
     /// The jobs that have to survive this process; `None` in memory.
     pub kept_jobs: Option<EmbeddedQueue>,
     /// The jobs of this process: refunds.
     pub queue: Arc<dyn Queue>,
     /// What nobody asks for.
-    pub upkeep: Arc<Upkeep>,
+    pub upkeep: Arc<Maintenance>,
     /// Tells somebody what happens to orders; `None` if nobody is configured.
     pub notifier: Option<Arc<Notifier>>,
     /// The sales of this process.
     pub sales: Arc<Sales>,
     /// Takes orders.
-    pub ordering: Ordering,
+    pub ordering: OrderService,
     /// Takes payments.
     pub payments: Payments,
     /// What operators do.
@@ -110,9 +110,9 @@ pub struct App {
     /// Proxies whose word about addresses is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// What is kept of products and SKUs, written out.
-    pub sheets: Sheets,
+    pub product_documents: ProductDocuments,
     /// What is published.
-    pub shelf: ArcSwap<Shelf>,
+    pub published: ArcSwap<PublishedCatalogue>,
     /// Under which address buyers reach this server, without a slash at the end; `None` if nobody has said.
     pub public_url: Option<String>,
     /// Origins whose pages may call.
@@ -232,10 +232,10 @@ impl App {
             config.payment.timing(),
         );
         let retries = config.queue.retries();
-        let upkeep = Upkeep::new(Arc::clone(&sales), payments.clone(), Arc::clone(&queue), retries);
+        let upkeep = Maintenance::new(Arc::clone(&sales), payments.clone(), Arc::clone(&queue), retries);
         let notifier = notifier(config, keyring.notifications, &sales, &queue, &clock)?.map(Arc::new);
         let app = Arc::new(Self {
-            ordering: Ordering::new(Arc::clone(&sales), Arc::clone(&ids)),
+            ordering: OrderService::new(Arc::clone(&sales), Arc::clone(&ids)),
             payments,
             operations,
             provider: config.payment.sandbox.then(Sandbox::provider),
@@ -258,8 +258,12 @@ impl App {
             ),
             challenge_terms: TicketTerms { lead: config.challenge.lead(), life: config.challenge.lifetime() },
             trusted_proxies: config.http.trusted_proxies.clone(),
-            sheets: Sheets::new(&config.cache, &clock, getrandom::u64().unwrap_or_default()),
-            shelf: ArcSwap::from_pointee(empty_shelf(config)?),
+            product_documents: ProductDocuments::new(
+                &config.cache,
+                &clock,
+                getrandom::u64().unwrap_or_default(),
+            ),
+            published: ArcSwap::from_pointee(empty_shelf(config)?),
             public_url: config.http.public_url.clone(),
             origins: config.http.cors_origins.clone(),
             catalogue,
@@ -332,10 +336,10 @@ impl App {
         if now >= self.ids.lease().until {
             obstacles.push("ids: the lease of the worker id has ended".to_owned());
         }
-        if !self.sheets.are_warm() {
+        if !self.product_documents.are_warm() {
             obstacles.push("pages: products on sale are still being written".to_owned());
         }
-        for id in self.shelf.load().activities.keys() {
+        for id in self.published.load().activities.keys() {
             if !self.sales.sale(*id).is_some_and(|sale| sale.is_warm(now)) {
                 obstacles.push(format!("activity {id}: its views are not fresh"));
             }
@@ -357,13 +361,13 @@ fn notifier(
     Ok(Some(Notifier::new(Arc::clone(sales), Arc::clone(queue), Arc::new(webhook), retries)))
 }
 
-fn empty_shelf(config: &Config) -> Result<Shelf, PublishError> {
-    Ok(Shelf::fill(Range::default(), &Site::own(config.identity.demo), None)?)
+fn empty_shelf(config: &Config) -> Result<PublishedCatalogue, PublishError> {
+    Ok(PublishedCatalogue::fill(Range::default(), &Site::own(config.identity.demo), None)?)
 }
 
 /// Somebody of the server itself, for the audit trail.
-pub(crate) fn by(actor: &'static str, reason: &'static str) -> By {
-    By {
+pub(crate) fn by(actor: &'static str, reason: &'static str) -> Attribution {
+    Attribution {
         actor: actor.parse().expect("the names of jobs are names"),
         reason: reason.parse().expect("the reasons of jobs are texts"),
     }
@@ -467,7 +471,7 @@ fn jwt(config: &Config) -> Result<Option<Arc<Jwt>>, AppError> {
 /// What is kept in a data directory.
 struct Store {
     catalogue: EmbeddedCatalogue,
-    engine: Embedded,
+    engine: EmbeddedLedger,
     queue: Option<EmbeddedQueue>,
     leases: Arc<dyn WorkerLease>,
 }
@@ -477,7 +481,7 @@ impl Store {
         let Some(directory) = directory else {
             return Ok(Self {
                 catalogue: EmbeddedCatalogue::in_memory(Arc::clone(&clock))?,
-                engine: Embedded::in_memory(Role::Single, clock),
+                engine: EmbeddedLedger::in_memory(LedgerRole::Single, clock),
                 queue: None,
                 leases: Arc::new(InMemoryLease::new(WORKERS)),
             });
@@ -491,10 +495,10 @@ impl Store {
         Ok(Self {
             catalogue: EmbeddedCatalogue::open(directory, Arc::clone(&clock))?,
             queue: Some(EmbeddedQueue::open(directory, Arc::clone(&clock))?),
-            engine: Embedded::open(EmbeddedOptions {
+            engine: EmbeddedLedger::open(EmbeddedOptions {
                 max_batch: config.order.max_batch,
                 snapshot_after_bytes: config.storage.snapshot_after_bytes,
-                ..EmbeddedOptions::new(directory, Role::Single, clock)
+                ..EmbeddedOptions::new(directory, LedgerRole::Single, clock)
             })?,
             leases: Arc::new(LeaseFile::new(directory.join("workers"), WORKERS)?),
         })

@@ -7,8 +7,8 @@ use std::{
 
 use flashsale_core::{
     catalogue::CatalogueError,
-    embedded::{Embedded, EmbeddedCatalogue, EmbeddedError, EmbeddedQueue, restore as restore_ledger},
-    ledger::Role,
+    embedded::{EmbeddedCatalogue, EmbeddedError, EmbeddedLedger, EmbeddedQueue, restore as restore_ledger},
+    ledger::LedgerRole,
     queue::QueueError,
 };
 
@@ -52,7 +52,7 @@ pub enum BackupError {
 /// # Errors
 /// [`BackupError`].
 pub async fn write(
-    engine: &Embedded,
+    engine: &EmbeddedLedger,
     queue: Option<&EmbeddedQueue>,
     catalogue: &EmbeddedCatalogue,
     from: Option<&Path>,
@@ -76,7 +76,7 @@ pub fn restore(from: &Path, to: &Path) -> Result<(), BackupError> {
     if !catalogue.exists() {
         return Err(BackupError::NotABackup { path: catalogue });
     }
-    restore_ledger(from, to, Role::Single)?;
+    restore_ledger(from, to, LedgerRole::Single)?;
     copy_secrets(from, to)?;
     // Backups of earlier versions have no jobs: refunds that are due are found in the ledger.
     let jobs = from.join(EmbeddedQueue::FILE);

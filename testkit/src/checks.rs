@@ -17,7 +17,7 @@ use serde::Deserialize;
 use tokio::task::JoinSet;
 
 use crate::{
-    buyers::{Buyer, Notes, Offer, OrderView, Purchase, Shop},
+    buyers::{Buyer, ClientLog, Offer, OrderView, Purchase, Shop},
     client::Client,
 };
 
@@ -71,7 +71,7 @@ impl Census {
     ///
     /// # Panics
     /// When the server does not answer, or does not come to rest.
-    pub async fn take(shop: &Shop, notes: &Notes, offers: &[Offer]) -> Self {
+    pub async fn take(shop: &Shop, notes: &ClientLog, offers: &[Offer]) -> Self {
         for _ in 0..50 {
             let before = stocks(shop, offers).await;
             let orders = all_orders(shop, notes).await;
@@ -86,7 +86,7 @@ impl Census {
     ///
     /// # Panics
     /// When that does not come true within `deadline` (invariants L3 and L6).
-    pub async fn take_at_rest(shop: &Shop, notes: &Notes, offers: &[Offer], deadline: Duration) -> Self {
+    pub async fn take_at_rest(shop: &Shop, notes: &ClientLog, offers: &[Offer], deadline: Duration) -> Self {
         let end = Instant::now() + deadline;
         loop {
             let census = Self::take(shop, notes, offers).await;
@@ -118,7 +118,7 @@ impl Census {
     }
 
     /// Compares the census with what buyers were told, and returns everything that is wrong.
-    pub fn check(&self, offers: &[Offer], notes: &Notes) -> Findings {
+    pub fn check(&self, offers: &[Offer], notes: &ClientLog) -> Findings {
         let mut findings = Findings { violations: notes.violations() };
         let purchases = notes.purchases();
         self.check_units(offers, &mut findings);
@@ -331,7 +331,7 @@ async fn stocks(shop: &Shop, offers: &[Offer]) -> BTreeMap<(ActivityId, SkuId), 
 }
 
 /// The orders of every user in the notes, read through sessions of their own.
-async fn all_orders(shop: &Shop, notes: &Notes) -> Vec<OrderView> {
+async fn all_orders(shop: &Shop, notes: &ClientLog) -> Vec<OrderView> {
     let users: BTreeSet<UserId> = notes.purchases().iter().map(|purchase| purchase.user).collect();
     let users: Vec<UserId> = users.into_iter().collect();
     let shop = Arc::new(shop.clone());
@@ -393,14 +393,14 @@ mod tests {
     }
 
     /// User 1 paid for two units, user 2 holds one, user 3 cancelled, user 4 was not told of an order for one.
-    fn world() -> (Census, Notes) {
+    fn world() -> (Census, ClientLog) {
         let orders = vec![
             view(11, 1, 2, Paid),
             view(12, 2, 1, Pending),
             view(13, 3, 3, Cancelled),
             view(14, 4, 1, Pending),
         ];
-        let notes = Notes::new();
+        let notes = ClientLog::new();
         for order in &orders {
             let user = order.user.unwrap().value();
             let number = notes.intent(purchase(user, order.quantity, user == 4));
@@ -424,7 +424,7 @@ mod tests {
 
     #[test]
     fn each_fault_is_found() {
-        type Fault = (&'static str, fn(&mut Census, &Notes));
+        type Fault = (&'static str, fn(&mut Census, &ClientLog));
         let faults: [Fault; 13] = [
             ("I1", |census, _| stock_of(census).available += 1),
             ("I1", |census, _| *stock_of(census) = StockView { held: 3, available: 5, ..*stock_of(census) }),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{By, Timestamp};
+use crate::domain::{Attribution, Timestamp};
 
 /// How the kill switch stands, and who put it there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,5 +12,5 @@ pub struct KillSwitch {
     /// Since when.
     pub at: Timestamp,
     /// Who decided it and why.
-    pub by: By,
+    pub by: Attribution,
 }

@@ -22,7 +22,7 @@ pub use item::Item;
 pub use kill_switch::KillSwitch;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Activity, ActivityId, By, Name, Product, ProductId, Sku, SkuId};
+use crate::domain::{Activity, ActivityId, Attribution, Name, Product, ProductId, Sku, SkuId};
 
 /// The most values of one page; a larger `limit` is answered with this many.
 pub const MAX_PAGE: usize = 1_000;
@@ -62,7 +62,7 @@ pub trait Catalogue: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`CatalogueError::Refused`] with every part of the set that cannot be taken (at most
     /// [`Refusal::MAX_REPORTED`]); storage errors.
-    async fn import(&self, set: &ImportSet, by: &By) -> Result<ImportReport, CatalogueError>;
+    async fn import(&self, set: &ImportSet, by: &Attribution) -> Result<ImportReport, CatalogueError>;
 
     /// A product, or `None`.
     ///
@@ -88,7 +88,7 @@ pub trait Catalogue: Send + Sync + std::fmt::Debug {
         &self,
         expected: Option<u64>,
         product: Product,
-        by: &By,
+        by: &Attribution,
     ) -> Result<Versioned<Product>, CatalogueError>;
 
     /// An SKU, or `None`.
@@ -122,7 +122,7 @@ pub trait Catalogue: Send + Sync + std::fmt::Debug {
         &self,
         expected: Option<u64>,
         sku: Sku,
-        by: &By,
+        by: &Attribution,
     ) -> Result<Versioned<Sku>, CatalogueError>;
 
     /// An activity with its offers, or `None`.
@@ -149,7 +149,7 @@ pub trait Catalogue: Send + Sync + std::fmt::Debug {
         &self,
         expected: Option<u64>,
         activity: Activity,
-        by: &By,
+        by: &Attribution,
     ) -> Result<Versioned<Activity>, CatalogueError>;
 
     /// Adds an audit row about a change that was made elsewhere, once for each `event`: an adjustment that a ledger
@@ -157,7 +157,7 @@ pub trait Catalogue: Send + Sync + std::fmt::Debug {
     ///
     /// # Errors
     /// Storage errors.
-    async fn record(&self, event: &Name, change: Change, by: &By) -> Result<bool, CatalogueError>;
+    async fn record(&self, event: &Name, change: Change, by: &Attribution) -> Result<bool, CatalogueError>;
 
     /// Up to `limit` audit rows with a sequence above `after`; 0 starts at the first.
     ///
@@ -182,5 +182,9 @@ pub trait Catalogue: Send + Sync + std::fmt::Debug {
     ///
     /// # Errors
     /// Storage errors.
-    async fn put_kill_switch(&self, on: bool, by: &By) -> Result<Versioned<KillSwitch>, CatalogueError>;
+    async fn put_kill_switch(
+        &self,
+        on: bool,
+        by: &Attribution,
+    ) -> Result<Versioned<KillSwitch>, CatalogueError>;
 }

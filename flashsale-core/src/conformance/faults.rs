@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
-    domain::{ActivityId, By, Capture, Order, OrderId, OrderKey, SkuId, UserId},
+    domain::{ActivityId, Attribution, Capture, Order, OrderId, OrderKey, SkuId, UserId},
     ledger::{
         Adjusted, Adjustment, AdjustmentId, Advance, Advances, BatchId, Bounds, Bucket, Change, ChangeId,
         Chunk, Consumer, Due, Entry, Epoch, Fence, Gate, Kept, Lane, Ledger, LedgerError, NextEpoch, Opened,
@@ -129,7 +129,7 @@ impl<L: Ledger + ?Sized> Ledger for Faulty<L> {
         activity: ActivityId,
         id: ChangeId,
         change: Change,
-        by: By,
+        by: Attribution,
     ) -> Result<(), LedgerError> {
         self.call(|| self.inner.amend(activity, id, change.clone(), by.clone())).await
     }

@@ -18,25 +18,25 @@ use super::{
     Factory, Failure, Options,
     model::Model,
     operation::{Op, Setup, operations, setups},
-    perform::{Known, Side},
+    perform::{History, System},
     run::elsewhere,
 };
 use crate::ledger::{
-    Role,
+    LedgerRole,
     invariants::{self, Owing},
 };
 
 /// A kind of random sequences.
-pub(super) struct Story {
+pub(super) struct Scenario {
     pub(super) name: &'static str,
     kind: Kind,
 }
 
 /// The kinds of random sequences.
-pub(super) const STORIES: &[Story] = &[
-    Story { name: "machine::random_steps_over_one_bucket", kind: Kind::OneBucket },
-    Story { name: "machine::random_steps_over_several_buckets", kind: Kind::SeveralBuckets },
-    Story { name: "machine::random_steps_over_two_tiers", kind: Kind::TwoTiers },
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario { name: "machine::random_steps_over_one_bucket", kind: Kind::OneBucket },
+    Scenario { name: "machine::random_steps_over_several_buckets", kind: Kind::SeveralBuckets },
+    Scenario { name: "machine::random_steps_over_two_tiers", kind: Kind::TwoTiers },
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,20 +46,20 @@ enum Kind {
     TwoTiers,
 }
 
-impl Story {
-    pub(super) fn suits(&self, role: Role, max_buckets: u16) -> bool {
+impl Scenario {
+    pub(super) fn suits(&self, role: LedgerRole, max_buckets: u16) -> bool {
         match self.kind {
-            Kind::OneBucket => role != Role::Gate,
-            Kind::SeveralBuckets => role == Role::Single && max_buckets >= MOST_BUCKETS,
-            Kind::TwoTiers => role != Role::Single,
+            Kind::OneBucket => role != LedgerRole::Gate,
+            Kind::SeveralBuckets => role == LedgerRole::Single && max_buckets >= MOST_BUCKETS,
+            Kind::TwoTiers => role != LedgerRole::Single,
         }
     }
 
     /// Plays random sequences and shrinks the first that fails. Answers how many steps were taken.
-    pub(super) fn tell(
+    pub(super) fn run(
         &self,
         factory: &Arc<dyn Factory>,
-        role: Role,
+        role: LedgerRole,
         options: &Options,
         runtime: &tokio::runtime::Runtime,
     ) -> (usize, Option<Failure>) {
@@ -100,7 +100,7 @@ impl<const BUCKETS: u16, const TIERS: bool> ReferenceStateMachine for Sequences<
 
 struct World<'a> {
     factory: Arc<dyn Factory>,
-    role: Role,
+    role: LedgerRole,
     runtime: &'a tokio::runtime::Runtime,
     steps: Cell<usize>,
 }
@@ -159,23 +159,26 @@ impl World<'_> {
 
     /// A ledger with its specification, or both tiers with theirs: the one that is not under test is the specification
     /// on both sides.
-    async fn sides(&self, tiers: bool) -> (Side, Side) {
+    async fn sides(&self, tiers: bool) -> (System, System) {
         let subject = self.factory.fresh(self.role).await;
         if !tiers {
             let oracle = Model::subject(self.role);
-            return (Side { main: oracle, truth: None }, Side { main: subject, truth: None });
+            return (System { main: oracle, truth: None }, System { main: subject, truth: None });
         }
-        let oracle = Side { main: Model::subject(Role::Gate), truth: Some(Model::subject(Role::Truth)) };
+        let oracle =
+            System { main: Model::subject(LedgerRole::Gate), truth: Some(Model::subject(LedgerRole::Truth)) };
         let tested = match self.role {
-            Role::Gate => Side { main: subject, truth: Some(Model::subject(Role::Truth)) },
-            Role::Single | Role::Truth => Side { main: Model::subject(Role::Gate), truth: Some(subject) },
+            LedgerRole::Gate => System { main: subject, truth: Some(Model::subject(LedgerRole::Truth)) },
+            LedgerRole::Single | LedgerRole::Truth => {
+                System { main: Model::subject(LedgerRole::Gate), truth: Some(subject) }
+            }
         };
         (oracle, tested)
     }
 
     async fn play(&self, setup: &Setup, ops: &[Op], tiers: bool, count: &dyn Fn()) -> Result<(), Failure> {
         let (mut oracle, mut tested) = self.sides(tiers).await;
-        let mut known = Known::new(setup, if tiers { Role::Gate } else { self.role });
+        let mut known = History::new(setup, if tiers { LedgerRole::Gate } else { self.role });
         let fail = |step: usize, expected: String, observed: String| Failure {
             step,
             did: step
@@ -211,7 +214,7 @@ impl World<'_> {
     }
 
     /// Invariants of the tested side, and equality of everything that is stored.
-    async fn check(&self, oracle: &Side, tested: &Side, known: &Known) -> Result<(), (String, String)> {
+    async fn check(&self, oracle: &System, tested: &System, known: &History) -> Result<(), (String, String)> {
         let (expected, observed) = (oracle.inspect(known).await, tested.inspect(known).await);
         for (index, inspection) in observed.iter().enumerate() {
             let gate = tested.truth.is_some() && index == 0;

@@ -4,9 +4,9 @@ use std::{num::NonZeroU16, time::Duration};
 
 use crate::{
     domain::{
-        ActivityId, By, Capture, Idempotency, Key, LimitRule, Money, Nonce, OfferTerms, Order, OrderId,
-        PaymentId, Per, Provider, Quantity, SkuId, Strategy, Subject, SubjectId, Subjects, Timestamp, UserId,
-        Window,
+        ActivityId, Attribution, Capture, Idempotency, Key, LimitRule, Money, Nonce, OfferTerms, Order,
+        OrderId, PaymentId, Per, Provider, Quantity, SkuId, Strategy, Subject, SubjectId, Subjects,
+        Timestamp, UserId, Window,
     },
     ledger::{AdjustmentId, Change, Reserve, Terms, Timing},
 };
@@ -61,8 +61,11 @@ pub(super) fn window(from: Timestamp, to: Timestamp) -> Window {
     Window::new(from, to).expect("is not empty")
 }
 
-pub(super) fn by() -> By {
-    By { actor: "Wang Fang".parse().expect("is a name"), reason: "counted again".parse().expect("is a text") }
+pub(super) fn by() -> Attribution {
+    Attribution {
+        actor: "Wang Fang".parse().expect("is a name"),
+        reason: "counted again".parse().expect("is a text"),
+    }
 }
 
 pub(super) fn adjustment_id(text: &str) -> AdjustmentId {

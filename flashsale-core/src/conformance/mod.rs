@@ -1,6 +1,6 @@
 //! The conformance suite: what every ledger has to pass.
 //!
-//! A backend gives the suite a [`Factory`], which makes ledgers without content, and a [`Probe`] for each of them, which
+//! A backend gives the suite a [`Factory`], which makes ledgers without content, and a [`TestControl`] for each of them, which
 //! shows what is stored and moves the time. [`run`] then plays every case that suits the factory's roles, prints a line
 //! for each, and panics at the end if one failed. A failure tells the step, what was expected, what was observed, and how
 //! to play that case again.
@@ -20,7 +20,7 @@
 //! #[async_trait::async_trait]
 //! impl Factory for Backend {
 //!     fn name(&self) -> String { "my backend".into() }
-//!     fn roles(&self) -> Vec<Role> { vec![Role::Single] }
+//!     fn roles(&self) -> Vec<LedgerRole> { vec![LedgerRole::Single] }
 //!     fn max_buckets(&self) -> u16 { 1 }
 //!     async fn fresh(&self, role: Role) -> Subject {
 //!         let ledger = Arc::new(Embedded::in_memory(role, Arc::new(SystemClock)));
@@ -123,11 +123,11 @@ mod word;
 pub use faults::{Faults, Faulty};
 pub use model::{Model, Models};
 pub use options::Options;
-pub use queue::{QueueFactory, QueueProbe, QueueSubject, examine_queue, run_queue};
+pub use queue::{QueueFactory, QueueTestControl, QueueUnderTest, examine_queue, run_queue};
 pub use run::{Played, Report, examine, run};
 pub use scene::Failure;
 pub use storms::{Forgetful, Pair, Weathered, storms};
-pub use subject::{Factory, Probe, Subject};
+pub use subject::{Factory, LedgerUnderTest, TestControl};
 
 /// The tables of all files. A table that is missing here is dead code, which the compiler reports.
 const CASES: &[&[case::Case]] = &[

@@ -5,43 +5,47 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 
-use super::{Factory, Probe, Subject};
+use super::{Factory, LedgerUnderTest, TestControl};
 use crate::{
-    domain::{ActivityId, By, Capture, Order, OrderId, OrderKey, SkuId, Timestamp, UserId},
+    domain::{ActivityId, Attribution, Capture, Order, OrderId, OrderKey, SkuId, Timestamp, UserId},
     ledger::{
         Adjusted, Adjustment, AdjustmentId, Advance, Advances, BatchId, Bounds, Bucket, Change, ChangeId,
-        Chunk, Consumer, Due, Entry, Epoch, Fence, Gate, Kept, Lane, Ledger, LedgerError, NextEpoch, Opened,
-        PersistMode, Position, Reference, RefundTask, Reservations, Reserve, Role, Stock, Terms, Transfer,
-        Truth, Verdict, View,
-        state_machine::{Book, Inspection},
+        Chunk, Consumer, Due, Entry, Epoch, Fence, Gate, Kept, Lane, Ledger, LedgerError, LedgerRole,
+        NextEpoch, Opened, PersistMode, Position, Reference, RefundTask, Reservations, Reserve, Stock, Terms,
+        Transfer, Truth, Verdict, View,
+        state_machine::{Inspection, StateMachine},
     },
 };
 
-/// A [`Book`] behind a lock, with a time that only [`Probe::advance_time`] moves.
+/// A [`StateMachine`] behind a lock, with a time that only [`TestControl::advance_time`] moves.
 #[derive(Debug)]
 pub struct Model(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    book: Book,
+    machine: StateMachine,
     now: Timestamp,
     batches: u64,
 }
 
 impl Model {
     /// An empty ledger.
-    pub fn new(role: Role) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State { book: Book::new(role), now: Timestamp::EPOCH, batches: 0 })))
+    pub fn new(role: LedgerRole) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(State {
+            machine: StateMachine::new(role),
+            now: Timestamp::EPOCH,
+            batches: 0,
+        })))
     }
 
     /// An empty ledger as a subject.
-    pub fn subject(role: Role) -> Subject {
+    pub fn subject(role: LedgerRole) -> LedgerUnderTest {
         let model = Self::new(role);
         let probe = Arc::clone(&model);
         match role {
-            Role::Single => Subject::single(model, probe),
-            Role::Gate => Subject::gate(model, probe),
-            Role::Truth => Subject::truth(model, probe),
+            LedgerRole::Single => LedgerUnderTest::single(model, probe),
+            LedgerRole::Gate => LedgerUnderTest::gate(model, probe),
+            LedgerRole::Truth => LedgerUnderTest::truth(model, probe),
         }
     }
 
@@ -49,11 +53,11 @@ impl Model {
         self.0.lock().expect("a step of the model panicked")
     }
 
-    fn step<T>(&self, step: impl FnOnce(&mut Book, Timestamp, BatchId) -> T) -> T {
+    fn step<T>(&self, step: impl FnOnce(&mut StateMachine, Timestamp, BatchId) -> T) -> T {
         let mut state = self.state();
         state.batches += 1;
         let (now, batch) = (state.now, BatchId(state.batches));
-        step(&mut state.book, now, batch)
+        step(&mut state.machine, now, batch)
     }
 }
 
@@ -67,35 +71,35 @@ impl Factory for Models {
         "specification".to_owned()
     }
 
-    fn roles(&self) -> Vec<Role> {
-        vec![Role::Single, Role::Gate, Role::Truth]
+    fn roles(&self) -> Vec<LedgerRole> {
+        vec![LedgerRole::Single, LedgerRole::Gate, LedgerRole::Truth]
     }
 
     fn max_buckets(&self) -> u16 {
         64
     }
 
-    async fn fresh(&self, role: Role) -> Subject {
+    async fn fresh(&self, role: LedgerRole) -> LedgerUnderTest {
         Model::subject(role)
     }
 }
 
 #[async_trait]
-impl Probe for Model {
+impl TestControl for Model {
     async fn inspect(&self, activity: ActivityId) -> Option<Inspection> {
-        self.state().book.inspect(activity)
+        self.state().machine.inspect(activity)
     }
 
     async fn advance_time(&self, lane: Lane, to: Timestamp) {
         let mut state = self.state();
         state.now = state.now.max(to);
         // A lane that is not open takes the time when it opens.
-        let _ = state.book.advance_time(lane, to);
+        let _ = state.machine.advance_time(lane, to);
     }
 
     async fn settle(&self) {}
 
-    async fn restart(&self) -> Option<Subject> {
+    async fn restart(&self) -> Option<LedgerUnderTest> {
         None
     }
 }
@@ -107,7 +111,7 @@ impl Ledger for Model {
     }
 
     async fn open(&self, terms: Arc<Terms>) -> Result<Opened, LedgerError> {
-        self.step(|book, now, batch| book.open(now, batch, &terms))
+        self.step(|machine, now, batch| machine.open(now, batch, &terms))
     }
 
     async fn amend(
@@ -115,13 +119,13 @@ impl Ledger for Model {
         activity: ActivityId,
         id: ChangeId,
         change: Change,
-        by: By,
+        by: Attribution,
     ) -> Result<(), LedgerError> {
-        self.step(|book, now, batch| book.amend(now, batch, activity, id, &change, &by))
+        self.step(|machine, now, batch| machine.amend(now, batch, activity, id, &change, &by))
     }
 
     async fn adjust(&self, adjustment: Adjustment) -> Result<Adjusted, LedgerError> {
-        self.step(|book, now, batch| book.adjust(now, batch, &adjustment))
+        self.step(|machine, now, batch| machine.adjust(now, batch, &adjustment))
     }
 
     async fn reserve(
@@ -130,15 +134,15 @@ impl Ledger for Model {
         epoch: Option<Epoch>,
         batch: Vec<Reserve>,
     ) -> Result<Reservations, LedgerError> {
-        self.step(|book, now, id| book.reserve(now, id, lane, epoch, &batch))
+        self.step(|machine, now, id| machine.reserve(now, id, lane, epoch, &batch))
     }
 
     async fn advance(&self, lane: Lane, batch: Vec<Advance>) -> Result<Advances, LedgerError> {
-        self.step(|book, now, id| book.advance(now, id, lane, &batch))
+        self.step(|machine, now, id| machine.advance(now, id, lane, &batch))
     }
 
     async fn expire_due(&self, lane: Lane, limit: usize) -> Result<Due, LedgerError> {
-        self.step(|book, now, batch| book.expire_due(now, batch, lane, limit))
+        self.step(|machine, now, batch| machine.expire_due(now, batch, lane, limit))
     }
 
     async fn send(
@@ -148,40 +152,40 @@ impl Ledger for Model {
         sku: SkuId,
         units: u32,
     ) -> Result<Option<Transfer>, LedgerError> {
-        self.step(|book, now, batch| book.send(now, batch, lane, to, sku, units))
+        self.step(|machine, now, batch| machine.send(now, batch, lane, to, sku, units))
     }
 
     async fn receive(&self, transfer: Transfer) -> Result<bool, LedgerError> {
-        self.step(|book, now, batch| book.receive(now, batch, transfer))
+        self.step(|machine, now, batch| machine.receive(now, batch, transfer))
     }
 
     async fn forget(&self, transfer: Transfer) -> Result<(), LedgerError> {
-        self.step(|book, now, batch| book.forget(now, batch, transfer))
+        self.step(|machine, now, batch| machine.forget(now, batch, transfer))
     }
 
     async fn transfers(&self, lane: Lane) -> Result<Vec<Transfer>, LedgerError> {
-        self.state().book.transfers(lane)
+        self.state().machine.transfers(lane)
     }
 
     async fn activities(&self) -> Result<Vec<ActivityId>, LedgerError> {
-        Ok(self.state().book.activities())
+        Ok(self.state().machine.activities())
     }
 
     async fn terms(&self, activity: ActivityId) -> Result<Option<Arc<Terms>>, LedgerError> {
-        Ok(self.state().book.terms(activity))
+        Ok(self.state().machine.terms(activity))
     }
 
     async fn stock(&self, activity: ActivityId, sku: SkuId) -> Result<Option<Stock>, LedgerError> {
-        Ok(self.state().book.stock(activity, sku))
+        Ok(self.state().machine.stock(activity, sku))
     }
 
     async fn view(&self, lane: Lane) -> Result<View, LedgerError> {
         let state = self.state();
-        state.book.view(state.now, lane)
+        state.machine.view(state.now, lane)
     }
 
     async fn order(&self, key: OrderKey) -> Result<Option<Order>, LedgerError> {
-        Ok(self.state().book.order(key))
+        Ok(self.state().machine.order(key))
     }
 
     async fn orders_of(
@@ -190,11 +194,11 @@ impl Ledger for Model {
         after: Option<OrderId>,
         limit: usize,
     ) -> Result<Vec<Order>, LedgerError> {
-        Ok(self.state().book.orders_of(user, after, limit))
+        Ok(self.state().machine.orders_of(user, after, limit))
     }
 
     async fn locate(&self, reference: Reference) -> Result<Option<OrderKey>, LedgerError> {
-        Ok(self.state().book.locate(reference))
+        Ok(self.state().machine.locate(reference))
     }
 
     async fn adjustment(
@@ -202,7 +206,7 @@ impl Ledger for Model {
         activity: ActivityId,
         id: &AdjustmentId,
     ) -> Result<Option<(SkuId, i64)>, LedgerError> {
-        self.state().book.adjustment(activity, id)
+        self.state().machine.adjustment(activity, id)
     }
 
     async fn refunds_due(
@@ -211,20 +215,20 @@ impl Ledger for Model {
         after: Option<OrderId>,
         limit: usize,
     ) -> Result<Vec<RefundTask>, LedgerError> {
-        Ok(self.state().book.refunds_due(lane, after, limit))
+        Ok(self.state().machine.refunds_due(lane, after, limit))
     }
 
     async fn keep_unmatched(&self, capture: Capture) -> Result<Kept, LedgerError> {
-        self.state().book.keep_unmatched(&capture)
+        self.state().machine.keep_unmatched(&capture)
     }
 
     async fn register(&self, consumer: &Consumer) -> Result<(), LedgerError> {
-        self.state().book.register(consumer);
+        self.state().machine.register(consumer);
         Ok(())
     }
 
     async fn retire(&self, consumer: &Consumer) -> Result<(), LedgerError> {
-        self.state().book.retire(consumer);
+        self.state().machine.retire(consumer);
         Ok(())
     }
 
@@ -235,39 +239,39 @@ impl Ledger for Model {
         from: Option<Position>,
         limit: usize,
     ) -> Result<Vec<Entry>, LedgerError> {
-        self.state().book.events(consumer, lane, from, limit)
+        self.state().machine.events(consumer, lane, from, limit)
     }
 
     async fn ack(&self, consumer: &Consumer, lane: Lane, position: Position) -> Result<(), LedgerError> {
-        self.state().book.ack(consumer, lane, position)
+        self.state().machine.ack(consumer, lane, position)
     }
 }
 
 #[async_trait]
 impl Gate for Model {
     async fn epoch(&self, activity: ActivityId) -> Result<Option<Epoch>, LedgerError> {
-        Ok(self.state().book.open_epoch(activity))
+        Ok(self.state().machine.open_epoch(activity))
     }
 
     async fn close(&self, activity: ActivityId, epoch: Epoch) -> Result<(), LedgerError> {
-        self.state().book.close(activity, epoch);
+        self.state().machine.close(activity, epoch);
         Ok(())
     }
 
     async fn load(&self, activity: ActivityId, epoch: Epoch, chunk: Chunk) -> Result<(), LedgerError> {
-        self.state().book.load(activity, epoch, chunk)
+        self.state().machine.load(activity, epoch, chunk)
     }
 
     async fn reopen(&self, activity: ActivityId, epoch: Epoch, batch: BatchId) -> Result<(), LedgerError> {
-        self.step(|book, now, _| book.reopen(now, activity, epoch, batch))
+        self.step(|machine, now, _| machine.reopen(now, activity, epoch, batch))
     }
 
     async fn follow(&self, lane: Lane, entries: Vec<Entry>) -> Result<(), LedgerError> {
-        self.state().book.follow(lane, &entries)
+        self.state().machine.follow(lane, &entries)
     }
 
     async fn followed(&self, lane: Lane) -> Result<Position, LedgerError> {
-        self.state().book.followed(lane)
+        self.state().machine.followed(lane)
     }
 }
 
@@ -280,19 +284,19 @@ impl Truth for Model {
         mode: PersistMode,
         entries: Vec<Entry>,
     ) -> Result<Vec<Verdict>, LedgerError> {
-        self.step(|book, now, batch| book.persist(now, batch, lane, fence, mode, &entries))
+        self.step(|machine, now, batch| machine.persist(now, batch, lane, fence, mode, &entries))
     }
 
     async fn position(&self, lane: Lane) -> Result<Position, LedgerError> {
-        self.state().book.position(lane)
+        self.state().machine.position(lane)
     }
 
     async fn epoch(&self, activity: ActivityId) -> Result<Epoch, LedgerError> {
-        self.state().book.epoch(activity)
+        self.state().machine.epoch(activity)
     }
 
     async fn next_epoch(&self, activity: ActivityId, expected: Epoch) -> Result<NextEpoch, LedgerError> {
-        self.step(|book, now, batch| book.next_epoch(now, batch, activity, expected))
+        self.step(|machine, now, batch| machine.next_epoch(now, batch, activity, expected))
     }
 
     async fn content(
@@ -301,23 +305,23 @@ impl Truth for Model {
         after: Option<OrderId>,
         limit: usize,
     ) -> Result<Chunk, LedgerError> {
-        self.state().book.content(activity, after, limit)
+        self.state().machine.content(activity, after, limit)
     }
 }
 
 impl super::storms::Forgetful for Model {
     fn mark(&self) -> Box<dyn std::any::Any + Send> {
-        Box::new(self.state().book.clone())
+        Box::new(self.state().machine.clone())
     }
 
     fn roll_back(&self, mark: &(dyn std::any::Any + Send)) {
-        if let Some(book) = mark.downcast_ref::<Book>() {
-            self.state().book = book.clone();
+        if let Some(machine) = mark.downcast_ref::<StateMachine>() {
+            self.state().machine = machine.clone();
         }
     }
 
     fn wipe(&self) {
-        let role = self.state().book.role();
-        self.state().book = Book::new(role);
+        let role = self.state().machine.role();
+        self.state().machine = StateMachine::new(role);
     }
 }

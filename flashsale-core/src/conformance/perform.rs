@@ -3,7 +3,7 @@
 use std::{num::NonZeroU16, sync::Arc};
 
 use super::{
-    Subject,
+    LedgerUnderTest,
     make::{self, HOLD, SALE, START, TIMING},
     operation::{Op, RandomCapture, RandomChange, RandomKind, RandomRule, RandomStep, Setup},
 };
@@ -14,23 +14,23 @@ use crate::{
     },
     ledger::{
         Adjustment, Advance, Bucket, Change, ChangeId, Consumer, Entry, Epoch, Event, Fence, Gate, Lane,
-        Ledger, LedgerError, Outcome, PersistMode, Position, Reference, RefundOutcome, Reserve, Role, Terms,
-        Transfer, Truth, state_machine::Inspection,
+        Ledger, LedgerError, LedgerRole, Outcome, PersistMode, Position, Reference, RefundOutcome, Reserve,
+        Terms, Transfer, Truth, state_machine::Inspection,
     },
 };
 
 /// One ledger, or a gate with its truth.
 #[derive(Clone, Debug)]
-pub(super) struct Side {
-    pub(super) main: Subject,
-    pub(super) truth: Option<Subject>,
+pub(super) struct System {
+    pub(super) main: LedgerUnderTest,
+    pub(super) truth: Option<LedgerUnderTest>,
 }
 
 /// What both sides have been told so far.
 #[derive(Clone, Debug)]
-pub(super) struct Known {
+pub(super) struct History {
     pub(super) terms: Arc<Terms>,
-    pub(super) role: Role,
+    pub(super) role: LedgerRole,
     pub(super) now: Timestamp,
     orders: Vec<OrderKey>,
     transfers: Vec<Transfer>,
@@ -39,7 +39,7 @@ pub(super) struct Known {
 
 /// What an operation was answered, in words that both sides must share.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct Observation {
     pub(super) text: String,
     orders: Vec<OrderKey>,
     sent: Option<Transfer>,
@@ -52,13 +52,13 @@ const BY_TRUTH: &str = "truth";
 const BY_GATE: &str = "gate";
 const BUYERS: u64 = 8;
 
-impl Known {
-    pub(super) fn new(setup: &Setup, role: Role) -> Self {
+impl History {
+    pub(super) fn new(setup: &Setup, role: LedgerRole) -> Self {
         let terms = Arc::new(terms_of(setup));
         Self { terms, role, now: START, orders: Vec::new(), transfers: Vec::new(), arrived: Vec::new() }
     }
 
-    pub(super) fn learn(&mut self, op: &Op, told: Told) {
+    pub(super) fn learn(&mut self, op: &Op, told: Observation) {
         self.orders.extend(told.orders);
         self.transfers.extend(told.sent);
         self.arrived.extend(told.arrived);
@@ -79,8 +79,8 @@ impl Known {
     /// The lane of a buyer where reserves are decided.
     fn lane_of(&self, user: u64) -> Lane {
         match self.role {
-            Role::Truth => Lane::first(self.terms.activity()),
-            Role::Single | Role::Gate => {
+            LedgerRole::Truth => Lane::first(self.terms.activity()),
+            LedgerRole::Single | LedgerRole::Gate => {
                 Lane::of(self.terms.activity(), make::user(user), self.terms.buckets())
             }
         }
@@ -140,7 +140,7 @@ fn plain(mut entries: Vec<Entry>) -> Vec<Entry> {
     entries
 }
 
-impl Side {
+impl System {
     /// Where the life of orders is decided.
     fn deciding(&self) -> &Arc<dyn Ledger> {
         self.truth.as_ref().map_or(&self.main.ledger, |truth| &truth.ledger)
@@ -151,7 +151,7 @@ impl Side {
     }
 
     /// Opens the sale.
-    pub(super) async fn begin(&self, known: &Known) -> Result<(), LedgerError> {
+    pub(super) async fn begin(&self, known: &History) -> Result<(), LedgerError> {
         self.deciding().open(Arc::clone(&known.terms)).await?;
         if let Some((gate, truth)) = self.tiers() {
             gate.register(&Consumer::new(BY_TRUTH)).await?;
@@ -162,7 +162,7 @@ impl Side {
         Ok(())
     }
 
-    async fn set_time(&self, known: &Known, to: Timestamp) {
+    async fn set_time(&self, known: &History, to: Timestamp) {
         for lane in known.lanes() {
             self.main.probe.advance_time(lane, to).await;
         }
@@ -172,7 +172,7 @@ impl Side {
     }
 
     /// Both ledgers with all counters, without their times, which answers are compared by.
-    pub(super) async fn inspect(&self, known: &Known) -> Vec<Option<Inspection>> {
+    pub(super) async fn inspect(&self, known: &History) -> Vec<Option<Inspection>> {
         let mut inspections = Vec::new();
         for subject in [Some(&self.main), self.truth.as_ref()].into_iter().flatten() {
             subject.probe.settle().await;
@@ -186,8 +186,8 @@ impl Side {
     }
 
     /// Does one operation.
-    pub(super) async fn perform(&mut self, op: &Op, known: &Known) -> Told {
-        let mut told = Told::default();
+    pub(super) async fn perform(&mut self, op: &Op, known: &History) -> Observation {
+        let mut told = Observation::default();
         told.text = match op {
             Op::Reserve { buyer, asks, stale_epoch } => {
                 self.reserve(known, *buyer, asks, *stale_epoch, &mut told).await
@@ -277,11 +277,11 @@ impl Side {
 
     async fn reserve(
         &self,
-        known: &Known,
+        known: &History,
         buyer: u16,
         asks: &[super::operation::RandomAsk],
         stale_epoch: bool,
-        told: &mut Told,
+        told: &mut Observation,
     ) -> String {
         let buyer = 1 + u64::from(buyer) % BUYERS;
         let lane = known.lane_of(buyer);
@@ -309,7 +309,7 @@ impl Side {
         tell(&answer)
     }
 
-    async fn advance(&self, known: &Known, steps: &[RandomStep], told: &mut Told) -> String {
+    async fn advance(&self, known: &History, steps: &[RandomStep], told: &mut Observation) -> String {
         let Some(first) = known.order(steps[0].order) else { return String::new() };
         let at_truth = self.truth.is_some();
         let lane_of = |order: OrderKey| {
@@ -341,7 +341,7 @@ impl Side {
     }
 
     /// Everything that can be asked without changing anything.
-    async fn read(&self, known: &Known, limit: usize) -> String {
+    async fn read(&self, known: &History, limit: usize) -> String {
         let mut told = String::new();
         for ledger in
             [Some(&self.main.ledger), self.truth.as_ref().map(|truth| &truth.ledger)].into_iter().flatten()
@@ -366,7 +366,7 @@ impl Side {
     }
 
     /// Every ledger that is durable goes on from what is durable.
-    pub(super) async fn restart(&mut self, known: &Known) {
+    pub(super) async fn restart(&mut self, known: &History) {
         for subject in [Some(&mut self.main), self.truth.as_mut()].into_iter().flatten() {
             let again = subject.probe.restart().await;
             if let Some(again) = again {
@@ -427,7 +427,7 @@ impl Side {
     /// Close, save what is there, take an epoch, load, reopen: at most so many of these steps.
     async fn rebuild(
         &self,
-        known: &Known,
+        known: &History,
         salvage: bool,
         chunk: usize,
         steps: usize,
@@ -471,7 +471,7 @@ impl Side {
     }
 
     /// Brings both tiers to rest, and says where they still differ.
-    pub(super) async fn differences(&self, known: &Known) -> Result<Vec<String>, LedgerError> {
+    pub(super) async fn differences(&self, known: &History) -> Result<Vec<String>, LedgerError> {
         let Some((gate, truth)) = self.tiers() else { return Ok(Vec::new()) };
         let activity = known.terms.activity();
         if gate.epoch(activity).await? != Some(truth.epoch(activity).await?) {

@@ -17,7 +17,7 @@ use super::{
     model::Model,
     scene::{Failure, Scene},
 };
-use crate::ledger::Role;
+use crate::ledger::LedgerRole;
 
 /// What came of a run.
 #[derive(Clone, Debug)]
@@ -79,12 +79,12 @@ pub fn examine(factory: &Arc<dyn Factory>, options: &Options) -> Report {
         }
         for seed in (options.seed..).take(usize::try_from(options.seeds).unwrap_or(usize::MAX)) {
             let options = Options { seed, ..options.clone() };
-            for story in machine::STORIES.iter().filter(|story| story.suits(role, factory.max_buckets())) {
+            for story in machine::SCENARIOS.iter().filter(|story| story.suits(role, factory.max_buckets())) {
                 if report.is_over(&options) || !options.selects(story.name) {
                     continue;
                 }
                 let began = Instant::now();
-                let (steps, failure) = story.tell(factory, role, &options, &runtime);
+                let (steps, failure) = story.run(factory, role, &options, &runtime);
                 let case = format!("{} {}", of_role(role), story.name);
                 report.add(Played { case, steps, seed, took: began.elapsed(), failure });
             }
@@ -161,24 +161,24 @@ impl fmt::Display for Failure {
     }
 }
 
-fn suits(case: &Case, role: Role, max_buckets: u16) -> bool {
+fn suits(case: &Case, role: LedgerRole, max_buckets: u16) -> bool {
     match case.needs {
-        Needs::Deciding => role != Role::Gate,
-        Needs::Buckets => role == Role::Single && max_buckets >= 4,
-        Needs::Gate => role == Role::Gate,
-        Needs::Truth => role == Role::Truth,
+        Needs::Deciding => role != LedgerRole::Gate,
+        Needs::Buckets => role == LedgerRole::Single && max_buckets >= 4,
+        Needs::Gate => role == LedgerRole::Gate,
+        Needs::Truth => role == LedgerRole::Truth,
     }
 }
 
-pub(super) fn of_role(role: Role) -> &'static str {
+pub(super) fn of_role(role: LedgerRole) -> &'static str {
     match role {
-        Role::Single => "single",
-        Role::Gate => "gate",
-        Role::Truth => "truth",
+        LedgerRole::Single => "single",
+        LedgerRole::Gate => "gate",
+        LedgerRole::Truth => "truth",
     }
 }
 
-async fn play(factory: Arc<dyn Factory>, role: Role, case: &Case, options: Options) -> Played {
+async fn play(factory: Arc<dyn Factory>, role: LedgerRole, case: &Case, options: Options) -> Played {
     let began = Instant::now();
     let subject = guarded(&options, async { Ok(factory.fresh(role).await) }).await;
     let (steps, failure) = match subject {
@@ -186,8 +186,8 @@ async fn play(factory: Arc<dyn Factory>, role: Role, case: &Case, options: Optio
         Ok(subject) => {
             let mut scene = Scene::new(subject, role, &options);
             scene.other = match case.needs {
-                Needs::Gate => Some(Model::subject(Role::Truth)),
-                Needs::Truth => Some(Model::subject(Role::Gate)),
+                Needs::Gate => Some(Model::subject(LedgerRole::Truth)),
+                Needs::Truth => Some(Model::subject(LedgerRole::Gate)),
                 Needs::Deciding | Needs::Buckets => None,
             };
             let failure = guarded(&options, (case.play)(&mut scene)).await.err();

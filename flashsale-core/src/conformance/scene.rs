@@ -3,7 +3,7 @@
 use std::{fmt::Debug, sync::Arc};
 
 use super::{
-    Options, Subject,
+    LedgerUnderTest, Options,
     make::{self, Ask},
     word,
 };
@@ -11,7 +11,7 @@ use crate::{
     domain::{ActivityId, Capture, OfferTerms, Order, OrderId, Timestamp},
     ledger::{
         Adjustment, Advance, Advanced, Change, ChangeId, Due, Epoch, Gate, Lane, Ledger, LedgerError,
-        Outcome, Reserve, Role, Terms, Truth,
+        LedgerRole, Outcome, Reserve, Terms, Truth,
         invariants::{self, Owing},
         state_machine::Inspection,
     },
@@ -38,10 +38,10 @@ pub struct Failure {
 /// A ledger on which one case plays. Every change is a numbered step, after which the invariants are checked.
 pub(super) struct Scene {
     /// The ledger under test.
-    pub(super) subject: Subject,
+    pub(super) subject: LedgerUnderTest,
     /// Of a gate its truth, of a truth its gate.
-    pub(super) other: Option<Subject>,
-    pub(super) role: Role,
+    pub(super) other: Option<LedgerUnderTest>,
+    pub(super) role: LedgerRole,
     pub(super) options: Options,
     pub(super) rng: fastrand::Rng,
     /// The present terms of the last opened activity, as the case wrote them.
@@ -59,7 +59,7 @@ pub(super) struct Scene {
 }
 
 impl Scene {
-    pub(super) fn new(subject: Subject, role: Role, options: &Options) -> Self {
+    pub(super) fn new(subject: LedgerUnderTest, role: LedgerRole, options: &Options) -> Self {
         Self {
             subject,
             other: None,
@@ -146,7 +146,7 @@ impl Scene {
     pub(super) async fn inspect(&self, activity: ActivityId) -> Result<Inspection, Failure> {
         let inspection = self.subject.probe.inspect(activity).await;
         let inspection = inspection.ok_or_else(|| self.failure("an open activity", "not open".into()))?;
-        let owing = if self.role == Role::Gate { Owing::Allowed } else { Owing::Forbidden };
+        let owing = if self.role == LedgerRole::Gate { Owing::Allowed } else { Owing::Forbidden };
         let broken = invariants::check(&inspection, owing);
         if broken.is_empty() {
             return Ok(inspection);
@@ -237,8 +237,10 @@ impl Scene {
     pub(super) fn lane(&self, buyer: u64) -> Lane {
         let terms = self.terms.as_ref().expect("an activity is open");
         match self.role {
-            Role::Truth => Lane::first(terms.activity()),
-            Role::Single | Role::Gate => Lane::of(terms.activity(), make::user(buyer), terms.buckets()),
+            LedgerRole::Truth => Lane::first(terms.activity()),
+            LedgerRole::Single | LedgerRole::Gate => {
+                Lane::of(terms.activity(), make::user(buyer), terms.buckets())
+            }
         }
     }
 

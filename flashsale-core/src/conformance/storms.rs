@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    Options, Probe,
+    Options, TestControl,
     faults::{Faults, Faulty},
     make::{self, Ask},
 };
@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// A store that can forget: what a gate is allowed to do to its tiers.
-pub trait Forgetful: Probe {
+pub trait Forgetful: TestControl {
     /// The whole content as it is now.
     fn mark(&self) -> Box<dyn Any + Send>;
 
@@ -50,7 +50,7 @@ pub struct Pair {
     /// The truth.
     pub truth: Arc<dyn Truth>,
     /// The truth's store.
-    pub truth_store: Arc<dyn Probe>,
+    pub truth_store: Arc<dyn TestControl>,
 }
 
 /// What a run of [`storms`] did.

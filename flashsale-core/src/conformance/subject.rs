@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::{
     domain::{ActivityId, Timestamp},
-    ledger::{Gate, Lane, Ledger, Role, Truth, state_machine::Inspection},
+    ledger::{Gate, Lane, Ledger, LedgerRole, Truth, state_machine::Inspection},
 };
 
 /// Makes ledgers of one backend for the suite.
@@ -16,7 +16,7 @@ pub trait Factory: Send + Sync {
     fn name(&self) -> String;
 
     /// What its ledgers can be for. The cases of other roles are left out.
-    fn roles(&self) -> Vec<Role>;
+    fn roles(&self) -> Vec<LedgerRole>;
 
     /// Over how many buckets its activities can spread, from 1.
     fn max_buckets(&self) -> u16;
@@ -24,12 +24,12 @@ pub trait Factory: Send + Sync {
     /// Makes a ledger without any content.
     ///
     /// A panic fails the case that asked for it.
-    async fn fresh(&self, role: Role) -> Subject;
+    async fn fresh(&self, role: LedgerRole) -> LedgerUnderTest;
 }
 
 /// A ledger under test.
 #[derive(Clone)]
-pub struct Subject {
+pub struct LedgerUnderTest {
     /// The ledger.
     pub ledger: Arc<dyn Ledger>,
     /// The same ledger as a gate, if it was made for that.
@@ -37,27 +37,27 @@ pub struct Subject {
     /// The same ledger as a truth, if it was made for that.
     pub truth: Option<Arc<dyn Truth>>,
     /// What tests may do with it and users may not.
-    pub probe: Arc<dyn Probe>,
+    pub probe: Arc<dyn TestControl>,
 }
 
-impl Subject {
+impl LedgerUnderTest {
     /// A ledger that decides everything.
-    pub fn single(ledger: Arc<dyn Ledger>, probe: Arc<dyn Probe>) -> Self {
+    pub fn single(ledger: Arc<dyn Ledger>, probe: Arc<dyn TestControl>) -> Self {
         Self { ledger, gate: None, truth: None, probe }
     }
 
     /// A gate.
-    pub fn gate(gate: Arc<dyn Gate>, probe: Arc<dyn Probe>) -> Self {
+    pub fn gate(gate: Arc<dyn Gate>, probe: Arc<dyn TestControl>) -> Self {
         Self { ledger: Arc::clone(&gate) as _, gate: Some(gate), truth: None, probe }
     }
 
     /// A truth.
-    pub fn truth(truth: Arc<dyn Truth>, probe: Arc<dyn Probe>) -> Self {
+    pub fn truth(truth: Arc<dyn Truth>, probe: Arc<dyn TestControl>) -> Self {
         Self { ledger: Arc::clone(&truth) as _, gate: None, truth: Some(truth), probe }
     }
 }
 
-impl fmt::Debug for Subject {
+impl fmt::Debug for LedgerUnderTest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.ledger.fmt(f)
     }
@@ -65,7 +65,7 @@ impl fmt::Debug for Subject {
 
 /// What tests may do with a ledger and users may not.
 #[async_trait]
-pub trait Probe: Send + Sync {
+pub trait TestControl: Send + Sync {
     /// An activity with all counters as they are stored; `None` if it is not open. In a composition of two tiers that
     /// is the truth's.
     async fn inspect(&self, activity: ActivityId) -> Option<Inspection>;
@@ -79,5 +79,5 @@ pub trait Probe: Send + Sync {
 
     /// Opens the ledger anew on what a crash at this moment would leave; the old one is not used any more. `None` if there
     /// is nothing to open, since it was never meant to last.
-    async fn restart(&self) -> Option<Subject>;
+    async fn restart(&self) -> Option<LedgerUnderTest>;
 }

@@ -15,7 +15,7 @@ pub mod text;
 pub mod time;
 
 pub use activity::{Activity, ActivityStatus, Buckets, Phase, Selling, Window};
-pub use attribution::By;
+pub use attribution::Attribution;
 pub use id::{ActivityId, OrderId, PaymentId, ProductId, SkuId, SubjectId, UserId};
 pub use limit::{LimitRule, Per, Subject};
 pub use money::{Currency, Money};

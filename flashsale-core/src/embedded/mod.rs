@@ -10,6 +10,6 @@ mod queue;
 mod worker_lease;
 
 pub use catalogue::EmbeddedCatalogue;
-pub use ledger::{Commits, Embedded, EmbeddedError, EmbeddedOptions, restore};
+pub use ledger::{CommitMetrics, EmbeddedError, EmbeddedLedger, EmbeddedOptions, restore};
 pub use queue::EmbeddedQueue;
 pub use worker_lease::LeaseFile;

@@ -16,7 +16,7 @@ use crate::{
     embedded::file::{self, META, StoreError, blocking},
     queue::{
         Claimed, DeadLetter, Depth, JobNumber, MAX_BATCH, NewJob, Put, Queue, QueueError, Settlement, Topic,
-        job::{Kept, Place},
+        job::{JobState, StoredJob},
     },
 };
 
@@ -229,7 +229,7 @@ impl<'t> Step<'t> {
         self.meta.insert(LAST, last).map_err(storage)?;
         self.ids.insert(key, last).map_err(storage)?;
         let number = JobNumber(last);
-        self.place(number, &Kept::new(job, self.now))?;
+        self.place(number, &StoredJob::new(job, self.now))?;
         Ok(Put::New(number))
     }
 
@@ -251,7 +251,7 @@ impl<'t> Step<'t> {
     }
 
     fn settle(&mut self, Settlement { claim, verdict }: Settlement) -> Result<bool, QueueError> {
-        let valid = |kept: Kept| kept.is_claimed_by(claim) || mutant!("queue-claims-not-fenced");
+        let valid = |kept: StoredJob| kept.is_claimed_by(claim) || mutant!("queue-claims-not-fenced");
         if !find(&self.jobs, claim.number)?.is_some_and(valid) {
             return Ok(false);
         }
@@ -284,15 +284,15 @@ impl<'t> Step<'t> {
     }
 
     /// Takes a job out of its place.
-    fn take(&mut self, number: JobNumber) -> Result<Kept, QueueError> {
+    fn take(&mut self, number: JobNumber) -> Result<StoredJob, QueueError> {
         let kept = job(&self.jobs, number)?;
         match kept.place {
-            Place::Ready(ready_at) | Place::Held(ready_at) => {
+            JobState::Ready(ready_at) | JobState::Held(ready_at) => {
                 let row = (kept.topic.as_str(), ready_at.as_millis(), number.0);
                 self.ready.remove(row).map_err(storage)?;
                 self.count(&kept.topic, |(waiting, dead)| (waiting.saturating_sub(1), dead))?;
             }
-            Place::Dead(_) => {
+            JobState::Dead(_) => {
                 self.dead.remove(number.0).map_err(storage)?;
                 self.count(&kept.topic, |(waiting, dead)| (waiting, dead.saturating_sub(1)))?;
             }
@@ -301,14 +301,14 @@ impl<'t> Step<'t> {
     }
 
     /// Puts a job into its place, as it is now.
-    fn place(&mut self, number: JobNumber, kept: &Kept) -> Result<(), QueueError> {
+    fn place(&mut self, number: JobNumber, kept: &StoredJob) -> Result<(), QueueError> {
         match kept.place {
-            Place::Ready(ready_at) | Place::Held(ready_at) => {
+            JobState::Ready(ready_at) | JobState::Held(ready_at) => {
                 let row = (kept.topic.as_str(), ready_at.as_millis(), number.0);
                 self.ready.insert(row, ()).map_err(storage)?;
                 self.count(&kept.topic, |(waiting, dead)| (waiting + 1, dead))?;
             }
-            Place::Dead(_) => {
+            JobState::Dead(_) => {
                 self.dead.insert(number.0, ()).map_err(storage)?;
                 self.count(&kept.topic, |(waiting, dead)| (waiting, dead + 1))?;
             }
@@ -319,7 +319,7 @@ impl<'t> Step<'t> {
     }
 
     /// Removes a job that was taken out of its place.
-    fn forget(&mut self, number: JobNumber, kept: &Kept) -> Result<(), QueueError> {
+    fn forget(&mut self, number: JobNumber, kept: &StoredJob) -> Result<(), QueueError> {
         self.ids.remove((kept.topic.as_str(), kept.id.as_str())).map_err(storage)?;
         self.jobs.remove(number.0).map_err(storage)?;
         Ok(())
@@ -351,14 +351,14 @@ fn prepare(database: &Database) -> Result<(), QueueError> {
 fn find(
     jobs: &impl ReadableTable<u64, &'static [u8]>,
     number: JobNumber,
-) -> Result<Option<Kept>, QueueError> {
+) -> Result<Option<StoredJob>, QueueError> {
     let Some(bytes) = jobs.get(number.0).map_err(storage)? else { return Ok(None) };
     let kept = serde_json::from_slice(bytes.value());
     kept.map(Some).map_err(|error| QueueError::Damaged(format!("job {number}: {error}")))
 }
 
 /// A job that an index names.
-fn job(jobs: &impl ReadableTable<u64, &'static [u8]>, number: JobNumber) -> Result<Kept, QueueError> {
+fn job(jobs: &impl ReadableTable<u64, &'static [u8]>, number: JobNumber) -> Result<StoredJob, QueueError> {
     find(jobs, number)?.ok_or_else(|| QueueError::Damaged(format!("job {number} is listed and missing")))
 }
 

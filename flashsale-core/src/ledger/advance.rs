@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    By, Capture, Order, OrderId, OrderKey, OrderStatus, PaymentId, Provider, RefundReason, RefundStatus,
-    Timestamp,
+    Attribution, Capture, Order, OrderId, OrderKey, OrderStatus, PaymentId, Provider, RefundReason,
+    RefundStatus, Timestamp,
 };
 
 /// A step in an order's life. The key names the owner; an order of somebody else is not found.
@@ -48,7 +48,7 @@ pub enum Advance {
         /// The order.
         order: OrderKey,
         /// Which operator and why; `None` for the buyer.
-        by: Option<By>,
+        by: Option<Attribution>,
     },
     /// An operator sends the money of a paid order back.
     Refund {
@@ -57,7 +57,7 @@ pub enum Advance {
         /// Whether its units can be sold again. Limits are not given back.
         units_returned: bool,
         /// Who decided it and why.
-        by: By,
+        by: Attribution,
     },
     /// A refund was carried out, or the provider refused it.
     RefundSettled {
@@ -146,7 +146,7 @@ impl Advanced {
     ];
 
     /// Its place in [`Self::WORDS`].
-    pub const fn place(&self) -> usize {
+    pub const fn metric_index(&self) -> usize {
         match self {
             Self::NotFound => 0,
             Self::NotPersisted => 1,

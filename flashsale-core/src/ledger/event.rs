@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Change, Position, Terms, Transfer};
 use crate::domain::{
-    By, Capture, Idempotency, Invalid, Money, OrderId, PaymentId, PaymentStatus, Provider, Quantity,
+    Attribution, Capture, Idempotency, Invalid, Money, OrderId, PaymentId, PaymentStatus, Provider, Quantity,
     RefundReason, RefundStatus, SkuId, Subjects, Timestamp, UserId, text::Bounded,
 };
 
@@ -58,7 +58,7 @@ pub enum Event {
         /// What changed.
         change: Change,
         /// Who did it and why.
-        by: By,
+        by: Attribution,
     },
     /// Units were added or taken away.
     Adjusted {
@@ -69,7 +69,7 @@ pub enum Event {
         /// By how many units.
         delta: i64,
         /// Who did it and why.
-        by: By,
+        by: Attribution,
     },
     /// The truth did not take an adjustment that its gate had taken.
     AdjustmentRefused {
@@ -141,7 +141,7 @@ pub enum OrderChange {
         /// Whether its units can be sold again.
         units_returned: bool,
         /// Who decided it and why.
-        by: By,
+        by: Attribution,
     },
     /// A refund was carried out or refused.
     RefundSettled {
@@ -162,7 +162,7 @@ pub enum OrderChange {
     /// It was not paid in time.
     Expired,
     /// An operator gave it up.
-    CancelledBy(By),
+    CancelledBy(Attribution),
 }
 
 /// What an order is made of.

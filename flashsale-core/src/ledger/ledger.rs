@@ -8,7 +8,7 @@ use super::{
     Adjusted, Adjustment, Advance, Advances, Bucket, Change, ChangeId, Due, Entry, Epoch, Lane, LedgerError,
     Position, RefundTask, Reservations, Reserve, Stock, Terms, Transfer, View,
 };
-use crate::domain::{ActivityId, By, Capture, Order, OrderId, OrderKey, PaymentId, SkuId, UserId};
+use crate::domain::{ActivityId, Attribution, Capture, Order, OrderId, OrderKey, PaymentId, SkuId, UserId};
 
 /// What keeps stock, limits and orders of offers.
 ///
@@ -51,7 +51,7 @@ pub trait Ledger: Send + Sync + fmt::Debug {
         activity: ActivityId,
         id: ChangeId,
         change: Change,
-        by: By,
+        by: Attribution,
     ) -> Result<(), LedgerError>;
 
     /// Adds units to an offer or takes available ones away, in the activity's first lane. `Insufficient` is that

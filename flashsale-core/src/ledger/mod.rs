@@ -28,7 +28,7 @@ pub use lane::{Bucket, Lane};
 pub use ledger::{Bounds, Consumer, Kept, Ledger, Opened, Reference};
 pub use position::{BatchId, Epoch, Fence, Position};
 pub use reserve::{Outcome, Reservations, Reserve};
-pub use role::Role;
+pub use role::LedgerRole;
 pub use stock::{Adjusted, Adjustment, Stock, Transfer};
 pub use terms::{Change, Terms, Timing};
 pub use truth::{Chunk, NextEpoch, PersistMode, RefusedBecause, Truth, Verdict};

@@ -93,7 +93,7 @@ impl Outcome {
     ];
 
     /// Its place in [`Self::WORDS`].
-    pub const fn place(&self) -> usize {
+    pub const fn metric_index(&self) -> usize {
         match self {
             Self::UnknownOffer => 0,
             Self::NotReady => 1,

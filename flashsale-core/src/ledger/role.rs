@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// What a ledger is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Role {
+pub enum LedgerRole {
     /// It decides everything.
     Single,
     /// It admits, and follows a truth.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AdjustmentId, Bucket, Epoch};
-use crate::domain::{ActivityId, By, SkuId};
+use crate::domain::{ActivityId, Attribution, SkuId};
 
 /// The units of an offer: a sum over the lanes, each read at its own moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +36,7 @@ pub struct Adjustment {
     /// By how many units; −10⁹ to 10⁹, not 0.
     pub delta: i64,
     /// Who asks for it and why.
-    pub by: By,
+    pub by: Attribution,
 }
 
 /// The outcome of an adjustment.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     AdjustmentId, BatchId, Change, ChangeId, Entry, Epoch, Fence, Lane, Ledger, LedgerError, Position, Terms,
 };
-use crate::domain::{ActivityId, By, Order, OrderId, SkuId};
+use crate::domain::{ActivityId, Attribution, Order, OrderId, SkuId};
 
 /// A ledger that keeps what a [`Gate`](super::Gate) admitted, or refuses it.
 ///
@@ -122,7 +122,7 @@ pub struct Chunk {
     /// The terms as first opened.
     pub terms: Arc<Terms>,
     /// Every change since then.
-    pub changes: Vec<(ChangeId, Change, By)>,
+    pub changes: Vec<(ChangeId, Change, Attribution)>,
     /// Every adjustment in force.
     pub adjustments: Vec<(AdjustmentId, SkuId, i64)>,
     /// Orders.

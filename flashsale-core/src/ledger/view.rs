@@ -106,7 +106,7 @@ impl BuyerFilter {
     }
 
     /// Writes once to the memory of an empty filter.
-    pub(crate) fn touch(&mut self) {
+    pub(crate) fn prefault(&mut self) {
         for layer in &mut self.layers {
             let blocks = Arc::make_mut(&mut layer.blocks);
             blocks.fill(u64::MAX);
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn a_touched_filter_is_empty() {
         let mut filter = BuyerFilter::with_room(1_000);
-        filter.touch();
+        filter.prefault();
         assert!((1..=1_000).all(|n| !filter.may_contain(UserId::new(n).unwrap())));
     }
 }

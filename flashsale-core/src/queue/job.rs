@@ -192,9 +192,9 @@ pub struct Depth {
     pub first_ready: Option<Timestamp>,
 }
 
-/// A job as a queue keeps it, and how it changes. Where it stands in the queue's indices follows from [`Kept::place`].
+/// A job as a queue keeps it, and how it changes. Where it stands in the queue's indices follows from [`StoredJob::place`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Kept {
+pub(crate) struct StoredJob {
     pub(crate) topic: Topic,
     pub(crate) id: Name,
     content: String,
@@ -202,12 +202,12 @@ pub(crate) struct Kept {
     attempts: u32,
     claims: u32,
     error: String,
-    pub(crate) place: Place,
+    pub(crate) place: JobState,
 }
 
 /// Where a job stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Place {
+pub(crate) enum JobState {
     /// Among those that wait, ready from a moment on.
     Ready(Timestamp),
     /// Among those that wait too, because it is ready again when the lease of who has it ends.
@@ -216,7 +216,7 @@ pub(crate) enum Place {
     Dead(Timestamp),
 }
 
-impl Kept {
+impl StoredJob {
     pub(crate) fn new(job: NewJob, now: Timestamp) -> Self {
         Self {
             topic: job.topic,
@@ -226,7 +226,7 @@ impl Kept {
             attempts: 0,
             claims: 0,
             error: String::new(),
-            place: Place::Ready(job.ready_at.max(now)),
+            place: JobState::Ready(job.ready_at.max(now)),
         }
     }
 
@@ -234,7 +234,7 @@ impl Kept {
     pub(crate) fn claim(&mut self, number: JobNumber, until: Timestamp) -> Job {
         self.attempts = self.attempts.saturating_add(1);
         self.claims = self.claims.saturating_add(1);
-        self.place = Place::Held(until);
+        self.place = JobState::Held(until);
         Job {
             claim: Claim { number, count: self.claims },
             topic: self.topic.clone(),
@@ -247,7 +247,7 @@ impl Kept {
 
     /// Whether a claim is the last one, and still to be settled.
     pub(crate) fn is_claimed_by(&self, claim: Claim) -> bool {
-        matches!(self.place, Place::Held(_)) && self.claims == claim.count
+        matches!(self.place, JobState::Held(_)) && self.claims == claim.count
     }
 
     /// Settles its claim; `false` if it is gone.
@@ -256,15 +256,15 @@ impl Kept {
             Verdict::Done => return false,
             Verdict::Retry { wait, error } => {
                 self.error = cut(&error);
-                self.place = Place::Ready(now.after(wait));
+                self.place = JobState::Ready(now.after(wait));
             }
             Verdict::Postpone { wait } => {
                 self.attempts = self.attempts.saturating_sub(1);
-                self.place = Place::Ready(now.after(wait));
+                self.place = JobState::Ready(now.after(wait));
             }
             Verdict::Park { error } => {
                 self.error = cut(&error);
-                self.place = Place::Dead(now);
+                self.place = JobState::Dead(now);
             }
         }
         true
@@ -273,12 +273,12 @@ impl Kept {
     /// Makes it a job again.
     pub(crate) fn replay(&mut self, now: Timestamp) {
         self.attempts = 0;
-        self.place = Place::Ready(now);
+        self.place = JobState::Ready(now);
     }
 
     /// As a dead letter, if it is one.
     pub(crate) fn dead_letter(&self, number: JobNumber) -> Option<DeadLetter> {
-        let Place::Dead(parked_at) = self.place else { return None };
+        let JobState::Dead(parked_at) = self.place else { return None };
         Some(DeadLetter {
             number,
             topic: self.topic.clone(),

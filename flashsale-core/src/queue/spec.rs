@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Claim, Claimed, DeadLetter, Depth, JobNumber, NewJob, Put, Settlement, Topic,
-    job::{Kept, Place},
+    job::{JobState, StoredJob},
 };
 use crate::domain::{Name, Timestamp};
 
@@ -17,7 +17,7 @@ use crate::domain::{Name, Timestamp};
 #[derive(Clone, Debug, Default)]
 pub struct QueueSpec {
     last: u64,
-    jobs: BTreeMap<JobNumber, Kept>,
+    jobs: BTreeMap<JobNumber, StoredJob>,
     ids: HashMap<(Topic, Name), JobNumber>,
     topics: BTreeMap<Topic, OfTopic>,
     dead: BTreeSet<JobNumber>,
@@ -41,7 +41,7 @@ impl QueueSpec {
         }
         self.last += 1;
         let number = JobNumber(self.last);
-        let kept = Kept::new(job, now);
+        let kept = StoredJob::new(job, now);
         self.ids.insert((kept.topic.clone(), kept.id.clone()), number);
         self.place(number, &kept);
         self.jobs.insert(number, kept);
@@ -138,14 +138,14 @@ impl QueueSpec {
     }
 
     /// Takes a job out of its place.
-    fn take(&mut self, number: JobNumber) -> Option<Kept> {
+    fn take(&mut self, number: JobNumber) -> Option<StoredJob> {
         let kept = self.jobs.remove(&number)?;
         let of_topic = self.topics.entry(kept.topic.clone()).or_default();
         match kept.place {
-            Place::Ready(ready_at) | Place::Held(ready_at) => {
+            JobState::Ready(ready_at) | JobState::Held(ready_at) => {
                 of_topic.ready.remove(&(ready_at, number));
             }
-            Place::Dead(_) => {
+            JobState::Dead(_) => {
                 of_topic.dead -= 1;
                 self.dead.remove(&number);
             }
@@ -154,13 +154,13 @@ impl QueueSpec {
     }
 
     /// Puts a job into its place.
-    fn place(&mut self, number: JobNumber, kept: &Kept) {
+    fn place(&mut self, number: JobNumber, kept: &StoredJob) {
         let of_topic = self.topics.entry(kept.topic.clone()).or_default();
         match kept.place {
-            Place::Ready(ready_at) | Place::Held(ready_at) => {
+            JobState::Ready(ready_at) | JobState::Held(ready_at) => {
                 of_topic.ready.insert((ready_at, number));
             }
-            Place::Dead(_) => {
+            JobState::Dead(_) => {
                 of_topic.dead += 1;
                 self.dead.insert(number);
             }

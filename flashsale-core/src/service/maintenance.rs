@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet};
 
 use super::{
-    Front, Payments, Sales, ServiceError,
+    LaneFront, Payments, Sales, ServiceError,
     refunds::{RefundError, Refunds, Taken},
-    sales::deliver,
+    sales::settle_transfer,
 };
 use crate::{
     interruptible_sleep::pause,
@@ -37,7 +37,7 @@ const ENDLESS: Retries = Retries {
 /// Expiry runs on a delay queue in memory, with a job for each lane that is ready at the lane's next deadline: what is due is in the
 /// ledger, and a new process asks it. Refunds run on the queue that is given, whose dead letters are those that need somebody.
 #[derive(Debug)]
-pub struct Upkeep {
+pub struct Maintenance {
     sales: Arc<Sales>,
     deadlines: Arc<InMemoryQueue>,
     expiry: Worker,
@@ -45,7 +45,7 @@ pub struct Upkeep {
     refunds: Refunds,
 }
 
-impl Upkeep {
+impl Maintenance {
     /// The jobs for these sales. Refunds are put into `queue`, and tried again as `retries` say.
     pub fn new(sales: Arc<Sales>, payments: Payments, queue: Arc<dyn Queue>, retries: Retries) -> Self {
         let deadlines = Arc::new(InMemoryQueue::new(Arc::clone(sales.clock())));
@@ -94,7 +94,7 @@ impl Upkeep {
                         self.watch(front.lane).await;
                         jobs.spawn(Arc::clone(&self).renew(Arc::clone(front), stop.clone()));
                         jobs.spawn(Arc::clone(&self).take_refunds(front.lane, stop.clone()));
-                        jobs.spawn(Arc::clone(&self).deliver(front.lane, stop.clone()));
+                        jobs.spawn(Arc::clone(&self).settle_transfer(front.lane, stop.clone()));
                     }
                 }
             }
@@ -132,7 +132,7 @@ impl Upkeep {
         Ok(())
     }
 
-    async fn renew(self: Arc<Self>, front: Arc<Front>, mut stop: watch::Receiver<bool>) {
+    async fn renew(self: Arc<Self>, front: Arc<LaneFront>, mut stop: watch::Receiver<bool>) {
         while !*stop.borrow() {
             if let Err(error) = self.sales.renew(&front).await {
                 tracing::debug!(lane = ?front.lane, %error, "the view of a lane was not renewed");
@@ -169,7 +169,7 @@ impl Upkeep {
     }
 
     /// Brings units that are on their way to their destination.
-    async fn deliver(self: Arc<Self>, lane: Lane, mut stop: watch::Receiver<bool>) {
+    async fn settle_transfer(self: Arc<Self>, lane: Lane, mut stop: watch::Receiver<bool>) {
         while !*stop.borrow() {
             if let Err(error) = self.deliver_all(lane).await {
                 tracing::warn!(?lane, %error, "units on their way stay there for now");
@@ -181,7 +181,7 @@ impl Upkeep {
     async fn deliver_all(&self, lane: Lane) -> Result<(), ServiceError> {
         let ledger = self.sales.ledger();
         for transfer in ledger.transfers(lane).await? {
-            deliver(ledger, transfer).await?;
+            settle_transfer(ledger, transfer).await?;
         }
         Ok(())
     }

@@ -1,9 +1,9 @@
 //! Services: what applications call. Validation, retries and the shortcuts of the hot path live here, once, above
 //! whatever [`Ledger`](crate::ledger::Ledger) is underneath.
 //!
-//! [`Sales`] holds a queue and a view for each lane; [`Ordering`] takes orders; [`Payments`] talks to providers;
-//! [`Upkeep`] does what nobody asks for: views, expiry, refunds, transfers. [`Operations`] is what operators do,
-//! [`Recorder`] gives what they change in the ledger its audit rows, and [`Notifier`] tells other systems what happens to
+//! [`Sales`] holds a queue and a view for each lane; [`OrderService`] takes orders; [`Payments`] talks to providers;
+//! [`Maintenance`] does what nobody asks for: views, expiry, refunds, transfers. [`Operations`] is what operators do,
+//! [`AuditRecorder`] gives what they change in the ledger its audit rows, and [`Notifier`] tells other systems what happens to
 //! orders.
 
 mod maintenance;
@@ -16,12 +16,14 @@ mod sales;
 #[cfg(test)]
 mod tests;
 
-pub use maintenance::Upkeep;
+pub use maintenance::Maintenance;
 pub use operations::{ActivityEdit, ActivityStep, NewActivity, OperationError, Operations};
-pub use ordering::{OrderRequest, Ordering, Placement, ServiceError};
+pub use ordering::{OrderRequest, OrderService, Placement, ServiceError};
 pub use outbox::{
-    EventSink, Notification, NotificationKind, Notifier, NotifyError, RecordError, Recorder, SinkError,
+    AuditRecorder, EventSink, Notification, NotificationKind, Notifier, NotifyError, RecordError, SinkError,
 };
 pub use payments::{CaptureResult, Closed, OpenedPayment, PaymentProvider, Payments, ProviderError};
 pub use refunds::RefundError;
-pub use sales::{Batcher, BatcherError, BatcherOptions, Front, Numbers, RecentBuyers, Sale, Sales};
+pub use sales::{
+    Batcher, BatcherError, BatcherMetrics, BatcherOptions, LaneFront, RecentBuyers, Sale, Sales,
+};

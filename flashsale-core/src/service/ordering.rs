@@ -2,10 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Payments, Sale, Sales, sales::collect};
+use super::{Payments, Sale, Sales, sales::borrow_units};
 use crate::{
     domain::{
-        ActivityId, By, Idempotency, Order, OrderId, OrderKey, OrderStatus, Quantity, SkuId, Subjects, UserId,
+        ActivityId, Attribution, Idempotency, Order, OrderId, OrderKey, OrderStatus, Quantity, SkuId,
+        Subjects, UserId,
     },
     ledger::{Advance, Advanced, LedgerError, Outcome, Position, Reference, Reserve},
     service::BatcherError,
@@ -80,7 +81,7 @@ impl From<BatcherError> for ServiceError {
 
 /// Takes, reads and gives up orders.
 #[derive(Clone, Debug)]
-pub struct Ordering {
+pub struct OrderService {
     sales: Arc<Sales>,
     ids: Arc<Generator>,
 }
@@ -88,7 +89,7 @@ pub struct Ordering {
 /// How often a request that found its lane empty is decided again after units were collected.
 const COLLECTIONS: usize = 3;
 
-impl Ordering {
+impl OrderService {
     /// A service over these sales.
     pub fn new(sales: Arc<Sales>, ids: Arc<Generator>) -> Self {
         Self { sales, ids }
@@ -118,10 +119,10 @@ impl Ordering {
         }
     }
 
-    /// As [`Ordering::place`], for callers to whom [`Ordering::shortcut`] has just answered `None`.
+    /// As [`OrderService::place`], for callers to whom [`OrderService::shortcut`] has just answered `None`.
     ///
     /// # Errors
-    /// Those of [`Ordering::place`].
+    /// Those of [`OrderService::place`].
     pub async fn decide(&self, request: &OrderRequest) -> Result<Placement, ServiceError> {
         let Some(sale) = self.sales.sale(request.activity) else {
             return Ok(Placement::Declined(Outcome::NotReady));
@@ -132,7 +133,7 @@ impl Ordering {
         for _ in 0..COLLECTIONS {
             let Outcome::SoldOut { available } = outcome else { break };
             let wanted = request.quantity.value().saturating_sub(available);
-            let collected = self.collect(&sale, seen, request, wanted).await?;
+            let collected = self.borrow_units(&sale, seen, request, wanted).await?;
             if collected == Some(0) {
                 break;
             }
@@ -150,7 +151,7 @@ impl Ordering {
     }
 
     /// Collects units for the lane of a request, in a task of its own: a caller that goes away leaves none on their way.
-    async fn collect(
+    async fn borrow_units(
         &self,
         sale: &Arc<Sale>,
         seen: u64,
@@ -162,7 +163,7 @@ impl Ordering {
         let task = self
             .sales
             .background()
-            .spawn(async move { collect(&ledger, &sale, sale.front(user), seen, sku, wanted).await });
+            .spawn(async move { borrow_units(&ledger, &sale, sale.front(user), seen, sku, wanted).await });
         let lost = || LedgerError::Unavailable("the collection of units was broken off".into());
         Ok(task.await.map_err(|_| lost())??)
     }
@@ -232,7 +233,7 @@ pub(super) async fn cancel(
     sales: &Sales,
     payments: &Payments,
     order: OrderKey,
-    by: Option<By>,
+    by: Option<Attribution>,
 ) -> Result<Advanced, ServiceError> {
     let outcome = advance(sales, Advance::Cancel { order, by: by.clone() }).await?;
     if outcome != Advanced::WrongState(OrderStatus::Paying) {

@@ -358,10 +358,10 @@ mod tests {
             ActivityId, Idempotency, Key, ManualClock, Nonce, OfferTerms, Quantity, RefundStatus, SkuId,
             Strategy, Subjects, Window,
         },
-        embedded::Embedded,
-        ledger::{Lane, Ledger, Role, Stock, Terms, Timing},
+        embedded::EmbeddedLedger,
+        ledger::{Lane, Ledger, LedgerRole, Stock, Terms, Timing},
         queue::{InMemoryQueue, Retries},
-        service::{BatcherOptions, OrderRequest, Ordering, Placement, Upkeep},
+        service::{BatcherOptions, Maintenance, OrderRequest, OrderService, Placement},
         snowflake::{InMemoryLease, Settings},
     };
 
@@ -433,7 +433,7 @@ mod tests {
     struct Shop {
         clock: Arc<ManualClock>,
         sales: Arc<Sales>,
-        ordering: Ordering,
+        ordering: OrderService,
         payments: Payments,
         /// The provider that gets into trouble, and another one.
         bank: Arc<Bank>,
@@ -447,7 +447,7 @@ mod tests {
         async fn open() -> Self {
             let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_800_000_000_000)));
             let ledger: Arc<dyn Ledger> =
-                Arc::new(Embedded::in_memory(Role::Single, Arc::clone(&clock) as _));
+                Arc::new(EmbeddedLedger::in_memory(LedgerRole::Single, Arc::clone(&clock) as _));
             let leases = InMemoryLease::new(0..=0);
             let settings = Settings { term: Duration::from_secs(86_400), ..Settings::default() };
             let ids =
@@ -464,7 +464,7 @@ mod tests {
             let providers = [Arc::clone(&bank) as Arc<dyn PaymentProvider>, Arc::clone(&other) as _];
             let breaker = BreakerOptions::new(4, 2, OPEN_FOR, 2).unwrap();
             let payments = Payments::with_breakers(Arc::clone(&sales), Arc::clone(&ids), providers, breaker);
-            let ordering = Ordering::new(Arc::clone(&sales), ids);
+            let ordering = OrderService::new(Arc::clone(&sales), ids);
             Self { clock, sales, ordering, payments, bank, other, keys: AtomicU64::new(0) }
         }
 
@@ -663,7 +663,8 @@ mod tests {
         let shop = Shop::open().await;
         let orders = shop.trouble().await;
         let queue = Arc::new(InMemoryQueue::new(Arc::clone(&shop.clock) as _));
-        let upkeep = Upkeep::new(Arc::clone(&shop.sales), shop.payments.clone(), queue, Retries::default());
+        let upkeep =
+            Maintenance::new(Arc::clone(&shop.sales), shop.payments.clone(), queue, Retries::default());
         assert_eq!(shop.stock(11).await.available, 1);
         shop.clock.advance(HOLD);
         // Half-open by now: both are asked for, and the first failure opens it again.

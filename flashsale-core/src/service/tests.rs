@@ -15,12 +15,12 @@ use crate::{
     catalogue::Catalogue as _,
     circuit_breaker::BreakerState,
     domain::{
-        ActivityId, By, Capture, Idempotency, Key, ManualClock, Money, Nonce, OfferTerms, Order, OrderId,
-        OrderStatus, PaymentId, Provider, Quantity, RefundStatus, SkuId, Strategy, Subjects, Timestamp,
-        UserId, Window,
+        ActivityId, Attribution, Capture, Idempotency, Key, ManualClock, Money, Nonce, OfferTerms, Order,
+        OrderId, OrderStatus, PaymentId, Provider, Quantity, RefundStatus, SkuId, Strategy, Subjects,
+        Timestamp, UserId, Window,
     },
-    embedded::{Embedded, EmbeddedCatalogue},
-    ledger::{Ledger, RefundOutcome, Role, Terms, Timing},
+    embedded::{EmbeddedCatalogue, EmbeddedLedger},
+    ledger::{Ledger, LedgerRole, RefundOutcome, Terms, Timing},
     queue::{InMemoryQueue, NewJob, Queue, Retries},
     service::BatcherOptions,
     snowflake::{Generator, InMemoryLease, Settings},
@@ -83,10 +83,10 @@ impl Receiver {
 struct Shop {
     clock: Arc<ManualClock>,
     sales: Arc<Sales>,
-    ordering: Ordering,
+    ordering: OrderService,
     payments: Payments,
     operations: Operations,
-    upkeep: Arc<Upkeep>,
+    upkeep: Arc<Maintenance>,
     queue: Arc<InMemoryQueue>,
     catalogue: Arc<EmbeddedCatalogue>,
     bank: Arc<Bank>,
@@ -104,14 +104,15 @@ fn activity() -> ActivityId {
     ActivityId::new(7).unwrap()
 }
 
-fn by() -> By {
-    By { actor: "chen".parse().unwrap(), reason: "a test".parse().unwrap() }
+fn by() -> Attribution {
+    Attribution { actor: "chen".parse().unwrap(), reason: "a test".parse().unwrap() }
 }
 
 impl Shop {
     async fn open() -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_800_000_000_000)));
-        let ledger: Arc<dyn Ledger> = Arc::new(Embedded::in_memory(Role::Single, Arc::clone(&clock) as _));
+        let ledger: Arc<dyn Ledger> =
+            Arc::new(EmbeddedLedger::in_memory(LedgerRole::Single, Arc::clone(&clock) as _));
         let leases = InMemoryLease::new(0..=9);
         // The clock of a test jumps; ids need no renewal in between.
         let settings = Settings { term: Duration::from_secs(86_400), ..Settings::default() };
@@ -142,8 +143,8 @@ impl Shop {
             Timing::default(),
         );
         operations.recorder().register().await.unwrap();
-        let upkeep = Upkeep::new(Arc::clone(&sales), payments.clone(), Arc::clone(&queue) as _, RETRIES);
-        let ordering = Ordering::new(Arc::clone(&sales), ids);
+        let upkeep = Maintenance::new(Arc::clone(&sales), payments.clone(), Arc::clone(&queue) as _, RETRIES);
+        let ordering = OrderService::new(Arc::clone(&sales), ids);
         Self {
             clock,
             sales,

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::Tiered;
 use crate::{
-    domain::{ActivityId, By, Capture, Order, OrderId, OrderKey, SkuId, UserId},
+    domain::{ActivityId, Attribution, Capture, Order, OrderId, OrderKey, SkuId, UserId},
     ledger::{
         Adjusted, Adjustment, AdjustmentId, Advance, Advanced, Advances, Bounds, Bucket, Change, ChangeId,
         Consumer, Due, Entry, Epoch, Kept, Lane, Ledger, LedgerError, Opened, Outcome, Position, Reference,
@@ -41,7 +41,7 @@ impl Ledger for Tiered {
         activity: ActivityId,
         id: ChangeId,
         change: Change,
-        by: By,
+        by: Attribution,
     ) -> Result<(), LedgerError> {
         self.truth.amend(activity, id, change, by).await?;
         // The gate obeys with the next round at the latest; now is better, and a failure is the pump's to repeat.

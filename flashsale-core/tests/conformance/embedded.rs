@@ -11,10 +11,10 @@ use std::{
 
 use async_trait::async_trait;
 use flashsale_core::{
-    conformance::{Factory, Probe, Subject},
+    conformance::{Factory, LedgerUnderTest, TestControl},
     domain::{ActivityId, SystemClock, Timestamp},
-    embedded::{Embedded, EmbeddedOptions},
-    ledger::{Lane, Role, state_machine::Inspection},
+    embedded::{EmbeddedLedger, EmbeddedOptions},
+    ledger::{Lane, LedgerRole, state_machine::Inspection},
 };
 use tempfile::TempDir;
 
@@ -27,16 +27,16 @@ impl Factory for InMemory {
         "embedded engine in memory".to_owned()
     }
 
-    fn roles(&self) -> Vec<Role> {
-        vec![Role::Single, Role::Gate, Role::Truth]
+    fn roles(&self) -> Vec<LedgerRole> {
+        vec![LedgerRole::Single, LedgerRole::Gate, LedgerRole::Truth]
     }
 
     fn max_buckets(&self) -> u16 {
         64
     }
 
-    async fn fresh(&self, role: Role) -> Subject {
-        subject(Embedded::in_memory(role, Arc::new(SystemClock)), None, role)
+    async fn fresh(&self, role: LedgerRole) -> LedgerUnderTest {
+        subject(EmbeddedLedger::in_memory(role, Arc::new(SystemClock)), None, role)
     }
 }
 
@@ -59,15 +59,15 @@ impl Factory for Journalled {
         "embedded engine with a journal".to_owned()
     }
 
-    fn roles(&self) -> Vec<Role> {
-        vec![Role::Single, Role::Gate, Role::Truth]
+    fn roles(&self) -> Vec<LedgerRole> {
+        vec![LedgerRole::Single, LedgerRole::Gate, LedgerRole::Truth]
     }
 
     fn max_buckets(&self) -> u16 {
         64
     }
 
-    async fn fresh(&self, role: Role) -> Subject {
+    async fn fresh(&self, role: LedgerRole) -> LedgerUnderTest {
         let number = self.made.fetch_add(1, Ordering::SeqCst);
         let directory = Directory {
             _all: Arc::clone(&self.directory),
@@ -85,32 +85,32 @@ struct Directory {
     restarts: u64,
 }
 
-fn open(directory: Directory, role: Role) -> Subject {
+fn open(directory: Directory, role: LedgerRole) -> LedgerUnderTest {
     let mut options = EmbeddedOptions::new(&directory.path, role, Arc::new(SystemClock));
     // Small, so that restarts meet snapshots of every age.
     options.snapshot_after_bytes = 20_000;
-    let engine = Embedded::open(options).expect("the directory can be opened");
+    let engine = EmbeddedLedger::open(options).expect("the directory can be opened");
     subject(engine, Some(directory), role)
 }
 
-fn subject(engine: Embedded, directory: Option<Directory>, role: Role) -> Subject {
+fn subject(engine: EmbeddedLedger, directory: Option<Directory>, role: LedgerRole) -> LedgerUnderTest {
     let engine = Arc::new(engine);
     let probe = Arc::new(EmbeddedProbe { engine: Arc::clone(&engine), directory, role });
     match role {
-        Role::Single => Subject::single(engine, probe),
-        Role::Gate => Subject::gate(engine, probe),
-        Role::Truth => Subject::truth(engine, probe),
+        LedgerRole::Single => LedgerUnderTest::single(engine, probe),
+        LedgerRole::Gate => LedgerUnderTest::gate(engine, probe),
+        LedgerRole::Truth => LedgerUnderTest::truth(engine, probe),
     }
 }
 
 struct EmbeddedProbe {
-    engine: Arc<Embedded>,
+    engine: Arc<EmbeddedLedger>,
     directory: Option<Directory>,
-    role: Role,
+    role: LedgerRole,
 }
 
 #[async_trait]
-impl Probe for EmbeddedProbe {
+impl TestControl for EmbeddedProbe {
     async fn inspect(&self, activity: ActivityId) -> Option<Inspection> {
         self.engine.inspect(activity).await.expect("the engine runs")
     }
@@ -122,7 +122,7 @@ impl Probe for EmbeddedProbe {
 
     async fn settle(&self) {}
 
-    async fn restart(&self) -> Option<Subject> {
+    async fn restart(&self) -> Option<LedgerUnderTest> {
         let Directory { _all, path, restarts } = self.directory.as_ref()?;
         let again = path.with_extension((restarts + 1).to_string());
         copy(path, &again);

@@ -5,14 +5,14 @@ use std::{fmt::Write as _, fs, num::NonZeroU16, path::Path, sync::Arc, time::Dur
 
 use flashsale_core::{
     domain::{
-        ActivityId, By, Capture, Idempotency, Key, LateCapture, LimitRule, Money, Nonce, OfferTerms,
-        OrderKey, Per, Provider, Quantity, Selling, Strategy, Subject, SubjectId, Subjects, Timestamp,
-        UserId, Window,
+        ActivityId, Attribution, Capture, Idempotency, Key, LateCapture, LedgerUnderTest, LimitRule, Money,
+        Nonce, OfferTerms, OrderKey, Per, Provider, Quantity, Selling, Strategy, SubjectId, Subjects,
+        Timestamp, UserId, Window,
     },
     ledger::{
-        Adjustment, AdjustmentId, Advance, BatchId, Change, ChangeId, Consumer, Fence, Lane, PersistMode,
-        RefundOutcome, Reserve, Role, Terms, Timing,
-        state_machine::{Book, Image},
+        Adjustment, AdjustmentId, Advance, BatchId, Change, ChangeId, Consumer, Fence, Lane, LedgerRole,
+        PersistMode, RefundOutcome, Reserve, Terms, Timing,
+        state_machine::{Image, StateMachine},
     },
 };
 
@@ -23,8 +23,8 @@ fn at(seconds: u64) -> Timestamp {
     Timestamp::from_millis(START + seconds * 1_000)
 }
 
-fn by() -> By {
-    By { actor: "Wang Fang".parse().unwrap(), reason: "counted again".parse().unwrap() }
+fn by() -> Attribution {
+    Attribution { actor: "Wang Fang".parse().unwrap(), reason: "counted again".parse().unwrap() }
 }
 
 fn activity() -> ActivityId {
@@ -40,7 +40,7 @@ fn terms(buckets: NonZeroU16) -> Arc<Terms> {
         let price = Money::new(129_900, "CNY".parse().unwrap()).unwrap();
         OfferTerms::new(sku.try_into().unwrap(), price, 20, strategy, hold).unwrap()
     };
-    let rule = LimitRule::new(Subject::User, Per::Activity, 9).unwrap();
+    let rule = LimitRule::new(LedgerUnderTest::User, Per::Activity, 9).unwrap();
     let hold = Some(Duration::from_secs(100));
     let offers = vec![
         offer(1, Strategy::OrderTime, None),
@@ -85,24 +85,24 @@ fn capture(payment: u64, amount: u64, event: &str) -> Capture {
 }
 
 /// A ledger to which everything happens that an order, an offer or a consumer can live through.
-fn single() -> Book {
+fn single() -> StateMachine {
     let lane = Lane::first(activity());
-    let mut book = Book::new(Role::Single);
-    book.journal();
+    let mut machine = StateMachine::new(LedgerRole::Single);
+    machine.journal();
     let mut batch = 0;
     let mut next = || {
         batch += 1;
         BatchId(batch)
     };
     let audit = Consumer::new("audit");
-    book.register(&audit);
-    book.register(&Consumer::new("nobody"));
-    book.retire(&Consumer::new("nobody"));
-    book.open(at(0), next(), &terms(GATE_LANES)).unwrap();
+    machine.register(&audit);
+    machine.register(&Consumer::new("nobody"));
+    machine.retire(&Consumer::new("nobody"));
+    machine.open(at(0), next(), &terms(GATE_LANES)).unwrap();
     let requests: Vec<_> = (0..8).map(|n| request(100 + n, buyer(n as usize), 1 + n % 3)).collect();
-    book.reserve(at(1), next(), lane, None, &requests).unwrap();
-    book.keep_unmatched(&capture(9_001, 1, "kept-for-ever")).unwrap();
-    book.keep_unmatched(&capture(501, 259_800, "early")).unwrap();
+    machine.reserve(at(1), next(), lane, None, &requests).unwrap();
+    machine.keep_unmatched(&capture(9_001, 1, "kept-for-ever")).unwrap();
+    machine.keep_unmatched(&capture(501, 259_800, "early")).unwrap();
     let order = |n: u64| key(100 + n, buyer(n as usize));
     let opened = |n: u64| Advance::OpenPayment {
         order: order(n),
@@ -110,7 +110,7 @@ fn single() -> Book {
         provider: provider(),
     };
     let steps: Vec<_> = (0..=5).map(opened).collect();
-    book.advance(at(2), next(), lane, &steps).unwrap();
+    machine.advance(at(2), next(), lane, &steps).unwrap();
     let payment = |n: u64| (500 + n).try_into().unwrap();
     let captured = |n: u64, amount, event: &str| Advance::Capture {
         order: order(n),
@@ -132,7 +132,7 @@ fn single() -> Book {
             outcome: RefundOutcome::Done,
         },
     ];
-    book.advance(at(3), next(), lane, &steps).unwrap();
+    machine.advance(at(3), next(), lane, &steps).unwrap();
     let delta = |id: &str, delta| Adjustment {
         activity: activity(),
         sku: 1.try_into().unwrap(),
@@ -140,9 +140,9 @@ fn single() -> Book {
         delta,
         by: by(),
     };
-    book.adjust(at(4), next(), &delta("found", 5)).unwrap();
-    book.adjust(at(4), next(), &delta("broken", -1)).unwrap();
-    let limits = vec![LimitRule::new(Subject::User, Per::Offer, 3).unwrap()];
+    machine.adjust(at(4), next(), &delta("found", 5)).unwrap();
+    machine.adjust(at(4), next(), &delta("broken", -1)).unwrap();
+    let limits = vec![LimitRule::new(LedgerUnderTest::User, Per::Offer, 3).unwrap()];
     let changes = [
         Change::Selling(Selling::Paused),
         Change::Window(Window::new(at(0), at(7_200)).unwrap()),
@@ -150,29 +150,29 @@ fn single() -> Book {
         Change::Selling(Selling::On),
     ];
     for (id, change) in (1..).zip(&changes) {
-        book.amend(at(5), next(), activity(), ChangeId(id), change, &by()).unwrap();
+        machine.amend(at(5), next(), activity(), ChangeId(id), change, &by()).unwrap();
     }
-    let transfer = book.send(at(6), next(), lane, 1, 1.try_into().unwrap(), 2).unwrap().unwrap();
-    book.receive(at(6), next(), transfer).unwrap();
-    book.forget(at(6), next(), transfer).unwrap();
-    book.send(at(6), next(), lane, 1, 1.try_into().unwrap(), 1).unwrap().unwrap();
-    book.expire_due(at(2_000), next(), lane, 100).unwrap();
-    book.expire_due(at(9_000), next(), lane, 100).unwrap();
-    book.advance(at(9_001), next(), lane, &[captured(5, 259_800, "late")]).unwrap();
-    let entries = book.events(&audit, lane, Default::default(), 3).unwrap();
-    book.ack(&audit, lane, entries.last().unwrap().position).unwrap();
-    book
+    let transfer = machine.send(at(6), next(), lane, 1, 1.try_into().unwrap(), 2).unwrap().unwrap();
+    machine.receive(at(6), next(), transfer).unwrap();
+    machine.forget(at(6), next(), transfer).unwrap();
+    machine.send(at(6), next(), lane, 1, 1.try_into().unwrap(), 1).unwrap().unwrap();
+    machine.expire_due(at(2_000), next(), lane, 100).unwrap();
+    machine.expire_due(at(9_000), next(), lane, 100).unwrap();
+    machine.advance(at(9_001), next(), lane, &[captured(5, 259_800, "late")]).unwrap();
+    let entries = machine.events(&audit, lane, Default::default(), 3).unwrap();
+    machine.ack(&audit, lane, entries.last().unwrap().position).unwrap();
+    machine
 }
 
 /// A gate and a truth: orders on their way, a refused one, and a gate that was built again.
-fn tiers() -> [Book; 2] {
+fn tiers() -> [StateMachine; 2] {
     let (lane, terms) = (Lane::first(activity()), terms(NonZeroU16::MIN));
     let pump = Consumer::new("pump");
-    let [mut gate, mut truth] = [Role::Gate, Role::Truth].map(|role| {
-        let mut book = Book::new(role);
-        book.journal();
-        book.register(&pump);
-        book
+    let [mut gate, mut truth] = [LedgerRole::Gate, LedgerRole::Truth].map(|role| {
+        let mut machine = StateMachine::new(role);
+        machine.journal();
+        machine.register(&pump);
+        machine
     });
     truth.open(at(0), BatchId(1), &terms).unwrap();
     for batch in [2, 3] {
@@ -227,15 +227,15 @@ fn golden(name: &str, actual: &[u8]) -> Vec<u8> {
 #[test]
 fn journals_and_snapshots_are_written_and_read_as_ever() {
     let [gate, truth] = tiers();
-    for (name, mut book) in [("single", single()), ("gate", gate), ("truth", truth)] {
-        let image = postcard::to_stdvec(&book.image()).unwrap();
-        let journal = golden(&format!("{name}.journal.hex"), &book.take_journal(Vec::new()));
+    for (name, mut machine) in [("single", single()), ("gate", gate), ("truth", truth)] {
+        let image = postcard::to_stdvec(&machine.image()).unwrap();
+        let journal = golden(&format!("{name}.journal.hex"), &machine.take_journal(Vec::new()));
         let image = golden(&format!("{name}.image.hex"), &image);
 
-        let mut replayed = Book::new(book.role());
+        let mut replayed = StateMachine::new(machine.role());
         replayed.replay(&journal).unwrap();
-        assert_eq!(format!("{:?}", replayed.image()), format!("{:?}", book.image()), "{name}");
-        let restored = Book::of_image(postcard::from_bytes::<Image>(&image).unwrap()).unwrap();
-        assert_eq!(format!("{:?}", restored.image()), format!("{:?}", book.image()), "{name}");
+        assert_eq!(format!("{:?}", replayed.image()), format!("{:?}", machine.image()), "{name}");
+        let restored = StateMachine::of_image(postcard::from_bytes::<Image>(&image).unwrap()).unwrap();
+        assert_eq!(format!("{:?}", restored.image()), format!("{:?}", machine.image()), "{name}");
     }
 }

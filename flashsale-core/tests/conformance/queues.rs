@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use flashsale_core::{
-    conformance::{QueueFactory, QueueProbe, QueueSubject},
+    conformance::{QueueFactory, QueueTestControl, QueueUnderTest},
     domain::{ManualClock, Timestamp},
     embedded::EmbeddedQueue,
     queue::InMemoryQueue,
@@ -28,10 +28,10 @@ impl QueueFactory for InMemory {
         "queue in memory".to_owned()
     }
 
-    async fn fresh(&self, now: Timestamp) -> QueueSubject {
+    async fn fresh(&self, now: Timestamp) -> QueueUnderTest {
         let clock = Arc::new(ManualClock::new(now));
         let queue = Arc::new(InMemoryQueue::new(Arc::clone(&clock) as _));
-        QueueSubject { queue, probe: Arc::new(Probe { clock, file: None }) }
+        QueueUnderTest { queue, probe: Arc::new(TestControl { clock, file: None }) }
     }
 }
 
@@ -54,30 +54,30 @@ impl QueueFactory for InFile {
         "queue in a file".to_owned()
     }
 
-    async fn fresh(&self, now: Timestamp) -> QueueSubject {
+    async fn fresh(&self, now: Timestamp) -> QueueUnderTest {
         let directory = self.directory.path().join(self.made.fetch_add(1, Ordering::SeqCst).to_string());
         open(directory, Arc::new(ManualClock::new(now)))
     }
 }
 
-fn open(directory: PathBuf, clock: Arc<ManualClock>) -> QueueSubject {
+fn open(directory: PathBuf, clock: Arc<ManualClock>) -> QueueUnderTest {
     let queue = EmbeddedQueue::open(&directory, Arc::clone(&clock) as _).expect("the file can be opened");
-    QueueSubject { queue: Arc::new(queue), probe: Arc::new(Probe { clock, file: Some(directory) }) }
+    QueueUnderTest { queue: Arc::new(queue), probe: Arc::new(TestControl { clock, file: Some(directory) }) }
 }
 
-struct Probe {
+struct TestControl {
     clock: Arc<ManualClock>,
     file: Option<PathBuf>,
 }
 
 #[async_trait]
-impl QueueProbe for Probe {
+impl QueueTestControl for TestControl {
     async fn set_time(&self, now: Timestamp) {
         self.clock.set(now);
     }
 
     /// Goes on in a copy, since the old queue still has the file.
-    async fn restart(&self) -> Option<QueueSubject> {
+    async fn restart(&self) -> Option<QueueUnderTest> {
         let from = self.file.as_ref()?;
         let to = PathBuf::from(format!("{}r", from.display()));
         fs::create_dir(&to).expect("a directory can be made");

@@ -6,19 +6,20 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use flashsale_core::{
-    conformance::{Factory, Model, Pair, Probe, Subject},
-    domain::{ActivityId, By, Capture, Order, OrderId, OrderKey, SkuId, Timestamp, UserId},
+    conformance::{Factory, LedgerUnderTest, Model, Pair, TestControl},
+    domain::{ActivityId, Attribution, Capture, Order, OrderId, OrderKey, SkuId, Timestamp, UserId},
     ledger::{
         Adjusted, Adjustment, AdjustmentId, Advance, Advances, Bounds, Bucket, Change, ChangeId, Consumer,
-        Due, Entry, Epoch, Fence, Kept, Lane, Ledger, LedgerError, Opened, Outcome, Position, Reference,
-        RefundTask, Reservations, Reserve, Role, Stock, Terms, Transfer, View, state_machine::Inspection,
+        Due, Entry, Epoch, Fence, Kept, Lane, Ledger, LedgerError, LedgerRole, Opened, Outcome, Position,
+        Reference, RefundTask, Reservations, Reserve, Stock, Terms, Transfer, View,
+        state_machine::Inspection,
     },
     tiered::{Tiered, TieredOptions},
 };
 
 /// Two ledgers in memory, to be put into a storm.
 pub(crate) fn pair() -> Pair {
-    let (gate, truth) = (Model::new(Role::Gate), Model::new(Role::Truth));
+    let (gate, truth) = (Model::new(LedgerRole::Gate), Model::new(LedgerRole::Truth));
     Pair { gate: gate.clone(), gate_store: gate, truth: truth.clone(), truth_store: truth }
 }
 
@@ -31,8 +32,8 @@ impl Factory for TwoTiers {
         "two tiers, settled".to_owned()
     }
 
-    fn roles(&self) -> Vec<Role> {
-        vec![Role::Single]
+    fn roles(&self) -> Vec<LedgerRole> {
+        vec![LedgerRole::Single]
     }
 
     /// At a truth an offer has one stock, so more buckets look different from a single ledger's.
@@ -40,12 +41,12 @@ impl Factory for TwoTiers {
         1
     }
 
-    async fn fresh(&self, _: Role) -> Subject {
-        let (gate, truth) = (Model::new(Role::Gate), Model::new(Role::Truth));
+    async fn fresh(&self, _: LedgerRole) -> LedgerUnderTest {
+        let (gate, truth) = (Model::new(LedgerRole::Gate), Model::new(LedgerRole::Truth));
         let tiered =
             Tiered::new(Arc::clone(&gate) as _, Arc::clone(&truth) as _, Fence(1), TieredOptions::default());
         let settled = Arc::new(Settled { tiered, gate, truth });
-        Subject::single(Arc::clone(&settled) as _, settled)
+        LedgerUnderTest::single(Arc::clone(&settled) as _, settled)
     }
 }
 
@@ -71,7 +72,7 @@ impl Settled {
 }
 
 #[async_trait]
-impl Probe for Settled {
+impl TestControl for Settled {
     async fn inspect(&self, activity: ActivityId) -> Option<Inspection> {
         self.truth.inspect(activity).await
     }
@@ -88,7 +89,7 @@ impl Probe for Settled {
         }
     }
 
-    async fn restart(&self) -> Option<Subject> {
+    async fn restart(&self) -> Option<LedgerUnderTest> {
         None
     }
 }
@@ -110,7 +111,7 @@ impl Ledger for Settled {
         activity: ActivityId,
         id: ChangeId,
         change: Change,
-        by: By,
+        by: Attribution,
     ) -> Result<(), LedgerError> {
         let answer = self.tiered.amend(activity, id, change, by).await;
         self.settled(activity, answer).await

@@ -15,7 +15,7 @@ use flashsale_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{Config, Files, OperationsToken, Role, Secret},
+    config::{Config, Files, OperationsToken, OperatorRole, Secret},
     integrations::sandbox::Sandbox,
 };
 
@@ -115,8 +115,9 @@ impl Keyring {
     /// If a file cannot be read, written, or understood.
     pub fn load(config: &Config, directory: Option<&Path>) -> Result<Self, KeyringError> {
         let kept = match directory {
-            Some(directory) => Kept::load_or_make(directory)?,
-            None => Kept::random().map_err(|error| failed(Path::new("the system's randomness"), error))?,
+            Some(directory) => StoredSecrets::load_or_make(directory)?,
+            None => StoredSecrets::random()
+                .map_err(|error| failed(Path::new("the system's randomness"), error))?,
         };
         let secrets = &config.secrets;
         let read = |file: &Path| Secret::read(file).map_err(|error| failed(file, error));
@@ -157,7 +158,7 @@ impl Keyring {
         };
         let mut tokens: Vec<_> = config.operations.tokens.iter().map(resolved).collect::<Result<_, _>>()?;
         if config.demo && tokens.is_empty() {
-            tokens = Role::ALL.map(|role| kept.token(role)).into();
+            tokens = OperatorRole::ALL.map(|role| kept.token(role)).into();
         }
         let notifications = config.notifications.secret_file.as_deref().map(read).transpose()?;
         Ok(Self { tickets, challenges, session, callbacks, tokens, notifications })
@@ -183,7 +184,7 @@ fn failed(file: &Path, error: impl ToString) -> KeyringError {
 /// What the file holds.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Kept {
+struct StoredSecrets {
     version: u32,
     ticket_key: Hex,
     session_key: Hex,
@@ -211,7 +212,7 @@ impl Hex {
     }
 }
 
-impl Kept {
+impl StoredSecrets {
     const VERSION: u32 = 1;
 
     fn random() -> io::Result<Self> {
@@ -265,12 +266,12 @@ impl Kept {
         File::open(directory)?.sync_all()
     }
 
-    fn token(&self, role: Role) -> OperationsToken {
+    fn token(&self, role: OperatorRole) -> OperationsToken {
         let token = match role {
-            Role::Creator => &self.creator_token,
-            Role::Reviewer => &self.reviewer_token,
-            Role::Operator => &self.operator_token,
-            Role::Auditor => &self.auditor_token,
+            OperatorRole::Creator => &self.creator_token,
+            OperatorRole::Reviewer => &self.reviewer_token,
+            OperatorRole::Operator => &self.operator_token,
+            OperatorRole::Auditor => &self.auditor_token,
         };
         let name = format!("demo {}", role.as_str());
         OperationsToken { name, roles: vec![role], token: token.secret(), token_file: None }
@@ -355,7 +356,7 @@ mod tests {
                 [("sandbox".to_owned(), Files(config.secrets.session_key_files.clone()))].into();
             config.operations.tokens = vec![OperationsToken {
                 name: "ann".to_owned(),
-                roles: vec![Role::Auditor],
+                roles: vec![OperatorRole::Auditor],
                 token: Secret::default(),
                 token_file: Some(files[0].clone()),
             }];

@@ -11,9 +11,9 @@ use std::{
 
 use flashsale_core::{
     catalogue::{AuditBreak, AuditCheck, Catalogue as _},
-    domain::{By, Clock, SystemClock},
-    embedded::{Embedded, EmbeddedCatalogue, EmbeddedOptions, EmbeddedQueue},
-    ledger::{Role, Timing},
+    domain::{Attribution, Clock, SystemClock},
+    embedded::{EmbeddedCatalogue, EmbeddedLedger, EmbeddedOptions, EmbeddedQueue},
+    ledger::{LedgerRole, Timing},
     queue::{DeadLetter, JobNumber, Queue as _},
     service::{BatcherOptions, Operations, Payments, Sales},
     snowflake::{Generator, InMemoryLease, Settings},
@@ -31,7 +31,7 @@ use crate::{
             AuditArgs, BackupArgs, DeadLettersArgs, ImportArgs, PublishArgs, RestoreArgs, ServeArgs,
             ServerArgs, StorageArgs,
         },
-        remote_server::{Called, RemoteServer},
+        remote_server::{RemoteError, RemoteServer},
     },
     config::{Checked, Config},
     import,
@@ -40,8 +40,8 @@ use crate::{
     storefront::{
         export,
         pages::Site,
-        products::AllSheets,
-        published::{Range, Shelf},
+        products::AllProductDocuments,
+        published::{PublishedCatalogue, Range},
     },
 };
 
@@ -86,13 +86,13 @@ pub fn publish(args: &PublishArgs) -> Outcome {
     let site = Site::exported(config.identity.demo, &api)
         .ok_or("--api-base: give scheme and host, as in https://api.example, and no slash at the end")?;
     let background = Background::start()?;
-    let (shelf, sheets) = background.block_on(async {
+    let (published, product_documents) = background.block_on(async {
         let catalogue = open_catalogue(&config.storage.directory)?;
-        let shelf = Shelf::fill(Range::read(&catalogue).await?, &site, None)?;
-        let sheets = AllSheets::write(&catalogue, &shelf, &site).await?;
-        Ok::<_, Box<dyn Error>>((shelf, sheets))
+        let published = PublishedCatalogue::fill(Range::read(&catalogue).await?, &site, None)?;
+        let product_documents = AllProductDocuments::write(&catalogue, &published, &site).await?;
+        Ok::<_, Box<dyn Error>>((published, product_documents))
     })?;
-    let written = export::write(&shelf, &sheets, &args.out)?;
+    let written = export::write(&published, &product_documents, &args.out)?;
     println!("{} files written to {}, {} removed", written.files, args.out.display(), written.removed);
     if config.http.cors_origins.is_empty() {
         println!(
@@ -171,7 +171,7 @@ pub fn dead_letters(args: &DeadLettersArgs) -> Outcome {
             (Some((id, verb)), None) => {
                 let operations = operations(&directory(&args.storage)?).await?;
                 let reason = args.reason.as_deref().unwrap_or(verb);
-                let by = By { actor: "command line".parse()?, reason: reason.parse()? };
+                let by = Attribution { actor: "command line".parse()?, reason: reason.parse()? };
                 let number = JobNumber(id);
                 let letter = match verb {
                     "replay" => operations.replay_dead_letter(number, &by).await?,
@@ -241,7 +241,7 @@ async fn verify(args: &AuditArgs) -> Outcome {
     })
 }
 
-fn remote(args: &ServerArgs) -> Result<Option<RemoteServer>, Called> {
+fn remote(args: &ServerArgs) -> Result<Option<RemoteServer>, RemoteError> {
     let connect =
         |server| RemoteServer::new(server, args.token.as_deref().unwrap_or_default(), args.ca.as_deref());
     args.server.as_deref().map(connect).transpose()
@@ -253,10 +253,10 @@ fn directory(args: &StorageArgs) -> Result<PathBuf, Box<dyn Error>> {
 }
 
 /// Opens what a stopped server has left.
-fn open(directory: &Path) -> Result<(Embedded, EmbeddedCatalogue), Box<dyn Error>> {
+fn open(directory: &Path) -> Result<(EmbeddedLedger, EmbeddedCatalogue), Box<dyn Error>> {
     let catalogue = open_catalogue(directory)?;
-    let options = EmbeddedOptions::new(directory, Role::Single, Arc::new(SystemClock));
-    Ok((Embedded::open(options).map_err(in_use)?, catalogue))
+    let options = EmbeddedOptions::new(directory, LedgerRole::Single, Arc::new(SystemClock));
+    Ok((EmbeddedLedger::open(options).map_err(in_use)?, catalogue))
 }
 
 fn open_queue(directory: &Path) -> Result<EmbeddedQueue, Box<dyn Error>> {
@@ -294,7 +294,7 @@ fn in_use(error: impl Error) -> String {
 }
 
 /// The report of a server, in the words of an import that was made here.
-fn show_report(report: &Value) -> Result<String, Called> {
+fn show_report(report: &Value) -> Result<String, RemoteError> {
     let counts = |name: &str| {
         let count = |kind: &str| report[name][kind].as_u64();
         Some(format!(
@@ -308,7 +308,7 @@ fn show_report(report: &Value) -> Result<String, Called> {
         (Some(products), Some(skus), Some(activities)) => {
             Ok(format!("products: {products}; SKUs: {skus}; activities: {activities}"))
         }
-        _ => Err(Called::NotUnderstood(report.to_string())),
+        _ => Err(RemoteError::NotUnderstood(report.to_string())),
     }
 }
 

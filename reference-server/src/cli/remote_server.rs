@@ -35,7 +35,7 @@ impl fmt::Debug for RemoteServer {
 
 /// Why a call gave nothing.
 #[derive(Debug, thiserror::Error)]
-pub enum Called {
+pub enum RemoteError {
     /// The server cannot be asked.
     #[error("{0}")]
     NotAsked(String),
@@ -65,14 +65,14 @@ impl RemoteServer {
     /// certificate that one in the file `ca` vouches for.
     ///
     /// # Errors
-    /// [`Called::NotAsked`] if nobody vouches for the server, or it has no name that a certificate could have.
-    pub fn new(server: &str, token: &str, ca: Option<&Path>) -> Result<Self, Called> {
+    /// [`RemoteError::NotAsked`] if nobody vouches for the server, or it has no name that a certificate could have.
+    pub fn new(server: &str, token: &str, ca: Option<&Path>) -> Result<Self, RemoteError> {
         let trimmed = server.trim_end_matches('/');
         let (server, tls) = match trimmed.strip_prefix("https://") {
             Some(server) => {
                 let ca = ca.ok_or("say with --ca which file has the certificates that vouch for the server");
-                let ca = ca.map_err(|problem| Called::NotAsked(problem.to_owned()))?;
-                (server, Some(tls::connector(server, ca).map_err(Called::NotAsked)?))
+                let ca = ca.map_err(|problem| RemoteError::NotAsked(problem.to_owned()))?;
+                (server, Some(tls::connector(server, ca).map_err(RemoteError::NotAsked)?))
             }
             None => (trimmed.strip_prefix("http://").unwrap_or(trimmed), None),
         };
@@ -82,8 +82,8 @@ impl RemoteServer {
     /// Calls and gives the JSON of the answer.
     ///
     /// # Errors
-    /// [`Called`].
-    pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Called> {
+    /// [`RemoteError`].
+    pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, RemoteError> {
         let stream = TcpStream::connect(&self.server).await.map_err(|error| self.no_answer(&error))?;
         match &self.tls {
             None => self.call_over(stream, method, path, body).await,
@@ -94,8 +94,8 @@ impl RemoteServer {
         }
     }
 
-    fn no_answer(&self, error: &dyn fmt::Display) -> Called {
-        Called::NoAnswer { server: self.server.clone(), reason: error.to_string() }
+    fn no_answer(&self, error: &dyn fmt::Display) -> RemoteError {
+        RemoteError::NoAnswer { server: self.server.clone(), reason: error.to_string() }
     }
 
     async fn call_over(
@@ -104,7 +104,7 @@ impl RemoteServer {
         method: Method,
         path: &str,
         body: Option<&Value>,
-    ) -> Result<Value, Called> {
+    ) -> Result<Value, RemoteError> {
         let no_answer = |error: &dyn fmt::Display| self.no_answer(error);
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| no_answer(&error))?;
@@ -124,7 +124,7 @@ impl RemoteServer {
         drop(sender);
         connection.abort();
         let answer: Value = serde_json::from_slice(&bytes)
-            .map_err(|_| Called::NotUnderstood(String::from_utf8_lossy(&bytes).into_owned()))?;
+            .map_err(|_| RemoteError::NotUnderstood(String::from_utf8_lossy(&bytes).into_owned()))?;
         if status.is_success() {
             return Ok(answer);
         }
@@ -137,6 +137,6 @@ impl RemoteServer {
             detail.push('\n');
             detail.push_str(problem);
         }
-        Err(Called::Refused { status: status.as_u16(), detail })
+        Err(RemoteError::Refused { status: status.as_u16(), detail })
     }
 }

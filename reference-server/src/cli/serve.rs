@@ -225,8 +225,8 @@ fn greet(app: &App, [public, operations]: &[String; 2], made_tokens: bool) {
     }
     println!();
     let now = app.clock.now();
-    let shelf = app.shelf.load();
-    for listed in shelf.activities.values() {
+    let published = app.published.load();
+    for listed in published.activities.values() {
         let window = listed.activity.window;
         let phase = if now < window.starts_at() {
             "upcoming"
@@ -238,7 +238,7 @@ fn greet(app: &App, [public, operations]: &[String; 2], made_tokens: bool) {
         println!("  {phase:<9} {public}/activities/{}  {}", listed.activity.id, listed.activity.name);
     }
     let is_live = |window: flashsale_core::domain::Window| now < window.ends_at();
-    if !shelf.activities.values().any(|listed| is_live(listed.activity.window)) {
+    if !published.activities.values().any(|listed| is_live(listed.activity.window)) {
         println!(
             "\n  All activities of this directory are over. Stop the server and remove {directory} to begin anew."
         );

@@ -39,7 +39,7 @@ pub use layers::Source;
 pub use log::{LogConfig, LogFormat};
 pub use monitor::MonitorConfig;
 pub use notifications::NotificationsConfig;
-pub use operations::{OperationsConfig, OperationsToken, Role};
+pub use operations::{OperationsConfig, OperationsToken, OperatorRole};
 pub use payment::PaymentConfig;
 pub use queue::QueueConfig;
 pub use rate::{Quotas, RateConfig};

@@ -21,7 +21,7 @@ pub struct OperationsToken {
     /// Who uses it, as the audit trail shows it.
     pub name: String,
     /// What it may do.
-    pub roles: Vec<Role>,
+    pub roles: Vec<OperatorRole>,
     /// The token itself, at least 16 bytes.
     #[serde(default, skip_serializing_if = "Secret::is_empty")]
     pub token: Secret,
@@ -33,7 +33,7 @@ pub struct OperationsToken {
 /// What an operator may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Role {
+pub enum OperatorRole {
     /// Makes products and activities.
     Creator,
     /// Approves what another one made.
@@ -44,7 +44,7 @@ pub enum Role {
     Auditor,
 }
 
-impl Role {
+impl OperatorRole {
     /// Every role.
     pub const ALL: [Self; 4] = [Self::Creator, Self::Reviewer, Self::Operator, Self::Auditor];
 

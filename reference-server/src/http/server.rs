@@ -184,7 +184,7 @@ impl<H: Handler> Worker<H> {
     }
 
     fn take(&self, stream: TcpStream, peer: IpAddr, alive: mpsc::Sender<()>) {
-        let Some(place) = Place::take(&self.open, self.max_connections) else {
+        let Some(place) = ConnectionSlot::take(&self.open, self.max_connections) else {
             return self.refuse(stream, alive);
         };
         let _ = stream.set_nodelay(true);
@@ -217,7 +217,7 @@ impl<H: Handler> Worker<H> {
         if self.tls.is_some() {
             return;
         }
-        let Some(place) = Place::take(&self.refusing, MAX_REFUSING) else { return };
+        let Some(place) = ConnectionSlot::take(&self.refusing, MAX_REFUSING) else { return };
         let busy = Problem::new(Code::Busy, "Too many connections are open; come again.")
             .retry_after(Duration::from_secs(1));
         let answer = self.dispatch.raw(busy);
@@ -245,16 +245,16 @@ async fn left<H: Handler>(without: NoTls, dispatch: &Dispatch<H>) {
 }
 
 /// One of the connections that a listener may have open.
-struct Place(Arc<AtomicUsize>);
+struct ConnectionSlot(Arc<AtomicUsize>);
 
-impl Place {
+impl ConnectionSlot {
     fn take(open: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
         let place = (open.fetch_add(1, Ordering::Relaxed), Self(Arc::clone(open)));
         (place.0 < max).then_some(place.1)
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

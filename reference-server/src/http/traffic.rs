@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use flashsale_core::metrics::{Distribution, Reading};
+use flashsale_core::metrics::{Histogram, HistogramSnapshot};
 use hyper::{Method, StatusCode};
 
 use super::{Code, Response};
@@ -82,7 +82,7 @@ pub struct RouteTraffic {
     /// Requests without an answer yet.
     pub in_flight: u64,
     /// How long answers took, in microseconds; of some routes only samples.
-    pub micros: Reading,
+    pub micros: HistogramSnapshot,
 }
 
 impl Traffic {
@@ -116,7 +116,7 @@ impl Traffic {
                     answers: STATUSES.map(|status| (status, 0)).to_vec(),
                     abandoned: 0,
                     in_flight: 0,
-                    micros: Distribution::new(MICROS).read(),
+                    micros: Histogram::new(MICROS).read(),
                 };
                 for counters in workers.iter().map(|worker| &worker.routes[place]) {
                     // Answers before beginnings: a request is never answered and not begun.
@@ -195,7 +195,7 @@ struct RouteCounters {
     begun: AtomicU64,
     answers: [AtomicU64; STATUSES.len()],
     abandoned: AtomicU64,
-    micros: Distribution,
+    micros: Histogram,
 }
 
 impl RouteCounters {
@@ -204,7 +204,7 @@ impl RouteCounters {
             begun: AtomicU64::new(0),
             answers: std::array::from_fn(|_| AtomicU64::new(0)),
             abandoned: AtomicU64::new(0),
-            micros: Distribution::new(MICROS),
+            micros: Histogram::new(MICROS),
         }
     }
 }

@@ -8,7 +8,7 @@ use flashsale_core::domain::{
 };
 
 use super::{
-    ImportErrors, Place, Problem,
+    ImportErrors, Problem, SourceLocation,
     assemble::{Head, Parts},
     cell,
     problem::{Origin, Spot, column_of},
@@ -28,7 +28,7 @@ pub(super) fn read(
     let Some(header) = records.next() else {
         errors.push(Problem {
             file: file.to_owned(),
-            place: Place::Line(1),
+            place: SourceLocation::Line(1),
             reason: "has no header".to_owned(),
         });
         parts.is_complete = false;
@@ -189,8 +189,8 @@ fn columns(
     for (column, reason) in faults {
         let line = header.line;
         let place = match column {
-            Some(column) => Place::Cell { line, column: column.to_owned() },
-            None => Place::Line(line),
+            Some(column) => SourceLocation::Cell { line, column: column.to_owned() },
+            None => SourceLocation::Line(line),
         };
         errors.push(Problem { file: file.to_owned(), place, reason });
     }
@@ -245,13 +245,13 @@ impl Row<'_> {
         } else {
             return true;
         };
-        let place = Place::Line(self.record.line);
+        let place = SourceLocation::Line(self.record.line);
         self.errors.push(Problem { file: self.file.to_owned(), place, reason });
         false
     }
 
     fn fault(&mut self, column: &str, reason: String) {
-        let place = Place::Cell { line: self.record.line, column: column.to_owned() };
+        let place = SourceLocation::Cell { line: self.record.line, column: column.to_owned() };
         self.errors.push(Problem { file: self.file.to_owned(), place, reason });
     }
 }

@@ -10,7 +10,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{
-    ImportErrors, Place, Problem,
+    ImportErrors, Problem, SourceLocation,
     assemble::{Head, Parts},
     cell,
     problem::{Origin, Spot},
@@ -133,7 +133,7 @@ impl<'a> Reader<'a> {
                 let suffix = format!(" at line {} column {}", error.line(), error.column());
                 let reason = message.strip_suffix(&suffix).unwrap_or(&message);
                 let (line, column) = self.place(start);
-                let place = Place::Json { line, column, path: path.to_owned() };
+                let place = SourceLocation::Json { line, column, path: path.to_owned() };
                 self.errors.push(Problem { file: self.file.to_owned(), place, reason: reason.to_owned() });
                 None
             }

@@ -29,10 +29,10 @@ use std::{collections::HashMap, path::PathBuf};
 
 use flashsale_core::{
     catalogue::{Catalogue, CatalogueError, ImportReport, ImportSet, Item, Refusal},
-    domain::{By, Timestamp},
+    domain::{Attribution, Timestamp},
 };
 use problem::Origin;
-pub use problem::{ImportErrors, Place, Problem};
+pub use problem::{ImportErrors, Problem, SourceLocation};
 pub use source::{Source, demo};
 
 use self::{assemble::Parts, source::Kind};
@@ -106,7 +106,11 @@ impl Input {
     ///
     /// # Errors
     /// What the catalogue refuses, with file and line; or its own failure.
-    pub async fn import(&self, catalogue: &dyn Catalogue, by: &By) -> Result<ImportReport, ImportFailure> {
+    pub async fn import(
+        &self,
+        catalogue: &dyn Catalogue,
+        by: &Attribution,
+    ) -> Result<ImportReport, ImportFailure> {
         match catalogue.import(&self.set, by).await {
             Ok(report) => Ok(report),
             Err(CatalogueError::Refused(refusals)) => {
@@ -135,7 +139,7 @@ impl Input {
         };
         match origin {
             Some(origin) => origin.problem(refusal.field, reason),
-            None => Problem { file: String::new(), place: Place::File, reason },
+            None => Problem { file: String::new(), place: SourceLocation::File, reason },
         }
     }
 }

@@ -10,14 +10,14 @@ pub struct Problem {
     /// The file, as the caller named it.
     pub file: String,
     /// Where in the file.
-    pub place: Place,
+    pub place: SourceLocation,
     /// What is wrong, and what would be right.
     pub reason: String,
 }
 
 /// A place in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum SourceLocation {
     /// The file as a whole.
     File,
     /// A line of a CSV file, counted from 1; of a record with line breaks, the first.
@@ -44,14 +44,16 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { file, place, reason } = self;
         match place {
-            Place::File if file.is_empty() => write!(f, "{reason}"),
-            Place::File => write!(f, "{file}: {reason}"),
-            Place::Line(line) => write!(f, "{file}:{line}: {reason}"),
-            Place::Cell { line, column } => write!(f, "{file}:{line}: {column}: {reason}"),
-            Place::Json { line, column, path } if path.is_empty() => {
+            SourceLocation::File if file.is_empty() => write!(f, "{reason}"),
+            SourceLocation::File => write!(f, "{file}: {reason}"),
+            SourceLocation::Line(line) => write!(f, "{file}:{line}: {reason}"),
+            SourceLocation::Cell { line, column } => write!(f, "{file}:{line}: {column}: {reason}"),
+            SourceLocation::Json { line, column, path } if path.is_empty() => {
                 write!(f, "{file}:{line}:{column}: {reason}")
             }
-            Place::Json { line, column, path } => write!(f, "{file}:{line}:{column}: {path}: {reason}"),
+            SourceLocation::Json { line, column, path } => {
+                write!(f, "{file}:{line}:{column}: {path}: {reason}")
+            }
         }
     }
 }
@@ -124,9 +126,11 @@ impl Origin {
     /// A problem with one field of the value; `field` is a word of the HTTP contract.
     pub(super) fn problem(&self, field: &str, reason: String) -> Problem {
         let place = match &self.spot {
-            Spot::Record { line } => Place::Cell { line: *line, column: column_of(field).to_owned() },
+            Spot::Record { line } => {
+                SourceLocation::Cell { line: *line, column: column_of(field).to_owned() }
+            }
             Spot::Element { line, column, path } => {
-                Place::Json { line: *line, column: *column, path: format!("{path}.{field}") }
+                SourceLocation::Json { line: *line, column: *column, path: format!("{path}.{field}") }
             }
         };
         Problem { file: self.file.clone(), place, reason }

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{ImportErrors, Place, Problem};
+use super::{ImportErrors, Problem, SourceLocation};
 
 /// The largest file: 64 MiB, far above any catalogue, and well below what a machine has.
 const MAX_BYTES: u64 = 64 << 20;
@@ -65,7 +65,7 @@ impl Source {
         let mut fault = |place, reason| errors.push(Problem { file: self.name.clone(), place, reason });
         let Some(kind) = self.kind() else {
             fault(
-                Place::File,
+                SourceLocation::File,
                 "the name tells what is in a file: products.csv, skus.csv, activities.csv, offers.csv or *.json"
                     .to_owned(),
             );
@@ -75,14 +75,14 @@ impl Source {
         match std::str::from_utf8(bytes) {
             Ok(text) => Some((kind, text)),
             Err(_) if bytes.starts_with(b"\xFF\xFE") || bytes.starts_with(b"\xFE\xFF") => {
-                fault(Place::Line(1), "is UTF-16, save the file as UTF-8".to_owned());
+                fault(SourceLocation::Line(1), "is UTF-16, save the file as UTF-8".to_owned());
                 None
             }
             Err(error) => {
                 let valid = &bytes[..error.valid_up_to()];
                 let byte = bytes[error.valid_up_to()];
                 let reason = format!("the byte 0x{byte:02X} is not UTF-8, save the file as UTF-8");
-                fault(Place::Line(line_of(valid, valid.len())), reason);
+                fault(SourceLocation::Line(line_of(valid, valid.len())), reason);
                 None
             }
         }
@@ -102,11 +102,12 @@ pub(super) fn load(paths: &[PathBuf], errors: &mut ImportErrors) -> Vec<Source> 
     let mut sources = Vec::new();
     if paths.is_empty() {
         let reason = "no file was named".to_owned();
-        errors.push(Problem { file: String::new(), place: Place::File, reason });
+        errors.push(Problem { file: String::new(), place: SourceLocation::File, reason });
     }
     for path in paths {
-        let mut fault =
-            |reason| errors.push(Problem { file: path.display().to_string(), place: Place::File, reason });
+        let mut fault = |reason| {
+            errors.push(Problem { file: path.display().to_string(), place: SourceLocation::File, reason })
+        };
         if !path.is_dir() {
             match load_file(path) {
                 Ok(source) => sources.push(source),

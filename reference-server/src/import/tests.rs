@@ -33,8 +33,8 @@ fn empty() -> EmbeddedCatalogue {
     EmbeddedCatalogue::in_memory(Arc::new(ManualClock::new(NOW))).unwrap()
 }
 
-fn by() -> By {
-    By { actor: "chen".parse().unwrap(), reason: "test".parse().unwrap() }
+fn by() -> Attribution {
+    Attribution { actor: "chen".parse().unwrap(), reason: "test".parse().unwrap() }
 }
 
 /// A small good set with `content` in the place of the file `name`.

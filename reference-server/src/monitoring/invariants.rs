@@ -12,7 +12,7 @@ use std::{
 
 use flashsale_core::{
     domain::{ActivityId, SkuId, Timestamp},
-    embedded::Embedded,
+    embedded::EmbeddedLedger,
     ledger::{Ledger as _, LedgerError, Stock, state_machine::Census},
     service::Sales,
 };
@@ -65,7 +65,7 @@ pub struct Limits {
 
 /// Where an invariant is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place {
+pub struct BrokenInvariant {
     /// What is broken.
     pub invariant: Invariant,
     /// In which activity.
@@ -76,7 +76,7 @@ pub struct Place {
 
 /// What was read of one activity.
 #[derive(Clone, Debug)]
-pub struct Reading {
+pub struct ActivityReading {
     /// Which one.
     pub activity: ActivityId,
     /// The units of each offer.
@@ -95,7 +95,7 @@ pub struct Monitor {
 
 #[derive(Debug, Default)]
 struct State {
-    broken: BTreeSet<Place>,
+    broken: BTreeSet<BrokenInvariant>,
     /// Since when each activity has had refunds due.
     owing: BTreeMap<ActivityId, Timestamp>,
 }
@@ -122,7 +122,7 @@ impl Monitor {
     /// Looks every `period` until `stop` becomes true.
     pub async fn run(
         &self,
-        engine: &Embedded,
+        engine: &EmbeddedLedger,
         sales: &Sales,
         now: impl Fn() -> Timestamp,
         period: Duration,
@@ -142,7 +142,7 @@ impl Monitor {
     /// If the ledger cannot be read; what was broken stays so.
     pub async fn look(
         &self,
-        engine: &Embedded,
+        engine: &EmbeddedLedger,
         sales: &Sales,
         now: impl Fn() -> Timestamp,
     ) -> Result<(), LedgerError> {
@@ -152,12 +152,12 @@ impl Monitor {
     }
 
     /// Compares what was read with what is allowed; a place that breaks an invariant is logged when it begins to.
-    pub fn judge(&self, readings: &[Reading], now: Timestamp) {
+    pub fn judge(&self, readings: &[ActivityReading], now: Timestamp) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut broken = BTreeMap::new();
         state.owing.retain(|activity, _| readings.iter().any(|reading| reading.activity == *activity));
-        for Reading { activity, stock, census } in readings {
-            let place = |invariant, sku| Place { invariant, activity: *activity, sku };
+        for ActivityReading { activity, stock, census } in readings {
+            let place = |invariant, sku| BrokenInvariant { invariant, activity: *activity, sku };
             for (sku, stock) in stock.iter().filter(|(_, stock)| !adds_up(stock)) {
                 broken.insert(place(Invariant::Units, Some(*sku)), format!("{stock:?}"));
             }
@@ -184,12 +184,12 @@ impl Monitor {
                 broken.insert(place(Invariant::Refunds, None), seen);
             }
         }
-        for (Place { invariant, activity, sku }, seen) in
+        for (BrokenInvariant { invariant, activity, sku }, seen) in
             broken.iter().filter(|(place, _)| !state.broken.contains(place))
         {
             tracing::error!(%invariant, %activity, sku = sku.map(tracing::field::display), seen, "an invariant is broken");
         }
-        for Place { invariant, activity, .. } in
+        for BrokenInvariant { invariant, activity, .. } in
             state.broken.iter().filter(|place| !broken.contains_key(place))
         {
             tracing::info!(%invariant, %activity, "an invariant holds again");
@@ -206,7 +206,7 @@ fn adds_up(stock: &Stock) -> bool {
     parts.iter().all(|part| *part >= 0) && parts.iter().sum::<i64>() == units + adjusted
 }
 
-async fn read(engine: &Embedded, sales: &Sales) -> Result<Vec<Reading>, LedgerError> {
+async fn read(engine: &EmbeddedLedger, sales: &Sales) -> Result<Vec<ActivityReading>, LedgerError> {
     let mut readings = Vec::new();
     for sale in sales.all() {
         let terms = sale.terms();
@@ -216,7 +216,7 @@ async fn read(engine: &Embedded, sales: &Sales) -> Result<Vec<Reading>, LedgerEr
         for offer in terms.offers() {
             stock.extend(engine.stock(activity, offer.sku()).await?.map(|stock| (offer.sku(), stock)));
         }
-        readings.push(Reading { activity, stock, census });
+        readings.push(ActivityReading { activity, stock, census });
     }
     Ok(readings)
 }
@@ -227,7 +227,7 @@ mod tests {
 
     use flashsale_core::{
         domain::{Clock, ManualClock},
-        ledger::{Consumer, Epoch, Role},
+        ledger::{Consumer, Epoch, LedgerRole},
         service::BatcherOptions,
     };
     use tokio::{runtime::Handle, time::Instant};
@@ -241,7 +241,7 @@ mod tests {
         Monitor::new(Limits { overdue: Duration::from_secs(30), outbox: 10, refund: Duration::from_secs(60) })
     }
 
-    fn good() -> Reading {
+    fn good() -> ActivityReading {
         let stock = Stock {
             units: 100,
             adjusted: -10,
@@ -253,7 +253,7 @@ mod tests {
         };
         let mut census = Census { overdue: Duration::from_secs(30), ..Census::default() };
         census.behind = vec![(Consumer(Arc::from("audit")), 10)];
-        Reading {
+        ActivityReading {
             activity: ActivityId::new(1).unwrap(),
             stock: vec![(SkuId::new(2).unwrap(), stock)],
             census,
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn each_broken_invariant_is_seen_at_the_next_look_and_until_it_holds_again() {
-        type Damage = fn(&mut Reading);
+        type Damage = fn(&mut ActivityReading);
         let breaks: [(Invariant, Damage); 8] = [
             (Invariant::Units, |reading| reading.stock[0].1.sold += 1),
             (Invariant::Units, |reading| reading.stock[0].1.available -= 1),
@@ -314,7 +314,7 @@ mod tests {
         let period = MonitorConfig::default().period();
         assert!(period <= Duration::from_secs(30), "what is required");
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(NOW));
-        let engine = Arc::new(Embedded::in_memory(Role::Single, Arc::clone(&clock)));
+        let engine = Arc::new(EmbeddedLedger::in_memory(LedgerRole::Single, Arc::clone(&clock)));
         let options = BatcherOptions::default();
         let sales = Sales::new(Arc::clone(&engine) as _, Arc::clone(&clock), Handle::current(), options);
         let (monitor, (stop, stopped)) = (monitor(), watch::channel(false));

@@ -3,7 +3,7 @@
 use flashsale_core::{
     catalogue::{Catalogue, CatalogueError},
     domain::{Activity, ActivityId, ActivityStatus, SkuId},
-    embedded::Embedded,
+    embedded::EmbeddedLedger,
     ledger::{
         Ledger, LedgerError,
         invariants::{self, Owing, Violation},
@@ -72,7 +72,7 @@ pub enum AuditError {
 ///
 /// # Errors
 /// If ledger or catalogue cannot be read.
-pub async fn inspect(engine: &Embedded, catalogue: &dyn Catalogue) -> Result<Findings, AuditError> {
+pub async fn inspect(engine: &EmbeddedLedger, catalogue: &dyn Catalogue) -> Result<Findings, AuditError> {
     let mut findings = Findings::default();
     for id in engine.activities().await? {
         let Some(inspection) = engine.inspect(id).await? else { continue };

@@ -14,7 +14,7 @@ use flashsale_core::{
 use crate::{
     http::{Code, Problem},
     rfc3339::Rfc3339,
-    runtime::background::Lost,
+    runtime::background::TaskLost,
 };
 
 /// When a retry is worth while if nobody knows better.
@@ -243,7 +243,7 @@ pub(super) fn too_many_solutions() -> Problem {
 }
 
 /// Owned work ended without a result.
-pub(super) fn lost(error: Lost) -> Problem {
+pub(super) fn lost(error: TaskLost) -> Problem {
     tracing::error!(%error, "the work of a request was lost");
     unavailable("It is not known whether this took effect; repeat it with the same key.")
 }

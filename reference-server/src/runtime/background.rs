@@ -34,7 +34,7 @@ pub struct Spawner {
 /// The work ended without a result: it panicked, or the runtime was shut down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the work was lost; whether it took effect is not known")]
-pub struct Lost;
+pub struct TaskLost;
 
 impl Background {
     /// Starts the threads.
@@ -64,8 +64,8 @@ impl Spawner {
     ///
     /// # Errors
     ///
-    /// The future gives [`Lost`] if the work panicked or the runtime was shut down.
-    pub fn run<F>(&self, work: F) -> impl Future<Output = Result<F::Output, Lost>> + Send + use<F>
+    /// The future gives [`TaskLost`] if the work panicked or the runtime was shut down.
+    pub fn run<F>(&self, work: F) -> impl Future<Output = Result<F::Output, TaskLost>> + Send + use<F>
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
@@ -75,7 +75,7 @@ impl Spawner {
             let _guard = guard;
             work.await
         }));
-        async move { task.await.map_err(|_| Lost) }
+        async move { task.await.map_err(|_| TaskLost) }
     }
 
     /// The runtime, for what brings its own way to stop (a batcher, a listener).
@@ -149,6 +149,6 @@ mod tests {
     fn a_panic_is_lost_work() {
         let background = Background::start().unwrap();
         let work = background.spawner().run(async { panic!("expected by a test") });
-        assert_eq!(background.block_on(work), Err::<(), _>(Lost));
+        assert_eq!(background.block_on(work), Err::<(), _>(TaskLost));
     }
 }

@@ -15,8 +15,8 @@ use crate::{
     storefront::{
         assets,
         pages::{Editions, Language},
-        products::AllSheets,
-        published::Shelf,
+        products::AllProductDocuments,
+        published::PublishedCatalogue,
     },
 };
 
@@ -66,7 +66,11 @@ pub struct Exported {
 ///
 /// # Errors
 /// [`ExportError`].
-pub fn write(shelf: &Shelf, sheets: &AllSheets, out: &Path) -> Result<Exported, ExportError> {
+pub fn write(
+    published: &PublishedCatalogue,
+    product_documents: &AllProductDocuments,
+    out: &Path,
+) -> Result<Exported, ExportError> {
     let manifest = out.join(MANIFEST);
     let before = match fs::read_to_string(&manifest) {
         Ok(before) => before,
@@ -82,8 +86,8 @@ pub fn write(shelf: &Shelf, sheets: &AllSheets, out: &Path) -> Result<Exported, 
         writer.document(path.trim_start_matches('/'), document)?;
     }
     writer.file("_headers", HEADERS.as_bytes())?;
-    writer.sheets(sheets)?;
-    writer.shelf(shelf)?;
+    writer.product_documents(product_documents)?;
+    writer.published(published)?;
     let gone: Vec<&str> = before
         .lines()
         .filter(|path| !writer.written.contains(*path) && !path.starts_with("assets/"))
@@ -108,27 +112,27 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn sheets(&mut self, sheets: &AllSheets) -> Result<(), ExportError> {
-        for (id, document) in &sheets.skus {
+    fn product_documents(&mut self, product_documents: &AllProductDocuments) -> Result<(), ExportError> {
+        for (id, document) in &product_documents.skus {
             self.document(&format!("v1/skus/{id}.json"), document)?;
         }
-        for (id, sheet) in &sheets.products {
+        for (id, sheet) in &product_documents.products {
             self.document(&format!("v1/products/{id}.json"), &sheet.document)?;
             self.page(&format!("products/{id}/"), &sheet.page)?;
         }
         Ok(())
     }
 
-    fn shelf(&mut self, shelf: &Shelf) -> Result<(), ExportError> {
-        self.document("v1/activities.json", &shelf.list)?;
-        for (id, listed) in &shelf.activities {
+    fn published(&mut self, published: &PublishedCatalogue) -> Result<(), ExportError> {
+        self.document("v1/activities.json", &published.list)?;
+        for (id, listed) in &published.activities {
             self.document(&format!("v1/activities/{id}.json"), &listed.document)?;
             self.page(&format!("activities/{id}/"), &listed.page)?;
         }
-        self.page("orders/", &shelf.orders)?;
-        self.page("", &shelf.home)?;
+        self.page("orders/", &published.orders)?;
+        self.page("", &published.home)?;
         // Nobody negotiates here: who names no language starts with the first.
-        self.document("index.html", shelf.home.in_language(Language::ALL[0]))
+        self.document("index.html", published.home.in_language(Language::ALL[0]))
     }
 
     fn page(&mut self, path: &str, page: &Editions) -> Result<(), ExportError> {
@@ -189,8 +193,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let out = directory.path().join("shop");
         let site = Site { signs_in: true, api: "https://api.example".to_owned() };
-        let shelf = Shelf::fill(Range::default(), &site, None).unwrap();
-        let first = write(&shelf, &AllSheets::default(), &out).unwrap();
+        let published = PublishedCatalogue::fill(Range::default(), &site, None).unwrap();
+        let first = write(&published, &AllProductDocuments::default(), &out).unwrap();
         let index = fs::read_to_string(out.join("zh/index.html")).unwrap();
         assert!(index.contains("data-api=\"https://api.example\""), "{index}");
         assert!(index.contains("connect-src &#39;self&#39; https://api.example;"), "{index}");
@@ -206,7 +210,10 @@ mod tests {
         let older = "zh/activities/7/index.html\nassets/shop.0000000000000000.js\n../outside\n";
         fs::write(directory.path().join("outside"), "not ours").unwrap();
         fs::write(out.join(MANIFEST), list + older).unwrap();
-        assert_eq!(write(&shelf, &AllSheets::default(), &out).unwrap(), Exported { removed: 1, ..first });
+        assert_eq!(
+            write(&published, &AllProductDocuments::default(), &out).unwrap(),
+            Exported { removed: 1, ..first }
+        );
         assert!(!out.join("zh/activities/7/index.html").exists());
         assert!(
             out.join("assets/shop.0000000000000000.js").exists() && directory.path().join("outside").exists()
@@ -217,8 +224,8 @@ mod tests {
     fn somebody_elses_directory_is_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("thesis.txt"), "years of work").unwrap();
-        let shelf = Shelf::fill(Range::default(), &Site::own(false), None).unwrap();
-        let refused = write(&shelf, &AllSheets::default(), directory.path()).unwrap_err();
+        let published = PublishedCatalogue::fill(Range::default(), &Site::own(false), None).unwrap();
+        let refused = write(&published, &AllProductDocuments::default(), directory.path()).unwrap_err();
         assert!(matches!(refused, ExportError::NotOurs(_)), "{refused}");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }

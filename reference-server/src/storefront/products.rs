@@ -16,7 +16,7 @@ use std::{
 use flashsale_core::{
     cache::{Cache, CacheOptions, LoadError},
     catalogue::{Catalogue, CatalogueError, MAX_PAGE, Versioned},
-    domain::{By, Clock, Product, ProductId, Sku, SkuId},
+    domain::{Attribution, Clock, Product, ProductId, Sku, SkuId},
     service::OperationError,
 };
 use futures_util::{StreamExt as _, stream};
@@ -29,7 +29,7 @@ use crate::{
     http::document::Document,
     storefront::{
         pages::{Editions, Row, Site},
-        published::{self, Shelf, ShelfError, ShownOffer},
+        published::{self, PublishedCatalogue, PublishedCatalogueError, ShownOffer},
     },
 };
 
@@ -38,7 +38,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// A product as JSON and as a page.
 #[derive(Debug)]
-pub struct Sheet {
+pub struct ProductDocument {
     /// The product with its SKUs.
     pub document: Document,
     /// Its page.
@@ -47,8 +47,8 @@ pub struct Sheet {
 
 /// What is kept of them in this process.
 #[derive(Debug)]
-pub struct Sheets {
-    products: Cache<ProductId, Arc<Sheet>>,
+pub struct ProductDocuments {
+    products: Cache<ProductId, Arc<ProductDocument>>,
     skus: Cache<SkuId, Arc<Document>>,
     /// Held while an SKU is written, so that it is known of which product it was a variant before.
     moving: Mutex<()>,
@@ -57,9 +57,9 @@ pub struct Sheets {
 
 /// Every product and SKU of a catalogue, written out.
 #[derive(Debug, Default)]
-pub struct AllSheets {
+pub struct AllProductDocuments {
     /// Products.
-    pub products: BTreeMap<ProductId, Sheet>,
+    pub products: BTreeMap<ProductId, ProductDocument>,
     /// SKUs.
     pub skus: BTreeMap<SkuId, Document>,
 }
@@ -76,7 +76,7 @@ struct ShownProduct<'a> {
     skus: &'a [Sku],
 }
 
-impl Sheets {
+impl ProductDocuments {
     /// Nothing is written yet; `seed` is for the lives of what will be.
     pub fn new(config: &CacheConfig, clock: &Arc<dyn Clock>, seed: u64) -> Self {
         let options = CacheOptions {
@@ -97,7 +97,7 @@ impl Sheets {
     }
 
     /// Products that are known, those included of which is known that there is none.
-    pub fn products(&self) -> &Cache<ProductId, Arc<Sheet>> {
+    pub fn products(&self) -> &Cache<ProductId, Arc<ProductDocument>> {
         &self.products
     }
 
@@ -132,13 +132,18 @@ fn loads(configured: u32) -> NonZeroU32 {
         .unwrap_or(NonZeroU32::MIN)
 }
 
-impl Sheet {
-    /// Writes a product with its SKUs and with what `shelf` offers of them. This takes the time of compressing it.
+impl ProductDocument {
+    /// Writes a product with its SKUs and with what `published` offers of them. This takes the time of compressing it.
     ///
     /// # Errors
-    /// [`ShelfError`].
-    pub fn write(product: &Product, skus: &[Sku], shelf: &Shelf, site: &Site) -> Result<Self, ShelfError> {
-        let offers: Vec<_> = shelf
+    /// [`PublishedCatalogueError`].
+    pub fn write(
+        product: &Product,
+        skus: &[Sku],
+        published: &PublishedCatalogue,
+        site: &Site,
+    ) -> Result<Self, PublishedCatalogueError> {
+        let offers: Vec<_> = published
             .offering(product.id)
             .map(|listed| {
                 let terms = listed.activity.offers.iter();
@@ -161,12 +166,16 @@ impl Sheet {
     }
 }
 
-impl AllSheets {
+impl AllProductDocuments {
     /// Reads and writes all of them.
     ///
     /// # Errors
-    /// [`ShelfError`].
-    pub async fn write(catalogue: &dyn Catalogue, shelf: &Shelf, site: &Site) -> Result<Self, ShelfError> {
+    /// [`PublishedCatalogueError`].
+    pub async fn write(
+        catalogue: &dyn Catalogue,
+        published: &PublishedCatalogue,
+        site: &Site,
+    ) -> Result<Self, PublishedCatalogueError> {
         let mut all = Self::default();
         loop {
             let after = all.products.keys().next_back().copied();
@@ -174,7 +183,7 @@ impl AllSheets {
             let is_last = page.len() < MAX_PAGE;
             for Versioned { value: product, .. } in page {
                 let skus = skus_of(catalogue, product.id).await?;
-                let sheet = Sheet::write(&product, &skus, shelf, site)?;
+                let sheet = ProductDocument::write(&product, &skus, published, site)?;
                 all.products.insert(product.id, sheet);
                 for sku in &skus {
                     all.skus.insert(sku.id, Document::json(published::CACHE, sku)?);
@@ -204,8 +213,8 @@ impl App {
     ///
     /// # Errors
     /// [`Unread`].
-    pub async fn sheet(self: &Arc<Self>, id: ProductId) -> Result<Option<Arc<Sheet>>, Unread> {
-        if let Some(known) = self.sheets.products.known(&id) {
+    pub async fn sheet(self: &Arc<Self>, id: ProductId) -> Result<Option<Arc<ProductDocument>>, Unread> {
+        if let Some(known) = self.product_documents.products.known(&id) {
             return Ok(known);
         }
         // A client that goes away stops no load, so that the bound of loads holds, and others need not begin again.
@@ -218,16 +227,19 @@ impl App {
     /// # Errors
     /// [`Unread`].
     pub async fn sku_document(self: &Arc<Self>, id: SkuId) -> Result<Option<Arc<Document>>, Unread> {
-        if let Some(known) = self.sheets.skus.known(&id) {
+        if let Some(known) = self.product_documents.skus.known(&id) {
             return Ok(known);
         }
         let app = Arc::clone(self);
         let work = async move {
             let load = async {
                 let Some(sku) = app.catalogue.sku(id).await? else { return Ok(None) };
-                Ok::<_, ShelfError>(Some(Arc::new(Document::json(published::CACHE, &sku.value)?)))
+                Ok::<_, PublishedCatalogueError>(Some(Arc::new(Document::json(
+                    published::CACHE,
+                    &sku.value,
+                )?)))
             };
-            app.sheets.skus.get(&id, load).await.map_err(|error| unread("SKU", &id, &error))
+            app.product_documents.skus.get(&id, load).await.map_err(|error| unread("SKU", &id, &error))
         };
         self.spawner.run(work).await.map_err(|_| Unread)?
     }
@@ -237,8 +249,8 @@ impl App {
     /// # Errors
     /// [`Unread`] if some could not be written; the others are.
     pub(crate) async fn warm(self: &Arc<Self>) -> Result<(), Unread> {
-        let options = *self.sheets.products.options();
-        let mut offered: Vec<_> = self.shelf.load().offered().collect();
+        let options = *self.product_documents.products.options();
+        let mut offered: Vec<_> = self.published.load().offered().collect();
         if offered.len() > options.values.get() {
             tracing::warn!(
                 on_sale = offered.len(),
@@ -257,7 +269,7 @@ impl App {
         while self.warm().await.is_err() {
             tokio::time::sleep(AGAIN).await;
         }
-        self.sheets.warm.send_replace(true);
+        self.product_documents.warm.send_replace(true);
     }
 
     /// Creates or replaces a product; who asks for it from then on gets the new one.
@@ -268,12 +280,12 @@ impl App {
         &self,
         expected: Option<u64>,
         product: Product,
-        by: &By,
+        by: &Attribution,
     ) -> Result<Versioned<Product>, OperationError> {
         let id = product.id;
         let written = self.operations.put_product(expected, product, by).await;
         // Also after an error, which may hide that it was written.
-        self.sheets.products.forget(&id);
+        self.product_documents.products.forget(&id);
         written
     }
 
@@ -285,36 +297,41 @@ impl App {
         &self,
         expected: Option<u64>,
         sku: Sku,
-        by: &By,
+        by: &Attribution,
     ) -> Result<Versioned<Sku>, OperationError> {
-        let _one_at_a_time = self.sheets.moving.lock().await;
+        let _one_at_a_time = self.product_documents.moving.lock().await;
         let before = self.catalogue.sku(sku.id).await?.map(|sku| sku.value.product_id);
         let (id, product) = (sku.id, sku.product_id);
         let written = self.operations.put_sku(expected, sku, by).await;
-        self.sheets.skus.forget(&id);
+        self.product_documents.skus.forget(&id);
         for product in before.into_iter().chain([product]) {
-            self.sheets.products.forget(&product);
+            self.product_documents.products.forget(&product);
         }
         written
     }
 
-    async fn load_sheet(&self, id: ProductId) -> Result<Option<Arc<Sheet>>, Unread> {
+    async fn load_sheet(&self, id: ProductId) -> Result<Option<Arc<ProductDocument>>, Unread> {
         let load = self.write_sheet(id);
-        self.sheets.products.get(&id, load).await.map_err(|error| unread("product", &id, &error))
+        self.product_documents.products.get(&id, load).await.map_err(|error| unread("product", &id, &error))
     }
 
-    async fn write_sheet(&self, id: ProductId) -> Result<Option<Arc<Sheet>>, ShelfError> {
+    async fn write_sheet(
+        &self,
+        id: ProductId,
+    ) -> Result<Option<Arc<ProductDocument>>, PublishedCatalogueError> {
         let Some(product) = self.catalogue.product(id).await? else { return Ok(None) };
         let skus = skus_of(&*self.catalogue, id).await?;
         // Read here and not before: a load that begins after a product was forgotten sees what is on the shelf then.
-        let (shelf, site) = (self.shelf.load_full(), self.site());
-        let work = tokio::task::spawn_blocking(move || Sheet::write(&product.value, &skus, &shelf, &site));
+        let (published, site) = (self.published.load_full(), self.site());
+        let work = tokio::task::spawn_blocking(move || {
+            ProductDocument::write(&product.value, &skus, &published, &site)
+        });
         let sheet = work.await.unwrap_or_else(|error| resume_unwind(error.into_panic()))?;
         Ok(Some(Arc::new(sheet)))
     }
 }
 
-fn unread(kind: &str, id: &dyn fmt::Display, error: &LoadError<ShelfError>) -> Unread {
+fn unread(kind: &str, id: &dyn fmt::Display, error: &LoadError<PublishedCatalogueError>) -> Unread {
     if let LoadError::Failed(error) = error {
         tracing::error!(%error, kind, %id, "a document could not be written");
     }
@@ -351,7 +368,7 @@ mod tests {
             config.storage.in_memory = true;
             let clock: Arc<dyn Clock> = Arc::new(SystemClock);
             let (app, jobs) = App::open(&config, clock, background.spawner().clone()).await.unwrap();
-            app.sheets.warmed().await;
+            app.product_documents.warmed().await;
             let shop = Self { app, jobs };
             shop.import(count).await;
             shop
@@ -391,12 +408,12 @@ mod tests {
             self.app.publish(&by).await.unwrap();
         }
 
-        async fn sheet(&self, id: u64) -> Option<Arc<Sheet>> {
+        async fn sheet(&self, id: u64) -> Option<Arc<ProductDocument>> {
             self.app.sheet(id.try_into().unwrap()).await.unwrap()
         }
 
         fn loads(&self) -> u64 {
-            self.app.sheets.products.numbers().loads.load(Ordering::Relaxed)
+            self.app.product_documents.products.metrics().loads.load(Ordering::Relaxed)
         }
 
         async fn close(self) {
@@ -415,20 +432,20 @@ mod tests {
             for count in [3, 40] {
                 let shop = Shop::open(&background, count).await;
                 assert_eq!(shop.loads(), count, "those on sale are written when they are published");
-                let before = shop.app.shelf.load_full();
-                let mut sheets = Vec::new();
+                let before = shop.app.published.load_full();
+                let mut product_documents = Vec::new();
                 for id in 1..=2 * count {
-                    sheets.push(shop.sheet(id).await.unwrap());
+                    product_documents.push(shop.sheet(id).await.unwrap());
                 }
                 assert_eq!(shop.loads(), 2 * count);
 
                 shop.rename(1, "tea cup").await;
                 assert_eq!(shop.loads(), 2 * count + 1);
-                for (id, sheet) in (1..).zip(&sheets) {
+                for (id, sheet) in (1..).zip(&product_documents) {
                     assert_eq!(Arc::ptr_eq(sheet, &shop.sheet(id).await.unwrap()), id != 1, "product {id}");
                 }
                 assert_eq!(shop.loads(), 2 * count + 1);
-                let after = shop.app.shelf.load_full();
+                let after = shop.app.published.load_full();
                 let [one, two]: [ActivityId; 2] = [1, 2].map(|id| id.try_into().unwrap());
                 assert!(!Arc::ptr_eq(&before.activities[&one], &after.activities[&one]));
                 assert!(Arc::ptr_eq(&before.activities[&two], &after.activities[&two]));
@@ -444,10 +461,13 @@ mod tests {
                 // Nothing on sale has changed: nothing on the shelf is written anew.
                 shop.rename(2 * count, "saucer").await;
                 assert_eq!(shop.loads(), 2 * count + 1, "it is not on sale, and written when somebody asks");
-                assert!(Arc::ptr_eq(&after.activities[&one], &shop.app.shelf.load().activities[&one]));
+                assert!(Arc::ptr_eq(&after.activities[&one], &shop.app.published.load().activities[&one]));
                 assert!(text(&shop.sheet(2 * count).await.unwrap().document).contains("saucer"));
                 shop.import(count).await;
-                assert_eq!(text(&shop.sheet(1).await.unwrap().document), text(&sheets[0].document));
+                assert_eq!(
+                    text(&shop.sheet(1).await.unwrap().document),
+                    text(&product_documents[0].document)
+                );
                 shop.close().await;
             }
         });
@@ -458,7 +478,7 @@ mod tests {
         let background = Background::start().unwrap();
         background.block_on(async {
             let shop = Shop::open(&background, 3).await;
-            let before = shop.app.shelf.load_full();
+            let before = shop.app.published.load_full();
             let two: ActivityId = 2.try_into().unwrap();
             let Versioned { version, value } = shop.app.catalogue.activity(two).await.unwrap().unwrap();
             let renamed = flashsale_core::domain::Activity { name: "last call".parse().unwrap(), ..value };
@@ -466,7 +486,7 @@ mod tests {
             shop.app.catalogue.put_activity(Some(version), renamed, &by).await.unwrap();
             let loads = shop.loads();
             shop.app.publish(&by).await.unwrap();
-            let changed = shop.app.shelf.load().changed(&before);
+            let changed = shop.app.published.load().changed(&before);
             assert_eq!(changed.iter().map(|id| id.value()).collect::<Vec<_>>(), [2]);
             assert_eq!(shop.loads(), loads + 1);
             let page = text(shop.sheet(2).await.unwrap().page.in_language(Language::En));
@@ -519,8 +539,8 @@ mod tests {
             let shop = Shop::open(&background, 3).await;
             let app = &shop.app;
             let waits = || app.obstacles().iter().any(|obstacle| obstacle.starts_with("pages: "));
-            app.sheets.warm.send_replace(false);
-            app.sheets.forget_all();
+            app.product_documents.warm.send_replace(false);
+            app.product_documents.forget_all();
             // The first product is being loaded, until it is let go.
             let (go, gone) = oneshot::channel::<()>();
             let (begun, began) = oneshot::channel::<()>();
@@ -532,7 +552,7 @@ mod tests {
                         gone.await.unwrap();
                         app.write_sheet(1.try_into().unwrap()).await
                     };
-                    app.sheets.products.get(&1.try_into().unwrap(), load).await.unwrap();
+                    app.product_documents.products.get(&1.try_into().unwrap(), load).await.unwrap();
                 }
             });
             began.await.unwrap();
@@ -540,7 +560,7 @@ mod tests {
                 let app = Arc::clone(app);
                 async move { app.warm_up().await }
             });
-            while app.sheets.products.len() < 2 {
+            while app.product_documents.products.len() < 2 {
                 tokio::task::yield_now().await;
             }
             assert!(waits(), "{:?}", app.obstacles());
@@ -548,7 +568,7 @@ mod tests {
             loading.await.unwrap();
             warming.await.unwrap();
             assert!(!waits(), "{:?}", app.obstacles());
-            assert_eq!(app.sheets.products.len(), 3);
+            assert_eq!(app.product_documents.products.len(), 3);
             shop.close().await;
         });
     }
@@ -558,8 +578,8 @@ mod tests {
         let background = Background::start().unwrap();
         background.block_on(async {
             let shop = Shop::open(&background, 2).await;
-            let (app, shelf) = (&shop.app, shop.app.shelf.load_full());
-            let all = AllSheets::write(&*app.catalogue, &shelf, &app.site()).await.unwrap();
+            let (app, published) = (&shop.app, shop.app.published.load_full());
+            let all = AllProductDocuments::write(&*app.catalogue, &published, &app.site()).await.unwrap();
             assert_eq!((all.products.len(), all.skus.len()), (4, 4));
             for (id, sheet) in &all.products {
                 let served = app.sheet(*id).await.unwrap().unwrap();

@@ -2,14 +2,14 @@
 
 use std::{panic::resume_unwind, sync::Arc};
 
-use flashsale_core::{catalogue::ImportReport, domain::By, service::OperationError};
+use flashsale_core::{catalogue::ImportReport, domain::Attribution, service::OperationError};
 
 use crate::{
     app::App,
     import::{ImportFailure, Input},
     storefront::{
         pages::Site,
-        published::{Range, Shelf, ShelfError},
+        published::{PublishedCatalogue, PublishedCatalogueError, Range},
     },
 };
 
@@ -18,7 +18,7 @@ use crate::{
 pub enum PublishError {
     /// The shelf could not be filled.
     #[error(transparent)]
-    Shelf(#[from] ShelfError),
+    PublishedCatalogue(#[from] PublishedCatalogueError),
     /// The ledger did not take it.
     #[error(transparent)]
     Operation(#[from] OperationError),
@@ -30,7 +30,7 @@ impl App {
     ///
     /// # Errors
     /// [`PublishError`]; repeat it.
-    pub async fn publish(self: &Arc<Self>, by: &By) -> Result<(), PublishError> {
+    pub async fn publish(self: &Arc<Self>, by: &Attribution) -> Result<(), PublishError> {
         self.fill_shelf(by).await?;
         // What could not be written now is written when somebody asks for it.
         let _ = self.warm().await;
@@ -41,21 +41,21 @@ impl App {
     ///
     /// # Errors
     /// [`PublishError`]; repeat it.
-    pub(crate) async fn fill_shelf(&self, by: &By) -> Result<(), PublishError> {
+    pub(crate) async fn fill_shelf(&self, by: &Attribution) -> Result<(), PublishError> {
         let _one_at_a_time = self.publishing.lock().await;
-        let range = Range::read(&*self.catalogue).await.map_err(ShelfError::from)?;
-        let (site, before) = (self.site(), self.shelf.load_full());
+        let range = Range::read(&*self.catalogue).await.map_err(PublishedCatalogueError::from)?;
+        let (site, before) = (self.site(), self.published.load_full());
         // Compressing large pages takes seconds, in which this thread has better to do.
         let work = tokio::task::spawn_blocking(move || {
-            let shelf = Shelf::fill(range, &site, Some(&before))?;
-            let changed = shelf.changed(&before);
-            Ok::<_, ShelfError>((shelf, changed))
+            let published = PublishedCatalogue::fill(range, &site, Some(&before))?;
+            let changed = published.changed(&before);
+            Ok::<_, PublishedCatalogueError>((published, changed))
         });
-        let (shelf, changed) = work.await.unwrap_or_else(|error| resume_unwind(error.into_panic()))?;
+        let (published, changed) = work.await.unwrap_or_else(|error| resume_unwind(error.into_panic()))?;
         self.operations.apply_all(by).await?;
-        self.shelf.store(Arc::new(shelf));
+        self.published.store(Arc::new(published));
         // Only now, so that what is written from now on is written from this shelf.
-        changed.iter().for_each(|product| self.sheets.products().forget(product));
+        changed.iter().for_each(|product| self.product_documents.products().forget(product));
         Ok(())
     }
 
@@ -63,11 +63,11 @@ impl App {
     ///
     /// # Errors
     /// [`ImportFailure`].
-    pub async fn import(&self, input: &Input, by: &By) -> Result<ImportReport, ImportFailure> {
+    pub async fn import(&self, input: &Input, by: &Attribution) -> Result<ImportReport, ImportFailure> {
         let imported = input.import(&*self.catalogue, by).await;
         // Also after an error, which may hide that it was written.
         if !imported.as_ref().is_ok_and(|report| !report.changed_anything()) {
-            self.sheets.forget_all();
+            self.product_documents.forget_all();
         }
         imported
     }

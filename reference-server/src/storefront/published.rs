@@ -34,11 +34,11 @@ pub(crate) const CACHE: &str = "public, max-age=5, stale-if-error=86400";
 /// For how long a status document is given out before it is made again.
 const STATUS_LIFE: Duration = Duration::from_millis(100);
 
-/// What is published, written out; products and SKUs are [`Sheets`](crate::storefront::products::Sheets).
+/// What is published, written out; products and SKUs are [`ProductDocuments`](crate::storefront::products::ProductDocuments).
 #[derive(Debug)]
-pub struct Shelf {
+pub struct PublishedCatalogue {
     /// Published activities.
-    pub activities: BTreeMap<ActivityId, Arc<Listed>>,
+    pub activities: BTreeMap<ActivityId, Arc<PublishedActivity>>,
     /// The first page of the list of activities.
     pub list: Document,
     /// The home page.
@@ -51,7 +51,7 @@ pub struct Shelf {
 
 /// A published activity.
 #[derive(Debug)]
-pub struct Listed {
+pub struct PublishedActivity {
     /// The activity as it was when its page was written; whether it is paused may have changed since.
     pub activity: Activity,
     /// The activity with its offers as JSON.
@@ -59,22 +59,22 @@ pub struct Listed {
     /// Its page.
     pub page: Editions,
     /// Of each offer.
-    items: Vec<Item>,
+    items: Vec<OfferedSku>,
     status: ArcSwapOption<(Timestamp, Prepared)>,
 }
 
 /// What is offered: a product, and which SKU of it.
-type Item = (Arc<Product>, Arc<Sku>);
+type OfferedSku = (Arc<Product>, Arc<Sku>);
 
 /// What a shelf is filled from: published activities, and what they offer.
 #[derive(Debug, Default)]
 pub struct Range {
-    activities: Vec<(Activity, Vec<Item>)>,
+    activities: Vec<(Activity, Vec<OfferedSku>)>,
 }
 
 /// Why the shelf could not be filled.
 #[derive(Debug, thiserror::Error)]
-pub enum ShelfError {
+pub enum PublishedCatalogueError {
     /// The catalogue cannot be read.
     #[error(transparent)]
     Catalogue(#[from] CatalogueError),
@@ -153,7 +153,7 @@ enum OfferState {
     Ended,
 }
 
-impl Shelf {
+impl PublishedCatalogue {
     /// How many activities the list has on a page if nobody says.
     pub const LISTED: usize = 20;
 
@@ -161,15 +161,15 @@ impl Shelf {
     /// filled for the same site. This takes the time of compressing what is written.
     ///
     /// # Errors
-    /// [`ShelfError`].
-    pub fn fill(range: Range, site: &Site, before: Option<&Self>) -> Result<Self, ShelfError> {
+    /// [`PublishedCatalogueError`].
+    pub fn fill(range: Range, site: &Site, before: Option<&Self>) -> Result<Self, PublishedCatalogueError> {
         let mut activities = BTreeMap::new();
         let mut offering: BTreeMap<ProductId, Vec<ActivityId>> = BTreeMap::new();
         for (activity, items) in range.activities {
-            let written = before.and_then(|shelf| shelf.activities.get(&activity.id));
+            let written = before.and_then(|published| published.activities.get(&activity.id));
             let listed = match written.filter(|listed| listed.shows(&activity, &items)) {
                 Some(listed) => Arc::clone(listed),
-                None => Arc::new(Listed::write(activity, items, site)?),
+                None => Arc::new(PublishedActivity::write(activity, items, site)?),
             };
             for (product, _) in &listed.items {
                 let activities = offering.entry(product.id).or_default();
@@ -179,7 +179,7 @@ impl Shelf {
             }
             activities.insert(listed.activity.id, listed);
         }
-        if let Some(before) = before.filter(|shelf| same(&shelf.activities, &activities)) {
+        if let Some(before) = before.filter(|published| same(&published.activities, &activities)) {
             let Self { list, home, orders, .. } = before;
             let (list, home, orders) = (list.clone(), home.clone(), orders.clone());
             return Ok(Self { activities, list, home, orders, offering });
@@ -193,7 +193,7 @@ impl Shelf {
         Ok(Self {
             list: Document::json(CACHE, &page_of(&activities, None, Self::LISTED))?,
             home: site.home(&mut rows)?,
-            orders: before.map_or_else(|| site.orders(), |shelf| Ok(shelf.orders.clone()))?,
+            orders: before.map_or_else(|| site.orders(), |published| Ok(published.orders.clone()))?,
             activities,
             offering,
         })
@@ -205,7 +205,7 @@ impl Shelf {
     }
 
     /// The activities that offer a product.
-    pub(crate) fn offering(&self, product: ProductId) -> impl Iterator<Item = &Arc<Listed>> {
+    pub(crate) fn offering(&self, product: ProductId) -> impl Iterator<Item = &Arc<PublishedActivity>> {
         self.offering.get(&product).into_iter().flatten().filter_map(|id| self.activities.get(id))
     }
 
@@ -236,7 +236,10 @@ impl Shelf {
 }
 
 /// Whether both have the same documents of the same activities.
-fn same(left: &BTreeMap<ActivityId, Arc<Listed>>, right: &BTreeMap<ActivityId, Arc<Listed>>) -> bool {
+fn same(
+    left: &BTreeMap<ActivityId, Arc<PublishedActivity>>,
+    right: &BTreeMap<ActivityId, Arc<PublishedActivity>>,
+) -> bool {
     left.len() == right.len()
         && left.values().zip(right.values()).all(|(left, right)| Arc::ptr_eq(left, right))
 }
@@ -249,7 +252,7 @@ fn shows_same(left: &Activity, right: &Activity) -> bool {
 }
 
 fn page_of(
-    listed: &BTreeMap<ActivityId, Arc<Listed>>,
+    listed: &BTreeMap<ActivityId, Arc<PublishedActivity>>,
     after: Option<ActivityId>,
     limit: usize,
 ) -> Page<ShownActivity<'_>> {
@@ -279,8 +282,12 @@ impl<'a> ShownOffer<'a> {
     }
 }
 
-impl Listed {
-    fn write(activity: Activity, items: Vec<Item>, site: &Site) -> Result<Self, ShelfError> {
+impl PublishedActivity {
+    fn write(
+        activity: Activity,
+        items: Vec<OfferedSku>,
+        site: &Site,
+    ) -> Result<Self, PublishedCatalogueError> {
         let offers = shown(&activity, &items);
         let detail = ShownDetail { activity: ShownActivity::of(&activity), offers: &offers };
         let document = Document::json(CACHE, &detail)?;
@@ -289,7 +296,7 @@ impl Listed {
     }
 
     /// Whether its documents are those of this content.
-    fn shows(&self, activity: &Activity, items: &[Item]) -> bool {
+    fn shows(&self, activity: &Activity, items: &[OfferedSku]) -> bool {
         shows_same(&self.activity, activity) && self.items == items
     }
 
@@ -315,7 +322,7 @@ impl Listed {
     }
 }
 
-fn shown<'a>(activity: &'a Activity, items: &'a [Item]) -> Vec<ShownOffer<'a>> {
+fn shown<'a>(activity: &'a Activity, items: &'a [OfferedSku]) -> Vec<ShownOffer<'a>> {
     let offers = activity.offers.iter().zip(items);
     offers.map(|(offer, (product, sku))| ShownOffer::new(offer, product, sku)).collect()
 }
@@ -398,7 +405,7 @@ struct Items {
 }
 
 impl Items {
-    async fn read(&mut self, catalogue: &dyn Catalogue, id: SkuId) -> Result<Item, CatalogueError> {
+    async fn read(&mut self, catalogue: &dyn Catalogue, id: SkuId) -> Result<OfferedSku, CatalogueError> {
         let missing =
             || CatalogueError::Damaged(format!("sku/{id} is offered, and it or its product is missing"));
         let sku = match self.skus.entry(id) {

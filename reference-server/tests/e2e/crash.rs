@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use flashsale_core::domain::Strategy;
 use flashsale_testkit::{
-    buyers::{Crowd, Notes, Offer, come_again, pay_late},
+    buyers::{ClientLog, Crowd, Offer, come_again, pay_late},
     checks::Census,
     disk::Disk,
     process::Process,
@@ -71,7 +71,7 @@ struct Trial {
     rounds: u32,
     seed: u64,
     random: Rng,
-    notes: Notes,
+    notes: ClientLog,
     /// The number of the first purchase of this round.
     first: usize,
     start: Instant,
@@ -82,7 +82,7 @@ impl Trial {
     fn new(name: &'static str, rounds: u32) -> Self {
         let seed = seed(name);
         let (random, start) = (Rng::with_seed(seed), Instant::now());
-        Self { name, rounds, seed, random, notes: Notes::new(), first: 0, start, load: None }
+        Self { name, rounds, seed, random, notes: ClientLog::new(), first: 0, start, load: None }
     }
 
     /// Starts a crowd, and returns while it buys: a random time after a random number of its orders.

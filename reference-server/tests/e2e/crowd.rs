@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use flashsale_core::domain::Strategy;
 use flashsale_testkit::{
-    buyers::{Crowd, Ending, Notes, Offer, Part, Sending, pay_late},
+    buyers::{BuyerScript, ClientLog, Crowd, Ending, Offer, Sending, pay_late},
     checks::Census,
     say, scale,
 };
@@ -52,7 +52,7 @@ async fn sell_out(offer: Offer) {
         let directory = tempfile::tempdir().unwrap();
         let site = Site::new(directory.path().join("data"), vec![offer]);
         let server = site.serve();
-        let notes = Notes::new();
+        let notes = ClientLog::new();
         let start = Instant::now();
 
         let crowd = Crowd {
@@ -74,7 +74,7 @@ async fn sell_out(offer: Offer) {
 
         let second = Crowd {
             users: 100_000..100_000 + 2 * UNITS,
-            part: Some(Part { sending: Sending::Once, ending: Ending::Pay, quantity: 1 }),
+            part: Some(BuyerScript { sending: Sending::Once, ending: Ending::Pay, quantity: 1 }),
             ..crowd
         };
         second.buy(&server.shop, &notes).await;

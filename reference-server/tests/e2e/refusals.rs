@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Command};
 
 use flashsale_core::domain::{Strategy, UserId};
 use flashsale_testkit::{
-    buyers::{Buyer, Crowd, Ending, Notes, Part, Purchase, Sending, Shop},
+    buyers::{Buyer, BuyerScript, ClientLog, Crowd, Ending, Purchase, Sending, Shop},
     checks::Census,
     client::Client,
     disk::Disk,
@@ -35,7 +35,7 @@ fn buyers(site: &Site, users: std::ops::Range<u64>) -> Crowd {
         offers: site.offers.clone(),
         connections: 8,
         seed: 0,
-        part: Some(Part { sending: Sending::Once, ending: Ending::Leave, quantity: 1 }),
+        part: Some(BuyerScript { sending: Sending::Once, ending: Ending::Leave, quantity: 1 }),
     }
 }
 
@@ -44,7 +44,7 @@ async fn a_second_process_on_the_same_directory() {
     let directory = tempfile::tempdir().unwrap();
     let site = site_in(directory.path());
     let server = site.serve();
-    let notes = Notes::new();
+    let notes = ClientLog::new();
     assert_refuses(&site, &["another process", &site.data.display().to_string()]);
     let (exit, output) = run(site.command("audit"));
     assert!(!exit.success() && output.contains("another process") && output.contains("--server"), "{output}");
@@ -82,7 +82,7 @@ async fn a_damaged_file() {
     let directory = tempfile::tempdir().unwrap();
     let site = site_in(directory.path());
     let server = site.serve();
-    buyers(&site, 1..100).buy(&server.shop, &Notes::new()).await;
+    buyers(&site, 1..100).buy(&server.shop, &ClientLog::new()).await;
     server.process.terminate();
     assert!(server.process.wait_for_exit(SOON).success(), "{}", server.process);
 
@@ -120,7 +120,7 @@ async fn a_full_disk() {
     };
     let site = site_in(&disk.path());
     let server = site.serve();
-    let notes = Notes::new();
+    let notes = ClientLog::new();
     buyers(&site, 1..200).buy(&server.shop, &notes).await;
     assert_eq!(notes.acknowledged_so_far(), 199, "{:?}", notes.violations());
 
@@ -156,7 +156,13 @@ async fn a_full_disk() {
 }
 
 /// One attempt of one user, without retries; returns the status of the answer to the order.
-async fn try_to_buy(shop: &Shop, notes: &Notes, client: &mut Client, site: &Site, user: u64) -> StatusCode {
+async fn try_to_buy(
+    shop: &Shop,
+    notes: &ClientLog,
+    client: &mut Client,
+    site: &Site,
+    user: u64,
+) -> StatusCode {
     let user = UserId::new(user).unwrap();
     let offer = site.offers[0];
     let buyer = Buyer::sign_in(shop, notes, client, user).await.unwrap();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use fastrand::Rng;
 use flashsale_core::domain::{OrderId, Strategy, UserId};
 use flashsale_testkit::{
-    buyers::{Crowd, Notes},
+    buyers::{ClientLog, Crowd},
     checks::Census,
     say, scale,
 };
@@ -26,7 +26,7 @@ async fn a_stop_under_load_drops_nothing() {
         offer(3, Strategy::PreDeduct, 100_000, Some(600)),
     ];
     let site = Site::new(directory.path().join("data"), offers);
-    let notes = Notes::new();
+    let notes = ClientLog::new();
     for round in 0..rounds {
         let server = site.serve();
         let users = 1 + round * 5_000..1 + (round + 1) * 5_000;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use flashsale_testkit::client::Answer;
 use hyper::{Method, StatusCode};
-use reference_server::{config::Role, rfc3339::Rfc3339};
+use reference_server::{config::OperatorRole, rfc3339::Rfc3339};
 use serde_json::{Value, json};
 
 use crate::shop::{Shop, expect, token};
@@ -12,7 +12,7 @@ use crate::shop::{Shop, expect, token};
 /// Calls the operations listener with a precondition.
 pub(crate) async fn operate_if(
     shop: &Shop,
-    role: Role,
+    role: OperatorRole,
     method: Method,
     path: &str,
     tag: &str,
@@ -50,18 +50,21 @@ async fn draft(shop: &Shop) -> Answer {
         "id": "7", "name": "秒杀 & more", "starts_at": moment(shop, -60), "ends_at": moment(shop, 3600),
         "offers": [offer(11, 5, 2)],
     });
-    done(shop.operate(Role::Creator, Method::POST, "/v1/activities", Some(&body)).await)
+    done(shop.operate(OperatorRole::Creator, Method::POST, "/v1/activities", Some(&body)).await)
 }
 
-async fn step(shop: &Shop, role: Role, step: &str) -> Answer {
+async fn step(shop: &Shop, role: OperatorRole, step: &str) -> Answer {
     shop.operate(role, Method::POST, &format!("/v1/activities/7/{step}"), None).await
 }
 
 /// The draft, brought to its buyers.
 async fn published(shop: &Shop) {
     draft(shop).await;
-    for (role, word) in [(Role::Creator, "submit"), (Role::Reviewer, "approve"), (Role::Operator, "publish")]
-    {
+    for (role, word) in [
+        (OperatorRole::Creator, "submit"),
+        (OperatorRole::Reviewer, "approve"),
+        (OperatorRole::Operator, "publish"),
+    ] {
         done(step(shop, role, word).await);
     }
 }
@@ -88,47 +91,51 @@ async fn an_activity_goes_from_a_draft_to_its_buyers_and_to_the_archive() {
 
     // A draft changes wholly.
     let edit = json!({ "name": "另一个名字", "description": "新", "ends_at": moment(&shop, 7200), "reason": "typo" });
-    let edited = done(shop.operate(Role::Creator, Method::PATCH, "/v1/activities/7", Some(&edit)).await);
+    let edited =
+        done(shop.operate(OperatorRole::Creator, Method::PATCH, "/v1/activities/7", Some(&edit)).await);
     assert_eq!((edited.header("etag"), edited.text("name")), ("\"2\"", "另一个名字"));
-    done(shop.operate(Role::Creator, Method::POST, "/v1/activities/7/offers", Some(&offer(12, 1, 1))).await);
+    done(
+        shop.operate(OperatorRole::Creator, Method::POST, "/v1/activities/7/offers", Some(&offer(12, 1, 1)))
+            .await,
+    );
     let change = json!({ "units": 3, "price": { "amount": 1, "currency": "CNY" } });
     let path = "/v1/activities/7/offers/12";
-    let changed = done(shop.operate(Role::Creator, Method::PATCH, path, Some(&change)).await);
+    let changed = done(shop.operate(OperatorRole::Creator, Method::PATCH, path, Some(&change)).await);
     assert_eq!(changed.body["offers"][1]["units"], 3);
     assert_eq!(changed.body["offers"][1]["limits"][0]["max"], 1, "what is not named stays");
-    let left = done(shop.operate(Role::Creator, Method::DELETE, path, None).await);
+    let left = done(shop.operate(OperatorRole::Creator, Method::DELETE, path, None).await);
     assert_eq!(left.body["offers"].as_array().unwrap().len(), 1);
-    expect(&shop.operate(Role::Creator, Method::DELETE, path, None).await, 404, "not_found");
+    expect(&shop.operate(OperatorRole::Creator, Method::DELETE, path, None).await, 404, "not_found");
 
     // Its way, with every turn that is not allowed from where it stands.
-    expect(&step(&shop, Role::Reviewer, "approve").await, 409, "wrong_state");
-    expect(&step(&shop, Role::Operator, "publish").await, 409, "wrong_state");
-    done(step(&shop, Role::Creator, "submit").await);
-    let late = shop.operate(Role::Operator, Method::PATCH, "/v1/activities/7", Some(&edit)).await;
+    expect(&step(&shop, OperatorRole::Reviewer, "approve").await, 409, "wrong_state");
+    expect(&step(&shop, OperatorRole::Operator, "publish").await, 409, "wrong_state");
+    done(step(&shop, OperatorRole::Creator, "submit").await);
+    let late = shop.operate(OperatorRole::Operator, Method::PATCH, "/v1/activities/7", Some(&edit)).await;
     assert_eq!(late.status, StatusCode::OK, "nothing differs: {late}");
     let other = json!({ "name": "x" });
-    let late = shop.operate(Role::Operator, Method::PATCH, "/v1/activities/7", Some(&other)).await;
+    let late = shop.operate(OperatorRole::Operator, Method::PATCH, "/v1/activities/7", Some(&other)).await;
     expect(&late, 400, "invalid_request");
-    assert_eq!(done(step(&shop, Role::Reviewer, "reject").await).text("status"), "draft");
-    done(step(&shop, Role::Creator, "submit").await);
-    let approved = done(step(&shop, Role::Reviewer, "approve").await);
+    assert_eq!(done(step(&shop, OperatorRole::Reviewer, "reject").await).text("status"), "draft");
+    done(step(&shop, OperatorRole::Creator, "submit").await);
+    let approved = done(step(&shop, OperatorRole::Reviewer, "approve").await);
     assert_eq!((approved.text("status"), approved.text("reviewer")), ("approved", "test reviewer"));
-    let wrong = step(&shop, Role::Operator, "pause").await;
+    let wrong = step(&shop, OperatorRole::Operator, "pause").await;
     expect(&wrong, 409, "wrong_state");
     assert_eq!(wrong.body["activity_status"], "approved");
-    let live = done(step(&shop, Role::Operator, "publish").await);
+    let live = done(step(&shop, OperatorRole::Operator, "publish").await);
     assert_eq!((live.text("status"), live.text("phase")), ("published", "live"));
     assert_eq!(shop.read("/v1/activities/7").await.body["name"], "另一个名字");
     assert_eq!(order_of(&shop, 1, 2).await.status, StatusCode::CREATED);
 
-    expect(&step(&shop, Role::Operator, "archive").await, 409, "wrong_state");
+    expect(&step(&shop, OperatorRole::Operator, "archive").await, 409, "wrong_state");
     shop.clock.advance(Duration::from_secs(8_000));
-    let archived = done(step(&shop, Role::Operator, "archive").await);
+    let archived = done(step(&shop, OperatorRole::Operator, "archive").await);
     assert_eq!(archived.text("status"), "archived");
     assert_eq!(shop.read("/v1/activities/7").await.status, StatusCode::NOT_FOUND);
-    let kept = shop.operate(Role::Auditor, Method::GET, "/v1/activities/7", None).await;
+    let kept = shop.operate(OperatorRole::Auditor, Method::GET, "/v1/activities/7", None).await;
     assert_eq!(kept.text("status"), "archived");
-    let orders = shop.operate(Role::Auditor, Method::GET, "/v1/orders?user_id=1", None).await;
+    let orders = shop.operate(OperatorRole::Auditor, Method::GET, "/v1/orders?user_id=1", None).await;
     assert_eq!(orders.body["items"][0]["activity_id"], "7", "its orders stay");
     shop.close().await;
 }
@@ -139,7 +146,7 @@ async fn nobody_approves_their_own_work() {
     let shop = Shop::with(|config| {
         config.operations.tokens.push(reference_server::config::OperationsToken {
             name: "both".to_owned(),
-            roles: vec![Role::Creator, Role::Reviewer],
+            roles: vec![OperatorRole::Creator, OperatorRole::Reviewer],
             token: reference_server::config::Secret::new(both.as_bytes()),
             token_file: None,
         });
@@ -159,12 +166,12 @@ async fn nobody_approves_their_own_work() {
     let own = as_both(Method::POST, "/v1/activities/7/approve", None).await;
     expect(&own, 403, "forbidden");
     assert!(own.text("detail").contains("Somebody else"), "{own}");
-    expect(&step(&shop, Role::Creator, "approve").await, 403, "forbidden");
+    expect(&step(&shop, OperatorRole::Creator, "approve").await, 403, "forbidden");
     assert_eq!(
-        shop.operate(Role::Auditor, Method::GET, "/v1/activities/7", None).await.text("status"),
+        shop.operate(OperatorRole::Auditor, Method::GET, "/v1/activities/7", None).await.text("status"),
         "submitted"
     );
-    done(step(&shop, Role::Reviewer, "approve").await);
+    done(step(&shop, OperatorRole::Reviewer, "approve").await);
     expect(&as_both(Method::POST, "/v1/activities/7/approve", None).await, 409, "wrong_state");
     shop.close().await;
 }
@@ -175,32 +182,41 @@ async fn of_two_who_read_the_same_version_one_writes() {
     draft(&shop).await;
     let patch = async |tag: &str, name: &str| {
         let body = json!({ "name": name });
-        operate_if(&shop, Role::Creator, Method::PATCH, "/v1/activities/7", tag, Some(&body)).await
+        operate_if(&shop, OperatorRole::Creator, Method::PATCH, "/v1/activities/7", tag, Some(&body)).await
     };
-    let read = shop.operate(Role::Creator, Method::GET, "/v1/activities/7", None).await;
+    let read = shop.operate(OperatorRole::Creator, Method::GET, "/v1/activities/7", None).await;
     let tag = read.header("etag").to_owned();
     assert_eq!(done(patch(&tag, "first").await).header("etag"), "\"2\"");
     expect(&patch(&tag, "second").await, 412, "version_conflict");
     expect(&patch("W/\"2\"", "weak").await, 412, "version_conflict");
     expect(&patch("\"2\", \"3\"", "two").await, 400, "invalid_request");
-    let step = operate_if(&shop, Role::Creator, Method::POST, "/v1/activities/7/submit", &tag, None).await;
+    let step =
+        operate_if(&shop, OperatorRole::Creator, Method::POST, "/v1/activities/7/submit", &tag, None).await;
     expect(&step, 412, "version_conflict");
     let path = "/v1/activities/7/offers";
-    let attach = operate_if(&shop, Role::Creator, Method::POST, path, &tag, Some(&offer(12, 1, 1))).await;
+    let attach =
+        operate_if(&shop, OperatorRole::Creator, Method::POST, path, &tag, Some(&offer(12, 1, 1))).await;
     expect(&attach, 412, "version_conflict");
     let detach =
-        operate_if(&shop, Role::Creator, Method::DELETE, "/v1/activities/7/offers/11", &tag, None).await;
+        operate_if(&shop, OperatorRole::Creator, Method::DELETE, "/v1/activities/7/offers/11", &tag, None)
+            .await;
     expect(&detach, 412, "version_conflict");
     assert_eq!(done(patch("*", "third").await).text("name"), "third");
 
     // Products and SKUs: creating what is there is a conflict, replacing names the version.
     let product = json!({ "id": "1", "name": "another" });
-    let taken = shop.operate(Role::Creator, Method::POST, "/v1/products", Some(&product)).await;
+    let taken = shop.operate(OperatorRole::Creator, Method::POST, "/v1/products", Some(&product)).await;
     expect(&taken, 412, "version_conflict");
-    let read = shop.operate(Role::Auditor, Method::GET, "/v1/products/1", None).await;
-    let replaced =
-        operate_if(&shop, Role::Creator, Method::POST, "/v1/products", read.header("etag"), Some(&product))
-            .await;
+    let read = shop.operate(OperatorRole::Auditor, Method::GET, "/v1/products/1", None).await;
+    let replaced = operate_if(
+        &shop,
+        OperatorRole::Creator,
+        Method::POST,
+        "/v1/products",
+        read.header("etag"),
+        Some(&product),
+    )
+    .await;
     assert_eq!((replaced.status, replaced.header("etag")), (StatusCode::OK, "\"2\""));
     assert_eq!(shop.read("/v1/products/1").await.body["name"], "another", "buyers see it");
     shop.close().await;
@@ -217,32 +233,34 @@ async fn live_changes_reach_buyers_at_once() {
     let path = "/v1/activities/7/offers/11";
     let limits =
         json!({ "limits": [{ "subject": "user", "per": "offer", "max": 3 }], "reason": "more for all" });
-    expect(&shop.operate(Role::Creator, Method::PATCH, path, Some(&limits)).await, 403, "forbidden");
-    done(shop.operate(Role::Operator, Method::PATCH, path, Some(&limits)).await);
+    expect(&shop.operate(OperatorRole::Creator, Method::PATCH, path, Some(&limits)).await, 403, "forbidden");
+    done(shop.operate(OperatorRole::Operator, Method::PATCH, path, Some(&limits)).await);
     assert_eq!(order_of(&shop, 1, 1).await.status, StatusCode::CREATED);
     expect(&order_of(&shop, 1, 1).await, 409, "limit_reached");
     assert_eq!(shop.read("/v1/activities/7").await.body["offers"][0]["limits"][0]["max"], 3);
 
     // What the ledger was opened with does not change.
     for fixed in [json!({ "units": 9 }), json!({ "price": { "amount": 1, "currency": "CNY" } })] {
-        let refused = shop.operate(Role::Operator, Method::PATCH, path, Some(&fixed)).await;
+        let refused = shop.operate(OperatorRole::Operator, Method::PATCH, path, Some(&fixed)).await;
         expect(&refused, 400, "invalid_request");
     }
-    let attach =
-        shop.operate(Role::Operator, Method::POST, "/v1/activities/7/offers", Some(&offer(12, 1, 1))).await;
+    let attach = shop
+        .operate(OperatorRole::Operator, Method::POST, "/v1/activities/7/offers", Some(&offer(12, 1, 1)))
+        .await;
     expect(&attach, 400, "invalid_request");
-    expect(&shop.operate(Role::Operator, Method::DELETE, path, None).await, 400, "invalid_request");
+    expect(&shop.operate(OperatorRole::Operator, Method::DELETE, path, None).await, 400, "invalid_request");
 
     // The window: later, and back.
     let later = json!({ "starts_at": moment(&shop, 600) });
-    let moved = done(shop.operate(Role::Operator, Method::PATCH, "/v1/activities/7", Some(&later)).await);
+    let moved =
+        done(shop.operate(OperatorRole::Operator, Method::PATCH, "/v1/activities/7", Some(&later)).await);
     assert_eq!(moved.text("phase"), "upcoming");
     let buyer = shop.buyer(2).await;
     assert_eq!(buyer.ask_for_ticket(7, 11).await.code(), "not_started");
     assert_eq!(shop.read("/v1/activities/7/status").await.body["phase"], "upcoming");
     assert_eq!(shop.read("/v1/activities/7").await.body["starts_at"], later["starts_at"]);
     let sooner = json!({ "starts_at": moment(&shop, -60) });
-    done(shop.operate(Role::Operator, Method::PATCH, "/v1/activities/7", Some(&sooner)).await);
+    done(shop.operate(OperatorRole::Operator, Method::PATCH, "/v1/activities/7", Some(&sooner)).await);
     assert_eq!(order_of(&shop, 2, 1).await.status, StatusCode::CREATED);
 
     // Unknown fields, null and what is out of range are refused by name.
@@ -253,7 +271,8 @@ async fn live_changes_reach_buyers_at_once() {
         (json!({ "starts_at": "tomorrow" }), "starts_at"),
         (json!({ "ends_at": "2001-01-01T00:00:00Z" }), "ends_at"),
     ] {
-        let refused = shop.operate(Role::Operator, Method::PATCH, "/v1/activities/7", Some(&body)).await;
+        let refused =
+            shop.operate(OperatorRole::Operator, Method::PATCH, "/v1/activities/7", Some(&body)).await;
         expect(&refused, 400, "invalid_request");
         assert_eq!(refused.text("field"), field, "{refused}");
     }
@@ -272,7 +291,7 @@ async fn a_sale_is_paused_resumed_and_ended() {
     assert_eq!(won.status, StatusCode::CREATED);
 
     for _ in 0..2 {
-        assert_eq!(done(step(&shop, Role::Operator, "pause").await).text("phase"), "paused");
+        assert_eq!(done(step(&shop, OperatorRole::Operator, "pause").await).text("phase"), "paused");
     }
     expect(&order_of(&shop, 2, 1).await, 409, "paused");
     assert_eq!(shop.order_with(&early, &[], 1).await.status, StatusCode::OK, "a winner finds the order");
@@ -284,17 +303,17 @@ async fn a_sale_is_paused_resumed_and_ended() {
     let shop = Shop::on(directory.path()).await;
     expect(&order_of(&shop, 2, 1).await, 409, "paused");
 
-    assert_eq!(done(step(&shop, Role::Operator, "resume").await).text("phase"), "live");
+    assert_eq!(done(step(&shop, OperatorRole::Operator, "resume").await).text("phase"), "live");
     assert_eq!(order_of(&shop, 2, 1).await.status, StatusCode::CREATED);
     for _ in 0..2 {
-        assert_eq!(done(step(&shop, Role::Operator, "end").await).text("phase"), "ended");
+        assert_eq!(done(step(&shop, OperatorRole::Operator, "end").await).text("phase"), "ended");
     }
     expect(&order_of(&shop, 3, 1).await, 409, "ended");
-    expect(&step(&shop, Role::Operator, "resume").await, 409, "wrong_state");
-    expect(&step(&shop, Role::Operator, "pause").await, 409, "wrong_state");
+    expect(&step(&shop, OperatorRole::Operator, "resume").await, 409, "wrong_state");
+    expect(&step(&shop, OperatorRole::Operator, "pause").await, 409, "wrong_state");
     let order = won.text("order_id");
     assert!(!shop.buyer(1).await.pay(order).await.is_empty(), "what was ordered can be paid");
-    assert_eq!(done(step(&shop, Role::Operator, "archive").await).text("status"), "archived");
+    assert_eq!(done(step(&shop, OperatorRole::Operator, "archive").await).text("status"), "archived");
     shop.close().await;
 }
 
@@ -309,7 +328,7 @@ async fn the_kill_switch_stops_every_sale_and_outlives_the_process() {
     let won = shop.order_with(&ticket, &[], 1).await;
     let turn = async |shop: &Shop, on: bool| {
         let body = json!({ "on": on, "reason": "price was wrong 价格错误" });
-        shop.operate(Role::Operator, Method::PUT, "/v1/kill-switch", Some(&body)).await
+        shop.operate(OperatorRole::Operator, Method::PUT, "/v1/kill-switch", Some(&body)).await
     };
     let version = shop.read("/v1/activities/1/status").await.body["version"].as_u64().unwrap();
     let on = done(turn(&shop, true).await);
@@ -328,7 +347,7 @@ async fn the_kill_switch_stops_every_sale_and_outlives_the_process() {
     shop.close().await;
 
     let shop = Shop::on(directory.path()).await;
-    let kept = shop.operate(Role::Auditor, Method::GET, "/v1/kill-switch", None).await;
+    let kept = shop.operate(OperatorRole::Auditor, Method::GET, "/v1/kill-switch", None).await;
     assert_eq!((kept.body["on"].as_bool(), kept.text("reason")), (Some(true), "price was wrong 价格错误"));
     expect(&order_of(&shop, 2, 1).await, 409, "paused");
     assert_eq!(done(turn(&shop, false).await).body["on"], false);
@@ -342,7 +361,7 @@ async fn support_cancels_and_refunds() {
     let buyer = shop.buyer(1).await;
     let act = async |order: &str, verb: &str, body: Option<Value>| {
         let path = format!("/v1/orders/{order}/{verb}");
-        shop.operate(Role::Operator, Method::POST, &path, body.as_ref()).await
+        shop.operate(OperatorRole::Operator, Method::POST, &path, body.as_ref()).await
     };
     // An open payment is closed first; cancelling again changes nothing.
     let open = buyer.buy(11, 2).await;
@@ -373,7 +392,7 @@ async fn support_cancels_and_refunds() {
     let stock = shop.stock(11).await;
     assert_eq!((&stock["available"], &stock["sold"]), (&json!(100), &json!(0)));
     expect(&act("4242", "cancel", None).await, 404, "not_found");
-    for role in [Role::Creator, Role::Reviewer, Role::Auditor] {
+    for role in [OperatorRole::Creator, OperatorRole::Reviewer, OperatorRole::Auditor] {
         let path = format!("/v1/orders/{paid}/cancel");
         expect(&shop.operate(role, Method::POST, &path, None).await, 403, "forbidden");
     }

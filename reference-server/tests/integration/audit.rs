@@ -6,7 +6,7 @@ use hyper::{Method, StatusCode};
 use redb::{Database, ReadableDatabase as _, TableDefinition};
 use reference_server::{
     app::{App, AppError},
-    config::{Config, Role},
+    config::{Config, OperatorRole},
     runtime::background::Background,
 };
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ async fn trail(shop: &Shop) -> Vec<Value> {
     let (mut rows, mut after) = (Vec::new(), String::new());
     loop {
         let path = format!("/v1/audit?limit=7{after}");
-        let page = shop.operate(Role::Auditor, Method::GET, &path, None).await;
+        let page = shop.operate(OperatorRole::Auditor, Method::GET, &path, None).await;
         assert_eq!(page.status, StatusCode::OK, "{page}");
         rows.extend(page.body["items"].as_array().unwrap().iter().cloned());
         match page.body["next"].as_str() {
@@ -32,7 +32,7 @@ async fn trail(shop: &Shop) -> Vec<Value> {
 
 /// A call, who makes it, and the row that it has to leave.
 struct Call {
-    role: Role,
+    role: OperatorRole,
     method: Method,
     path: String,
     body: Option<Value>,
@@ -40,7 +40,7 @@ struct Call {
 }
 
 fn call(
-    role: Role,
+    role: OperatorRole,
     method: Method,
     path: impl Into<String>,
     body: Option<Value>,
@@ -52,7 +52,7 @@ fn call(
 
 /// Every mutation of the operations listener, in an order in which each is possible.
 fn mutations(open: &str, paid: &str) -> Vec<Call> {
-    use Role::{Creator, Operator, Reviewer};
+    use OperatorRole::{Creator, Operator, Reviewer};
     let price = json!({ "amount": 5900, "currency": "CNY" });
     let offer = |sku: &str| json!({ "sku_id": sku, "price": price, "units": 5, "strategy": "order_time" });
     let window = json!({ "starts_at": "2020-01-01T00:00:00Z", "ends_at": "2099-01-01T00:00:00Z" });
@@ -165,7 +165,7 @@ async fn every_mutation_has_its_row_and_only_its_role_may_make_it() {
 
     for Call { role, method, path, body, leaves } in mutations(&open, &paid) {
         let before = trail(&shop).await.len();
-        for other in Role::ALL.into_iter().filter(|other| *other != role) {
+        for other in OperatorRole::ALL.into_iter().filter(|other| *other != role) {
             let refused: Answer = shop.operate(other, method.clone(), &path, body.as_ref()).await;
             expect(&refused, 403, "forbidden");
         }
@@ -187,10 +187,10 @@ async fn every_mutation_has_its_row_and_only_its_role_may_make_it() {
     for pair in rows.windows(2) {
         assert_eq!(pair[1]["previous"], pair[0]["hash"]);
     }
-    let check = shop.operate(Role::Auditor, Method::GET, "/v1/audit/verification", None).await;
+    let check = shop.operate(OperatorRole::Auditor, Method::GET, "/v1/audit/verification", None).await;
     assert_eq!((&check.body["rows"], &check.body["broken"]), (&json!(rows.len()), &Value::Null));
     assert_eq!(check.body["hash"], rows.last().unwrap()["hash"]);
-    expect(&shop.operate(Role::Creator, Method::GET, "/v1/audit", None).await, 403, "forbidden");
+    expect(&shop.operate(OperatorRole::Creator, Method::GET, "/v1/audit", None).await, 403, "forbidden");
     shop.close().await;
 }
 
@@ -221,7 +221,7 @@ async fn a_row_that_was_changed_by_hand_is_named() {
     assert!(code == Some(1) && printed.contains("BROKEN row 4 was changed"), "{printed}");
     // The same from a running server, which sells on: buyers are not at fault.
     let shop = Shop::on(directory.path()).await;
-    let (server, token) = (shop.operations.to_string(), token(Role::Auditor));
+    let (server, token) = (shop.operations.to_string(), token(OperatorRole::Auditor));
     let (code, printed) =
         run(vec!["--verify".into(), "--server".into(), server, "--token".into(), token]).await;
     assert!(code == Some(1) && printed.contains("BROKEN row 4 was changed"), "{printed}");
@@ -235,7 +235,7 @@ async fn names_of_buyers_are_nowhere_in_the_data() {
     let shop = Shop::on(directory.path()).await;
     shop.import(&catalogue()).await;
     let order = shop.buyer(31_415).await.buy(11, 1).await;
-    let erased = shop.operate(Role::Operator, Method::DELETE, "/v1/users/31415/name", None).await;
+    let erased = shop.operate(OperatorRole::Operator, Method::DELETE, "/v1/users/31415/name", None).await;
     assert_eq!((erased.status, &erased.body["name"]), (StatusCode::OK, &Value::Null));
     shop.close().await;
     let mut looked_at = 0;

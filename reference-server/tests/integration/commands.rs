@@ -2,14 +2,14 @@
 
 use std::{path::Path, process::Command};
 
-use reference_server::config::Role;
+use reference_server::config::OperatorRole;
 
 use crate::shop::{Shop, catalogue, token};
 
 /// Runs the binary; gives whether it succeeded and what it printed.
 pub(crate) async fn run(arguments: &[&str]) -> (bool, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_reference-server"));
-    command.args(arguments).env("FLASHSALE_TOKEN", token(Role::Operator)).env("NO_COLOR", "1");
+    command.args(arguments).env("FLASHSALE_TOKEN", token(OperatorRole::Operator)).env("NO_COLOR", "1");
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     let text = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8(text).unwrap())

@@ -1,7 +1,7 @@
 //! Jobs that could not be done wait for somebody, who has them tried again or gives them up.
 
 use hyper::{Method, StatusCode};
-use reference_server::config::Role;
+use reference_server::config::OperatorRole;
 use serde_json::{Value, json};
 
 use crate::{
@@ -24,7 +24,7 @@ async fn with_two() -> (Shop, [String; 2]) {
         let why = json!({ "units_returned": true, "reason": "broken" });
         let path = format!("/v1/orders/{order}/refund");
         assert_eq!(
-            shop.operate(Role::Operator, Method::POST, &path, Some(&why)).await.status,
+            shop.operate(OperatorRole::Operator, Method::POST, &path, Some(&why)).await.status,
             StatusCode::OK
         );
     }
@@ -37,7 +37,7 @@ async fn with_two() -> (Shop, [String; 2]) {
 }
 
 async fn letters(shop: &Shop) -> Vec<Value> {
-    let answer = shop.operate(Role::Auditor, Method::GET, "/v1/dead-letters", None).await;
+    let answer = shop.operate(OperatorRole::Auditor, Method::GET, "/v1/dead-letters", None).await;
     assert_eq!(answer.status, StatusCode::OK, "{answer}");
     answer.body["items"].as_array().unwrap().clone()
 }
@@ -59,23 +59,23 @@ async fn a_refund_that_failed_is_replayed_or_given_up() {
     assert_eq!(numbers["flashsale_jobs{topic=\"refunds\",state=\"dead\"}"], 2.0);
     assert_eq!(numbers["flashsale_job_attempts_total{topic=\"refunds\",outcome=\"parked\"}"], 2.0);
 
-    let page = shop.operate(Role::Auditor, Method::GET, "/v1/dead-letters?limit=1", None).await;
+    let page = shop.operate(OperatorRole::Auditor, Method::GET, "/v1/dead-letters?limit=1", None).await;
     let next = format!("/v1/dead-letters?limit=1&after={}", page.text("next"));
-    let page = shop.operate(Role::Auditor, Method::GET, &next, None).await;
+    let page = shop.operate(OperatorRole::Auditor, Method::GET, &next, None).await;
     assert_eq!((&page.body["items"][0], &page.body["next"]), (&seen[1], &Value::Null));
 
     let [replay, discard] = [(&first, "replay"), (&second, "discard")]
         .map(|(order, verb)| (format!("/v1/dead-letters/{}", of(&seen, order)), verb));
     for (letter, verb) in [&replay, &discard] {
         let path = format!("{letter}/{verb}");
-        for other in [Role::Creator, Role::Reviewer, Role::Auditor] {
+        for other in [OperatorRole::Creator, OperatorRole::Reviewer, OperatorRole::Auditor] {
             expect(&shop.operate(other, Method::POST, &path, None).await, 403, "forbidden");
         }
         let why = json!({ "reason": "the bank is open again" });
-        let ended = shop.operate(Role::Operator, Method::POST, &path, Some(&why)).await;
+        let ended = shop.operate(OperatorRole::Operator, Method::POST, &path, Some(&why)).await;
         assert_eq!(ended.status, StatusCode::OK, "{ended}");
-        expect(&shop.operate(Role::Operator, Method::POST, &path, None).await, 404, "not_found");
-        expect(&shop.operate(Role::Operator, Method::GET, letter, None).await, 404, "not_found");
+        expect(&shop.operate(OperatorRole::Operator, Method::POST, &path, None).await, 404, "not_found");
+        expect(&shop.operate(OperatorRole::Operator, Method::GET, letter, None).await, 404, "not_found");
     }
     shop.app.upkeep.settle_once().await.unwrap();
     while buyer.read(&first).await["refund"]["status"] == "due" {
@@ -85,7 +85,7 @@ async fn a_refund_that_failed_is_replayed_or_given_up() {
     assert_eq!(buyer.read(&second).await["refund"]["status"], "failed");
     assert_eq!(letters(&shop).await, Vec::<Value>::new());
 
-    let rows = shop.operate(Role::Auditor, Method::GET, "/v1/audit?limit=100", None).await;
+    let rows = shop.operate(OperatorRole::Auditor, Method::GET, "/v1/audit?limit=100", None).await;
     for action in ["dead_letter.replayed", "dead_letter.discarded"] {
         let rows = rows.body["items"].as_array().unwrap().iter();
         let rows: Vec<_> = rows.filter(|row| row["action"] == action).collect();
@@ -103,10 +103,10 @@ async fn what_is_no_dead_letter_is_not_found() {
     let shop = Shop::open().await;
     for id in ["0", "7", "18446744073709551615", "99999999999999999999", "x", "-1"] {
         let path = format!("/v1/dead-letters/{id}");
-        expect(&shop.operate(Role::Operator, Method::GET, &path, None).await, 404, "not_found");
+        expect(&shop.operate(OperatorRole::Operator, Method::GET, &path, None).await, 404, "not_found");
         for verb in ["replay", "discard", "forget"] {
             let path = format!("{path}/{verb}");
-            expect(&shop.operate(Role::Operator, Method::POST, &path, None).await, 404, "not_found");
+            expect(&shop.operate(OperatorRole::Operator, Method::POST, &path, None).await, 404, "not_found");
         }
     }
     shop.close().await;

@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, time::Duration};
 
 use bytes::Bytes;
 use flashsale_core::{
-    domain::{ActivityId, By, Selling},
+    domain::{ActivityId, Attribution, Selling},
     ledger::{Change, ChangeId},
 };
 use flashsale_testkit::client::Client;
@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::shop::{Shop, expect};
 
 async fn set(shop: &Shop, change: u64, selling: Selling) {
-    let by = By { actor: "test".parse().unwrap(), reason: "test".parse().unwrap() };
+    let by = Attribution { actor: "test".parse().unwrap(), reason: "test".parse().unwrap() };
     let activity = ActivityId::new(1).unwrap();
     shop.app.sales.ledger().amend(activity, ChangeId(change), Change::Selling(selling), by).await.unwrap();
 }

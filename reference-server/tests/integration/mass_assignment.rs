@@ -7,7 +7,7 @@ use std::time::Duration;
 use flashsale_core::queue::{NewJob, Settlement, Verdict};
 use flashsale_testkit::client::Answer;
 use hyper::Method;
-use reference_server::config::Role;
+use reference_server::config::OperatorRole;
 use serde_json::{Value, json};
 
 use crate::{
@@ -43,7 +43,7 @@ struct Call {
 }
 
 /// An object of a body.
-struct Place {
+struct JsonPath {
     /// As a JSON pointer.
     pointer: String,
     /// As problems name it, up to the name of its field.
@@ -62,13 +62,13 @@ impl Call {
     }
 
     /// Every object in its body.
-    fn objects(&self) -> Vec<Place> {
+    fn objects(&self) -> Vec<JsonPath> {
         let mut found = Vec::new();
         self.walk(self.schema, &self.body, (String::new(), String::new()), &mut found);
         found
     }
 
-    fn walk(&self, schema: &'static Value, value: &Value, at: (String, String), found: &mut Vec<Place>) {
+    fn walk(&self, schema: &'static Value, value: &Value, at: (String, String), found: &mut Vec<JsonPath>) {
         let (pointer, place) = at;
         let schema = self.contract.resolve(schema);
         if let Some(items) = schema.get("items") {
@@ -85,7 +85,7 @@ impl Call {
                     value.unwrap_or_else(|| panic!("the example of {} has no {prefix}{name}", self.path));
                 self.walk(part, value, (format!("{pointer}/{name}"), format!("{prefix}{name}")), found);
             }
-            found.push(Place { pointer, prefix, known: known.keys().map(String::as_str).collect() });
+            found.push(JsonPath { pointer, prefix, known: known.keys().map(String::as_str).collect() });
         }
     }
 
@@ -149,7 +149,7 @@ async fn of_buyer(shop: &Shop, user: u64, template: &str) -> (String, String) {
 }
 
 async fn of_operator(shop: &Shop, user: u64, template: &str) -> (String, String) {
-    let mut role = Role::Creator;
+    let mut role = OperatorRole::Creator;
     let path = match template {
         "/v1/products" | "/v1/skus" | "/v1/activities" => template.to_owned(),
         "/v1/activities/{id}"
@@ -160,7 +160,7 @@ async fn of_operator(shop: &Shop, user: u64, template: &str) -> (String, String)
             template.replace("{id}", &draft(shop).await)
         }
         _ => {
-            role = Role::Operator;
+            role = OperatorRole::Operator;
             match template {
                 "/v1/kill-switch" | "/v1/backup" => template.to_owned(),
                 "/v1/activities/{id}/offers/{sku_id}/adjustments" => format!("{OFFER}/adjustments"),
@@ -186,7 +186,7 @@ async fn of_operator(shop: &Shop, user: u64, template: &str) -> (String, String)
 /// A draft as the document's example has it.
 async fn draft(shop: &Shop) -> String {
     let body = &OPERATIONS.document["components"]["schemas"]["ActivityRequest"]["examples"][0];
-    let answer = shop.operate(Role::Creator, Method::POST, "/v1/activities", Some(body)).await;
+    let answer = shop.operate(OperatorRole::Creator, Method::POST, "/v1/activities", Some(body)).await;
     assert_eq!(answer.status, 201, "{answer}");
     answer.text("id").to_owned()
 }
@@ -220,7 +220,7 @@ async fn state(shop: &Shop) -> Vec<Value> {
     paths.extend((1000..1020).map(|user| format!("/v1/orders?user_id={user}")));
     let mut state = Vec::new();
     for path in paths {
-        let answer = shop.operate(Role::Operator, Method::GET, &path, None).await;
+        let answer = shop.operate(OperatorRole::Operator, Method::GET, &path, None).await;
         assert_eq!(answer.status, 200, "{path}: {answer}");
         state.push(answer.body);
     }
@@ -254,7 +254,7 @@ async fn a_field_that_is_not_known_is_refused_by_name_and_nothing_changes() {
 
     let (before, mut tried) = (state(&shop).await, 0);
     for call in &calls {
-        for Place { pointer, prefix, known } in call.objects() {
+        for JsonPath { pointer, prefix, known } in call.objects() {
             for name in UNKNOWN.iter().filter(|name| !known.contains(name)) {
                 let answer = call.send(&shop, &with(&call.body, &pointer, name)).await;
                 let case = format!("{} {} with {prefix}{name}", call.method, call.path);
@@ -295,10 +295,12 @@ async fn an_import_with_a_field_that_is_not_known_is_refused_as_a_whole() {
         "/activities/0/offers/0/price",
         "/activities/0/offers/0/limits/0",
     ];
-    let audit = async || shop.operate(Role::Auditor, Method::GET, "/v1/audit/verification", None).await.body;
+    let audit =
+        async || shop.operate(OperatorRole::Auditor, Method::GET, "/v1/audit/verification", None).await.body;
     let before = audit().await;
-    let import =
-        async |body: &Value| shop.operate(Role::Operator, Method::POST, "/v1/import", Some(body)).await;
+    let import = async |body: &Value| {
+        shop.operate(OperatorRole::Operator, Method::POST, "/v1/import", Some(body)).await
+    };
     for place in places {
         for name in ["version", "paid_at", "sold", "actor"] {
             let answer = import(&with(&body, place, name)).await;

@@ -6,7 +6,7 @@ use flashsale_core::ledger::{Consumer, Lane, Ledger as _};
 use hyper::{Method, StatusCode};
 use reference_server::{
     backup,
-    config::{Config, Role},
+    config::{Config, OperatorRole},
     monitoring::invariants::Invariant,
 };
 use serde_json::json;
@@ -107,7 +107,7 @@ async fn refunds_that_the_provider_does_not_take_are_seen() {
     sandbox.fail(true);
     let why = json!({ "units_returned": true, "reason": "broken in transport" });
     let path = format!("/v1/orders/{order}/refund");
-    let refunded = shop.operate(Role::Operator, Method::POST, &path, Some(&why)).await;
+    let refunded = shop.operate(OperatorRole::Operator, Method::POST, &path, Some(&why)).await;
     assert_eq!(refunded.body["refund"]["status"], "due", "{refunded}");
     assert_eq!(broken(&shop).await, []);
     shop.clock.advance(Duration::from_secs(61));
@@ -124,7 +124,7 @@ async fn refunds_that_the_provider_does_not_take_are_seen() {
     }
     expect_logged(&log, "an invariant holds again", Invariant::Refunds);
     let path = format!("/v1/orders/{order}");
-    let seen = shop.operate(Role::Auditor, Method::GET, &path, None).await;
+    let seen = shop.operate(OperatorRole::Auditor, Method::GET, &path, None).await;
     assert_eq!(seen.body["refund"]["status"], "done", "{seen}");
     shop.close().await;
 }
@@ -181,7 +181,7 @@ async fn units_out_of_nowhere_are_seen() {
     shop.buyer(2).await.buy(11, 1).await;
     assert_eq!(broken(&shop).await, []);
     let backup = json!({ "directory": copy });
-    let made = shop.operate(Role::Operator, Method::POST, "/v1/backup", Some(&backup)).await;
+    let made = shop.operate(OperatorRole::Operator, Method::POST, "/v1/backup", Some(&backup)).await;
     assert_eq!(made.status, StatusCode::OK, "{made}");
     shop.close().await;
 

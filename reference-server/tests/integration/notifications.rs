@@ -8,7 +8,7 @@ use hyper::{Method, Request, Response, StatusCode, body::Incoming, header::Heade
 use hyper_util::rt::TokioIo;
 use reference_server::{
     auth::{keyring::Ring, signature},
-    config::{Role, Secret},
+    config::{OperatorRole, Secret},
 };
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::mpsc};
@@ -124,12 +124,12 @@ async fn a_notification_that_is_refused_for_good_is_a_dead_letter() {
     let dead = "flashsale_jobs{topic=\"notifications\",state=\"dead\"}";
     // Settled right after the answer.
     while scrape(&shop).await.get(dead) != Some(&1.0) {}
-    let letters = shop.operate(Role::Operator, Method::GET, "/v1/dead-letters", None).await;
+    let letters = shop.operate(OperatorRole::Operator, Method::GET, "/v1/dead-letters", None).await;
     let letter = &letters.body["items"][0];
     assert_eq!((&letter["job"], &letter["content"]["order"]["id"]), (&refused["id"], &json!(order)));
     let path = format!("/v1/dead-letters/{}/replay", letter["id"].as_str().unwrap());
-    expect(&shop.operate(Role::Auditor, Method::POST, &path, None).await, 403, "forbidden");
-    assert_eq!(shop.operate(Role::Operator, Method::POST, &path, None).await.status, StatusCode::OK);
+    expect(&shop.operate(OperatorRole::Auditor, Method::POST, &path, None).await, 403, "forbidden");
+    assert_eq!(shop.operate(OperatorRole::Operator, Method::POST, &path, None).await.status, StatusCode::OK);
     assert_eq!(receiver.next(&shop).await["id"], refused["id"]);
     shop.close().await;
 }

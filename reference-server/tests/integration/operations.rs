@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use flashsale_testkit::client::Client;
 use hyper::{Method, StatusCode};
-use reference_server::{backup, config::Role, monitoring::reconciliation};
+use reference_server::{backup, config::OperatorRole, monitoring::reconciliation};
 use serde_json::json;
 
 use crate::shop::{Shop, catalogue, expect};
@@ -32,14 +32,14 @@ async fn tokens_have_roles_and_public_callers_have_none() {
         ("/v1/import", &catalogue()),
         ("/v1/backup", &json!({ "directory": "/nowhere" })),
     ] {
-        for role in [Role::Creator, Role::Reviewer, Role::Auditor] {
+        for role in [OperatorRole::Creator, OperatorRole::Reviewer, OperatorRole::Auditor] {
             expect(&shop.operate(role, Method::POST, path, Some(body)).await, 403, "forbidden");
         }
     }
-    for role in Role::ALL {
+    for role in OperatorRole::ALL {
         assert_eq!(shop.operate(role, Method::GET, stock, None).await.status, StatusCode::OK);
     }
-    for role in [Role::Creator, Role::Reviewer] {
+    for role in [OperatorRole::Creator, OperatorRole::Reviewer] {
         let refused = shop.operate(role, Method::GET, "/v1/reconciliation", None).await;
         expect(&refused, 403, "forbidden");
         assert!(refused.text("detail").contains("auditor or operator"), "{refused}");
@@ -48,7 +48,7 @@ async fn tokens_have_roles_and_public_callers_have_none() {
     for path in [stock, "/healthz", "/readyz", "/v1/reconciliation"] {
         expect(&shop.read(path).await, 404, "not_found");
     }
-    let sign_in = shop.operate(Role::Operator, Method::POST, "/v1/sessions", Some(&json!({}))).await;
+    let sign_in = shop.operate(OperatorRole::Operator, Method::POST, "/v1/sessions", Some(&json!({}))).await;
     expect(&sign_in, 404, "not_found");
     shop.close().await;
 }
@@ -58,7 +58,7 @@ async fn adjustments_are_deltas_that_count_once() {
     let shop = Shop::open().await;
     let adjust = async |id: &str, delta: i64| {
         let body = json!({ "adjustment_id": id, "delta": delta, "reason": "found in the cellar" });
-        shop.operate(Role::Operator, Method::POST, ADJUSTMENTS, Some(&body)).await
+        shop.operate(OperatorRole::Operator, Method::POST, ADJUSTMENTS, Some(&body)).await
     };
     shop.buyer(1).await.buy(11, 5).await;
     for _ in 0..2 {
@@ -84,7 +84,7 @@ async fn adjustments_are_deltas_that_count_once() {
         (json!({ "adjustment_id": "", "delta": 1, "reason": "x" }), "adjustment_id"),
         (json!({ "adjustment_id": "zero", "delta": 0, "reason": "x" }), "delta"),
     ] {
-        let answer = shop.operate(Role::Operator, Method::POST, ADJUSTMENTS, Some(&body)).await;
+        let answer = shop.operate(OperatorRole::Operator, Method::POST, ADJUSTMENTS, Some(&body)).await;
         expect(&answer, 400, "invalid_request");
         assert_eq!(answer.text("field"), field);
     }
@@ -92,7 +92,11 @@ async fn adjustments_are_deltas_that_count_once() {
     // An offer that is not there; an activity that is a draft; one that is not there.
     for (activity, sku) in [(1, 99), (3, 11), (99, 11)] {
         let path = format!("/v1/activities/{activity}/offers/{sku}/adjustments");
-        expect(&shop.operate(Role::Operator, Method::POST, &path, Some(&body)).await, 404, "not_found");
+        expect(
+            &shop.operate(OperatorRole::Operator, Method::POST, &path, Some(&body)).await,
+            404,
+            "not_found",
+        );
     }
     let stock = shop.stock(11).await;
     let members: Vec<_> = stock.as_object().unwrap().keys().map(String::as_str).collect();
@@ -105,10 +109,10 @@ async fn units_are_taken_from_all_buckets() {
     let shop = Shop::open().await;
     let path = "/v1/activities/2/offers/11/adjustments";
     let body = json!({ "adjustment_id": "back to the supplier", "delta": -8, "reason": "test" });
-    let taken = shop.operate(Role::Operator, Method::POST, path, Some(&body)).await;
+    let taken = shop.operate(OperatorRole::Operator, Method::POST, path, Some(&body)).await;
     assert_eq!((taken.status, &taken.body["available"]), (StatusCode::OK, &json!(1)), "{taken}");
     let body = json!({ "adjustment_id": "more than there is", "delta": -2, "reason": "test" });
-    let refused = shop.operate(Role::Operator, Method::POST, path, Some(&body)).await;
+    let refused = shop.operate(OperatorRole::Operator, Method::POST, path, Some(&body)).await;
     expect(&refused, 409, "insufficient_available");
     assert_eq!(refused.body["available"], 1);
     shop.close().await;
@@ -123,13 +127,13 @@ async fn an_import_is_whole_or_not_at_all() {
     let mut wrong = catalogue();
     wrong["activities"][0]["offers"][0]["units"] = json!(7);
     wrong["activities"][0]["name"] = json!("never seen");
-    let refused = shop.operate(Role::Operator, Method::POST, "/v1/import", Some(&wrong)).await;
+    let refused = shop.operate(OperatorRole::Operator, Method::POST, "/v1/import", Some(&wrong)).await;
     expect(&refused, 400, "invalid_request");
     assert!(refused.body["problems"].to_string().contains("units"), "{refused}");
     assert_eq!(shop.read("/v1/activities/1").await.body["name"], "双十一 <b>");
 
     let files = json!({ "files": [{ "name": "skus.csv", "content": "id,product_id,name,price_minor,currency\n-5,1,x,1,CNY\n" }] });
-    let refused = shop.operate(Role::Operator, Method::POST, "/v1/import", Some(&files)).await;
+    let refused = shop.operate(OperatorRole::Operator, Method::POST, "/v1/import", Some(&files)).await;
     expect(&refused, 400, "invalid_request");
     assert!(refused.body["problems"][0].as_str().unwrap().starts_with("skus.csv:2: id:"), "{refused}");
 
@@ -157,18 +161,26 @@ async fn support_sees_orders_and_the_audit_finds_nothing() {
     let shop = Shop::open().await;
     let buyer = shop.buyer(1).await;
     let order = buyer.buy(11, 2).await;
-    let list = shop.operate(Role::Auditor, Method::GET, "/v1/orders?user_id=1", None).await;
+    let list = shop.operate(OperatorRole::Auditor, Method::GET, "/v1/orders?user_id=1", None).await;
     assert_eq!(
         (&list.body["items"][0]["order_id"], &list.body["items"][0]["user_id"]),
         (&json!(order), &json!("1"))
     );
-    let one = shop.operate(Role::Auditor, Method::GET, &format!("/v1/orders/{order}"), None).await;
+    let one = shop.operate(OperatorRole::Auditor, Method::GET, &format!("/v1/orders/{order}"), None).await;
     assert_eq!(one.body["user_id"], "1");
     assert!(one.body["placed_at"].is_string(), "{one}");
-    expect(&shop.operate(Role::Auditor, Method::GET, "/v1/orders", None).await, 400, "invalid_request");
-    expect(&shop.operate(Role::Auditor, Method::GET, "/v1/orders/4242", None).await, 404, "not_found");
+    expect(
+        &shop.operate(OperatorRole::Auditor, Method::GET, "/v1/orders", None).await,
+        400,
+        "invalid_request",
+    );
+    expect(
+        &shop.operate(OperatorRole::Auditor, Method::GET, "/v1/orders/4242", None).await,
+        404,
+        "not_found",
+    );
 
-    let found = shop.operate(Role::Auditor, Method::GET, "/v1/reconciliation", None).await;
+    let found = shop.operate(OperatorRole::Auditor, Method::GET, "/v1/reconciliation", None).await;
     assert_eq!(found.body["items"], json!([]), "{found}");
     let held: Vec<_> =
         found.body["offers"].as_array().unwrap().iter().filter(|offer| offer["held"] == 2).collect();
@@ -183,7 +195,8 @@ async fn the_audit_finds_a_sale_that_the_catalogue_does_not_know() {
         flashsale_core::domain::Timestamp::from_millis(1),
         flashsale_core::domain::Timestamp::from_millis(2),
     );
-    let by = flashsale_core::domain::By { actor: "x".parse().unwrap(), reason: "x".parse().unwrap() };
+    let by =
+        flashsale_core::domain::Attribution { actor: "x".parse().unwrap(), reason: "x".parse().unwrap() };
     let change = flashsale_core::ledger::Change::Window(window.unwrap());
     let ledger = shop.app.sales.ledger();
     ledger.amend(1_u64.try_into().unwrap(), flashsale_core::ledger::ChangeId(9), change, by).await.unwrap();
@@ -226,9 +239,9 @@ async fn a_backup_of_a_running_shop_opens_elsewhere() {
         (buyer.session.clone(), buyer.buy(11, 1).await)
     };
     let body = json!({ "directory": copy });
-    let made = shop.operate(Role::Operator, Method::POST, "/v1/backup", Some(&body)).await;
+    let made = shop.operate(OperatorRole::Operator, Method::POST, "/v1/backup", Some(&body)).await;
     assert_eq!(made.status, StatusCode::OK, "{made}");
-    let again = shop.operate(Role::Operator, Method::POST, "/v1/backup", Some(&body)).await;
+    let again = shop.operate(OperatorRole::Operator, Method::POST, "/v1/backup", Some(&body)).await;
     expect(&again, 400, "invalid_request");
     assert_eq!(again.text("field"), "directory");
     shop.buyer(2).await.buy(11, 1).await;

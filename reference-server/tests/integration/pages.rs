@@ -2,7 +2,7 @@
 
 use flashsale_testkit::client::Answer;
 use hyper::{Method, StatusCode};
-use reference_server::config::Role;
+use reference_server::config::OperatorRole;
 use serde_json::json;
 
 use crate::{
@@ -80,7 +80,7 @@ async fn products_are_written_once_and_anew_when_they_change() {
     let product = |name: &str| json!({ "id": "9", "name": name });
     let sku = json!({ "id": "99", "product_id": "9", "name": "small", "list_price": price });
     for (path, body) in [("/v1/products", &product("a pot")), ("/v1/skus", &sku)] {
-        let made = shop.operate(Role::Creator, Method::POST, path, Some(body)).await;
+        let made = shop.operate(OperatorRole::Creator, Method::POST, path, Some(body)).await;
         assert_eq!(made.status, StatusCode::CREATED, "{made}");
     }
     let first = shop.read("/en/products/9/").await;
@@ -89,9 +89,15 @@ async fn products_are_written_once_and_anew_when_they_change() {
     assert_eq!(shop.read("/v1/skus/99").await.body["name"], "small");
     assert_eq!(shop.read("/v1/products/9").await.body["skus"][0]["id"], "99");
 
-    let renamed =
-        operate_if(&shop, Role::Creator, Method::POST, "/v1/products", "\"1\"", Some(&product("a jug")))
-            .await;
+    let renamed = operate_if(
+        &shop,
+        OperatorRole::Creator,
+        Method::POST,
+        "/v1/products",
+        "\"1\"",
+        Some(&product("a jug")),
+    )
+    .await;
     assert_eq!(renamed.status, StatusCode::OK, "{renamed}");
     let headers = [("if-none-match", first.header("etag"))];
     let second = shop.call(Method::GET, "/en/products/9/", &headers, None).await;

@@ -4,7 +4,7 @@ use flashsale_core::domain::Clock as _;
 use hyper::{Method, StatusCode};
 use reference_server::{
     auth::signature,
-    config::{Config, Role, TicketKey},
+    config::{Config, OperatorRole, TicketKey},
 };
 use serde_json::{Value, json};
 
@@ -84,7 +84,7 @@ async fn a_purchase_leaves_no_secret_in_the_log() {
     ] {
         secrets.add(what, secret);
     }
-    Role::ALL.into_iter().for_each(|role| secrets.add("an operations token", token(role)));
+    OperatorRole::ALL.into_iter().for_each(|role| secrets.add("an operations token", token(role)));
 
     // Somebody with a session, somebody with a JWT, and somebody with neither.
     let identity = json!({ "user_id": "71", "user_name": NAME });
@@ -179,7 +179,7 @@ async fn a_purchase_leaves_no_secret_in_the_log() {
 
     // Operators, known and unknown.
     let adjustment = json!({ "adjustment_id": "1", "delta": 5, "reason": "more came in" });
-    for role in Role::ALL {
+    for role in OperatorRole::ALL {
         shop.operate(role, Method::POST, &offer("adjustments"), Some(&adjustment)).await;
         let refund = json!({ "units_returned": true, "reason": "as asked" });
         shop.operate(role, Method::POST, &format!("/v1/orders/{}/refund", orders[0].1), Some(&refund)).await;

@@ -15,7 +15,7 @@ use hyper::{Method, StatusCode};
 use reference_server::{
     app::{App, Jobs},
     auth::signature,
-    config::{Config, OperationsToken, Role, Secret},
+    config::{Config, OperationsToken, OperatorRole, Secret},
     http::{Listener, Runtimes, Server, tls::Tls},
     routes::{Operations, Public},
     runtime::background::Background,
@@ -27,7 +27,7 @@ use crate::contract;
 static BACKGROUND: LazyLock<Background> = LazyLock::new(|| Background::start().unwrap());
 
 /// The token of a role, in the configuration of every test.
-pub(crate) fn token(role: Role) -> String {
+pub(crate) fn token(role: OperatorRole) -> String {
     format!("token-of-the-{}-of-the-tests", role.as_str())
 }
 
@@ -70,7 +70,7 @@ impl Shop {
         config.payment.sandbox = true;
         // The clock of a test jumps; ids need no renewal in between.
         config.ids.lease_seconds = 86_400;
-        config.operations.tokens = Role::ALL
+        config.operations.tokens = OperatorRole::ALL
             .map(|role| OperationsToken {
                 name: format!("test {}", role.as_str()),
                 roles: vec![role],
@@ -82,7 +82,7 @@ impl Shop {
         let spawner = BACKGROUND.spawner().clone();
         let shared = Runtimes::Shared(spawner.runtime().clone());
         let (app, jobs) = App::open(&config, Arc::clone(&clock) as _, spawner).await.unwrap();
-        app.sheets.warmed().await;
+        app.product_documents.warmed().await;
         let bind = |listener, files| {
             let tls = Tls::new(listener, files, clock.now()).unwrap();
             Listener::bind(([127, 0, 0, 1], 0).into(), NonZeroUsize::MIN, 128).unwrap().with_tls(tls)
@@ -123,7 +123,7 @@ impl Shop {
     }
 
     pub(crate) async fn import(&self, document: &Value) -> Answer {
-        let answer = self.operate(Role::Operator, Method::POST, "/v1/import", Some(document)).await;
+        let answer = self.operate(OperatorRole::Operator, Method::POST, "/v1/import", Some(document)).await;
         assert_eq!(answer.status, StatusCode::OK, "{answer}");
         answer
     }
@@ -153,7 +153,7 @@ impl Shop {
     /// Calls the operations listener.
     pub(crate) async fn operate(
         &self,
-        role: Role,
+        role: OperatorRole,
         method: Method,
         path: &str,
         body: Option<&Value>,
@@ -178,7 +178,7 @@ impl Shop {
 
     pub(crate) async fn stock(&self, sku: u64) -> Value {
         let path = format!("/v1/activities/1/offers/{sku}/stock");
-        self.operate(Role::Auditor, Method::GET, &path, None).await.body
+        self.operate(OperatorRole::Auditor, Method::GET, &path, None).await.body
     }
 
     /// Signs in.

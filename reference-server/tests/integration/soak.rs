@@ -5,7 +5,7 @@ use std::time::Duration;
 use flashsale_core::{admission::Mode, domain::OrderStatus};
 use futures_util::future::join_all;
 use hyper::{Method, StatusCode};
-use reference_server::{config::Role, monitoring::invariants::Invariant};
+use reference_server::{config::OperatorRole, monitoring::invariants::Invariant};
 use serde_json::{Value, json};
 
 use crate::shop::{Buyer, Shop, catalogue};
@@ -126,7 +126,7 @@ async fn visit(shop: &Shop, user: u64, does: Does) -> Option<Left> {
         Does::PaysAndIsRefunded { units_returned } => {
             let why = json!({ "units_returned": units_returned, "reason": "as asked" });
             let path = format!("/v1/orders/{order}/refund");
-            let refunded = shop.operate(Role::Operator, Method::POST, &path, Some(&why)).await;
+            let refunded = shop.operate(OperatorRole::Operator, Method::POST, &path, Some(&why)).await;
             assert_eq!(refunded.status, StatusCode::OK, "{refunded}");
         }
         _ => {}
@@ -167,7 +167,7 @@ async fn adjust(shop: &Shop, round: u64) {
     let body =
         json!({ "adjustment_id": format!("round-{round}"), "delta": delta, "reason": "counted again" });
     let path = "/v1/activities/1/offers/11/adjustments";
-    let adjusted = shop.operate(Role::Operator, Method::POST, path, Some(&body)).await;
+    let adjusted = shop.operate(OperatorRole::Operator, Method::POST, path, Some(&body)).await;
     assert!(adjusted.status == StatusCode::OK || adjusted.code() == "insufficient_available", "{adjusted}");
 }
 
@@ -199,7 +199,7 @@ async fn nothing_is_ever_broken() {
         assert!(census.orders[status as usize] > 0, "no order is {status:?}: {census:?}");
     }
     assert_eq!((census.waiting, census.refunds_due), (0, 0));
-    let found = shop.operate(Role::Auditor, Method::GET, "/v1/reconciliation", None).await;
+    let found = shop.operate(OperatorRole::Auditor, Method::GET, "/v1/reconciliation", None).await;
     assert_eq!(found.body["items"], json!([]), "{found}");
     shop.close().await;
 }

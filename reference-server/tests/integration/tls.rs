@@ -15,7 +15,7 @@ use hyper::Method;
 use rcgen::{CertificateParams, KeyPair};
 use reference_server::{
     cli::remote_server::RemoteServer,
-    config::{CertificateFiles, HttpConfig, Role},
+    config::{CertificateFiles, HttpConfig, OperatorRole},
     http::{Traffic, tls::Tls},
 };
 use rustls::{
@@ -342,7 +342,7 @@ async fn commands_speak_tls_with_whom_they_can_believe() {
 
     let ca = pair.files.certificate_file.as_deref();
     let name = format!("https://localhost:{}", shop.operations.port());
-    let remote = RemoteServer::new(&name, &token(Role::Auditor), ca).unwrap();
+    let remote = RemoteServer::new(&name, &token(OperatorRole::Auditor), ca).unwrap();
     let stock = remote.call(Method::GET, "/v1/activities/1/offers/11/stock", None).await.unwrap();
     assert_eq!(stock["available"], 100, "{stock}");
     shop.close().await;

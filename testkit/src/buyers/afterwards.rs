@@ -6,7 +6,7 @@ use flashsale_core::domain::OrderStatus;
 use hyper::StatusCode;
 use tokio::task::JoinSet;
 
-use super::{Buyer, Ending, Interrupted, Notes, Purchase, Shop};
+use super::{Buyer, ClientLog, Ending, Interrupted, Purchase, Shop};
 use crate::client::Client;
 
 /// Connections on which buyers come again.
@@ -18,7 +18,7 @@ const CONNECTIONS: usize = 16;
 ///
 /// # Panics
 /// When the server goes away, or a buyer panics.
-pub async fn come_again(shop: &Shop, notes: &Notes, first: usize) {
+pub async fn come_again(shop: &Shop, notes: &ClientLog, first: usize) {
     let purchases: Vec<(usize, Purchase)> = notes.purchases().into_iter().enumerate().skip(first).collect();
     let shop = Arc::new(shop.clone());
     let mut connections = JoinSet::new();
@@ -46,7 +46,7 @@ pub async fn come_again(shop: &Shop, notes: &Notes, first: usize) {
 ///
 /// # Panics
 /// When a user's number is not an id.
-pub async fn pay_late(shop: &Shop, notes: &Notes) -> Result<(), Interrupted> {
+pub async fn pay_late(shop: &Shop, notes: &ClientLog) -> Result<(), Interrupted> {
     let mut client = Client::new(shop.public);
     for (number, purchase) in notes.purchases().into_iter().enumerate() {
         let Some(placed) = purchase.placed else { continue };

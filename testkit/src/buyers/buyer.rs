@@ -7,7 +7,7 @@ use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::{Ending, Notes, Offer, OrderView, Part, Purchase, Sending, Shop};
+use super::{BuyerScript, ClientLog, Ending, Offer, OrderView, Purchase, Sending, Shop};
 use crate::client::{Answer, Client, NoAnswer};
 
 /// How long a buyer comes again, and waits for an order to change: 20 s.
@@ -26,7 +26,7 @@ impl From<NoAnswer> for Interrupted {
 /// One buyer with a session.
 pub struct Buyer<'a> {
     shop: &'a Shop,
-    notes: &'a Notes,
+    notes: &'a ClientLog,
     user: UserId,
     session: String,
 }
@@ -38,7 +38,7 @@ impl<'a> Buyer<'a> {
     /// When the server does not answer, or not with a token.
     pub async fn sign_in(
         shop: &'a Shop,
-        notes: &'a Notes,
+        notes: &'a ClientLog,
         client: &mut Client,
         user: UserId,
     ) -> Result<Self, Interrupted> {
@@ -56,7 +56,12 @@ impl<'a> Buyer<'a> {
     ///
     /// # Errors
     /// When the server goes away.
-    pub async fn play(&self, client: &mut Client, offer: &Offer, part: Part) -> Result<(), Interrupted> {
+    pub async fn play(
+        &self,
+        client: &mut Client,
+        offer: &Offer,
+        part: BuyerScript,
+    ) -> Result<(), Interrupted> {
         let Some(ticket) = self.ticket(client, offer).await? else { return Ok(()) };
         let key =
             (part.sending != Sending::WithoutKey).then(|| format!("{}-{:x}", self.user, fastrand::u64(..)));

@@ -12,7 +12,7 @@ use fastrand::Rng;
 use flashsale_core::domain::UserId;
 use tokio::task::JoinSet;
 
-use super::{Buyer, Notes, Offer, Part, Shop};
+use super::{Buyer, BuyerScript, ClientLog, Offer, Shop};
 use crate::client::Client;
 
 /// A crowd: every user plays one part for one of the offers, which the seed chooses.
@@ -27,7 +27,7 @@ pub struct Crowd {
     /// Decides who plays what.
     pub seed: u64,
     /// The part that everybody plays; `None` for one drawn for each.
-    pub part: Option<Part>,
+    pub part: Option<BuyerScript>,
 }
 
 impl Crowd {
@@ -36,7 +36,7 @@ impl Crowd {
     ///
     /// # Panics
     /// When a buyer panics, or a user's number is not an id.
-    pub async fn buy(&self, shop: &Shop, notes: &Notes) {
+    pub async fn buy(&self, shop: &Shop, notes: &ClientLog) {
         let crowd = Arc::new(self.clone());
         let (shop, next) = (Arc::new(shop.clone()), Arc::new(AtomicU64::new(self.users.start)));
         let mut connections = JoinSet::new();
@@ -65,14 +65,14 @@ impl Crowd {
     async fn play(
         &self,
         shop: &Shop,
-        notes: &Notes,
+        notes: &ClientLog,
         client: &mut Client,
         number: u64,
     ) -> Result<(), super::Interrupted> {
         let user = UserId::new(number).expect("a user's number from 1");
         let mut random = Rng::with_seed(self.seed.wrapping_add(number));
         let offer = self.offers[random.usize(0..self.offers.len())];
-        let part = self.part.unwrap_or_else(|| Part::draw(&mut random, offer.per_user));
+        let part = self.part.unwrap_or_else(|| BuyerScript::draw(&mut random, offer.per_user));
         let buyer = Buyer::sign_in(shop, notes, client, user).await?;
         buyer.play(client, &offer, part).await
     }

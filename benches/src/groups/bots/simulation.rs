@@ -16,8 +16,8 @@ use flashsale_core::{
         OrderKey, PaymentId, Per, Provider, Quantity, SkuId, Strategy, Subject, SubjectId, Subjects,
         Timestamp, UserId, Window,
     },
-    embedded::Embedded,
-    ledger::{Advance, Advanced, Lane, Ledger, Outcome as Reserved, Reserve, Role, Terms, Timing},
+    embedded::EmbeddedLedger,
+    ledger::{Advance, Advanced, Lane, Ledger, LedgerRole, Outcome as Reserved, Reserve, Terms, Timing},
     rate_limiter::Quota,
 };
 
@@ -105,7 +105,7 @@ enum Event {
 struct Sale<'a> {
     scenario: &'a Scenario,
     digits: [u32; 2],
-    ledger: Embedded,
+    ledger: EmbeddedLedger,
     /// The units that can be ordered; `None` if the ledger has done something since they were read. Those who look for
     /// units that come back ask a million times.
     available: Option<i64>,
@@ -139,7 +139,7 @@ pub async fn play(scenario: &Scenario, variant: Variant) -> Result<Outcome, Fail
 impl<'a> Sale<'a> {
     async fn open(scenario: &'a Scenario, variant: Variant) -> Result<Self, Failure> {
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(CHALLENGES)));
-        let ledger = Embedded::in_memory(Role::Single, Arc::clone(&clock) as _);
+        let ledger = EmbeddedLedger::in_memory(LedgerRole::Single, Arc::clone(&clock) as _);
         let hold = Some(Duration::from_secs(scenario.offer.hold_seconds));
         let price = Money::new(PRICE, "CNY".parse()?)?;
         let offer = OfferTerms::new(sku(), price, scenario.offer.units, Strategy::PreDeduct, hold)?

@@ -12,8 +12,8 @@ use std::{
 
 use flashsale_core::{
     domain::SystemClock,
-    embedded::{Embedded, EmbeddedOptions},
-    ledger::{Ledger as _, Outcome, Role},
+    embedded::{EmbeddedLedger, EmbeddedOptions},
+    ledger::{Ledger as _, LedgerRole, Outcome},
     service::{Batcher, BatcherOptions},
 };
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
@@ -136,8 +136,8 @@ fn take_orders(runtime: &Runtime, directory: &Path, waiting: u64) -> Result<Take
 
 /// A batcher in front of a new engine with its journal in a directory, where `units` are on sale.
 pub(super) async fn open(directory: &Path, units: u64) -> Result<Arc<Batcher>, Failure> {
-    let options = EmbeddedOptions::new(directory, Role::Single, Arc::new(SystemClock));
-    let engine = Embedded::open(options)?;
+    let options = EmbeddedOptions::new(directory, LedgerRole::Single, Arc::new(SystemClock));
+    let engine = EmbeddedLedger::open(options)?;
     engine.open(sale::terms(u32::try_from(units)?)).await?;
     let options = BatcherOptions { reserve_room: ROOM, ..BatcherOptions::default() };
     let batcher = Batcher::new(Arc::new(engine), sale::lane(), options, &Handle::current());

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use flashsale_core::{
     domain::SystemClock,
-    embedded::Embedded,
-    ledger::{Ledger as _, Role},
+    embedded::EmbeddedLedger,
+    ledger::{Ledger as _, LedgerRole},
 };
 use tokio::runtime::Runtime;
 
@@ -36,7 +36,7 @@ pub(super) fn run(runtime: &Runtime) -> Result<(), Failure> {
     let mut costs = AFTER.map(|_| Vec::new());
     for run in 1..=RUNS {
         progress(format!("run {run} of {RUNS}: cost per order after 10^4 to 10^6 orders"));
-        let engine = Arc::new(Embedded::in_memory(Role::Single, Arc::new(SystemClock)));
+        let engine = Arc::new(EmbeddedLedger::in_memory(LedgerRole::Single, Arc::new(SystemClock)));
         runtime.block_on(engine.open(sale::terms(UNITS)))?;
         let mut taken = 0;
         for ((after, _), costs) in AFTER.iter().zip(&mut costs) {
@@ -54,7 +54,7 @@ pub(super) fn run(runtime: &Runtime) -> Result<(), Failure> {
 }
 
 /// The processor time of each order of a range, in microseconds.
-fn cost(runtime: &Runtime, engine: &Embedded, buyers: std::ops::Range<u64>) -> Result<f64, Failure> {
+fn cost(runtime: &Runtime, engine: &EmbeddedLedger, buyers: std::ops::Range<u64>) -> Result<f64, Failure> {
     let orders = count(buyers.end - buyers.start);
     let batches: Vec<_> = sale::requests(buyers).chunks(BATCH).map(<[_]>::to_vec).collect();
     let before = machine::cpu_time();

@@ -4,8 +4,8 @@ use std::{process::Command, sync::Arc};
 
 use flashsale_core::{
     domain::SystemClock,
-    embedded::Embedded,
-    ledger::{Ledger as _, Role},
+    embedded::EmbeddedLedger,
+    ledger::{Ledger as _, LedgerRole},
 };
 
 use crate::{
@@ -40,7 +40,7 @@ pub(super) fn run() -> Result<(), Failure> {
 /// An order was declined, or the system does not tell.
 pub fn print_open_orders() -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let engine = Embedded::in_memory(Role::Single, Arc::new(SystemClock));
+    let engine = EmbeddedLedger::in_memory(LedgerRole::Single, Arc::new(SystemClock));
     let before = machine::resident_bytes()?;
     runtime.block_on(async {
         engine.open(sale::terms(u32::try_from(ORDERS)?)).await?;

@@ -10,7 +10,7 @@ use std::{
 use flashsale_core::{
     admission::{Claims, TicketKey, TicketKeys},
     domain::{ActivityId, Clock as _, Name, SkuId, SystemClock, UserId},
-    ledger::{BatchId, Outcome, Role, state_machine::Book},
+    ledger::{BatchId, LedgerRole, Outcome, state_machine::StateMachine},
     rate_limiter::{Quota, RateLimiter},
 };
 
@@ -142,7 +142,7 @@ fn decisions() -> Result<(), Failure> {
     let now = SystemClock.now();
     let requests = sale::requests(0..ORDERS);
     let later = sale::requests(ORDERS..2 * ORDERS);
-    let decide = |book: &mut Book, requests: &[_], expected: fn(&Outcome) -> bool| {
+    let decide = |book: &mut StateMachine, requests: &[_], expected: fn(&Outcome) -> bool| {
         let mut room = Vec::new();
         let before = machine::thread_time();
         for (number, batch) in (0..).zip(requests.chunks(BATCH)) {
@@ -157,13 +157,13 @@ fn decisions() -> Result<(), Failure> {
     };
     let (mut reserved, mut journalled, mut replayed, mut sold_out) = (vec![], vec![], vec![], vec![]);
     for _ in 0..RUNS {
-        let mut book = Book::new(Role::Single);
+        let mut book = StateMachine::new(LedgerRole::Single);
         book.open(now, BatchId(0), &sale::terms(u32::try_from(ORDERS)?))?;
         reserved.push(decide(&mut book, &requests, |outcome| matches!(outcome, Outcome::Reserved { .. }))?);
         replayed.push(decide(&mut book, &requests, |outcome| matches!(outcome, Outcome::Replayed(_)))?);
         sold_out.push(decide(&mut book, &later, |outcome| matches!(outcome, Outcome::SoldOut { .. }))?);
 
-        let mut book = Book::new(Role::Single);
+        let mut book = StateMachine::new(LedgerRole::Single);
         book.open(now, BatchId(0), &sale::terms(u32::try_from(ORDERS)?))?;
         book.journal();
         journalled.push(decide(&mut book, &requests, |outcome| matches!(outcome, Outcome::Reserved { .. }))?);

@@ -9,7 +9,7 @@ use proptest::{
 };
 use tokio::runtime::Runtime;
 
-use super::{BEGIN, Options, QueueFactory, QueueSubject};
+use super::{BEGIN, Options, QueueFactory, QueueUnderTest};
 use crate::{
     domain::Timestamp,
     queue::{Claim, JobNumber, NewJob, QueueError, QueueSpec, Settlement, Topic, Verdict},
@@ -96,7 +96,7 @@ pub(super) fn explore(
 /// The queue and its specification, at the same moment.
 struct Pair {
     spec: QueueSpec,
-    tested: QueueSubject,
+    tested: QueueUnderTest,
     now: Timestamp,
     /// Every claim that was given, valid or not.
     claims: Vec<Claim>,
@@ -104,7 +104,7 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(tested: QueueSubject) -> Self {
+    fn new(tested: QueueUnderTest) -> Self {
         Self { spec: QueueSpec::default(), tested, now: BEGIN, claims: Vec::new(), numbers: 0 }
     }
 

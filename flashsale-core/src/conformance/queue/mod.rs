@@ -1,8 +1,8 @@
-//! What every queue has to pass: stories with their expectations, and random sequences compared with the
+//! What every queue has to pass: scenarios with their expectations, and random sequences compared with the
 //! [specification](crate::queue::QueueSpec).
 
 mod machine;
-mod stories;
+mod scenarios;
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Instant};
 
@@ -24,19 +24,19 @@ pub trait QueueFactory: Send + Sync {
     /// Makes a queue without any content. Its time is `now`.
     ///
     /// A panic fails the case that asked for it.
-    async fn fresh(&self, now: Timestamp) -> QueueSubject;
+    async fn fresh(&self, now: Timestamp) -> QueueUnderTest;
 }
 
 /// A queue under test.
 #[derive(Clone)]
-pub struct QueueSubject {
+pub struct QueueUnderTest {
     /// The queue.
     pub queue: Arc<dyn Queue>,
     /// What tests may do with it and users may not.
-    pub probe: Arc<dyn QueueProbe>,
+    pub probe: Arc<dyn QueueTestControl>,
 }
 
-impl fmt::Debug for QueueSubject {
+impl fmt::Debug for QueueUnderTest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.queue.fmt(f)
     }
@@ -44,14 +44,14 @@ impl fmt::Debug for QueueSubject {
 
 /// What tests may do with a queue and users may not.
 #[async_trait]
-pub trait QueueProbe: Send + Sync {
+pub trait QueueTestControl: Send + Sync {
     /// Sets the queue's time. The suite lives in the year 2100 and moves forwards only, so a backend that reads a real clock
     /// can add what is missing.
     async fn set_time(&self, now: Timestamp);
 
     /// Opens the queue anew on what a crash at this moment would leave; the old one is not used any more. `None` if there
     /// is nothing to open, since it was never meant to last.
-    async fn restart(&self) -> Option<QueueSubject>;
+    async fn restart(&self) -> Option<QueueUnderTest>;
 }
 
 /// The time at which every case begins: 2100-01-01T00:00:00Z.
@@ -60,9 +60,9 @@ const BEGIN: Timestamp = Timestamp::from_millis(4_102_444_800_000);
 type Playing = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A case that panics when something is not as it should be.
-struct Story {
+struct Scenario {
     name: &'static str,
-    play: fn(QueueSubject, Options) -> Playing,
+    play: fn(QueueUnderTest, Options) -> Playing,
 }
 
 /// Plays every case on a queue, and prints a line for each.
@@ -84,7 +84,7 @@ pub fn examine_queue(factory: &Arc<dyn QueueFactory>, options: &Options) -> Repo
     let runtime: Runtime = runtime.expect("the operating system has threads to give");
     let began = Instant::now();
     let mut report = Report::begin(factory.name(), options);
-    for story in stories::STORIES {
+    for story in scenarios::SCENARIOS {
         if report.is_over(options) || !options.selects(story.name) {
             continue;
         }

@@ -11,7 +11,7 @@ use crate::{
         AuditHash, AuditRow, CatalogueError,
         audit::{self, Head},
     },
-    domain::{By, Clock},
+    domain::{Attribution, Clock},
     embedded::file::{self, META},
 };
 
@@ -95,7 +95,7 @@ fn chain(transaction: &WriteTransaction, clock: &dyn Clock) -> Result<(), Catalo
     let mut end = transaction.open_table(AUDIT_HEAD).map_err(storage)?;
     end.insert((), head.to_bytes().as_slice()).map_err(storage)?;
     drop(end);
-    let by = By {
+    let by = Attribution {
         actor: "server".parse().expect("it is a name"),
         reason: "rows before this one were written without hashes".parse().expect("it is a text"),
     };

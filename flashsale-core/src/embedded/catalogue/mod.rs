@@ -29,8 +29,8 @@ use crate::{
         rules,
     },
     domain::{
-        Activity, ActivityId, ActivityStatus, By, Clock, Name, Product, ProductId, Selling, Sku, SkuId,
-        Timestamp,
+        Activity, ActivityId, ActivityStatus, Attribution, Clock, Name, Product, ProductId, Selling, Sku,
+        SkuId, Timestamp,
     },
     embedded::file::{self, StoreError, blocking},
 };
@@ -152,7 +152,7 @@ impl EmbeddedCatalogue {
 
     async fn write<T: Send + 'static>(
         &self,
-        by: &By,
+        by: &Attribution,
         step: impl FnOnce(&mut Step) -> Result<T, CatalogueError> + Send + 'static,
     ) -> Result<T, CatalogueError> {
         let (database, clock, by) = (Arc::clone(&self.database), Arc::clone(&self.clock), by.clone());
@@ -171,7 +171,7 @@ impl EmbeddedCatalogue {
 
 #[async_trait]
 impl Catalogue for EmbeddedCatalogue {
-    async fn import(&self, set: &ImportSet, by: &By) -> Result<ImportReport, CatalogueError> {
+    async fn import(&self, set: &ImportSet, by: &Attribution) -> Result<ImportReport, CatalogueError> {
         let set = set.clone();
         self.write(by, move |step| step.import(set)).await
     }
@@ -193,7 +193,7 @@ impl Catalogue for EmbeddedCatalogue {
         &self,
         expected: Option<u64>,
         product: Product,
-        by: &By,
+        by: &Attribution,
     ) -> Result<Versioned<Product>, CatalogueError> {
         self.write(by, move |step| {
             let old = step.expect::<Product>(expected, product.id.value(), Item::Product(product.id))?;
@@ -236,7 +236,7 @@ impl Catalogue for EmbeddedCatalogue {
         &self,
         expected: Option<u64>,
         sku: Sku,
-        by: &By,
+        by: &Attribution,
     ) -> Result<Versioned<Sku>, CatalogueError> {
         self.write(by, move |step| {
             let old = step.expect::<Sku>(expected, sku.id.value(), Item::Sku(sku.id))?;
@@ -264,7 +264,7 @@ impl Catalogue for EmbeddedCatalogue {
         &self,
         expected: Option<u64>,
         activity: Activity,
-        by: &By,
+        by: &Attribution,
     ) -> Result<Versioned<Activity>, CatalogueError> {
         self.write(by, move |step| {
             let old = step.expect::<Activity>(expected, activity.id.value(), Item::Activity(activity.id))?;
@@ -278,7 +278,7 @@ impl Catalogue for EmbeddedCatalogue {
         .await
     }
 
-    async fn record(&self, event: &Name, change: Change, by: &By) -> Result<bool, CatalogueError> {
+    async fn record(&self, event: &Name, change: Change, by: &Attribution) -> Result<bool, CatalogueError> {
         let event = event.clone();
         self.write(by, move |step| {
             if step
@@ -325,13 +325,17 @@ impl Catalogue for EmbeddedCatalogue {
         .await
     }
 
-    async fn put_kill_switch(&self, on: bool, by: &By) -> Result<Versioned<KillSwitch>, CatalogueError> {
+    async fn put_kill_switch(
+        &self,
+        on: bool,
+        by: &Attribution,
+    ) -> Result<Versioned<KillSwitch>, CatalogueError> {
         self.write(by, move |step| step.switch(on)).await
     }
 }
 
 /// What the store knows about each kind of value.
-trait Kept: Serialize + DeserializeOwned + PartialEq {
+trait StoredValue: Serialize + DeserializeOwned + PartialEq {
     const TABLE: TableDefinition<'static, u64, Bytes>;
     const WORD: &'static str;
 
@@ -344,7 +348,7 @@ trait Kept: Serialize + DeserializeOwned + PartialEq {
     }
 }
 
-impl Kept for Product {
+impl StoredValue for Product {
     const TABLE: TableDefinition<'static, u64, Bytes> = PRODUCTS;
     const WORD: &'static str = "product";
 
@@ -357,7 +361,7 @@ impl Kept for Product {
     }
 }
 
-impl Kept for Sku {
+impl StoredValue for Sku {
     const TABLE: TableDefinition<'static, u64, Bytes> = SKUS;
     const WORD: &'static str = "sku";
 
@@ -370,7 +374,7 @@ impl Kept for Sku {
     }
 }
 
-impl Kept for Activity {
+impl StoredValue for Activity {
     const TABLE: TableDefinition<'static, u64, Bytes> = ACTIVITIES;
     const WORD: &'static str = "activity";
 
@@ -403,7 +407,7 @@ impl Kept for Activity {
 struct Step {
     transaction: WriteTransaction,
     clock: Arc<dyn Clock>,
-    by: By,
+    by: Attribution,
     changed: bool,
 }
 
@@ -440,7 +444,7 @@ impl Step {
         Err(CatalogueError::Refused(refusals))
     }
 
-    fn take<T: Kept>(
+    fn take<T: StoredValue>(
         &mut self,
         old: Option<Versioned<T>>,
         new: T,
@@ -456,12 +460,12 @@ impl Step {
         Ok(())
     }
 
-    fn find<T: Kept>(&self, key: u64) -> Result<Option<Versioned<T>>, CatalogueError> {
+    fn find<T: StoredValue>(&self, key: u64) -> Result<Option<Versioned<T>>, CatalogueError> {
         find(&self.transaction.open_table(T::TABLE).map_err(storage)?, key)
     }
 
     /// The present value, if its version is the expected one.
-    fn expect<T: Kept>(
+    fn expect<T: StoredValue>(
         &self,
         expected: Option<u64>,
         key: u64,
@@ -478,7 +482,11 @@ impl Step {
     }
 
     /// Writes a value and its audit row, if it differs from the old one.
-    fn store<T: Kept>(&mut self, old: Option<Versioned<T>>, new: T) -> Result<Versioned<T>, CatalogueError> {
+    fn store<T: StoredValue>(
+        &mut self,
+        old: Option<Versioned<T>>,
+        new: T,
+    ) -> Result<Versioned<T>, CatalogueError> {
         let (version, detail, verb) = match old {
             Some(old) if old.value == new => return Ok(old),
             Some(old) => {
@@ -556,7 +564,7 @@ impl Step {
 fn append(
     transaction: &WriteTransaction,
     now: Timestamp,
-    by: &By,
+    by: &Attribution,
     change: Change,
     event: Option<Name>,
 ) -> Result<u64, CatalogueError> {
@@ -570,7 +578,7 @@ fn append(
         }
         None => Timestamp::EPOCH,
     };
-    let By { actor, reason } = by.clone();
+    let Attribution { actor, reason } = by.clone();
     let mut row = AuditRow {
         sequence: head.sequence + 1,
         at: now.max(last),
@@ -630,8 +638,8 @@ fn change(action: &str, subject: &str, detail: Value) -> Result<Change, Catalogu
 
 /// Ids that a set has twice. The second value would silently win.
 fn duplicates(set: &ImportSet) -> Vec<Refusal> {
-    let mut items: Vec<Item> = set.products.iter().map(Kept::item).collect();
-    items.extend(set.skus.iter().map(Kept::item));
+    let mut items: Vec<Item> = set.products.iter().map(StoredValue::item).collect();
+    items.extend(set.skus.iter().map(StoredValue::item));
     items.extend(set.activities.iter().map(|imported| imported.activity.item()));
     items.sort_unstable();
     let twice = items.windows(2).filter(|pair| pair[0] == pair[1]);

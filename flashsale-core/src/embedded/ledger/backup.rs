@@ -5,10 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{engine::Embedded, error::EmbeddedError, journal::Journal, snapshot};
-use crate::ledger::Role;
+use super::{engine::EmbeddedLedger, error::EmbeddedError, journal::Journal, snapshot};
+use crate::ledger::LedgerRole;
 
-impl Embedded {
+impl EmbeddedLedger {
     /// Writes a consistent copy of the engine into a new or empty directory while it sells: everything that was answered
     /// before the call is in it. The copy can be opened as it is, and [`restore`] puts it into another directory.
     ///
@@ -30,7 +30,7 @@ impl Embedded {
             drop(journal);
             let loaded = loaded.expect("loading was not told to give up");
             if loaded.row > 0 {
-                snapshot::write(&to, loaded.row, &loaded.book)?;
+                snapshot::write(&to, loaded.row, &loaded.machine)?;
             }
             // The journal comes last: without it a directory with a snapshot cannot be opened.
             place_journal(&to, |partial| {
@@ -54,7 +54,7 @@ impl Embedded {
 ///
 /// # Errors
 /// `to` is not empty or cannot be written; the backup cannot be read, is damaged, or is of another role.
-pub fn restore(from: &Path, to: &Path, role: Role) -> Result<(), EmbeddedError> {
+pub fn restore(from: &Path, to: &Path, role: LedgerRole) -> Result<(), EmbeddedError> {
     make_empty(to)?;
     let copy = |from: &Path, to: &Path| {
         fs::copy(from, to)

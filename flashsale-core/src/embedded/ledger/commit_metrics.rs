@@ -2,29 +2,29 @@
 
 use std::time::Duration;
 
-use crate::metrics::Distribution;
+use crate::metrics::Histogram;
 
 /// Commits of an engine since its start; none without a journal.
 #[derive(Debug)]
-pub struct Commits {
+pub struct CommitMetrics {
     /// How long a commit took, from the first byte that is written to the end of the fsync, in microseconds.
-    pub micros: Distribution,
+    pub micros: Histogram,
     /// How many bytes of the journal it wrote.
-    pub bytes: Distribution,
+    pub bytes: Histogram,
 }
 
-impl Default for Commits {
+impl Default for CommitMetrics {
     fn default() -> Self {
         const MICROS: &[u64] = &[
             50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000,
             5_000_000,
         ];
         const BYTES: &[u64] = &[256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20];
-        Self { micros: Distribution::new(MICROS), bytes: Distribution::new(BYTES) }
+        Self { micros: Histogram::new(MICROS), bytes: Histogram::new(BYTES) }
     }
 }
 
-impl Commits {
+impl CommitMetrics {
     pub(super) fn count(&self, took: Duration, bytes: usize) {
         self.micros.record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
         self.bytes.record(bytes as u64);

@@ -17,13 +17,13 @@ use std::{
 };
 
 use super::{
-    commit_metrics::Commits,
+    commit_metrics::CommitMetrics,
     error::EmbeddedError,
     journal::{Journal, Loaded},
     snapshot,
     writer::Call,
 };
-use crate::ledger::{LedgerError, Role, state_machine::Book};
+use crate::ledger::{LedgerError, LedgerRole, state_machine::StateMachine};
 
 /// What thread and callers share.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ pub(super) struct Shared {
     /// Held by whoever reads or writes snapshots, so that none is deleted under a reader.
     pub(super) snapshots: Mutex<()>,
     /// What was committed since the start.
-    pub(super) commits: Commits,
+    pub(super) commits: CommitMetrics,
     /// Tells a snapshot in the background to give up.
     pub(super) closing: AtomicBool,
 }
@@ -156,7 +156,7 @@ fn work(
 pub(super) struct Disk {
     pub(super) journal: Journal,
     pub(super) directory: Option<PathBuf>,
-    pub(super) role: Role,
+    pub(super) role: LedgerRole,
     /// The last row.
     pub(super) row: u64,
     /// The row of the newest snapshot: rows up to it may be deleted.
@@ -173,7 +173,7 @@ impl Disk {
     pub(super) fn new(
         journal: Journal,
         directory: Option<PathBuf>,
-        role: Role,
+        role: LedgerRole,
         loaded: &Loaded,
         snapshot_after: u64,
     ) -> Self {
@@ -221,7 +221,7 @@ impl Disk {
             shared.alone(|| {
                 let go_on = || !shared.closing.load(Ordering::Relaxed);
                 let Some(loaded) = journal.load(Some(&directory), role, &go_on)? else { return Ok(None) };
-                snapshot::write(&directory, loaded.row, &loaded.book)?;
+                snapshot::write(&directory, loaded.row, &loaded.machine)?;
                 Ok(Some(loaded.row))
             })
         };
@@ -247,10 +247,10 @@ impl Disk {
     }
 
     /// Writes the book as a snapshot and deletes all rows. Nothing may be decided meanwhile.
-    pub(super) fn write_snapshot(&mut self, book: &Book) -> Result<(), EmbeddedError> {
+    pub(super) fn write_snapshot(&mut self, machine: &StateMachine) -> Result<(), EmbeddedError> {
         let Some(directory) = &self.directory else { return Ok(()) };
         if self.row > self.snapshot {
-            snapshot::write(directory, self.row, book)?;
+            snapshot::write(directory, self.row, machine)?;
             self.snapshot = self.row;
         }
         if self.trimmed < self.row { self.journal.clear(self.row) } else { Ok(()) }

@@ -10,7 +10,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    commit_metrics::Commits,
+    commit_metrics::CommitMetrics,
     committer::{Committer, Disk, Shared},
     error::EmbeddedError,
     journal::Journal,
@@ -19,8 +19,8 @@ use super::{
 use crate::{
     domain::{ActivityId, Clock, Timestamp},
     ledger::{
-        BatchId, Bounds, Lane, LedgerError, Role,
-        state_machine::{Book, Census, Inspection},
+        BatchId, Bounds, Lane, LedgerError, LedgerRole,
+        state_machine::{Census, Inspection, StateMachine},
     },
 };
 
@@ -30,7 +30,7 @@ pub struct EmbeddedOptions {
     /// Where journal and snapshots are; made if it is not there.
     pub directory: PathBuf,
     /// What the ledger is for.
-    pub role: Role,
+    pub role: LedgerRole,
     /// The deciding clock.
     pub clock: Arc<dyn Clock>,
     /// The most items of one batch. Default 4,096.
@@ -47,7 +47,7 @@ pub struct EmbeddedOptions {
 
 impl EmbeddedOptions {
     /// The defaults.
-    pub fn new(directory: impl Into<PathBuf>, role: Role, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(directory: impl Into<PathBuf>, role: LedgerRole, clock: Arc<dyn Clock>) -> Self {
         Self {
             directory: directory.into(),
             role,
@@ -64,8 +64,8 @@ impl EmbeddedOptions {
 /// process; its role decides what it answers.
 ///
 /// Dropping it waits for the step that is being committed, and writes no snapshot: the next start repeats the journal.
-pub struct Embedded {
-    role: Role,
+pub struct EmbeddedLedger {
+    role: LedgerRole,
     bounds: Bounds,
     /// Whether what it decides is journalled.
     is_durable: bool,
@@ -78,15 +78,15 @@ pub struct Embedded {
 
 pub(super) type Files = (Journal, Option<PathBuf>);
 
-impl Embedded {
+impl EmbeddedLedger {
     /// An engine that keeps nothing: everything is gone with it.
     ///
     /// # Panics
     /// If the system has no thread for it.
-    pub fn in_memory(role: Role, clock: Arc<dyn Clock>) -> Self {
+    pub fn in_memory(role: LedgerRole, clock: Arc<dyn Clock>) -> Self {
         tracing::warn!(?role, "the ledger is in memory only: no order survives this process");
         let options = EmbeddedOptions::new("", role, clock);
-        Self::start(options, None, Book::new(role)).expect("a process can start one more thread")
+        Self::start(options, None, StateMachine::new(role)).expect("a process can start one more thread")
     }
 
     /// Opens the engine of a directory, which is made if it is not there, and repeats its journal.
@@ -119,19 +119,23 @@ impl Embedded {
             "the ledger is loaded"
         );
         let disk = Disk::new(journal, directory, options.role, &loaded, options.snapshot_after_bytes);
-        Self::start(options, Some(disk), loaded.book)
+        Self::start(options, Some(disk), loaded.machine)
     }
 
-    fn start(options: EmbeddedOptions, disk: Option<Disk>, mut book: Book) -> Result<Self, EmbeddedError> {
+    fn start(
+        options: EmbeddedOptions,
+        disk: Option<Disk>,
+        mut machine: StateMachine,
+    ) -> Result<Self, EmbeddedError> {
         if disk.is_some() {
-            book.journal();
+            machine.journal();
         }
         let EmbeddedOptions { directory, role, clock, max_batch, max_waiting, commit_bytes, .. } = options;
         let files = disk.as_ref().map(|disk| (disk.journal.clone(), disk.directory.clone()));
         let shared = Arc::new(Shared::default());
         let (sender, receiver) = mpsc::channel(max_waiting.max(1));
         let committer = disk.map(|disk| Committer::start(disk, Arc::clone(&shared))).transpose()?;
-        let writer = Writer::new(book, committer, clock, receiver, Arc::clone(&shared), commit_bytes);
+        let writer = Writer::new(machine, committer, clock, receiver, Arc::clone(&shared), commit_bytes);
         let thread = thread::Builder::new()
             .name("flashsale-ledger".into())
             .spawn(move || writer.run())
@@ -152,7 +156,7 @@ impl Embedded {
     }
 
     /// What the ledger is for.
-    pub fn role(&self) -> Role {
+    pub fn role(&self) -> LedgerRole {
         self.role
     }
 
@@ -165,7 +169,7 @@ impl Embedded {
     }
 
     /// What was committed since the start.
-    pub fn commits(&self) -> &Commits {
+    pub fn commits(&self) -> &CommitMetrics {
         &self.shared.commits
     }
 
@@ -190,7 +194,7 @@ impl Embedded {
     /// # Errors
     /// Those of the store.
     pub async fn inspect(&self, activity: ActivityId) -> Result<Option<Inspection>, LedgerError> {
-        self.call(move |book, _, _| Ok(book.inspect(activity))).await
+        self.call(move |machine, _, _| Ok(machine.inspect(activity))).await
     }
 
     /// The numbers of an activity for monitors; `None` if it is not open here. Costs well below a millisecond of the thread.
@@ -198,7 +202,7 @@ impl Embedded {
     /// # Errors
     /// Those of the store.
     pub async fn census(&self, activity: ActivityId) -> Result<Option<Census>, LedgerError> {
-        self.call(move |book, now, _| Ok(book.census(now, activity))).await
+        self.call(move |machine, now, _| Ok(machine.census(now, activity))).await
     }
 
     /// Raises the last time of a lane: it decides nothing before that moment any more. It is not journalled.
@@ -206,14 +210,14 @@ impl Embedded {
     /// # Errors
     /// [`LedgerError::NotOpen`].
     pub async fn advance_time(&self, lane: Lane, to: Timestamp) -> Result<(), LedgerError> {
-        self.call(move |book, _, _| book.advance_time(lane, to)).await
+        self.call(move |machine, _, _| machine.advance_time(lane, to)).await
     }
 
     /// Hands a step to the thread, and waits until it is durable.
     pub(crate) async fn call<T, F>(&self, step: F) -> Result<T, LedgerError>
     where
         T: Send + 'static,
-        F: FnOnce(&mut Book, Timestamp, BatchId) -> Result<T, LedgerError> + Send + 'static,
+        F: FnOnce(&mut StateMachine, Timestamp, BatchId) -> Result<T, LedgerError> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
         let call = Box::new(Step { step: Some(step), answer: None, reply });
@@ -254,13 +258,13 @@ impl Embedded {
 
 /// For tests of two tiers: a ledger that loses what it had. Only an engine in memory can.
 #[cfg(any(test, feature = "conformance"))]
-impl Embedded {
+impl EmbeddedLedger {
     /// Everything that the engine holds.
     ///
     /// # Errors
     /// [`LedgerError::Stopped`].
     pub async fn image(&self) -> Result<crate::ledger::state_machine::Image, LedgerError> {
-        self.call(|book, _, _| Ok(book.image())).await
+        self.call(|machine, _, _| Ok(machine.image())).await
     }
 
     /// Puts what an image shows in the place of everything.
@@ -273,12 +277,12 @@ impl Embedded {
             return Err(invalid("what a journal has written cannot be replaced".into()));
         }
         let role = self.role;
-        self.call(move |book, _, _| {
-            let replacement = Book::of_image(image).map_err(|misfit| invalid(misfit.to_string()))?;
+        self.call(move |machine, _, _| {
+            let replacement = StateMachine::of_image(image).map_err(|misfit| invalid(misfit.to_string()))?;
             if replacement.role() != role {
                 return Err(invalid("is of another role".into()));
             }
-            *book = replacement;
+            *machine = replacement;
             Ok(())
         })
         .await
@@ -289,18 +293,18 @@ impl Embedded {
     /// # Errors
     /// [`LedgerError::Invalid`] if the engine has a journal.
     pub async fn wipe(&self) -> Result<(), LedgerError> {
-        self.replace(Book::new(self.role).image()).await
+        self.replace(StateMachine::new(self.role).image()).await
     }
 }
 
-impl Drop for Embedded {
+impl Drop for EmbeddedLedger {
     fn drop(&mut self) {
         drop(self.sender.take());
         self.join();
     }
 }
 
-impl fmt::Debug for Embedded {
+impl fmt::Debug for EmbeddedLedger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Embedded")
             .field("role", &self.role)

@@ -2,7 +2,7 @@
 
 use std::{error::Error, io, path::PathBuf, sync::Arc};
 
-use crate::ledger::Role;
+use crate::ledger::LedgerRole;
 
 /// Why an engine could not be opened, closed, backed up or restored. In every case what was on the disk is still there.
 #[derive(Debug, thiserror::Error)]
@@ -40,9 +40,9 @@ pub enum EmbeddedError {
         /// The file.
         path: PathBuf,
         /// The role that it was made for.
-        found: Role,
+        found: LedgerRole,
         /// The role that was asked for.
-        wanted: Role,
+        wanted: LedgerRole,
     },
     /// What is there cannot be right.
     #[error("{} is damaged: {reason}; keep a copy of the directory, and restore a backup into an empty one", path.display())]

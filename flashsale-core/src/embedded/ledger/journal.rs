@@ -12,12 +12,12 @@ use redb::{
 };
 
 use super::{error::EmbeddedError, snapshot};
-use crate::ledger::{Role, state_machine::Book};
+use crate::ledger::{LedgerRole, state_machine::StateMachine};
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
 /// The rows, numbered from 1 without gaps; the oldest are deleted once a snapshot has them. A row is what one commit
-/// changed: the records of [`Book::take_journal`].
+/// changed: the records of [`StateMachine::take_journal`].
 const JOURNAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("journal");
 
 /// The format that this version writes: tables, records, and images. A higher one is refused.
@@ -42,7 +42,7 @@ pub(super) struct Journal {
 /// A book as a journal and its snapshots show it.
 #[derive(Debug)]
 pub(super) struct Loaded {
-    pub(super) book: Book,
+    pub(super) machine: StateMachine,
     /// The last row that the book has.
     pub(super) row: u64,
     /// The last row of the snapshot that it began with; 0 if there was none.
@@ -58,7 +58,7 @@ impl Journal {
     pub(super) const FILE: &'static str = "ledger.redb";
 
     /// Opens the journal of a directory, or makes one in a directory that has no snapshots either.
-    pub(super) fn open(directory: &Path, role: Role) -> Result<Self, EmbeddedError> {
+    pub(super) fn open(directory: &Path, role: LedgerRole) -> Result<Self, EmbeddedError> {
         let path = directory.join(Self::FILE);
         let is_new = match fs::metadata(&path) {
             // The store would take it for a new one, and every unit would be sold again.
@@ -80,7 +80,7 @@ impl Journal {
         Ok(journal)
     }
 
-    pub(super) fn open_file(path: PathBuf, role: Role) -> Result<Self, EmbeddedError> {
+    pub(super) fn open_file(path: PathBuf, role: LedgerRole) -> Result<Self, EmbeddedError> {
         let database =
             builder().create(&path).map_err(|error| EmbeddedError::of_store(&path, "opened", error))?;
         Self::prepare(database, path, role)
@@ -91,7 +91,7 @@ impl Journal {
     pub(super) fn with_backend(
         backend: impl redb::StorageBackend,
         path: PathBuf,
-        role: Role,
+        role: LedgerRole,
     ) -> Result<Self, EmbeddedError> {
         let database = builder()
             .create_with_backend(backend)
@@ -100,7 +100,7 @@ impl Journal {
     }
 
     /// Checks format and role, or writes them into an empty file.
-    fn prepare(database: Database, path: PathBuf, role: Role) -> Result<Self, EmbeddedError> {
+    fn prepare(database: Database, path: PathBuf, role: LedgerRole) -> Result<Self, EmbeddedError> {
         let journal = Self { database: Arc::new(database), path };
         let reading = journal.begin_read()?;
         let is_empty = journal.check(reading.list_tables())?.next().is_none();
@@ -123,7 +123,7 @@ impl Journal {
     }
 
     /// Writes what stands in an empty file. Rows up to `trimmed` are those of a snapshot.
-    pub(super) fn initialise(&self, role: Role, trimmed: u64) -> Result<(), EmbeddedError> {
+    pub(super) fn initialise(&self, role: LedgerRole, trimmed: u64) -> Result<(), EmbeddedError> {
         let writing = self.check(self.database.begin_write())?;
         {
             let mut meta = self.check(writing.open_table(META))?;
@@ -177,15 +177,15 @@ impl Journal {
     pub(super) fn load(
         &self,
         directory: Option<&Path>,
-        role: Role,
+        role: LedgerRole,
         go_on: &dyn Fn() -> bool,
     ) -> Result<Option<Loaded>, EmbeddedError> {
         let reading = self.begin_read()?;
         let trimmed = self.meta(&reading, "trimmed")?.unwrap_or(0);
         let table = self.check(reading.open_table(JOURNAL))?;
         let last = self.check(table.last())?.map_or(0, |(row, _)| row.value()).max(trimmed);
-        let (book, snapshot) = self.begin(directory, role, trimmed, last)?;
-        let mut loaded = Loaded { book, row: snapshot, snapshot, replayed_bytes: 0, trimmed };
+        let (machine, snapshot) = self.begin(directory, role, trimmed, last)?;
+        let mut loaded = Loaded { machine, row: snapshot, snapshot, replayed_bytes: 0, trimmed };
         let rows = last - snapshot;
         let mut reported = Instant::now();
         for entry in self.check(table.range(snapshot + 1..))? {
@@ -199,7 +199,7 @@ impl Journal {
                 continue;
             }
             loaded
-                .book
+                .machine
                 .replay(bytes.value())
                 .map_err(|misfit| self.damaged(format!("row {}: {misfit}", row.value())))?;
             if reported.elapsed() > PROGRESS_EVERY {
@@ -220,10 +220,10 @@ impl Journal {
     fn begin(
         &self,
         directory: Option<&Path>,
-        role: Role,
+        role: LedgerRole,
         trimmed: u64,
         last: u64,
-    ) -> Result<(Book, u64), EmbeddedError> {
+    ) -> Result<(StateMachine, u64), EmbeddedError> {
         let snapshots = directory.map(snapshot::list).transpose()?.unwrap_or_default();
         if let Some((row, newest)) = snapshots.first()
             && *row > last
@@ -233,7 +233,7 @@ impl Journal {
         let mut failure = None;
         for (row, path) in snapshots.iter().filter(|(row, _)| *row >= trimmed) {
             match snapshot::read(path, role) {
-                Ok(book) => return Ok((book, *row)),
+                Ok(machine) => return Ok((machine, *row)),
                 Err(error) => {
                     tracing::warn!(%error, "a snapshot cannot be used");
                     failure.get_or_insert(error);
@@ -241,7 +241,7 @@ impl Journal {
             }
         }
         if trimmed == 0 {
-            return Ok((Book::new(role), 0));
+            return Ok((StateMachine::new(role), 0));
         }
         Err(failure.unwrap_or_else(|| self.damaged(format!("the snapshot of row {trimmed} is missing"))))
     }
@@ -279,14 +279,16 @@ fn builder() -> Builder {
     builder
 }
 
-fn number_of(role: Role) -> u64 {
+fn number_of(role: LedgerRole) -> u64 {
     match role {
-        Role::Single => 0,
-        Role::Gate => 1,
-        Role::Truth => 2,
+        LedgerRole::Single => 0,
+        LedgerRole::Gate => 1,
+        LedgerRole::Truth => 2,
     }
 }
 
-fn role_of(number: u64) -> Option<Role> {
-    [Role::Single, Role::Gate, Role::Truth].into_iter().find(|role| number_of(*role) == number)
+fn role_of(number: u64) -> Option<LedgerRole> {
+    [LedgerRole::Single, LedgerRole::Gate, LedgerRole::Truth]
+        .into_iter()
+        .find(|role| number_of(*role) == number)
 }

@@ -12,8 +12,8 @@ use std::{
 
 use super::error::EmbeddedError;
 use crate::ledger::{
-    Role,
-    state_machine::{Book, Image},
+    LedgerRole,
+    state_machine::{Image, StateMachine},
 };
 
 const MAGIC: &[u8; 8] = b"flashsnp";
@@ -23,10 +23,10 @@ const HASH_BYTES: usize = blake3::OUT_LEN;
 const PREFIX: &str = "snapshot-";
 
 /// Writes a book as the snapshot of a row, and deletes the snapshots before it.
-pub(super) fn write(directory: &Path, row: u64, book: &Book) -> Result<(), EmbeddedError> {
+pub(super) fn write(directory: &Path, row: u64, machine: &StateMachine) -> Result<(), EmbeddedError> {
     let path = directory.join(format!("{PREFIX}{row:020}"));
     let partial = path.with_extension("partial");
-    let written = write_to(&partial, row, &book.image()).and_then(|()| fs::rename(&partial, &path));
+    let written = write_to(&partial, row, &machine.image()).and_then(|()| fs::rename(&partial, &path));
     if let Err(error) = written {
         // What is left of it is in the way of nobody, but may fill the disk.
         let _ = fs::remove_file(&partial);
@@ -52,7 +52,7 @@ fn write_to(path: &Path, row: u64, image: &Image) -> io::Result<()> {
 }
 
 /// Reads a snapshot back.
-pub(super) fn read(path: &Path, role: Role) -> Result<Book, EmbeddedError> {
+pub(super) fn read(path: &Path, role: LedgerRole) -> Result<StateMachine, EmbeddedError> {
     let damaged = |reason: &str| EmbeddedError::damaged(path, reason);
     let bytes = fs::read(path).map_err(|error| EmbeddedError::unusable(path, "read", error))?;
     let Some((content, hash)) = bytes.split_last_chunk::<HASH_BYTES>() else {
@@ -76,11 +76,11 @@ pub(super) fn read(path: &Path, role: Role) -> Result<Book, EmbeddedError> {
     }
     let image: Image =
         postcard::from_bytes(&content[HEADER_BYTES..]).map_err(|error| damaged(&error.to_string()))?;
-    let book = Book::of_image(image).map_err(|misfit| damaged(&misfit.to_string()))?;
-    if book.role() != role {
-        return Err(EmbeddedError::OtherRole { path: path.into(), found: book.role(), wanted: role });
+    let machine = StateMachine::of_image(image).map_err(|misfit| damaged(&misfit.to_string()))?;
+    if machine.role() != role {
+        return Err(EmbeddedError::OtherRole { path: path.into(), found: machine.role(), wanted: role });
     }
-    Ok(book)
+    Ok(machine)
 }
 
 /// The snapshots of a directory with their rows, the newest first. A directory that is not there has none.

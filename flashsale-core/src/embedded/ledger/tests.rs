@@ -18,8 +18,8 @@ use crate::{
         Quantity, SkuId, Strategy, Subjects, Timestamp, UserId, Window,
     },
     ledger::{
-        Advance, Advanced, BatchId, Gate, Lane, Ledger, LedgerError, Opened, Outcome, Reserve, Role, Terms,
-        Timing,
+        Advance, Advanced, BatchId, Gate, Lane, Ledger, LedgerError, LedgerRole, Opened, Outcome, Reserve,
+        Terms, Timing,
         invariants::{self, Owing},
     },
 };
@@ -59,15 +59,15 @@ fn request(n: u64) -> Reserve {
 }
 
 fn options(directory: &Path) -> EmbeddedOptions {
-    EmbeddedOptions::new(directory, Role::Single, clock())
+    EmbeddedOptions::new(directory, LedgerRole::Single, clock())
 }
 
-fn open(directory: &Path) -> Embedded {
-    Embedded::open(options(directory)).unwrap()
+fn open(directory: &Path) -> EmbeddedLedger {
+    EmbeddedLedger::open(options(directory)).unwrap()
 }
 
 /// Places orders, one commit each, and answers what was acknowledged.
-async fn sell(engine: &Embedded, orders: impl IntoIterator<Item = u64>) -> Result<(), LedgerError> {
+async fn sell(engine: &EmbeddedLedger, orders: impl IntoIterator<Item = u64>) -> Result<(), LedgerError> {
     for n in orders {
         let answer = engine.reserve(lane(), None, vec![request(n)]).await?;
         assert!(matches!(answer.outcomes[..], [Outcome::Reserved { .. }]), "{answer:?}");
@@ -75,7 +75,7 @@ async fn sell(engine: &Embedded, orders: impl IntoIterator<Item = u64>) -> Resul
     Ok(())
 }
 
-async fn orders(engine: &Embedded) -> BTreeSet<u64> {
+async fn orders(engine: &EmbeddedLedger) -> BTreeSet<u64> {
     let inspection = engine.inspect(activity()).await.unwrap();
     let Some(inspection) = inspection else { return BTreeSet::new() };
     assert_eq!(invariants::check(&inspection, Owing::Forbidden), []);
@@ -88,7 +88,7 @@ fn snapshots(directory: &Path) -> Vec<PathBuf> {
 
 #[tokio::test]
 async fn an_engine_in_memory_decides_and_reads() {
-    let engine = Embedded::in_memory(Role::Single, clock());
+    let engine = EmbeddedLedger::in_memory(LedgerRole::Single, clock());
     assert_eq!(engine.open(terms(2)).await.unwrap(), Opened::Now);
     assert_eq!(engine.open(terms(2)).await.unwrap(), Opened::Before);
     let answer = engine.reserve(lane(), None, (1..=3).map(request).collect()).await.unwrap();
@@ -107,7 +107,7 @@ async fn an_engine_in_memory_decides_and_reads() {
 
 #[tokio::test]
 async fn a_batch_beyond_the_bound_is_refused_whole() {
-    let engine = Embedded::in_memory(Role::Single, clock());
+    let engine = EmbeddedLedger::in_memory(LedgerRole::Single, clock());
     engine.open(terms(10_000)).await.unwrap();
     let most = Ledger::bounds(&engine).max_batch as u64;
     let answer = engine.reserve(lane(), None, (1..=most + 1).map(request).collect()).await;
@@ -117,8 +117,8 @@ async fn a_batch_beyond_the_bound_is_refused_whole() {
 
 #[tokio::test]
 async fn a_gate_can_be_rolled_back_and_lose_everything() {
-    let engine = Embedded::in_memory(Role::Gate, clock());
-    let truth = Embedded::in_memory(Role::Truth, clock());
+    let engine = EmbeddedLedger::in_memory(LedgerRole::Gate, clock());
+    let truth = EmbeddedLedger::in_memory(LedgerRole::Truth, clock());
     truth.open(terms(5)).await.unwrap();
     let epoch = crate::ledger::Truth::next_epoch(&truth, activity(), Default::default()).await.unwrap();
     let content = crate::ledger::Truth::content(&truth, activity(), None, 100).await.unwrap();
@@ -159,13 +159,13 @@ async fn a_restart_repeats_the_journal_and_a_snapshot_gives_the_same() {
 }
 
 /// An engine on a disk for tests, without snapshots.
-fn on_disk(disk: &Disk) -> Result<Embedded, EmbeddedError> {
-    let journal = Journal::with_backend(disk.clone(), "test".into(), Role::Single)?;
-    Embedded::with_journal(options(Path::new("test")), journal, None)
+fn on_disk(disk: &Disk) -> Result<EmbeddedLedger, EmbeddedError> {
+    let journal = Journal::with_backend(disk.clone(), "test".into(), LedgerRole::Single)?;
+    EmbeddedLedger::with_journal(options(Path::new("test")), journal, None)
 }
 
 /// Sells until the disk fails, and answers what was acknowledged and how many were asked for.
-async fn sell_until_failure(engine: &Embedded) -> (BTreeSet<u64>, u64) {
+async fn sell_until_failure(engine: &EmbeddedLedger) -> (BTreeSet<u64>, u64) {
     let mut acknowledged = BTreeSet::new();
     for n in 1.. {
         match sell(engine, [n]).await {
@@ -245,7 +245,7 @@ async fn a_power_cut_takes_nothing_that_was_acknowledged() {
 
 #[tokio::test]
 async fn a_panic_stops_the_engine() {
-    let engine = Embedded::in_memory(Role::Single, clock());
+    let engine = EmbeddedLedger::in_memory(LedgerRole::Single, clock());
     let answer = engine.call::<(), _>(|_, _, _| panic!("seeded")).await;
     assert!(matches!(answer, Err(LedgerError::Unknown(_))));
     let Err(LedgerError::Stopped(reason)) = engine.activities().await else { panic!("it goes on") };
@@ -259,8 +259,8 @@ async fn a_damaged_book_stops_the_engine_and_nothing_of_the_commit_happened() {
     let engine = on_disk(&disk).unwrap();
     engine.open(terms(10)).await.unwrap();
     let answer = engine
-        .call::<(), _>(|book, now, batch| {
-            book.reserve(now, batch, lane(), None, &[request(1)])?;
+        .call::<(), _>(|machine, now, batch| {
+            machine.reserve(now, batch, lane(), None, &[request(1)])?;
             Err(LedgerError::Stopped("an event does not fit".into()))
         })
         .await;
@@ -274,7 +274,7 @@ async fn a_damaged_book_stops_the_engine_and_nothing_of_the_commit_happened() {
 async fn one_engine_has_a_directory() {
     let directory = tempfile::tempdir().unwrap();
     let first = open(directory.path());
-    assert!(matches!(Embedded::open(options(directory.path())), Err(EmbeddedError::InUse { .. })));
+    assert!(matches!(EmbeddedLedger::open(options(directory.path())), Err(EmbeddedError::InUse { .. })));
     first.close().await.unwrap();
     open(directory.path());
 }
@@ -286,10 +286,10 @@ async fn another_role_or_a_newer_format_is_refused() {
     engine.open(terms(10)).await.unwrap();
     sell(&engine, 1..=3).await.unwrap();
     drop(engine);
-    let other = EmbeddedOptions { role: Role::Truth, ..options(directory.path()) };
+    let other = EmbeddedOptions { role: LedgerRole::Truth, ..options(directory.path()) };
     assert!(matches!(
-        Embedded::open(other),
-        Err(EmbeddedError::OtherRole { found: Role::Single, wanted: Role::Truth, .. })
+        EmbeddedLedger::open(other),
+        Err(EmbeddedError::OtherRole { found: LedgerRole::Single, wanted: LedgerRole::Truth, .. })
     ));
     let set_format = |format: u64| {
         let database = redb::Database::open(directory.path().join(Journal::FILE)).unwrap();
@@ -300,7 +300,7 @@ async fn another_role_or_a_newer_format_is_refused() {
     };
     set_format(2);
     assert!(matches!(
-        Embedded::open(options(directory.path())),
+        EmbeddedLedger::open(options(directory.path())),
         Err(EmbeddedError::Newer { found: 2, supported: 1, .. })
     ));
     set_format(1);
@@ -312,13 +312,13 @@ fn a_directory_that_cannot_be_used_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
     fs::write(&file, "not a directory").unwrap();
-    let error = Embedded::open(options(&file.join("data"))).unwrap_err();
+    let error = EmbeddedLedger::open(options(&file.join("data"))).unwrap_err();
     assert!(matches!(error, EmbeddedError::Unusable { .. }), "{error}");
     // A file that is no journal is left as it is.
     let other = directory.path().join(Journal::FILE);
     for content in ["somebody else's", ""] {
         fs::write(&other, content).unwrap();
-        let error = Embedded::open(options(directory.path())).unwrap_err();
+        let error = EmbeddedLedger::open(options(directory.path())).unwrap_err();
         assert!(matches!(error, EmbeddedError::Damaged { .. }), "{error}");
         assert_eq!(fs::read_to_string(&other).unwrap(), content);
     }
@@ -342,7 +342,7 @@ async fn a_damaged_byte_is_found_or_does_not_matter() {
         let at = random.usize(..bytes.len());
         bytes[at] ^= 1 << random.u8(..8);
         fs::write(&path, &bytes).unwrap();
-        match Embedded::open(options(directory.path())) {
+        match EmbeddedLedger::open(options(directory.path())) {
             Ok(engine) => assert_eq!(orders(&engine).await.len(), 600, "byte {at}"),
             Err(error) => {
                 assert!(matches!(error, EmbeddedError::Damaged { .. }), "byte {at}: {error}");
@@ -368,11 +368,11 @@ async fn a_damaged_snapshot_is_passed_over_only_if_its_rows_are_there() {
         let mut damaged = bytes.clone();
         damaged[at] ^= 1;
         fs::write(snapshot, damaged).unwrap();
-        assert!(Embedded::open(options(directory.path())).is_err(), "byte {at}");
+        assert!(EmbeddedLedger::open(options(directory.path())).is_err(), "byte {at}");
     }
     bytes.truncate(bytes.len() - 1);
     fs::write(snapshot, &bytes).unwrap();
-    assert!(matches!(Embedded::open(options(directory.path())), Err(EmbeddedError::Damaged { .. })));
+    assert!(matches!(EmbeddedLedger::open(options(directory.path())), Err(EmbeddedError::Damaged { .. })));
     fs::write(directory.path().join(Journal::FILE), rows).unwrap();
     assert_eq!(orders(&open(directory.path())).await, (1..=5).collect());
 }
@@ -384,7 +384,7 @@ async fn a_snapshot_without_its_journal_is_refused() {
     engine.open(terms(10)).await.unwrap();
     engine.close().await.unwrap();
     fs::remove_file(directory.path().join(Journal::FILE)).unwrap();
-    assert!(matches!(Embedded::open(options(directory.path())), Err(EmbeddedError::Damaged { .. })));
+    assert!(matches!(EmbeddedLedger::open(options(directory.path())), Err(EmbeddedError::Damaged { .. })));
     assert!(!directory.path().join(Journal::FILE).exists());
 }
 
@@ -392,7 +392,7 @@ async fn a_snapshot_without_its_journal_is_refused() {
 async fn snapshots_are_written_while_it_sells_and_the_journal_shrinks() {
     let directory = tempfile::tempdir().unwrap();
     let small = EmbeddedOptions { snapshot_after_bytes: 20_000, ..options(directory.path()) };
-    let engine = Embedded::open(small.clone()).unwrap();
+    let engine = EmbeddedLedger::open(small.clone()).unwrap();
     engine.open(terms(100_000)).await.unwrap();
     let mut sold = 0;
     let mut seen = BTreeSet::new();
@@ -404,7 +404,7 @@ async fn snapshots_are_written_while_it_sells_and_the_journal_shrinks() {
         assert!(sold < 50_000, "no snapshot after {sold} orders");
     }
     drop(engine);
-    let engine = Embedded::open(small).unwrap();
+    let engine = EmbeddedLedger::open(small).unwrap();
     assert_eq!(orders(&engine).await, (1..=sold).collect());
     // Rows that a snapshot has go with later commits.
     while snapshot::list(directory.path()).unwrap()[0].0 > trimmed(&engine) {
@@ -416,9 +416,9 @@ async fn snapshots_are_written_while_it_sells_and_the_journal_shrinks() {
     assert_eq!(orders(&open(directory.path())).await, (1..=sold).collect());
 }
 
-fn trimmed(engine: &Embedded) -> u64 {
+fn trimmed(engine: &EmbeddedLedger) -> u64 {
     let (journal, directory) = engine.files().unwrap();
-    journal.load(directory.as_deref(), Role::Single, &|| true).unwrap().unwrap().trimmed
+    journal.load(directory.as_deref(), LedgerRole::Single, &|| true).unwrap().unwrap().trimmed
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -436,7 +436,7 @@ async fn a_backup_is_taken_while_it_sells_and_restored() {
     selling.await.unwrap().unwrap();
     assert!(matches!(engine.backup(&backup).await, Err(EmbeddedError::NotEmpty { .. })));
 
-    restore(&backup, &restored, Role::Single).unwrap();
+    restore(&backup, &restored, LedgerRole::Single).unwrap();
     let copy = open(&restored);
     let there = orders(&copy).await;
     let last = there.len() as u64;
@@ -445,13 +445,13 @@ async fn a_backup_is_taken_while_it_sells_and_restored() {
     copy.close().await.unwrap();
     assert_eq!(orders(&open(&restored)).await, (1..=last + 10).collect());
 
-    assert!(matches!(restore(&backup, &restored, Role::Single), Err(EmbeddedError::NotEmpty { .. })));
+    assert!(matches!(restore(&backup, &restored, LedgerRole::Single), Err(EmbeddedError::NotEmpty { .. })));
     let [snapshot] = &snapshots(&backup)[..] else { panic!("one snapshot") };
     let mut bytes = fs::read(snapshot).unwrap();
     bytes[100] ^= 1;
     fs::write(snapshot, bytes).unwrap();
     let elsewhere = directory.path().join("elsewhere");
-    assert!(matches!(restore(&backup, &elsewhere, Role::Single), Err(EmbeddedError::Damaged { .. })));
+    assert!(matches!(restore(&backup, &elsewhere, LedgerRole::Single), Err(EmbeddedError::Damaged { .. })));
     assert!(!elsewhere.join(Journal::FILE).exists());
 }
 

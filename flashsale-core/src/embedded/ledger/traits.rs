@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::engine::Embedded;
+use super::engine::EmbeddedLedger;
 use crate::{
-    domain::{ActivityId, By, Capture, Invalid, Order, OrderId, OrderKey, SkuId, UserId},
+    domain::{ActivityId, Attribution, Capture, Invalid, Order, OrderId, OrderKey, SkuId, UserId},
     ledger::{
         Adjusted, Adjustment, AdjustmentId, Advance, Advances, BatchId, Bounds, Bucket, Change, ChangeId,
         Chunk, Consumer, Due, Entry, Epoch, Fence, Gate, Kept, Lane, Ledger, LedgerError, NextEpoch, Opened,
@@ -16,26 +16,26 @@ use crate::{
 };
 
 #[async_trait]
-impl Ledger for Embedded {
+impl Ledger for EmbeddedLedger {
     fn bounds(&self) -> Bounds {
-        Embedded::bounds(self)
+        EmbeddedLedger::bounds(self)
     }
 
     async fn open(&self, terms: Arc<Terms>) -> Result<Opened, LedgerError> {
         let known = Arc::clone(&terms);
-        if let Some(opened) = self.call(move |book, _, _| book.opened(&known)).await? {
+        if let Some(opened) = self.call(move |machine, _, _| machine.opened(&known)).await? {
             return Ok(opened);
         }
         let role = self.role();
         let prepare = move || {
             let mut prepared = Prepared::new(role, &terms);
-            prepared.touch();
+            prepared.prefault();
             prepared
         };
         let prepared = tokio::task::spawn_blocking(prepare).await.map_err(|error| {
             LedgerError::Unavailable(format!("the lanes cannot be prepared: {error}").into())
         })?;
-        self.call(move |book, now, batch| book.open_prepared(now, batch, prepared)).await
+        self.call(move |machine, now, batch| machine.open_prepared(now, batch, prepared)).await
     }
 
     async fn amend(
@@ -43,13 +43,13 @@ impl Ledger for Embedded {
         activity: ActivityId,
         id: ChangeId,
         change: Change,
-        by: By,
+        by: Attribution,
     ) -> Result<(), LedgerError> {
-        self.call(move |book, now, batch| book.amend(now, batch, activity, id, &change, &by)).await
+        self.call(move |machine, now, batch| machine.amend(now, batch, activity, id, &change, &by)).await
     }
 
     async fn adjust(&self, adjustment: Adjustment) -> Result<Adjusted, LedgerError> {
-        self.call(move |book, now, batch| book.adjust(now, batch, &adjustment)).await
+        self.call(move |machine, now, batch| machine.adjust(now, batch, &adjustment)).await
     }
 
     async fn reserve(
@@ -59,16 +59,16 @@ impl Ledger for Embedded {
         requests: Vec<Reserve>,
     ) -> Result<Reservations, LedgerError> {
         self.check_batch(requests.len())?;
-        self.call(move |book, now, batch| book.reserve(now, batch, lane, epoch, &requests)).await
+        self.call(move |machine, now, batch| machine.reserve(now, batch, lane, epoch, &requests)).await
     }
 
     async fn advance(&self, lane: Lane, steps: Vec<Advance>) -> Result<Advances, LedgerError> {
         self.check_batch(steps.len())?;
-        self.call(move |book, now, batch| book.advance(now, batch, lane, &steps)).await
+        self.call(move |machine, now, batch| machine.advance(now, batch, lane, &steps)).await
     }
 
     async fn expire_due(&self, lane: Lane, limit: usize) -> Result<Due, LedgerError> {
-        self.call(move |book, now, batch| book.expire_due(now, batch, lane, limit)).await
+        self.call(move |machine, now, batch| machine.expire_due(now, batch, lane, limit)).await
     }
 
     async fn send(
@@ -78,39 +78,39 @@ impl Ledger for Embedded {
         sku: SkuId,
         units: u32,
     ) -> Result<Option<Transfer>, LedgerError> {
-        self.call(move |book, now, batch| book.send(now, batch, lane, to, sku, units)).await
+        self.call(move |machine, now, batch| machine.send(now, batch, lane, to, sku, units)).await
     }
 
     async fn receive(&self, transfer: Transfer) -> Result<bool, LedgerError> {
-        self.call(move |book, now, batch| book.receive(now, batch, transfer)).await
+        self.call(move |machine, now, batch| machine.receive(now, batch, transfer)).await
     }
 
     async fn forget(&self, transfer: Transfer) -> Result<(), LedgerError> {
-        self.call(move |book, now, batch| book.forget(now, batch, transfer)).await
+        self.call(move |machine, now, batch| machine.forget(now, batch, transfer)).await
     }
 
     async fn transfers(&self, lane: Lane) -> Result<Vec<Transfer>, LedgerError> {
-        self.call(move |book, _, _| book.transfers(lane)).await
+        self.call(move |machine, _, _| machine.transfers(lane)).await
     }
 
     async fn activities(&self) -> Result<Vec<ActivityId>, LedgerError> {
-        self.call(|book, _, _| Ok(book.activities())).await
+        self.call(|machine, _, _| Ok(machine.activities())).await
     }
 
     async fn terms(&self, activity: ActivityId) -> Result<Option<Arc<Terms>>, LedgerError> {
-        self.call(move |book, _, _| Ok(book.terms(activity))).await
+        self.call(move |machine, _, _| Ok(machine.terms(activity))).await
     }
 
     async fn stock(&self, activity: ActivityId, sku: SkuId) -> Result<Option<Stock>, LedgerError> {
-        self.call(move |book, _, _| Ok(book.stock(activity, sku))).await
+        self.call(move |machine, _, _| Ok(machine.stock(activity, sku))).await
     }
 
     async fn view(&self, lane: Lane) -> Result<View, LedgerError> {
-        self.call(move |book, now, _| book.view(now, lane)).await
+        self.call(move |machine, now, _| machine.view(now, lane)).await
     }
 
     async fn order(&self, key: OrderKey) -> Result<Option<Order>, LedgerError> {
-        self.call(move |book, _, _| Ok(book.order(key))).await
+        self.call(move |machine, _, _| Ok(machine.order(key))).await
     }
 
     async fn orders_of(
@@ -119,11 +119,11 @@ impl Ledger for Embedded {
         after: Option<OrderId>,
         limit: usize,
     ) -> Result<Vec<Order>, LedgerError> {
-        self.call(move |book, _, _| Ok(book.orders_of(user, after, limit))).await
+        self.call(move |machine, _, _| Ok(machine.orders_of(user, after, limit))).await
     }
 
     async fn locate(&self, reference: Reference) -> Result<Option<OrderKey>, LedgerError> {
-        self.call(move |book, _, _| Ok(book.locate(reference))).await
+        self.call(move |machine, _, _| Ok(machine.locate(reference))).await
     }
 
     async fn adjustment(
@@ -132,7 +132,7 @@ impl Ledger for Embedded {
         id: &AdjustmentId,
     ) -> Result<Option<(SkuId, i64)>, LedgerError> {
         let id = id.clone();
-        self.call(move |book, _, _| book.adjustment(activity, &id)).await
+        self.call(move |machine, _, _| machine.adjustment(activity, &id)).await
     }
 
     async fn refunds_due(
@@ -141,17 +141,17 @@ impl Ledger for Embedded {
         after: Option<OrderId>,
         limit: usize,
     ) -> Result<Vec<RefundTask>, LedgerError> {
-        self.call(move |book, _, _| Ok(book.refunds_due(lane, after, limit))).await
+        self.call(move |machine, _, _| Ok(machine.refunds_due(lane, after, limit))).await
     }
 
     async fn keep_unmatched(&self, capture: Capture) -> Result<Kept, LedgerError> {
-        self.call(move |book, _, _| book.keep_unmatched(&capture)).await
+        self.call(move |machine, _, _| machine.keep_unmatched(&capture)).await
     }
 
     async fn register(&self, consumer: &Consumer) -> Result<(), LedgerError> {
         let consumer = consumer.clone();
-        self.call(move |book, _, _| {
-            book.register(&consumer);
+        self.call(move |machine, _, _| {
+            machine.register(&consumer);
             Ok(())
         })
         .await
@@ -159,8 +159,8 @@ impl Ledger for Embedded {
 
     async fn retire(&self, consumer: &Consumer) -> Result<(), LedgerError> {
         let consumer = consumer.clone();
-        self.call(move |book, _, _| {
-            book.retire(&consumer);
+        self.call(move |machine, _, _| {
+            machine.retire(&consumer);
             Ok(())
         })
         .await
@@ -174,48 +174,48 @@ impl Ledger for Embedded {
         limit: usize,
     ) -> Result<Vec<Entry>, LedgerError> {
         let consumer = consumer.clone();
-        self.call(move |book, _, _| book.events(&consumer, lane, from, limit)).await
+        self.call(move |machine, _, _| machine.events(&consumer, lane, from, limit)).await
     }
 
     async fn ack(&self, consumer: &Consumer, lane: Lane, position: Position) -> Result<(), LedgerError> {
         let consumer = consumer.clone();
-        self.call(move |book, _, _| book.ack(&consumer, lane, position)).await
+        self.call(move |machine, _, _| machine.ack(&consumer, lane, position)).await
     }
 }
 
 #[async_trait]
-impl Gate for Embedded {
+impl Gate for EmbeddedLedger {
     async fn epoch(&self, activity: ActivityId) -> Result<Option<Epoch>, LedgerError> {
-        self.call(move |book, _, _| Ok(book.open_epoch(activity))).await
+        self.call(move |machine, _, _| Ok(machine.open_epoch(activity))).await
     }
 
     async fn close(&self, activity: ActivityId, epoch: Epoch) -> Result<(), LedgerError> {
-        self.call(move |book, _, _| {
-            book.close(activity, epoch);
+        self.call(move |machine, _, _| {
+            machine.close(activity, epoch);
             Ok(())
         })
         .await
     }
 
     async fn load(&self, activity: ActivityId, epoch: Epoch, chunk: Chunk) -> Result<(), LedgerError> {
-        self.call(move |book, _, _| book.load(activity, epoch, chunk)).await
+        self.call(move |machine, _, _| machine.load(activity, epoch, chunk)).await
     }
 
     async fn reopen(&self, activity: ActivityId, epoch: Epoch, batch: BatchId) -> Result<(), LedgerError> {
-        self.call(move |book, now, _| book.reopen(now, activity, epoch, batch)).await
+        self.call(move |machine, now, _| machine.reopen(now, activity, epoch, batch)).await
     }
 
     async fn follow(&self, lane: Lane, entries: Vec<Entry>) -> Result<(), LedgerError> {
-        self.call(move |book, _, _| book.follow(lane, &entries)).await
+        self.call(move |machine, _, _| machine.follow(lane, &entries)).await
     }
 
     async fn followed(&self, lane: Lane) -> Result<Position, LedgerError> {
-        self.call(move |book, _, _| book.followed(lane)).await
+        self.call(move |machine, _, _| machine.followed(lane)).await
     }
 }
 
 #[async_trait]
-impl Truth for Embedded {
+impl Truth for EmbeddedLedger {
     async fn persist(
         &self,
         lane: Lane,
@@ -223,19 +223,19 @@ impl Truth for Embedded {
         mode: PersistMode,
         entries: Vec<Entry>,
     ) -> Result<Vec<Verdict>, LedgerError> {
-        self.call(move |book, now, batch| book.persist(now, batch, lane, fence, mode, &entries)).await
+        self.call(move |machine, now, batch| machine.persist(now, batch, lane, fence, mode, &entries)).await
     }
 
     async fn position(&self, lane: Lane) -> Result<Position, LedgerError> {
-        self.call(move |book, _, _| book.position(lane)).await
+        self.call(move |machine, _, _| machine.position(lane)).await
     }
 
     async fn epoch(&self, activity: ActivityId) -> Result<Epoch, LedgerError> {
-        self.call(move |book, _, _| book.epoch(activity)).await
+        self.call(move |machine, _, _| machine.epoch(activity)).await
     }
 
     async fn next_epoch(&self, activity: ActivityId, expected: Epoch) -> Result<NextEpoch, LedgerError> {
-        self.call(move |book, now, batch| book.next_epoch(now, batch, activity, expected)).await
+        self.call(move |machine, now, batch| machine.next_epoch(now, batch, activity, expected)).await
     }
 
     async fn content(
@@ -244,13 +244,13 @@ impl Truth for Embedded {
         after: Option<OrderId>,
         limit: usize,
     ) -> Result<Chunk, LedgerError> {
-        self.call(move |book, _, _| book.content(activity, after, limit)).await
+        self.call(move |machine, _, _| machine.content(activity, after, limit)).await
     }
 }
 
-impl Embedded {
+impl EmbeddedLedger {
     fn check_batch(&self, items: usize) -> Result<(), LedgerError> {
-        let most = Embedded::bounds(self).max_batch;
+        let most = EmbeddedLedger::bounds(self).max_batch;
         if items <= most {
             return Ok(());
         }

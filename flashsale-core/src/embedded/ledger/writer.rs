@@ -14,13 +14,13 @@ use super::{
 };
 use crate::{
     domain::{Clock, Timestamp},
-    ledger::{BatchId, LedgerError, state_machine::Book},
+    ledger::{BatchId, LedgerError, state_machine::StateMachine},
 };
 
 /// A step that waits to be decided, and then for its commit.
 pub(super) trait Call: Send {
     /// Takes the step and keeps the answer. An error means that the book is damaged.
-    fn run(&mut self, book: &mut Book, now: Timestamp, batch: BatchId) -> Result<(), Arc<str>>;
+    fn run(&mut self, machine: &mut StateMachine, now: Timestamp, batch: BatchId) -> Result<(), Arc<str>>;
 
     /// Gives the answer.
     fn answer(self: Box<Self>);
@@ -48,11 +48,11 @@ pub(super) struct Step<F, T> {
 
 impl<F, T> Call for Step<F, T>
 where
-    F: FnOnce(&mut Book, Timestamp, BatchId) -> Result<T, LedgerError> + Send,
+    F: FnOnce(&mut StateMachine, Timestamp, BatchId) -> Result<T, LedgerError> + Send,
     T: Send,
 {
-    fn run(&mut self, book: &mut Book, now: Timestamp, batch: BatchId) -> Result<(), Arc<str>> {
-        let answer = self.step.take().map(|step| step(book, now, batch));
+    fn run(&mut self, machine: &mut StateMachine, now: Timestamp, batch: BatchId) -> Result<(), Arc<str>> {
+        let answer = self.step.take().map(|step| step(machine, now, batch));
         let damage = match &answer {
             Some(Err(LedgerError::Stopped(reason))) => Err(Arc::clone(reason)),
             _ => Ok(()),
@@ -75,7 +75,7 @@ where
 
 /// The thread's state.
 pub(super) struct Writer {
-    pub(super) book: Book,
+    pub(super) machine: StateMachine,
     /// Who makes it durable; nobody for a ledger in memory.
     pub(super) committer: Option<Committer>,
     pub(super) clock: Arc<dyn Clock>,
@@ -104,7 +104,7 @@ const MAX_STEPS: usize = 1_024;
 
 impl Writer {
     pub(super) fn new(
-        book: Book,
+        machine: StateMachine,
         committer: Option<Committer>,
         clock: Arc<dyn Clock>,
         receiver: mpsc::Receiver<Message>,
@@ -112,7 +112,7 @@ impl Writer {
         commit_bytes: usize,
     ) -> Self {
         let (batch, waiting, decided) = (fastrand::u64(..), VecDeque::new(), Vec::new());
-        Self { book, committer, clock, receiver, shared, commit_bytes, batch, waiting, decided }
+        Self { machine, committer, clock, receiver, shared, commit_bytes, batch, waiting, decided }
     }
 
     /// The thread: decides until it is told to close, everybody has gone, or something fails.
@@ -172,7 +172,7 @@ impl Writer {
                 Message::Close(reply) => return Ok(Some(reply)),
             };
             self.batch = self.batch.wrapping_add(1);
-            let run = call.run(&mut self.book, self.clock.now(), BatchId(self.batch));
+            let run = call.run(&mut self.machine, self.clock.now(), BatchId(self.batch));
             self.decided.push(call);
             run.map_err(Failure::Nothing)?;
             if self.is_full() {
@@ -183,7 +183,7 @@ impl Writer {
     }
 
     fn is_full(&self) -> bool {
-        self.book.journalled().len() >= self.commit_bytes || self.decided.len() >= MAX_STEPS
+        self.machine.journalled().len() >= self.commit_bytes || self.decided.len() >= MAX_STEPS
     }
 
     /// Whether more goes into this commit: there is room, somebody waits, and the commit before is not done yet.
@@ -207,7 +207,7 @@ impl Writer {
         };
         let room = committer.ready().ok_or(Failure::Committer)?;
         let commit =
-            Commit { records: self.book.take_journal(room), decided: std::mem::take(&mut self.decided) };
+            Commit { records: self.machine.take_journal(room), decided: std::mem::take(&mut self.decided) };
         committer.commit(commit).map_err(|Commit { decided, .. }| {
             self.decided = decided;
             Failure::Committer
@@ -227,7 +227,7 @@ impl Writer {
             Some(mut disk) => {
                 disk.join();
                 if reply.is_some() {
-                    result = self.shared.alone(|| disk.write_snapshot(&self.book));
+                    result = self.shared.alone(|| disk.write_snapshot(&self.machine));
                 }
                 // The file has to be free when the answer arrives, so that it can be opened again.
                 drop(disk);

@@ -2,12 +2,12 @@
 
 use super::{
     lane::LaneState,
-    orders::{Slot, SlotId},
+    orders::{OrderRow, RowId},
 };
 use crate::{
     domain::{
-        By, Capture, LateCapture, Money, OrderId, OrderKey, OrderStatus, PaymentId, PaymentStatus, Proceeds,
-        Provider, RefundReason, RefundStatus, Strategy, Timestamp, text::Bounded,
+        Attribution, Capture, LateCapture, Money, OrderId, OrderKey, OrderStatus, PaymentId, PaymentStatus,
+        Proceeds, Provider, RefundReason, RefundStatus, Strategy, Timestamp, text::Bounded,
     },
     ledger::{Advance, Advanced, Closing, OrderChange, Placed},
 };
@@ -16,13 +16,13 @@ use crate::{
 #[derive(Debug)]
 pub(super) enum Decision {
     /// The order changes, and the caller is told that the step was taken.
-    Change(SlotId, OrderChange),
+    Change(RowId, OrderChange),
     /// Money was taken that goes back.
-    RefundDue(SlotId, OrderChange, RefundReason),
+    RefundDue(RowId, OrderChange, RefundReason),
     /// A new order replaces the expired one.
     Retake(OrderId, OrderChange),
     /// Nothing changes: the step was taken before, or means nothing now.
-    Replay(SlotId),
+    Replay(RowId),
     /// Nothing changes.
     Decline(Advanced),
 }
@@ -36,36 +36,36 @@ impl LaneState {
     /// Decides a step at `now`, which is the lane's time, without changing anything.
     pub(super) fn decide_advance(&self, now: Timestamp, step: &Advance) -> Decision {
         let key = step.order();
-        let Some(slot_id) = self.owned(key.user, key.id) else {
+        let Some(row_id) = self.owned(key.user, key.id) else {
             return Decline(Advanced::NotFound);
         };
-        let slot = self.orders.slot(slot_id);
+        let row = self.orders.row(row_id);
         match step {
             Advance::OpenPayment { payment, provider, .. } => {
-                self.decide_open(now, slot_id, slot, *payment, provider)
+                self.decide_open(now, row_id, row, *payment, provider)
             }
             Advance::Capture { capture, replacement, .. } => {
-                self.decide_capture(now, slot_id, slot, capture, *replacement)
+                self.decide_capture(now, row_id, row, capture, *replacement)
             }
             Advance::PaymentFailed { payment, .. } => {
-                decide_ended(slot_id, slot, *payment, PaymentStatus::Failed, OrderStatus::Pending)
+                decide_ended(row_id, row, *payment, PaymentStatus::Failed, OrderStatus::Pending)
             }
             Advance::PaymentClosed { payment, .. } => {
-                let over = slot.payments().last().is_some_and(|payment| payment.deadline <= now);
+                let over = row.payments().last().is_some_and(|payment| payment.deadline <= now);
                 let next = if over { OrderStatus::Expired } else { OrderStatus::Pending };
-                decide_ended(slot_id, slot, *payment, PaymentStatus::Closed, next)
+                decide_ended(row_id, row, *payment, PaymentStatus::Closed, next)
             }
-            Advance::Cancel { by, .. } => match slot.status {
-                OrderStatus::Pending => Change(slot_id, cancelled(by.as_ref())),
+            Advance::Cancel { by, .. } => match row.status {
+                OrderStatus::Pending => Change(row_id, cancelled(by.as_ref())),
                 OrderStatus::Paying if mutant!("cancel-while-paying") => {
-                    Change(slot_id, cancelled(by.as_ref()))
+                    Change(row_id, cancelled(by.as_ref()))
                 }
-                OrderStatus::Cancelled => Replay(slot_id),
+                OrderStatus::Cancelled => Replay(row_id),
                 status => Decline(Advanced::WrongState(status)),
             },
-            Advance::Refund { units_returned, by, .. } => decide_refund(slot_id, slot, *units_returned, by),
+            Advance::Refund { units_returned, by, .. } => decide_refund(row_id, row, *units_returned, by),
             Advance::RefundSettled { provider, transaction, outcome, .. } => {
-                decide_settled(slot_id, slot, provider, transaction, (*outcome).into())
+                decide_settled(row_id, row, provider, transaction, (*outcome).into())
             }
         }
     }
@@ -73,27 +73,27 @@ impl LaneState {
     fn decide_open(
         &self,
         now: Timestamp,
-        slot_id: SlotId,
-        slot: &Slot,
+        row_id: RowId,
+        row: &OrderRow,
         payment: PaymentId,
         provider: &Provider,
     ) -> Decision {
         match self.orders.by_payment(payment) {
-            Some(owner) if owner == slot_id => return Replay(slot_id),
+            Some(owner) if owner == row_id => return Replay(row_id),
             Some(_) => return Decline(Advanced::IdTaken),
             None => {}
         }
-        match slot.status {
-            OrderStatus::Paying => Replay(slot_id),
-            OrderStatus::Pending if slot.payments().len() >= MAX_PAYMENTS => {
+        match row.status {
+            OrderStatus::Paying => Replay(row_id),
+            OrderStatus::Pending if row.payments().len() >= MAX_PAYMENTS => {
                 Decline(Advanced::WrongState(OrderStatus::Pending))
             }
             OrderStatus::Pending => {
-                if self.strategy(slot.offer) == Strategy::PayTime && !self.has_units(slot) {
-                    return Decline(Advanced::SoldOut { available: self.units_left(slot.offer) });
+                if self.strategy(row.offer) == Strategy::PayTime && !self.has_units(row) {
+                    return Decline(Advanced::SoldOut { available: self.units_left(row.offer) });
                 }
-                let deadline = self.payment_deadline(now, slot.deadline);
-                Change(slot_id, OrderChange::PaymentOpened { payment, provider: provider.clone(), deadline })
+                let deadline = self.payment_deadline(now, row.deadline);
+                Change(row_id, OrderChange::PaymentOpened { payment, provider: provider.clone(), deadline })
             }
             status => Decline(Advanced::WrongState(status)),
         }
@@ -109,8 +109,8 @@ impl LaneState {
     fn decide_capture(
         &self,
         now: Timestamp,
-        slot_id: SlotId,
-        slot: &Slot,
+        row_id: RowId,
+        row: &OrderRow,
         capture: &Capture,
         replacement: OrderId,
     ) -> Decision {
@@ -119,26 +119,23 @@ impl LaneState {
         {
             return Replay(holder);
         }
-        let Some(payment) = slot.payments().iter().find(|payment| payment.id == capture.payment) else {
+        let Some(payment) = row.payments().iter().find(|payment| payment.id == capture.payment) else {
             return Decline(Advanced::NotFound);
         };
         let refund = |reason| {
-            Decision::RefundDue(slot_id, OrderChange::RefundDue { capture: capture.clone(), reason }, reason)
+            Decision::RefundDue(row_id, OrderChange::RefundDue { capture: capture.clone(), reason }, reason)
         };
-        if payment.provider != capture.provider && slot.status != OrderStatus::Paid {
+        if payment.provider != capture.provider && row.status != OrderStatus::Paid {
             return refund(RefundReason::WrongProvider);
         }
-        let paid = || Change(slot_id, OrderChange::Paid(capture.clone()));
-        let currency = self.terms.offers()[slot.offer as usize].price().currency();
-        if !mutant!("amount-not-compared") && (capture.amount, capture.currency) != (slot.amount(), currency)
-        {
+        let paid = || Change(row_id, OrderChange::Paid(capture.clone()));
+        let currency = self.terms.offers()[row.offer as usize].price().currency();
+        if !mutant!("amount-not-compared") && (capture.amount, capture.currency) != (row.amount(), currency) {
             return refund(RefundReason::WrongAmount);
         }
-        match slot.status {
+        match row.status {
             OrderStatus::Paying => paid(),
-            OrderStatus::Pending
-                if self.strategy(slot.offer) != Strategy::PayTime || self.has_units(slot) =>
-            {
+            OrderStatus::Pending if self.strategy(row.offer) != Strategy::PayTime || self.has_units(row) => {
                 paid()
             }
             OrderStatus::Pending => refund(RefundReason::NoUnits),
@@ -146,7 +143,7 @@ impl LaneState {
             OrderStatus::Cancelled if mutant!("late-capture-revives") => paid(),
             OrderStatus::Cancelled | OrderStatus::Refused => refund(RefundReason::OrderClosed),
             OrderStatus::Expired => self
-                .decide_late(now, slot, capture, replacement)
+                .decide_late(now, row, capture, replacement)
                 .map_or_else(refund, |change| Retake(replacement, change)),
         }
     }
@@ -154,35 +151,35 @@ impl LaneState {
     fn decide_late(
         &self,
         now: Timestamp,
-        slot: &Slot,
+        row: &OrderRow,
         capture: &Capture,
         replacement: OrderId,
     ) -> Result<OrderChange, RefundReason> {
-        let offer = &self.terms.offers()[slot.offer as usize];
+        let offer = &self.terms.offers()[row.offer as usize];
         if offer.late_capture() != LateCapture::Retake {
             return Err(RefundReason::OrderClosed);
         }
-        if slot.extra.as_ref().is_some_and(|extra| extra.replaced_by.is_some()) {
+        if row.extra.as_ref().is_some_and(|extra| extra.replaced_by.is_some()) {
             return Err(RefundReason::PaidTwice);
         }
-        let allowed = self.exceeded(slot.user, slot.subjects(), slot.offer, slot.quantity.value()).is_none();
-        if !allowed || !self.has_units(slot) || self.orders.by_id(replacement).is_some() {
+        let allowed = self.exceeded(row.user, row.subjects(), row.offer, row.quantity.value()).is_none();
+        if !allowed || !self.has_units(row) || self.orders.by_id(replacement).is_some() {
             return Err(RefundReason::NoUnits);
         }
         let placed = Placed {
             sku: offer.sku(),
-            quantity: slot.quantity,
-            amount: Money::new(slot.amount(), offer.price().currency()).unwrap_or_else(|_| offer.price()),
+            quantity: row.quantity,
+            amount: Money::new(row.amount(), offer.price().currency()).unwrap_or_else(|_| offer.price()),
             idempotency: None,
-            subjects: slot.subjects(),
+            subjects: row.subjects(),
             placed_at: now,
             deadline: None,
         };
-        Ok(OrderChange::Retaken { placed, replaces: slot.id, capture: capture.clone() })
+        Ok(OrderChange::Retaken { placed, replaces: row.id, capture: capture.clone() })
     }
 
-    fn has_units(&self, slot: &Slot) -> bool {
-        self.units[slot.offer as usize].available >= slot.units()
+    fn has_units(&self, row: &OrderRow) -> bool {
+        self.units[row.offer as usize].available >= row.units()
     }
 
     fn units_left(&self, offer: u32) -> u32 {
@@ -190,89 +187,93 @@ impl LaneState {
     }
 
     /// What is due at `now` next, without changing anything.
-    pub(super) fn decide_due(&self, now: Timestamp) -> Option<(SlotId, OrderChange, Option<Closing>)> {
-        let (due, slot_id) = *self.deadlines.first()?;
+    pub(super) fn decide_due(&self, now: Timestamp) -> Option<(RowId, OrderChange, Option<Closing>)> {
+        let (due, row_id) = *self.deadlines.first()?;
         if due > now {
             return None;
         }
-        let slot = self.orders.slot(slot_id);
-        let open = slot.payments().last().filter(|_| slot.status == OrderStatus::Paying);
+        let row = self.orders.row(row_id);
+        let open = row.payments().last().filter(|_| row.status == OrderStatus::Paying);
         let Some(payment) = open else {
-            return Some((slot_id, OrderChange::Expired, None));
+            return Some((row_id, OrderChange::Expired, None));
         };
         let timing = self.terms.timing();
         let last = payment.deadline.after(timing.close_grace);
         if last <= now {
-            return Some((slot_id, OrderChange::Expired, None));
+            return Some((row_id, OrderChange::Expired, None));
         }
         let retry = now.after(timing.close_retry.max(std::time::Duration::from_millis(1)));
         let retry_at = retry.min(last);
         let closing = Closing {
-            order: OrderKey { activity: self.lane.activity, user: slot.user, id: slot.id },
+            order: OrderKey { activity: self.lane.activity, user: row.user, id: row.id },
             payment: payment.id,
             provider: payment.provider.clone(),
             retry_at,
         };
-        Some((slot_id, OrderChange::ClosingClaimed { retry_at }, Some(closing)))
+        Some((row_id, OrderChange::ClosingClaimed { retry_at }, Some(closing)))
     }
 }
 
-fn cancelled(by: Option<&By>) -> OrderChange {
+fn cancelled(by: Option<&Attribution>) -> OrderChange {
     by.map_or(OrderChange::Cancelled, |by| OrderChange::CancelledBy(by.clone()))
 }
 
 fn decide_ended(
-    slot_id: SlotId,
-    slot: &Slot,
+    row_id: RowId,
+    row: &OrderRow,
     payment: PaymentId,
     ended: PaymentStatus,
     next: OrderStatus,
 ) -> Decision {
-    let Some(known) = slot.payments().iter().find(|known| known.id == payment) else {
+    let Some(known) = row.payments().iter().find(|known| known.id == payment) else {
         return Decline(Advanced::NotFound);
     };
-    if slot.status != OrderStatus::Paying || known.status != PaymentStatus::Open {
-        return Replay(slot_id);
+    if row.status != OrderStatus::Paying || known.status != PaymentStatus::Open {
+        return Replay(row_id);
     }
     match next {
-        OrderStatus::Expired => Change(slot_id, OrderChange::Expired),
-        _ => Change(slot_id, OrderChange::PaymentEnded { payment, status: ended }),
+        OrderStatus::Expired => Change(row_id, OrderChange::Expired),
+        _ => Change(row_id, OrderChange::PaymentEnded { payment, status: ended }),
     }
 }
 
-fn decide_refund(slot_id: SlotId, slot: &Slot, units_returned: bool, by: &crate::domain::By) -> Decision {
-    if slot.status != OrderStatus::Paid {
-        return Decline(Advanced::WrongState(slot.status));
+fn decide_refund(
+    row_id: RowId,
+    row: &OrderRow,
+    units_returned: bool,
+    by: &crate::domain::Attribution,
+) -> Decision {
+    if row.status != OrderStatus::Paid {
+        return Decline(Advanced::WrongState(row.status));
     }
-    if slot.receipts().iter().any(|receipt| receipt.proceeds == Proceeds::Paid) {
-        Change(slot_id, OrderChange::Refunded { units_returned, by: by.clone() })
+    if row.receipts().iter().any(|receipt| receipt.proceeds == Proceeds::Paid) {
+        Change(row_id, OrderChange::Refunded { units_returned, by: by.clone() })
     } else {
-        Replay(slot_id)
+        Replay(row_id)
     }
 }
 
 fn decide_settled(
-    slot_id: SlotId,
-    slot: &Slot,
+    row_id: RowId,
+    row: &OrderRow,
     provider: &Provider,
     transaction: &str,
     status: RefundStatus,
 ) -> Decision {
-    let receipt = slot.receipts().iter().find(|receipt| {
+    let receipt = row.receipts().iter().find(|receipt| {
         receipt.capture.provider == *provider && receipt.capture.transaction.as_str() == transaction
     });
     match receipt.map(|receipt| &receipt.proceeds) {
         Some(Proceeds::Refund(refund)) if refund.status == status || refund.status == RefundStatus::Done => {
-            Replay(slot_id)
+            Replay(row_id)
         }
         Some(Proceeds::Refund(_)) => match Bounded::new(transaction) {
-            Ok(transaction) => Change(
-                slot_id,
-                OrderChange::RefundSettled { provider: provider.clone(), transaction, status },
-            ),
+            Ok(transaction) => {
+                Change(row_id, OrderChange::RefundSettled { provider: provider.clone(), transaction, status })
+            }
             Err(_) => Decline(Advanced::NotFound),
         },
-        Some(Proceeds::Paid) => Decline(Advanced::WrongState(slot.status)),
+        Some(Proceeds::Paid) => Decline(Advanced::WrongState(row.status)),
         None => Decline(Advanced::NotFound),
     }
 }

@@ -1,12 +1,12 @@
 //! Transfers of units between the buckets of an activity.
 
-use super::book::Book;
+use super::machine::StateMachine;
 use crate::{
     domain::{Invalid, SkuId, Timestamp},
     ledger::{BatchId, Bucket, Event, Lane, LedgerError, Transfer},
 };
 
-impl Book {
+impl StateMachine {
     /// Takes units out of a lane for another bucket.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{book::Book, lane::LaneState, orders::Orders};
+use super::{lane::LaneState, machine::StateMachine, orders::Orders};
 use crate::{
     domain::{ActivityId, OrderStatus, Timestamp},
     ledger::Consumer,
@@ -44,8 +44,8 @@ impl Census {
     fn add(&mut self, lane: &LaneState, now: Timestamp) {
         self.orders.iter_mut().zip(lane.orders.statuses).for_each(|(sum, count)| *sum += count);
         self.waiting += lane.deadlines.len() as u64;
-        for (_, slot) in lane.deadlines.iter().take(Self::LOOKED_AT) {
-            let age = now.since(lane.orders.slot(*slot).placed_at);
+        for (_, row) in lane.deadlines.iter().take(Self::LOOKED_AT) {
+            let age = now.since(lane.orders.row(*row).placed_at);
             self.ages[Self::AGES.partition_point(|bound| *bound < age)] += 1;
         }
         let first = lane.deadlines.first().map_or(Timestamp::MAX, |(due, _)| *due);
@@ -55,7 +55,7 @@ impl Census {
     }
 }
 
-impl Book {
+impl StateMachine {
     /// The census of an activity; `None` if it is not open. It looks at a bounded number of orders.
     pub fn census(&self, now: Timestamp, activity: ActivityId) -> Option<Census> {
         let sale = self.sales.get(&activity)?;
@@ -77,7 +77,7 @@ impl Orders {
     /// Whether the counters say what counting says.
     pub(super) fn statuses_are_right(&self) -> bool {
         let mut counted = [0; OrderStatus::ALL.len()];
-        self.iter().for_each(|(_, slot)| counted[slot.status as usize] += 1);
+        self.iter().for_each(|(_, row)| counted[row.status as usize] += 1);
         counted == self.statuses
     }
 }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{Misfit, book::Book, record::Record};
+use super::{CorruptState, machine::StateMachine, record::Record};
 use crate::{
     domain::{ActivityId, Invalid, OrderId, OrderStatus, PaymentStatus, Timestamp, UserId},
-    ledger::{BatchId, Chunk, Entry, Epoch, Event, Lane, LedgerError, OrderChange, Position, Role},
+    ledger::{BatchId, Chunk, Entry, Epoch, Event, Lane, LedgerError, LedgerRole, OrderChange, Position},
 };
 
-impl Book {
+impl StateMachine {
     /// The epoch of the content with which the activity is open.
     pub fn open_epoch(&self, activity: ActivityId) -> Option<Epoch> {
         self.sales.get(&activity).filter(|sale| !sale.closed).map(|sale| sale.epoch)
@@ -17,7 +17,7 @@ impl Book {
     /// Stops admitting.
     pub fn close(&mut self, activity: ActivityId, epoch: Epoch) {
         let role = self.role;
-        let Some(sale) = self.sales.get_mut(&activity).filter(|_| role == Role::Gate) else { return };
+        let Some(sale) = self.sales.get_mut(&activity).filter(|_| role == LedgerRole::Gate) else { return };
         if sale.epoch <= epoch && !sale.closed {
             sale.closed = true;
             self.journal.push(&Record::Closed(activity, epoch));
@@ -30,7 +30,7 @@ impl Book {
     /// See [`Gate::load`](crate::ledger::Gate::load).
     pub fn load(&mut self, activity: ActivityId, epoch: Epoch, chunk: Chunk) -> Result<(), LedgerError> {
         self.check_newer(activity, epoch)?;
-        if self.role != Role::Gate || chunk.terms.activity() != activity {
+        if self.role != LedgerRole::Gate || chunk.terms.activity() != activity {
             return Err(Invalid::new("chunk", "is not for this ledger").into());
         }
         if let Some((staged, _)) = self.staged.get(&activity)
@@ -97,7 +97,7 @@ impl Book {
                 lane.version = before.version + 1;
             }
         }
-        let stop = |misfit: Misfit| LedgerError::Stopped(misfit.to_string().into());
+        let stop = |misfit: CorruptState| LedgerError::Stopped(misfit.to_string().into());
         for lane in &mut sale.lanes {
             lane.followed = first.position;
             for units in &mut lane.units {
@@ -168,7 +168,7 @@ impl Book {
 
 impl super::lane::LaneState {
     /// Obeys one entry of the truth.
-    fn obey(&mut self, entry: &Entry) -> Result<(), Misfit> {
+    fn obey(&mut self, entry: &Entry) -> Result<(), CorruptState> {
         let revision = entry.position.sequence;
         match &entry.event {
             Event::Order { id, user, change } => {
@@ -176,18 +176,18 @@ impl super::lane::LaneState {
                     return Ok(());
                 }
                 let known = self.orders.by_id(*id);
-                if known.is_some_and(|slot| self.orders.slot(slot).revision >= revision) {
+                if known.is_some_and(|row| self.orders.row(row).revision >= revision) {
                     self.note_replacement(revision, *id, *user, change);
                     return Ok(());
                 }
-                if let (Some(slot), OrderChange::Placed(_)) = (known, change)
-                    && self.orders.slot(slot).status == OrderStatus::Refused
+                if let (Some(row), OrderChange::Placed(_)) = (known, change)
+                    && self.orders.row(row).status == OrderStatus::Refused
                 {
-                    return Err(Misfit("a refused order was placed"));
+                    return Err(CorruptState("a refused order was placed"));
                 }
                 self.apply(revision, &entry.event)?;
-                if let Some(slot) = self.orders.by_id(*id) {
-                    self.orders.slot_mut(slot).persisted = true;
+                if let Some(row) = self.orders.by_id(*id) {
+                    self.orders.row_mut(row).persisted = true;
                 }
                 Ok(())
             }
@@ -220,7 +220,7 @@ impl super::lane::LaneState {
     fn note_replacement(&mut self, revision: u64, id: OrderId, user: UserId, change: &OrderChange) {
         let OrderChange::Retaken { replaces, capture, .. } = change else { return };
         let Some(old) = self.owned(user, *replaces) else { return };
-        let old = self.orders.slot_mut(old);
+        let old = self.orders.row_mut(old);
         if old.revision < revision {
             old.revision = revision;
             old.extra_mut().replaced_by = Some(id);

@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Misfit, book::Book, lane::Units, outbox::Outbox};
+use super::{CorruptState, lane::Units, machine::StateMachine, outbox::Outbox};
 use crate::{
-    domain::{ActivityId, By, Capture, Order, OrderId, OrderStatus, SkuId, Timestamp},
+    domain::{ActivityId, Attribution, Capture, Order, OrderId, OrderStatus, SkuId, Timestamp},
     ledger::{
-        AdjustmentId, Bucket, Change, ChangeId, Chunk, Consumer, Epoch, Fence, Position, Role, Terms,
+        AdjustmentId, Bucket, Change, ChangeId, Chunk, Consumer, Epoch, Fence, LedgerRole, Position, Terms,
         Transfer,
     },
 };
@@ -16,7 +16,7 @@ use crate::{
 /// Everything that a book holds. What can be derived, such as counters and what is available, is derived again.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Image {
-    role: Role,
+    role: LedgerRole,
     consumers: Vec<Consumer>,
     unmatched: Vec<Capture>,
     staged: Vec<(ActivityId, Epoch, Vec<Chunk>)>,
@@ -38,7 +38,7 @@ struct LaneImage {
     head: Position,
     followed: Position,
     version: u64,
-    changes: Vec<(ChangeId, Change, By)>,
+    changes: Vec<(ChangeId, Change, Attribution)>,
     adjustments: Vec<(AdjustmentId, SkuId, i64)>,
     /// For each offer the units with which the lane began, and those sent and received.
     units: Vec<(i64, i64, i64, i64)>,
@@ -51,7 +51,7 @@ struct LaneImage {
     outbox: Outbox,
 }
 
-impl Book {
+impl StateMachine {
     /// The book as a value.
     pub fn image(&self) -> Image {
         Image {
@@ -66,18 +66,18 @@ impl Book {
     /// The book that an image shows.
     ///
     /// # Errors
-    /// [`Misfit`] if the parts of the image do not fit together.
-    pub fn of_image(image: Image) -> Result<Self, Misfit> {
-        let mut book = Self::new(image.role);
-        book.consumers = image.consumers;
+    /// [`CorruptState`] if the parts of the image do not fit together.
+    pub fn of_image(image: Image) -> Result<Self, CorruptState> {
+        let mut machine = Self::new(image.role);
+        machine.consumers = image.consumers;
         for capture in image.unmatched {
-            book.unmatched.entry(capture.payment).or_default().push(capture);
+            machine.unmatched.entry(capture.payment).or_default().push(capture);
         }
-        book.staged = image.staged.into_iter().map(|(id, epoch, chunks)| (id, (epoch, chunks))).collect();
+        machine.staged = image.staged.into_iter().map(|(id, epoch, chunks)| (id, (epoch, chunks))).collect();
         for image in image.sales {
-            let mut sale = book.new_sale(&image.terms);
+            let mut sale = machine.new_sale(&image.terms);
             if sale.lanes.len() != image.lanes.len() || sale.persisted.len() != image.persisted.len() {
-                return Err(Misfit("the image has another number of lanes"));
+                return Err(CorruptState("the image has another number of lanes"));
             }
             sale.epoch = image.epoch;
             sale.closed = image.closed;
@@ -85,13 +85,13 @@ impl Book {
             for (index, image) in image.lanes.into_iter().enumerate() {
                 image.restore(&mut sale.lanes[index], &mut sale.outboxes[index])?;
             }
-            book.sales.insert(image.terms.activity(), sale);
+            machine.sales.insert(image.terms.activity(), sale);
         }
-        Ok(book)
+        Ok(machine)
     }
 }
 
-impl super::book::Sale {
+impl super::machine::ActivityState {
     fn image(&self) -> SaleImage {
         let lanes = self.lanes.iter().zip(&self.outboxes).map(|(lane, outbox)| LaneImage {
             last: lane.last,
@@ -116,15 +116,13 @@ impl super::book::Sale {
             transit: lane.transit.values().copied().collect(),
             sent: lane.sent.clone(),
             received: lane.received.clone(),
-            orders: lane.orders.iter().map(|(slot, _)| lane.order(slot)).collect(),
+            orders: lane.orders.iter().map(|(row, _)| lane.order(row)).collect(),
             claimed: lane
                 .orders
                 .iter()
-                .filter(|(_, slot)| slot.status == OrderStatus::Paying)
-                .filter(|(_, slot)| {
-                    slot.payments().last().is_some_and(|payment| payment.deadline != slot.due)
-                })
-                .map(|(_, slot)| (slot.id, slot.due))
+                .filter(|(_, row)| row.status == OrderStatus::Paying)
+                .filter(|(_, row)| row.payments().last().is_some_and(|payment| payment.deadline != row.due))
+                .map(|(_, row)| (row.id, row.due))
                 .collect(),
             outbox: outbox.clone(),
         });
@@ -139,9 +137,9 @@ impl super::book::Sale {
 }
 
 impl LaneImage {
-    fn restore(self, lane: &mut super::lane::LaneState, outbox: &mut Outbox) -> Result<(), Misfit> {
+    fn restore(self, lane: &mut super::lane::LaneState, outbox: &mut Outbox) -> Result<(), CorruptState> {
         if lane.units.len() != self.units.len() {
-            return Err(Misfit("the image has another number of offers"));
+            return Err(CorruptState("the image has another number of offers"));
         }
         for (units, (share, adjusted, sent, received)) in lane.units.iter_mut().zip(self.units) {
             let available = share + adjusted - sent + received;
@@ -153,8 +151,8 @@ impl LaneImage {
             lane.insert(order)?;
         }
         for (id, due) in self.claimed {
-            let slot = lane.orders.by_id(id).ok_or(Misfit("a claimed payment has no order"))?;
-            lane.set_due(slot, due);
+            let row = lane.orders.by_id(id).ok_or(CorruptState("a claimed payment has no order"))?;
+            lane.set_due(row, due);
         }
         lane.last = self.last;
         lane.head = self.head;

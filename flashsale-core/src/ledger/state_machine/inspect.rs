@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::book::Book;
+use super::machine::StateMachine;
 use crate::{
     domain::{ActivityId, Order, SkuId, Subject, Timestamp},
     ledger::{Bucket, Epoch, Terms, Transfer},
@@ -74,7 +74,7 @@ pub struct CounterInspection {
     pub used: u32,
 }
 
-impl Book {
+impl StateMachine {
     /// An activity with all counters; `None` if it is not open.
     pub fn inspect(&self, activity: ActivityId) -> Option<Inspection> {
         let sale = self.sales.get(&activity)?;
@@ -97,7 +97,7 @@ impl Book {
                 })
                 .collect();
             counters.sort_unstable();
-            let mut orders: Vec<_> = lane.orders.iter().map(|(slot, _)| lane.order(slot)).collect();
+            let mut orders: Vec<_> = lane.orders.iter().map(|(row, _)| lane.order(row)).collect();
             orders.sort_unstable_by_key(|order| order.key.id);
             LaneInspection {
                 bucket: lane.lane.bucket,

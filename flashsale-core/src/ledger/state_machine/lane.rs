@@ -7,22 +7,22 @@ use std::{
 
 use hashbrown::{HashMap, HashSet};
 
-use super::orders::{Orders, SlotId};
+use super::orders::{Orders, RowId};
 use crate::{
     domain::{
-        By, LimitRule, Order, OrderId, OrderStatus, Payment, PaymentStatus, Per, Proceeds, Receipt, Refund,
-        RefundReason, RefundStatus, Selling, SkuId, Strategy, Subject, Subjects, Timestamp, UserId,
+        Attribution, LimitRule, Order, OrderId, OrderStatus, Payment, PaymentStatus, Per, Proceeds, Receipt,
+        Refund, RefundReason, RefundStatus, Selling, SkuId, Strategy, Subject, Subjects, Timestamp, UserId,
     },
     ledger::{
-        AdjustmentId, Bucket, BuyerFilter, Change, ChangeId, Event, Lane, OfferView, OrderChange, Placed,
-        Position, Role, Terms, Transfer, View,
+        AdjustmentId, Bucket, BuyerFilter, Change, ChangeId, Event, Lane, LedgerRole, OfferView, OrderChange,
+        Placed, Position, Terms, Transfer, View,
     },
 };
 
 /// The events of a lane do not fit together: the journal or the content is damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an event does not fit the state of its lane: {0}")]
-pub struct Misfit(pub &'static str);
+pub struct CorruptState(pub &'static str);
 
 /// The units of one offer in one lane.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,13 +85,13 @@ impl Counter {
 #[derive(Clone, Debug)]
 pub(super) struct LaneState {
     pub(super) lane: Lane,
-    pub(super) role: Role,
+    pub(super) role: LedgerRole,
     /// The terms as first opened.
     pub(super) base: Arc<Terms>,
     /// The terms with all changes.
     pub(super) terms: Arc<Terms>,
     pub(super) selling: Selling,
-    pub(super) changes: BTreeMap<ChangeId, (Change, By)>,
+    pub(super) changes: BTreeMap<ChangeId, (Change, Attribution)>,
     /// The time of the last decision.
     pub(super) last: Timestamp,
     /// The position of the last entry.
@@ -103,8 +103,8 @@ pub(super) struct LaneState {
     pub(super) orders: Orders,
     pub(super) counters: HashMap<Counter, u32>,
     counted: HashSet<(Subject, Per)>,
-    pub(super) deadlines: BTreeSet<(Timestamp, SlotId)>,
-    pub(super) refunds: BTreeSet<SlotId>,
+    pub(super) deadlines: BTreeSet<(Timestamp, RowId)>,
+    pub(super) refunds: BTreeSet<RowId>,
     pub(super) adjustments: BTreeMap<AdjustmentId, (SkuId, i64)>,
     pub(super) transit: BTreeMap<(Bucket, u64), Transfer>,
     pub(super) sent: BTreeMap<Bucket, u64>,
@@ -116,10 +116,10 @@ pub(super) struct LaneState {
 const MAX_ROOM: usize = 2_000_000;
 
 impl LaneState {
-    pub(super) fn new(lane: Lane, role: Role, base: Arc<Terms>) -> Self {
+    pub(super) fn new(lane: Lane, role: LedgerRole, base: Arc<Terms>) -> Self {
         let share = |offer: &_| match role {
-            Role::Truth => i64::from(crate::domain::OfferTerms::units(offer)),
-            Role::Single | Role::Gate => base.share(offer, lane.bucket).into(),
+            LedgerRole::Truth => i64::from(crate::domain::OfferTerms::units(offer)),
+            LedgerRole::Single | LedgerRole::Gate => base.share(offer, lane.bucket).into(),
         };
         let units: Vec<_> = base
             .offers()
@@ -163,13 +163,13 @@ impl LaneState {
 
     /// Writes once to the memory of a new lane. The system gives memory when it is first written to, at 0.2 to 30 µs for
     /// each 4 KiB (measured on a virtual machine), which buyers of the first seconds would wait for.
-    pub(super) fn touch(&mut self) {
-        self.orders.touch(room(&self.units));
+    pub(super) fn prefault(&mut self) {
+        self.orders.prefault(room(&self.units));
         (0..self.counters.capacity() as u64).for_each(|id| {
             self.counters.insert(Counter::new(Subject::User, id, 0), 0);
         });
         self.counters.clear();
-        self.buyers.touch();
+        self.buyers.prefault();
     }
 
     /// The time of a decision that is made now.
@@ -178,13 +178,13 @@ impl LaneState {
         self.last
     }
 
-    pub(super) fn order(&self, slot: SlotId) -> Order {
-        self.orders.order(self.lane, slot, &self.terms)
+    pub(super) fn order(&self, row: RowId) -> Order {
+        self.orders.order(self.lane, row, &self.terms)
     }
 
     /// The slot of an order, if this user owns it.
-    pub(super) fn owned(&self, user: UserId, id: OrderId) -> Option<SlotId> {
-        self.orders.by_id(id).filter(|slot| self.orders.slot(*slot).user == user || mutant!("owner-ignored"))
+    pub(super) fn owned(&self, user: UserId, id: OrderId) -> Option<RowId> {
+        self.orders.by_id(id).filter(|row| self.orders.row(*row).user == user || mutant!("owner-ignored"))
     }
 
     pub(super) fn strategy(&self, offer: u32) -> Strategy {
@@ -261,7 +261,7 @@ impl LaneState {
     }
 
     /// Changes the state by an event of this lane. `revision` is its sequence.
-    pub(super) fn apply(&mut self, revision: u64, event: &Event) -> Result<(), Misfit> {
+    pub(super) fn apply(&mut self, revision: u64, event: &Event) -> Result<(), CorruptState> {
         self.version += 1;
         match event {
             Event::Opened(_) | Event::Reopened | Event::EpochTaken => Ok(()),
@@ -308,7 +308,7 @@ impl LaneState {
     }
 
     /// Adds an order that was decided elsewhere, with everything that it has come to.
-    pub(super) fn insert(&mut self, order: &Order) -> Result<(), Misfit> {
+    pub(super) fn insert(&mut self, order: &Order) -> Result<(), CorruptState> {
         let offer = self.index(order.sku)?;
         let placed = Placed {
             sku: order.sku,
@@ -320,18 +320,18 @@ impl LaneState {
             deadline: order.deadline,
         };
         let user = order.key.user;
-        let slot = self.orders.insert(order.key.id, user, offer, &placed, order.status, order.revision);
+        let row = self.orders.insert(order.key.id, user, offer, &placed, order.status, order.revision);
         self.buyers.insert(user);
-        self.orders.slot_mut(slot).persisted = order.persisted;
-        self.orders.slot_mut(slot).units_returned = order.units_returned;
+        self.orders.row_mut(row).persisted = order.persisted;
+        self.orders.row_mut(row).units_returned = order.units_returned;
         for payment in &order.payments {
-            self.orders.add_payment(slot, payment.clone());
+            self.orders.add_payment(row, payment.clone());
         }
         for receipt in &order.receipts {
-            self.orders.add_receipt(slot, receipt.clone());
+            self.orders.add_receipt(row, receipt.clone());
         }
         if order.replaces.is_some() || order.replaced_by.is_some() {
-            let extra = self.orders.slot_mut(slot).extra_mut();
+            let extra = self.orders.row_mut(row).extra_mut();
             extra.replaces = order.replaces;
             extra.replaced_by = order.replaced_by;
         }
@@ -350,17 +350,17 @@ impl LaneState {
             }
             OrderStatus::Paid | OrderStatus::Cancelled | OrderStatus::Expired | OrderStatus::Refused => {}
         }
-        if self.orders.slot(slot).counts() {
-            self.count(slot, true);
+        if self.orders.row(row).counts() {
+            self.count(row, true);
         }
-        if self.orders.slot(slot).has_refund_due() {
-            self.refunds.insert(slot);
+        if self.orders.row(row).has_refund_due() {
+            self.refunds.insert(row);
         }
         match order.status {
-            OrderStatus::Pending => self.set_due(slot, order.deadline.unwrap_or(Timestamp::MAX)),
+            OrderStatus::Pending => self.set_due(row, order.deadline.unwrap_or(Timestamp::MAX)),
             OrderStatus::Paying => {
                 let deadline = order.payment().map_or(Timestamp::MAX, |payment| payment.deadline);
-                self.set_due(slot, deadline);
+                self.set_due(row, deadline);
             }
             _ => {}
         }
@@ -373,7 +373,7 @@ impl LaneState {
         id: OrderId,
         user: UserId,
         change: &OrderChange,
-    ) -> Result<(), Misfit> {
+    ) -> Result<(), CorruptState> {
         match change {
             OrderChange::Placed(placed) => {
                 self.place(revision, id, user, placed, OrderStatus::Pending)?;
@@ -384,11 +384,11 @@ impl LaneState {
                 return Ok(());
             }
             OrderChange::Retaken { placed, replaces, capture } => {
-                let slot = self.place(revision, id, user, placed, OrderStatus::Paid)?;
-                self.orders.slot_mut(slot).extra_mut().replaces = Some(*replaces);
-                self.orders.add_receipt(slot, Receipt { capture: capture.clone(), proceeds: Proceeds::Paid });
-                let old = self.owned(user, *replaces).ok_or(Misfit("the replaced order is unknown"))?;
-                let old = self.orders.slot_mut(old);
+                let row = self.place(revision, id, user, placed, OrderStatus::Paid)?;
+                self.orders.row_mut(row).extra_mut().replaces = Some(*replaces);
+                self.orders.add_receipt(row, Receipt { capture: capture.clone(), proceeds: Proceeds::Paid });
+                let old = self.owned(user, *replaces).ok_or(CorruptState("the replaced order is unknown"))?;
+                let old = self.orders.row_mut(old);
                 old.revision = revision;
                 old.extra_mut().replaced_by = Some(id);
                 if let Some(payment) = old.payment_mut(capture.payment) {
@@ -398,10 +398,10 @@ impl LaneState {
             }
             _ => {}
         }
-        let slot_id = self.orders.by_id(id).ok_or(Misfit("the order is unknown"))?;
-        let slot = self.orders.slot_mut(slot_id);
-        slot.revision = revision;
-        let (offer, quantity, status) = (slot.offer, slot.units(), slot.status);
+        let row_id = self.orders.by_id(id).ok_or(CorruptState("the order is unknown"))?;
+        let row = self.orders.row_mut(row_id);
+        row.revision = revision;
+        let (offer, quantity, status) = (row.offer, row.units(), row.status);
         let pay_time = self.terms.offers()[offer as usize].strategy() == Strategy::PayTime;
         let units = &mut self.units[offer as usize];
         match change {
@@ -411,15 +411,15 @@ impl LaneState {
                     units.available -= quantity;
                     units.held += quantity;
                 }
-                slot.status = OrderStatus::Paying;
+                row.status = OrderStatus::Paying;
                 let payment = Payment {
                     id: *payment,
                     provider: provider.clone(),
                     status: PaymentStatus::Open,
                     deadline: *deadline,
                 };
-                self.orders.add_payment(slot_id, payment);
-                self.set_due(slot_id, *deadline);
+                self.orders.add_payment(row_id, payment);
+                self.set_due(row_id, *deadline);
             }
             OrderChange::PaymentEnded { payment, status } => {
                 if pay_time {
@@ -429,12 +429,12 @@ impl LaneState {
                     }
                     units.held -= quantity;
                 }
-                slot.status = OrderStatus::Pending;
-                if let Some(payment) = slot.payment_mut(*payment) {
+                row.status = OrderStatus::Pending;
+                if let Some(payment) = row.payment_mut(*payment) {
                     payment.status = *status;
                 }
-                let deadline = slot.deadline;
-                self.set_due(slot_id, deadline);
+                let deadline = row.deadline;
+                self.set_due(row_id, deadline);
             }
             OrderChange::Paid(capture) => {
                 if pay_time && status == OrderStatus::Pending {
@@ -444,26 +444,26 @@ impl LaneState {
                     units.held -= quantity;
                 }
                 units.sold += quantity;
-                slot.status = OrderStatus::Paid;
-                if let Some(payment) = slot.payment_mut(capture.payment) {
+                row.status = OrderStatus::Paid;
+                if let Some(payment) = row.payment_mut(capture.payment) {
                     payment.status = PaymentStatus::Captured;
                 }
                 self.orders
-                    .add_receipt(slot_id, Receipt { capture: capture.clone(), proceeds: Proceeds::Paid });
-                self.set_due(slot_id, Timestamp::MAX);
+                    .add_receipt(row_id, Receipt { capture: capture.clone(), proceeds: Proceeds::Paid });
+                self.set_due(row_id, Timestamp::MAX);
             }
             OrderChange::RefundDue { capture, reason } => {
-                if let Some(payment) = slot.payment_mut(capture.payment)
+                if let Some(payment) = row.payment_mut(capture.payment)
                     && (payment.status != PaymentStatus::Open || status != OrderStatus::Paying)
                 {
                     payment.status = PaymentStatus::Captured;
                 }
                 let proceeds = Proceeds::Refund(Refund { reason: *reason, status: RefundStatus::Due });
-                self.orders.add_receipt(slot_id, Receipt { capture: capture.clone(), proceeds });
-                self.refunds.insert(slot_id);
+                self.orders.add_receipt(row_id, Receipt { capture: capture.clone(), proceeds });
+                self.refunds.insert(row_id);
             }
             OrderChange::Refunded { units_returned, .. } => {
-                for receipt in &mut slot.extra_mut().receipts {
+                for receipt in &mut row.extra_mut().receipts {
                     if receipt.proceeds == Proceeds::Paid {
                         receipt.proceeds = Proceeds::Refund(Refund {
                             reason: RefundReason::Operator,
@@ -471,31 +471,31 @@ impl LaneState {
                         });
                     }
                 }
-                slot.units_returned = *units_returned;
+                row.units_returned = *units_returned;
                 if *units_returned {
                     units.sold -= quantity;
                     units.available += quantity;
                 }
-                self.refunds.insert(slot_id);
+                self.refunds.insert(row_id);
             }
             OrderChange::RefundSettled { provider, transaction, status } => {
-                for receipt in &mut slot.extra_mut().receipts {
+                for receipt in &mut row.extra_mut().receipts {
                     let same =
                         receipt.capture.provider == *provider && receipt.capture.transaction == *transaction;
                     if same && let Proceeds::Refund(refund) = &mut receipt.proceeds {
                         refund.status = *status;
                     }
                 }
-                if !slot.has_refund_due() {
-                    self.refunds.remove(&slot_id);
+                if !row.has_refund_due() {
+                    self.refunds.remove(&row_id);
                 }
             }
-            OrderChange::ClosingClaimed { retry_at } => self.set_due(slot_id, *retry_at),
-            OrderChange::Cancelled | OrderChange::CancelledBy(_) => self.end(slot_id, OrderStatus::Cancelled),
-            OrderChange::Expired => self.end(slot_id, OrderStatus::Expired),
+            OrderChange::ClosingClaimed { retry_at } => self.set_due(row_id, *retry_at),
+            OrderChange::Cancelled | OrderChange::CancelledBy(_) => self.end(row_id, OrderStatus::Cancelled),
+            OrderChange::Expired => self.end(row_id, OrderStatus::Expired),
             OrderChange::Placed(_) | OrderChange::Refused(_) | OrderChange::Retaken { .. } => {}
         }
-        self.orders.recount(slot_id, status);
+        self.orders.recount(row_id, status);
         Ok(())
     }
 
@@ -506,13 +506,13 @@ impl LaneState {
         user: UserId,
         placed: &Placed,
         status: OrderStatus,
-    ) -> Result<SlotId, Misfit> {
+    ) -> Result<RowId, CorruptState> {
         let offer = self.index(placed.sku)?;
-        if let Some(slot) = self.orders.by_id(id) {
-            return self.confirm(revision, slot, status);
+        if let Some(row) = self.orders.by_id(id) {
+            return self.confirm(revision, row, status);
         }
-        let slot = self.orders.insert(id, user, offer, placed, status, revision);
-        self.orders.slot_mut(slot).persisted = self.role != Role::Gate;
+        let row = self.orders.insert(id, user, offer, placed, status, revision);
+        self.orders.row_mut(row).persisted = self.role != LedgerRole::Gate;
         self.buyers.insert(user);
         let pay_time = self.strategy(offer) == Strategy::PayTime;
         let units = &mut self.units[offer as usize];
@@ -527,40 +527,40 @@ impl LaneState {
                 units.available -= quantity;
                 units.sold += quantity;
             }
-            _ => return Ok(slot),
+            _ => return Ok(row),
         }
         if !mutant!("limits-not-counted") {
-            self.count(slot, true);
+            self.count(row, true);
         }
         if status == OrderStatus::Pending {
-            self.set_due(slot, placed.deadline.unwrap_or(Timestamp::MAX));
+            self.set_due(row, placed.deadline.unwrap_or(Timestamp::MAX));
         }
-        Ok(slot)
+        Ok(row)
     }
 
     /// A gate learns what became of an order that it admitted.
-    fn confirm(&mut self, revision: u64, slot: SlotId, status: OrderStatus) -> Result<SlotId, Misfit> {
-        if self.role != Role::Gate {
-            return Err(Misfit("the order is there already"));
+    fn confirm(&mut self, revision: u64, row: RowId, status: OrderStatus) -> Result<RowId, CorruptState> {
+        if self.role != LedgerRole::Gate {
+            return Err(CorruptState("the order is there already"));
         }
-        let known = self.orders.slot_mut(slot);
+        let known = self.orders.row_mut(row);
         known.revision = revision;
         known.persisted = true;
         if status == OrderStatus::Refused && known.status.is_open() {
             let was = known.status;
-            self.end(slot, OrderStatus::Refused);
-            self.orders.recount(slot, was);
+            self.end(row, OrderStatus::Refused);
+            self.orders.recount(row, was);
         }
-        Ok(slot)
+        Ok(row)
     }
 
     /// An order ends unpaid: what it holds goes back, once.
-    fn end(&mut self, slot_id: SlotId, status: OrderStatus) {
-        let slot = self.orders.slot_mut(slot_id);
-        let was = slot.status;
-        let (offer, quantity) = (slot.offer, slot.units());
-        slot.status = status;
-        if let Some(payment) = slot.extra.as_mut().and_then(|extra| extra.payments.last_mut())
+    fn end(&mut self, row_id: RowId, status: OrderStatus) {
+        let row = self.orders.row_mut(row_id);
+        let was = row.status;
+        let (offer, quantity) = (row.offer, row.units());
+        row.status = status;
+        if let Some(payment) = row.extra.as_mut().and_then(|extra| extra.payments.last_mut())
             && payment.status == PaymentStatus::Open
         {
             payment.status = PaymentStatus::Closed;
@@ -576,34 +576,35 @@ impl LaneState {
             _ => return,
         }
         if !mutant!("limits-not-given-back") {
-            self.count(slot_id, false);
+            self.count(row_id, false);
         }
-        self.set_due(slot_id, Timestamp::MAX);
+        self.set_due(row_id, Timestamp::MAX);
     }
 
-    pub(super) fn set_due(&mut self, slot_id: SlotId, due: Timestamp) {
-        if self.role == Role::Gate {
+    pub(super) fn set_due(&mut self, row_id: RowId, due: Timestamp) {
+        if self.role == LedgerRole::Gate {
             return;
         }
-        let slot = self.orders.slot_mut(slot_id);
-        let before = std::mem::replace(&mut slot.due, due);
+        let row = self.orders.row_mut(row_id);
+        let before = std::mem::replace(&mut row.due, due);
         if before != Timestamp::MAX {
-            self.deadlines.remove(&(before, slot_id));
+            self.deadlines.remove(&(before, row_id));
         }
         if due != Timestamp::MAX {
-            self.deadlines.insert((due, slot_id));
+            self.deadlines.insert((due, row_id));
         }
     }
 
-    fn amend(&mut self, id: ChangeId, change: &Change, by: &By) -> Result<(), Misfit> {
+    fn amend(&mut self, id: ChangeId, change: &Change, by: &Attribution) -> Result<(), CorruptState> {
         self.changes.insert(id, (change.clone(), by.clone()));
         self.renew_terms()
     }
 
     /// The terms as first opened, with all changes in the order of their numbers.
-    pub(super) fn renew_terms(&mut self) -> Result<(), Misfit> {
+    pub(super) fn renew_terms(&mut self) -> Result<(), CorruptState> {
         let changes = self.changes.values().map(|(change, _)| change);
-        self.terms = self.base.changed_by(changes).map_err(|_| Misfit("a change does not fit the terms"))?;
+        self.terms =
+            self.base.changed_by(changes).map_err(|_| CorruptState("a change does not fit the terms"))?;
         self.selling = Selling::On;
         for (change, _) in self.changes.values() {
             if let Change::Selling(next) = change
@@ -617,8 +618,8 @@ impl LaneState {
             self.counted = rules;
             self.counters.clear();
             let counting: Vec<_> =
-                self.orders.iter().filter(|(_, slot)| slot.counts()).map(|(slot, _)| slot).collect();
-            counting.into_iter().for_each(|slot| self.count(slot, true));
+                self.orders.iter().filter(|(_, row)| row.counts()).map(|(row, _)| row).collect();
+            counting.into_iter().for_each(|row| self.count(row, true));
         }
         Ok(())
     }
@@ -629,10 +630,9 @@ impl LaneState {
     }
 
     /// Counts the units of an order for the limits of its subjects, or takes them back.
-    fn count(&mut self, slot: SlotId, add: bool) {
-        let slot = self.orders.slot(slot);
-        let (user, subjects, offer, quantity) =
-            (slot.user, slot.subjects(), slot.offer, slot.quantity.value());
+    fn count(&mut self, row: RowId, add: bool) {
+        let row = self.orders.row(row);
+        let (user, subjects, offer, quantity) = (row.user, row.subjects(), row.offer, row.quantity.value());
         for (subject, per) in &self.counted {
             let Some(id) = subject_id(*subject, user, subjects) else { continue };
             let offer = if *per == Per::Offer { offer } else { WHOLE_ACTIVITY };
@@ -648,14 +648,14 @@ impl LaneState {
         }
     }
 
-    fn units_of(&mut self, sku: SkuId) -> Result<&mut Units, Misfit> {
+    fn units_of(&mut self, sku: SkuId) -> Result<&mut Units, CorruptState> {
         let index = self.index(sku)?;
         Ok(&mut self.units[index as usize])
     }
 
-    pub(super) fn index(&self, sku: SkuId) -> Result<u32, Misfit> {
-        let index = self.terms.index(sku).ok_or(Misfit("the offer is unknown"))?;
-        u32::try_from(index).map_err(|_| Misfit("too many offers"))
+    pub(super) fn index(&self, sku: SkuId) -> Result<u32, CorruptState> {
+        let index = self.terms.index(sku).ok_or(CorruptState("the offer is unknown"))?;
+        u32::try_from(index).map_err(|_| CorruptState("too many offers"))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The specification of the ledger: a state machine without I/O, async, clock or randomness.
 //!
-//! A [`Book`] holds the lanes of all activities. Its methods are those of the traits, with the time and a batch id as
+//! A [`StateMachine`] holds the lanes of all activities. Its methods are those of the traits, with the time and a batch id as
 //! arguments: each decides, and applies the events of what it decided. The same calls in the same order give the same
 //! answers, so a backend is right if it answers as a book does. The embedded engine is a book behind a journal.
 //!
@@ -8,13 +8,13 @@
 //! limits and orders, `buckets` the transfers, `gate` and `truth` the two tiers, `outbox` the consumers.
 
 mod advance;
-mod book;
 mod buckets;
 mod census;
 mod gate;
 mod image;
 mod inspect;
 mod lane;
+mod machine;
 mod orders;
 mod outbox;
 mod prepared;
@@ -22,9 +22,9 @@ mod record;
 mod reserve;
 mod truth;
 
-pub use book::Book;
 pub use census::Census;
 pub use image::Image;
 pub use inspect::{CounterInspection, Inspection, LaneInspection, OfferInspection};
-pub use lane::Misfit;
+pub use lane::CorruptState;
+pub use machine::StateMachine;
 pub use prepared::Prepared;

@@ -16,9 +16,9 @@ use crate::{
 };
 
 /// The number of an order in its lane, in the order of insertion.
-pub(super) type SlotId = u32;
+pub(super) type RowId = u32;
 
-const NONE: SlotId = SlotId::MAX;
+const NONE: RowId = RowId::MAX;
 const CHUNK: usize = 4_096;
 
 /// Keys and nonces of a user with so many orders at most are found by walking over these. Hardly anybody has more, and
@@ -27,7 +27,7 @@ const WALKED: u32 = 8;
 
 /// An order as the lane keeps it.
 #[derive(Clone, Debug)]
-pub(super) struct Slot {
+pub(super) struct OrderRow {
     pub(super) id: OrderId,
     pub(super) user: UserId,
     idempotency: Idempotency,
@@ -38,7 +38,7 @@ pub(super) struct Slot {
     pub(super) offer: u32,
     pub(super) quantity: Quantity,
     /// The slot of the same user that was inserted before.
-    previous: SlotId,
+    previous: RowId,
     /// How many orders of the same user were inserted before.
     before: u32,
     amount: u64,
@@ -61,7 +61,7 @@ pub(super) struct Extra {
     pub(super) replaced_by: Option<OrderId>,
 }
 
-impl Slot {
+impl OrderRow {
     /// An order of nothing.
     fn blank(id: OrderId, user: UserId) -> Self {
         Self {
@@ -143,18 +143,18 @@ impl Slot {
 /// All orders of a lane.
 #[derive(Clone, Default)]
 pub(super) struct Orders {
-    chunks: Vec<Vec<Slot>>,
-    len: SlotId,
+    chunks: Vec<Vec<OrderRow>>,
+    len: RowId,
     /// Orders by status.
     pub(super) statuses: [u64; OrderStatus::ALL.len()],
-    by_id: HashTable<SlotId>,
-    by_user: HashTable<SlotId>,
+    by_id: HashTable<RowId>,
+    by_user: HashTable<RowId>,
     /// Of users who have more than [`WALKED`] orders.
-    by_key: HashTable<SlotId>,
-    by_nonce: HashTable<SlotId>,
-    by_payment: HashMap<PaymentId, SlotId>,
+    by_key: HashTable<RowId>,
+    by_nonce: HashTable<RowId>,
+    by_payment: HashMap<PaymentId, RowId>,
     /// (provider, transaction) and (provider, event) of captures, as digests.
-    by_capture: HashMap<u128, SlotId>,
+    by_capture: HashMap<u128, RowId>,
     hasher: DefaultHashBuilder,
 }
 
@@ -170,16 +170,16 @@ impl Orders {
     }
 
     /// Writes once to the memory of empty orders: to the indices, and to the slots of the first `orders`.
-    pub(super) fn touch(&mut self, orders: usize) {
+    pub(super) fn prefault(&mut self, orders: usize) {
         let Self { chunks, by_id, by_user, hasher, .. } = self;
         for table in [by_id, by_user] {
-            let hash = |slot: &SlotId| hasher.hash_one(slot);
-            (0..SlotId::try_from(table.capacity()).unwrap_or(0)).for_each(|slot| {
-                table.insert_unique(hash(&slot), slot, hash);
+            let hash = |row: &RowId| hasher.hash_one(row);
+            (0..RowId::try_from(table.capacity()).unwrap_or(0)).for_each(|row| {
+                table.insert_unique(hash(&row), row, hash);
             });
             table.clear();
         }
-        let blank = || Slot::blank(OrderId::new(1).expect("an id"), UserId::new(1).expect("an id"));
+        let blank = || OrderRow::blank(OrderId::new(1).expect("an id"), UserId::new(1).expect("an id"));
         while chunks.len() < orders.div_ceil(CHUNK) {
             let mut chunk = Vec::with_capacity(CHUNK);
             chunk.resize_with(CHUNK, blank);
@@ -192,40 +192,40 @@ impl Orders {
         self.len as usize
     }
 
-    pub(super) fn slot(&self, id: SlotId) -> &Slot {
+    pub(super) fn row(&self, id: RowId) -> &OrderRow {
         &self.chunks[id as usize / CHUNK][id as usize % CHUNK]
     }
 
-    pub(super) fn slot_mut(&mut self, id: SlotId) -> &mut Slot {
+    pub(super) fn row_mut(&mut self, id: RowId) -> &mut OrderRow {
         &mut self.chunks[id as usize / CHUNK][id as usize % CHUNK]
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (SlotId, &Slot)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (RowId, &OrderRow)> {
         self.from(0)
     }
 
     /// The orders from the `skipped`-th on, in the order of insertion.
-    pub(super) fn from(&self, skipped: usize) -> impl Iterator<Item = (SlotId, &Slot)> {
-        let skipped = SlotId::try_from(skipped).unwrap_or(SlotId::MAX);
-        (skipped..self.len).map(|slot| (slot, self.slot(slot)))
+    pub(super) fn from(&self, skipped: usize) -> impl Iterator<Item = (RowId, &OrderRow)> {
+        let skipped = RowId::try_from(skipped).unwrap_or(RowId::MAX);
+        (skipped..self.len).map(|row| (row, self.row(row)))
     }
 
     /// Counts an order under its present status, and no more under the one that it had.
-    pub(super) fn recount(&mut self, id: SlotId, was: OrderStatus) {
-        let status = self.slot(id).status;
+    pub(super) fn recount(&mut self, id: RowId, was: OrderStatus) {
+        let status = self.row(id).status;
         self.statuses[was as usize] -= 1;
         self.statuses[status as usize] += 1;
     }
 
-    pub(super) fn by_id(&self, id: OrderId) -> Option<SlotId> {
+    pub(super) fn by_id(&self, id: OrderId) -> Option<RowId> {
         let hash = self.hash(&id);
-        self.by_id.find(hash, |slot| self.slot(*slot).id == id).copied()
+        self.by_id.find(hash, |row| self.row(*row).id == id).copied()
     }
 
     /// The order that the key made: the first that had it.
-    pub(super) fn by_key(&self, user: UserId, key: Key) -> Option<SlotId> {
+    pub(super) fn by_key(&self, user: UserId, key: Key) -> Option<RowId> {
         let last = self.last_of(user)?;
-        let same = |slot: &SlotId| self.slot(*slot).made_by_key(user, key);
+        let same = |row: &RowId| self.row(*row).made_by_key(user, key);
         if self.is_walked(last) {
             return self.before(Some(last)).filter(same).last();
         }
@@ -233,46 +233,46 @@ impl Orders {
     }
 
     /// The order that the nonce was used for: the first that had it.
-    pub(super) fn by_nonce(&self, user: UserId, nonce: Nonce) -> Option<SlotId> {
+    pub(super) fn by_nonce(&self, user: UserId, nonce: Nonce) -> Option<RowId> {
         let last = self.last_of(user)?;
-        let same = |slot: &SlotId| self.slot(*slot).made_by_nonce(user, nonce);
+        let same = |row: &RowId| self.row(*row).made_by_nonce(user, nonce);
         if self.is_walked(last) {
             return self.before(Some(last)).filter(same).last();
         }
         self.by_nonce.find(self.hash(&(user, nonce)), same).copied()
     }
 
-    pub(super) fn by_payment(&self, payment: PaymentId) -> Option<SlotId> {
+    pub(super) fn by_payment(&self, payment: PaymentId) -> Option<RowId> {
         self.by_payment.get(&payment).copied()
     }
 
     /// The order that holds the receipt of this event or this transaction.
-    pub(super) fn by_capture(&self, capture: &Capture) -> Option<SlotId> {
+    pub(super) fn by_capture(&self, capture: &Capture) -> Option<RowId> {
         let [event, transaction] = capture_digests(capture);
         self.by_capture.get(&event).or_else(|| self.by_capture.get(&transaction)).copied()
     }
 
     /// The orders of a user, the one inserted last first.
-    pub(super) fn of_user(&self, user: UserId) -> impl Iterator<Item = SlotId> + '_ {
+    pub(super) fn of_user(&self, user: UserId) -> impl Iterator<Item = RowId> + '_ {
         self.before(self.last_of(user))
     }
 
-    fn last_of(&self, user: UserId) -> Option<SlotId> {
+    fn last_of(&self, user: UserId) -> Option<RowId> {
         let hash = self.hash(&user);
-        self.by_user.find(hash, |slot| self.slot(*slot).user == user).copied()
+        self.by_user.find(hash, |row| self.row(*row).user == user).copied()
     }
 
     /// This order of a user, and those inserted before it, the last first.
-    fn before(&self, last: Option<SlotId>) -> impl Iterator<Item = SlotId> + '_ {
-        std::iter::successors(last, |slot| {
-            let previous = self.slot(*slot).previous;
+    fn before(&self, last: Option<RowId>) -> impl Iterator<Item = RowId> + '_ {
+        std::iter::successors(last, |row| {
+            let previous = self.row(*row).previous;
             (previous != NONE).then_some(previous)
         })
     }
 
     /// Whether the user whose last order this is has so few that no index has their keys.
-    fn is_walked(&self, last: SlotId) -> bool {
-        self.slot(last).before < WALKED
+    fn is_walked(&self, last: RowId) -> bool {
+        self.row(last).before < WALKED
     }
 
     /// Adds an order. Key and nonce stay with the order that had them first.
@@ -284,12 +284,12 @@ impl Orders {
         placed: &Placed,
         status: OrderStatus,
         revision: u64,
-    ) -> SlotId {
-        let slot_id = self.len;
-        let blank = Slot::blank(id, user);
+    ) -> RowId {
+        let row_id = self.len;
+        let blank = OrderRow::blank(id, user);
         let extra = (placed.subjects != Subjects::default())
             .then(|| Box::new(Extra { subjects: placed.subjects, ..Extra::default() }));
-        let slot = Slot {
+        let row = OrderRow {
             idempotency: placed.idempotency.unwrap_or(blank.idempotency),
             has_idempotency: placed.idempotency.is_some(),
             status,
@@ -303,98 +303,98 @@ impl Orders {
             extra,
             ..blank
         };
-        let chunk = slot_id as usize / CHUNK;
+        let chunk = row_id as usize / CHUNK;
         if chunk == self.chunks.len() {
             self.chunks.push(Vec::with_capacity(CHUNK));
         }
-        self.chunks[chunk].push(slot);
+        self.chunks[chunk].push(row);
         self.len += 1;
         self.statuses[status as usize] += 1;
 
         let Self { chunks, by_id, by_user, hasher, .. } = self;
-        let at = |slot: SlotId| &chunks[slot as usize / CHUNK][slot as usize % CHUNK];
-        by_id.insert_unique(hasher.hash_one(id), slot_id, |slot| hasher.hash_one(at(*slot).id));
+        let at = |row: RowId| &chunks[row as usize / CHUNK][row as usize % CHUNK];
+        by_id.insert_unique(hasher.hash_one(id), row_id, |row| hasher.hash_one(at(*row).id));
         let entry = by_user.entry(
             hasher.hash_one(user),
-            |slot| at(*slot).user == user,
-            |slot| hasher.hash_one(at(*slot).user),
+            |row| at(*row).user == user,
+            |row| hasher.hash_one(at(*row).user),
         );
         match entry {
             Entry::Occupied(mut entry) => {
-                let previous = std::mem::replace(entry.get_mut(), slot_id);
-                self.follow(previous, slot_id);
+                let previous = std::mem::replace(entry.get_mut(), row_id);
+                self.follow(previous, row_id);
             }
             Entry::Vacant(entry) => {
-                entry.insert(slot_id);
+                entry.insert(row_id);
             }
         }
-        slot_id
+        row_id
     }
 
     /// Makes `next` the order after `previous` of the same user.
-    fn follow(&mut self, previous: SlotId, next: SlotId) {
-        let before = self.slot(previous).before + 1;
-        let slot = self.slot_mut(next);
-        slot.previous = previous;
-        slot.before = before;
+    fn follow(&mut self, previous: RowId, next: RowId) {
+        let before = self.row(previous).before + 1;
+        let row = self.row_mut(next);
+        row.previous = previous;
+        row.before = before;
         if before == WALKED && !mutant!("keys-lost-in-many-orders") {
             let mut all: Vec<_> = self.before(Some(next)).collect();
             all.reverse();
-            all.into_iter().for_each(|slot| self.index(slot));
+            all.into_iter().for_each(|row| self.index(row));
         } else if before > WALKED {
             self.index(next);
         }
     }
 
     /// Adds an order to the indices of keys and nonces, unless these belong to another one.
-    fn index(&mut self, slot_id: SlotId) {
+    fn index(&mut self, row_id: RowId) {
         let Self { chunks, by_key, by_nonce, hasher, .. } = self;
-        let at = |slot: &SlotId| &chunks[*slot as usize / CHUNK][*slot as usize % CHUNK];
-        let slot = at(&slot_id);
-        let Some(Idempotency { key, nonce }) = slot.idempotency() else { return };
-        let user = slot.user;
-        let hash_key = |slot: &SlotId| hasher.hash_one((at(slot).user, at(slot).idempotency.key));
-        let hash_nonce = |slot: &SlotId| hasher.hash_one((at(slot).user, at(slot).idempotency.nonce));
-        let same_key = |slot: &SlotId| at(slot).made_by_key(user, key);
-        by_key.entry(hash_key(&slot_id), same_key, hash_key).or_insert(slot_id);
-        let same_nonce = |slot: &SlotId| at(slot).made_by_nonce(user, nonce);
-        by_nonce.entry(hash_nonce(&slot_id), same_nonce, hash_nonce).or_insert(slot_id);
+        let at = |row: &RowId| &chunks[*row as usize / CHUNK][*row as usize % CHUNK];
+        let row = at(&row_id);
+        let Some(Idempotency { key, nonce }) = row.idempotency() else { return };
+        let user = row.user;
+        let hash_key = |row: &RowId| hasher.hash_one((at(row).user, at(row).idempotency.key));
+        let hash_nonce = |row: &RowId| hasher.hash_one((at(row).user, at(row).idempotency.nonce));
+        let same_key = |row: &RowId| at(row).made_by_key(user, key);
+        by_key.entry(hash_key(&row_id), same_key, hash_key).or_insert(row_id);
+        let same_nonce = |row: &RowId| at(row).made_by_nonce(user, nonce);
+        by_nonce.entry(hash_nonce(&row_id), same_nonce, hash_nonce).or_insert(row_id);
     }
 
-    pub(super) fn add_payment(&mut self, slot: SlotId, payment: Payment) {
-        self.by_payment.insert(payment.id, slot);
-        self.slot_mut(slot).extra_mut().payments.push(payment);
+    pub(super) fn add_payment(&mut self, row: RowId, payment: Payment) {
+        self.by_payment.insert(payment.id, row);
+        self.row_mut(row).extra_mut().payments.push(payment);
     }
 
-    pub(super) fn add_receipt(&mut self, slot: SlotId, receipt: Receipt) {
+    pub(super) fn add_receipt(&mut self, row: RowId, receipt: Receipt) {
         for digest in capture_digests(&receipt.capture) {
-            self.by_capture.entry(digest).or_insert(slot);
+            self.by_capture.entry(digest).or_insert(row);
         }
-        self.slot_mut(slot).extra_mut().receipts.push(receipt);
+        self.row_mut(row).extra_mut().receipts.push(receipt);
     }
 
     /// The order as callers see it.
-    pub(super) fn order(&self, lane: Lane, slot: SlotId, terms: &crate::ledger::Terms) -> Order {
-        let slot = self.slot(slot);
-        let offer = &terms.offers()[slot.offer as usize];
-        let extra = slot.extra.as_deref();
+    pub(super) fn order(&self, lane: Lane, row: RowId, terms: &crate::ledger::Terms) -> Order {
+        let row = self.row(row);
+        let offer = &terms.offers()[row.offer as usize];
+        let extra = row.extra.as_deref();
         Order {
-            key: OrderKey { activity: lane.activity, user: slot.user, id: slot.id },
+            key: OrderKey { activity: lane.activity, user: row.user, id: row.id },
             sku: offer.sku(),
-            quantity: slot.quantity,
-            amount: Money::new(slot.amount, offer.price().currency()).unwrap_or_else(|_| offer.price()),
-            status: slot.status,
-            persisted: slot.persisted,
-            idempotency: slot.idempotency(),
-            subjects: slot.subjects(),
-            placed_at: slot.placed_at,
-            deadline: (slot.deadline != Timestamp::MAX).then_some(slot.deadline),
+            quantity: row.quantity,
+            amount: Money::new(row.amount, offer.price().currency()).unwrap_or_else(|_| offer.price()),
+            status: row.status,
+            persisted: row.persisted,
+            idempotency: row.idempotency(),
+            subjects: row.subjects(),
+            placed_at: row.placed_at,
+            deadline: (row.deadline != Timestamp::MAX).then_some(row.deadline),
             payments: extra.map(|extra| extra.payments.clone()).unwrap_or_default(),
             receipts: extra.map(|extra| extra.receipts.clone()).unwrap_or_default(),
             replaces: extra.and_then(|extra| extra.replaces),
             replaced_by: extra.and_then(|extra| extra.replaced_by),
-            units_returned: slot.units_returned,
-            revision: slot.revision,
+            units_returned: row.units_returned,
+            revision: row.revision,
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::{book::Book, record::Record};
+use super::{machine::StateMachine, record::Record};
 use crate::{
     domain::Invalid,
     ledger::{Consumer, Entry, Lane, LedgerError, Position},
@@ -57,7 +57,7 @@ impl Outbox {
     }
 }
 
-impl Book {
+impl StateMachine {
     /// Makes a consumer known.
     pub fn register(&mut self, consumer: &Consumer) {
         if self.consumers.contains(consumer) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::lane::LaneState;
-use crate::ledger::{Lane, Role, Terms};
+use crate::ledger::{Lane, LedgerRole, Terms};
 
 /// The lanes of an activity that is not open yet, made outside the book, so that the book need not wait for their
 /// memory: hundreds of megabytes for millions of units.
@@ -15,8 +15,8 @@ pub struct Prepared {
 
 impl Prepared {
     /// The lanes of a ledger with this role.
-    pub fn new(role: Role, terms: &Arc<Terms>) -> Self {
-        let buckets = if role == Role::Truth { 1 } else { terms.buckets().get() };
+    pub fn new(role: LedgerRole, terms: &Arc<Terms>) -> Self {
+        let buckets = if role == LedgerRole::Truth { 1 } else { terms.buckets().get() };
         let lane =
             |bucket| LaneState::new(Lane { activity: terms.activity(), bucket }, role, Arc::clone(terms));
         Self { terms: Arc::clone(terms), lanes: (0..buckets).map(lane).collect() }
@@ -24,7 +24,7 @@ impl Prepared {
 
     /// Writes once to the memory that the orders of the first two million units of each lane need, so that no buyer
     /// waits until the system has found it.
-    pub fn touch(&mut self) {
-        self.lanes.iter_mut().for_each(LaneState::touch);
+    pub fn prefault(&mut self) {
+        self.lanes.iter_mut().for_each(LaneState::prefault);
     }
 }

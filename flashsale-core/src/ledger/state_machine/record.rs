@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Misfit;
+use super::CorruptState;
 use crate::{
     domain::{ActivityId, Capture, Timestamp},
     ledger::{BatchId, Bucket, Chunk, Consumer, Entry, Epoch, Event, Fence, Lane, Position, Terms},
@@ -82,7 +82,7 @@ impl Journal {
 }
 
 /// Reads records back.
-pub(super) fn read(mut bytes: &[u8]) -> impl Iterator<Item = Result<Owned, Misfit>> + '_ {
+pub(super) fn read(mut bytes: &[u8]) -> impl Iterator<Item = Result<Owned, CorruptState>> + '_ {
     std::iter::from_fn(move || {
         if bytes.is_empty() {
             return None;
@@ -94,7 +94,7 @@ pub(super) fn read(mut bytes: &[u8]) -> impl Iterator<Item = Result<Owned, Misfi
             }
             Err(_) => {
                 bytes = &[];
-                Some(Err(Misfit("a record cannot be read")))
+                Some(Err(CorruptState("a record cannot be read")))
             }
         }
     })

@@ -1,6 +1,6 @@
 //! Deciding a reserve: the order of precedence, in one function.
 
-use super::{lane::LaneState, orders::SlotId};
+use super::{lane::LaneState, orders::RowId};
 use crate::{
     domain::{Money, Selling, Timestamp},
     ledger::{Outcome, Placed, Reserve},
@@ -12,7 +12,7 @@ pub(super) enum Decision {
     /// An order, to be placed.
     Place(Placed),
     /// The order that the key made before.
-    Replay(SlotId),
+    Replay(RowId),
     /// Nothing changes.
     Decline(Outcome),
 }
@@ -28,12 +28,12 @@ impl LaneState {
         if mutant!("stock-before-key") && self.takeable(offer) < i64::from(request.quantity.value()) {
             return Decline(Outcome::SoldOut { available: self.shown(offer) });
         }
-        if let Some(slot) = self.orders.by_key(request.user, request.idempotency.key) {
-            let order = self.orders.slot(slot);
+        if let Some(row) = self.orders.by_key(request.user, request.idempotency.key) {
+            let order = self.orders.row(row);
             if order.offer != offer || order.quantity != request.quantity {
                 return Decline(Outcome::KeyReused);
             }
-            return Replay(slot);
+            return Replay(row);
         }
         if request.replay_only {
             return Decline(Outcome::TicketExpired);
@@ -86,7 +86,7 @@ impl LaneState {
 
     /// When a hold that begins now ends; never at a gate.
     pub(super) fn hold_from(&self, now: Timestamp, sku: crate::domain::SkuId) -> Option<Timestamp> {
-        if self.role == crate::ledger::Role::Gate {
+        if self.role == crate::ledger::LedgerRole::Gate {
             return None;
         }
         self.terms.offer(sku).and_then(|offer| offer.hold()).map(|hold| now.after(hold))

@@ -1,18 +1,18 @@
 //! The truth's side of two tiers: persist, epochs, content.
 
 use super::{
-    book::{Book, Sale},
+    machine::{ActivityState, StateMachine},
     record::Record,
 };
 use crate::{
-    domain::{ActivityId, By, OrderId, OrderStatus, SkuId, Strategy, Timestamp, UserId},
+    domain::{ActivityId, Attribution, OrderId, OrderStatus, SkuId, Strategy, Timestamp, UserId},
     ledger::{
         AdjustmentId, BatchId, Chunk, Entry, Epoch, Event, Fence, Lane, LedgerError, NextEpoch, OrderChange,
         PersistMode, Placed, Position, RefusedBecause, Verdict,
     },
 };
 
-impl Sale {
+impl ActivityState {
     pub(super) fn take_epoch(&mut self, epoch: Epoch, batch: BatchId) {
         self.epoch = epoch;
         for (position, _) in &mut self.persisted {
@@ -21,7 +21,7 @@ impl Sale {
     }
 }
 
-impl Book {
+impl StateMachine {
     /// Takes entries of a gate's outbox.
     ///
     /// # Errors
@@ -91,8 +91,8 @@ impl Book {
     ) -> Result<Verdict, LedgerError> {
         let current = self.sale(lane.activity)?.epoch;
         let state = self.lane(lane)?;
-        if let Some(slot) = state.orders.by_id(id) {
-            return Ok(match state.orders.slot(slot).status {
+        if let Some(row) = state.orders.by_id(id) {
+            return Ok(match state.orders.row(row).status {
                 OrderStatus::Refused => Verdict::Refused(RefusedBecause::Before),
                 _ => Verdict::Persisted,
             });
@@ -133,7 +133,7 @@ impl Book {
         batch: BatchId,
         lane: Lane,
         stale: bool,
-        (id, sku, delta, by): (&AdjustmentId, SkuId, i64, &By),
+        (id, sku, delta, by): (&AdjustmentId, SkuId, i64, &Attribution),
     ) -> Result<Verdict, LedgerError> {
         let state = self.lane(lane)?;
         match state.adjustments.get(id) {
@@ -209,9 +209,9 @@ impl Book {
         limit: usize,
     ) -> Result<Chunk, LedgerError> {
         let state = self.lane(Lane::first(activity))?;
-        let skipped = after.and_then(|after| state.orders.by_id(after)).map_or(0, |slot| slot as usize + 1);
+        let skipped = after.and_then(|after| state.orders.by_id(after)).map_or(0, |row| row as usize + 1);
         let orders: Vec<_> =
-            state.orders.from(skipped).take(limit.max(1)).map(|(slot, _)| state.order(slot)).collect();
+            state.orders.from(skipped).take(limit.max(1)).map(|(row, _)| state.order(row)).collect();
         let more = skipped + orders.len() < state.orders.len();
         Ok(Chunk {
             position: state.head,

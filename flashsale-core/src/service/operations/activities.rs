@@ -6,8 +6,8 @@ use super::{OperationError, Operations, ledger_sync::is_over, same};
 use crate::{
     catalogue::{CatalogueError, Versioned},
     domain::{
-        Activity, ActivityId, ActivityStatus, Buckets, By, Invalid, Name, OfferTerms, Selling, SkuId, Text,
-        Window,
+        Activity, ActivityId, ActivityStatus, Attribution, Buckets, Invalid, Name, OfferTerms, Selling,
+        SkuId, Text, Window,
     },
 };
 
@@ -78,7 +78,7 @@ impl Operations {
     pub async fn create_activity(
         &self,
         new: NewActivity,
-        by: &By,
+        by: &Attribution,
     ) -> Result<Versioned<Activity>, OperationError> {
         let id = match new.id {
             Some(id) => id,
@@ -114,7 +114,7 @@ impl Operations {
         id: ActivityId,
         expected: Option<u64>,
         edit: &ActivityEdit,
-        by: &By,
+        by: &Attribution,
     ) -> Result<Versioned<Activity>, OperationError> {
         self.change(id, expected, by, |activity| {
             if let Some(name) = &edit.name {
@@ -144,7 +144,7 @@ impl Operations {
         id: ActivityId,
         expected: Option<u64>,
         offer: &OfferTerms,
-        by: &By,
+        by: &Attribution,
     ) -> Result<Versioned<Activity>, OperationError> {
         self.change(id, expected, by, |activity| {
             if activity.offer(offer.sku()) != Some(offer) {
@@ -165,7 +165,7 @@ impl Operations {
         sku: SkuId,
         expected: Option<u64>,
         edit: impl Fn(&OfferTerms) -> Result<OfferTerms, Invalid> + Send + Sync,
-        by: &By,
+        by: &Attribution,
     ) -> Result<Versioned<Activity>, OperationError> {
         self.change(id, expected, by, |activity| {
             let offer = activity.offers.iter_mut().find(|offer| offer.sku() == sku);
@@ -185,7 +185,7 @@ impl Operations {
         id: ActivityId,
         sku: SkuId,
         expected: Option<u64>,
-        by: &By,
+        by: &Attribution,
     ) -> Result<Versioned<Activity>, OperationError> {
         self.change(id, expected, by, |activity| {
             let before = activity.offers.len();
@@ -208,12 +208,17 @@ impl Operations {
         id: ActivityId,
         expected: Option<u64>,
         step: ActivityStep,
-        by: &By,
+        by: &Attribution,
     ) -> Result<Versioned<Activity>, OperationError> {
         self.change(id, expected, by, |activity| self.take(activity, step, by)).await
     }
 
-    fn take(&self, activity: &mut Activity, step: ActivityStep, by: &By) -> Result<(), OperationError> {
+    fn take(
+        &self,
+        activity: &mut Activity,
+        step: ActivityStep,
+        by: &Attribution,
+    ) -> Result<(), OperationError> {
         use ActivityStatus::{Approved, Archived, Draft, Published, Submitted};
         let now = self.sales.clock().now();
         let over = is_over(activity.selling, activity.window, now);
@@ -263,7 +268,7 @@ impl Operations {
         &self,
         id: ActivityId,
         expected: Option<u64>,
-        by: &By,
+        by: &Attribution,
         change: impl Fn(&mut Activity) -> Result<(), OperationError> + Send + Sync,
     ) -> Result<Versioned<Activity>, OperationError> {
         let item = crate::catalogue::Item::Activity(id);

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{OperationError, Operations};
 use crate::{
     catalogue::Change,
-    domain::{By, RefundStatus},
+    domain::{Attribution, RefundStatus},
     ledger::RefundTask,
     queue::{DeadLetter, JobNumber},
     service::refunds,
@@ -40,7 +40,7 @@ impl Operations {
     pub async fn replay_dead_letter(
         &self,
         number: JobNumber,
-        by: &By,
+        by: &Attribution,
     ) -> Result<Option<DeadLetter>, OperationError> {
         let Some(letter) = self.queue.dead_letter(number).await? else { return Ok(None) };
         self.note(&letter, "replayed", by).await?;
@@ -60,7 +60,7 @@ impl Operations {
     pub async fn discard_dead_letter(
         &self,
         number: JobNumber,
-        by: &By,
+        by: &Attribution,
     ) -> Result<Option<DeadLetter>, OperationError> {
         let Some(letter) = self.queue.dead_letter(number).await? else { return Ok(None) };
         let refund = (letter.topic == refunds::topic())
@@ -85,7 +85,7 @@ impl Operations {
 
     /// Writes what is decided about a dead letter, once for each time that it was parked. It is the decision: what follows is
     /// done by a repetition if a crash prevents it.
-    async fn note(&self, letter: &DeadLetter, verb: &str, by: &By) -> Result<(), OperationError> {
+    async fn note(&self, letter: &DeadLetter, verb: &str, by: &Attribution) -> Result<(), OperationError> {
         let DeadLetter { number, claims, topic, id, attempts, error, parked_at, .. } = letter;
         let change = Change {
             action: format!("dead_letter.{verb}").parse()?,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{OperationError, Operations};
 use crate::{
     catalogue::{MAX_PAGE, Versioned},
-    domain::{Activity, ActivityStatus, By, Invalid, OfferTerms, Selling, Window},
+    domain::{Activity, ActivityStatus, Attribution, Invalid, OfferTerms, Selling, Window},
     ledger::{Change, ChangeId, Lane, LedgerError, Terms},
 };
 
@@ -26,7 +26,7 @@ impl Operations {
     /// # Errors
     /// The first failure; what came before is in force, and repeating it goes on. That the ledger has newer changes is
     /// logged only.
-    pub async fn apply_all(&self, by: &By) -> Result<(), OperationError> {
+    pub async fn apply_all(&self, by: &Attribution) -> Result<(), OperationError> {
         let mut after = None;
         loop {
             let page = self.catalogue.activities(after, MAX_PAGE).await?;
@@ -58,7 +58,11 @@ impl Operations {
     }
 
     /// Brings the ledger up to what this version of an activity says, if it is published.
-    pub(super) async fn apply(&self, activity: &Versioned<Activity>, by: &By) -> Result<(), OperationError> {
+    pub(super) async fn apply(
+        &self,
+        activity: &Versioned<Activity>,
+        by: &Attribution,
+    ) -> Result<(), OperationError> {
         if activity.value.status != ActivityStatus::Published {
             return Ok(());
         }

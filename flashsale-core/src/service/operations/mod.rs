@@ -15,12 +15,12 @@ pub use error::OperationError;
 use tokio::sync::Mutex;
 
 use super::{
-    Payments, Recorder, Sales, ServiceError,
+    AuditRecorder, Payments, Sales, ServiceError,
     ordering::{advance, cancel},
 };
 use crate::{
     catalogue::{Catalogue, CatalogueError, Change, KillSwitch, Versioned},
-    domain::{By, Invalid, OrderId, OrderKey, Product, Sku, UserId},
+    domain::{Attribution, Invalid, OrderId, OrderKey, Product, Sku, UserId},
     ledger::{Adjusted, Adjustment, Advance, Advanced, Lane, LedgerError, Reference, Timing},
     queue::Queue,
     snowflake::Generator,
@@ -35,7 +35,7 @@ use crate::{
 /// newer one.
 ///
 /// Adjustments, refunds and cancellations are decided by the ledger, and get their audit rows from its outbox; these are
-/// written before the answer is given, or by the [`Recorder`] a little later.
+/// written before the answer is given, or by the [`AuditRecorder`] a little later.
 #[derive(Debug)]
 pub struct Operations {
     catalogue: Arc<dyn Catalogue>,
@@ -43,7 +43,7 @@ pub struct Operations {
     payments: Payments,
     ids: Arc<Generator>,
     queue: Arc<dyn Queue>,
-    recorder: Arc<Recorder>,
+    recorder: Arc<AuditRecorder>,
     timing: Timing,
     /// One activity at a time is brought to the ledger.
     applying: Mutex<()>,
@@ -59,12 +59,12 @@ impl Operations {
         queue: Arc<dyn Queue>,
         timing: Timing,
     ) -> Self {
-        let recorder = Arc::new(Recorder::new(Arc::clone(&sales), Arc::clone(&catalogue)));
+        let recorder = Arc::new(AuditRecorder::new(Arc::clone(&sales), Arc::clone(&catalogue)));
         Self { catalogue, sales, payments, ids, queue, recorder, timing, applying: Mutex::new(()) }
     }
 
     /// What writes the audit rows of changes in the ledger; it has to run beside this service.
-    pub fn recorder(&self) -> &Arc<Recorder> {
+    pub fn recorder(&self) -> &Arc<AuditRecorder> {
         &self.recorder
     }
 
@@ -102,7 +102,7 @@ impl Operations {
         &self,
         expected: Option<u64>,
         product: Product,
-        by: &By,
+        by: &Attribution,
     ) -> Result<Versioned<Product>, OperationError> {
         let id = product.id;
         let result = self.catalogue.put_product(expected, product.clone(), by).await;
@@ -121,7 +121,7 @@ impl Operations {
         &self,
         expected: Option<u64>,
         sku: Sku,
-        by: &By,
+        by: &Attribution,
     ) -> Result<Versioned<Sku>, OperationError> {
         let id = sku.id;
         let result = self.catalogue.put_sku(expected, sku.clone(), by).await;
@@ -154,7 +154,7 @@ impl Operations {
     ///
     /// # Errors
     /// Those of the ledger; repeat it to learn what became of it.
-    pub async fn cancel(&self, order: OrderId, by: &By) -> Result<Advanced, OperationError> {
+    pub async fn cancel(&self, order: OrderId, by: &Attribution) -> Result<Advanced, OperationError> {
         let Some(key) = self.locate(order).await? else { return Ok(Advanced::NotFound) };
         let outcome = cancel(&self.sales, &self.payments, key, Some(by.clone())).await?;
         self.record_order(key).await;
@@ -170,7 +170,7 @@ impl Operations {
         &self,
         order: OrderId,
         units_returned: bool,
-        by: &By,
+        by: &Attribution,
     ) -> Result<Advanced, OperationError> {
         let Some(key) = self.locate(order).await? else { return Ok(Advanced::NotFound) };
         let step = Advance::Refund { order: key, units_returned, by: by.clone() };
@@ -184,7 +184,7 @@ impl Operations {
     ///
     /// # Errors
     /// Those of the catalogue.
-    pub async fn erase_name(&self, user: UserId, by: &By) -> Result<(), OperationError> {
+    pub async fn erase_name(&self, user: UserId, by: &Attribution) -> Result<(), OperationError> {
         let change = Change {
             action: "user.name_erased".parse()?,
             subject: format!("user/{user}").parse()?,
@@ -208,7 +208,11 @@ impl Operations {
     ///
     /// # Errors
     /// Those of the catalogue; nothing is stopped then.
-    pub async fn set_kill_switch(&self, on: bool, by: &By) -> Result<Versioned<KillSwitch>, OperationError> {
+    pub async fn set_kill_switch(
+        &self,
+        on: bool,
+        by: &Attribution,
+    ) -> Result<Versioned<KillSwitch>, OperationError> {
         let switch = self.catalogue.put_kill_switch(on, by).await?;
         self.sales.note_kill_switch(switch.version, switch.value.on);
         Ok(switch)

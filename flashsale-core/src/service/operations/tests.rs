@@ -12,23 +12,23 @@ use crate::{
         Activity, ActivityId, ActivityStatus, Idempotency, Key, ManualClock, Nonce, OfferTerms, Quantity,
         Selling, SkuId, Subjects, Timestamp, Window,
     },
-    embedded::{Embedded, EmbeddedCatalogue},
-    ledger::{AdjustmentId, Ledger, Outcome, Role},
+    embedded::{EmbeddedCatalogue, EmbeddedLedger},
+    ledger::{AdjustmentId, Ledger, LedgerRole, Outcome},
     queue::InMemoryQueue,
-    service::{BatcherOptions, OrderRequest, Ordering, Placement},
+    service::{BatcherOptions, OrderRequest, OrderService, Placement},
     snowflake::{InMemoryLease, Settings},
 };
 
 struct Shop {
     operations: Operations,
-    ordering: Ordering,
+    ordering: OrderService,
     catalogue: Arc<EmbeddedCatalogue>,
     sales: Arc<Sales>,
     clock: Arc<ManualClock>,
 }
 
-fn by(actor: &str) -> By {
-    By { actor: actor.parse().unwrap(), reason: "a test".parse().unwrap() }
+fn by(actor: &str) -> Attribution {
+    Attribution { actor: actor.parse().unwrap(), reason: "a test".parse().unwrap() }
 }
 
 fn id() -> ActivityId {
@@ -61,7 +61,8 @@ impl Shop {
     async fn open() -> Self {
         let clock = Arc::new(ManualClock::new(at(1_000_000)));
         let catalogue = Arc::new(EmbeddedCatalogue::in_memory(Arc::clone(&clock) as _).unwrap());
-        let ledger: Arc<dyn Ledger> = Arc::new(Embedded::in_memory(Role::Single, Arc::clone(&clock) as _));
+        let ledger: Arc<dyn Ledger> =
+            Arc::new(EmbeddedLedger::in_memory(LedgerRole::Single, Arc::clone(&clock) as _));
         let set = ImportSet {
             products: vec![serde_json::from_value(json!({"id": "1", "name": "p"})).unwrap()],
             skus: vec![
@@ -99,7 +100,7 @@ impl Shop {
         );
         operations.resume().await.unwrap();
         sales.resume().await.unwrap();
-        let ordering = Ordering::new(Arc::clone(&sales), ids);
+        let ordering = OrderService::new(Arc::clone(&sales), ids);
         Self { operations, ordering, catalogue, sales, clock }
     }
 

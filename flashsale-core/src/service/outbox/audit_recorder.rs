@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::reader::{self, Outbox};
 use crate::{
     catalogue::{self, Catalogue, CatalogueError},
-    domain::{ActivityId, By, Invalid, Name},
+    domain::{ActivityId, Attribution, Invalid, Name},
     interruptible_sleep::pause,
     ledger::{self, ChangeId, Event, Lane, LedgerError, OrderChange},
     service::Sales,
@@ -20,7 +20,7 @@ use crate::{
 /// A row is written once for its event, and an entry is acknowledged after its row is on the disk, so a crash in between
 /// costs nothing.
 #[derive(Debug)]
-pub struct Recorder {
+pub struct AuditRecorder {
     sales: Arc<Sales>,
     catalogue: Arc<dyn Catalogue>,
     outbox: Outbox,
@@ -40,7 +40,7 @@ pub enum RecordError {
     Name(#[from] Invalid),
 }
 
-impl Recorder {
+impl AuditRecorder {
     /// The name of the outboxes' consumer.
     pub const CONSUMER: &str = "audit";
 
@@ -101,13 +101,13 @@ struct Row {
     /// The same for the same change, in whichever lane it is read.
     event: Name,
     change: catalogue::Change,
-    by: By,
+    by: Attribution,
 }
 
 impl Row {
     /// `None` for what no operator did.
     fn of(activity: ActivityId, event: &Event) -> Result<Option<Self>, Invalid> {
-        let row = |event: String, action: &str, subject: String, detail: Value, by: &By| {
+        let row = |event: String, action: &str, subject: String, detail: Value, by: &Attribution| {
             let change = catalogue::Change { action: action.parse()?, subject: subject.parse()?, detail };
             Ok(Some(Self { event: event.parse()?, change, by: by.clone() }))
         };

@@ -4,5 +4,5 @@ mod audit_recorder;
 mod notifier;
 mod reader;
 
-pub use audit_recorder::{RecordError, Recorder};
+pub use audit_recorder::{AuditRecorder, RecordError};
 pub use notifier::{EventSink, Notification, NotificationKind, Notifier, NotifyError, SinkError};

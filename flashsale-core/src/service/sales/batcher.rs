@@ -26,8 +26,8 @@ use tokio::{
 use crate::{
     domain::Timestamp,
     ledger::{Advance, Advanced, Lane, Ledger, LedgerError, Outcome, Reserve},
-    metrics::Distribution,
-    service::{RecentBuyers, sales::kill_switch::Halt},
+    metrics::Histogram,
+    service::{RecentBuyers, sales::kill_switch::KillSwitchFlag},
 };
 
 /// How a queue is bounded.
@@ -74,12 +74,12 @@ pub struct Batcher {
 impl Batcher {
     /// A queue whose work is done on `background`.
     pub fn new(ledger: Arc<dyn Ledger>, lane: Lane, options: BatcherOptions, background: &Handle) -> Self {
-        Self::halted_by(Arc::default(), ledger, lane, options, background)
+        Self::with_kill_switch(Arc::default(), ledger, lane, options, background)
     }
 
-    /// As [`Batcher::new`]; while `halt` is on, requests only find the orders that their keys made before.
-    pub(crate) fn halted_by(
-        halt: Arc<Halt>,
+    /// As [`Batcher::new`]; while `kill_switch` is on, requests only find the orders that their keys made before.
+    pub(crate) fn with_kill_switch(
+        kill_switch: Arc<KillSwitchFlag>,
         ledger: Arc<dyn Ledger>,
         lane: Lane,
         options: BatcherOptions,
@@ -87,18 +87,19 @@ impl Batcher {
     ) -> Self {
         let max_batch = ledger.bounds().max_batch.max(1);
         let queue = Queue {
-            reserves: Line::new(options.reserve_room, max_batch),
-            advances: Line::new(options.advance_room, max_batch),
+            reserves: Waiting::new(options.reserve_room, max_batch),
+            advances: Waiting::new(options.advance_room, max_batch),
             advanced_last: false,
             is_idle: false,
             is_closed: false,
             round_trip: Duration::ZERO,
         };
         let recent = RecentBuyers::new();
-        let (queue, numbers) = (Mutex::new(queue), Numbers::default());
-        let shared = Arc::new(Shared { ledger, lane, halt, recent, numbers, queue, work: Notify::new() });
+        let (queue, metrics) = (Mutex::new(queue), BatcherMetrics::default());
+        let shared =
+            Arc::new(Shared { ledger, lane, kill_switch, recent, metrics, queue, work: Notify::new() });
         let (end, ended) = watch::channel(());
-        background.spawn(Driver { shared: Arc::clone(&shared), _end: end }.run());
+        background.spawn(BatchLoop { shared: Arc::clone(&shared), _end: end }.run());
         Self { shared, ended }
     }
 
@@ -126,8 +127,8 @@ impl Batcher {
     }
 
     /// What was done here since the start.
-    pub fn numbers(&self) -> &Numbers {
-        &self.shared.numbers
+    pub fn metrics(&self) -> &BatcherMetrics {
+        &self.shared.metrics
     }
 
     /// How many requests and steps wait; those in flight do not.
@@ -152,13 +153,13 @@ impl Drop for Batcher {
 
 /// What a batcher has done, for monitors.
 #[derive(Debug)]
-pub struct Numbers {
+pub struct BatcherMetrics {
     /// Sizes of batches of requests for units.
-    pub reserves: Distribution,
+    pub reserves: Histogram,
     /// Sizes of batches of steps in the life of orders.
-    pub advances: Distribution,
+    pub advances: Histogram,
     /// How long the ledger took for a batch, in microseconds.
-    pub round_trips: Distribution,
+    pub round_trips: Histogram,
     /// Batches that the ledger did not answer.
     pub failed: AtomicU64,
     /// Outcomes of requests for units, in the places of [`Outcome::WORDS`].
@@ -167,7 +168,7 @@ pub struct Numbers {
     pub advanced: [AtomicU64; Advanced::WORDS.len()],
 }
 
-impl Default for Numbers {
+impl Default for BatcherMetrics {
     fn default() -> Self {
         const SIZES: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096];
         const MICROS: &[u64] = &[
@@ -175,9 +176,9 @@ impl Default for Numbers {
             5_000_000,
         ];
         Self {
-            reserves: Distribution::new(SIZES),
-            advances: Distribution::new(SIZES),
-            round_trips: Distribution::new(MICROS),
+            reserves: Histogram::new(SIZES),
+            advances: Histogram::new(SIZES),
+            round_trips: Histogram::new(MICROS),
             failed: AtomicU64::new(0),
             reserved: array::from_fn(|_| AtomicU64::new(0)),
             advanced: array::from_fn(|_| AtomicU64::new(0)),
@@ -185,7 +186,7 @@ impl Default for Numbers {
     }
 }
 
-impl Numbers {
+impl BatcherMetrics {
     /// Counts a batch, with one addition for each kind of outcome that is in it.
     fn count<T, const N: usize>(
         &self,
@@ -209,9 +210,9 @@ impl Numbers {
 struct Shared {
     ledger: Arc<dyn Ledger>,
     lane: Lane,
-    halt: Arc<Halt>,
+    kill_switch: Arc<KillSwitchFlag>,
     recent: RecentBuyers,
-    numbers: Numbers,
+    metrics: BatcherMetrics,
     queue: Mutex<Queue>,
     work: Notify,
 }
@@ -225,7 +226,7 @@ impl Shared {
     /// Puts an item at the end of its line.
     fn push<I, O>(
         &self,
-        line: impl FnOnce(&mut Queue) -> &mut Line<I, O>,
+        line: impl FnOnce(&mut Queue) -> &mut Waiting<I, O>,
         item: I,
     ) -> Result<oneshot::Receiver<Answer<O>>, BatcherError> {
         let (reply, answer) = oneshot::channel();
@@ -263,8 +264,8 @@ async fn answered<O>(answer: oneshot::Receiver<Answer<O>>) -> Result<(Timestamp,
 /// What waits.
 #[derive(Debug)]
 struct Queue {
-    reserves: Line<Reserve, Outcome>,
-    advances: Line<Advance, Advanced>,
+    reserves: Waiting<Reserve, Outcome>,
+    advances: Waiting<Advance, Advanced>,
     /// Whether the batch before was one of steps.
     advanced_last: bool,
     /// Whether the task waits to be woken.
@@ -292,7 +293,7 @@ impl Queue {
 
 /// Items in their order, cut into batches as they come, so that taking the next one costs the same however many wait.
 #[derive(Debug)]
-struct Line<I, O> {
+struct Waiting<I, O> {
     batches: VecDeque<Batch<I, O>>,
     len: usize,
     room: usize,
@@ -307,7 +308,7 @@ struct Batch<I, O> {
     replies: Vec<oneshot::Sender<Answer<O>>>,
 }
 
-impl<I, O> Line<I, O> {
+impl<I, O> Waiting<I, O> {
     fn new(room: usize, max_batch: usize) -> Self {
         Self { batches: VecDeque::new(), len: 0, room: room.max(1), max_batch, expected: 0 }
     }
@@ -397,23 +398,23 @@ impl Done {
 }
 
 /// The task that does the work.
-struct Driver {
+struct BatchLoop {
     shared: Arc<Shared>,
     _end: watch::Sender<()>,
 }
 
 /// A batch under way.
-type Flight = Pin<Box<dyn Future<Output = Done> + Send>>;
+type InFlight = Pin<Box<dyn Future<Output = Done> + Send>>;
 
-impl Driver {
+impl BatchLoop {
     async fn run(self) {
         let max_in_flight = self.shared.ledger.bounds().max_in_flight.max(1);
-        let (mut flights, mut done) = (VecDeque::<Flight>::with_capacity(max_in_flight), None);
+        let (mut in_flight, mut done) = (VecDeque::<InFlight>::with_capacity(max_in_flight), None);
         loop {
             let mut ends = false;
-            while flights.len() < max_in_flight {
+            while in_flight.len() < max_in_flight {
                 match self.next() {
-                    Next::Work(work) => flights.push_back(self.begin(work).await),
+                    Next::Work(work) => in_flight.push_back(self.begin(work).await),
                     Next::Nothing => break,
                     Next::End => {
                         ends = true;
@@ -423,15 +424,15 @@ impl Driver {
             }
             // Answers are given while the next batch is on its way; without one, now.
             done.take().into_iter().for_each(Done::give);
-            let has_room = flights.len() < max_in_flight;
-            match flights.front_mut() {
+            let has_room = in_flight.len() < max_in_flight;
+            match in_flight.front_mut() {
                 None if ends => return,
                 None => self.shared.work.notified().await,
                 Some(first) => {
                     tokio::select! {
-                        landed = first => {
-                            flights.pop_front();
-                            done = Some(landed);
+                        finished = first => {
+                            in_flight.pop_front();
+                            done = Some(finished);
                         }
                         () = self.shared.work.notified(), if has_room && !ends => {}
                     }
@@ -452,25 +453,25 @@ impl Driver {
     }
 
     /// Hands a batch to the ledger: polled once, so that batches are begun in their order.
-    async fn begin(&self, work: Work) -> Flight {
-        let mut flight: Flight = Box::pin(fly(Arc::clone(&self.shared), work));
-        let landed = poll_fn(|context| Poll::Ready(flight.as_mut().poll(context))).await;
-        match landed {
+    async fn begin(&self, work: Work) -> InFlight {
+        let mut batch: InFlight = Box::pin(execute(Arc::clone(&self.shared), work));
+        let finished = poll_fn(|context| Poll::Ready(batch.as_mut().poll(context))).await;
+        match finished {
             Poll::Ready(done) => Box::pin(std::future::ready(done)),
-            Poll::Pending => flight,
+            Poll::Pending => batch,
         }
     }
 }
 
 /// Waits for the answers to a batch.
-async fn fly(shared: Arc<Shared>, work: Work) -> Done {
-    let Shared { ledger, lane, halt, recent, numbers, .. } = &*shared;
+async fn execute(shared: Arc<Shared>, work: Work) -> Done {
+    let Shared { ledger, lane, kill_switch, recent, metrics, .. } = &*shared;
     let begun = Instant::now();
     let done = match work {
         Work::Reserve(Batch { mut items, replies }) => {
             // Looked at here and not when a request comes, so that nothing that waits is let through.
-            let halted = halt.is_on().then(|| only_replays(&mut items));
-            numbers.reserves.record(items.len() as u64);
+            let halted = kill_switch.is_on().then(|| only_replays(&mut items));
+            metrics.reserves.record(items.len() as u64);
             let result = ledger.reserve(*lane, None, items).await;
             let mut result = result.map(|result| (result.at, result.outcomes));
             if let (Some(expired), Ok((_, outcomes))) = (&halted, &mut result) {
@@ -479,19 +480,19 @@ async fn fly(shared: Arc<Shared>, work: Work) -> Done {
             if let Ok((_, outcomes)) = &result {
                 note_buyers(recent, outcomes);
             }
-            numbers.count(&numbers.reserved, &result, Outcome::place);
+            metrics.count(&metrics.reserved, &result, Outcome::metric_index);
             Done::Reserve(Answers { replies, result })
         }
         Work::Advance(Batch { items, replies }) => {
-            numbers.advances.record(items.len() as u64);
+            metrics.advances.record(items.len() as u64);
             let result = ledger.advance(*lane, items).await;
             let result = result.map(|result| (result.at, result.outcomes));
-            numbers.count(&numbers.advanced, &result, Advanced::place);
+            metrics.count(&metrics.advanced, &result, Advanced::metric_index);
             Done::Advance(Answers { replies, result })
         }
     };
     let round_trip = begun.elapsed();
-    numbers.round_trips.record(u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX));
+    metrics.round_trips.record(u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX));
     shared.queue().round_trip = round_trip;
     done
 }
@@ -526,7 +527,7 @@ enum Next {
     End,
 }
 
-impl Drop for Driver {
+impl Drop for BatchLoop {
     /// However the task ends, nobody waits for it in vain.
     fn drop(&mut self) {
         let mut queue = self.shared.queue();
@@ -549,17 +550,17 @@ mod tests {
             ActivityId, Idempotency, Key, ManualClock, Money, Nonce, OfferTerms, OrderId, OrderKey, Quantity,
             SkuId, Strategy, Subjects, UserId, Window,
         },
-        embedded::{Embedded, EmbeddedOptions},
-        ledger::{BatchId, Position, Role, Terms, Timing},
+        embedded::{EmbeddedLedger, EmbeddedOptions},
+        ledger::{BatchId, LedgerRole, Position, Terms, Timing},
     };
 
     fn lane() -> Lane {
         Lane::first(ActivityId::new(1).unwrap())
     }
 
-    async fn engine(units: u32) -> Arc<Embedded> {
+    async fn engine(units: u32) -> Arc<EmbeddedLedger> {
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000)));
-        let engine = Arc::new(Embedded::in_memory(Role::Single, clock));
+        let engine = Arc::new(EmbeddedLedger::in_memory(LedgerRole::Single, clock));
         engine.open(terms(units)).await.unwrap();
         engine
     }
@@ -573,7 +574,7 @@ mod tests {
         Arc::new(terms.unwrap())
     }
 
-    fn batcher(engine: &Arc<Embedded>, options: BatcherOptions) -> Batcher {
+    fn batcher(engine: &Arc<EmbeddedLedger>, options: BatcherOptions) -> Batcher {
         Batcher::new(Arc::clone(engine) as Arc<dyn Ledger>, lane(), options, &Handle::current())
     }
 
@@ -599,7 +600,7 @@ mod tests {
     }
 
     /// Keeps the ledger from deciding anything until the answer is dropped.
-    fn block(engine: &Arc<Embedded>) -> mpsc::Sender<()> {
+    fn block(engine: &Arc<EmbeddedLedger>) -> mpsc::Sender<()> {
         let (release, released) = mpsc::channel::<()>();
         let mut step = Box::pin(engine.call(move |_, _, _| {
             let _ = released.recv();
@@ -666,7 +667,8 @@ mod tests {
     async fn a_ledger_that_decides_while_it_commits_gets_two_batches_in_their_order() {
         let directory = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000)));
-        let engine = Embedded::open(EmbeddedOptions::new(directory.path(), Role::Single, clock)).unwrap();
+        let engine =
+            EmbeddedLedger::open(EmbeddedOptions::new(directory.path(), LedgerRole::Single, clock)).unwrap();
         let engine = Arc::new(engine);
         engine.open(terms(1_000)).await.unwrap();
         let batcher = batcher(&engine, BatcherOptions::default());
@@ -720,8 +722,8 @@ mod tests {
     #[tokio::test]
     async fn steps_do_not_keep_requests_out() {
         let mut queue = Queue {
-            reserves: Line::new(10, 1),
-            advances: Line::new(10, 1),
+            reserves: Waiting::new(10, 1),
+            advances: Waiting::new(10, 1),
             advanced_last: false,
             is_idle: false,
             is_closed: false,

@@ -6,7 +6,7 @@ mod recent_buyers;
 mod sales;
 mod unit_transfer;
 
-pub use batcher::{Batcher, BatcherError, BatcherOptions, Numbers};
+pub use batcher::{Batcher, BatcherError, BatcherMetrics, BatcherOptions};
 pub use recent_buyers::RecentBuyers;
-pub use sales::{Front, Sale, Sales};
-pub(in crate::service) use unit_transfer::{collect, deliver};
+pub use sales::{LaneFront, Sale, Sales};
+pub(in crate::service) use unit_transfer::{borrow_units, settle_transfer};

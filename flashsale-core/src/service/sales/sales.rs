@@ -12,11 +12,11 @@ use std::{
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::runtime::Handle;
 
-use super::unit_transfer::collect;
+use super::unit_transfer::borrow_units;
 use crate::{
     domain::{ActivityId, Clock, Selling, SkuId, Timestamp, UserId},
     ledger::{Adjusted, Adjustment, BuyerFilter, Lane, Ledger, LedgerError, Outcome, Terms, View},
-    service::{Batcher, BatcherOptions, sales::kill_switch::Halt},
+    service::{Batcher, BatcherOptions, sales::kill_switch::KillSwitchFlag},
 };
 
 /// For how long a view may be used after it was read: 1 s. A node that cannot renew it asks the ledger instead.
@@ -35,7 +35,7 @@ pub struct Sales {
     clock: Arc<dyn Clock>,
     background: Handle,
     options: BatcherOptions,
-    halt: Arc<Halt>,
+    kill_switch: Arc<KillSwitchFlag>,
     running: ArcSwap<HashMap<ActivityId, Arc<Sale>>>,
     opening: Mutex<()>,
 }
@@ -44,13 +44,13 @@ pub struct Sales {
 #[derive(Debug)]
 pub struct Sale {
     terms: Arc<Terms>,
-    fronts: Vec<Arc<Front>>,
-    halt: Arc<Halt>,
+    fronts: Vec<Arc<LaneFront>>,
+    kill_switch: Arc<KillSwitchFlag>,
 }
 
 /// What stands in front of one lane.
 #[derive(Debug)]
-pub struct Front {
+pub struct LaneFront {
     /// The lane.
     pub lane: Lane,
     /// Its queue.
@@ -81,7 +81,7 @@ impl Sales {
             clock,
             background,
             options,
-            halt: Arc::default(),
+            kill_switch: Arc::default(),
             running: ArcSwap::default(),
             opening: Mutex::new(()),
         }
@@ -141,7 +141,7 @@ impl Sales {
     ///
     /// # Errors
     /// Those of [`Ledger::view`]; the view stays as it is, and is dropped when it is too old.
-    pub async fn renew(&self, front: &Front) -> Result<(), LedgerError> {
+    pub async fn renew(&self, front: &LaneFront) -> Result<(), LedgerError> {
         let _one_at_a_time = front.renewing.lock().await;
         front.batcher.recent().turn();
         // The age of a view counts from before it was read.
@@ -173,7 +173,7 @@ impl Sales {
             }
             let wanted = u32::try_from(asked.saturating_sub(available.into())).unwrap_or(u32::MAX);
             let front = &sale.fronts[0];
-            collect(&self.ledger, &sale, front, front.collections(), sku, wanted).await?;
+            borrow_units(&self.ledger, &sale, front, front.collections(), sku, wanted).await?;
             outcome = self.ledger.adjust(adjustment.clone()).await?;
         }
         Ok(outcome)
@@ -184,12 +184,12 @@ impl Sales {
     ///
     /// `version` is that of the decision; one that is older than what was noted before changes nothing.
     pub fn note_kill_switch(&self, version: u64, on: bool) {
-        self.halt.note(version, on);
+        self.kill_switch.note(version, on);
     }
 
     /// Whether all sales of this process are stopped.
-    pub fn is_halted(&self) -> bool {
-        self.halt.is_on()
+    pub fn is_stopped(&self) -> bool {
+        self.kill_switch.is_on()
     }
 
     /// Reads the views of an activity again, so that what was changed shows at once.
@@ -213,10 +213,10 @@ impl Sales {
         running.entry(terms.activity()).or_insert_with(|| {
             let front = |bucket| {
                 let lane = Lane { activity: terms.activity(), bucket };
-                Arc::new(Front {
+                Arc::new(LaneFront {
                     lane,
-                    batcher: Batcher::halted_by(
-                        Arc::clone(&self.halt),
+                    batcher: Batcher::with_kill_switch(
+                        Arc::clone(&self.kill_switch),
                         Arc::clone(&self.ledger),
                         lane,
                         self.options.clone(),
@@ -231,7 +231,7 @@ impl Sales {
             Arc::new(Sale {
                 terms: Arc::clone(terms),
                 fronts: (0..buckets).map(front).collect(),
-                halt: Arc::clone(&self.halt),
+                kill_switch: Arc::clone(&self.kill_switch),
             })
         });
         self.running.store(Arc::new(running));
@@ -259,12 +259,12 @@ impl Sale {
     }
 
     /// The fronts of all lanes.
-    pub fn fronts(&self) -> &[Arc<Front>] {
+    pub fn fronts(&self) -> &[Arc<LaneFront>] {
         &self.fronts
     }
 
     /// The front of a buyer's lane.
-    pub fn front(&self, user: UserId) -> &Arc<Front> {
+    pub fn front(&self, user: UserId) -> &Arc<LaneFront> {
         &self.fronts[usize::from(Lane::of(self.terms.activity(), user, self.terms.buckets()).bucket)]
     }
 
@@ -281,7 +281,7 @@ impl Sale {
             return None;
         }
         let offer = view.offers.iter().find(|offer| offer.sku == sku)?;
-        if view.selling == Selling::Paused || self.halt.is_on() {
+        if view.selling == Selling::Paused || self.kill_switch.is_on() {
             return Some(Outcome::Paused);
         }
         let now = now.max(view.at);
@@ -312,11 +312,15 @@ impl Sale {
 
     /// Grows with every change of a lane and of the kill switch; `None` if some lane has no fresh view.
     pub fn version(&self, now: Timestamp) -> Option<u64> {
-        let version = |front: &Arc<Front>| {
+        let version = |front: &Arc<LaneFront>| {
             let renewed = front.view.load();
             renewed.as_ref().filter(|renewed| renewed.is_fresh(now)).map(|renewed| renewed.view.version)
         };
-        self.fronts.iter().map(version).sum::<Option<u64>>().map(|version| version + self.halt.version())
+        self.fronts
+            .iter()
+            .map(version)
+            .sum::<Option<u64>>()
+            .map(|version| version + self.kill_switch.version())
     }
 
     /// The view of the first lane, for what all lanes have in common: window and whether it sells. It is paused while all
@@ -324,14 +328,14 @@ impl Sale {
     pub fn common_view(&self, now: Timestamp) -> Option<View> {
         let renewed = self.fronts[0].view.load();
         let mut view = renewed.as_ref().filter(|renewed| renewed.is_fresh(now))?.view.clone();
-        if self.halt.is_on() && view.selling == Selling::On {
+        if self.kill_switch.is_on() && view.selling == Selling::On {
             view.selling = Selling::Paused;
         }
         Some(view)
     }
 }
 
-impl Front {
+impl LaneFront {
     /// How many collections of units for this lane have ended.
     pub(in crate::service) fn collections(&self) -> u64 {
         self.collections.load(Ordering::Acquire)
@@ -376,15 +380,16 @@ mod tests {
     use super::*;
     use crate::{
         domain::{Idempotency, ManualClock, Money, OfferTerms, Quantity, Strategy, Subjects, Window},
-        embedded::Embedded,
-        ledger::{Advance, Reserve, Role, Timing},
+        embedded::EmbeddedLedger,
+        ledger::{Advance, LedgerRole, Reserve, Timing},
     };
 
     #[tokio::test]
     async fn a_winner_is_not_declined_by_a_view_of_before() {
         let now = Timestamp::from_millis(10_000_000);
         let clock = Arc::new(ManualClock::new(now));
-        let ledger: Arc<dyn Ledger> = Arc::new(Embedded::in_memory(Role::Single, Arc::clone(&clock) as _));
+        let ledger: Arc<dyn Ledger> =
+            Arc::new(EmbeddedLedger::in_memory(LedgerRole::Single, Arc::clone(&clock) as _));
         let sales = Sales::new(ledger, clock, Handle::current(), BatcherOptions::default());
         let (activity, sku) = (ActivityId::new(1).unwrap(), SkuId::new(2).unwrap());
         let price = Money::new(100, "CNY".parse().unwrap()).unwrap();

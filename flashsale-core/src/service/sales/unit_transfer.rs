@@ -5,21 +5,21 @@ use std::sync::Arc;
 use crate::{
     domain::SkuId,
     ledger::{Ledger, LedgerError, Transfer},
-    service::{Front, Sale},
+    service::{LaneFront, Sale},
 };
 
 /// Brings units of an offer into a lane: first those that are on their way anywhere, then from other lanes, at least
 /// `wanted` if they have that many, and half of what each has so that the next buyer does not wait.
 ///
 /// Answers how many arrived; `None` if another collection for the lane ended since `seen`, the number that
-/// [`Front::collections`] showed before the lane was found empty: then it is worth asking the lane again first.
+/// [`LaneFront::collections`] showed before the lane was found empty: then it is worth asking the lane again first.
 ///
 /// # Errors
 /// Those of the ledger. Units that left a lane are in its journalled transfers, and arrive by a repetition.
-pub(in crate::service) async fn collect(
+pub(in crate::service) async fn borrow_units(
     ledger: &Arc<dyn Ledger>,
     sale: &Sale,
-    front: &Front,
+    front: &LaneFront,
     seen: u64,
     sku: SkuId,
     wanted: u32,
@@ -31,15 +31,15 @@ pub(in crate::service) async fn collect(
     if front.collections() != seen {
         return Ok(None);
     }
-    let collected = collect_alone(ledger, sale, front, sku, wanted).await;
+    let collected = borrow_units_alone(ledger, sale, front, sku, wanted).await;
     front.count_collection();
     collected.map(Some)
 }
 
-async fn collect_alone(
+async fn borrow_units_alone(
     ledger: &Arc<dyn Ledger>,
     sale: &Sale,
-    front: &Front,
+    front: &LaneFront,
     sku: SkuId,
     wanted: u32,
 ) -> Result<u32, LedgerError> {
@@ -47,7 +47,7 @@ async fn collect_alone(
     for source in sale.fronts() {
         for transfer in ledger.transfers(source.lane).await? {
             // Of any offer: transfers arrive in their order, so one that is skipped would hold up the others.
-            let arrived = deliver(ledger, transfer).await?;
+            let arrived = settle_transfer(ledger, transfer).await?;
             if transfer.sku == sku && transfer.to == front.lane.bucket {
                 collected += arrived;
             }
@@ -61,7 +61,7 @@ async fn collect_alone(
         let left = offers.iter().find(|offer| offer.sku == sku).map_or(0, |offer| offer.takeable);
         let units = (wanted - collected).max(left / 2);
         if let Some(transfer) = ledger.send(other.lane, front.lane.bucket, sku, units).await? {
-            collected += deliver(ledger, transfer).await?;
+            collected += settle_transfer(ledger, transfer).await?;
         }
     }
     Ok(collected)
@@ -71,7 +71,7 @@ async fn collect_alone(
 ///
 /// # Errors
 /// Those of the ledger; the transfer stays journalled at its source.
-pub(in crate::service) async fn deliver(
+pub(in crate::service) async fn settle_transfer(
     ledger: &Arc<dyn Ledger>,
     transfer: Transfer,
 ) -> Result<u32, LedgerError> {

@@ -2,10 +2,10 @@
 
 use flashsale_core::circuit_breaker::BreakerState;
 
-use super::Page;
+use super::Exposition;
 use crate::app::App;
 
-pub(super) fn read(page: &mut Page, app: &App) {
+pub(super) fn read(page: &mut Exposition, app: &App) {
     let sinks = app.notifier.iter().map(|notifier| notifier.breaker());
     for breaker in app.payments.breakers().chain(sinks) {
         let reading = breaker.read();

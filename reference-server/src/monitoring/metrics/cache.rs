@@ -4,19 +4,19 @@ use std::{hash::Hash, sync::atomic::Ordering};
 
 use flashsale_core::cache::Cache;
 
-use super::Page;
-use crate::storefront::products::Sheets;
+use super::Exposition;
+use crate::storefront::products::ProductDocuments;
 
-pub(super) fn read(page: &mut Page, sheets: &Sheets) {
-    show(page, "products", sheets.products());
-    show(page, "skus", sheets.skus());
+pub(super) fn read(page: &mut Exposition, product_documents: &ProductDocuments) {
+    show(page, "products", product_documents.products());
+    show(page, "skus", product_documents.skus());
 }
 
 #[expect(clippy::cast_precision_loss, reason = "numbers of keys are far below 2^53")]
-fn show<K: Eq + Hash + Clone, V: Clone>(page: &mut Page, name: &str, cache: &Cache<K, V>) {
+fn show<K: Eq + Hash + Clone, V: Clone>(page: &mut Exposition, name: &str, cache: &Cache<K, V>) {
     let labels = || vec![("cache", name.to_owned())];
     let with = |label, word: &str| labels().into_iter().chain([(label, word.to_owned())]).collect();
-    let numbers = cache.numbers();
+    let numbers = cache.metrics();
     let [hits, misses, loads, failures, stale] =
         [&numbers.hits, &numbers.misses, &numbers.loads, &numbers.failures, &numbers.stale]
             .map(|number| number.load(Ordering::Relaxed));

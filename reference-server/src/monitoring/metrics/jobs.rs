@@ -5,13 +5,13 @@ use std::time::Duration;
 use flashsale_core::queue::{Depth, QueueError, Worker};
 use tokio::time::timeout;
 
-use super::{Labels, Page};
+use super::{Exposition, Labels};
 use crate::app::App;
 
 /// How long the queue is waited for: its disk may be busy.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-pub(super) async fn read(page: &mut Page, app: &App) {
+pub(super) async fn read(page: &mut Exposition, app: &App) {
     for worker in app.workers() {
         count(page, worker);
     }
@@ -50,7 +50,7 @@ pub(super) async fn read(page: &mut Page, app: &App) {
     }
 }
 
-fn count(page: &mut Page, worker: &Worker) {
+fn count(page: &mut Exposition, worker: &Worker) {
     let counts = worker.counts();
     for (outcome, count) in [
         ("done", counts.done),

@@ -16,7 +16,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-pub use page::{Labels, Page};
+pub use page::{Exposition, Labels};
 
 use crate::app::App;
 
@@ -26,23 +26,23 @@ pub struct Metrics {
     sources: Mutex<Vec<Source>>,
 }
 
-type Source = Box<dyn Fn(&mut Page) + Send + Sync>;
+type Source = Box<dyn Fn(&mut Exposition) + Send + Sync>;
 
 impl Metrics {
     /// Asks `source` for its numbers at every scrape from now on. It must not wait for anything.
-    pub fn register(&self, source: impl Fn(&mut Page) + Send + Sync + 'static) {
+    pub fn register(&self, source: impl Fn(&mut Exposition) + Send + Sync + 'static) {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(source));
     }
 
     /// Reads everything; waits a second for the ledger at most, and goes without it then.
-    pub async fn read(&self, app: &App) -> Page {
-        let mut page = Page::default();
+    pub async fn read(&self, app: &App) -> Exposition {
+        let mut page = Exposition::default();
         for source in &*self.sources.lock().unwrap_or_else(PoisonError::into_inner) {
             source(&mut page);
         }
         process::read(&mut page);
         breakers::read(&mut page, app);
-        cache::read(&mut page, &app.sheets);
+        cache::read(&mut page, &app.product_documents);
         sale::read(&mut page, app).await;
         jobs::read(&mut page, app).await;
         page

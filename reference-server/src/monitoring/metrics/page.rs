@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use flashsale_core::metrics::Reading;
+use flashsale_core::metrics::HistogramSnapshot;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text},
@@ -15,7 +15,7 @@ pub type Labels = Vec<(&'static str, String)>;
 
 /// Numbers that were read for one scrape.
 #[derive(Debug, Default)]
-pub struct Page {
+pub struct Exposition {
     families: Vec<Family>,
 }
 
@@ -30,10 +30,10 @@ struct Family {
 enum Value {
     Counter(u64),
     Gauge(f64),
-    Distribution { reading: Reading, per_unit: f64 },
+    Histogram { reading: HistogramSnapshot, per_unit: f64 },
 }
 
-impl Page {
+impl Exposition {
     /// A number that only grows; `_total` is put behind its name.
     pub fn counter(&mut self, name: &'static str, help: &'static str, labels: Labels, count: u64) {
         self.add(name, help, labels, Value::Counter(count));
@@ -46,15 +46,15 @@ impl Page {
 
     /// How often a number fell between bounds; `per_unit` of the reading make one of the name's unit, as in
     /// 1,000,000 microseconds for a name that ends with `_seconds`.
-    pub fn distribution(
+    pub fn histogram(
         &mut self,
         name: &'static str,
         help: &'static str,
         labels: Labels,
-        reading: Reading,
+        reading: HistogramSnapshot,
         per_unit: f64,
     ) {
-        self.add(name, help, labels, Value::Distribution { reading, per_unit });
+        self.add(name, help, labels, Value::Histogram { reading, per_unit });
     }
 
     fn add(&mut self, name: &'static str, help: &'static str, labels: Labels, value: Value) {
@@ -80,7 +80,7 @@ impl Page {
     }
 }
 
-impl Collector for Page {
+impl Collector for Exposition {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         for Family { name, help, samples } in &self.families {
             let Some((_, first)) = samples.first() else { continue };
@@ -102,7 +102,7 @@ impl Value {
         match self {
             Self::Counter(_) => MetricType::Counter,
             Self::Gauge(_) => MetricType::Gauge,
-            Self::Distribution { .. } => MetricType::Histogram,
+            Self::Histogram { .. } => MetricType::Histogram,
         }
     }
 
@@ -111,7 +111,7 @@ impl Value {
         match self {
             Self::Counter(count) => encoder.encode_counter::<NoLabelSet, _, u64>(count, None),
             Self::Gauge(number) => encoder.encode_gauge(number),
-            Self::Distribution { reading, per_unit } => {
+            Self::Histogram { reading, per_unit } => {
                 let bounds =
                     reading.bounds.iter().map(|bound| *bound as f64 / per_unit).chain([f64::INFINITY]);
                 let buckets: Vec<_> = bounds.zip(reading.counts.iter().copied()).collect();
@@ -124,19 +124,19 @@ impl Value {
 
 #[cfg(test)]
 mod tests {
-    use flashsale_core::metrics::Distribution;
+    use flashsale_core::metrics::Histogram;
 
     use super::*;
 
     #[test]
     fn numbers_of_one_name_stand_together() {
-        let distribution = Distribution::new(&[1_000, 2_000]);
-        [500, 1_500, 9_000].into_iter().for_each(|micros| distribution.record(micros));
-        let mut page = Page::default();
+        let histogram = Histogram::new(&[1_000, 2_000]);
+        [500, 1_500, 9_000].into_iter().for_each(|micros| histogram.record(micros));
+        let mut page = Exposition::default();
         page.counter("asked", "How often.", vec![("by", "a\"b".to_owned())], 3);
         page.gauge("waiting", "How many.", Labels::new(), 0.5);
         page.counter("asked", "How often.", vec![("by", "c".to_owned())], 4);
-        page.distribution("took_seconds", "How long.", Labels::new(), distribution.read(), 1e6);
+        page.histogram("took_seconds", "How long.", Labels::new(), histogram.read(), 1e6);
         let expected = "# HELP asked How often.\n# TYPE asked counter\nasked_total{by=\"a\\\"b\"} 3\nasked_total{by=\"c\"} 4\n\
             # HELP waiting How many.\n# TYPE waiting gauge\nwaiting 0.5\n\
             # HELP took_seconds How long.\n# TYPE took_seconds histogram\n\

@@ -4,10 +4,10 @@ use std::{fs, time::UNIX_EPOCH};
 
 use rustix::param;
 
-use super::{Labels, Page};
+use super::{Exposition, Labels};
 
 #[expect(clippy::cast_precision_loss, reason = "bytes of memory and numbers of files are far below 2^53")]
-pub(super) fn read(page: &mut Page) {
+pub(super) fn read(page: &mut Exposition) {
     let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
     page.gauge("flashsale_build", "The version that runs; always 1.", version, 1.0);
     let page_size = param::page_size() as u64;

@@ -5,12 +5,12 @@ use std::{sync::atomic::Ordering, time::Duration};
 use flashsale_core::{
     domain::{OrderStatus, Timestamp},
     ledger::{Advanced, Ledger as _, LedgerError, Outcome, state_machine::Census},
-    metrics::Reading,
-    service::{Numbers, Sale},
+    metrics::HistogramSnapshot,
+    service::{BatcherMetrics, Sale},
 };
 use tokio::time::timeout;
 
-use super::{Labels, MICROS, Page, number};
+use super::{Exposition, Labels, MICROS, number};
 use crate::app::App;
 
 /// How long the ledger is waited for: its thread may be busy with an fsync, or stopped.
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How long after its end an activity has numbers of its own.
 const SHOWN_AFTER_END: Duration = Duration::from_secs(24 * 60 * 60);
 
-pub(super) async fn read(page: &mut Page, app: &App) {
+pub(super) async fn read(page: &mut Exposition, app: &App) {
     let now = app.clock.now();
     let up = app.engine.health().is_ok();
     page.gauge("flashsale_ledger_up", "Whether the ledger decides.", Labels::new(), f64::from(u8::from(up)));
@@ -54,23 +54,23 @@ pub(super) async fn read(page: &mut Page, app: &App) {
     page.gauge("flashsale_ledger_read", help, Labels::new(), f64::from(u8::from(answered)));
 }
 
-fn commits(page: &mut Page, app: &App) {
+fn commits(page: &mut Exposition, app: &App) {
     let commits = app.engine.commits();
     let help = "Time of a commit of the journal, its fsync included.";
-    page.distribution("flashsale_commit_seconds", help, Labels::new(), commits.micros.read(), MICROS);
+    page.histogram("flashsale_commit_seconds", help, Labels::new(), commits.micros.read(), MICROS);
     let help = "Bytes of the journal in one commit.";
-    page.distribution("flashsale_commit_bytes", help, Labels::new(), commits.bytes.read(), 1.0);
+    page.histogram("flashsale_commit_bytes", help, Labels::new(), commits.bytes.read(), 1.0);
 }
 
 /// Batches and outcomes of all lanes; without labels of activities, so that they go on when one is not shown any more.
-fn queues(page: &mut Page, sales: &[std::sync::Arc<Sale>]) {
-    let none = Numbers::default();
+fn queues(page: &mut Exposition, sales: &[std::sync::Arc<Sale>]) {
+    let none = BatcherMetrics::default();
     let mut sums = [none.reserves.read(), none.advances.read(), none.round_trips.read()];
     let (mut failed, mut waiting) = (0, 0);
     let (mut reserved, mut advanced) = ([0; Outcome::WORDS.len()], [0; Advanced::WORDS.len()]);
     for batcher in sales.iter().flat_map(|sale| sale.fronts()).map(|front| &front.batcher) {
-        let numbers = batcher.numbers();
-        let add = |sum: &mut Reading, reading: &Reading| sum.add(reading);
+        let numbers = batcher.metrics();
+        let add = |sum: &mut HistogramSnapshot, reading: &HistogramSnapshot| sum.add(reading);
         add(&mut sums[0], &numbers.reserves.read());
         add(&mut sums[1], &numbers.advances.read());
         add(&mut sums[2], &numbers.round_trips.read());
@@ -86,10 +86,10 @@ fn queues(page: &mut Page, sales: &[std::sync::Arc<Sale>]) {
     let [reserves, advances, round_trips] = sums;
     for (kind, sizes) in [("reserve", reserves), ("advance", advances)] {
         let labels = vec![("kind", kind.to_owned())];
-        page.distribution("flashsale_batch_items", "Items of one batch for the ledger.", labels, sizes, 1.0);
+        page.histogram("flashsale_batch_items", "Items of one batch for the ledger.", labels, sizes, 1.0);
     }
     let help = "Time that the ledger takes for a batch.";
-    page.distribution("flashsale_batch_seconds", help, Labels::new(), round_trips, MICROS);
+    page.histogram("flashsale_batch_seconds", help, Labels::new(), round_trips, MICROS);
     page.counter(
         "flashsale_batch_failures",
         "Batches that the ledger did not answer.",
@@ -107,7 +107,7 @@ fn queues(page: &mut Page, sales: &[std::sync::Arc<Sale>]) {
 }
 
 async fn ledger(
-    page: &mut Page,
+    page: &mut Exposition,
     app: &App,
     sales: &[std::sync::Arc<Sale>],
     now: Timestamp,
@@ -138,7 +138,7 @@ async fn ledger(
     Ok(())
 }
 
-fn show(page: &mut Page, activity: &impl Fn() -> (&'static str, String), census: &Census) {
+fn show(page: &mut Exposition, activity: &impl Fn() -> (&'static str, String), census: &Census) {
     for (status, count) in OrderStatus::ALL.iter().zip(census.orders) {
         let labels = vec![activity(), ("status", status.as_str().to_owned())];
         page.gauge("flashsale_orders", "Orders by status.", labels, number(count));

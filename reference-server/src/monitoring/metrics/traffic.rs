@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{MICROS, Metrics, Page};
+use super::{Exposition, MICROS, Metrics};
 use crate::http::{Traffic, tls::Tls};
 
 impl Metrics {
@@ -25,7 +25,7 @@ impl Metrics {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "connections and requests in flight are far below 2^53")]
-fn read(page: &mut Page, traffic: &Traffic) {
+fn read(page: &mut Exposition, traffic: &Traffic) {
     let listener = || ("listener", traffic.listener().to_owned());
     // A route that nobody has asked for has no numbers: most of those of operators, most of the time.
     for route in traffic.routes().into_iter().filter(|route| route.begun > 0) {
@@ -41,7 +41,7 @@ fn read(page: &mut Page, traffic: &Traffic) {
         page.gauge("flashsale_http_in_flight", help, labels(), route.in_flight as f64);
         let help =
             "Time from the head of a request to its answer; on the routes of a sale, of one request in 16.";
-        page.distribution("flashsale_http_request_seconds", help, labels(), route.micros, MICROS);
+        page.histogram("flashsale_http_request_seconds", help, labels(), route.micros, MICROS);
     }
     for (code, count) in traffic.problems() {
         let labels = vec![listener(), ("code", code.as_str().to_owned())];

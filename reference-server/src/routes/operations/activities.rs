@@ -5,8 +5,8 @@ use std::sync::Arc;
 use flashsale_core::{
     catalogue::{Catalogue as _, Versioned},
     domain::{
-        Activity, ActivityId, ActivityStatus, Buckets, By, Name, OfferTerms, Phase, Selling, Text, Timestamp,
-        Window,
+        Activity, ActivityId, ActivityStatus, Attribution, Buckets, Name, OfferTerms, Phase, Selling, Text,
+        Timestamp, Window,
     },
     service::{ActivityEdit, ActivityStep, NewActivity, OperationError},
 };
@@ -22,7 +22,7 @@ use super::{
     require,
 };
 use crate::{
-    config::{OperationsToken, Role},
+    config::{OperationsToken, OperatorRole},
     http::{Body, Problem, Query, Response, json, no_store},
     rfc3339::Rfc3339,
     routes::{Answer, after, errors, limit},
@@ -119,16 +119,16 @@ fn phase(activity: &Activity, now: Timestamp) -> Phase {
 }
 
 /// The step that a path names, and who may take it.
-fn step(word: &str) -> Option<(ActivityStep, Role, &'static str)> {
+fn step(word: &str) -> Option<(ActivityStep, OperatorRole, &'static str)> {
     Some(match word {
-        "submit" => (ActivityStep::Submit, Role::Creator, "submitted"),
-        "approve" => (ActivityStep::Approve, Role::Reviewer, "approved"),
-        "reject" => (ActivityStep::Reject, Role::Reviewer, "rejected"),
-        "publish" => (ActivityStep::Publish, Role::Operator, "published"),
-        "pause" => (ActivityStep::Pause, Role::Operator, "paused"),
-        "resume" => (ActivityStep::Resume, Role::Operator, "resumed"),
-        "end" => (ActivityStep::End, Role::Operator, "ended"),
-        "archive" => (ActivityStep::Archive, Role::Operator, "archived"),
+        "submit" => (ActivityStep::Submit, OperatorRole::Creator, "submitted"),
+        "approve" => (ActivityStep::Approve, OperatorRole::Reviewer, "approved"),
+        "reject" => (ActivityStep::Reject, OperatorRole::Reviewer, "rejected"),
+        "publish" => (ActivityStep::Publish, OperatorRole::Operator, "published"),
+        "pause" => (ActivityStep::Pause, OperatorRole::Operator, "paused"),
+        "resume" => (ActivityStep::Resume, OperatorRole::Operator, "resumed"),
+        "end" => (ActivityStep::End, OperatorRole::Operator, "ended"),
+        "archive" => (ActivityStep::Archive, OperatorRole::Operator, "archived"),
         _ => return None,
     })
 }
@@ -162,7 +162,7 @@ impl Operations {
     }
 
     async fn create_activity(&self, operator: &OperationsToken, head: &Parts, body: Body) -> Answer {
-        require(operator, &[Role::Creator])?;
+        require(operator, &[OperatorRole::Creator])?;
         let request: ActivityRequest = body.with_max_bytes(ACTIVITY_BYTES).json(&head.headers).await?;
         let by = by(operator, reason(request.reason, "activity created"))?;
         let new = NewActivity {
@@ -238,7 +238,7 @@ impl Operations {
         let expected = if_match(&head.headers)?;
         let present = self.present(id).await?;
         let is_draft = present.value.status == ActivityStatus::Draft;
-        require(operator, if is_draft { &[Role::Creator] } else { &[Role::Operator] })?;
+        require(operator, if is_draft { &[OperatorRole::Creator] } else { &[OperatorRole::Operator] })?;
         // Of another version the role was not looked at: a change in between is a conflict.
         Ok(expected.unwrap_or(present.version))
     }
@@ -246,7 +246,7 @@ impl Operations {
     /// Changes an activity, and shows it as it is then, to buyers too.
     pub(super) async fn change(
         &self,
-        by: By,
+        by: Attribution,
         work: impl Future<Output = Result<Versioned<Activity>, OperationError>> + Send + 'static,
     ) -> Answer {
         let is_seen = |written: &Versioned<Activity>| {

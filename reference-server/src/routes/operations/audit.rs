@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Operations, method_of, require};
 use crate::{
-    config::{OperationsToken, Role},
+    config::{OperationsToken, OperatorRole},
     http::{Query, json, no_store},
     rfc3339::Rfc3339,
     routes::{Answer, errors, limit},
@@ -47,7 +47,7 @@ impl<'a> From<&'a AuditRow> for ShownRow<'a> {
 impl Operations {
     pub(super) async fn audit(&self, operator: &OperationsToken, head: &Parts) -> Answer {
         method_of(head, "GET, HEAD")?;
-        require(operator, &[Role::Auditor, Role::Operator])?;
+        require(operator, &[OperatorRole::Auditor, OperatorRole::Operator])?;
         let query = Query::parse(head.uri.query(), &["limit", "after"])?;
         let limit = limit(&query)?;
         let after = query.parsed::<u64>("after", "what `next` of the page before said")?.unwrap_or(0);
@@ -61,7 +61,7 @@ impl Operations {
 
     pub(super) async fn verify_audit(&self, operator: &OperationsToken, head: &Parts) -> Answer {
         method_of(head, "GET, HEAD")?;
-        require(operator, &[Role::Auditor, Role::Operator])?;
+        require(operator, &[OperatorRole::Auditor, OperatorRole::Operator])?;
         let check: AuditCheck =
             self.app.catalogue.verify_audit().await.map_err(|error| errors::catalogue(&error))?;
         Ok(no_store(json(StatusCode::OK, &check)))

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{Operations, require};
 use crate::{
     backup,
-    config::{OperationsToken, Role},
+    config::{OperationsToken, OperatorRole},
     http::{Body, Problem, json, no_store},
     routes::{Answer, errors},
 };
@@ -21,7 +21,7 @@ struct BackupRequest {
 
 impl Operations {
     pub(super) async fn backup(&self, operator: &OperationsToken, head: &Parts, body: Body) -> Answer {
-        require(operator, &[Role::Operator])?;
+        require(operator, &[OperatorRole::Operator])?;
         let BackupRequest { directory } = body.json(&head.headers).await?;
         let app = Arc::clone(&self.app);
         let work = self.app.spawner.run(async move {

@@ -20,7 +20,7 @@ use super::{
     require,
 };
 use crate::{
-    config::{OperationsToken, Role},
+    config::{OperationsToken, OperatorRole},
     http::{Body, Problem, Query, Response, json, no_store},
     routes::{Answer, after, errors, limit},
     views::Page,
@@ -85,7 +85,7 @@ impl Operations {
     }
 
     async fn put_product(&self, operator: &OperationsToken, head: &Parts, body: Body) -> Answer {
-        require(operator, &[Role::Creator])?;
+        require(operator, &[OperatorRole::Creator])?;
         let expected = if_match(&head.headers)?;
         let request: ProductRequest = body.json(&head.headers).await?;
         let by = by(operator, reason(request.reason, "product written"))?;
@@ -122,7 +122,7 @@ impl Operations {
     }
 
     async fn put_sku(&self, operator: &OperationsToken, head: &Parts, body: Body) -> Answer {
-        require(operator, &[Role::Creator])?;
+        require(operator, &[OperatorRole::Creator])?;
         let expected = if_match(&head.headers)?;
         let request: SkuRequest = body.json(&head.headers).await?;
         let by = by(operator, reason(request.reason, "SKU written"))?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use flashsale_core::{
-    domain::By,
+    domain::Attribution,
     queue::{DeadLetter, JobNumber},
 };
 use hyper::{StatusCode, http::request::Parts};
@@ -16,7 +16,7 @@ use super::{
     require,
 };
 use crate::{
-    config::{OperationsToken, Role},
+    config::{OperationsToken, OperatorRole},
     http::{Body, Problem, Query, json, no_store},
     rfc3339::Rfc3339,
     routes::{Answer, errors, limit},
@@ -53,7 +53,7 @@ impl<'a> From<&'a DeadLetter> for ShownLetter<'a> {
 impl Operations {
     pub(super) async fn dead_letters(&self, operator: &OperationsToken, head: &Parts) -> Answer {
         method_of(head, "GET, HEAD")?;
-        require(operator, &[Role::Operator, Role::Auditor])?;
+        require(operator, &[OperatorRole::Operator, OperatorRole::Auditor])?;
         let query = Query::parse(head.uri.query(), &["limit", "after"])?;
         let limit = limit(&query)?;
         let after = query.parsed::<u64>("after", "what `next` of the page before said")?.map(JobNumber);
@@ -66,7 +66,7 @@ impl Operations {
     }
 
     pub(super) async fn dead_letter(&self, operator: &OperationsToken, number: &str) -> Answer {
-        require(operator, &[Role::Operator, Role::Auditor])?;
+        require(operator, &[OperatorRole::Operator, OperatorRole::Auditor])?;
         let letter = self.app.operations.dead_letter(number_of(number)?).await;
         show(letter.map_err(|error| errors::operation(&error))?)
     }
@@ -105,9 +105,9 @@ impl Operations {
         number: &str,
         body: Body,
         done: &'static str,
-    ) -> Result<(By, JobNumber), Problem> {
+    ) -> Result<(Attribution, JobNumber), Problem> {
         method_of(head, "POST")?;
-        require(operator, &[Role::Operator])?;
+        require(operator, &[OperatorRole::Operator])?;
         let by = by(operator, reason(Why::read(head, body).await?.reason, done))?;
         Ok((by, number_of(number)?))
     }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{Operations, by, require};
 use crate::{
-    config::{OperationsToken, Role},
+    config::{OperationsToken, OperatorRole},
     http::{Body, Problem, Query, json, no_store},
     import::{self, ImportFailure, Source},
     routes::{Answer, errors},
@@ -34,7 +34,7 @@ struct ImportFile {
 
 impl Operations {
     pub(super) async fn import(&self, operator: &OperationsToken, head: &Parts, body: Body) -> Answer {
-        require(operator, &[Role::Operator])?;
+        require(operator, &[OperatorRole::Operator])?;
         let bytes = body.with_max_bytes(IMPORT_BYTES).bytes().await?;
         Query::parse(head.uri.query(), &[])?;
         let by = by(operator, "import".parse().map_err(|error| errors::invalid(&error))?)?;

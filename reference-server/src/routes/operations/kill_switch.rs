@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Operations, by, method_of, require};
 use crate::{
-    config::{OperationsToken, Role},
+    config::{OperationsToken, OperatorRole},
     http::{Body, json, no_store},
     rfc3339::Rfc3339,
     routes::{Answer, errors},
@@ -54,7 +54,7 @@ impl Operations {
     }
 
     async fn turn_kill_switch(&self, operator: &OperationsToken, head: &Parts, body: Body) -> Answer {
-        require(operator, &[Role::Operator])?;
+        require(operator, &[OperatorRole::Operator])?;
         let SwitchRequest { on, reason } = body.json(&head.headers).await?;
         let by = by(operator, reason)?;
         let (app, author) = (Arc::clone(&self.app), by.clone());

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use flashsale_core::{
-    domain::{By, Name, Text},
+    domain::{Attribution, Name, Text},
     service::OperationError,
 };
 use hyper::{HeaderMap, Method, StatusCode, header::HeaderValue, http::request::Parts};
@@ -31,7 +31,7 @@ use serde::Serialize;
 use super::{Answer, errors, headers, id, only_get, only_post, openapi, route_labels};
 use crate::{
     app::App,
-    config::{OperationsToken, Role},
+    config::{OperationsToken, OperatorRole},
     http::{Body, Code, Handler, Prepared, Problem, Request, Response, Traffic, json, no_store, segments},
 };
 
@@ -184,7 +184,7 @@ impl Operations {
     /// Does something that a client's disconnect must not stop; if buyers see what it made, they see it as it is now.
     async fn run<T: Send + 'static>(
         &self,
-        by: By,
+        by: Attribution,
         is_seen: fn(&T) -> bool,
         work: impl Future<Output = Result<T, OperationError>> + Send + 'static,
     ) -> Result<T, Problem> {
@@ -232,7 +232,7 @@ fn method_of(head: &Parts, allowed: &'static str) -> Result<Method, Problem> {
 }
 
 /// Lets only tokens with one of these roles go on.
-fn require(operator: &OperationsToken, roles: &[Role]) -> Result<(), Problem> {
+fn require(operator: &OperationsToken, roles: &[OperatorRole]) -> Result<(), Problem> {
     if roles.iter().any(|role| operator.roles.contains(role)) {
         return Ok(());
     }
@@ -242,7 +242,7 @@ fn require(operator: &OperationsToken, roles: &[Role]) -> Result<(), Problem> {
 }
 
 /// Who does something, and why.
-fn by(operator: &OperationsToken, reason: Text) -> Result<By, Problem> {
+fn by(operator: &OperationsToken, reason: Text) -> Result<Attribution, Problem> {
     let actor: Name = operator.name.parse().map_err(|error| errors::invalid(&error))?;
-    Ok(By { actor, reason })
+    Ok(Attribution { actor, reason })
 }

@@ -11,7 +11,7 @@ use super::{
     require,
 };
 use crate::{
-    config::{OperationsToken, Role},
+    config::{OperationsToken, OperatorRole},
     http::{Body, json, no_store},
     routes::Answer,
 };
@@ -27,7 +27,7 @@ impl Operations {
         body: Body,
     ) -> Answer {
         method_of(head, "DELETE")?;
-        require(operator, &[Role::Operator])?;
+        require(operator, &[OperatorRole::Operator])?;
         let by = by(operator, reason(Why::read(head, body).await?.reason, "name erased"))?;
         let (app, author) = (Arc::clone(&self.app), by.clone());
         let work = async move { app.operations.erase_name(user, &author).await };

@@ -15,7 +15,7 @@ use super::{
     require,
 };
 use crate::{
-    config::{OperationsToken, Role},
+    config::{OperationsToken, OperatorRole},
     http::{Body, Problem, Query, json, no_store},
     routes::{Answer, after, errors, limit},
     views::{Page, ShownOrder},
@@ -60,7 +60,7 @@ impl Operations {
         body: Body,
     ) -> Answer {
         method_of(head, "POST")?;
-        require(operator, &[Role::Operator])?;
+        require(operator, &[OperatorRole::Operator])?;
         let by = by(operator, reason(Why::read(head, body).await?.reason, "cancelled by an operator"))?;
         let (app, author) = (Arc::clone(&self.app), by.clone());
         let work = async move { app.operations.cancel(id, &author).await };
@@ -75,7 +75,7 @@ impl Operations {
         body: Body,
     ) -> Answer {
         method_of(head, "POST")?;
-        require(operator, &[Role::Operator])?;
+        require(operator, &[OperatorRole::Operator])?;
         let RefundRequest { units_returned, reason } = body.json(&head.headers).await?;
         let by = by(operator, reason)?;
         let (app, author) = (Arc::clone(&self.app), by.clone());

@@ -6,7 +6,7 @@ use hyper::StatusCode;
 
 use super::{Operations, require};
 use crate::{
-    config::{OperationsToken, Role},
+    config::{OperationsToken, OperatorRole},
     http::{json, no_store},
     monitoring::reconciliation::{self, Findings},
     routes::{Answer, errors},
@@ -14,7 +14,7 @@ use crate::{
 
 impl Operations {
     pub(super) async fn reconciliation(&self, operator: &OperationsToken) -> Answer {
-        require(operator, &[Role::Auditor, Role::Operator])?;
+        require(operator, &[OperatorRole::Auditor, OperatorRole::Operator])?;
         let app = Arc::clone(&self.app);
         let work =
             self.app.spawner.run(async move { reconciliation::inspect(&app.engine, &*app.catalogue).await });

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Operations, by, require};
 use crate::{
-    config::{OperationsToken, Role},
+    config::{OperationsToken, OperatorRole},
     http::{Body, Problem, json, no_store},
     routes::{Answer, errors},
 };
@@ -66,7 +66,7 @@ impl Operations {
         sku: SkuId,
         body: Body,
     ) -> Answer {
-        require(operator, &[Role::Operator])?;
+        require(operator, &[OperatorRole::Operator])?;
         let request: AdjustmentRequest = body.json(&head.headers).await?;
         let adjustment = Adjustment {
             activity,

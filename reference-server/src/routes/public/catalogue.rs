@@ -18,26 +18,26 @@ use crate::{
 
 impl Public {
     pub(super) fn activities(&self, head: &Parts) -> Answer {
-        let shelf = self.app.shelf.load();
+        let published = self.app.published.load();
         if head.uri.query().is_none() {
-            return Ok(shelf.list.respond(&head.headers));
+            return Ok(published.list.respond(&head.headers));
         }
         let query = Query::parse(head.uri.query(), &["limit", "after"])?;
-        let page = shelf.page(after::<ActivityId>(&query)?, limit(&query)?);
+        let page = published.page(after::<ActivityId>(&query)?, limit(&query)?);
         let mut response = json(StatusCode::OK, &page);
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=5"));
         Ok(response)
     }
 
     pub(super) fn activity(&self, head: &Parts, activity: &str) -> Answer {
-        let shelf = self.app.shelf.load();
-        let listed = shelf.activities.get(&id(activity)?).ok_or_else(Problem::not_found)?;
+        let published = self.app.published.load();
+        let listed = published.activities.get(&id(activity)?).ok_or_else(Problem::not_found)?;
         Ok(listed.document.respond(&head.headers))
     }
 
     pub(super) fn status(&self, activity: &str) -> Answer {
-        let shelf = self.app.shelf.load();
-        let listed = shelf.activities.get(&id(activity)?).ok_or_else(Problem::not_found)?;
+        let published = self.app.published.load();
+        let listed = published.activities.get(&id(activity)?).ok_or_else(Problem::not_found)?;
         let sale = self.app.sales.sale(listed.activity.id).ok_or_else(errors::not_ready)?;
         listed.status(&sale, self.app.clock.now()).ok_or_else(errors::not_ready)
     }
@@ -54,12 +54,12 @@ impl Public {
 
     /// A page. Its path says the language, or else the request's headers do; then caches learn that it depends on them.
     pub(super) fn page(&self, headers: &HeaderMap, language: Option<Language>, path: &[&str]) -> Answer {
-        let shelf = self.app.shelf.load();
+        let published = self.app.published.load();
         let editions: &Editions = match path {
-            [] => &shelf.home,
-            ["orders"] => &shelf.orders,
+            [] => &published.home,
+            ["orders"] => &published.orders,
             ["activities", activity] => {
-                &shelf.activities.get(&id(activity)?).ok_or_else(Problem::not_found)?.page
+                &published.activities.get(&id(activity)?).ok_or_else(Problem::not_found)?.page
             }
             _ => return Err(Problem::not_found()),
         };

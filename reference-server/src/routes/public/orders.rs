@@ -35,7 +35,7 @@ const LAST_LOOK: Duration = Duration::from_secs(1);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+struct PlaceOrderBody {
     quantity: Quantity,
 }
 
@@ -51,7 +51,7 @@ impl Public {
         })?;
         let key = headers::idempotency_key(&head.headers)?;
         let address = self.address(head, &body);
-        let Wanted { quantity } = body.json(&head.headers).await?;
+        let PlaceOrderBody { quantity } = body.json(&head.headers).await?;
         let device = ticket.claims.device.or(device);
         let (user, activity, sku) = (ticket.claims.user, ticket.claims.activity, ticket.claims.sku);
         if let Some(outcome) = app.ordering.shortcut(user, activity, sku) {

@@ -17,11 +17,11 @@ pub(super) struct Sampling {
     /// 0 is no limit.
     per_second: u32,
     /// As many as there are places that log.
-    places: Arc<Mutex<HashMap<Identifier, Place>>>,
+    places: Arc<Mutex<HashMap<Identifier, CallSite>>>,
 }
 
 #[derive(Debug)]
-struct Place {
+struct CallSite {
     since: Instant,
     lines: u32,
     suppressed: u64,
@@ -38,7 +38,7 @@ impl Sampling {
             return true;
         }
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = places.entry(place).or_insert(Place { since: now, lines: 0, suppressed: 0 });
+        let place = places.entry(place).or_insert(CallSite { since: now, lines: 0, suppressed: 0 });
         if now.saturating_duration_since(place.since) >= Duration::from_secs(1) {
             (place.since, place.lines) = (now, 0);
         }

@@ -20,8 +20,8 @@ use crate::{
     domain::{ActivityStatus, ManualClock, Timestamp, Window},
 };
 
-fn by() -> By {
-    By { actor: "chen".parse().unwrap(), reason: "双十一".parse().unwrap() }
+fn by() -> Attribution {
+    Attribution { actor: "chen".parse().unwrap(), reason: "双十一".parse().unwrap() }
 }
 
 fn clock() -> Arc<ManualClock> {

@@ -4,22 +4,22 @@ use std::{collections::BTreeSet, future::Future, sync::Arc, task::Poll, time::Du
 
 use tokio::task::JoinSet;
 
-use super::{BEGIN, Options, QueueSubject, Story};
+use super::{BEGIN, Options, QueueUnderTest, Scenario};
 use crate::{
     domain::Timestamp,
     queue::{Claimed, Job, JobNumber, MAX_BATCH, NewJob, Put, Queue, QueueError, Settlement, Topic, Verdict},
 };
 
-/// The table of the stories. One that stands in no table is dead code, which the compiler reports.
-macro_rules! stories {
+/// The table of the scenarios. One that stands in no table is dead code, which the compiler reports.
+macro_rules! scenarios {
     ($($story:ident),+ $(,)?) => {
-        pub(super) const STORIES: &[Story] = &[
-            $(Story { name: concat!("stories::", stringify!($story)), play: |subject, options| Box::pin($story(subject, options)) }),+
+        pub(super) const SCENARIOS: &[Scenario] = &[
+            $(Scenario { name: concat!("scenarios::", stringify!($story)), play: |subject, options| Box::pin($story(subject, options)) }),+
         ];
     };
 }
 
-stories![
+scenarios![
     a_job_is_put_once_while_it_is_there,
     a_job_that_was_done_can_be_put_again,
     jobs_come_in_the_order_in_which_they_are_ready,
@@ -72,7 +72,7 @@ fn park() -> Verdict {
     Verdict::Park { error: "it cannot be done".to_owned() }
 }
 
-async fn a_job_is_put_once_while_it_is_there(QueueSubject { queue, .. }: QueueSubject, _: Options) {
+async fn a_job_is_put_once_while_it_is_there(QueueUnderTest { queue, .. }: QueueUnderTest, _: Options) {
     let Put::New(number) = put(&queue, "a").await else { panic!("it is new") };
     assert_eq!(put(&queue, "a").await, Put::Known(number), "waiting");
     let twice = queue.put(vec![job("b"), job("b")]).await.expect("the queue answers");
@@ -84,7 +84,7 @@ async fn a_job_is_put_once_while_it_is_there(QueueSubject { queue, .. }: QueueSu
     assert_eq!(ids(&claim(&queue, 9).await), ["b"], "nothing was put twice");
 }
 
-async fn a_job_that_was_done_can_be_put_again(QueueSubject { queue, .. }: QueueSubject, _: Options) {
+async fn a_job_that_was_done_can_be_put_again(QueueUnderTest { queue, .. }: QueueUnderTest, _: Options) {
     let first = put(&queue, "a").await;
     let claimed = claim(&queue, 1).await;
     assert!(settle(&queue, &claimed.jobs[0], Verdict::Done).await);
@@ -97,8 +97,8 @@ async fn a_job_that_was_done_can_be_put_again(QueueSubject { queue, .. }: QueueS
     assert!(matches!(put(&queue, "a").await, Put::New(third) if second < third));
 }
 
-async fn jobs_come_in_the_order_in_which_they_are_ready(subject: QueueSubject, _: Options) {
-    let QueueSubject { queue, probe } = subject;
+async fn jobs_come_in_the_order_in_which_they_are_ready(subject: QueueUnderTest, _: Options) {
+    let QueueUnderTest { queue, probe } = subject;
     let at = |seconds, id| {
         NewJob::at(BEGIN.after(Duration::from_secs(seconds)), &topic(), id, &()).expect("it is a job")
     };
@@ -109,7 +109,7 @@ async fn jobs_come_in_the_order_in_which_they_are_ready(subject: QueueSubject, _
     assert_eq!(ids(&claim(&queue, 9).await), ["b", "c", "d"], "of two at one moment the first that was put");
 }
 
-async fn a_delayed_job_comes_at_its_time(QueueSubject { queue, probe }: QueueSubject, _: Options) {
+async fn a_delayed_job_comes_at_its_time(QueueUnderTest { queue, probe }: QueueUnderTest, _: Options) {
     let ready_at = BEGIN.after(SECOND);
     let late = NewJob::at(ready_at, &topic(), "late", &()).expect("it is a job");
     queue.put(vec![late]).await.expect("the queue answers");
@@ -121,8 +121,8 @@ async fn a_delayed_job_comes_at_its_time(QueueSubject { queue, probe }: QueueSub
     assert_eq!(ids(&claim(&queue, 9).await), ["late"]);
 }
 
-async fn a_claimed_job_comes_back_when_its_lease_ends(subject: QueueSubject, _: Options) {
-    let QueueSubject { queue, probe } = subject;
+async fn a_claimed_job_comes_back_when_its_lease_ends(subject: QueueUnderTest, _: Options) {
+    let QueueUnderTest { queue, probe } = subject;
     put(&queue, "a").await;
     let first = claim(&queue, 9).await;
     assert_eq!(first.next, Some(BEGIN.after(LEASE)));
@@ -133,7 +133,7 @@ async fn a_claimed_job_comes_back_when_its_lease_ends(subject: QueueSubject, _: 
     assert_ne!(second.jobs[0].claim, first.jobs[0].claim);
 }
 
-async fn a_claim_that_ended_settles_nothing(QueueSubject { queue, probe }: QueueSubject, _: Options) {
+async fn a_claim_that_ended_settles_nothing(QueueUnderTest { queue, probe }: QueueUnderTest, _: Options) {
     put(&queue, "a").await;
     let first = claim(&queue, 1).await;
     probe.set_time(BEGIN.after(LEASE)).await;
@@ -145,7 +145,7 @@ async fn a_claim_that_ended_settles_nothing(QueueSubject { queue, probe }: Queue
     assert!(settle(&queue, &second.jobs[0], Verdict::Done).await);
 }
 
-async fn a_claim_is_settled_once(QueueSubject { queue, probe }: QueueSubject, _: Options) {
+async fn a_claim_is_settled_once(QueueUnderTest { queue, probe }: QueueUnderTest, _: Options) {
     put(&queue, "a").await;
     let claimed = claim(&queue, 1).await;
     // The lease has ended, and nobody has claimed it since: the result counts.
@@ -156,7 +156,7 @@ async fn a_claim_is_settled_once(QueueSubject { queue, probe }: QueueSubject, _:
     assert_eq!(claim(&queue, 1).await.jobs.len(), 1, "it is there");
 }
 
-async fn a_retried_job_waits_and_counts(QueueSubject { queue, probe }: QueueSubject, _: Options) {
+async fn a_retried_job_waits_and_counts(QueueUnderTest { queue, probe }: QueueUnderTest, _: Options) {
     put(&queue, "a").await;
     let mut now = BEGIN;
     for attempt in 1..=5 {
@@ -172,7 +172,7 @@ async fn a_retried_job_waits_and_counts(QueueSubject { queue, probe }: QueueSubj
     }
 }
 
-async fn a_postponed_job_was_not_tried(QueueSubject { queue, probe }: QueueSubject, _: Options) {
+async fn a_postponed_job_was_not_tried(QueueUnderTest { queue, probe }: QueueUnderTest, _: Options) {
     put(&queue, "a").await;
     let first = claim(&queue, 1).await;
     assert!(settle(&queue, &first.jobs[0], Verdict::Postpone { wait: SECOND }).await);
@@ -183,8 +183,8 @@ async fn a_postponed_job_was_not_tried(QueueSubject { queue, probe }: QueueSubje
     assert_ne!(second.jobs[0].claim, first.jobs[0].claim, "a claim is never given twice");
 }
 
-async fn a_parked_job_is_listed_replayed_and_discarded(subject: QueueSubject, _: Options) {
-    let QueueSubject { queue, probe } = subject;
+async fn a_parked_job_is_listed_replayed_and_discarded(subject: QueueUnderTest, _: Options) {
+    let QueueUnderTest { queue, probe } = subject;
     let Put::New(number) = put(&queue, "a").await else { panic!("it is new") };
     let claimed = claim(&queue, 1).await;
     assert!(settle(&queue, &claimed.jobs[0], park()).await);
@@ -212,7 +212,7 @@ async fn a_parked_job_is_listed_replayed_and_discarded(subject: QueueSubject, _:
     assert_eq!(queue.dead_letters(None, 9).await.expect("the queue answers"), []);
 }
 
-async fn pages_of_dead_letters_leave_none_out(QueueSubject { queue, .. }: QueueSubject, _: Options) {
+async fn pages_of_dead_letters_leave_none_out(QueueUnderTest { queue, .. }: QueueUnderTest, _: Options) {
     for number in 0..7 {
         put(&queue, &format!("job {number}")).await;
     }
@@ -229,7 +229,7 @@ async fn pages_of_dead_letters_leave_none_out(QueueSubject { queue, .. }: QueueS
     assert_eq!(seen, (0..7).map(|number| format!("job {number}")).collect::<Vec<_>>());
 }
 
-async fn what_is_there_no_more_is_not_found(QueueSubject { queue, .. }: QueueSubject, _: Options) {
+async fn what_is_there_no_more_is_not_found(QueueUnderTest { queue, .. }: QueueUnderTest, _: Options) {
     let Put::New(waiting) = put(&queue, "a").await else { panic!("it is new") };
     for number in [waiting, JobNumber(0), JobNumber(99), JobNumber(u64::MAX)] {
         assert!(!queue.replay(number).await.expect("the queue answers"));
@@ -240,7 +240,10 @@ async fn what_is_there_no_more_is_not_found(QueueSubject { queue, .. }: QueueSub
     assert_eq!(ids(&claim(&queue, 9).await), ["a"]);
 }
 
-async fn calls_that_are_too_large_are_refused_whole(QueueSubject { queue, .. }: QueueSubject, _: Options) {
+async fn calls_that_are_too_large_are_refused_whole(
+    QueueUnderTest { queue, .. }: QueueUnderTest,
+    _: Options,
+) {
     let jobs = |count: usize| (0..count).map(|number| job(&format!("job {number}"))).collect::<Vec<_>>();
     let refused = queue.put(jobs(MAX_BATCH + 1)).await;
     assert!(matches!(refused, Err(QueueError::TooMany(items)) if items == MAX_BATCH + 1), "{refused:?}");
@@ -256,7 +259,7 @@ async fn calls_that_are_too_large_are_refused_whole(QueueSubject { queue, .. }: 
     assert_eq!(queue.settle(settlements).await.expect("the queue answers"), [true; MAX_BATCH]);
 }
 
-async fn topics_do_not_meet(QueueSubject { queue, .. }: QueueSubject, _: Options) {
+async fn topics_do_not_meet(QueueUnderTest { queue, .. }: QueueUnderTest, _: Options) {
     let other: Topic = "letter".parse().expect("it is a topic");
     put(&queue, "a").await;
     let same_id = NewJob::now(&other, "a", &()).expect("it is a job");
@@ -273,7 +276,7 @@ async fn topics_do_not_meet(QueueSubject { queue, .. }: QueueSubject, _: Options
     assert_eq!(queue.depths().await.expect("the queue answers").len(), 2, "asking makes no topic");
 }
 
-async fn a_job_is_handed_to_one_of_many(QueueSubject { queue, .. }: QueueSubject, options: Options) {
+async fn a_job_is_handed_to_one_of_many(QueueUnderTest { queue, .. }: QueueUnderTest, options: Options) {
     for _ in 0..options.rounds {
         let jobs = (0..200).map(|number| job(&format!("job {number}"))).collect();
         queue.put(jobs).await.expect("the queue answers");
@@ -300,7 +303,7 @@ async fn a_job_is_handed_to_one_of_many(QueueSubject { queue, .. }: QueueSubject
     }
 }
 
-async fn one_of_many_puts_is_the_first(QueueSubject { queue, .. }: QueueSubject, _: Options) {
+async fn one_of_many_puts_is_the_first(QueueUnderTest { queue, .. }: QueueUnderTest, _: Options) {
     let mut callers = JoinSet::new();
     for _ in 0..64 {
         let queue = Arc::clone(&queue);
@@ -312,7 +315,7 @@ async fn one_of_many_puts_is_the_first(QueueSubject { queue, .. }: QueueSubject,
     assert_eq!(claim(&queue, 9).await.jobs.len(), 1);
 }
 
-async fn a_put_that_was_given_up_is_repeated(QueueSubject { queue, .. }: QueueSubject, _: Options) {
+async fn a_put_that_was_given_up_is_repeated(QueueUnderTest { queue, .. }: QueueUnderTest, _: Options) {
     for polls in 0..4 {
         let id = format!("job {polls}");
         given_up(polls, put(&queue, &id)).await;
@@ -327,14 +330,14 @@ async fn a_put_that_was_given_up_is_repeated(QueueSubject { queue, .. }: QueueSu
     assert_eq!(queue.depths().await.expect("the queue answers")[0].waiting, 0);
 }
 
-async fn what_was_answered_survives_a_crash(QueueSubject { queue, probe }: QueueSubject, _: Options) {
+async fn what_was_answered_survives_a_crash(QueueUnderTest { queue, probe }: QueueUnderTest, _: Options) {
     for id in ["done", "parked", "held", "waits"] {
         put(&queue, id).await;
     }
     let claimed = claim(&queue, 3).await;
     settle(&queue, &claimed.jobs[0], Verdict::Done).await;
     settle(&queue, &claimed.jobs[1], park()).await;
-    let Some(QueueSubject { queue, probe }) = probe.restart().await else { return };
+    let Some(QueueUnderTest { queue, probe }) = probe.restart().await else { return };
     assert_eq!(queue.dead_letters(None, 9).await.expect("the queue answers")[0].id.as_str(), "parked");
     assert_eq!(ids(&claim(&queue, 9).await), ["waits"]);
     assert!(

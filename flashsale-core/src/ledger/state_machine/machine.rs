@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Misfit, advance,
+    CorruptState, advance,
     lane::LaneState,
     outbox::Outbox,
     prepared::Prepared,
@@ -15,19 +15,19 @@ use super::{
 };
 use crate::{
     domain::{
-        ActivityId, By, Capture, Invalid, Order, OrderId, OrderKey, PaymentId, Proceeds, Refund,
+        ActivityId, Attribution, Capture, Invalid, Order, OrderId, OrderKey, PaymentId, Proceeds, Refund,
         RefundStatus, SkuId, Timestamp, UserId,
     },
     ledger::{
         Adjusted, Adjustment, AdjustmentId, Advance, Advanced, Advances, BatchId, Change, ChangeId, Chunk,
-        Due, Entry, Epoch, Event, Fence, Kept, Lane, LedgerError, Opened, OrderChange, Outcome, Position,
-        Reference, RefundTask, Reservations, Reserve, Role, Stock, Terms, View,
+        Due, Entry, Epoch, Event, Fence, Kept, Lane, LedgerError, LedgerRole, Opened, OrderChange, Outcome,
+        Position, Reference, RefundTask, Reservations, Reserve, Stock, Terms, View,
     },
 };
 
 /// An activity with its lanes.
 #[derive(Clone, Debug)]
-pub(super) struct Sale {
+pub(super) struct ActivityState {
     pub(super) epoch: Epoch,
     /// Whether a gate's sale was closed for a rebuild.
     pub(super) closed: bool,
@@ -39,9 +39,9 @@ pub(super) struct Sale {
 
 /// All activities of a ledger: the specification of what its calls do.
 #[derive(Clone, Debug)]
-pub struct Book {
-    pub(super) role: Role,
-    pub(super) sales: BTreeMap<ActivityId, Sale>,
+pub struct StateMachine {
+    pub(super) role: LedgerRole,
+    pub(super) sales: BTreeMap<ActivityId, ActivityState>,
     pub(super) consumers: Vec<crate::ledger::Consumer>,
     pub(super) unmatched: HashMap<PaymentId, Vec<Capture>>,
     /// Content that a gate is being loaded with.
@@ -52,9 +52,9 @@ pub struct Book {
 /// The largest delta of one adjustment, up or down.
 const MAX_DELTA: u64 = 1_000_000_000;
 
-impl Book {
+impl StateMachine {
     /// An empty book.
-    pub fn new(role: Role) -> Self {
+    pub fn new(role: LedgerRole) -> Self {
         Self {
             role,
             sales: BTreeMap::new(),
@@ -66,7 +66,7 @@ impl Book {
     }
 
     /// What the book is for.
-    pub fn role(&self) -> Role {
+    pub fn role(&self) -> LedgerRole {
         self.role
     }
 
@@ -130,7 +130,7 @@ impl Book {
         activity: ActivityId,
         id: ChangeId,
         change: &Change,
-        by: &By,
+        by: &Attribution,
     ) -> Result<(), LedgerError> {
         self.deciding("amend")?;
         self.sale(activity)?.lanes[0].base.changed(change)?;
@@ -161,7 +161,7 @@ impl Book {
             self.deciding("a positive adjustment")?;
         }
         let lane = Lane::first(*activity);
-        if self.role == Role::Gate && self.sale(*activity)?.closed {
+        if self.role == LedgerRole::Gate && self.sale(*activity)?.closed {
             return Err(LedgerError::NotOpen);
         }
         let state = self.lane(lane)?;
@@ -194,7 +194,7 @@ impl Book {
         epoch: Option<Epoch>,
         requests: &[Reserve],
     ) -> Result<Reservations, LedgerError> {
-        let ready = |sale: &Sale| !sale.closed && epoch.is_none_or(|epoch| epoch == sale.epoch);
+        let ready = |sale: &ActivityState| !sale.closed && epoch.is_none_or(|epoch| epoch == sale.epoch);
         let sale = self.sales.get(&lane.activity);
         if !sale.is_some_and(|sale| ready(sale) || mutant!("epoch-not-compared")) {
             let state = sale.and_then(|sale| sale.lanes.get(usize::from(lane.bucket)));
@@ -215,7 +215,7 @@ impl Book {
             let state = self.lane(lane)?;
             outcomes.push(match state.decide_reserve(at, request) {
                 reserve::Decision::Decline(outcome) => outcome,
-                reserve::Decision::Replay(slot) => Outcome::Replayed(Box::new(state.order(slot))),
+                reserve::Decision::Replay(row) => Outcome::Replayed(Box::new(state.order(row))),
                 reserve::Decision::Place(placed) => {
                     let change = OrderChange::Placed(placed);
                     let position = self.commit(
@@ -225,8 +225,8 @@ impl Book {
                         &[Event::Order { id: request.order, user: request.user, change }],
                     )?;
                     let state = self.lane(lane)?;
-                    let slot = state.owned(request.user, request.order).ok_or_else(damaged)?;
-                    Outcome::Reserved { order: Box::new(state.order(slot)), position }
+                    let row = state.owned(request.user, request.order).ok_or_else(damaged)?;
+                    Outcome::Reserved { order: Box::new(state.order(row)), position }
                 }
             });
         }
@@ -269,13 +269,13 @@ impl Book {
         step: &Advance,
     ) -> Result<Advanced, LedgerError> {
         let state = self.lane(lane)?;
-        let boxed = |state: &LaneState, slot| Box::new(state.order(slot));
+        let boxed = |state: &LaneState, row| Box::new(state.order(row));
         let event = |id, change| Event::Order { id, user: step.order().user, change };
         Ok(match state.decide_advance(at, step) {
             advance::Decision::Decline(outcome) => outcome,
-            advance::Decision::Replay(slot) => Advanced::Replayed(boxed(state, slot)),
-            advance::Decision::Change(slot, change) => {
-                let id = state.orders.slot(slot).id;
+            advance::Decision::Replay(row) => Advanced::Replayed(boxed(state, row)),
+            advance::Decision::Change(row, change) => {
+                let id = state.orders.row(row).id;
                 let kept = match step {
                     Advance::OpenPayment { payment, .. } => self.unmatched.get(payment).cloned(),
                     _ => None,
@@ -287,12 +287,12 @@ impl Book {
                     let step = Advance::Capture { order, capture, replacement: order.id };
                     self.advance_one(at, batch, lane, &step)?;
                 }
-                Advanced::Done(boxed(self.lane(lane)?, slot))
+                Advanced::Done(boxed(self.lane(lane)?, row))
             }
-            advance::Decision::RefundDue(slot, change, reason) => {
-                let id = state.orders.slot(slot).id;
+            advance::Decision::RefundDue(row, change, reason) => {
+                let id = state.orders.row(row).id;
                 self.commit(lane, at, batch, &[event(id, change)])?;
-                Advanced::RefundDue(boxed(self.lane(lane)?, slot), reason)
+                Advanced::RefundDue(boxed(self.lane(lane)?, row), reason)
             }
             advance::Decision::Retake(id, change) => {
                 self.commit(lane, at, batch, &[event(id, change)])?;
@@ -318,9 +318,9 @@ impl Book {
         let mut due = Due { at, expired: Vec::new(), closing: Vec::new(), next: None };
         while due.expired.len() + due.closing.len() < limit {
             let state = self.lane(lane)?;
-            let Some((slot, change, closing)) = state.decide_due(at) else { break };
-            let slot = state.orders.slot(slot);
-            let (id, user) = (slot.id, slot.user);
+            let Some((row, change, closing)) = state.decide_due(at) else { break };
+            let row = state.orders.row(row);
+            let (id, user) = (row.id, row.user);
             match closing {
                 Some(closing) => due.closing.push(closing),
                 None => due.expired.push(OrderKey { activity: lane.activity, user, id }),
@@ -400,7 +400,7 @@ impl Book {
     pub fn order(&self, key: OrderKey) -> Option<Order> {
         let sale = self.sales.get(&key.activity)?;
         let lane = self.lane(self.lane_of(sale, key.activity, key.user)).ok()?;
-        lane.owned(key.user, key.id).map(|slot| lane.order(slot))
+        lane.owned(key.user, key.id).map(|row| lane.order(row))
     }
 
     /// The orders of a user, highest id first, below `after`.
@@ -408,22 +408,22 @@ impl Book {
         let mut found = Vec::new();
         for (activity, sale) in &self.sales {
             let Ok(lane) = self.lane(self.lane_of(sale, *activity, user)) else { continue };
-            found.extend(lane.orders.of_user(user).map(|slot| (lane.orders.slot(slot).id, lane, slot)));
+            found.extend(lane.orders.of_user(user).map(|row| (lane.orders.row(row).id, lane, row)));
         }
         found.retain(|(id, ..)| after.is_none_or(|after| *id < after));
         found.sort_unstable_by_key(|(id, ..)| std::cmp::Reverse(*id));
-        found.into_iter().take(limit).map(|(_, lane, slot)| lane.order(slot)).collect()
+        found.into_iter().take(limit).map(|(_, lane, row)| lane.order(row)).collect()
     }
 
     /// Where an order or a payment is.
     pub fn locate(&self, reference: Reference) -> Option<OrderKey> {
         self.sales.values().flat_map(|sale| &sale.lanes).find_map(|lane| {
-            let slot = match reference {
+            let row = match reference {
                 Reference::Order(id) => lane.orders.by_id(id),
                 Reference::Payment(id) => lane.orders.by_payment(id),
             }?;
-            let slot = lane.orders.slot(slot);
-            Some(OrderKey { activity: lane.lane.activity, user: slot.user, id: slot.id })
+            let row = lane.orders.row(row);
+            Some(OrderKey { activity: lane.lane.activity, user: row.user, id: row.id })
         })
     }
 
@@ -442,11 +442,11 @@ impl Book {
     /// Refunds that are due, behind an order.
     pub fn refunds_due(&self, lane: Lane, after: Option<OrderId>, limit: usize) -> Vec<RefundTask> {
         let Ok(state) = self.lane(lane) else { return Vec::new() };
-        let from = after.and_then(|after| state.orders.by_id(after)).map_or(0, |slot| slot + 1);
-        let due = state.refunds.range(from..).take(limit).flat_map(|slot| {
-            let slot = state.orders.slot(*slot);
-            let order = OrderKey { activity: lane.activity, user: slot.user, id: slot.id };
-            slot.receipts().iter().filter_map(move |receipt| match receipt.proceeds {
+        let from = after.and_then(|after| state.orders.by_id(after)).map_or(0, |row| row + 1);
+        let due = state.refunds.range(from..).take(limit).flat_map(|row| {
+            let row = state.orders.row(*row);
+            let order = OrderKey { activity: lane.activity, user: row.user, id: row.id };
+            row.receipts().iter().filter_map(move |receipt| match receipt.proceeds {
                 Proceeds::Refund(Refund { reason, status: RefundStatus::Due }) => {
                     Some(RefundTask { order, capture: receipt.capture.clone(), reason })
                 }
@@ -467,7 +467,7 @@ impl Book {
 
     // Journal.
 
-    /// Keeps a journal from here on; see [`Book::take_journal`].
+    /// Keeps a journal from here on; see [`StateMachine::take_journal`].
     pub fn journal(&mut self) {
         self.journal.turn_on();
     }
@@ -485,11 +485,11 @@ impl Book {
     }
 
     /// Repeats the changes of a journal: records as they were taken, whole and in their order. Call it before
-    /// [`Book::journal`], or some of them are journalled again.
+    /// [`StateMachine::journal`], or some of them are journalled again.
     ///
     /// # Errors
-    /// [`Misfit`] if the records are damaged or do not follow from what the book holds.
-    pub fn replay(&mut self, bytes: &[u8]) -> Result<(), Misfit> {
+    /// [`CorruptState`] if the records are damaged or do not follow from what the book holds.
+    pub fn replay(&mut self, bytes: &[u8]) -> Result<(), CorruptState> {
         let mut header = None;
         for record in read(bytes) {
             self.replay_one(record?, &mut header)?;
@@ -501,21 +501,21 @@ impl Book {
         &mut self,
         record: Owned,
         header: &mut Option<(Lane, Timestamp, Position)>,
-    ) -> Result<(), Misfit> {
-        const NOT_OPEN: Misfit = Misfit("a record concerns an activity that is not open");
+    ) -> Result<(), CorruptState> {
+        const NOT_OPEN: CorruptState = CorruptState("a record concerns an activity that is not open");
         let misfit = |error: LedgerError| match error {
             LedgerError::NotOpen => NOT_OPEN,
-            _ => Misfit("a record cannot be repeated"),
+            _ => CorruptState("a record cannot be repeated"),
         };
         match record {
             Record::Header { lane, epoch, batch, at, sequence } => {
                 *header = Some((lane, at, Position { epoch, sequence, batch }));
             }
             Record::Event(event) => {
-                let (lane, at, position) = header.as_mut().ok_or(Misfit("an event has no header"))?;
+                let (lane, at, position) = header.as_mut().ok_or(CorruptState("an event has no header"))?;
                 let state = self.lane_mut(*lane).map_err(misfit)?;
                 if position.sequence != state.head.sequence + 1 && !matches!(event, Event::Reopened) {
-                    return Err(Misfit("an event is missing or stands twice"));
+                    return Err(CorruptState("an event is missing or stands twice"));
                 }
                 state.last = state.last.max(*at);
                 self.enter(*lane, *at, *position, &event)?;
@@ -545,7 +545,7 @@ impl Book {
 
     // Shared by the parts of the book.
 
-    pub(super) fn sale(&self, activity: ActivityId) -> Result<&Sale, LedgerError> {
+    pub(super) fn sale(&self, activity: ActivityId) -> Result<&ActivityState, LedgerError> {
         self.sales.get(&activity).ok_or(LedgerError::NotOpen)
     }
 
@@ -559,13 +559,13 @@ impl Book {
     }
 
     pub(super) fn deciding(&self, what: &'static str) -> Result<(), LedgerError> {
-        if self.role == Role::Gate { Err(LedgerError::NotDeciding(what)) } else { Ok(()) }
+        if self.role == LedgerRole::Gate { Err(LedgerError::NotDeciding(what)) } else { Ok(()) }
     }
 
-    pub(super) fn lane_of(&self, sale: &Sale, activity: ActivityId, user: UserId) -> Lane {
+    pub(super) fn lane_of(&self, sale: &ActivityState, activity: ActivityId, user: UserId) -> Lane {
         match self.role {
-            Role::Truth => Lane::first(activity),
-            Role::Single | Role::Gate => Lane::of(activity, user, sale.lanes[0].base.buckets()),
+            LedgerRole::Truth => Lane::first(activity),
+            LedgerRole::Single | LedgerRole::Gate => Lane::of(activity, user, sale.lanes[0].base.buckets()),
         }
     }
 
@@ -581,12 +581,12 @@ impl Book {
         self.sales.get(&activity).into_iter().flat_map(|sale| &sale.lanes).map(|lane| lane.lane).collect()
     }
 
-    pub(super) fn new_sale(&self, terms: &Arc<Terms>) -> Sale {
+    pub(super) fn new_sale(&self, terms: &Arc<Terms>) -> ActivityState {
         self.sale_of(terms, Prepared::new(self.role, terms).lanes)
     }
 
-    fn sale_of(&self, terms: &Terms, lanes: Vec<LaneState>) -> Sale {
-        Sale {
+    fn sale_of(&self, terms: &Terms, lanes: Vec<LaneState>) -> ActivityState {
+        ActivityState {
             epoch: Epoch::default(),
             closed: false,
             outboxes: lanes.iter().map(|_| Outbox::new(&self.consumers)).collect(),
@@ -621,14 +621,20 @@ impl Book {
         Ok(position)
     }
 
-    fn enter(&mut self, lane: Lane, at: Timestamp, position: Position, event: &Event) -> Result<(), Misfit> {
+    fn enter(
+        &mut self,
+        lane: Lane,
+        at: Timestamp,
+        position: Position,
+        event: &Event,
+    ) -> Result<(), CorruptState> {
         let Some(sale) = self.sales.get_mut(&lane.activity) else {
-            return Err(Misfit("the activity is not open"));
+            return Err(CorruptState("the activity is not open"));
         };
         let index = usize::from(lane.bucket);
         let state = &mut sale.lanes[index];
         // Revisions count the truth's events: what a gate decides itself is older than all that it will follow.
-        let revision = if self.role == Role::Gate { 0 } else { position.sequence };
+        let revision = if self.role == LedgerRole::Gate { 0 } else { position.sequence };
         state.apply(revision, event)?;
         state.head = position;
         sale.outboxes[index].push(|| Entry { position, at, event: event.clone() });

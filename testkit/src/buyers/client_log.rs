@@ -12,7 +12,7 @@ use super::{Ending, Offer, OrderView};
 
 /// What all buyers of a test were told. Clones share the notes.
 #[derive(Clone, Debug)]
-pub struct Notes {
+pub struct ClientLog {
     shared: Arc<Shared>,
 }
 
@@ -82,7 +82,7 @@ pub struct Placed {
     pub captured: Vec<String>,
 }
 
-impl Notes {
+impl ClientLog {
     /// Empty notes.
     pub fn new() -> Self {
         Self { shared: Arc::new(Shared { pages: Mutex::default(), acknowledged: watch::Sender::new(0) }) }
@@ -208,7 +208,7 @@ impl Notes {
     }
 }
 
-impl Default for Notes {
+impl Default for ClientLog {
     fn default() -> Self {
         Self::new()
     }

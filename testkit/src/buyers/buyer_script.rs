@@ -46,7 +46,7 @@ pub enum Ending {
 
 /// The part of one buyer.
 #[derive(Clone, Copy, Debug)]
-pub struct Part {
+pub struct BuyerScript {
     /// How it orders.
     pub sending: Sending,
     /// What becomes of the order.
@@ -55,7 +55,7 @@ pub struct Part {
     pub quantity: u32,
 }
 
-impl Part {
+impl BuyerScript {
     /// A part for a buyer who may have `per_user` units: mostly one unit, ordered once and paid, and everything else
     /// that buyers do often enough to be met in a crowd of a hundred.
     pub fn draw(random: &mut Rng, per_user: u32) -> Self {
