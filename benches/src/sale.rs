@@ -7,7 +7,7 @@ use flashsale_core::{
         ActivityId, Idempotency, Key, LimitRule, Money, Nonce, OfferTerms, OrderId, Per, Quantity, SkuId,
         Strategy, Subject, Subjects, Timestamp, UserId, Window,
     },
-    ledger::{Lane, Reserve, Terms, Timing},
+    ledger::{Lane, Reserve, ReserveMode, Terms, Timing},
 };
 
 /// The lane of the sale.
@@ -47,7 +47,7 @@ pub fn request(n: u64) -> Reserve {
         quantity: Quantity::ONE,
         idempotency: Idempotency { key: Key(key), nonce: Nonce(scrambled(3 * n + 2)) },
         subjects: Subjects::default(),
-        replay_only: false,
+        mode: ReserveMode::NewOrder,
     }
 }
 

@@ -15,7 +15,7 @@
 //!         SystemClock, Timestamp, UserId, Window,
 //!     },
 //!     embedded::Embedded,
-//!     ledger::{Lane, Ledger, Outcome, Reserve, Terms, Timing, spec::Role},
+//!     ledger::{Lane, Ledger, Outcome, Reserve, ReserveMode, Terms, Timing, spec::Role},
 //! };
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -36,7 +36,7 @@
 //!     quantity: Quantity::ONE,
 //!     idempotency: Idempotency { key: Key::of_text("my first try"), nonce: Nonce(1) },
 //!     subjects: Subjects::default(),
-//!     replay_only: false,
+//!     mode: ReserveMode::NewOrder,
 //! };
 //! let answer = ledger.reserve(Lane::of(activity, user, NonZeroU16::MIN), None, vec![request]).await?;
 //! assert!(matches!(answer.outcomes[0], Outcome::Reserved { .. }));
@@ -75,6 +75,7 @@ pub mod ledger;
 pub mod metrics;
 #[cfg(feature = "mutants")]
 pub mod mutants;
+mod panic_message;
 pub mod queue;
 pub mod rate_limiter;
 pub mod service;

@@ -41,6 +41,7 @@ use crate::{
     challenge::Challenges,
     config::{Config, OperationsToken, Secret},
     integrations::sandbox::Sandbox,
+    integrations::webhook::Webhook,
     monitoring::{invariants::Monitor, metrics::Metrics},
     runtime::background::Spawner,
     storefront::{
@@ -355,7 +356,7 @@ fn notifier(
     queue: &Arc<dyn Queue>,
     clock: &Arc<dyn Clock>,
 ) -> Result<Option<Notifier>, AppError> {
-    let webhook = config.notifications.webhook(secret.unwrap_or_default(), Arc::clone(clock));
+    let webhook = Webhook::configured(&config.notifications, secret.unwrap_or_default(), Arc::clone(clock));
     let Some(webhook) = webhook.map_err(AppError::Webhook)? else { return Ok(None) };
     let retries = config.queue.retries();
     Ok(Some(Notifier::new(Arc::clone(sales), Arc::clone(queue), Arc::new(webhook), retries)))

@@ -65,8 +65,8 @@ async fn at_once<T: Send + 'static>(
     while let Some(task) = tasks.join_next().await {
         match task {
             Ok((index, Ok(answer))) => done.push((index, answer)),
-            Ok((_, Err(error))) => return Err(super::run::elsewhere("an answer", error.to_string())),
-            Err(error) => return Err(super::run::elsewhere("no panic", error.to_string())),
+            Ok((_, Err(error))) => return Err(super::failure::elsewhere("an answer", error.to_string())),
+            Err(error) => return Err(super::failure::elsewhere("no panic", error.to_string())),
         }
     }
     done.sort_by_key(|(index, _)| *index);

@@ -2,8 +2,9 @@
 
 use super::{
     case::cases,
+    failure::Failure,
     make::{self, offer},
-    scene::{Check, Failure, Scene},
+    scene::{Check, Scene},
     word,
 };
 use crate::{

@@ -6,7 +6,10 @@ use super::{
     scene::{Check, Scene},
     word,
 };
-use crate::{domain::Strategy, ledger::Outcome};
+use crate::{
+    domain::Strategy,
+    ledger::{Outcome, ReserveMode},
+};
 
 cases! {
     Deciding:
@@ -18,7 +21,8 @@ cases! {
         a_declined_request_uses_up_neither_key_nor_ticket,
         a_replay_shows_the_present_status,
         a_ticket_makes_one_order,
-        a_replay_only_request_makes_no_order,
+        a_request_with_an_expired_ticket_makes_no_order,
+        while_sales_are_stopped_a_key_finds_its_order_and_no_other_is_made,
         every_key_and_ticket_of_a_buyer_of_many_orders_is_kept,
         an_order_id_is_never_given_twice;
 }
@@ -121,13 +125,23 @@ async fn a_ticket_makes_one_order(scene: &mut Scene) -> Check {
     scene.reserve(other.nonce(5), "reserved").await.map(drop)
 }
 
-async fn a_replay_only_request_makes_no_order(scene: &mut Scene) -> Check {
+async fn a_request_with_an_expired_ticket_makes_no_order(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
     let ask = scene.ask(1);
-    scene.reserve(ask.replay_only(), "ticket_expired").await?;
+    scene.reserve(ask.mode(ReserveMode::TicketExpired), "ticket_expired").await?;
     scene.place_ask(ask).await?;
-    scene.reserve(ask.replay_only(), "replayed pending").await?;
-    scene.reserve(ask.units(2).replay_only(), "key_reused").await?;
+    scene.reserve(ask.mode(ReserveMode::TicketExpired), "replayed pending").await?;
+    scene.reserve(ask.units(2).mode(ReserveMode::TicketExpired), "key_reused").await?;
+    scene.stock(1, [8, 1, 0]).await
+}
+
+async fn while_sales_are_stopped_a_key_finds_its_order_and_no_other_is_made(scene: &mut Scene) -> Check {
+    scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
+    let ask = scene.ask(1);
+    scene.reserve(ask.mode(ReserveMode::SalesStopped), "paused").await?;
+    scene.place_ask(ask).await?;
+    scene.reserve(ask.mode(ReserveMode::SalesStopped), "replayed pending").await?;
+    scene.reserve(ask.units(2).mode(ReserveMode::SalesStopped), "key_reused").await?;
     scene.stock(1, [8, 1, 0]).await
 }
 

@@ -16,14 +16,17 @@ use proptest_state_machine::ReferenceStateMachine;
 
 use super::{
     Factory, Failure, Options,
+    failure::elsewhere,
     model::Model,
     operation::{Op, Setup, operations, setups},
     perform::{History, System},
-    run::elsewhere,
 };
-use crate::ledger::{
-    LedgerRole,
-    invariants::{self, Owing},
+use crate::{
+    ledger::{
+        LedgerRole,
+        invariants::{self, Owing},
+    },
+    panic_message::panic_message,
 };
 
 /// A kind of random sequences.
@@ -150,7 +153,7 @@ impl World<'_> {
         let mut failure = match again {
             Ok(Err(failure)) => failure,
             Ok(Ok(())) => elsewhere("the same answer every time", format!("once: {reason}")),
-            Err(panic) => elsewhere("no panic", super::run::text_of(panic.as_ref())),
+            Err(panic) => elsewhere("no panic", panic_message(panic.as_ref())),
         };
         failure.before =
             std::iter::once(format!("{setup:?}")).chain(ops.iter().map(|op| format!("{op:?}"))).collect();

@@ -8,7 +8,7 @@ use crate::{
         OrderId, PaymentId, Per, Provider, Quantity, SkuId, Strategy, Subject, SubjectId, Subjects,
         Timestamp, UserId, Window,
     },
-    ledger::{AdjustmentId, Change, Reserve, Terms, Timing},
+    ledger::{AdjustmentId, Change, Reserve, ReserveMode, Terms, Timing},
 };
 
 /// When the first sale of a case starts: 2100-01-01, later than any real clock.
@@ -116,7 +116,7 @@ impl Ask {
             quantity: Quantity::ONE,
             idempotency: Idempotency { key: Key(id.into()), nonce: Nonce(id) },
             subjects: Subjects::default(),
-            replay_only: false,
+            mode: ReserveMode::NewOrder,
         })
     }
 
@@ -155,8 +155,8 @@ impl Ask {
         self
     }
 
-    pub(super) fn replay_only(mut self) -> Self {
-        self.0.replay_only = true;
+    pub(super) fn mode(mut self, mode: ReserveMode) -> Self {
+        self.0.mode = mode;
         self
     }
 }

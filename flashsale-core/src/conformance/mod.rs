@@ -96,6 +96,7 @@ mod concurrency;
 mod durability;
 mod events;
 mod expiry;
+mod failure;
 mod faults;
 mod gate;
 mod keys;
@@ -120,12 +121,12 @@ mod transitions;
 mod truth;
 mod word;
 
+pub use failure::Failure;
 pub use faults::{Faults, Faulty};
 pub use model::{Model, Models};
 pub use options::Options;
 pub use queue::{QueueFactory, QueueTestControl, QueueUnderTest, examine_queue, run_queue};
 pub use run::{Played, Report, examine, run};
-pub use scene::Failure;
 pub use storms::{Forgetful, Pair, Weathered, storms};
 pub use subject::{Factory, LedgerUnderTest, TestControl};
 

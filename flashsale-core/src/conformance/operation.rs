@@ -2,6 +2,8 @@
 
 use proptest::{collection::vec, option, prelude::*, prop_oneof, strategy::Union};
 
+use crate::ledger::ReserveMode;
+
 /// What a random sale is like.
 #[derive(Clone, Debug)]
 pub(super) struct Setup {
@@ -119,7 +121,7 @@ pub(super) struct RandomAsk {
     pub(super) nonce: u8,
     pub(super) device: Option<u8>,
     pub(super) address: Option<u8>,
-    pub(super) replay_only: bool,
+    pub(super) mode: ReserveMode,
 }
 
 /// A step of an order's life.
@@ -204,9 +206,13 @@ pub(super) fn operations(setup: &Setup, tiers: bool) -> BoxedStrategy<Op> {
         0..12_u8,
         option::weighted(0.8, 0..3_u8),
         option::weighted(0.8, 0..3_u8),
-        rarely(),
+        prop_oneof![
+            18 => Just(ReserveMode::NewOrder),
+            1 => Just(ReserveMode::TicketExpired),
+            1 => Just(ReserveMode::SalesStopped),
+        ],
     );
-    let ask = ask.prop_map(|(id, sku, units, key, nonce, device, address, replay_only)| RandomAsk {
+    let ask = ask.prop_map(|(id, sku, units, key, nonce, device, address, mode)| RandomAsk {
         id,
         sku,
         units,
@@ -214,7 +220,7 @@ pub(super) fn operations(setup: &Setup, tiers: bool) -> BoxedStrategy<Op> {
         nonce,
         device,
         address,
-        replay_only,
+        mode,
     });
     let reserve = (any::<u16>(), vec(ask, 1..5), rarely())
         .prop_map(|(buyer, asks, stale_epoch)| Op::Reserve { buyer, asks, stale_epoch });

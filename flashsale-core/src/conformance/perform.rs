@@ -297,7 +297,7 @@ impl System {
                 device: ask.device.map(|id| SubjectId(id.into())),
                 address: ask.address.map(|id| SubjectId(id.into())),
             },
-            replay_only: ask.replay_only,
+            mode: ask.mode,
         });
         let epoch = stale_epoch.then_some(Epoch(4_711));
         let answer = self.main.ledger.reserve(lane, epoch, requests.collect()).await;

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     domain::{Per, Selling, Strategy, Subject},
-    ledger::{Change, Epoch},
+    ledger::{Change, Epoch, ReserveMode},
 };
 
 cases! {
@@ -20,12 +20,13 @@ cases! {
 }
 
 /// The ways to decline a request, in the order of precedence, with what each looks like.
-const WAYS: [(Way, &str); 12] = [
+const WAYS: [(Way, &str); 13] = [
     (Way::UnknownOffer, "unknown_offer"),
     (Way::NotReady, "not_ready"),
     (Way::Replayed, "replayed pending"),
     (Way::KeyReused, "key_reused"),
     (Way::TicketExpired, "ticket_expired"),
+    (Way::SalesStopped, "paused"),
     (Way::Paused, "paused"),
     (Way::NotStarted, "not_started"),
     (Way::Ended, "ended"),
@@ -42,6 +43,7 @@ enum Way {
     Replayed,
     KeyReused,
     TicketExpired,
+    SalesStopped,
     Paused,
     NotStarted,
     Ended,
@@ -75,9 +77,14 @@ async fn of_two_outcomes_that_hold_the_first_is_given(scene: &mut Scene) -> Chec
     Ok(())
 }
 
-/// A window is before or after now, and a key is of one order.
+/// A window is before or after now, a key is of one order, and a request has one mode.
 fn exclude_each_other(first: Way, second: Way) -> bool {
-    matches!((first, second), (Way::Replayed, Way::KeyReused) | (Way::NotStarted, Way::Ended))
+    matches!(
+        (first, second),
+        (Way::Replayed, Way::KeyReused)
+            | (Way::NotStarted, Way::Ended)
+            | (Way::TicketExpired, Way::SalesStopped)
+    )
 }
 
 /// Brings ledger and request to where one way to decline holds. Each changes something of its own.
@@ -93,7 +100,8 @@ async fn arrange(
         Way::NotReady => (ask, Some(Epoch(77))),
         Way::Replayed => (ask.key(known.into()), epoch),
         Way::KeyReused => (ask.key(known.into()).units(2), epoch),
-        Way::TicketExpired => (ask.replay_only(), epoch),
+        Way::TicketExpired => (ask.mode(ReserveMode::TicketExpired), epoch),
+        Way::SalesStopped => (ask.mode(ReserveMode::SalesStopped), epoch),
         Way::TicketUsed => (ask.nonce(known), epoch),
         Way::IdTaken => (ask.id(strangers), epoch),
         Way::Paused => {

@@ -1,7 +1,6 @@
 //! Running the cases.
 
 use std::{
-    any::Any,
     fmt,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -13,11 +12,12 @@ use std::{
 use super::{
     CASES, Factory, Options,
     case::{Case, Needs},
+    failure::{Failure, elsewhere},
     machine,
     model::Model,
-    scene::{Failure, Scene},
+    scene::Scene,
 };
-use crate::ledger::LedgerRole;
+use crate::{ledger::LedgerRole, panic_message::panic_message};
 
 /// What came of a run.
 #[derive(Clone, Debug)]
@@ -149,18 +149,6 @@ impl fmt::Display for Played {
     }
 }
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "    step      {}: {}", self.step, self.did)?;
-        writeln!(f, "    expected  {}", self.expected)?;
-        write!(f, "    observed  {}", self.observed)?;
-        for step in &self.before {
-            write!(f, "\n    before    {step}")?;
-        }
-        Ok(())
-    }
-}
-
 fn suits(case: &Case, role: LedgerRole, max_buckets: u16) -> bool {
     match case.needs {
         Needs::Deciding => role != LedgerRole::Gate,
@@ -212,21 +200,11 @@ pub(super) async fn guarded<T>(
     let caught = std::future::poll_fn(|context| {
         match catch_unwind(AssertUnwindSafe(|| case.as_mut().poll(context))) {
             Ok(poll) => poll,
-            Err(panic) => Poll::Ready(Err(elsewhere("no panic", text_of(panic.as_ref())))),
+            Err(panic) => Poll::Ready(Err(elsewhere("no panic", panic_message(panic.as_ref())))),
         }
     });
     match tokio::time::timeout(options.patience, caught).await {
         Ok(result) => result,
         Err(_) => Err(elsewhere("an answer", format!("none within {:?}", options.patience))),
     }
-}
-
-/// A failure that does not know its step.
-pub(super) fn elsewhere(expected: &str, observed: String) -> Failure {
-    Failure { step: 0, did: String::new(), expected: expected.to_owned(), observed, before: Vec::new() }
-}
-
-pub(super) fn text_of(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().cloned();
-    text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_else(|| "a panic".into())
 }

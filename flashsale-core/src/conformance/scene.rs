@@ -4,6 +4,7 @@ use std::{fmt::Debug, sync::Arc};
 
 use super::{
     LedgerUnderTest, Options,
+    failure::Failure,
     make::{self, Ask},
     word,
 };
@@ -19,21 +20,6 @@ use crate::{
 
 /// What a case comes to.
 pub(super) type Check = Result<(), Failure>;
-
-/// Why a case failed.
-#[derive(Clone, Debug)]
-pub struct Failure {
-    /// The number of the step, from 1.
-    pub step: usize,
-    /// What the step was.
-    pub did: String,
-    /// What was expected of it.
-    pub expected: String,
-    /// What was seen.
-    pub observed: String,
-    /// The steps before it, the last ones.
-    pub before: Vec<String>,
-}
 
 /// A ledger on which one case plays. Every change is a numbered step, after which the invariants are checked.
 pub(super) struct Scene {

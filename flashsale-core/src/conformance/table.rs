@@ -2,8 +2,9 @@
 
 use super::{
     case::cases,
+    failure::Failure,
     make::{self, STRATEGIES, offer},
-    scene::{Check, Failure, Scene},
+    scene::{Check, Scene},
 };
 use crate::{
     domain::{LateCapture, Order, Strategy},

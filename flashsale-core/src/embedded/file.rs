@@ -1,11 +1,13 @@
 //! Files of the embedded store: how one is opened, and what its errors mean.
 
-use std::{any::Any, error::Error, fs, io, path::Path};
+use std::{error::Error, fs, io, path::Path};
 
 use redb::{
     Database, DatabaseError, Key, ReadTransaction, ReadableDatabase as _, ReadableTable as _, StorageError,
     TableDefinition, TableError, Value, WriteTransaction,
 };
+
+use crate::panic_message::panic_message;
 
 /// Why a file of the store could not be used. Nothing was changed, unless it says otherwise.
 #[derive(Debug)]
@@ -123,19 +125,13 @@ pub(crate) async fn blocking<T: Send + 'static, E: From<StoreError> + Send + 'st
         Ok(answer) => answer,
         Err(error) => match error.try_into_panic() {
             // A page that makes the store panic must not end who asked, and all that they do besides.
-            Ok(panic) => Err(StoreError::Unknown(text_of(&*panic).into()).into()),
+            Ok(panic) => Err(StoreError::Unknown(panic_message(&*panic).into()).into()),
             // Only work that was not begun is cancelled.
             Err(error) => {
                 Err(StoreError::unavailable("the runtime is shutting down".to_owned(), false, error).into())
             }
         },
     }
-}
-
-fn text_of(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().cloned();
-    let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-    format!("the store panicked: {}", text.unwrap_or_default())
 }
 
 /// Why a file cannot be opened.

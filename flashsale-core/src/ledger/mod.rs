@@ -27,7 +27,7 @@ pub use gate::Gate;
 pub use lane::{Bucket, Lane};
 pub use ledger::{Bounds, Consumer, Kept, Ledger, Opened, Reference};
 pub use position::{BatchId, Epoch, Fence, Position};
-pub use reserve::{Outcome, Reservations, Reserve};
+pub use reserve::{Outcome, Reservations, Reserve, ReserveMode};
 pub use role::LedgerRole;
 pub use stock::{Adjusted, Adjustment, Stock, Transfer};
 pub use terms::{Change, Terms, Timing};

@@ -20,8 +20,20 @@ pub struct Reserve {
     pub idempotency: Idempotency,
     /// Device and address, for limits that count them.
     pub subjects: Subjects,
-    /// The ticket has expired: only an order that was made before may be answered.
-    pub replay_only: bool,
+    /// Whether it may make an order.
+    pub mode: ReserveMode,
+}
+
+/// Whether a request may make an order. In every mode a key finds the order that it made before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ReserveMode {
+    /// It may.
+    #[default]
+    NewOrder,
+    /// It may not, because its ticket has expired; answered [`Outcome::TicketExpired`].
+    TicketExpired,
+    /// It may not, because the kill switch is on; answered [`Outcome::Paused`].
+    SalesStopped,
 }
 
 /// The outcome of one reserve. The variants stand in the order of precedence: of several that hold, the first is given.
@@ -38,9 +50,9 @@ pub enum Outcome {
     Replayed(Box<Order>),
     /// The key made an order before, of another offer or quantity.
     KeyReused,
-    /// The request is marked replay-only, and its key made no order.
+    /// The request is in [`ReserveMode::TicketExpired`], and its key made no order.
     TicketExpired,
-    /// An operator paused the activity.
+    /// An operator paused the activity, or the request is in [`ReserveMode::SalesStopped`].
     Paused,
     /// The window has not begun, and no operator ended the activity.
     NotStarted {

@@ -18,7 +18,7 @@ mod tests;
 
 pub use maintenance::Maintenance;
 pub use operations::{ActivityEdit, ActivityStep, NewActivity, OperationError, Operations};
-pub use ordering::{OrderRequest, OrderService, Placement, ServiceError};
+pub use ordering::{Attempt, OrderRequest, OrderService, Placement, ServiceError};
 pub use outbox::{
     AuditRecorder, EventSink, Notification, NotificationKind, Notifier, NotifyError, RecordError, SinkError,
 };

@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Payments, Sale, Sales, sales::borrow_units};
+use super::{LaneFront, Payments, Sale, Sales, sales::borrow_units};
 use crate::{
     domain::{
         ActivityId, Attribution, Idempotency, Order, OrderId, OrderKey, OrderStatus, Quantity, SkuId,
         Subjects, UserId,
     },
-    ledger::{Advance, Advanced, LedgerError, Outcome, Position, Reference, Reserve},
+    ledger::{Advance, Advanced, LedgerError, Outcome, Position, Reference, Reserve, ReserveMode},
     service::BatcherError,
     snowflake::{Generator, IdError},
 };
@@ -86,8 +86,17 @@ pub struct OrderService {
     ids: Arc<Generator>,
 }
 
-/// How often a request that found its lane empty is decided again after units were collected.
-const COLLECTIONS: usize = 3;
+/// A request that the local view did not decline.
+#[derive(Debug)]
+#[must_use = "nothing is ordered until it is placed"]
+pub struct Attempt<'a> {
+    service: &'a OrderService,
+    sale: Arc<Sale>,
+    request: OrderRequest,
+}
+
+/// How often a request that found its lane empty is decided again after units were borrowed.
+const BORROWINGS: usize = 3;
 
 impl OrderService {
     /// A service over these sales.
@@ -100,10 +109,19 @@ impl OrderService {
         &self.sales
     }
 
-    /// What can be answered without I/O and without waiting: that the activity or the offer takes no orders.
-    pub fn shortcut(&self, user: UserId, activity: ActivityId, sku: SkuId) -> Option<Outcome> {
-        let sale = self.sales.sale(activity)?;
-        sale.shortcut(self.sales.clock().now(), user, sku)
+    /// Looks at a request without I/O and without waiting. What the local view declines ends here; anything else is an
+    /// attempt that goes to the ledger.
+    ///
+    /// # Errors
+    /// The outcome, if no order can be made and this buyer certainly has none that could be repeated.
+    pub fn attempt(&self, request: &OrderRequest) -> Result<Attempt<'_>, Outcome> {
+        let sale = self.sales.sale(request.activity).ok_or(Outcome::NotReady)?;
+        match sale.shortcut(self.sales.clock().now(), request.user, request.sku) {
+            // Whoever is declined here made no order, and an expired ticket makes none any more.
+            Some(_) if request.ticket_expired => Err(Outcome::TicketExpired),
+            Some(outcome) => Err(outcome),
+            None => Ok(Attempt { service: self, sale, request: *request }),
+        }
     }
 
     /// Places an order. The future may be dropped: the request is then decided all the same, or not at all.
@@ -111,75 +129,10 @@ impl OrderService {
     /// # Errors
     /// [`ServiceError`]; after an indefinite one the same key tells what became of the request.
     pub async fn place(&self, request: &OrderRequest) -> Result<Placement, ServiceError> {
-        match self.shortcut(request.user, request.activity, request.sku) {
-            // Whoever is declined here made no order, and an expired ticket makes none any more.
-            Some(_) if request.ticket_expired => Ok(Placement::Declined(Outcome::TicketExpired)),
-            Some(outcome) => Ok(Placement::Declined(outcome)),
-            None => self.decide(request).await,
+        match self.attempt(request) {
+            Ok(attempt) => attempt.place().await,
+            Err(outcome) => Ok(Placement::Declined(outcome)),
         }
-    }
-
-    /// As [`OrderService::place`], for callers to whom [`OrderService::shortcut`] has just answered `None`.
-    ///
-    /// # Errors
-    /// Those of [`OrderService::place`].
-    pub async fn decide(&self, request: &OrderRequest) -> Result<Placement, ServiceError> {
-        let Some(sale) = self.sales.sale(request.activity) else {
-            return Ok(Placement::Declined(Outcome::NotReady));
-        };
-        let front = sale.front(request.user);
-        let mut seen = front.collections();
-        let mut outcome = self.reserve(&sale, request).await?;
-        for _ in 0..COLLECTIONS {
-            let Outcome::SoldOut { available } = outcome else { break };
-            let wanted = request.quantity.value().saturating_sub(available);
-            let collected = self.borrow_units(&sale, seen, request, wanted).await?;
-            if collected == Some(0) {
-                break;
-            }
-            seen = front.collections();
-            outcome = self.reserve(&sale, request).await?;
-            if collected.is_some_and(|collected| collected < wanted) {
-                break;
-            }
-        }
-        Ok(match outcome {
-            Outcome::Reserved { order, position } => Placement::Placed(order, position),
-            Outcome::Replayed(order) => Placement::Existing(order),
-            declined => Placement::Declined(declined),
-        })
-    }
-
-    /// Collects units for the lane of a request, in a task of its own: a caller that goes away leaves none on their way.
-    async fn borrow_units(
-        &self,
-        sale: &Arc<Sale>,
-        seen: u64,
-        request: &OrderRequest,
-        wanted: u32,
-    ) -> Result<Option<u32>, ServiceError> {
-        let (ledger, sale) = (Arc::clone(self.sales.ledger()), Arc::clone(sale));
-        let OrderRequest { user, sku, .. } = *request;
-        let task = self
-            .sales
-            .background()
-            .spawn(async move { borrow_units(&ledger, &sale, sale.front(user), seen, sku, wanted).await });
-        let lost = || LedgerError::Unavailable("the collection of units was broken off".into());
-        Ok(task.await.map_err(|_| lost())??)
-    }
-
-    async fn reserve(&self, sale: &Sale, request: &OrderRequest) -> Result<Outcome, ServiceError> {
-        let reserve = Reserve {
-            order: self.ids.next()?.into(),
-            user: request.user,
-            sku: request.sku,
-            quantity: request.quantity,
-            idempotency: request.idempotency,
-            subjects: request.subjects,
-            replay_only: request.ticket_expired,
-        };
-        let (_, outcome) = sale.front(request.user).batcher.reserve(reserve).await?;
-        Ok(outcome)
     }
 
     /// An order of this user.
@@ -225,6 +178,56 @@ impl OrderService {
     async fn owned(&self, user: UserId, id: OrderId) -> Result<Option<OrderKey>, ServiceError> {
         let key = self.sales.ledger().locate(Reference::Order(id)).await?;
         Ok(key.filter(|key| key.user == user))
+    }
+}
+
+impl Attempt<'_> {
+    /// Has the ledger decide; while the buyer's lane is sold out, units are borrowed from others. The future may be
+    /// dropped: the request is then decided all the same, or not at all.
+    ///
+    /// # Errors
+    /// [`ServiceError`]; after an indefinite one the same key tells what became of the request.
+    pub async fn place(self) -> Result<Placement, ServiceError> {
+        let front = self.sale.front(self.request.user);
+        let mut borrowings = front.borrowings();
+        let mut outcome = self.reserve(front).await?;
+        for _ in 0..BORROWINGS {
+            let Outcome::SoldOut { available } = outcome else { break };
+            let wanted = self.request.quantity.value().saturating_sub(available);
+            let borrowed = self.borrow_units(borrowings, wanted).await?;
+            if borrowed == Some(0) {
+                break;
+            }
+            borrowings = front.borrowings();
+            outcome = self.reserve(front).await?;
+            if borrowed.is_some_and(|borrowed| borrowed < wanted) {
+                break;
+            }
+        }
+        Ok(match outcome {
+            Outcome::Reserved { order, position } => Placement::Placed(order, position),
+            Outcome::Replayed(order) => Placement::Existing(order),
+            declined => Placement::Declined(declined),
+        })
+    }
+
+    /// Borrows units for the lane of the request, in a task of its own: a caller that goes away leaves none on their way.
+    async fn borrow_units(&self, seen: u64, wanted: u32) -> Result<Option<u32>, ServiceError> {
+        let sales = &self.service.sales;
+        let (ledger, sale) = (Arc::clone(sales.ledger()), Arc::clone(&self.sale));
+        let OrderRequest { user, sku, .. } = self.request;
+        let borrow = async move { borrow_units(&ledger, &sale, sale.front(user), seen, sku, wanted).await };
+        let lost = || LedgerError::Unavailable("the task that borrowed units has ended early".into());
+        Ok(sales.background().spawn(borrow).await.map_err(|_| lost())??)
+    }
+
+    async fn reserve(&self, front: &LaneFront) -> Result<Outcome, ServiceError> {
+        let OrderRequest { user, sku, quantity, idempotency, subjects, ticket_expired, .. } = self.request;
+        let mode = if ticket_expired { ReserveMode::TicketExpired } else { ReserveMode::NewOrder };
+        let order = self.service.ids.next()?.into();
+        let reserve = Reserve { order, user, sku, quantity, idempotency, subjects, mode };
+        let (_, outcome) = front.batcher.reserve(reserve).await?;
+        Ok(outcome)
     }
 }
 

@@ -5,13 +5,13 @@ use std::{fmt::Write as _, fs, num::NonZeroU16, path::Path, sync::Arc, time::Dur
 
 use flashsale_core::{
     domain::{
-        ActivityId, Attribution, Capture, Idempotency, Key, LateCapture, LedgerUnderTest, LimitRule, Money,
-        Nonce, OfferTerms, OrderKey, Per, Provider, Quantity, Selling, Strategy, SubjectId, Subjects,
-        Timestamp, UserId, Window,
+        ActivityId, Attribution, Capture, Idempotency, Key, LateCapture, LimitRule, Money, Nonce, OfferTerms,
+        OrderKey, Per, Provider, Quantity, Selling, Strategy, Subject, SubjectId, Subjects, Timestamp,
+        UserId, Window,
     },
     ledger::{
         Adjustment, AdjustmentId, Advance, BatchId, Change, ChangeId, Consumer, Fence, Lane, LedgerRole,
-        PersistMode, RefundOutcome, Reserve, Terms, Timing,
+        PersistMode, RefundOutcome, Reserve, ReserveMode, Terms, Timing,
         state_machine::{Image, StateMachine},
     },
 };
@@ -40,7 +40,7 @@ fn terms(buckets: NonZeroU16) -> Arc<Terms> {
         let price = Money::new(129_900, "CNY".parse().unwrap()).unwrap();
         OfferTerms::new(sku.try_into().unwrap(), price, 20, strategy, hold).unwrap()
     };
-    let rule = LimitRule::new(LedgerUnderTest::User, Per::Activity, 9).unwrap();
+    let rule = LimitRule::new(Subject::User, Per::Activity, 9).unwrap();
     let hold = Some(Duration::from_secs(100));
     let offers = vec![
         offer(1, Strategy::OrderTime, None),
@@ -65,7 +65,7 @@ fn request(order: u64, user: UserId, sku: u64) -> Reserve {
         quantity: Quantity::try_from(2).unwrap(),
         idempotency: Idempotency { key: Key(order.into()), nonce: Nonce(order) },
         subjects: Subjects { device: Some(SubjectId(9)), address: None },
-        replay_only: false,
+        mode: ReserveMode::NewOrder,
     }
 }
 
@@ -142,7 +142,7 @@ fn single() -> StateMachine {
     };
     machine.adjust(at(4), next(), &delta("found", 5)).unwrap();
     machine.adjust(at(4), next(), &delta("broken", -1)).unwrap();
-    let limits = vec![LimitRule::new(LedgerUnderTest::User, Per::Offer, 3).unwrap()];
+    let limits = vec![LimitRule::new(Subject::User, Per::Offer, 3).unwrap()];
     let changes = [
         Change::Selling(Selling::Paused),
         Change::Window(Window::new(at(0), at(7_200)).unwrap()),

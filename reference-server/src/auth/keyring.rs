@@ -288,10 +288,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::auth::{
-        sessions::{Caller, Sessions},
-        signature,
-    };
+    use crate::auth::{caller::Caller, sessions::Sessions, signature};
 
     #[test]
     fn secrets_are_made_once_and_only_for_their_owner() {

@@ -9,24 +9,13 @@ use flashsale_core::{
 };
 use subtle::ConstantTimeEq as _;
 
-use crate::auth::keyring::Ring;
+use super::{caller::Caller, keyring::Ring};
 
 const VERSION: u8 = 1;
 const MAC: usize = 32;
 const CONTEXT: &str = "flashsale server v1: MAC of a demo session";
 /// A name has at most 120 characters of at most 4 bytes.
 const LONGEST: usize = 1 + 8 + 8 + 480 + MAC;
-
-/// Somebody who calls.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller {
-    /// Who.
-    pub user: UserId,
-    /// Under which name.
-    pub name: Name,
-    /// What the identity provider says about the account; a demo session says nothing.
-    pub account: Account,
-}
 
 /// Makes and reads the tokens of demo sessions.
 pub struct Sessions {

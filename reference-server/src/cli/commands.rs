@@ -26,6 +26,7 @@ use tokio::runtime::Handle;
 use crate::{
     app::by,
     backup,
+    cli::check_config,
     cli::{
         args::{
             AuditArgs, BackupArgs, DeadLettersArgs, ImportArgs, PublishArgs, RestoreArgs, ServeArgs,
@@ -33,7 +34,7 @@ use crate::{
         },
         remote_server::{RemoteError, RemoteServer},
     },
-    config::{Checked, Config},
+    config::Config,
     import,
     monitoring::reconciliation::{self, Findings},
     runtime::background::Background,
@@ -215,7 +216,7 @@ pub fn audit(args: &AuditArgs) -> Outcome {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn check_config(args: &ServeArgs) -> Outcome {
-    let checked = Checked::new(args, env::vars_os()).with_files();
+    let checked = check_config::check(args, env::vars_os());
     print!("{}", checked.report());
     checked.accepted()?;
     Ok(ExitCode::SUCCESS)

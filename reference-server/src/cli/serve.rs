@@ -1,7 +1,6 @@
 //! `serve`: puts the parts together, runs them, and takes them down in order.
 
 use std::{
-    env,
     error::Error,
     io,
     net::SocketAddr,
@@ -17,7 +16,8 @@ use flashsale_core::domain::{Clock, SystemClock};
 use crate::{
     app::{App, by},
     cli::args::ServeArgs,
-    config::{Checked, Config},
+    cli::check_config,
+    config::Config,
     http::{Listener, Runtimes, Server, tls::Tls},
     import,
     rfc3339::Rfc3339,
@@ -40,7 +40,7 @@ const SAME_SIGNAL: Duration = Duration::from_secs(2);
 ///
 /// If the configuration is wrong, an address cannot be bound, or the system refuses threads.
 pub fn run(args: &ServeArgs) -> Result<(), Box<dyn Error>> {
-    let config = Checked::new(args, env::vars_os()).with_files().accepted()?;
+    let config = check_config::load(args)?;
     logging::start(&config.log);
     let room = open_files::raise();
     if room < config.http.max_connections as u64 {

@@ -23,9 +23,8 @@ mod sale;
 mod secret;
 mod tls;
 
-use std::{collections::BTreeMap, env, ffi::OsString, fmt, fs, sync::Arc};
+use std::{collections::BTreeMap, env, ffi::OsString, fmt, fs};
 
-use flashsale_core::domain::{Clock as _, SystemClock};
 use serde::{Deserialize, Serialize};
 
 pub use breaker::BreakerConfig;
@@ -48,10 +47,7 @@ pub use secret::{Files, Secret, SecretsConfig, TicketKey};
 pub use tls::{CertificateFiles, TlsConfig};
 
 use self::layers::Layers;
-use crate::{
-    auth::{jwt::Jwt, keyring},
-    cli::args::ServeArgs,
-};
+use crate::cli::args::ServeArgs;
 
 /// Everything that the server can be told.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -107,7 +103,7 @@ pub struct Checked {
 
 /// All that is wrong with a configuration.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub struct ConfigErrors(Vec<String>);
+pub struct ConfigErrors(pub(crate) Vec<String>);
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -161,16 +157,15 @@ impl Checked {
         Self { config, sources, problems }
     }
 
-    /// Looks at the files that are named too: those that hold secrets, keys and certificates.
+    /// What is in force, whether or not something is wrong with it.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Adds what is wrong with what the configuration names.
     #[must_use]
-    pub fn with_files(mut self) -> Self {
-        self.problems.extend(crate::http::tls::problems(&self.config.tls, SystemClock.now()));
-        self.problems.extend(keyring::problems(&self.config));
-        let webhook = self.config.notifications.webhook(Secret::default(), Arc::new(SystemClock));
-        self.problems.extend(webhook.err());
-        if self.config.identity.jwt.is_on() {
-            self.problems.extend(Jwt::new(&self.config.identity.jwt).err().into_iter().flatten());
-        }
+    pub fn with_problems(mut self, problems: impl IntoIterator<Item = String>) -> Self {
+        self.problems.extend(problems);
         self
     }
 
@@ -259,39 +254,6 @@ mod tests {
             assert!(problems.iter().any(|problem| problem.starts_with(key)), "{key} in {problems:?}");
         }
         assert_eq!(problems.len(), 4);
-    }
-
-    #[test]
-    fn wrong_values_are_reported_beside_unknown_keys() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("shop.toml");
-        fs::write(
-            &file,
-            "speed = 1\n[http]\nhead_fields = 101\n[secrets]\nsession_key_files = [\"/nowhere\"]\n",
-        )
-        .unwrap();
-        let mut args = ServeArgs::default();
-        args.storage.config = Some(file);
-        args.demo = true;
-        let checked = Checked::new(&args, [("FLASHSALE__ORDER__MAX_BATCH".into(), "0".into())]).with_files();
-        let report = checked.report();
-        for (key, value, source) in [
-            ("demo", "true", "flag --demo"),
-            ("identity.demo", "true", "flag --demo"),
-            ("http.head_fields", "101", "file"),
-            ("order.max_batch", "0", "environment FLASHSALE__ORDER__MAX_BATCH"),
-            ("http.public_url", "none", "default"),
-        ] {
-            let line = report.lines().find(|line| line.starts_with(&format!("{key} = {value} "))).unwrap();
-            assert!(line.contains(&format!("# {source}")), "{line}");
-        }
-        let ConfigErrors(problems) = checked.accepted().unwrap_err();
-        for start in
-            ["speed: ", "http.head_fields: ", "order.max_batch: ", "secrets.session_key_files[0]: /nowhere: "]
-        {
-            assert!(problems.iter().any(|problem| problem.starts_with(start)), "{start} in {problems:?}");
-        }
-        assert_eq!(problems.len(), 4, "{problems:?}");
     }
 
     #[test]

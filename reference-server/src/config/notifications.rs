@@ -1,12 +1,8 @@
 //! `[notifications]`: who is told what happens to orders.
 
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 
-use flashsale_core::domain::Clock;
 use serde::{Deserialize, Serialize};
-
-use super::Secret;
-use crate::integrations::webhook::Webhook;
 
 /// Who is told what happens to orders; table `[notifications]`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -31,15 +27,5 @@ impl NotificationsConfig {
                 "notifications.webhook: nobody is told without it; take the files out, or say where";
             problems.push(problem.to_owned());
         }
-    }
-
-    /// Who is told; `None` if nobody is.
-    ///
-    /// # Errors
-    /// What is wrong with the address or the certificates, with its key.
-    pub fn webhook(&self, secret: Secret, clock: Arc<dyn Clock>) -> Result<Option<Webhook>, String> {
-        let Some(url) = &self.webhook else { return Ok(None) };
-        let webhook = Webhook::new(url, self.ca_file.as_deref(), secret, clock);
-        webhook.map(Some).map_err(|problem| format!("notifications.webhook: {problem}"))
     }
 }

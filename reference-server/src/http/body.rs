@@ -7,7 +7,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::{HeaderMap, body::Body as _, body::Incoming, header::CONTENT_TYPE};
 use serde::de::DeserializeOwned;
 
-use super::{Code, Problem, dispatch::within};
+use super::{Code, Problem, timeout::within};
 
 /// What a body may be.
 #[derive(Clone, Copy, Debug)]

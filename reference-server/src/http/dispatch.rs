@@ -2,15 +2,12 @@
 
 use std::{
     convert::Infallible,
-    future::{Future, poll_fn},
     net::IpAddr,
     panic::AssertUnwindSafe,
-    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::Poll,
     time::Duration,
 };
 
@@ -24,6 +21,7 @@ use super::{
     Body, Code, Handler, Problem, Response, ambiguous,
     body::BodyLimits,
     request_id::{self, RequestIds},
+    timeout::within,
     traffic::{Counters, FailedHandshake, Traffic},
 };
 use crate::{config::HttpConfig, runtime::current_request};
@@ -111,17 +109,6 @@ impl<H: Handler> Dispatch<H> {
         bytes.extend_from_slice(b"\r\n");
         bytes.extend_from_slice(&body);
         bytes
-    }
-}
-
-/// The output of `future`, or `None` once it has taken longer than `limit`.
-///
-/// A future that is ready at once costs no timer: most answers on the hot path are.
-pub(super) async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    match poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await {
-        Poll::Ready(output) => Some(output),
-        Poll::Pending => tokio::time::timeout(limit, future).await.ok(),
     }
 }
 

@@ -18,6 +18,7 @@ mod server;
 mod socket;
 mod stream;
 mod target;
+mod timeout;
 pub mod tls;
 mod traffic;
 

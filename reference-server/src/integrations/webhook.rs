@@ -24,7 +24,13 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use crate::{auth::signature, config::Secret, http::tls, rfc3339::Rfc3339, views::ShownOrder};
+use crate::{
+    auth::signature,
+    config::{NotificationsConfig, Secret},
+    http::tls,
+    rfc3339::Rfc3339,
+    views::ShownOrder,
+};
 
 /// How long a receiver may take for one notification; less than the lease of its job.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -80,6 +86,20 @@ impl Webhook {
         };
         let path = url.path_and_query().map_or("/", |path| path.as_str()).to_owned();
         Ok(Self { server, tls, host: authority.as_str().to_owned(), path, secret, clock })
+    }
+
+    /// The receiver that the configuration names; `None` if it names none.
+    ///
+    /// # Errors
+    /// What is wrong with the address or the certificates, with its key.
+    pub fn configured(
+        config: &NotificationsConfig,
+        secret: Secret,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Option<Self>, String> {
+        let Some(url) = &config.webhook else { return Ok(None) };
+        let webhook = Self::new(url, config.ca_file.as_deref(), secret, clock);
+        webhook.map(Some).map_err(|problem| format!("notifications.webhook: {problem}"))
     }
 
     async fn post(&self, id: &str, body: Vec<u8>) -> Result<StatusCode, Failure> {

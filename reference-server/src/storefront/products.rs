@@ -29,8 +29,9 @@ use crate::{
     http::document::Document,
     storefront::{
         pages::{Editions, Row, Site},
-        published::{self, PublishedCatalogue, PublishedCatalogueError, ShownOffer},
+        published::{self, PublishedCatalogue, PublishedCatalogueError},
     },
+    views::ShownOffer,
 };
 
 /// After a load that failed, the products on sale are tried again after this time.

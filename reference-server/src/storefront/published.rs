@@ -11,8 +11,8 @@ use arc_swap::ArcSwapOption;
 use flashsale_core::{
     catalogue::{Catalogue, CatalogueError, MAX_PAGE},
     domain::{
-        Activity, ActivityId, ActivityStatus, LimitRule, Money, Name, OfferTerms, Phase, Product, ProductId,
-        Selling, Sku, SkuId, Strategy, Text, Timestamp,
+        Activity, ActivityId, ActivityStatus, Name, Phase, Product, ProductId, Selling, Sku, SkuId, Text,
+        Timestamp,
     },
     service::Sale,
 };
@@ -27,6 +27,7 @@ use crate::{
     rfc3339::Rfc3339,
     storefront::pages::{Editions, Row, Site},
     views::Page,
+    views::ShownOffer,
 };
 
 /// What an import changes shows after this time at the latest; if the server does not answer, caches go on with it.
@@ -94,33 +95,6 @@ pub struct ShownActivity<'a> {
     description: Option<&'a Text>,
     starts_at: Rfc3339,
     ends_at: Rfc3339,
-}
-
-/// An offer with what its SKU and product are called.
-#[derive(Debug, Serialize)]
-pub struct ShownOffer<'a> {
-    /// The SKU.
-    pub sku_id: SkuId,
-    /// Its product.
-    pub product_id: ProductId,
-    /// The product's name.
-    pub product_name: &'a Name,
-    /// The SKU's name.
-    pub sku_name: &'a Name,
-    /// Where the product's picture is.
-    pub image: Option<&'a Name>,
-    /// The price of one unit in the sale.
-    pub price: Money,
-    /// The price outside of it.
-    pub list_price: Money,
-    /// Units at the start.
-    pub units: u32,
-    /// When units are taken.
-    pub strategy: Strategy,
-    /// How long an unpaid order holds.
-    pub hold_seconds: Option<u64>,
-    /// Limits, in the order in which they are checked.
-    pub limits: &'a [LimitRule],
 }
 
 #[derive(Serialize)]
@@ -261,25 +235,6 @@ fn page_of(
     let shown: Vec<_> = rest.by_ref().take(limit).collect();
     let next = rest.next().and(shown.last()).map(|last| last.id.to_string());
     Page { items: shown.into_iter().map(ShownActivity::of).collect(), next }
-}
-
-impl<'a> ShownOffer<'a> {
-    /// An offer of an SKU.
-    pub(crate) fn new(offer: &'a OfferTerms, product: &'a Product, sku: &'a Sku) -> Self {
-        Self {
-            sku_id: sku.id,
-            product_id: product.id,
-            product_name: &product.name,
-            sku_name: &sku.name,
-            image: product.image.as_ref(),
-            price: offer.price(),
-            list_price: sku.list_price,
-            units: offer.units(),
-            strategy: offer.strategy(),
-            hold_seconds: offer.hold().map(|hold| hold.as_secs()),
-            limits: offer.limits(),
-        }
-    }
 }
 
 impl PublishedActivity {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use hyper::{Method, StatusCode};
-use reference_server::{cli::args::ServeArgs, config::Checked};
+use reference_server::cli::{args::ServeArgs, check_config};
 use serde_json::Value;
 
 use crate::{
@@ -137,7 +137,7 @@ fn the_example_configuration_is_accepted() {
     fs::write(&file, text.replace(credentials, place)).unwrap();
     let mut args = ServeArgs::default();
     args.storage.config = Some(file);
-    let checked = Checked::new(&args, []).with_files();
+    let checked = check_config::check(&args, []);
     assert!(checked.report().contains("operations.tokens[2].name = \"on-call\""), "{}", checked.report());
     if let Err(problems) = checked.accepted() {
         panic!("{problems}");

@@ -13,9 +13,10 @@ use flashsale_testkit::client::Client;
 use hyper::Method;
 use reference_server::{
     auth::{
+        caller::Caller,
         keyring::Ring,
         receipts::{Receipt, Receipts},
-        sessions::{Caller, Sessions},
+        sessions::Sessions,
         signature,
     },
     config::Secret,

@@ -17,7 +17,9 @@ use flashsale_core::{
         Timestamp, UserId, Window,
     },
     embedded::EmbeddedLedger,
-    ledger::{Advance, Advanced, Lane, Ledger, LedgerRole, Outcome as Reserved, Reserve, Terms, Timing},
+    ledger::{
+        Advance, Advanced, Lane, Ledger, LedgerRole, Outcome as Reserved, Reserve, ReserveMode, Terms, Timing,
+    },
     rate_limiter::Quota,
 };
 
@@ -358,7 +360,7 @@ impl<'a> Sale<'a> {
             quantity: Quantity::ONE,
             idempotency: Idempotency { key: Key(self.sequence.into()), nonce: Nonce(self.sequence) },
             subjects: Subjects::default(),
-            replay_only: false,
+            mode: ReserveMode::NewOrder,
         };
         self.available = None;
         let answer = self.ledger.reserve(lane(), None, vec![reserve]).await?;

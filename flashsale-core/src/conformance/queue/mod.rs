@@ -9,10 +9,7 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Instant};
 use async_trait::async_trait;
 use tokio::runtime::{Builder, Runtime};
 
-use super::{
-    Options, Played, Report,
-    run::{elsewhere, guarded},
-};
+use super::{Options, Played, Report, failure::elsewhere, run::guarded};
 use crate::{domain::Timestamp, queue::Queue};
 
 /// Makes queues of one backend for the suite.

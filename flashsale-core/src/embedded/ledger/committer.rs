@@ -4,7 +4,6 @@
 //! sees that, because answers, those of reads too, wait for the commit of everything that was decided before them.
 
 use std::{
-    any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{
@@ -17,13 +16,16 @@ use std::{
 };
 
 use super::{
+    call::Call,
     commit_metrics::CommitMetrics,
     error::EmbeddedError,
     journal::{Journal, Loaded},
     snapshot,
-    writer::Call,
 };
-use crate::ledger::{LedgerError, LedgerRole, state_machine::StateMachine};
+use crate::{
+    ledger::{LedgerError, LedgerRole, state_machine::StateMachine},
+    panic_message::panic_message,
+};
 
 /// What thread and callers share.
 #[derive(Debug, Default)]
@@ -135,7 +137,7 @@ fn work(
         let failure = match written {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(format!("the journal cannot be written: {error}")),
-            Err(panic) => Some(format!("a bug: {}", text_of(&*panic))),
+            Err(panic) => Some(format!("a bug: {}", panic_message(&*panic))),
         };
         if let Some(reason) = failure {
             let reason = shared.stop(reason.into());
@@ -241,7 +243,7 @@ impl Disk {
             Some(Ok(Ok(None))) | None => {}
             Some(Ok(Err(error))) => tracing::error!(%error, "a snapshot failed; the journal grows"),
             Some(Err(panic)) => {
-                tracing::error!(reason = text_of(&*panic), "a snapshot failed; the journal grows");
+                tracing::error!(reason = panic_message(&*panic), "a snapshot failed; the journal grows");
             }
         }
     }
@@ -255,13 +257,4 @@ impl Disk {
         }
         if self.trimmed < self.row { self.journal.clear(self.row) } else { Ok(()) }
     }
-}
-
-/// What a panic said.
-pub(super) fn text_of(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("a panic")
 }

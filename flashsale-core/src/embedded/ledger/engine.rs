@@ -10,11 +10,12 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    call::Step,
     commit_metrics::CommitMetrics,
     committer::{Committer, Disk, Shared},
     error::EmbeddedError,
     journal::Journal,
-    writer::{Message, Step, Writer},
+    writer::{Message, Writer},
 };
 use crate::{
     domain::{ActivityId, Clock, Timestamp},

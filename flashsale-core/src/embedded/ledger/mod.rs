@@ -20,6 +20,7 @@
 //! buyers do not wait for it: about 200 bytes for each unit, of at most two million units in each lane.
 
 mod backup;
+mod call;
 mod commit_metrics;
 mod committer;
 mod engine;

@@ -19,7 +19,7 @@ use crate::{
     },
     ledger::{
         Advance, Advanced, BatchId, Gate, Lane, Ledger, LedgerError, LedgerRole, Opened, Outcome, Reserve,
-        Terms, Timing,
+        ReserveMode, Terms, Timing,
         invariants::{self, Owing},
     },
 };
@@ -54,7 +54,7 @@ fn request(n: u64) -> Reserve {
         quantity: Quantity::try_from(1).unwrap(),
         idempotency: Idempotency { key: Key(n.into()), nonce: Nonce(n) },
         subjects: Subjects::default(),
-        replay_only: false,
+        mode: ReserveMode::NewOrder,
     }
 }
 

@@ -9,25 +9,15 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    committer::{Commit, Committer, Shared, text_of},
+    call::Call,
+    committer::{Commit, Committer, Shared},
     error::EmbeddedError,
 };
 use crate::{
-    domain::{Clock, Timestamp},
+    domain::Clock,
     ledger::{BatchId, LedgerError, state_machine::StateMachine},
+    panic_message::panic_message,
 };
-
-/// A step that waits to be decided, and then for its commit.
-pub(super) trait Call: Send {
-    /// Takes the step and keeps the answer. An error means that the book is damaged.
-    fn run(&mut self, machine: &mut StateMachine, now: Timestamp, batch: BatchId) -> Result<(), Arc<str>>;
-
-    /// Gives the answer.
-    fn answer(self: Box<Self>);
-
-    /// Answers an error instead.
-    fn fail(self: Box<Self>, error: LedgerError);
-}
 
 /// What the thread is told.
 pub(super) enum Message {
@@ -38,40 +28,6 @@ pub(super) enum Message {
 }
 
 pub(super) type CloseReply = oneshot::Sender<Result<(), EmbeddedError>>;
-
-/// A step as a closure with its answer.
-pub(super) struct Step<F, T> {
-    pub(super) step: Option<F>,
-    pub(super) answer: Option<Result<T, LedgerError>>,
-    pub(super) reply: oneshot::Sender<Result<T, LedgerError>>,
-}
-
-impl<F, T> Call for Step<F, T>
-where
-    F: FnOnce(&mut StateMachine, Timestamp, BatchId) -> Result<T, LedgerError> + Send,
-    T: Send,
-{
-    fn run(&mut self, machine: &mut StateMachine, now: Timestamp, batch: BatchId) -> Result<(), Arc<str>> {
-        let answer = self.step.take().map(|step| step(machine, now, batch));
-        let damage = match &answer {
-            Some(Err(LedgerError::Stopped(reason))) => Err(Arc::clone(reason)),
-            _ => Ok(()),
-        };
-        self.answer = answer;
-        damage
-    }
-
-    fn answer(self: Box<Self>) {
-        // Whoever asked may have gone; the step was taken all the same.
-        if let Some(answer) = self.answer {
-            let _ = self.reply.send(answer);
-        }
-    }
-
-    fn fail(self: Box<Self>, error: LedgerError) {
-        let _ = self.reply.send(Err(error));
-    }
-}
 
 /// The thread's state.
 pub(super) struct Writer {
@@ -121,7 +77,7 @@ impl Writer {
         let failure = match ended {
             Ok(Ok(reply)) => return self.close(reply),
             Ok(Err(failure)) => failure,
-            Err(panic) => Failure::Unknown(format!("a bug: {}", text_of(&*panic)).into()),
+            Err(panic) => Failure::Unknown(format!("a bug: {}", panic_message(&*panic)).into()),
         };
         let (reason, error) = match failure {
             Failure::Unknown(reason) => (self.shared.stop(Arc::clone(&reason)), LedgerError::Unknown(reason)),

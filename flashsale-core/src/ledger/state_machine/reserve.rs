@@ -3,7 +3,7 @@
 use super::{lane::LaneState, orders::RowId};
 use crate::{
     domain::{Money, Selling, Timestamp},
-    ledger::{Outcome, Placed, Reserve},
+    ledger::{Outcome, Placed, Reserve, ReserveMode},
 };
 
 /// What a request for units comes to.
@@ -35,8 +35,10 @@ impl LaneState {
             }
             return Replay(row);
         }
-        if request.replay_only {
-            return Decline(Outcome::TicketExpired);
+        match request.mode {
+            ReserveMode::TicketExpired => return Decline(Outcome::TicketExpired),
+            ReserveMode::SalesStopped if !mutant!("kill-switch-ignored") => return Decline(Outcome::Paused),
+            ReserveMode::SalesStopped | ReserveMode::NewOrder => {}
         }
         let window = self.terms.window();
         if self.selling == Selling::Paused {

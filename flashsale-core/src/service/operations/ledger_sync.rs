@@ -118,11 +118,11 @@ impl Operations {
         let Versioned { version, value: activity } = activity;
         let number = |part| ChangeId(FIRST + version * PARTS + part);
         let mut changes = Vec::new();
-        let (selling, window) = self.in_lanes(terms, activity).await?;
-        if !selling {
+        let in_force = self.in_force_everywhere(terms, activity).await?;
+        if !in_force.selling {
             changes.push((number(SELLING), Change::Selling(activity.selling)));
         }
-        if !window || terms.window() != activity.window {
+        if !in_force.window || terms.window() != activity.window {
             changes.push((number(WINDOW), Change::Window(activity.window)));
         }
         let mut offers: Vec<&OfferTerms> = activity.offers.iter().collect();
@@ -136,16 +136,22 @@ impl Operations {
         Ok(changes)
     }
 
-    /// Whether every lane sells as the catalogue says, and has its window: a change that broke off has reached some only.
-    async fn in_lanes(&self, terms: &Terms, activity: &Activity) -> Result<(bool, bool), LedgerError> {
-        let (mut selling, mut window) = (true, true);
+    /// Looks at every lane: a change that broke off has reached some only.
+    async fn in_force_everywhere(&self, terms: &Terms, activity: &Activity) -> Result<InForce, LedgerError> {
+        let mut in_force = InForce { selling: true, window: true };
         for bucket in 0..terms.buckets().get() {
             let view = self.sales.ledger().view(Lane { activity: activity.id, bucket }).await?;
-            selling &= view.selling == activity.selling;
-            window &= view.window == activity.window;
+            in_force.selling &= view.selling == activity.selling;
+            in_force.window &= view.window == activity.window;
         }
-        Ok((selling, window))
+        Ok(in_force)
     }
+}
+
+/// Which decisions of the catalogue have reached every lane.
+struct InForce {
+    selling: bool,
+    window: bool,
 }
 
 /// Where an activity stands by time and by what operators decided.

@@ -25,7 +25,7 @@ use tokio::{
 
 use crate::{
     domain::Timestamp,
-    ledger::{Advance, Advanced, Lane, Ledger, LedgerError, Outcome, Reserve},
+    ledger::{Advance, Advanced, Lane, Ledger, LedgerError, Outcome, Reserve, ReserveMode},
     metrics::Histogram,
     service::{RecentBuyers, sales::kill_switch::KillSwitchFlag},
 };
@@ -470,13 +470,12 @@ async fn execute(shared: Arc<Shared>, work: Work) -> Done {
     let done = match work {
         Work::Reserve(Batch { mut items, replies }) => {
             // Looked at here and not when a request comes, so that nothing that waits is let through.
-            let halted = kill_switch.is_on().then(|| only_replays(&mut items));
+            if kill_switch.is_on() {
+                items.iter_mut().for_each(stop);
+            }
             metrics.reserves.record(items.len() as u64);
             let result = ledger.reserve(*lane, None, items).await;
-            let mut result = result.map(|result| (result.at, result.outcomes));
-            if let (Some(expired), Ok((_, outcomes))) = (&halted, &mut result) {
-                say_paused(expired, outcomes);
-            }
+            let result = result.map(|result| (result.at, result.outcomes));
             if let Ok((_, outcomes)) = &result {
                 note_buyers(recent, outcomes);
             }
@@ -497,17 +496,10 @@ async fn execute(shared: Arc<Shared>, work: Work) -> Done {
     done
 }
 
-/// Lets requests find the orders that their keys made before, and nothing else; gives which of them could do no more anyhow.
-fn only_replays(requests: &mut [Reserve]) -> Vec<bool> {
-    requests.iter_mut().map(|request| std::mem::replace(&mut request.replay_only, true)).collect()
-}
-
-/// Those whose ticket had not expired were declined because all sales are stopped.
-fn say_paused(expired: &[bool], outcomes: &mut [Outcome]) {
-    for (expired, outcome) in expired.iter().zip(outcomes) {
-        if !expired && *outcome == Outcome::TicketExpired {
-            *outcome = Outcome::Paused;
-        }
+/// While all sales are stopped, a request finds the order that its key made before, and makes none.
+fn stop(request: &mut Reserve) {
+    if request.mode == ReserveMode::NewOrder {
+        request.mode = ReserveMode::SalesStopped;
     }
 }
 
@@ -586,7 +578,7 @@ mod tests {
             quantity: Quantity::try_from(1).unwrap(),
             idempotency: Idempotency { key: Key(n.into()), nonce: Nonce(n) },
             subjects: Subjects::default(),
-            replay_only: false,
+            mode: ReserveMode::NewOrder,
         }
     }
 

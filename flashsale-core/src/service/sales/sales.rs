@@ -25,8 +25,8 @@ const VIEW_LIFETIME: Duration = Duration::from_secs(1);
 /// How far the clocks of nodes and ledger may be apart: near the edges of the window the ledger is asked.
 const CLOCK_ERROR: Duration = Duration::from_millis(250);
 
-/// How often units are collected for an adjustment while buyers take them away again.
-const ADJUSTMENT_COLLECTIONS: usize = 5;
+/// How often units are borrowed for an adjustment while buyers take them away again.
+const ADJUSTMENT_BORROWINGS: usize = 5;
 
 /// All sales of this process.
 #[derive(Debug)]
@@ -55,10 +55,10 @@ pub struct LaneFront {
     pub lane: Lane,
     /// Its queue.
     pub batcher: Batcher,
-    pub(in crate::service) collecting: tokio::sync::Mutex<()>,
+    pub(in crate::service) borrowing: tokio::sync::Mutex<()>,
     renewing: tokio::sync::Mutex<()>,
-    /// How many collections for this lane have ended.
-    collections: AtomicU64,
+    /// How many borrowings for this lane have ended.
+    borrowings: AtomicU64,
     view: ArcSwapOption<Renewed>,
 }
 
@@ -152,7 +152,7 @@ impl Sales {
         Ok(())
     }
 
-    /// Adjusts the units of an offer. Units that are to be taken away are first collected from the other lanes; what
+    /// Adjusts the units of an offer. Units that are to be taken away are first borrowed from the other lanes; what
     /// `Insufficient` names is the sum over all lanes.
     ///
     /// # Errors
@@ -160,7 +160,7 @@ impl Sales {
     pub async fn adjust(&self, adjustment: Adjustment) -> Result<Adjusted, LedgerError> {
         let (activity, sku) = (adjustment.activity, adjustment.sku);
         let mut outcome = self.ledger.adjust(adjustment.clone()).await?;
-        for _ in 0..ADJUSTMENT_COLLECTIONS {
+        for _ in 0..ADJUSTMENT_BORROWINGS {
             let (Adjusted::Insufficient { available }, Some(sale)) = (outcome, self.sale(activity)) else {
                 return Ok(outcome);
             };
@@ -173,7 +173,7 @@ impl Sales {
             }
             let wanted = u32::try_from(asked.saturating_sub(available.into())).unwrap_or(u32::MAX);
             let front = &sale.fronts[0];
-            borrow_units(&self.ledger, &sale, front, front.collections(), sku, wanted).await?;
+            borrow_units(&self.ledger, &sale, front, front.borrowings(), sku, wanted).await?;
             outcome = self.ledger.adjust(adjustment.clone()).await?;
         }
         Ok(outcome)
@@ -222,9 +222,9 @@ impl Sales {
                         self.options.clone(),
                         &self.background,
                     ),
-                    collecting: tokio::sync::Mutex::new(()),
+                    borrowing: tokio::sync::Mutex::new(()),
                     renewing: tokio::sync::Mutex::new(()),
-                    collections: AtomicU64::new(0),
+                    borrowings: AtomicU64::new(0),
                     view: ArcSwapOption::empty(),
                 })
             };
@@ -336,13 +336,13 @@ impl Sale {
 }
 
 impl LaneFront {
-    /// How many collections of units for this lane have ended.
-    pub(in crate::service) fn collections(&self) -> u64 {
-        self.collections.load(Ordering::Acquire)
+    /// How many borrowings of units for this lane have ended.
+    pub(in crate::service) fn borrowings(&self) -> u64 {
+        self.borrowings.load(Ordering::Acquire)
     }
 
-    pub(in crate::service) fn count_collection(&self) {
-        self.collections.fetch_add(1, Ordering::Release);
+    pub(in crate::service) fn count_borrowing(&self) {
+        self.borrowings.fetch_add(1, Ordering::Release);
     }
 
     pub(in crate::service) fn takeable(&self, now: Timestamp, sku: SkuId) -> Option<u32> {
@@ -381,7 +381,7 @@ mod tests {
     use crate::{
         domain::{Idempotency, ManualClock, Money, OfferTerms, Quantity, Strategy, Subjects, Window},
         embedded::EmbeddedLedger,
-        ledger::{Advance, LedgerRole, Reserve, Timing},
+        ledger::{Advance, LedgerRole, Reserve, ReserveMode, Timing},
     };
 
     #[tokio::test]
@@ -412,7 +412,7 @@ mod tests {
                     nonce: crate::domain::Nonce(number),
                 },
                 subjects: Subjects::default(),
-                replay_only: false,
+                mode: ReserveMode::NewOrder,
             };
             front.batcher.reserve(reserve).await.unwrap().1
         };

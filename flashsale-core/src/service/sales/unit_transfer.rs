@@ -12,7 +12,7 @@ use crate::{
 /// `wanted` if they have that many, and half of what each has so that the next buyer does not wait.
 ///
 /// Answers how many arrived; `None` if another collection for the lane ended since `seen`, the number that
-/// [`LaneFront::collections`] showed before the lane was found empty: then it is worth asking the lane again first.
+/// [`LaneFront::borrowings`] showed before the lane was found empty: then it is worth asking the lane again first.
 ///
 /// # Errors
 /// Those of the ledger. Units that left a lane are in its journalled transfers, and arrive by a repetition.
@@ -27,13 +27,13 @@ pub(in crate::service) async fn borrow_units(
     if sale.fronts().len() == 1 {
         return Ok(Some(0));
     }
-    let _one_at_a_time = front.collecting.lock().await;
-    if front.collections() != seen {
+    let _one_at_a_time = front.borrowing.lock().await;
+    if front.borrowings() != seen {
         return Ok(None);
     }
-    let collected = borrow_units_alone(ledger, sale, front, sku, wanted).await;
-    front.count_collection();
-    collected.map(Some)
+    let borrowed = borrow_units_alone(ledger, sale, front, sku, wanted).await;
+    front.count_borrowing();
+    borrowed.map(Some)
 }
 
 async fn borrow_units_alone(
@@ -43,28 +43,28 @@ async fn borrow_units_alone(
     sku: SkuId,
     wanted: u32,
 ) -> Result<u32, LedgerError> {
-    let mut collected = 0;
+    let mut borrowed = 0;
     for source in sale.fronts() {
         for transfer in ledger.transfers(source.lane).await? {
             // Of any offer: transfers arrive in their order, so one that is skipped would hold up the others.
             let arrived = settle_transfer(ledger, transfer).await?;
             if transfer.sku == sku && transfer.to == front.lane.bucket {
-                collected += arrived;
+                borrowed += arrived;
             }
         }
     }
     for other in sale.fronts().iter().filter(|other| other.lane != front.lane) {
-        if collected >= wanted {
+        if borrowed >= wanted {
             break;
         }
         let offers = ledger.view(other.lane).await?.offers;
         let left = offers.iter().find(|offer| offer.sku == sku).map_or(0, |offer| offer.takeable);
-        let units = (wanted - collected).max(left / 2);
+        let units = (wanted - borrowed).max(left / 2);
         if let Some(transfer) = ledger.send(other.lane, front.lane.bucket, sku, units).await? {
-            collected += settle_transfer(ledger, transfer).await?;
+            borrowed += settle_transfer(ledger, transfer).await?;
         }
     }
-    Ok(collected)
+    Ok(borrowed)
 }
 
 /// Brings a transfer to its destination, and lets the source forget it when it is there.

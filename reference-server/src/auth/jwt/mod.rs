@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use tokio::{sync::watch, task::spawn_blocking, time::timeout};
 
 use self::keys::Keys;
-use crate::{auth::sessions::Caller, config::JwtConfig};
+use crate::{auth::caller::Caller, config::JwtConfig};
 
 /// The longest token: 8 KiB.
 const LONGEST: usize = 8 * 1024;

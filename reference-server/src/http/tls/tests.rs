@@ -7,7 +7,7 @@ use rustls::pki_types::{PrivateKeyDer, pem::PemObject as _};
 use tempfile::TempDir;
 
 use super::*;
-use crate::{cli::args::ServeArgs, config::Checked};
+use crate::cli::{args::ServeArgs, check_config};
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
@@ -108,7 +108,7 @@ fn all_problems_are_told_by_the_check_of_the_configuration() {
     };
     let check = |variables: Vec<_>| {
         let args = ServeArgs { in_memory: true, ..ServeArgs::default() };
-        Checked::new(&args, variables).with_files().accepted().map_err(|problems| problems.to_string())
+        check_config::check(&args, variables).accepted().map_err(|problems| problems.to_string())
     };
     let taken = check(vec![
         variable("PUBLIC__CERTIFICATE_FILE", &good.certificate_file),

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     app::{App, address_subject},
-    auth::{jwt::Jwt, sessions::Caller},
+    auth::{caller::Caller, jwt::Jwt},
     http::{
         Body, Handler, Prepared, Problem, Request, Response, Traffic, client_address, json, no_store,
         segments,

@@ -54,11 +54,6 @@ impl Public {
         let PlaceOrderBody { quantity } = body.json(&head.headers).await?;
         let device = ticket.claims.device.or(device);
         let (user, activity, sku) = (ticket.claims.user, ticket.claims.activity, ticket.claims.sku);
-        if let Some(outcome) = app.ordering.shortcut(user, activity, sku) {
-            // Nobody whom the view declines has an order that an expired ticket could repeat.
-            return self.declined(if ticket.expired { &Outcome::TicketExpired } else { &outcome }, device);
-        }
-        app.guards.order(user, address, now).map_err(|limited| too_often(&limited))?;
         let request = OrderRequest {
             user,
             activity,
@@ -71,7 +66,12 @@ impl Public {
             subjects: Subjects { device, address: Some(address) },
             ticket_expired: ticket.expired,
         };
-        match app.ordering.decide(&request).await.map_err(|error| errors::service(&error))? {
+        let attempt = match app.ordering.attempt(&request) {
+            Ok(attempt) => attempt,
+            Err(outcome) => return self.declined(&outcome, device),
+        };
+        app.guards.order(user, address, now).map_err(|limited| too_often(&limited))?;
+        match attempt.place().await.map_err(|error| errors::service(&error))? {
             Placement::Placed(order, position) => Ok(self.placed(StatusCode::CREATED, &order, position)),
             // Only who wrote the order knows its position.
             Placement::Existing(order) => Ok(self.placed(StatusCode::OK, &order, Position::default())),

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use super::orders::{nothing, too_often};
 use crate::{
-    auth::sessions::Caller,
+    auth::caller::Caller,
     challenge::{Solution, Unsolved},
     http::{Body, Problem, json, no_store},
     rfc3339::Rfc3339,

@@ -21,7 +21,7 @@ use self::{offer::plain, site::Frame};
 use crate::{
     http::{Prepared, document::Document},
     rfc3339::Rfc3339,
-    storefront::published::ShownOffer,
+    views::ShownOffer,
 };
 
 const HTML: &str = "text/html; charset=utf-8";

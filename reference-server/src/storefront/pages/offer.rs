@@ -3,7 +3,7 @@
 use flashsale_core::domain::{LimitRule, Money, Per, ProductId, Subject};
 
 use super::Language;
-use crate::storefront::published::ShownOffer;
+use crate::views::ShownOffer;
 
 /// Pictures that are missing are replaced by tiles in so many colours.
 const HUES: u64 = 6;

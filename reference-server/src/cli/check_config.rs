@@ -1,0 +1,79 @@
+//! Checks a configuration together with the files that it names.
+
+use std::{env, ffi::OsString, sync::Arc};
+
+use flashsale_core::domain::{Clock as _, SystemClock};
+
+use crate::{
+    auth::{jwt::Jwt, keyring},
+    cli::args::ServeArgs,
+    config::{Checked, Config, ConfigErrors, Secret},
+    http::tls,
+    integrations::webhook::Webhook,
+};
+
+/// The configuration of this process, checked with the files that it names.
+///
+/// # Errors
+/// All problems at once, each with its key and what is allowed.
+pub fn load(args: &ServeArgs) -> Result<Config, ConfigErrors> {
+    check(args, env::vars_os()).accepted()
+}
+
+/// Checks the values, and the files that hold secrets, keys and certificates.
+pub fn check(args: &ServeArgs, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Checked {
+    let checked = Checked::new(args, environment);
+    let problems = file_problems(checked.config());
+    checked.with_problems(problems)
+}
+
+fn file_problems(config: &Config) -> Vec<String> {
+    let mut problems = tls::problems(&config.tls, SystemClock.now());
+    problems.extend(keyring::problems(config));
+    let webhook = Webhook::configured(&config.notifications, Secret::default(), Arc::new(SystemClock));
+    problems.extend(webhook.err());
+    if config.identity.jwt.is_on() {
+        problems.extend(Jwt::new(&config.identity.jwt).err().into_iter().flatten());
+    }
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn wrong_values_are_reported_beside_unknown_keys() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("shop.toml");
+        fs::write(
+            &file,
+            "speed = 1\n[http]\nhead_fields = 101\n[secrets]\nsession_key_files = [\"/nowhere\"]\n",
+        )
+        .unwrap();
+        let mut args = ServeArgs::default();
+        args.storage.config = Some(file);
+        args.demo = true;
+        let checked = check(&args, [("FLASHSALE__ORDER__MAX_BATCH".into(), "0".into())]);
+        let report = checked.report();
+        for (key, value, source) in [
+            ("demo", "true", "flag --demo"),
+            ("identity.demo", "true", "flag --demo"),
+            ("http.head_fields", "101", "file"),
+            ("order.max_batch", "0", "environment FLASHSALE__ORDER__MAX_BATCH"),
+            ("http.public_url", "none", "default"),
+        ] {
+            let line = report.lines().find(|line| line.starts_with(&format!("{key} = {value} "))).unwrap();
+            assert!(line.contains(&format!("# {source}")), "{line}");
+        }
+        let problems = checked.accepted().unwrap_err().0;
+        for start in
+            ["speed: ", "http.head_fields: ", "order.max_batch: ", "secrets.session_key_files[0]: /nowhere: "]
+        {
+            assert!(problems.iter().any(|problem| problem.starts_with(start)), "{start} in {problems:?}");
+        }
+        assert_eq!(problems.len(), 4, "{problems:?}");
+    }
+}
