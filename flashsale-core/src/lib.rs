@@ -1,7 +1,7 @@
 //! Flash sales that never sell a unit twice.
 //!
 //! A *ledger* decides stock, purchase limits, idempotency keys, tickets, the order and its event in one atomic step. This
-//! crate has the [specification](ledger::spec) of that step, the [traits](ledger) that backends implement, an
+//! crate has the [specification](ledger::state_machine) of that step, the [traits](ledger) that backends implement, an
 //! [engine](embedded) that runs with no other software, and the [services](service) that applications call.
 //!
 //! Not for you if you sell without a rush: a table and a transaction are simpler.
@@ -14,8 +14,8 @@
 //!         ActivityId, Idempotency, Key, Money, Nonce, OfferTerms, OrderId, Quantity, SkuId, Strategy, Subjects,
 //!         SystemClock, Timestamp, UserId, Window,
 //!     },
-//!     embedded::Embedded,
-//!     ledger::{Lane, Ledger, Outcome, Reserve, ReserveMode, Terms, Timing, spec::Role},
+//!     embedded::EmbeddedLedger,
+//!     ledger::{Lane, Ledger, Outcome, Reserve, ReserveMode, LedgerRole, Terms, Timing},
 //! };
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -27,7 +27,7 @@
 //! let window = Window::new(Timestamp::EPOCH, Timestamp::MAX)?;
 //! let terms = Terms::new(activity, window, NonZeroU16::MIN, Timing::default(), vec![offer])?;
 //!
-//! let ledger = Embedded::in_memory(Role::Single, Arc::new(SystemClock));
+//! let ledger = EmbeddedLedger::in_memory(LedgerRole::Single, Arc::new(SystemClock));
 //! ledger.open(Arc::new(terms)).await?;
 //! let request = Reserve {
 //!     order: OrderId::try_from(1001)?,

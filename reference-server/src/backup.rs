@@ -3,8 +3,10 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
+use async_trait::async_trait;
 use flashsale_core::{
     catalogue::CatalogueError,
     embedded::{EmbeddedCatalogue, EmbeddedError, EmbeddedLedger, EmbeddedQueue, restore as restore_ledger},
@@ -45,26 +47,41 @@ pub enum BackupError {
     },
 }
 
-/// Copies ledger, queue, catalogue and the secrets of the data directory `from` into a new or empty directory, while they are in
-/// use. What the ledger answered before is in the copy; the catalogue's is the same or newer, which publishing at the next
-/// start makes up for. A job that was done after the copy of the ledger is done again.
-///
-/// # Errors
-/// [`BackupError`].
-pub async fn write(
-    engine: &EmbeddedLedger,
-    queue: Option<&EmbeddedQueue>,
-    catalogue: &EmbeddedCatalogue,
-    from: Option<&Path>,
-    to: &Path,
-) -> Result<(), BackupError> {
-    let (from, queue) = from.zip(queue).ok_or(BackupError::InMemory)?;
-    engine.backup(to).await?;
-    queue.backup(&to.join(EmbeddedQueue::FILE)).await?;
-    copy_secrets(from, to)?;
-    // The catalogue comes last: a directory without it is no backup.
-    catalogue.backup(&to.join(EmbeddedCatalogue::FILE)).await?;
-    Ok(())
+/// Copies what a deployment keeps while it is in use.
+#[async_trait]
+pub trait Backup: Send + Sync + std::fmt::Debug {
+    /// Writes a copy into a new or empty directory.
+    ///
+    /// # Errors
+    /// [`BackupError`].
+    async fn write(&self, to: &Path) -> Result<(), BackupError>;
+}
+
+/// What there is to copy of a data directory.
+#[derive(Debug)]
+pub struct EmbeddedBackup {
+    /// Its ledger.
+    pub ledger: Arc<EmbeddedLedger>,
+    /// Its jobs.
+    pub queue: EmbeddedQueue,
+    /// Its catalogue.
+    pub catalogue: Arc<EmbeddedCatalogue>,
+    /// Where it is.
+    pub directory: PathBuf,
+}
+
+#[async_trait]
+impl Backup for EmbeddedBackup {
+    /// What the ledger answered before is in the copy; the catalogue's is the same or newer, which publishing at the next
+    /// start makes up for. A job that was done after the copy of the ledger is done again.
+    async fn write(&self, to: &Path) -> Result<(), BackupError> {
+        self.ledger.backup(to).await?;
+        self.queue.backup(&to.join(EmbeddedQueue::FILE)).await?;
+        copy_secrets(&self.directory, to)?;
+        // The catalogue comes last: a directory without it is no backup.
+        self.catalogue.backup(&to.join(EmbeddedCatalogue::FILE)).await?;
+        Ok(())
+    }
 }
 
 /// Puts a backup into a new or empty data directory. This blocks on the disk.

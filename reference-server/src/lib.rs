@@ -1,7 +1,7 @@
 //! The reference server of flashsale: hyper in front, the library behind, nothing else needed to run.
 //!
 //! [`http`] carries requests and answers and knows no business; [`routes`] maps them to the services of
-//! `flashsale-core`; [`serve`] puts both together with a [`config::Config`].
+//! `flashsale-core`; [`cli::serve`] puts both together with a [`config::Config`].
 
 pub mod app;
 pub mod auth;

@@ -3,7 +3,7 @@
 //! The catalogue holds what is decided at a desk: it is small, changes seldom, and is read into memory by whoever
 //! serves it. Stock, orders and money belong to the ledger.
 //!
-//! [`Catalogue`] is the trait for implementors, [`EmbeddedCatalogue`] the implementation that needs no other
+//! [`Catalogue`] is the trait for implementors, [`EmbeddedCatalogue`](crate::embedded::EmbeddedCatalogue) the implementation that needs no other
 //! software. What may change in which status is [`rules`], shared by all implementations.
 
 pub(crate) mod audit;

@@ -8,28 +8,28 @@
 //! ```
 //! use std::sync::Arc;
 //! use flashsale_core::{
-//!     conformance::{self, Factory, Options, Probe, Subject},
+//!     conformance::{self, Factory, Options, TestControl, LedgerUnderTest},
 //!     domain::{ActivityId, SystemClock, Timestamp},
-//!     embedded::Embedded,
-//!     ledger::{Lane, spec::{Inspection, Role}},
+//!     embedded::EmbeddedLedger,
+//!     ledger::{Lane, LedgerRole, state_machine::Inspection},
 //! };
 //!
 //! struct Backend;
-//! struct Inside(Arc<Embedded>);
+//! struct Inside(Arc<EmbeddedLedger>);
 //!
 //! #[async_trait::async_trait]
 //! impl Factory for Backend {
 //!     fn name(&self) -> String { "my backend".into() }
 //!     fn roles(&self) -> Vec<LedgerRole> { vec![LedgerRole::Single] }
 //!     fn max_buckets(&self) -> u16 { 1 }
-//!     async fn fresh(&self, role: Role) -> Subject {
-//!         let ledger = Arc::new(Embedded::in_memory(role, Arc::new(SystemClock)));
-//!         Subject::single(Arc::clone(&ledger) as _, Arc::new(Inside(ledger)))
+//!     async fn fresh(&self, role: LedgerRole) -> LedgerUnderTest {
+//!         let ledger = Arc::new(EmbeddedLedger::in_memory(role, Arc::new(SystemClock)));
+//!         LedgerUnderTest::single(Arc::clone(&ledger) as _, Arc::new(Inside(ledger)))
 //!     }
 //! }
 //!
 //! #[async_trait::async_trait]
-//! impl Probe for Inside {
+//! impl TestControl for Inside {
 //!     async fn inspect(&self, activity: ActivityId) -> Option<Inspection> {
 //!         self.0.inspect(activity).await.expect("the engine runs")
 //!     }
@@ -37,7 +37,7 @@
 //!         self.0.advance_time(lane, to).await.expect("the lane is open");
 //!     }
 //!     async fn settle(&self) {}
-//!     async fn restart(&self) -> Option<Subject> { None }
+//!     async fn restart(&self) -> Option<LedgerUnderTest> { None }
 //! }
 //!
 //! let factory: Arc<dyn Factory> = Arc::new(Backend);

@@ -4,26 +4,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Change, Position, Terms, Transfer};
+use super::{AdjustmentId, Change, Position, Terms, Transfer};
 use crate::domain::{
-    Attribution, Capture, Idempotency, Invalid, Money, OrderId, PaymentId, PaymentStatus, Provider, Quantity,
+    Attribution, Capture, Idempotency, Money, OrderId, PaymentId, PaymentStatus, Provider, Quantity,
     RefundReason, RefundStatus, SkuId, Subjects, Timestamp, UserId, text::Bounded,
 };
-
-/// The id of an adjustment, chosen by who asks for it: 1 to 64 characters.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct AdjustmentId(pub Bounded<64>);
-
-impl AdjustmentId {
-    /// An id of a text.
-    ///
-    /// # Errors
-    /// Empty or longer than 64 characters.
-    pub fn new(text: &str) -> Result<Self, Invalid> {
-        Bounded::new(text).map(Self).map_err(|invalid| Invalid::new("adjustment_id", invalid.reason))
-    }
-}
 
 /// The number of a live change of an activity's terms. Later changes have higher numbers; of two changes of the same
 /// thing the one with the higher number holds, in whatever order a lane sees them.

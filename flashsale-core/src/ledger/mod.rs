@@ -1,6 +1,6 @@
 //! The ledger: what keeps stock, limits and orders of offers.
 //!
-//! [`spec`] is the specification, a state machine without I/O. [`Ledger`] is the trait that every backend implements,
+//! [`state_machine`] is the specification, without I/O. [`Ledger`] is the trait that every backend implements,
 //! [`Gate`] and [`Truth`] are its extensions for deployments of two tiers. Applications do not call these traits; they
 //! use the concrete services, where validation and retries live.
 
@@ -22,14 +22,14 @@ mod view;
 
 pub use advance::{Advance, Advanced, Advances, Closing, Due, RefundOutcome, RefundTask};
 pub use error::LedgerError;
-pub use event::{AdjustmentId, ChangeId, Entry, Event, OrderChange, Placed};
+pub use event::{ChangeId, Entry, Event, OrderChange, Placed};
 pub use gate::Gate;
 pub use lane::{Bucket, Lane};
 pub use ledger::{Bounds, Consumer, Kept, Ledger, Opened, Reference};
 pub use position::{BatchId, Epoch, Fence, Position};
 pub use reserve::{Outcome, Reservations, Reserve, ReserveMode};
 pub use role::LedgerRole;
-pub use stock::{Adjusted, Adjustment, Stock, Transfer};
+pub use stock::{Adjusted, Adjustment, AdjustmentId, Stock, Transfer};
 pub use terms::{Change, Terms, Timing};
 pub use truth::{Chunk, NextEpoch, PersistMode, RefusedBecause, Truth, Verdict};
 pub use view::{BuyerFilter, OfferView, View};

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AdjustmentId, Bucket, Epoch};
-use crate::domain::{ActivityId, Attribution, SkuId};
+use super::{Bucket, Epoch};
+use crate::domain::{ActivityId, Attribution, Invalid, SkuId, text::Bounded};
 
 /// The units of an offer: a sum over the lanes, each read at its own moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,21 @@ pub struct Stock {
     pub transit: i64,
     /// The epoch of the activity.
     pub epoch: Epoch,
+}
+
+/// The id of an adjustment, chosen by who asks for it: 1 to 64 characters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AdjustmentId(pub Bounded<64>);
+
+impl AdjustmentId {
+    /// An id of a text.
+    ///
+    /// # Errors
+    /// Empty or longer than 64 characters.
+    pub fn new(text: &str) -> Result<Self, Invalid> {
+        Bounded::new(text).map(Self).map_err(|invalid| Invalid::new("adjustment_id", invalid.reason))
+    }
 }
 
 /// A change of an offer's units, by a delta and never to a value.

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::domain::{Invalid, Name, Timestamp, text::Bounded};
 
+/// The most jobs, claims or dead letters of one call.
+pub const MAX_BATCH: usize = 1_000;
+
 /// What kind of jobs: 1 to 64 characters, such as `refunds`.
 pub type Topic = Bounded<64>;
 

@@ -4,7 +4,8 @@
 //! has to bear a repetition. One that cannot be done is parked as a *dead letter*, which an operator looks at, replays or
 //! discards.
 //!
-//! Two queues live in the process: [`InMemoryQueue`] for jobs that something else remembers, and [`EmbeddedQueue`] for jobs
+//! Two queues live in the process: [`InMemoryQueue`] for jobs that something else remembers, and
+//! [`EmbeddedQueue`](crate::embedded::EmbeddedQueue) for jobs
 //! that nothing else does. Both have to pass the conformance suite (feature `conformance`), which compares them with the
 //! [specification](QueueSpec) step by step.
 //!
@@ -41,13 +42,13 @@ mod queue;
 mod spec;
 mod worker;
 
-pub use queue::{MAX_BATCH, Queue};
+pub use queue::Queue;
 
 pub use error::QueueError;
 pub use in_memory::InMemoryQueue;
 pub use job::{
-    Claim, Claimed, DeadLetter, Depth, Job, JobNumber, MAX_CONTENT_BYTES, NewJob, Put, Settlement, Topic,
-    Verdict,
+    Claim, Claimed, DeadLetter, Depth, Job, JobNumber, MAX_BATCH, MAX_CONTENT_BYTES, NewJob, Put, Settlement,
+    Topic, Verdict,
 };
 pub use spec::QueueSpec;
 pub use worker::{Counts, Retries, Worker};

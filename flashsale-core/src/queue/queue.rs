@@ -6,9 +6,6 @@ use async_trait::async_trait;
 
 use super::{Claimed, DeadLetter, Depth, JobNumber, NewJob, Put, QueueError, Settlement, Topic};
 
-/// The most jobs, claims or dead letters of one call.
-pub const MAX_BATCH: usize = 1_000;
-
 /// Keeps jobs until they are done. For users there is the [`Worker`](super::Worker).
 ///
 /// Each call is one atomic step: it happens whole or not at all. After an error that is not
@@ -46,7 +43,7 @@ pub trait Queue: Send + Sync + Debug {
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<bool>, QueueError>;
 
     /// Dead letters of all topics, by their numbers, from the one after `after`: at most `limit`, and at most
-    /// [`MAX_BATCH`].
+    /// [`MAX_BATCH`](super::MAX_BATCH).
     ///
     /// # Errors
     /// Unavailable; damaged.

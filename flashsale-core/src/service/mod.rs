@@ -6,6 +6,8 @@
 //! [`AuditRecorder`] gives what they change in the ledger its audit rows, and [`Notifier`] tells other systems what happens to
 //! orders.
 
+mod advance;
+mod error;
 mod maintenance;
 mod operations;
 mod ordering;
@@ -16,9 +18,10 @@ mod sales;
 #[cfg(test)]
 mod tests;
 
+pub use error::ServiceError;
 pub use maintenance::Maintenance;
 pub use operations::{ActivityEdit, ActivityStep, NewActivity, OperationError, Operations};
-pub use ordering::{Attempt, OrderRequest, OrderService, Placement, ServiceError};
+pub use ordering::{Attempt, OrderRequest, OrderService, Placement};
 pub use outbox::{
     AuditRecorder, EventSink, Notification, NotificationKind, Notifier, NotifyError, RecordError, SinkError,
 };

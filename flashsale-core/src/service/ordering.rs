@@ -1,16 +1,15 @@
 //! Taking orders, reading them, giving them up.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use super::{LaneFront, Payments, Sale, Sales, sales::borrow_units};
+use super::{LaneFront, Payments, Sale, Sales, ServiceError, advance::advance, sales::borrow_units};
 use crate::{
     domain::{
         ActivityId, Attribution, Idempotency, Order, OrderId, OrderKey, OrderStatus, Quantity, SkuId,
         Subjects, UserId,
     },
     ledger::{Advance, Advanced, LedgerError, Outcome, Position, Reference, Reserve, ReserveMode},
-    service::BatcherError,
-    snowflake::{Generator, IdError},
+    snowflake::Generator,
 };
 
 /// A request for units, by somebody whose ticket was verified.
@@ -41,42 +40,6 @@ pub enum Placement {
     Existing(Box<Order>),
     /// No order; never [`Outcome::Reserved`] or [`Outcome::Replayed`].
     Declined(Outcome),
-}
-
-/// Why a service did not answer.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ServiceError {
-    /// The queue is full; nothing was done.
-    #[error("too many requests wait already")]
-    Busy {
-        /// When to try again.
-        retry_after: Duration,
-    },
-    /// The ledger did not answer. If it is indefinite, the request is repeated with the same key.
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
-    /// There is no id for an order at this moment.
-    #[error("no id can be made: {0}")]
-    Id(#[from] IdError),
-    /// The payment provider did not do what it was asked, or did not answer.
-    #[error("the payment provider did not do what it was asked: {0}")]
-    Provider(String),
-    /// The payment provider failed too often and is left alone for a while; it was not asked.
-    #[error("the payment provider is not available now")]
-    ProviderUnavailable {
-        /// When to try again.
-        retry_after: Duration,
-    },
-}
-
-impl From<BatcherError> for ServiceError {
-    fn from(error: BatcherError) -> Self {
-        match error {
-            BatcherError::Busy { retry_after } => Self::Busy { retry_after },
-            BatcherError::Ledger(error) => Self::Ledger(error),
-        }
-    }
 }
 
 /// Takes, reads and gives up orders.
@@ -244,14 +207,4 @@ pub(super) async fn cancel(
     }
     payments.close(order).await?;
     advance(sales, Advance::Cancel { order, by }).await
-}
-
-/// Takes a step in the life of an order, through the queue of its lane.
-pub(super) async fn advance(sales: &Sales, step: Advance) -> Result<Advanced, ServiceError> {
-    let order = step.order();
-    let Some(sale) = sales.sale(order.activity) else {
-        return Ok(Advanced::NotFound);
-    };
-    let (_, outcome) = sale.front(order.user).batcher.advance(step).await?;
-    Ok(outcome)
 }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, fmt::Debug, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use super::{Sales, ServiceError, ordering::advance};
+use super::{Sales, ServiceError, advance::advance};
 use crate::{
     circuit_breaker::{Breaker, BreakerOptions, Permit, Rejected},
     domain::{

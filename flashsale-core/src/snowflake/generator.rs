@@ -22,7 +22,7 @@ pub struct Settings {
     /// How far the time in ids may run ahead of the wall clock, which is also how far the wall clock may step back
     /// unnoticed. Default: 1 s.
     pub ahead: Duration,
-    /// How long a lease lasts; [`super::lease_renewal`] renews it after a third of that. Default: 10 s.
+    /// How long a lease lasts; [`keep`](super::keep) renews it after a third of that. Default: 10 s.
     pub term: Duration,
 }
 
@@ -146,7 +146,7 @@ pub enum StartError {
 }
 
 impl Generator {
-    /// Takes a worker id and starts a generator with it; spawn [`super::lease_renewal`] to renew the lease.
+    /// Takes a worker id and starts a generator with it; spawn [`keep`](super::keep) to renew the lease.
     ///
     /// # Errors
     /// If there is no lease to be had, or its worker id does not fit the layout.

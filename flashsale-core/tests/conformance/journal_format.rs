@@ -1,6 +1,8 @@
 //! The bytes of journal and snapshot. Files that an earlier version wrote are read for ever, so these bytes may get
 //! company but never change.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+
 use std::{fmt::Write as _, fs, num::NonZeroU16, path::Path, sync::Arc, time::Duration};
 
 use flashsale_core::{
@@ -52,9 +54,12 @@ fn terms(buckets: NonZeroU16) -> Arc<Terms> {
 }
 
 /// Everybody who buys here is of the first of two lanes.
-fn buyer(n: usize) -> UserId {
+fn buyer(n: u64) -> UserId {
     let buyers = (1..).map(|id| UserId::new(id).unwrap());
-    buyers.filter(|user| Lane::of(activity(), *user, GATE_LANES).bucket == 0).nth(n).unwrap()
+    buyers
+        .filter(|user| Lane::of(activity(), *user, GATE_LANES).bucket == 0)
+        .nth(usize::try_from(n).unwrap())
+        .unwrap()
 }
 
 fn request(order: u64, user: UserId, sku: u64) -> Reserve {
@@ -99,11 +104,11 @@ fn single() -> StateMachine {
     machine.register(&Consumer::new("nobody"));
     machine.retire(&Consumer::new("nobody"));
     machine.open(at(0), next(), &terms(GATE_LANES)).unwrap();
-    let requests: Vec<_> = (0..8).map(|n| request(100 + n, buyer(n as usize), 1 + n % 3)).collect();
+    let requests: Vec<_> = (0..8).map(|n| request(100 + n, buyer(n), 1 + n % 3)).collect();
     machine.reserve(at(1), next(), lane, None, &requests).unwrap();
     machine.keep_unmatched(&capture(9_001, 1, "kept-for-ever")).unwrap();
     machine.keep_unmatched(&capture(501, 259_800, "early")).unwrap();
-    let order = |n: u64| key(100 + n, buyer(n as usize));
+    let order = |n: u64| key(100 + n, buyer(n));
     let opened = |n: u64| Advance::OpenPayment {
         order: order(n),
         payment: (500 + n).try_into().unwrap(),
@@ -209,7 +214,8 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn bytes(hex: &str) -> Vec<u8> {
-    let digits: Vec<u8> = hex.chars().filter_map(|c| c.to_digit(16)).map(|digit| digit as u8).collect();
+    let digits: Vec<u8> =
+        hex.chars().filter_map(|c| c.to_digit(16)).map(|digit| u8::try_from(digit).unwrap()).collect();
     digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 

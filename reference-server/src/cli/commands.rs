@@ -25,7 +25,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     app::by,
-    backup,
+    backup::{self, Backup as _, EmbeddedBackup},
     cli::check_config,
     cli::{
         args::{
@@ -114,9 +114,11 @@ pub fn backup(args: &BackupArgs) -> Outcome {
             server.call(Method::POST, "/v1/backup", Some(&json!({ "directory": args.to }))).await?;
         } else {
             let directory = directory(&args.storage)?;
-            let (engine, catalogue) = open(&directory)?;
+            let (ledger, catalogue) = open(&directory)?;
             let queue = open_queue(&directory)?;
-            backup::write(&engine, Some(&queue), &catalogue, Some(&directory), &args.to).await?;
+            EmbeddedBackup { ledger: Arc::new(ledger), queue, catalogue: Arc::new(catalogue), directory }
+                .write(&args.to)
+                .await?;
         }
         println!("backup written to {}", args.to.display());
         Ok(ExitCode::SUCCESS)
@@ -203,7 +205,7 @@ pub fn audit(args: &AuditArgs) -> Outcome {
             None => {
                 let directory = directory(&args.storage)?;
                 let (engine, catalogue) = open(&directory)?;
-                reconciliation::inspect(&engine, &catalogue).await?
+                reconciliation::inspect(&engine, &engine, &catalogue).await?
             }
         };
         print_findings(&findings);

@@ -84,7 +84,7 @@ async fn serve(config: &Config, background: &Background) -> Result<(), Box<dyn E
     let (public, operations) = match listeners {
         Ok(listeners) => listeners,
         Err(problem) => {
-            app.close(jobs).await?;
+            app.close(jobs).await.map_err(|error| error as Box<dyn Error>)?;
             return Err(problem.into());
         }
     };
@@ -131,7 +131,7 @@ async fn serve(config: &Config, background: &Background) -> Result<(), Box<dyn E
     let unfinished = background.spawner().drain(limit).await;
     let closed = app.close(jobs).await;
     tracing::info!(connections_cut = cut_public + cut_operations, unfinished, "stopped");
-    Ok(closed?)
+    closed.map_err(|error| error as Box<dyn Error>)
 }
 
 fn listening<T>(key: &str, address: SocketAddr, listen: impl FnOnce() -> io::Result<T>) -> Result<T, String> {
@@ -200,7 +200,7 @@ fn warn(app: &App) {
 async fn import_demo(app: &Arc<App>) -> Result<(), Box<dyn Error>> {
     let by = by("demo", "serve --demo");
     let input = import::parse(&import::demo(), app.clock.now())?;
-    let report = app.import(&input, &by).await?;
+    let report = app.storefront.import(&input, &by).await?;
     if report.changed_anything() {
         tracing::info!(%report, "demo data imported");
     }
@@ -225,7 +225,7 @@ fn greet(app: &App, [public, operations]: &[String; 2], made_tokens: bool) {
     }
     println!();
     let now = app.clock.now();
-    let published = app.published.load();
+    let published = app.storefront.published();
     for listed in published.activities.values() {
         let window = listed.activity.window;
         let phase = if now < window.starts_at() {

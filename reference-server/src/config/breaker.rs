@@ -28,10 +28,15 @@ impl Default for BreakerConfig {
 impl BreakerConfig {
     pub(super) fn check(&self, problems: &mut Vec<String>) {
         let most = BreakerOptions::MAX_CALLS;
-        super::within(problems, "payment.breaker.calls", self.calls, 1..=most);
-        super::within(problems, "payment.breaker.failures", self.failures, 1..=self.calls.clamp(1, most));
-        super::within(problems, "payment.breaker.open_seconds", self.open_seconds, 1..=3_600);
-        super::within(problems, "payment.breaker.probes", self.probes, 1..=most);
+        super::range::within(problems, "payment.breaker.calls", self.calls, 1..=most);
+        super::range::within(
+            problems,
+            "payment.breaker.failures",
+            self.failures,
+            1..=self.calls.clamp(1, most),
+        );
+        super::range::within(problems, "payment.breaker.open_seconds", self.open_seconds, 1..=3_600);
+        super::range::within(problems, "payment.breaker.probes", self.probes, 1..=most);
     }
 
     /// As the library takes it.

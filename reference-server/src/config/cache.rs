@@ -30,11 +30,11 @@ impl Default for CacheConfig {
 
 impl CacheConfig {
     pub(super) fn check(&self, problems: &mut Vec<String>) {
-        super::within(problems, "cache.products", self.products.get(), 32..=1_000_000);
-        super::within(problems, "cache.life_seconds", self.life_seconds, 1..=2_592_000);
-        super::within(problems, "cache.absences", self.absences.get(), 32..=1_000_000);
-        super::within(problems, "cache.absence_seconds", self.absence_seconds, 1..=86_400);
-        super::within(problems, "cache.loads", self.loads, 0..=1_024);
+        super::range::within(problems, "cache.products", self.products.get(), 32..=1_000_000);
+        super::range::within(problems, "cache.life_seconds", self.life_seconds, 1..=2_592_000);
+        super::range::within(problems, "cache.absences", self.absences.get(), 32..=1_000_000);
+        super::range::within(problems, "cache.absence_seconds", self.absence_seconds, 1..=86_400);
+        super::range::within(problems, "cache.loads", self.loads, 0..=1_024);
     }
 
     /// `life_seconds` as a span.

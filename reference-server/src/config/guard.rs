@@ -115,16 +115,21 @@ const MEMORY_COST: u32 = 8;
 
 impl ChallengeConfig {
     pub(super) fn check(&self, problems: &mut Vec<String>) {
-        super::within(problems, "challenge.cost", self.cost, 16..=1 << 17);
+        super::range::within(problems, "challenge.cost", self.cost, 16..=1 << 17);
         if !self.cost.is_power_of_two() {
             problems.push(format!("challenge.cost: {} is not a power of two", self.cost));
         }
-        super::within(problems, "challenge.digits", self.digits, 0..=4);
-        super::within(problems, "challenge.digits_instead_of_quiz", self.digits_instead_of_quiz, 0..=4);
-        super::within(problems, "challenge.lead_seconds", self.lead_seconds, 0..=86_400);
-        super::within(problems, "challenge.lifetime_seconds", self.lifetime_seconds, 10..=86_400);
-        super::within(problems, "challenge.remembered", self.remembered, 1..=1 << 26);
-        super::within(problems, "challenge.verifying", self.verifying, 0..=1_024);
+        super::range::within(problems, "challenge.digits", self.digits, 0..=4);
+        super::range::within(
+            problems,
+            "challenge.digits_instead_of_quiz",
+            self.digits_instead_of_quiz,
+            0..=4,
+        );
+        super::range::within(problems, "challenge.lead_seconds", self.lead_seconds, 0..=86_400);
+        super::range::within(problems, "challenge.lifetime_seconds", self.lifetime_seconds, 10..=86_400);
+        super::range::within(problems, "challenge.remembered", self.remembered, 1..=1 << 26);
+        super::range::within(problems, "challenge.verifying", self.verifying, 0..=1_024);
     }
 
     /// `lead_seconds` as a span.

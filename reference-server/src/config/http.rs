@@ -86,7 +86,7 @@ impl Default for HttpConfig {
 
 impl HttpConfig {
     pub(super) fn check(&self, problems: &mut Vec<String>) {
-        let mut within = |key: &str, value: u64, allowed| super::within(problems, key, value, allowed);
+        let mut within = |key: &str, value: u64, allowed| super::range::within(problems, key, value, allowed);
         within("http.workers", self.workers as u64, 0..=1024);
         within("http.backlog", self.backlog.into(), 1..=32_767);
         within("http.max_connections", self.max_connections as u64, 1..=1_000_000);

@@ -27,7 +27,7 @@ impl Default for IdentityConfig {
 impl IdentityConfig {
     pub(super) fn check(&self, problems: &mut Vec<String>) {
         self.jwt.check(problems);
-        super::within(problems, "identity.session_seconds", self.session_seconds, 10..=2_592_000);
+        super::range::within(problems, "identity.session_seconds", self.session_seconds, 10..=2_592_000);
     }
 
     /// `session_seconds` as a span.

@@ -20,7 +20,7 @@ impl Default for IdsConfig {
 
 impl IdsConfig {
     pub(super) fn check(&self, problems: &mut Vec<String>) {
-        super::within(problems, "ids.lease_seconds", self.lease_seconds, 1..=86_400);
+        super::range::within(problems, "ids.lease_seconds", self.lease_seconds, 1..=86_400);
     }
 
     /// `lease_seconds` as a span.

@@ -61,9 +61,9 @@ impl Default for JwtConfig {
 
 impl JwtConfig {
     pub(super) fn check(&self, problems: &mut Vec<String>) {
-        super::within(problems, "identity.jwt.leeway_seconds", self.leeway_seconds, 0..=600);
-        super::within(problems, "identity.jwt.cached_tokens", self.cached_tokens, 1..=16 << 20);
-        super::within(problems, "identity.jwt.reload_seconds", self.reload_seconds, 1..=86_400);
+        super::range::within(problems, "identity.jwt.leeway_seconds", self.leeway_seconds, 0..=600);
+        super::range::within(problems, "identity.jwt.cached_tokens", self.cached_tokens, 1..=16 << 20);
+        super::range::within(problems, "identity.jwt.reload_seconds", self.reload_seconds, 1..=86_400);
         for (key, value) in [("issuer", &self.issuer), ("audience", &self.audience)] {
             if self.is_on() && value.as_ref().is_none_or(String::is_empty) {
                 problems.push(format!(

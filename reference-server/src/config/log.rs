@@ -40,6 +40,6 @@ impl LogConfig {
                 "log.filter: {error}; give a level, or targets with levels as in info,hyper=warn"
             ));
         }
-        super::within(problems, "log.lines_per_second", self.lines_per_second, 0..=1_000_000);
+        super::range::within(problems, "log.lines_per_second", self.lines_per_second, 0..=1_000_000);
     }
 }

@@ -29,10 +29,10 @@ impl Default for MonitorConfig {
 
 impl MonitorConfig {
     pub(super) fn check(&self, problems: &mut Vec<String>) {
-        super::within(problems, "monitor.period_seconds", self.period_seconds, 1..=30);
-        super::within(problems, "monitor.overdue_seconds", self.overdue_seconds, 1..=86_400);
-        super::within(problems, "monitor.outbox_entries", self.outbox_entries, 1..=u64::MAX);
-        super::within(problems, "monitor.refund_seconds", self.refund_seconds, 1..=2_592_000);
+        super::range::within(problems, "monitor.period_seconds", self.period_seconds, 1..=30);
+        super::range::within(problems, "monitor.overdue_seconds", self.overdue_seconds, 1..=86_400);
+        super::range::within(problems, "monitor.outbox_entries", self.outbox_entries, 1..=u64::MAX);
+        super::range::within(problems, "monitor.refund_seconds", self.refund_seconds, 1..=2_592_000);
     }
 
     /// `period_seconds` as a span.

@@ -42,10 +42,10 @@ impl Default for PaymentConfig {
 
 impl PaymentConfig {
     pub(super) fn check(&self, problems: &mut Vec<String>) {
-        super::within(problems, "payment.window_seconds", self.window_seconds, 1..=604_800);
-        super::within(problems, "payment.cap_seconds", self.cap_seconds, 0..=604_800);
-        super::within(problems, "payment.close_grace_seconds", self.close_grace_seconds, 1..=604_800);
-        super::within(problems, "payment.close_retry_seconds", self.close_retry_seconds, 1..=3_600);
+        super::range::within(problems, "payment.window_seconds", self.window_seconds, 1..=604_800);
+        super::range::within(problems, "payment.cap_seconds", self.cap_seconds, 0..=604_800);
+        super::range::within(problems, "payment.close_grace_seconds", self.close_grace_seconds, 1..=604_800);
+        super::range::within(problems, "payment.close_retry_seconds", self.close_retry_seconds, 1..=3_600);
         self.breaker.check(problems);
     }
 

@@ -28,10 +28,10 @@ impl Default for QueueConfig {
 
 impl QueueConfig {
     pub(super) fn check(&self, problems: &mut Vec<String>) {
-        super::within(problems, "queue.attempts", self.attempts, 1..=100);
-        super::within(problems, "queue.first_wait_ms", self.first_wait_ms, 1..=3_600_000);
-        super::within(problems, "queue.longest_wait_seconds", self.longest_wait_seconds, 1..=86_400);
-        super::within(problems, "queue.at_once", self.at_once, 1..=256);
+        super::range::within(problems, "queue.attempts", self.attempts, 1..=100);
+        super::range::within(problems, "queue.first_wait_ms", self.first_wait_ms, 1..=3_600_000);
+        super::range::within(problems, "queue.longest_wait_seconds", self.longest_wait_seconds, 1..=86_400);
+        super::range::within(problems, "queue.at_once", self.at_once, 1..=256);
     }
 
     /// The same, as workers take it.

@@ -71,8 +71,8 @@ pub struct Quotas {
 
 impl RateConfig {
     pub(super) fn check(&self, problems: &mut Vec<String>) {
-        super::within(problems, "rate.users", self.users.get(), 1..=1 << 24);
-        super::within(problems, "rate.addresses", self.addresses.get(), 1..=1 << 24);
+        super::range::within(problems, "rate.users", self.users.get(), 1..=1 << 24);
+        super::range::within(problems, "rate.addresses", self.addresses.get(), 1..=1 << 24);
         for (key, burst, seconds) in self.pairs() {
             if let Err(error) = quota(burst, seconds) {
                 problems.push(format!("rate.{key}: {error}"));

@@ -30,7 +30,7 @@ impl Default for StorageConfig {
 impl StorageConfig {
     pub(super) fn check(&self, problems: &mut Vec<String>) {
         let allowed = 4_096..=1 << 40;
-        super::within(problems, "storage.snapshot_after_bytes", self.snapshot_after_bytes, allowed);
+        super::range::within(problems, "storage.snapshot_after_bytes", self.snapshot_after_bytes, allowed);
     }
 }
 
@@ -54,9 +54,9 @@ impl Default for OrderConfig {
 
 impl OrderConfig {
     pub(super) fn check(&self, problems: &mut Vec<String>) {
-        super::within(problems, "order.reserve_queue", self.reserve_queue, 1..=1_000_000);
-        super::within(problems, "order.advance_queue", self.advance_queue, 1..=1_000_000);
-        super::within(problems, "order.max_batch", self.max_batch, 1..=10_000);
+        super::range::within(problems, "order.reserve_queue", self.reserve_queue, 1..=1_000_000);
+        super::range::within(problems, "order.advance_queue", self.advance_queue, 1..=1_000_000);
+        super::range::within(problems, "order.max_batch", self.max_batch, 1..=10_000);
     }
 }
 
@@ -78,8 +78,8 @@ impl Default for TicketConfig {
 
 impl TicketConfig {
     pub(super) fn check(&self, problems: &mut Vec<String>) {
-        super::within(problems, "ticket.lead_seconds", self.lead_seconds, 0..=86_400);
-        super::within(problems, "ticket.lifetime_seconds", self.lifetime_seconds, 10..=86_400);
+        super::range::within(problems, "ticket.lead_seconds", self.lead_seconds, 0..=86_400);
+        super::range::within(problems, "ticket.lifetime_seconds", self.lifetime_seconds, 10..=86_400);
     }
 
     /// `lead_seconds` as a span.

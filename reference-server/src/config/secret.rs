@@ -105,7 +105,7 @@ const MAX_KEYS: usize = 8;
 impl SecretsConfig {
     pub(super) fn check(&self, problems: &mut Vec<String>) {
         let mut count = |key: &str, count: usize, least: usize| {
-            super::within(problems, &format!("{key} (how many)"), count, least..=MAX_KEYS);
+            super::range::within(problems, &format!("{key} (how many)"), count, least..=MAX_KEYS);
         };
         count("secrets.session_key_files", self.session_key_files.len(), 0);
         count("secrets.ticket_keys", self.ticket_keys.len(), 0);

@@ -15,10 +15,13 @@ use hyper::{
 };
 use serde::Serialize;
 
-use super::{Code, Problem, Response};
+use super::Code;
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// A whole answer.
+pub type Response = hyper::Response<Whole>;
 
 /// The whole body of an answer; bytes, so that a prepared one is shared instead of copied.
 #[derive(Clone, Debug, Default)]
@@ -60,17 +63,6 @@ impl Body for Whole {
     }
 }
 
-/// Answers `value` as JSON.
-pub fn json<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> Response {
-    match serde_json::to_vec(value) {
-        Ok(body) => with_body(status, JSON, Bytes::from(body)),
-        Err(error) => {
-            tracing::error!(%error, "an answer could not be written as JSON");
-            Problem::new(Code::Internal, "The answer could not be written.").into_response()
-        }
-    }
-}
-
 /// Answers `status` without a body.
 pub fn empty(status: StatusCode) -> Response {
     let mut response = Response::new(Whole::default());
@@ -100,10 +92,10 @@ pub(super) fn with_body(status: StatusCode, content_type: HeaderValue, body: Byt
 /// For what almost everybody gets at the same time, such as "sold out", a page, or the status of an activity.
 #[derive(Clone, Debug)]
 pub struct Prepared {
-    status: StatusCode,
-    headers: Vec<(HeaderName, HeaderValue)>,
-    body: Bytes,
-    code: Option<Code>,
+    pub(super) status: StatusCode,
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(super) body: Bytes,
+    pub(super) code: Option<Code>,
 }
 
 impl Prepared {
@@ -119,13 +111,6 @@ impl Prepared {
     /// If `value` cannot be written as JSON.
     pub fn json<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> Result<Self, serde_json::Error> {
         Ok(Self::new(status, JSON, serde_json::to_vec(value)?))
-    }
-
-    /// Keeps a problem document.
-    pub fn problem(problem: Problem) -> Self {
-        let code = Some(problem.code());
-        let (status, headers, body) = problem.into_parts();
-        Self { status, headers, body, code }
     }
 
     /// Adds a header to every answer.

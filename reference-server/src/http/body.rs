@@ -9,6 +9,9 @@ use serde::de::DeserializeOwned;
 
 use super::{Code, Problem, timeout::within};
 
+/// A request whose head is complete and whose body has not been read.
+pub type Request = hyper::Request<Body>;
+
 /// What a body may be.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BodyLimits {

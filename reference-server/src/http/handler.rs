@@ -2,13 +2,7 @@
 
 use std::{future::Future, sync::Arc};
 
-use super::{Body, Traffic, Whole};
-
-/// A request whose head is complete and whose body has not been read.
-pub type Request = hyper::Request<Body>;
-
-/// A whole answer.
-pub type Response = hyper::Response<Whole>;
+use super::{Request, Response, Traffic};
 
 /// Answers the requests of one listener.
 ///

@@ -19,42 +19,21 @@
 mod assemble;
 mod cell;
 mod csv;
+mod input;
 mod json;
 mod problem;
 mod source;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, path::PathBuf};
+use std::path::PathBuf;
 
-use flashsale_core::{
-    catalogue::{Catalogue, CatalogueError, ImportReport, ImportSet, Item, Refusal},
-    domain::{Attribution, Timestamp},
-};
-use problem::Origin;
+use flashsale_core::domain::Timestamp;
+pub use input::{ImportFailure, Input};
 pub use problem::{ImportErrors, Problem, SourceLocation};
 pub use source::{Source, demo};
 
 use self::{assemble::Parts, source::Kind};
-
-/// A set that was read without a fault, and where each part of it came from.
-#[derive(Clone, Debug)]
-pub struct Input {
-    /// What was read.
-    pub set: ImportSet,
-    origins: HashMap<Item, Origin>,
-}
-
-/// Why nothing was imported.
-#[derive(Debug, thiserror::Error)]
-pub enum ImportFailure {
-    /// The catalogue refuses parts of the set.
-    #[error(transparent)]
-    Input(#[from] ImportErrors),
-    /// The catalogue cannot be used.
-    #[error(transparent)]
-    Catalogue(CatalogueError),
-}
 
 /// Reads files. A directory stands for those of `products.csv`, `skus.csv`, `activities.csv` and `offers.csv` that it
 /// has. Relative times count from `now`.
@@ -99,47 +78,4 @@ fn parse_after(mut errors: ImportErrors, sources: &[Source], now: Timestamp) -> 
     }
     let input = assemble::assemble(parts, &mut errors);
     if errors.is_empty() { Ok(input) } else { Err(errors) }
-}
-
-impl Input {
-    /// Gives the set to a catalogue, whole or not at all.
-    ///
-    /// # Errors
-    /// What the catalogue refuses, with file and line; or its own failure.
-    pub async fn import(
-        &self,
-        catalogue: &dyn Catalogue,
-        by: &Attribution,
-    ) -> Result<ImportReport, ImportFailure> {
-        match catalogue.import(&self.set, by).await {
-            Ok(report) => Ok(report),
-            Err(CatalogueError::Refused(refusals)) => {
-                let mut errors = ImportErrors::default();
-                for refusal in refusals {
-                    errors.push(self.locate(refusal));
-                }
-                Err(errors.into())
-            }
-            Err(error) => Err(ImportFailure::Catalogue(error)),
-        }
-    }
-
-    /// A refusal in terms of the files. An offer that is missing from a file has the place of its activity.
-    fn locate(&self, refusal: Refusal) -> Problem {
-        let (item, origin) = match (self.origins.get(&refusal.item), refusal.item) {
-            (Some(origin), _) => (None, Some(origin)),
-            (None, Item::Offer(activity, _)) => {
-                (Some(refusal.item), self.origins.get(&Item::Activity(activity)))
-            }
-            (None, item) => (Some(item), None),
-        };
-        let reason = match item {
-            Some(item) => format!("{item}: {}", refusal.reason),
-            None => refusal.reason,
-        };
-        match origin {
-            Some(origin) => origin.problem(refusal.field, reason),
-            None => Problem { file: String::new(), place: SourceLocation::File, reason },
-        }
-    }
 }

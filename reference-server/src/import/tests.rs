@@ -3,8 +3,8 @@
 use std::{path::Path, sync::Arc};
 
 use flashsale_core::{
-    catalogue::AuditRow,
-    domain::{Activity, LateCapture, ManualClock, Per, Strategy, Subject},
+    catalogue::{AuditRow, Catalogue as _, ImportReport},
+    domain::{Activity, Attribution, LateCapture, ManualClock, Per, Strategy, Subject},
     embedded::EmbeddedCatalogue,
     ledger::{Terms, Timing},
 };

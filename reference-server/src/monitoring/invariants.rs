@@ -12,11 +12,12 @@ use std::{
 
 use flashsale_core::{
     domain::{ActivityId, SkuId, Timestamp},
-    embedded::EmbeddedLedger,
-    ledger::{Ledger as _, LedgerError, Stock, state_machine::Census},
+    ledger::{LedgerError, Stock, state_machine::Census},
     service::Sales,
 };
 use tokio::{sync::watch, time::timeout};
+
+use super::inspector::Inspector;
 
 /// Something that always has to hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -122,14 +123,14 @@ impl Monitor {
     /// Looks every `period` until `stop` becomes true.
     pub async fn run(
         &self,
-        engine: &EmbeddedLedger,
+        inspector: &dyn Inspector,
         sales: &Sales,
         now: impl Fn() -> Timestamp,
         period: Duration,
         mut stop: watch::Receiver<bool>,
     ) {
         while timeout(period, stop.wait_for(|stop| *stop)).await.is_err() {
-            if let Err(error) = self.look(engine, sales, &now).await {
+            if let Err(error) = self.look(inspector, sales, &now).await {
                 // A ledger that does not answer has alerts of its own; what was broken stays so.
                 tracing::debug!(%error, "the invariants were not looked at");
             }
@@ -142,11 +143,11 @@ impl Monitor {
     /// If the ledger cannot be read; what was broken stays so.
     pub async fn look(
         &self,
-        engine: &EmbeddedLedger,
+        inspector: &dyn Inspector,
         sales: &Sales,
         now: impl Fn() -> Timestamp,
     ) -> Result<(), LedgerError> {
-        let readings = read(engine, sales).await?;
+        let readings = read(inspector, sales).await?;
         self.judge(&readings, now());
         Ok(())
     }
@@ -206,15 +207,16 @@ fn adds_up(stock: &Stock) -> bool {
     parts.iter().all(|part| *part >= 0) && parts.iter().sum::<i64>() == units + adjusted
 }
 
-async fn read(engine: &EmbeddedLedger, sales: &Sales) -> Result<Vec<ActivityReading>, LedgerError> {
+async fn read(inspector: &dyn Inspector, sales: &Sales) -> Result<Vec<ActivityReading>, LedgerError> {
     let mut readings = Vec::new();
     for sale in sales.all() {
         let terms = sale.terms();
         let activity = terms.activity();
-        let Some(census) = engine.census(activity).await? else { continue };
+        let Some(census) = inspector.census(activity).await? else { continue };
         let mut stock = Vec::new();
         for offer in terms.offers() {
-            stock.extend(engine.stock(activity, offer.sku()).await?.map(|stock| (offer.sku(), stock)));
+            stock
+                .extend(sales.ledger().stock(activity, offer.sku()).await?.map(|stock| (offer.sku(), stock)));
         }
         readings.push(ActivityReading { activity, stock, census });
     }
@@ -227,6 +229,7 @@ mod tests {
 
     use flashsale_core::{
         domain::{Clock, ManualClock},
+        embedded::EmbeddedLedger,
         ledger::{Consumer, Epoch, LedgerRole},
         service::BatcherOptions,
     };
@@ -327,6 +330,6 @@ mod tests {
             }
             stop.send_replace(true);
         };
-        tokio::join!(monitor.run(&engine, &sales, || clock.now(), period, stopped), watching);
+        tokio::join!(monitor.run(&*engine, &sales, || clock.now(), period, stopped), watching);
     }
 }

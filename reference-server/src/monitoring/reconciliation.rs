@@ -3,7 +3,6 @@
 use flashsale_core::{
     catalogue::{Catalogue, CatalogueError},
     domain::{Activity, ActivityId, ActivityStatus, SkuId},
-    embedded::EmbeddedLedger,
     ledger::{
         Ledger, LedgerError,
         invariants::{self, Owing, Violation},
@@ -11,6 +10,8 @@ use flashsale_core::{
     },
 };
 use serde::{Deserialize, Serialize};
+
+use super::inspector::Inspector;
 
 /// What an audit found.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -72,10 +73,14 @@ pub enum AuditError {
 ///
 /// # Errors
 /// If ledger or catalogue cannot be read.
-pub async fn inspect(engine: &EmbeddedLedger, catalogue: &dyn Catalogue) -> Result<Findings, AuditError> {
+pub async fn inspect(
+    ledger: &dyn Ledger,
+    inspector: &dyn Inspector,
+    catalogue: &dyn Catalogue,
+) -> Result<Findings, AuditError> {
     let mut findings = Findings::default();
-    for id in engine.activities().await? {
-        let Some(inspection) = engine.inspect(id).await? else { continue };
+    for id in ledger.activities().await? {
+        let Some(inspection) = inspector.inspect(id).await? else { continue };
         let published = catalogue.activity(id).await?;
         let mut violations = invariants::check(&inspection, Owing::Forbidden);
         match &published {

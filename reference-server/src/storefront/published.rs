@@ -322,6 +322,11 @@ impl Status {
 }
 
 impl Range {
+    /// Leaves out activities that are not `wanted`.
+    pub(super) fn retain(&mut self, wanted: impl Fn(ActivityId) -> bool) {
+        self.activities.retain(|(activity, _)| wanted(activity.id));
+    }
+
     /// Reads what is published in a catalogue.
     ///
     /// # Errors

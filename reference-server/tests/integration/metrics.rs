@@ -107,7 +107,7 @@ async fn holds_commits_and_a_stopped_ledger_are_seen() {
     assert!(numbers["flashsale_commit_seconds_count"] >= 2.0, "{numbers:#?}");
     assert!(numbers["flashsale_commit_seconds_sum"] > 0.0);
 
-    shop.app.engine.close().await.unwrap();
+    shop.app.close_stores.call().await.unwrap();
     let numbers = scrape(&shop).await;
     assert_eq!((numbers["flashsale_ledger_up"], numbers["flashsale_ledger_read"]), (0.0, 0.0));
     assert!(numbers["flashsale_obstacles"] >= 1.0);

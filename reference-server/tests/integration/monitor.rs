@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
-use flashsale_core::ledger::{Consumer, Lane, Ledger as _};
+use flashsale_core::ledger::{Consumer, Lane};
 use hyper::{Method, StatusCode};
 use reference_server::{
     backup,
@@ -64,7 +64,7 @@ async fn paid(shop: &Shop, user: u64) -> String {
 async fn a_consumer_that_reads_no_more_is_seen() {
     let (shop, log) = watched(|config| config.monitor.outbox_entries = 8).await;
     let nobody = Consumer(Arc::from("nobody"));
-    shop.app.engine.register(&nobody).await.unwrap();
+    shop.app.sales.ledger().register(&nobody).await.unwrap();
     assert_eq!(broken(&shop).await, []);
     for user in 2..12 {
         shop.buyer(user).await.buy(11, 1).await;
@@ -73,7 +73,7 @@ async fn a_consumer_that_reads_no_more_is_seen() {
     expect_logged(&log, "an invariant is broken", Invariant::Outbox);
     assert_eq!(scrape(&shop).await["flashsale_obstacles"], 0.0, "it goes on selling");
 
-    shop.app.engine.retire(&nobody).await.unwrap();
+    shop.app.sales.ledger().retire(&nobody).await.unwrap();
     assert_eq!(broken(&shop).await, []);
     expect_logged(&log, "an invariant holds again", Invariant::Outbox);
     shop.close().await;
@@ -93,7 +93,7 @@ async fn holds_that_do_not_end_are_seen() {
     assert_eq!(shop.stock(11).await["held"], 2, "the monitor repairs nothing");
 
     let lane = Lane::first(1_u64.try_into().unwrap());
-    assert_eq!(shop.app.engine.expire_due(lane, 10).await.unwrap().expired.len(), 1);
+    assert_eq!(shop.app.sales.ledger().expire_due(lane, 10).await.unwrap().expired.len(), 1);
     assert_eq!(broken(&shop).await, []);
     expect_logged(&log, "an invariant holds again", Invariant::Holds);
     shop.close().await;

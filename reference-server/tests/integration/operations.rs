@@ -200,7 +200,10 @@ async fn the_audit_finds_a_sale_that_the_catalogue_does_not_know() {
     let change = flashsale_core::ledger::Change::Window(window.unwrap());
     let ledger = shop.app.sales.ledger();
     ledger.amend(1_u64.try_into().unwrap(), flashsale_core::ledger::ChangeId(9), change, by).await.unwrap();
-    let found = reconciliation::inspect(&shop.app.engine, &*shop.app.catalogue).await.unwrap();
+    let found =
+        reconciliation::inspect(&**shop.app.sales.ledger(), &*shop.app.inspector, &*shop.app.catalogue)
+            .await
+            .unwrap();
     assert_eq!(found.items.len(), 1, "{found:?}");
     assert_eq!(found.items[0].invariant, "catalogue");
     shop.close().await;
@@ -214,7 +217,7 @@ async fn ready_when_warm() {
     assert_eq!(alive.status, StatusCode::OK);
     let ready = client.request(Method::GET, "/readyz", &[], None).await.unwrap();
     assert_eq!((ready.status, &ready.body), (StatusCode::OK, &json!({ "ready": true, "reasons": [] })));
-    shop.app.engine.close().await.unwrap();
+    shop.app.close_stores.call().await.unwrap();
     // The views of a stopped ledger are not renewed; they age with the clock.
     shop.clock.advance(Duration::from_secs(2));
     let not_ready = client.request(Method::GET, "/readyz", &[], None).await.unwrap();

@@ -195,7 +195,7 @@ async fn a_purchase_leaves_no_secret_in_the_log() {
     expect(&answer, 401, "unauthorized");
 
     // A ledger that has stopped: the paths on which most is logged.
-    shop.app.engine.close().await.unwrap();
+    shop.app.close_stores.call().await.unwrap();
     let (_, order) = &orders[0];
     for path in ["payment", "cancel"] {
         post(&session, &format!("/v1/orders/{order}/{path}"), None).await;

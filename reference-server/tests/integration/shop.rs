@@ -82,7 +82,7 @@ impl Shop {
         let spawner = BACKGROUND.spawner().clone();
         let shared = Runtimes::Shared(spawner.runtime().clone());
         let (app, jobs) = App::open(&config, Arc::clone(&clock) as _, spawner).await.unwrap();
-        app.product_documents.warmed().await;
+        app.storefront.products().warmed().await;
         let bind = |listener, files| {
             let tls = Tls::new(listener, files, clock.now()).unwrap();
             Listener::bind(([127, 0, 0, 1], 0).into(), NonZeroUsize::MIN, 128).unwrap().with_tls(tls)

@@ -64,7 +64,7 @@ fn sale() -> Value {
 /// Looks, and expects that all is well.
 async fn look(shop: &Shop) {
     let app = &shop.app;
-    app.monitor.look(&app.engine, &app.sales, || app.clock.now()).await.unwrap();
+    app.monitor.look(&*app.inspector, &app.sales, || app.clock.now()).await.unwrap();
     assert_eq!(app.monitor.broken(), Invariant::ALL.map(|invariant| (invariant, 0)));
 }
 
@@ -194,7 +194,7 @@ async fn nothing_is_ever_broken() {
         join_all(late).await;
     }
 
-    let census = shop.app.engine.census(1_u64.try_into().unwrap()).await.unwrap().unwrap();
+    let census = shop.app.inspector.census(1_u64.try_into().unwrap()).await.unwrap().unwrap();
     for status in [OrderStatus::Paid, OrderStatus::Cancelled, OrderStatus::Expired] {
         assert!(census.orders[status as usize] > 0, "no order is {status:?}: {census:?}");
     }

@@ -1,11 +1,17 @@
-//! The tables of the file, its format, and how a file of an older one is brought up to date.
+//! The format of the file, and how a file of an older one is brought up to date.
 
 use std::{collections::HashMap, path::Path};
 
-use redb::{Database, ReadTransaction, ReadableTable as _, TableDefinition, WriteTransaction};
+use redb::{Database, ReadTransaction, ReadableTable as _, WriteTransaction};
 use serde_json::json;
 
-use super::{CACHE_BYTES, append, change, damaged, storage};
+use super::{
+    tables::{
+        ACTIVITIES, AUDIT, AUDIT_HEAD, CACHE_BYTES, KILL_SWITCH, PRODUCTS, RECORDED, SKUS, SKUS_OF_PRODUCT,
+        damaged, storage,
+    },
+    trail::{append, change},
+};
 use crate::{
     catalogue::{
         AuditHash, AuditRow, CatalogueError,
@@ -14,21 +20,6 @@ use crate::{
     domain::{Attribution, Clock},
     embedded::file::{self, META},
 };
-
-pub(super) type Bytes = &'static [u8];
-
-pub(super) const PRODUCTS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("products");
-pub(super) const SKUS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("skus");
-pub(super) const SKUS_OF_PRODUCT: TableDefinition<'_, (u64, u64), ()> =
-    TableDefinition::new("skus_of_product");
-pub(super) const ACTIVITIES: TableDefinition<'_, u64, Bytes> = TableDefinition::new("activities");
-/// Rows of the trail by their sequence, each as [`audit::seal`] writes it.
-pub(super) const AUDIT: TableDefinition<'_, u64, Bytes> = TableDefinition::new("audit");
-/// The end of the trail, as [`Head`] writes it.
-pub(super) const AUDIT_HEAD: TableDefinition<'_, (), Bytes> = TableDefinition::new("audit_head");
-/// The row of each event that has one.
-pub(super) const RECORDED: TableDefinition<'_, &str, u64> = TableDefinition::new("recorded");
-pub(super) const KILL_SWITCH: TableDefinition<'_, (), Bytes> = TableDefinition::new("kill_switch");
 
 /// The format that this version writes. A higher one is refused. In format 1 rows of the audit trail had no hashes, and
 /// there was no kill switch.

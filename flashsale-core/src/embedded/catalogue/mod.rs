@@ -1,8 +1,10 @@
 //! The catalogue in one file of the embedded store.
 
 mod format;
+mod tables;
 #[cfg(test)]
 mod tests;
+mod trail;
 
 use std::{
     fs,
@@ -12,31 +14,33 @@ use std::{
 
 use async_trait::async_trait;
 use redb::{
-    Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata as _,
-    StorageBackend, TableDefinition, WriteTransaction, backends::InMemoryBackend,
+    Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend,
+    TableDefinition, WriteTransaction, backends::InMemoryBackend,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use self::format::{
-    ACTIVITIES, AUDIT, AUDIT_HEAD, Bytes, KILL_SWITCH, PRODUCTS, RECORDED, SKUS, SKUS_OF_PRODUCT, copy_all,
+use self::{
+    format::copy_all,
+    tables::{
+        ACTIVITIES, AUDIT, Bytes, CACHE_BYTES, KILL_SWITCH, PRODUCTS, RECORDED, SKUS, SKUS_OF_PRODUCT,
+        damaged, storage,
+    },
+    trail::{append, change, unreadable, verify},
 };
 use crate::{
     catalogue::{
-        AuditBreak, AuditCheck, AuditHash, AuditRow, Catalogue, CatalogueError, Change, Counts, ImportReport,
-        ImportSet, Item, KillSwitch, MAX_PAGE, Refusal, Versioned,
-        audit::{self, Chain, Head, differences},
+        AuditCheck, AuditRow, Catalogue, CatalogueError, Change, Counts, ImportReport, ImportSet, Item,
+        KillSwitch, MAX_PAGE, Refusal, Versioned,
+        audit::{self, differences},
         rules,
     },
     domain::{
         Activity, ActivityId, ActivityStatus, Attribution, Clock, Name, Product, ProductId, Selling, Sku,
-        SkuId, Timestamp,
+        SkuId,
     },
     embedded::file::{self, StoreError, blocking},
 };
-
-/// The whole catalogue of a large shop is a few megabytes; the store's own default is a gigabyte.
-const CACHE_BYTES: usize = 16 << 20;
 
 /// A [`Catalogue`] in one file, `catalogue.redb`, or in memory.
 ///
@@ -560,82 +564,6 @@ impl Step {
     }
 }
 
-/// Adds a row to the audit trail, behind the last one; gives its sequence.
-fn append(
-    transaction: &WriteTransaction,
-    now: Timestamp,
-    by: &Attribution,
-    change: Change,
-    event: Option<Name>,
-) -> Result<u64, CatalogueError> {
-    let mut trail = transaction.open_table(AUDIT).map_err(storage)?;
-    let mut end = transaction.open_table(AUDIT_HEAD).map_err(storage)?;
-    let head = head(&end)?;
-    let last = match trail.get(head.sequence).map_err(storage)? {
-        Some(stored) => {
-            let row = audit::open(stored.value()).map_err(|reason| unreadable(head.sequence, &reason))?;
-            row.at
-        }
-        None => Timestamp::EPOCH,
-    };
-    let Attribution { actor, reason } = by.clone();
-    let mut row = AuditRow {
-        sequence: head.sequence + 1,
-        at: now.max(last),
-        actor,
-        reason,
-        change,
-        event,
-        previous: head.hash,
-        hash: AuditHash::default(),
-    };
-    let stored = audit::seal(&mut row).map_err(damaged)?;
-    // A row that somebody put there by hand is not overwritten without a trace: the check of the trail finds it missing.
-    trail.insert(row.sequence, stored.as_slice()).map_err(storage)?;
-    let head = Head { sequence: row.sequence, hash: row.hash };
-    end.insert((), head.to_bytes().as_slice()).map_err(storage)?;
-    Ok(row.sequence)
-}
-
-/// The end of the trail as it was noted with the last row.
-fn head(end: &impl ReadableTable<(), Bytes>) -> Result<Head, CatalogueError> {
-    match end.get(()).map_err(storage)? {
-        Some(bytes) => Head::from_bytes(bytes.value())
-            .ok_or_else(|| CatalogueError::Damaged("the end of the audit trail cannot be read".into())),
-        None => Ok(Head::default()),
-    }
-}
-
-/// Follows the whole trail, and compares it with its end and with the events that have rows.
-fn verify(reading: &ReadTransaction) -> Result<AuditCheck, CatalogueError> {
-    let mut chain = Chain::default();
-    let recorded = reading.open_table(RECORDED).map_err(storage)?;
-    let mut events = 0;
-    for row in reading.open_table(AUDIT).map_err(storage)?.iter().map_err(storage)? {
-        let (key, stored) = row.map_err(storage)?;
-        let Some(row) = chain.follow(key.value(), stored.value()) else { continue };
-        let Some(event) = row.event else { continue };
-        events += 1;
-        let noted = recorded.get(event.as_str()).map_err(storage)?.map(|sequence| sequence.value());
-        if noted != Some(key.value()) {
-            chain.fail(key.value(), format!("is the row of event {event:?}, which is noted for {noted:?}"));
-        }
-    }
-    let mut check = chain.end(head(&reading.open_table(AUDIT_HEAD).map_err(storage)?)?);
-    if check.broken.is_none() && events != recorded.len().map_err(storage)? {
-        let reason = "or one before it is missing: an event is noted that has no row".to_owned();
-        check.broken = Some(AuditBreak { sequence: check.rows, reason });
-    }
-    Ok(check)
-}
-
-fn change(action: &str, subject: &str, detail: Value) -> Result<Change, CatalogueError> {
-    match (action.parse(), subject.parse()) {
-        (Ok(action), Ok(subject)) => Ok(Change { action, subject, detail }),
-        _ => Err(CatalogueError::Damaged(format!("{action:?} of {subject:?} is no name for an audit row"))),
-    }
-}
-
 /// Ids that a set has twice. The second value would silently win.
 fn duplicates(set: &ImportSet) -> Vec<Refusal> {
     let mut items: Vec<Item> = set.products.iter().map(StoredValue::item).collect();
@@ -673,29 +601,6 @@ fn refused(refusal: Refusal) -> CatalogueError {
     CatalogueError::Refused(vec![refusal])
 }
 
-fn unreadable(sequence: u64, reason: &str) -> CatalogueError {
-    CatalogueError::Damaged(format!("row {sequence} of the audit trail was changed: {reason}"))
-}
-
-fn damaged(error: serde_json::Error) -> CatalogueError {
-    CatalogueError::Damaged(error.to_string())
-}
-
 fn cannot_open(path: &Path, error: DatabaseError) -> CatalogueError {
     file::cannot_open(path, error).into()
-}
-
-/// What went wrong before a commit: nothing was changed.
-fn storage(error: impl Into<redb::Error>) -> CatalogueError {
-    file::storage(error).into()
-}
-
-impl From<StoreError> for CatalogueError {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Unavailable { reason, retry, source } => Self::Unavailable { reason, retry, source },
-            StoreError::Damaged(reason) => Self::Damaged(reason),
-            StoreError::Unknown(source) => Self::Unknown(source),
-        }
-    }
 }

@@ -10,6 +10,7 @@
 mod advance;
 mod buckets;
 mod census;
+mod consumers;
 mod gate;
 mod image;
 mod inspect;

@@ -4,11 +4,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::{machine::StateMachine, record::Record};
-use crate::{
-    domain::Invalid,
-    ledger::{Consumer, Entry, Lane, LedgerError, Position},
-};
+use crate::ledger::{Consumer, Entry};
 
 /// The outbox of one lane. Without consumers it keeps nothing.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -32,7 +28,7 @@ impl Outbox {
         }
     }
 
-    fn of(&self, consumer: &Consumer) -> Option<u64> {
+    pub(super) fn of(&self, consumer: &Consumer) -> Option<u64> {
         self.acknowledged.iter().find(|(known, _)| known == consumer).map(|(_, sequence)| *sequence)
     }
 
@@ -42,98 +38,17 @@ impl Outbox {
         self.entries.back().map_or(0, |last| last.position.sequence.saturating_sub(acknowledged))
     }
 
-    fn from(&self, sequence: u64) -> impl Iterator<Item = &Entry> {
+    pub(super) fn from(&self, sequence: u64) -> impl Iterator<Item = &Entry> {
         let start = self.entries.partition_point(|entry| entry.position.sequence < sequence);
         self.entries.range(start..)
     }
 
-    fn trim(&mut self) {
+    pub(super) fn trim(&mut self) {
         let slowest = self.acknowledged.iter().map(|(_, sequence)| *sequence).min();
         let slack = u64::from(mutant!("outbox-trimmed-too-far"));
         let keep = |entry: &Entry| slowest.is_some_and(|slowest| entry.position.sequence >= slowest + slack);
         while self.entries.front().is_some_and(|entry| !keep(entry)) {
             self.entries.pop_front();
         }
-    }
-}
-
-impl StateMachine {
-    /// Makes a consumer known.
-    pub fn register(&mut self, consumer: &Consumer) {
-        if self.consumers.contains(consumer) {
-            return;
-        }
-        self.journal.push(&Record::Registered(consumer.clone()));
-        self.consumers.push(consumer.clone());
-        for sale in self.sales.values_mut() {
-            for (lane, outbox) in sale.lanes.iter().zip(&mut sale.outboxes) {
-                outbox.acknowledged.push((consumer.clone(), lane.head.sequence));
-            }
-        }
-    }
-
-    /// Forgets a consumer.
-    pub fn retire(&mut self, consumer: &Consumer) {
-        if !self.consumers.contains(consumer) {
-            return;
-        }
-        self.journal.push(&Record::Retired(consumer.clone()));
-        self.consumers.retain(|known| known != consumer);
-        for outbox in self.sales.values_mut().flat_map(|sale| &mut sale.outboxes) {
-            outbox.acknowledged.retain(|(known, _)| known != consumer);
-            outbox.trim();
-        }
-    }
-
-    /// Entries of a lane for a consumer.
-    ///
-    /// # Errors
-    /// See [`Ledger::events`](crate::ledger::Ledger::events).
-    pub fn events(
-        &self,
-        consumer: &Consumer,
-        lane: Lane,
-        from: Option<Position>,
-        limit: usize,
-    ) -> Result<Vec<Entry>, LedgerError> {
-        let (outbox, acknowledged) = self.outbox(consumer, lane)?;
-        let sequence = from.map_or(acknowledged, |position| position.sequence);
-        Ok(outbox.from(sequence).take(limit).cloned().collect())
-    }
-
-    /// Acknowledges entries up to a position.
-    ///
-    /// # Errors
-    /// See [`Ledger::ack`](crate::ledger::Ledger::ack).
-    pub fn ack(&mut self, consumer: &Consumer, lane: Lane, position: Position) -> Result<(), LedgerError> {
-        let (outbox, acknowledged) = self.outbox(consumer, lane)?;
-        let there = outbox.from(position.sequence).next().is_some_and(|entry| entry.position == position);
-        if there && position.sequence > acknowledged {
-            self.journal.push(&Record::Acknowledged(consumer.clone(), lane, position.sequence));
-            self.acknowledge(consumer, lane, position.sequence);
-        }
-        Ok(())
-    }
-
-    pub(super) fn acknowledge(&mut self, consumer: &Consumer, lane: Lane, sequence: u64) {
-        let sale = self.sales.get_mut(&lane.activity);
-        let Some(outbox) = sale.and_then(|sale| sale.outboxes.get_mut(usize::from(lane.bucket))) else {
-            return;
-        };
-        for (known, acknowledged) in &mut outbox.acknowledged {
-            if known == consumer {
-                *acknowledged = sequence;
-            }
-        }
-        outbox.trim();
-    }
-
-    fn outbox(&self, consumer: &Consumer, lane: Lane) -> Result<(&Outbox, u64), LedgerError> {
-        let outbox =
-            self.sale(lane.activity)?.outboxes.get(usize::from(lane.bucket)).ok_or(LedgerError::NotOpen)?;
-        let acknowledged = outbox
-            .of(consumer)
-            .ok_or_else(|| Invalid::new("consumer", format!("{} is not registered", consumer.0)))?;
-        Ok((outbox, acknowledged))
     }
 }

@@ -14,10 +14,7 @@ pub use activities::{ActivityEdit, ActivityStep, NewActivity};
 pub use error::OperationError;
 use tokio::sync::Mutex;
 
-use super::{
-    AuditRecorder, Payments, Sales, ServiceError,
-    ordering::{advance, cancel},
-};
+use super::{AuditRecorder, Payments, Sales, ServiceError, advance::advance, ordering::cancel};
 use crate::{
     catalogue::{Catalogue, CatalogueError, Change, KillSwitch, Versioned},
     domain::{Attribution, Invalid, OrderId, OrderKey, Product, Sku, UserId},

@@ -3,10 +3,12 @@
 mod batcher;
 mod kill_switch;
 mod recent_buyers;
+mod sale;
 mod sales;
 mod unit_transfer;
 
 pub use batcher::{Batcher, BatcherError, BatcherMetrics, BatcherOptions};
 pub use recent_buyers::RecentBuyers;
-pub use sales::{LaneFront, Sale, Sales};
+pub use sale::{LaneFront, Sale};
+pub use sales::Sales;
 pub(in crate::service) use unit_transfer::{borrow_units, settle_transfer};

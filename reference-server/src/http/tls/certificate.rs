@@ -10,7 +10,7 @@ use rustls::{
 };
 use x509_parser::{certificate::X509Certificate, prelude::FromDer as _};
 
-use super::cryptography;
+use super::cryptography::cryptography;
 use crate::{config::CertificateFiles, rfc3339::Rfc3339};
 
 /// A certificate that can be shown to clients.

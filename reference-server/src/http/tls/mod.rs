@@ -2,6 +2,7 @@
 
 mod certificate;
 mod connector;
+mod cryptography;
 #[cfg(test)]
 mod tests;
 
@@ -11,18 +12,18 @@ use arc_swap::ArcSwap;
 use flashsale_core::domain::Timestamp;
 use rustls::{
     ServerConfig,
-    crypto::{
-        CryptoProvider,
-        aws_lc_rs::{self, Ticketer},
-    },
+    crypto::aws_lc_rs::Ticketer,
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use self::certificate::{Certificate, certificates};
 pub(crate) use self::connector::connector;
+use self::{
+    certificate::{Certificate, certificates},
+    cryptography::cryptography,
+};
 use crate::config::{CertificateFiles, TlsConfig};
 
 /// TLS 1.2 and 1.3 of one listener, for HTTP/1.1. Clones share the certificate.
@@ -100,11 +101,6 @@ pub fn problems(config: &TlsConfig, now: Timestamp) -> Vec<String> {
     let listeners = [("public", &config.public), ("operations", &config.operations)];
     let read = listeners.map(|(listener, files)| Certificate::read(listener, files, now));
     read.into_iter().filter_map(Result::err).flatten().collect()
-}
-
-/// The cryptography of both sides: named here, so that no choice of the whole process is needed.
-pub(crate) fn cryptography() -> Arc<CryptoProvider> {
-    Arc::new(aws_lc_rs::default_provider())
 }
 
 /// The certificate that the next connection gets.

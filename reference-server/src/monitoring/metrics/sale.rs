@@ -4,7 +4,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use flashsale_core::{
     domain::{OrderStatus, Timestamp},
-    ledger::{Advanced, Ledger as _, LedgerError, Outcome, state_machine::Census},
+    ledger::{Advanced, LedgerError, Outcome, state_machine::Census},
     metrics::HistogramSnapshot,
     service::{BatcherMetrics, Sale},
 };
@@ -21,7 +21,7 @@ const SHOWN_AFTER_END: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) async fn read(page: &mut Exposition, app: &App) {
     let now = app.clock.now();
-    let up = app.engine.health().is_ok();
+    let up = app.inspector.health().is_ok();
     page.gauge("flashsale_ledger_up", "Whether the ledger decides.", Labels::new(), f64::from(u8::from(up)));
     let obstacles = app.obstacles().len();
     let help = "Reasons for which this process cannot sell now; see /readyz.";
@@ -55,7 +55,7 @@ pub(super) async fn read(page: &mut Exposition, app: &App) {
 }
 
 fn commits(page: &mut Exposition, app: &App) {
-    let commits = app.engine.commits();
+    let Some(commits) = app.inspector.commits() else { return };
     let help = "Time of a commit of the journal, its fsync included.";
     page.histogram("flashsale_commit_seconds", help, Labels::new(), commits.micros.read(), MICROS);
     let help = "Bytes of the journal in one commit.";
@@ -115,11 +115,13 @@ async fn ledger(
     for sale in sales {
         let terms = sale.terms();
         let activity = || ("activity", terms.activity().to_string());
-        if let Some(census) = app.engine.census(terms.activity()).await? {
+        if let Some(census) = app.inspector.census(terms.activity()).await? {
             show(page, &activity, &census);
         }
         for offer in terms.offers() {
-            let Some(stock) = app.engine.stock(terms.activity(), offer.sku()).await? else { continue };
+            let Some(stock) = app.sales.ledger().stock(terms.activity(), offer.sku()).await? else {
+                continue;
+            };
             for (state, units) in [
                 ("all", stock.units + stock.adjusted),
                 ("available", stock.available),

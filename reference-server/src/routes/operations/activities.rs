@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use flashsale_core::{
-    catalogue::{Catalogue as _, Versioned},
+    catalogue::Versioned,
     domain::{
-        Activity, ActivityId, ActivityStatus, Attribution, Buckets, Name, OfferTerms, Phase, Selling, Text,
-        Timestamp, Window,
+        Activity, ActivityId, ActivityStatus, Buckets, Name, OfferTerms, Phase, Selling, Text, Timestamp,
+        Window,
     },
     service::{ActivityEdit, ActivityStep, NewActivity, OperationError},
 };
@@ -175,7 +175,7 @@ impl Operations {
         };
         let (app, author) = (Arc::clone(&self.app), by.clone());
         let work = async move { app.operations.create_activity(new, &author).await };
-        let written = self.run(by, |_| false, work).await?;
+        let written = self.run(work).await?;
         let location = format!("/v1/activities/{}", written.value.id);
         Ok(created(written.version, &location, &ShownActivity::of(&written, self.app.clock.now())))
     }
@@ -200,7 +200,7 @@ impl Operations {
         };
         let (app, author) = (Arc::clone(&self.app), by.clone());
         let work = async move { app.operations.edit_activity(id, Some(expected), &edit, &author).await };
-        self.change(by, work).await
+        self.change(work).await
     }
 
     pub(super) async fn step(
@@ -221,9 +221,9 @@ impl Operations {
         match step {
             // What buyers see of these is in the status, not in documents that have to be written anew.
             ActivityStep::Pause | ActivityStep::Resume | ActivityStep::End => {
-                Ok(self.show(&self.run(by, |_| false, work).await?))
+                Ok(self.show(&self.run(work).await?))
             }
-            _ => self.change(by, work).await,
+            _ => self.change(work).await,
         }
     }
 
@@ -246,13 +246,12 @@ impl Operations {
     /// Changes an activity, and shows it as it is then, to buyers too.
     pub(super) async fn change(
         &self,
-        by: Attribution,
         work: impl Future<Output = Result<Versioned<Activity>, OperationError>> + Send + 'static,
     ) -> Answer {
         let is_seen = |written: &Versioned<Activity>| {
             matches!(written.value.status, ActivityStatus::Published | ActivityStatus::Archived)
         };
-        let written = self.run(by, is_seen, work).await?;
+        let written = self.run_and_show(work, is_seen).await?;
         Ok(self.show(&written))
     }
 

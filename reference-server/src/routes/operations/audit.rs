@@ -1,6 +1,6 @@
 //! The audit trail: who did what, and whether it is as it was written.
 
-use flashsale_core::catalogue::{AuditCheck, AuditHash, AuditRow, Catalogue as _};
+use flashsale_core::catalogue::{AuditCheck, AuditHash, AuditRow};
 use hyper::{StatusCode, http::request::Parts};
 use serde::Serialize;
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{Operations, require};
 use crate::{
-    backup,
+    backup::BackupError,
     config::{OperationsToken, OperatorRole},
     http::{Body, Problem, json, no_store},
     routes::{Answer, errors},
@@ -24,10 +24,10 @@ impl Operations {
         require(operator, &[OperatorRole::Operator])?;
         let BackupRequest { directory } = body.json(&head.headers).await?;
         let app = Arc::clone(&self.app);
-        let work = self.app.spawner.run(async move {
-            let (engine, queue, catalogue) = (&app.engine, app.kept_jobs.as_ref(), &app.catalogue);
-            backup::write(engine, queue, catalogue, app.directory.as_deref(), &directory).await
-        });
+        let work = self
+            .app
+            .spawner
+            .run(async move { app.backup.as_ref().ok_or(BackupError::InMemory)?.write(&directory).await });
         work.await.map_err(errors::lost)?.map_err(|error| {
             tracing::warn!(%error, "a backup was not made");
             Problem::invalid_field("directory", error.to_string())

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use flashsale_core::{
-    catalogue::{Catalogue as _, Versioned},
+    catalogue::Versioned,
     domain::{Money, Name, Product, ProductId, Sku, SkuId, Text},
 };
 use hyper::{
@@ -96,8 +96,9 @@ impl Operations {
         let ProductRequest { name, description, image, .. } = request;
         let product = Product { id, name, description, image };
         let (app, author) = (Arc::clone(&self.app), by.clone());
-        let work = async move { app.put_product(expected, product, &author).await };
-        let written = self.run(by, |_| true, work).await?;
+        let work =
+            async move { app.storefront.put_product(&app.operations, expected, product, &author).await };
+        let written = self.run_and_show(work, |_| true).await?;
         Ok(answer(&written, &format!("/v1/products/{id}")))
     }
 
@@ -133,8 +134,8 @@ impl Operations {
         let SkuRequest { product_id, name, list_price, .. } = request;
         let sku = Sku { id, product_id, name, list_price };
         let (app, author) = (Arc::clone(&self.app), by.clone());
-        let work = async move { app.put_sku(expected, sku, &author).await };
-        let written = self.run(by, |_| true, work).await?;
+        let work = async move { app.storefront.put_sku(&app.operations, expected, sku, &author).await };
+        let written = self.run_and_show(work, |_| true).await?;
         Ok(answer(&written, &format!("/v1/skus/{id}")))
     }
 }

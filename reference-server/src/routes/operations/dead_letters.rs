@@ -81,7 +81,7 @@ impl Operations {
         let (by, number) = self.decision(operator, head, number, body, "replayed by an operator").await?;
         let (app, author) = (Arc::clone(&self.app), by.clone());
         let work = async move { app.operations.replay_dead_letter(number, &author).await };
-        show(self.run(by, |_| false, work).await?)
+        show(self.run(work).await?)
     }
 
     pub(super) async fn discard_dead_letter(
@@ -94,7 +94,7 @@ impl Operations {
         let (by, number) = self.decision(operator, head, number, body, "discarded by an operator").await?;
         let (app, author) = (Arc::clone(&self.app), by.clone());
         let work = async move { app.operations.discard_dead_letter(number, &author).await };
-        show(self.run(by, |_| false, work).await?)
+        show(self.run(work).await?)
     }
 
     /// Who decides about which dead letter.

@@ -48,7 +48,7 @@ impl Operations {
                 errors::unavailable("The import could not be read; try again.")
             })?;
             let input = input.map_err(|errors| refused(&errors))?;
-            let report = app.import(&input, &by).await.map_err(|failure| match failure {
+            let report = app.storefront.import(&input, &by).await.map_err(|failure| match failure {
                 ImportFailure::Input(errors) => refused(&errors),
                 ImportFailure::Catalogue(error) => errors::catalogue(&error),
             })?;

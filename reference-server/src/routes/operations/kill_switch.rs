@@ -59,7 +59,7 @@ impl Operations {
         let by = by(operator, reason)?;
         let (app, author) = (Arc::clone(&self.app), by.clone());
         let work = async move { app.operations.set_kill_switch(on, &author).await };
-        let switch = self.run(by, |_| false, work).await?;
+        let switch = self.run(work).await?;
         Ok(no_store(json(StatusCode::OK, &ShownSwitch::of(Some(&switch)))))
     }
 }

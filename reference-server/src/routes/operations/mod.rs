@@ -33,6 +33,7 @@ use crate::{
     app::App,
     config::{OperationsToken, OperatorRole},
     http::{Body, Code, Handler, Prepared, Problem, Request, Response, Traffic, json, no_store, segments},
+    monitoring::metrics,
 };
 
 const METRICS: HeaderValue =
@@ -177,25 +178,35 @@ impl Operations {
 
     /// The numbers. They name activities, offers and routes, and no buyer: no token is asked for, as with the health.
     async fn metrics(&self) -> Response {
-        let text = self.app.metrics.read(&self.app).await.text();
+        let text = metrics::read(&self.app).await.text();
         Prepared::new(StatusCode::OK, METRICS, text).no_store().respond()
     }
 
-    /// Does something that a client's disconnect must not stop; if buyers see what it made, they see it as it is now.
+    /// Does something that a client's disconnect must not stop.
     async fn run<T: Send + 'static>(
         &self,
-        by: Attribution,
-        is_seen: fn(&T) -> bool,
         work: impl Future<Output = Result<T, OperationError>> + Send + 'static,
     ) -> Result<T, Problem> {
-        let app = Arc::clone(&self.app);
+        let done = self.app.spawner.run(work).await.map_err(errors::lost)?;
+        done.map_err(|error| errors::operation(&error))
+    }
+
+    /// As [`run`](Self::run), for what buyers may see: if it `is_seen`, they see it once this answers.
+    async fn run_and_show<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, OperationError>> + Send + 'static,
+        is_seen: fn(&T) -> bool,
+    ) -> Result<T, Problem> {
+        let storefront = Arc::clone(&self.app.storefront);
         let work = self.app.spawner.run(async move {
             let done = work.await.map_err(|error| errors::operation(&error))?;
             if is_seen(&done) {
-                app.publish(&by).await.map_err(|error| {
+                storefront.refresh().await.map_err(|error| {
                     tracing::error!(%error, "what an operator changed could not be published");
                     errors::unavailable("It is done, and not yet shown to buyers; repeat it to show it.")
                 })?;
+                // What could not be written now is written when somebody asks for it.
+                let _ = storefront.warm().await;
             }
             Ok(done)
         });

@@ -31,7 +31,7 @@ impl Operations {
         let by = by(operator, reason(Why::read(head, body).await?.reason, "name erased"))?;
         let (app, author) = (Arc::clone(&self.app), by.clone());
         let work = async move { app.operations.erase_name(user, &author).await };
-        self.run(by, |()| false, work).await?;
+        self.run(work).await?;
         Ok(no_store(json(StatusCode::OK, &serde_json::json!({ "user_id": user, "name": null }))))
     }
 }

@@ -82,7 +82,7 @@ impl Operations {
         let by = by(operator, reason(why, "offer attached"))?;
         let (app, author) = (Arc::clone(&self.app), by.clone());
         let work = async move { app.operations.attach_offer(id, Some(expected), &offer, &author).await };
-        self.change(by, work).await
+        self.change(work).await
     }
 
     pub(super) async fn offer(
@@ -100,7 +100,7 @@ impl Operations {
             let by = by(operator, reason(Why::read(head, body).await?.reason, "offer detached"))?;
             let author = by.clone();
             let work = async move { app.operations.detach_offer(id, sku, Some(expected), &author).await };
-            return self.change(by, work).await;
+            return self.change(work).await;
         }
         let request: EditRequest = body.json(&head.headers).await?;
         let by = by(operator, reason(request.reason.clone(), "offer changed"))?;
@@ -109,7 +109,7 @@ impl Operations {
             let edit = |offer: &OfferTerms| request.apply(offer);
             app.operations.edit_offer(id, sku, Some(expected), edit, &author).await
         };
-        self.change(by, work).await
+        self.change(work).await
     }
 }
 

@@ -64,7 +64,7 @@ impl Operations {
         let by = by(operator, reason(Why::read(head, body).await?.reason, "cancelled by an operator"))?;
         let (app, author) = (Arc::clone(&self.app), by.clone());
         let work = async move { app.operations.cancel(id, &author).await };
-        advanced(self.run(by, |_| false, work).await?)
+        advanced(self.run(work).await?)
     }
 
     pub(super) async fn refund_order(
@@ -80,7 +80,7 @@ impl Operations {
         let by = by(operator, reason)?;
         let (app, author) = (Arc::clone(&self.app), by.clone());
         let work = async move { app.operations.refund(id, units_returned, &author).await };
-        advanced(self.run(by, |_| false, work).await?)
+        advanced(self.run(work).await?)
     }
 }
 

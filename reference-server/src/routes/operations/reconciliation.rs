@@ -16,8 +16,9 @@ impl Operations {
     pub(super) async fn reconciliation(&self, operator: &OperationsToken) -> Answer {
         require(operator, &[OperatorRole::Auditor, OperatorRole::Operator])?;
         let app = Arc::clone(&self.app);
-        let work =
-            self.app.spawner.run(async move { reconciliation::inspect(&app.engine, &*app.catalogue).await });
+        let work = self.app.spawner.run(async move {
+            reconciliation::inspect(&**app.sales.ledger(), &*app.inspector, &*app.catalogue).await
+        });
         let findings: Findings = work.await.map_err(errors::lost)?.map_err(|error| {
             tracing::error!(%error, "the reconciliation failed");
             errors::unavailable("Ledger or catalogue cannot be read now; try again.")

@@ -75,13 +75,13 @@ impl Operations {
             delta: request.delta,
             by: by(operator, request.reason)?,
         };
-        let (app, by) = (Arc::clone(&self.app), adjustment.by.clone());
+        let app = Arc::clone(&self.app);
         let work = async move {
             let outcome = app.operations.adjust(adjustment).await?;
             let stock = app.sales.ledger().stock(activity, sku).await?;
             Ok((outcome, stock))
         };
-        let (outcome, stock) = self.run(by, |_| false, work).await?;
+        let (outcome, stock) = self.run(work).await?;
         errors::adjusted(outcome)?;
         let stock = stock.map(ShownStock::from);
         let adjusted = Adjusted { adjustment_id: request.adjustment_id, delta: request.delta, stock };

@@ -18,7 +18,7 @@ use crate::{
 
 impl Public {
     pub(super) fn activities(&self, head: &Parts) -> Answer {
-        let published = self.app.published.load();
+        let published = self.app.storefront.published();
         if head.uri.query().is_none() {
             return Ok(published.list.respond(&head.headers));
         }
@@ -30,31 +30,31 @@ impl Public {
     }
 
     pub(super) fn activity(&self, head: &Parts, activity: &str) -> Answer {
-        let published = self.app.published.load();
+        let published = self.app.storefront.published();
         let listed = published.activities.get(&id(activity)?).ok_or_else(Problem::not_found)?;
         Ok(listed.document.respond(&head.headers))
     }
 
     pub(super) fn status(&self, activity: &str) -> Answer {
-        let published = self.app.published.load();
+        let published = self.app.storefront.published();
         let listed = published.activities.get(&id(activity)?).ok_or_else(Problem::not_found)?;
         let sale = self.app.sales.sale(listed.activity.id).ok_or_else(errors::not_ready)?;
         listed.status(&sale, self.app.clock.now()).ok_or_else(errors::not_ready)
     }
 
     pub(super) async fn product(&self, head: &Parts, product: &str) -> Answer {
-        let sheet = self.app.sheet(id(product)?).await.map_err(unread)?;
+        let sheet = self.app.storefront.product(id(product)?).await.map_err(unread)?;
         Ok(sheet.ok_or_else(Problem::not_found)?.document.respond(&head.headers))
     }
 
     pub(super) async fn sku(&self, head: &Parts, sku: &str) -> Answer {
-        let document = self.app.sku_document(id(sku)?).await.map_err(unread)?;
+        let document = self.app.storefront.sku(id(sku)?).await.map_err(unread)?;
         Ok(document.ok_or_else(Problem::not_found)?.respond(&head.headers))
     }
 
     /// A page. Its path says the language, or else the request's headers do; then caches learn that it depends on them.
     pub(super) fn page(&self, headers: &HeaderMap, language: Option<Language>, path: &[&str]) -> Answer {
-        let published = self.app.published.load();
+        let published = self.app.storefront.published();
         let editions: &Editions = match path {
             [] => &published.home,
             ["orders"] => &published.orders,
@@ -73,7 +73,7 @@ impl Public {
         language: Option<Language>,
         product: &str,
     ) -> Answer {
-        let sheet = self.app.sheet(id(product)?).await.map_err(unread)?;
+        let sheet = self.app.storefront.product(id(product)?).await.map_err(unread)?;
         Ok(edition(&sheet.ok_or_else(Problem::not_found)?.page, headers, language))
     }
 }

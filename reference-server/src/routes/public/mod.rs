@@ -45,7 +45,7 @@ impl Public {
     pub fn new(app: Arc<App>) -> Self {
         let traffic = Traffic::new("public", route_labels::PUBLIC, route_labels::SAMPLED);
         app.metrics.watch(&traffic);
-        let sold_out = Prepared::problem(errors::sold_out(0));
+        let sold_out = errors::sold_out(0).prepared();
         Self { app, sold_out, waiting: Semaphore::new(MAX_WAITING), traffic }
     }
 

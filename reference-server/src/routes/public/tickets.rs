@@ -131,7 +131,7 @@ impl Public {
         let device = headers::device(&head.headers)?;
         let address = self.address(head, body);
         let is_offered = |sale: &flashsale_core::service::Sale| sale.terms().offer(sku).is_some();
-        let on_shelf = self.app.published.load().activities.contains_key(&activity);
+        let on_shelf = self.app.storefront.published().activities.contains_key(&activity);
         let sale = self.app.sales.sale(activity).filter(|sale| on_shelf && is_offered(sale));
         let sale = sale.ok_or_else(Problem::not_found)?;
 

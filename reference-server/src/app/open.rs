@@ -1,0 +1,223 @@
+//! How an application is put together, and taken down in order.
+
+use std::{error::Error, sync::Arc};
+
+use flashsale_core::{
+    admission::{AccountRisk, GuardOptions, Guards, TicketTerms},
+    domain::{Clock, Invalid, Timestamp},
+    ledger::Consumer,
+    queue::Queue,
+    service::{
+        BatcherOptions, Maintenance, Notifier, Operations, OrderService, PaymentProvider, Payments, Sales,
+    },
+    snowflake::{Generator, Settings},
+};
+
+use super::{App, AppError, Deployment, Jobs, PublishError, by};
+use crate::{
+    auth::{jwt::Jwt, keyring::Keyring, receipts::Receipts, sessions::Sessions},
+    challenge::Challenges,
+    config::{Config, Secret},
+    integrations::{sandbox::Sandbox, webhook::Webhook},
+    monitoring::{invariants::Monitor, metrics::Metrics},
+    runtime::background::Spawner,
+    storefront::{Storefront, pages::Site},
+};
+
+impl App {
+    /// Opens the data directory, publishes what its catalogue says, and starts the jobs. This blocks on the disk.
+    ///
+    /// # Errors
+    /// [`AppError`]; what was there is left as it was.
+    pub async fn open(
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        spawner: Spawner,
+    ) -> Result<(Arc<Self>, Jobs), AppError> {
+        let deployment = Deployment::embedded(config, &clock)?;
+        Self::on(deployment, config, clock, spawner).await
+    }
+
+    /// As [`App::open`], on stores that are open.
+    ///
+    /// # Errors
+    /// [`AppError`]; what was there is left as it was.
+    pub async fn on(
+        deployment: Deployment,
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        spawner: Spawner,
+    ) -> Result<(Arc<Self>, Jobs), AppError> {
+        let leases = Arc::clone(&deployment.leases);
+        let settings = Settings { term: config.ids.lease(), ..Settings::default() };
+        let ids = Arc::new(Generator::acquire(&*leases, &settings, Arc::clone(&clock)).await?);
+        let app = Arc::new(Self::assemble(deployment, config, ids, clock, spawner)?);
+        app.resume().await?;
+        let jobs = Jobs::start(&app, leases, config.monitor.period());
+        Ok((app, jobs))
+    }
+
+    /// Stops the jobs, finishes what waits in queues, and closes the engine.
+    ///
+    /// # Errors
+    /// If the engine could not write its snapshot; no order is lost then, the next start takes longer.
+    pub async fn close(&self, mut jobs: Jobs) -> Result<(), Box<dyn Error + Send + Sync>> {
+        jobs.stop_upkeep().await;
+        jobs.stop_monitor.send_replace(true);
+        if let Err(error) = jobs.monitor.await {
+            tracing::error!(%error, "the monitor of the invariants ended early");
+        }
+        if let Err(error) = jobs.recorder.await {
+            tracing::error!(%error, "the recorder of the audit trail ended early");
+        }
+        self.sales.drain().await;
+        if let Err(error) = self.operations.recorder().record_all().await {
+            tracing::warn!(%error, "an operator's change gets its audit row at the next start");
+        }
+        let closed = self.close_stores.call().await;
+        jobs.stop_ids.send_replace(true);
+        match jobs.lease.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the worker id was not given back"),
+            Err(error) => tracing::error!(%error, "the worker id was not given back"),
+        }
+        closed
+    }
+
+    /// Puts the services on top of the stores. Nothing is read or started yet.
+    fn assemble(
+        deployment: Deployment,
+        config: &Config,
+        ids: Arc<Generator>,
+        clock: Arc<dyn Clock>,
+        spawner: Spawner,
+    ) -> Result<Self, AppError> {
+        let Deployment { ledger, catalogue, queue, inspector, backup, close, .. } = deployment;
+        let directory = (!config.storage.in_memory).then(|| config.storage.directory.clone());
+        let keyring = Keyring::load(config, directory.as_deref())?;
+        let background = spawner.runtime().clone();
+        let options = BatcherOptions {
+            reserve_room: config.order.reserve_queue,
+            advance_room: config.order.advance_queue,
+        };
+        let sales = Arc::new(Sales::new(ledger, Arc::clone(&clock), background, options));
+        let sandbox = config.payment.sandbox.then(|| Arc::new(Sandbox::new()));
+        let providers = sandbox.iter().map(|sandbox| Arc::clone(sandbox) as Arc<dyn PaymentProvider>);
+        let breaker = config.payment.breaker.options()?;
+        let payments = Payments::with_breakers(Arc::clone(&sales), Arc::clone(&ids), providers, breaker);
+        let operations = Operations::new(
+            Arc::clone(&catalogue),
+            Arc::clone(&sales),
+            payments.clone(),
+            Arc::clone(&ids),
+            Arc::clone(&queue),
+            config.payment.timing(),
+        );
+        let retries = config.queue.retries();
+        let upkeep = Maintenance::new(Arc::clone(&sales), payments.clone(), Arc::clone(&queue), retries);
+        let notifier = notifier(config, keyring.notifications, &sales, &queue, &clock)?.map(Arc::new);
+        let site = Site::own(config.identity.demo);
+        let storefront = Storefront::new(
+            Arc::clone(&catalogue),
+            Arc::clone(&sales),
+            spawner.clone(),
+            site,
+            (&config.cache, &clock),
+        );
+        let storefront = Arc::new(storefront.map_err(PublishError::from)?);
+        Ok(Self {
+            ordering: OrderService::new(Arc::clone(&sales), Arc::clone(&ids)),
+            payments,
+            operations,
+            provider: config.payment.sandbox.then(Sandbox::provider),
+            sandbox,
+            tickets: keyring.tickets,
+            ticket_terms: TicketTerms { lead: config.ticket.lead(), life: config.ticket.lifetime() },
+            sessions: config
+                .identity
+                .demo
+                .then(|| Sessions::new(&keyring.session, config.identity.session())),
+            jwt: jwt(config)?,
+            receipts: Receipts::new(&keyring.session),
+            callbacks: keyring.callbacks,
+            tokens: keyring.tokens,
+            guards: guards(config, clock.now())?,
+            challenges: Challenges::new(
+                keyring.challenges,
+                &config.challenge.options(),
+                spawner.runtime().clone(),
+            ),
+            challenge_terms: TicketTerms { lead: config.challenge.lead(), life: config.challenge.lifetime() },
+            trusted_proxies: config.http.trusted_proxies.clone(),
+            storefront,
+            public_url: config.http.public_url.clone(),
+            origins: config.http.cors_origins.clone(),
+            catalogue,
+            inspector,
+            backup,
+            close_stores: close,
+            queue,
+            upkeep: Arc::new(upkeep),
+            notifier,
+            directory,
+            metrics: Metrics::default(),
+            monitor: Arc::new(Monitor::new(config.monitor.limits())),
+            clock,
+            spawner,
+            sales,
+            ids,
+        })
+    }
+
+    /// Takes up what there is: first the ledger comes up to the catalogue, then buyers are shown it.
+    async fn resume(&self) -> Result<(), AppError> {
+        self.operations.resume().await?;
+        match &self.notifier {
+            Some(notifier) => notifier.register().await?,
+            // What was not read is kept for whoever was told before; nobody will read it.
+            None => self.sales.ledger().retire(&Consumer::new(Notifier::CONSUMER)).await?,
+        }
+        self.sales.resume().await?;
+        self.bring_up(&by("server", "published at start")).await?;
+        Ok(())
+    }
+}
+
+fn notifier(
+    config: &Config,
+    secret: Option<Secret>,
+    sales: &Arc<Sales>,
+    queue: &Arc<dyn Queue>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<Notifier>, AppError> {
+    let webhook = Webhook::configured(&config.notifications, secret.unwrap_or_default(), Arc::clone(clock));
+    let Some(webhook) = webhook.map_err(AppError::Webhook)? else { return Ok(None) };
+    let retries = config.queue.retries();
+    Ok(Some(Notifier::new(Arc::clone(sales), Arc::clone(queue), Arc::new(webhook), retries)))
+}
+
+fn guards(config: &Config, now: Timestamp) -> Result<Guards, Invalid> {
+    let (rate, guard, quotas) = (&config.rate, &config.guard, config.rate.quotas()?);
+    let options = GuardOptions {
+        user_orders: quotas.user_orders,
+        user_orders_mode: guard.user_orders,
+        address_orders: quotas.address_orders,
+        address_orders_mode: guard.address_orders,
+        user_tickets: quotas.user_tickets,
+        user_tickets_mode: guard.user_tickets,
+        busy_address: quotas.busy_address,
+        busy_address_mode: guard.busy_address,
+        risk_mode: guard.risk,
+        ladder: guard.ladder()?,
+        failures: quotas.failures,
+        users: rate.users,
+        addresses: rate.addresses,
+    };
+    Ok(Guards::new(&options, Arc::new(AccountRisk), now))
+}
+
+fn jwt(config: &Config) -> Result<Option<Arc<Jwt>>, AppError> {
+    let config = &config.identity.jwt;
+    let jwt = config.is_on().then(|| Jwt::new(config)).transpose();
+    Ok(jwt.map_err(|problems| AppError::Jwt(problems.join("; ")))?.map(Arc::new))
+}

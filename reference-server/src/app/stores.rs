@@ -1,0 +1,123 @@
+//! What an application stands on: a function for each kind of deployment, and nothing above knows which one it is.
+
+use std::{error::Error, fmt, fs, os::unix::fs::DirBuilderExt as _, path::Path, sync::Arc};
+
+use flashsale_core::{
+    catalogue::Catalogue,
+    domain::Clock,
+    embedded::{EmbeddedCatalogue, EmbeddedLedger, EmbeddedOptions, EmbeddedQueue, LeaseFile},
+    ledger::{Ledger, LedgerRole},
+    queue::{InMemoryQueue, Queue},
+    snowflake::{InMemoryLease, WorkerLease},
+};
+use futures_util::future::BoxFuture;
+
+use super::AppError;
+use crate::{
+    backup::{Backup, EmbeddedBackup},
+    config::Config,
+    monitoring::inspector::Inspector,
+};
+
+/// Worker ids of the id generators that share a data directory.
+const WORKERS: std::ops::RangeInclusive<u16> = 0..=1023;
+
+/// The stores of one deployment.
+#[derive(Debug)]
+pub struct Deployment {
+    /// Decides stock, limits and orders.
+    pub ledger: Arc<dyn Ledger>,
+    /// Products, activities and the audit trail.
+    pub catalogue: Arc<dyn Catalogue>,
+    /// Jobs that have to survive this process, where anything does.
+    pub queue: Arc<dyn Queue>,
+    /// Grants worker ids to id generators.
+    pub leases: Arc<dyn WorkerLease>,
+    /// Looks inside the ledger.
+    pub inspector: Arc<dyn Inspector>,
+    /// Copies everything; `None` if nothing is kept.
+    pub backup: Option<Arc<dyn Backup>>,
+    /// Closes the stores.
+    pub close: Close,
+}
+
+/// Closes stores in order. Every order that was answered is kept, whatever comes of it.
+pub struct Close(Box<dyn Fn() -> Closing + Send + Sync>);
+
+type Closing = BoxFuture<'static, Result<(), Box<dyn Error + Send + Sync>>>;
+
+impl Close {
+    /// Closes the stores.
+    ///
+    /// # Errors
+    /// If a store could not be closed in order, or was closed before; the next start then takes longer.
+    pub async fn call(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        (self.0)().await
+    }
+}
+
+impl fmt::Debug for Close {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Close").finish_non_exhaustive()
+    }
+}
+
+impl Deployment {
+    /// The embedded stores: in the data directory of the configuration, or in memory. This blocks on the disk.
+    ///
+    /// # Errors
+    /// If the directory or one of its files cannot be used; what was there is left as it was.
+    pub fn embedded(config: &Config, clock: &Arc<dyn Clock>) -> Result<Self, AppError> {
+        if config.storage.in_memory {
+            return Self::in_memory(clock);
+        }
+        let directory = &config.storage.directory;
+        create_private(directory)?;
+        let catalogue = Arc::new(EmbeddedCatalogue::open(directory, Arc::clone(clock))?);
+        let queue = EmbeddedQueue::open(directory, Arc::clone(clock))?;
+        let ledger = Arc::new(EmbeddedLedger::open(EmbeddedOptions {
+            max_batch: config.order.max_batch,
+            snapshot_after_bytes: config.storage.snapshot_after_bytes,
+            ..EmbeddedOptions::new(directory, LedgerRole::Single, Arc::clone(clock))
+        })?);
+        let backup = EmbeddedBackup {
+            ledger: Arc::clone(&ledger),
+            queue: queue.clone(),
+            catalogue: Arc::clone(&catalogue),
+            directory: directory.clone(),
+        };
+        let leases = Arc::new(LeaseFile::new(directory.join("workers"), WORKERS)?);
+        let backup: Option<Arc<dyn Backup>> = Some(Arc::new(backup));
+        Ok(Self { queue: Arc::new(queue), leases, backup, ..Self::of(ledger, catalogue, clock) })
+    }
+
+    fn in_memory(clock: &Arc<dyn Clock>) -> Result<Self, AppError> {
+        let catalogue = Arc::new(EmbeddedCatalogue::in_memory(Arc::clone(clock))?);
+        let ledger = Arc::new(EmbeddedLedger::in_memory(LedgerRole::Single, Arc::clone(clock)));
+        Ok(Self::of(ledger, catalogue, clock))
+    }
+
+    /// Jobs and worker ids in memory.
+    fn of(ledger: Arc<EmbeddedLedger>, catalogue: Arc<EmbeddedCatalogue>, clock: &Arc<dyn Clock>) -> Self {
+        let closed = Arc::clone(&ledger);
+        let close = move || -> Closing {
+            let ledger = Arc::clone(&closed);
+            Box::pin(async move { Ok(ledger.close().await?) })
+        };
+        Self {
+            inspector: Arc::clone(&ledger) as _,
+            ledger,
+            catalogue,
+            queue: Arc::new(InMemoryQueue::new(Arc::clone(clock))),
+            leases: Arc::new(InMemoryLease::new(WORKERS)),
+            backup: None,
+            close: Close(Box::new(close)),
+        }
+    }
+}
+
+/// Only its owner can enter it.
+fn create_private(directory: &Path) -> Result<(), AppError> {
+    let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    created.map_err(|source| AppError::Directory { directory: directory.to_owned(), source })
+}
