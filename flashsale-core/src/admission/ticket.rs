@@ -5,7 +5,7 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use flashsale_core::{domain::*, ticket::{Claims, TicketKey, TicketKeys}};
+//! use flashsale_core::{domain::*, admission::{Claims, TicketKey, TicketKeys}};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let keys = TicketKeys::new(TicketKey::new(1, [7; 32])?, [])?;

@@ -107,7 +107,7 @@ impl From<OverbookPercent> for u32 {
 /// This is also the form in which operators and import files write an offer.
 ///
 /// ```
-/// use crate::domain::OfferTerms;
+/// use flashsale_core::domain::OfferTerms;
 ///
 /// let offer: OfferTerms = serde_json::from_str(
 ///     r#"{"sku_id": "11", "price": {"amount": 9900, "currency": "CNY"}, "units": 100,

@@ -56,13 +56,14 @@ use crate::{
 /// use std::sync::Arc;
 ///
 /// use flashsale_core::{
-///     catalogue::{Catalogue, EmbeddedCatalogue},
-///     domain::{By, Product, SystemClock},
+///     catalogue::Catalogue,
+///     domain::{Attribution, Product, SystemClock},
+///     embedded::EmbeddedCatalogue,
 /// };
 ///
 /// let catalogue = EmbeddedCatalogue::in_memory(Arc::new(SystemClock))?;
 /// let product: Product = serde_json::from_str(r#"{"id": "7", "name": "青花瓷杯"}"#)?;
-/// let by = By { actor: "chen".parse()?, reason: "new in the shop".parse()? };
+/// let by = Attribution { actor: "chen".parse()?, reason: "new in the shop".parse()? };
 /// assert_eq!(catalogue.put_product(None, product, &by).await?.version, 1);
 /// assert_eq!(catalogue.audit(0, 10).await?[0].change.subject.as_str(), "product/7");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
