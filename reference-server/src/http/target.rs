@@ -12,7 +12,7 @@ const MAX_SEGMENTS: usize = 8;
 /// `/` has one empty segment; a trailing or doubled slash gives an empty one, so that it matches nothing by accident.
 ///
 /// ```
-/// # use crate::http::segments;
+/// # use reference_server::http::segments;
 /// let mut room = [""; 8];
 /// assert_eq!(segments("/v1/orders/17", &mut room), Some(&["v1", "orders", "17"][..]));
 /// ```

@@ -6,11 +6,11 @@
 //!
 //! ```no_run
 //! # async fn example(catalogue: &dyn flashsale_core::catalogue::Catalogue) -> Result<(), Box<dyn std::error::Error>> {
-//! use flashsale_core::domain::{By, Clock, SystemClock};
-//! use crate::import;
+//! use flashsale_core::domain::{Attribution, Clock, SystemClock};
+//! use reference_server::import;
 //!
 //! let input = import::read(&["examples/data".into()], SystemClock.now())?;
-//! let by = By { actor: "chen".parse()?, reason: "the autumn sale".parse()? };
+//! let by = Attribution { actor: "chen".parse()?, reason: "the autumn sale".parse()? };
 //! println!("{}", input.import(catalogue, &by).await?);
 //! # Ok(())
 //! # }
