@@ -1,21 +1,17 @@
-//! The queue of a process in front of one lane.
+//! Batching: many concurrent requests become one call of the ledger.
 //!
-//! A batcher has one batch in flight, or as many as the ledger wants ([`Bounds::max_in_flight`]), and collects the next
-//! meanwhile. So an idle lane answers after one round trip, a busy one in large batches, and there is no timer to tune.
+//! 1. A request joins the queue of its lane.
+//! 2. While one batch is in flight, or as many as the ledger wants ([`Bounds::max_in_flight`]), the next one grows.
+//! 3. As soon as the ledger answers, the whole queue becomes the next batch, up to [`Bounds::max_batch`].
+//!
+//! An idle lane therefore answers after one round trip, a busy one in large batches, and there is no timer to tune.
 //!
 //! [`Bounds::max_in_flight`]: crate::ledger::Bounds::max_in_flight
+//! [`Bounds::max_batch`]: crate::ledger::Bounds::max_batch
 
 use std::{
-    array,
-    collections::VecDeque,
-    future::poll_fn,
-    pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    task::Poll,
-    time::{Duration, Instant},
+    sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use tokio::{
@@ -23,20 +19,25 @@ use tokio::{
     sync::{Notify, oneshot, watch},
 };
 
+use super::{
+    batch_loop::{BatchLoop, Shared},
+    batch_queue::{Answer, Backlog, BatchQueue},
+    batcher_metrics::BatcherMetrics,
+    kill_switch::KillSwitchFlag,
+    recent_buyers::RecentBuyers,
+};
 use crate::{
     domain::Timestamp,
-    ledger::{Advance, Advanced, Lane, Ledger, LedgerError, Outcome, Reserve, ReserveMode},
-    metrics::Histogram,
-    service::{RecentBuyers, sales::kill_switch::KillSwitchFlag},
+    ledger::{Advance, Advanced, Lane, Ledger, LedgerError, Outcome, Reserve},
 };
 
-/// How a queue is bounded.
+/// Bounds of a batcher's queue.
 #[derive(Clone, Debug)]
 pub struct BatcherOptions {
-    /// The most requests for units that wait. Default 65,536.
+    /// The most requests for units that may wait. Default 65,536.
     pub reserve_room: usize,
-    /// The most steps in the life of orders that wait. They have room of their own, so that a rush for units does not
-    /// keep buyers from paying. Default 16,384.
+    /// The most later steps of orders that may wait. Default 16,384. They have room of their own, so that a rush for
+    /// units does not keep buyers from paying.
     pub advance_room: usize,
 }
 
@@ -46,38 +47,38 @@ impl Default for BatcherOptions {
     }
 }
 
-/// Why a queue did not answer.
+/// Why a batcher has no outcome.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum BatcherError {
-    /// It is full; nothing was done.
-    #[error("too many requests wait already")]
+    /// The queue is full. Nothing was done.
+    #[error("too many requests are waiting")]
     Busy {
         /// When to try again: 50 ms to 5 s, from the length of the queue and the time that the last batch took.
         retry_after: Duration,
     },
-    /// The ledger did not answer the batch.
+    /// The ledger answered the batch with an error.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
 }
 
-/// The queue in front of one lane.
+/// Collects the requests for one lane into batches.
 ///
-/// Work is done by a task of its own: a caller whose future is dropped leaves nothing half-way, its request is decided all
-/// the same. Dropping the batcher lets that task finish what waits.
+/// A task of its own calls the ledger: if a caller drops its future, its request is decided all the same. If the batcher
+/// is dropped, the task finishes what waits.
 #[derive(Debug)]
 pub struct Batcher {
     shared: Arc<Shared>,
-    /// Closed once the task has ended.
+    /// Closed when the task has ended.
     ended: watch::Receiver<()>,
 }
 
 impl Batcher {
-    /// A queue whose work is done on `background`.
+    /// A batcher whose task runs on `background`.
     pub fn new(ledger: Arc<dyn Ledger>, lane: Lane, options: BatcherOptions, background: &Handle) -> Self {
         Self::with_kill_switch(Arc::default(), ledger, lane, options, background)
     }
 
-    /// As [`Batcher::new`]; while `kill_switch` is on, requests only find the orders that their keys made before.
+    /// As [`Batcher::new`]; while `kill_switch` is on, requests find only the orders that their keys made before.
     pub(crate) fn with_kill_switch(
         kill_switch: Arc<KillSwitchFlag>,
         ledger: Arc<dyn Ledger>,
@@ -86,58 +87,72 @@ impl Batcher {
         background: &Handle,
     ) -> Self {
         let max_batch = ledger.bounds().max_batch.max(1);
-        let queue = Queue {
-            reserves: Waiting::new(options.reserve_room, max_batch),
-            advances: Waiting::new(options.advance_room, max_batch),
-            advanced_last: false,
-            is_idle: false,
-            is_closed: false,
-            round_trip: Duration::ZERO,
-        };
-        let recent = RecentBuyers::new();
-        let (queue, metrics) = (Mutex::new(queue), BatcherMetrics::default());
-        let shared =
-            Arc::new(Shared { ledger, lane, kill_switch, recent, metrics, queue, work: Notify::new() });
+        let queue = Mutex::new(BatchQueue::new(options.reserve_room, options.advance_room, max_batch));
+        let (recent, metrics, wake) = (RecentBuyers::new(), BatcherMetrics::default(), Notify::new());
+        let shared = Arc::new(Shared { ledger, lane, kill_switch, recent, metrics, queue, wake });
         let (end, ended) = watch::channel(());
-        background.spawn(BatchLoop { shared: Arc::clone(&shared), _end: end }.run());
+        background.spawn(BatchLoop::new(Arc::clone(&shared), end).run());
         Self { shared, ended }
     }
 
     /// Decides a request for units.
     ///
     /// # Errors
-    /// [`BatcherError`]; a batcher that drains answers [`LedgerError::Unavailable`].
+    /// [`BatcherError`]; [`LedgerError::Unavailable`] after [`Batcher::drain`].
     pub async fn reserve(&self, request: Reserve) -> Result<(Timestamp, Outcome), BatcherError> {
-        let answer = self.shared.push(|queue| &mut queue.reserves, request)?;
-        answered(answer).await
+        let answer = self.enqueue(|queue| &mut queue.reserves, request)?;
+        wait_for(answer).await
     }
 
-    /// Takes a step in the life of an order. Steps go before requests for units that wait.
+    /// Takes a later step of an order. Such steps overtake requests for units that wait.
     ///
     /// # Errors
-    /// [`BatcherError`]; a batcher that drains answers [`LedgerError::Unavailable`].
+    /// [`BatcherError`]; [`LedgerError::Unavailable`] after [`Batcher::drain`].
     pub async fn advance(&self, step: Advance) -> Result<(Timestamp, Advanced), BatcherError> {
-        let answer = self.shared.push(|queue| &mut queue.advances, step)?;
-        answered(answer).await
+        let answer = self.enqueue(|queue| &mut queue.advances, step)?;
+        wait_for(answer).await
     }
 
-    /// The buyers who got orders here lately.
+    fn enqueue<I, O>(
+        &self,
+        backlog: impl FnOnce(&mut BatchQueue) -> &mut Backlog<I, O>,
+        item: I,
+    ) -> Result<oneshot::Receiver<Answer<O>>, BatcherError> {
+        let (reply, answer) = oneshot::channel();
+        let was_idle = {
+            let mut queue = self.shared.queue();
+            if queue.is_closed {
+                return Err(LedgerError::Unavailable("this process is shutting down".into()).into());
+            }
+            let round_trip = queue.round_trip;
+            let backlog = backlog(&mut queue);
+            if !backlog.push(item, reply) {
+                return Err(BatcherError::Busy { retry_after: backlog.retry_after(round_trip) });
+            }
+            std::mem::take(&mut queue.is_idle)
+        };
+        if was_idle {
+            self.shared.wake.notify_one();
+        }
+        Ok(answer)
+    }
+
+    /// The buyers who won recently in this lane.
     pub fn recent(&self) -> &RecentBuyers {
         &self.shared.recent
     }
 
-    /// What was done here since the start.
+    /// What the batcher has done since the start.
     pub fn metrics(&self) -> &BatcherMetrics {
         &self.shared.metrics
     }
 
-    /// How many requests and steps wait; those in flight do not.
+    /// How many requests and steps wait. Those in flight are not counted.
     pub fn waiting(&self) -> usize {
-        let queue = self.shared.queue();
-        queue.reserves.len + queue.advances.len
+        self.shared.queue().len()
     }
 
-    /// Takes no new work, and finishes what waits.
+    /// Takes no new work, and returns when everything that waited is answered.
     pub async fn drain(&self) {
         self.shared.close();
         let mut ended = self.ended.clone();
@@ -151,389 +166,18 @@ impl Drop for Batcher {
     }
 }
 
-/// What a batcher has done, for monitors.
-#[derive(Debug)]
-pub struct BatcherMetrics {
-    /// Sizes of batches of requests for units.
-    pub reserves: Histogram,
-    /// Sizes of batches of steps in the life of orders.
-    pub advances: Histogram,
-    /// How long the ledger took for a batch, in microseconds.
-    pub round_trips: Histogram,
-    /// Batches that the ledger did not answer.
-    pub failed: AtomicU64,
-    /// Outcomes of requests for units, in the places of [`Outcome::WORDS`].
-    pub reserved: [AtomicU64; Outcome::WORDS.len()],
-    /// Outcomes of steps, in the places of [`Advanced::WORDS`].
-    pub advanced: [AtomicU64; Advanced::WORDS.len()],
-}
-
-impl Default for BatcherMetrics {
-    fn default() -> Self {
-        const SIZES: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096];
-        const MICROS: &[u64] = &[
-            100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000,
-            5_000_000,
-        ];
-        Self {
-            reserves: Histogram::new(SIZES),
-            advances: Histogram::new(SIZES),
-            round_trips: Histogram::new(MICROS),
-            failed: AtomicU64::new(0),
-            reserved: array::from_fn(|_| AtomicU64::new(0)),
-            advanced: array::from_fn(|_| AtomicU64::new(0)),
-        }
-    }
-}
-
-impl BatcherMetrics {
-    /// Counts a batch, with one addition for each kind of outcome that is in it.
-    fn count<T, const N: usize>(
-        &self,
-        counters: &[AtomicU64; N],
-        result: &Result<(Timestamp, Vec<T>), LedgerError>,
-        place: impl Fn(&T) -> usize,
-    ) {
-        let Ok((_, outcomes)) = result else {
-            self.failed.fetch_add(1, Ordering::Relaxed);
-            return;
-        };
-        let mut counts = [0; N];
-        outcomes.iter().for_each(|outcome| counts[place(outcome)] += 1);
-        for (counter, count) in counters.iter().zip(counts).filter(|(_, count)| *count > 0) {
-            counter.fetch_add(count, Ordering::Relaxed);
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Shared {
-    ledger: Arc<dyn Ledger>,
-    lane: Lane,
-    kill_switch: Arc<KillSwitchFlag>,
-    recent: RecentBuyers,
-    metrics: BatcherMetrics,
-    queue: Mutex<Queue>,
-    work: Notify,
-}
-
-impl Shared {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        // Nothing that is done under the lock leaves the queue half-way.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Puts an item at the end of its line.
-    fn push<I, O>(
-        &self,
-        line: impl FnOnce(&mut Queue) -> &mut Waiting<I, O>,
-        item: I,
-    ) -> Result<oneshot::Receiver<Answer<O>>, BatcherError> {
-        let (reply, answer) = oneshot::channel();
-        let was_idle = {
-            let mut queue = self.queue();
-            if queue.is_closed {
-                return Err(LedgerError::Unavailable("this process takes no more requests".into()).into());
-            }
-            let round_trip = queue.round_trip;
-            let line = line(&mut queue);
-            if !line.push(item, reply) {
-                return Err(BatcherError::Busy { retry_after: line.retry_after(round_trip) });
-            }
-            std::mem::take(&mut queue.is_idle)
-        };
-        if was_idle {
-            self.work.notify_one();
-        }
-        Ok(answer)
-    }
-
-    fn close(&self) {
-        self.queue().is_closed = true;
-        self.work.notify_one();
-    }
-}
-
-type Answer<O> = Result<(Timestamp, O), LedgerError>;
-
-async fn answered<O>(answer: oneshot::Receiver<Answer<O>>) -> Result<(Timestamp, O), BatcherError> {
+async fn wait_for<O>(answer: oneshot::Receiver<Answer<O>>) -> Result<(Timestamp, O), BatcherError> {
     let gone = || LedgerError::Unknown("the runtime of the batcher has ended".into());
     Ok(answer.await.map_err(|_| gone())??)
 }
 
-/// What waits.
-#[derive(Debug)]
-struct Queue {
-    reserves: Waiting<Reserve, Outcome>,
-    advances: Waiting<Advance, Advanced>,
-    /// Whether the batch before was one of steps.
-    advanced_last: bool,
-    /// Whether the task waits to be woken.
-    is_idle: bool,
-    is_closed: bool,
-    /// How long the last batch took.
-    round_trip: Duration,
-}
-
-/// The next batch.
-enum Work {
-    Reserve(Batch<Reserve, Outcome>),
-    Advance(Batch<Advance, Advanced>),
-}
-
-impl Queue {
-    /// Steps go first, but not twice in a row while requests wait, so that neither can keep the other out.
-    fn next(&mut self) -> Option<Work> {
-        let yields = self.advanced_last && self.reserves.len > 0;
-        let advances = if yields { None } else { self.advances.pop() };
-        self.advanced_last = advances.is_some();
-        advances.map(Work::Advance).or_else(|| self.reserves.pop().map(Work::Reserve))
-    }
-}
-
-/// Items in their order, cut into batches as they come, so that taking the next one costs the same however many wait.
-#[derive(Debug)]
-struct Waiting<I, O> {
-    batches: VecDeque<Batch<I, O>>,
-    len: usize,
-    room: usize,
-    max_batch: usize,
-    /// The size of the last batch: the next is likely to be as large.
-    expected: usize,
-}
-
-#[derive(Debug)]
-struct Batch<I, O> {
-    items: Vec<I>,
-    replies: Vec<oneshot::Sender<Answer<O>>>,
-}
-
-impl<I, O> Waiting<I, O> {
-    fn new(room: usize, max_batch: usize) -> Self {
-        Self { batches: VecDeque::new(), len: 0, room: room.max(1), max_batch, expected: 0 }
-    }
-
-    /// Answers whether there was room.
-    fn push(&mut self, item: I, reply: oneshot::Sender<Answer<O>>) -> bool {
-        if self.len >= self.room {
-            return false;
-        }
-        self.len += 1;
-        match self.batches.back_mut() {
-            Some(batch) if batch.items.len() < self.max_batch => batch.push(item, reply),
-            _ => {
-                let mut batch = Batch {
-                    items: Vec::with_capacity(self.expected),
-                    replies: Vec::with_capacity(self.expected),
-                };
-                batch.push(item, reply);
-                self.batches.push_back(batch);
-            }
-        }
-        true
-    }
-
-    fn pop(&mut self) -> Option<Batch<I, O>> {
-        let batch = self.batches.pop_front()?;
-        self.len -= batch.items.len();
-        self.expected = batch.items.len();
-        Some(batch)
-    }
-
-    fn clear(&mut self) {
-        self.batches.clear();
-        self.len = 0;
-    }
-
-    fn retry_after(&self, round_trip: Duration) -> Duration {
-        let batches = u32::try_from(self.batches.len() + 1).unwrap_or(u32::MAX);
-        round_trip.saturating_mul(batches).clamp(Duration::from_millis(50), Duration::from_secs(5))
-    }
-}
-
-impl<I, O> Batch<I, O> {
-    fn push(&mut self, item: I, reply: oneshot::Sender<Answer<O>>) {
-        self.items.push(item);
-        self.replies.push(reply);
-    }
-}
-
-/// What became of a batch, to be given to those who wait for it.
-struct Answers<O> {
-    replies: Vec<oneshot::Sender<Answer<O>>>,
-    result: Result<(Timestamp, Vec<O>), LedgerError>,
-}
-
-impl<O> Answers<O> {
-    /// Gives each item its outcome, or all of them the error. Whoever does not wait any more is passed over.
-    fn give(self) {
-        match self.result {
-            Ok((at, outcomes)) => {
-                for (reply, outcome) in self.replies.into_iter().zip(outcomes) {
-                    let _ = reply.send(Ok((at, outcome)));
-                }
-            }
-            Err(error) => {
-                for reply in self.replies {
-                    let _ = reply.send(Err(error.clone()));
-                }
-            }
-        }
-    }
-}
-
-/// What a batch leaves behind.
-enum Done {
-    Reserve(Answers<Outcome>),
-    Advance(Answers<Advanced>),
-}
-
-impl Done {
-    fn give(self) {
-        match self {
-            Self::Reserve(answers) => answers.give(),
-            Self::Advance(answers) => answers.give(),
-        }
-    }
-}
-
-/// The task that does the work.
-struct BatchLoop {
-    shared: Arc<Shared>,
-    _end: watch::Sender<()>,
-}
-
-/// A batch under way.
-type InFlight = Pin<Box<dyn Future<Output = Done> + Send>>;
-
-impl BatchLoop {
-    async fn run(self) {
-        let max_in_flight = self.shared.ledger.bounds().max_in_flight.max(1);
-        let (mut in_flight, mut done) = (VecDeque::<InFlight>::with_capacity(max_in_flight), None);
-        loop {
-            let mut ends = false;
-            while in_flight.len() < max_in_flight {
-                match self.next() {
-                    Next::Work(work) => in_flight.push_back(self.begin(work).await),
-                    Next::Nothing => break,
-                    Next::End => {
-                        ends = true;
-                        break;
-                    }
-                }
-            }
-            // Answers are given while the next batch is on its way; without one, now.
-            done.take().into_iter().for_each(Done::give);
-            let has_room = in_flight.len() < max_in_flight;
-            match in_flight.front_mut() {
-                None if ends => return,
-                None => self.shared.work.notified().await,
-                Some(first) => {
-                    tokio::select! {
-                        finished = first => {
-                            in_flight.pop_front();
-                            done = Some(finished);
-                        }
-                        () = self.shared.work.notified(), if has_room && !ends => {}
-                    }
-                }
-            }
-        }
-    }
-
-    fn next(&self) -> Next {
-        let mut queue = self.shared.queue();
-        let work = queue.next();
-        queue.is_idle = work.is_none();
-        match work {
-            Some(work) => Next::Work(work),
-            None if queue.is_closed => Next::End,
-            None => Next::Nothing,
-        }
-    }
-
-    /// Hands a batch to the ledger: polled once, so that batches are begun in their order.
-    async fn begin(&self, work: Work) -> InFlight {
-        let mut batch: InFlight = Box::pin(execute(Arc::clone(&self.shared), work));
-        let finished = poll_fn(|context| Poll::Ready(batch.as_mut().poll(context))).await;
-        match finished {
-            Poll::Ready(done) => Box::pin(std::future::ready(done)),
-            Poll::Pending => batch,
-        }
-    }
-}
-
-/// Waits for the answers to a batch.
-async fn execute(shared: Arc<Shared>, work: Work) -> Done {
-    let Shared { ledger, lane, kill_switch, recent, metrics, .. } = &*shared;
-    let begun = Instant::now();
-    let done = match work {
-        Work::Reserve(Batch { mut items, replies }) => {
-            // Looked at here and not when a request comes, so that nothing that waits is let through.
-            if kill_switch.is_on() {
-                items.iter_mut().for_each(stop);
-            }
-            metrics.reserves.record(items.len() as u64);
-            let result = ledger.reserve(*lane, None, items).await;
-            let result = result.map(|result| (result.at, result.outcomes));
-            if let Ok((_, outcomes)) = &result {
-                note_buyers(recent, outcomes);
-            }
-            metrics.count(&metrics.reserved, &result, Outcome::metric_index);
-            Done::Reserve(Answers { replies, result })
-        }
-        Work::Advance(Batch { items, replies }) => {
-            metrics.advances.record(items.len() as u64);
-            let result = ledger.advance(*lane, items).await;
-            let result = result.map(|result| (result.at, result.outcomes));
-            metrics.count(&metrics.advanced, &result, Advanced::metric_index);
-            Done::Advance(Answers { replies, result })
-        }
-    };
-    let round_trip = begun.elapsed();
-    metrics.round_trips.record(u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX));
-    shared.queue().round_trip = round_trip;
-    done
-}
-
-/// While all sales are stopped, a request finds the order that its key made before, and makes none.
-fn stop(request: &mut Reserve) {
-    if request.mode == ReserveMode::NewOrder {
-        request.mode = ReserveMode::SalesStopped;
-    }
-}
-
-/// Before anybody is told: who repeats a request that won must not be declined by a view of before.
-fn note_buyers(recent: &RecentBuyers, outcomes: &[Outcome]) {
-    for outcome in outcomes {
-        if let Outcome::Reserved { order, .. } = outcome {
-            recent.insert(order.key.user);
-        }
-    }
-}
-
-/// What the task has to do.
-enum Next {
-    Work(Work),
-    Nothing,
-    End,
-}
-
-impl Drop for BatchLoop {
-    /// However the task ends, nobody waits for it in vain.
-    fn drop(&mut self) {
-        let mut queue = self.shared.queue();
-        queue.is_closed = true;
-        queue.reserves.clear();
-        queue.advances.clear();
-    }
-}
-
 #[cfg(test)]
+#[cfg(feature = "embedded")]
 mod tests {
     use std::{
+        pin::Pin,
         sync::mpsc,
-        task::{Context, Waker},
+        task::{Context, Poll, Waker},
     };
 
     use super::*;
@@ -543,7 +187,7 @@ mod tests {
             SkuId, Strategy, Subjects, UserId, Window,
         },
         embedded::{EmbeddedLedger, EmbeddedOptions},
-        ledger::{BatchId, LedgerRole, Position, Terms, Timing},
+        ledger::{BatchId, LedgerRole, Position, ReserveMode, Terms, Timing},
     };
 
     fn lane() -> Lane {
@@ -594,7 +238,7 @@ mod tests {
     /// Keeps the ledger from deciding anything until the answer is dropped.
     fn block(engine: &Arc<EmbeddedLedger>) -> mpsc::Sender<()> {
         let (release, released) = mpsc::channel::<()>();
-        let mut step = Box::pin(engine.call(move |_, _, _| {
+        let mut step = Box::pin(engine.call(move |_, _| {
             let _ = released.recv();
             Ok(())
         }));
@@ -712,25 +356,6 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn steps_do_not_keep_requests_out() {
-        let mut queue = Queue {
-            reserves: Waiting::new(10, 1),
-            advances: Waiting::new(10, 1),
-            advanced_last: false,
-            is_idle: false,
-            is_closed: false,
-            round_trip: Duration::ZERO,
-        };
-        for n in 1..=2 {
-            assert!(queue.reserves.push(request(n), oneshot::channel().0));
-            assert!(queue.advances.push(cancel(n), oneshot::channel().0));
-        }
-        let order: Vec<_> =
-            std::iter::from_fn(|| queue.next()).map(|work| matches!(work, Work::Advance(_))).collect();
-        assert_eq!(order, [true, false, true, false]);
-    }
-
-    #[tokio::test]
     async fn a_full_queue_is_busy_before_anything_is_done_and_has_room_for_steps() {
         let engine = engine(10).await;
         let batcher = batcher(&engine, BatcherOptions { reserve_room: 2, advance_room: 1 });
@@ -777,7 +402,7 @@ mod tests {
         let engine = engine(10).await;
         let batcher = batcher(&engine, BatcherOptions::default());
         let release = block(&engine);
-        let mut failing = start(engine.call::<(), _>(|_, _, _| panic!("seeded")));
+        let mut failing = start(engine.call::<(), _>(|_, _| panic!("seeded")));
         let first = start(batcher.reserve(request(1)));
         taken(&batcher).await;
         let rest = [2, 3, 4].map(|n| start(batcher.reserve(request(n))));

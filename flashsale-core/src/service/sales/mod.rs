@@ -1,13 +1,17 @@
 //! The hot path of a process: for each lane a queue, a view, and who won since the view was read.
 
+mod batch_loop;
+mod batch_queue;
 mod batcher;
+mod batcher_metrics;
 mod kill_switch;
 mod recent_buyers;
 mod sale;
 mod sales;
 mod unit_transfer;
 
-pub use batcher::{Batcher, BatcherError, BatcherMetrics, BatcherOptions};
+pub use batcher::{Batcher, BatcherError, BatcherOptions};
+pub use batcher_metrics::BatcherMetrics;
 pub use recent_buyers::RecentBuyers;
 pub use sale::{LaneFront, Sale};
 pub use sales::Sales;

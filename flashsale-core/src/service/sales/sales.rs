@@ -216,6 +216,7 @@ impl Sales {
 }
 
 #[cfg(test)]
+#[cfg(feature = "embedded")]
 mod tests {
     use std::{num::NonZeroU16, time::Duration};
 
