@@ -6,7 +6,8 @@
 //!
 //! Not for you if you sell without a rush: a table and a transaction are simpler.
 //!
-//! ```
+#![cfg_attr(feature = "embedded", doc = "```")]
+#![cfg_attr(not(feature = "embedded"), doc = "```ignore")]
 //! use std::{num::NonZeroU16, sync::Arc, time::Duration};
 //!
 //! use flashsale_core::{
@@ -69,12 +70,14 @@ pub mod circuit_breaker;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod domain;
+#[cfg(feature = "embedded")]
 pub mod embedded;
 mod interruptible_sleep;
 pub mod ledger;
 pub mod metrics;
 #[cfg(feature = "mutants")]
 pub mod mutants;
+#[cfg(any(feature = "embedded", feature = "conformance"))]
 mod panic_message;
 pub mod queue;
 pub mod rate_limiter;

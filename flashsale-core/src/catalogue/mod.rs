@@ -6,7 +6,7 @@
 //! [`Catalogue`] is the trait for implementors, [`EmbeddedCatalogue`](crate::embedded::EmbeddedCatalogue) the implementation that needs no other
 //! software. What may change in which status is [`rules`], shared by all implementations.
 
-pub(crate) mod audit;
+mod audit;
 mod error;
 mod import;
 mod item;

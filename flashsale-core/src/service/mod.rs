@@ -16,6 +16,7 @@ mod payments;
 mod refunds;
 mod sales;
 #[cfg(test)]
+#[cfg(feature = "embedded")]
 mod tests;
 
 pub use error::ServiceError;

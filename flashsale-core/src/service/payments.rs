@@ -340,6 +340,7 @@ async fn patiently<T>(
 }
 
 #[cfg(test)]
+#[cfg(feature = "embedded")]
 mod tests {
     use std::{
         num::NonZeroU16,

@@ -27,6 +27,7 @@ mod layout;
 mod lease;
 mod lease_renewal;
 #[cfg(test)]
+#[cfg(feature = "embedded")]
 mod tests;
 
 pub use generator::{Generator, Id, IdError, Ids, Settings, StartError};

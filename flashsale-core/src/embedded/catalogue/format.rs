@@ -6,6 +6,7 @@ use redb::{Database, ReadTransaction, ReadableTable as _, WriteTransaction};
 use serde_json::json;
 
 use super::{
+    audit_chain::{self, Head},
     tables::{
         ACTIVITIES, AUDIT, AUDIT_HEAD, CACHE_BYTES, KILL_SWITCH, PRODUCTS, RECORDED, SKUS, SKUS_OF_PRODUCT,
         damaged, storage,
@@ -13,10 +14,7 @@ use super::{
     trail::{append, change},
 };
 use crate::{
-    catalogue::{
-        AuditHash, AuditRow, CatalogueError,
-        audit::{self, Head},
-    },
+    catalogue::{AuditHash, AuditRow, CatalogueError},
     domain::{Attribution, Clock},
     embedded::file::{self, META},
 };
@@ -72,7 +70,7 @@ fn chain(transaction: &WriteTransaction, clock: &dyn Clock) -> Result<(), Catalo
         let mut row: AuditRow = serde_json::from_slice(entry.map_err(storage)?.1.value()).map_err(damaged)?;
         row.event = events.remove(&row.sequence);
         (row.previous, row.hash) = (head.hash, AuditHash::default());
-        let stored = audit::seal(&mut row).map_err(damaged)?;
+        let stored = audit_chain::seal(&mut row).map_err(damaged)?;
         head = Head { sequence: row.sequence, hash: row.hash };
         rows.push((row.sequence, stored));
     }

@@ -1,5 +1,6 @@
 //! The catalogue in one file of the embedded store.
 
+mod audit_chain;
 mod format;
 mod tables;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use self::{
+    audit_chain::differences,
     format::copy_all,
     tables::{
         ACTIVITIES, AUDIT, Bytes, CACHE_BYTES, KILL_SWITCH, PRODUCTS, RECORDED, SKUS, SKUS_OF_PRODUCT,
@@ -31,9 +33,7 @@ use self::{
 use crate::{
     catalogue::{
         AuditCheck, AuditRow, Catalogue, CatalogueError, Change, Counts, ImportReport, ImportSet, Item,
-        KillSwitch, MAX_PAGE, Refusal, Versioned,
-        audit::{self, differences},
-        rules,
+        KillSwitch, MAX_PAGE, Refusal, Versioned, rules,
     },
     domain::{
         Activity, ActivityId, ActivityStatus, Attribution, Clock, Name, Product, ProductId, Selling, Sku,
@@ -310,7 +310,7 @@ impl Catalogue for EmbeddedCatalogue {
             let rows = trail.range(after.saturating_add(1)..).map_err(storage)?.take(limit.min(MAX_PAGE));
             rows.map(|row| {
                 let (key, stored) = row.map_err(storage)?;
-                audit::open(stored.value()).map_err(|reason| unreadable(key.value(), &reason))
+                audit_chain::open(stored.value()).map_err(|reason| unreadable(key.value(), &reason))
             })
             .collect()
         })

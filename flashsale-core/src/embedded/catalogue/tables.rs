@@ -17,7 +17,7 @@ pub(super) const SKUS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("s
 pub(super) const SKUS_OF_PRODUCT: TableDefinition<'_, (u64, u64), ()> =
     TableDefinition::new("skus_of_product");
 pub(super) const ACTIVITIES: TableDefinition<'_, u64, Bytes> = TableDefinition::new("activities");
-/// Rows of the trail by their sequence, each as [`audit::seal`] writes it.
+/// Rows of the trail by their sequence, each as [`seal`](super::audit_chain::seal) writes it.
 pub(super) const AUDIT: TableDefinition<'_, u64, Bytes> = TableDefinition::new("audit");
 /// The end of the trail, as [`Head`] writes it.
 pub(super) const AUDIT_HEAD: TableDefinition<'_, (), Bytes> = TableDefinition::new("audit_head");

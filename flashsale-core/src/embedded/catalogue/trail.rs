@@ -3,12 +3,12 @@
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata as _, WriteTransaction};
 use serde_json::Value;
 
-use super::tables::{AUDIT, AUDIT_HEAD, Bytes, RECORDED, damaged, storage};
+use super::{
+    audit_chain::{self, Chain, Head},
+    tables::{AUDIT, AUDIT_HEAD, Bytes, RECORDED, damaged, storage},
+};
 use crate::{
-    catalogue::{
-        AuditBreak, AuditCheck, AuditHash, AuditRow, CatalogueError, Change,
-        audit::{self, Chain, Head},
-    },
+    catalogue::{AuditBreak, AuditCheck, AuditHash, AuditRow, CatalogueError, Change},
     domain::{Attribution, Name, Timestamp},
 };
 
@@ -25,7 +25,8 @@ pub(super) fn append(
     let head = head(&end)?;
     let last = match trail.get(head.sequence).map_err(storage)? {
         Some(stored) => {
-            let row = audit::open(stored.value()).map_err(|reason| unreadable(head.sequence, &reason))?;
+            let row =
+                audit_chain::open(stored.value()).map_err(|reason| unreadable(head.sequence, &reason))?;
             row.at
         }
         None => Timestamp::EPOCH,
@@ -41,7 +42,7 @@ pub(super) fn append(
         previous: head.hash,
         hash: AuditHash::default(),
     };
-    let stored = audit::seal(&mut row).map_err(damaged)?;
+    let stored = audit_chain::seal(&mut row).map_err(damaged)?;
     // A row that somebody put there by hand is not overwritten without a trace: the check of the trail finds it missing.
     trail.insert(row.sequence, stored.as_slice()).map_err(storage)?;
     let head = Head { sequence: row.sequence, hash: row.hash };

@@ -6,6 +6,7 @@ mod dead_letters;
 mod error;
 mod ledger_sync;
 #[cfg(test)]
+#[cfg(feature = "embedded")]
 mod tests;
 
 use std::sync::Arc;
