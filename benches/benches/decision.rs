@@ -10,10 +10,13 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use flashsale_benches::sale;
 use flashsale_core::{
     domain::{Clock as _, OrderKey, SystemClock, Timestamp},
-    ledger::{Advance, Advanced, BatchId, LedgerRole, Outcome, Reserve, state_machine::StateMachine},
+    ledger::{
+        Advance, Advanced, BatchId, LedgerRole, Outcome, Reserve,
+        state_machine::{Batch, StateMachine},
+    },
 };
 
-/// After so many decisions a measurement goes on with a new book, outside the time.
+/// After so many decisions a measurement goes on with a new machine, outside the time.
 const ORDERS: u64 = 100_000;
 
 fn decisions(criterion: &mut Criterion) {
@@ -21,19 +24,25 @@ fn decisions(criterion: &mut Criterion) {
     let first = sale::requests(0..ORDERS);
     let later = sale::requests(ORDERS..2 * ORDERS);
     let cancels: Vec<_> = first.iter().map(cancel).collect();
-    let reserve = |book: &mut StateMachine, batch: &[Reserve]| {
-        book.reserve(now, BatchId(1), sale::lane(), None, batch).expect("the lane is open").outcomes
+    let reserve = |machine: &mut StateMachine, requests: &[Reserve]| {
+        machine
+            .reserve(Batch { id: BatchId(1), now }, sale::lane(), None, requests)
+            .expect("the lane is open")
+            .outcomes
     };
     let sold = || {
-        let mut book = opened(now);
-        let outcomes = reserve(&mut book, &first);
+        let mut machine = opened(now);
+        let outcomes = reserve(&mut machine, &first);
         assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Reserved { .. })));
-        book
+        machine
     };
     assert!(matches!(reserve(&mut sold(), &first[..1])[..], [Outcome::Replayed(_)]));
     assert!(matches!(reserve(&mut sold(), &later[..1])[..], [Outcome::SoldOut { .. }]));
-    let advance = |book: &mut StateMachine, batch: &[Advance]| {
-        book.advance(now, BatchId(1), sale::lane(), batch).expect("the lane is open").outcomes
+    let advance = |machine: &mut StateMachine, steps: &[Advance]| {
+        machine
+            .advance(Batch { id: BatchId(1), now }, sale::lane(), steps)
+            .expect("the lane is open")
+            .outcomes
     };
     assert!(matches!(advance(&mut sold(), &cancels[..1])[..], [Advanced::Done(_)]));
 
@@ -43,12 +52,12 @@ fn decisions(criterion: &mut Criterion) {
     bench(criterion, "decision/advance/cancel", &cancels, sold, advance);
 }
 
-/// A book in which `ORDERS` units are on sale.
+/// A state machine in which `ORDERS` units are on sale.
 fn opened(now: Timestamp) -> StateMachine {
-    let mut book = StateMachine::new(LedgerRole::Single);
+    let mut machine = StateMachine::new(LedgerRole::Single);
     let units = u32::try_from(ORDERS).expect("fits");
-    book.open(now, BatchId(0), &sale::terms(units)).expect("it is not open yet");
-    book
+    machine.open(Batch { id: BatchId(0), now }, &sale::terms(units)).expect("it is not open yet");
+    machine
 }
 
 fn cancel(request: &Reserve) -> Advance {
@@ -58,12 +67,12 @@ fn cancel(request: &Reserve) -> Advance {
     }
 }
 
-/// Gives the items to a book in batches; each item once to each book.
+/// Gives the items to a book in batches; each item once to each machine.
 fn bench<I, O>(
     criterion: &mut Criterion,
     name: &str,
     items: &[I],
-    book: impl Fn() -> StateMachine,
+    machine: impl Fn() -> StateMachine,
     decide: impl Fn(&mut StateMachine, &[I]) -> Vec<O>,
 ) {
     let mut group = criterion.benchmark_group(name);
@@ -73,12 +82,12 @@ fn bench<I, O>(
             bencher.iter_custom(|iterations| {
                 let (mut left, mut spent) = (iterations, Duration::ZERO);
                 while left > 0 {
-                    let mut book = book();
+                    let mut machine = machine();
                     let batches = items.chunks(size).take(usize::try_from(left).unwrap_or(usize::MAX));
                     left -= batches.len() as u64;
                     let began = Instant::now();
                     for batch in batches {
-                        black_box(decide(&mut book, batch));
+                        black_box(decide(&mut machine, batch));
                     }
                     spent += began.elapsed();
                 }

@@ -44,7 +44,7 @@ use flashsale_core::{
         Adjusted, Adjustment, AdjustmentId, Advance, Advances, BatchId, Bounds, Bucket, Change, ChangeId,
         Consumer, Due, Entry, Epoch, Kept, Lane, Ledger, LedgerError, LedgerRole, Opened, Position,
         Reference, RefundTask, Reservations, Reserve, Stock, Terms, Transfer, View,
-        state_machine::{Inspection, StateMachine},
+        state_machine::{Batch, Inspection, StateMachine},
     },
 };
 
@@ -135,9 +135,9 @@ struct FileLedger {
 
 #[derive(Debug)]
 struct State {
-    book: StateMachine,
+    machine: StateMachine,
     file: File,
-    /// After a failed write the book is ahead of the file: nothing may be answered from it any more.
+    /// After a failed write the machine is ahead of the file: nothing may be answered from it any more.
     stopped: bool,
 }
 
@@ -147,20 +147,20 @@ impl FileLedger {
         let mut file = File::options().create(true).read(true).append(true).open(&path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        let mut book = StateMachine::new(LedgerRole::Single);
+        let mut machine = StateMachine::new(LedgerRole::Single);
         let mut rest = bytes.as_slice();
         // A record is its length and its bytes. A crash can leave half of the last one, which nobody was told of: it
         // is cut off. A real backend adds a checksum, to tell that from damage.
         while let Some((length, tail)) = rest.split_first_chunk::<8>() {
             let length = usize::try_from(u64::from_le_bytes(*length)).map_err(io::Error::other)?;
             let Some((record, tail)) = tail.split_at_checked(length) else { break };
-            book.replay(record).map_err(io::Error::other)?;
+            machine.replay(record).map_err(io::Error::other)?;
             rest = tail;
         }
         file.set_len(u64::try_from(bytes.len() - rest.len()).map_err(io::Error::other)?)?;
-        // From here on the book notes what it changes.
-        book.journal();
-        Ok(Self { path, state: Mutex::new(State { book, file, stopped: false }), mistake })
+        // From here on the machine notes what it changes.
+        machine.journal();
+        Ok(Self { path, state: Mutex::new(State { machine, file, stopped: false }), mistake })
     }
 
     /// One atomic step: decide, write, and only then answer. The lock makes steps one after the other, and a step is
@@ -168,13 +168,14 @@ impl FileLedger {
     /// for the time of a sync, though; `EmbeddedLedger` has a thread of its own and writes many steps at once.
     fn step<T>(
         &self,
-        step: impl FnOnce(&mut StateMachine, Timestamp, BatchId) -> Result<T, LedgerError>,
+        step: impl FnOnce(&mut StateMachine, Batch) -> Result<T, LedgerError>,
     ) -> Result<T, LedgerError> {
         let mut state = self.state()?;
-        let State { book, file, stopped } = &mut *state;
+        let State { machine, file, stopped } = &mut *state;
         // A batch id is unlike every other, so that readers of the outbox notice another history.
-        let answer = step(book, SystemClock.now(), BatchId(fastrand::u64(..)));
-        let records = book.take_journal(Vec::new());
+        let batch = Batch { id: BatchId(fastrand::u64(..)), now: SystemClock.now() };
+        let answer = step(machine, batch);
+        let records = machine.take_journal(Vec::new());
         if records.is_empty() || self.mistake == Some(Mistake::WritesNothing) {
             return answer;
         }
@@ -190,11 +191,11 @@ impl FileLedger {
 
     /// A look that changes nothing.
     fn look<T>(&self, look: impl FnOnce(&StateMachine) -> T) -> Result<T, LedgerError> {
-        Ok(look(&self.state()?.book))
+        Ok(look(&self.state()?.machine))
     }
 
     fn state(&self) -> Result<MutexGuard<'_, State>, LedgerError> {
-        // A panic in a step may have left the book half-way.
+        // A panic in a step may have left the machine half-way.
         let state = self.state.lock().map_err(PoisonError::into_inner);
         match state {
             Ok(state) if !state.stopped => Ok(state),
@@ -210,7 +211,7 @@ impl Ledger for FileLedger {
     }
 
     async fn open(&self, terms: Arc<Terms>) -> Result<Opened, LedgerError> {
-        self.step(|book, now, id| book.open(now, id, &terms))
+        self.step(|machine, batch| machine.open(batch, &terms))
     }
 
     async fn amend(
@@ -220,34 +221,34 @@ impl Ledger for FileLedger {
         change: Change,
         by: Attribution,
     ) -> Result<(), LedgerError> {
-        self.step(|book, now, id| book.amend(now, id, activity, change_id, &change, &by))
+        self.step(|machine, batch| machine.amend(batch, activity, change_id, &change, &by))
     }
 
     async fn adjust(&self, adjustment: Adjustment) -> Result<Adjusted, LedgerError> {
-        self.step(|book, now, id| book.adjust(now, id, &adjustment))
+        self.step(|machine, batch| machine.adjust(batch, &adjustment))
     }
 
     async fn reserve(
         &self,
         lane: Lane,
         epoch: Option<Epoch>,
-        mut batch: Vec<Reserve>,
+        mut requests: Vec<Reserve>,
     ) -> Result<Reservations, LedgerError> {
         if self.mistake == Some(Mistake::ForgetsKeys) {
-            for request in &mut batch {
+            for request in &mut requests {
                 let (key, nonce) = (Key(fastrand::u128(..)), Nonce(fastrand::u64(..)));
                 request.idempotency = Idempotency { key, nonce };
             }
         }
-        self.step(|book, now, id| book.reserve(now, id, lane, epoch, &batch))
+        self.step(|machine, batch| machine.reserve(batch, lane, epoch, &requests))
     }
 
-    async fn advance(&self, lane: Lane, batch: Vec<Advance>) -> Result<Advances, LedgerError> {
-        self.step(|book, now, id| book.advance(now, id, lane, &batch))
+    async fn advance(&self, lane: Lane, steps: Vec<Advance>) -> Result<Advances, LedgerError> {
+        self.step(|machine, batch| machine.advance(batch, lane, &steps))
     }
 
     async fn expire_due(&self, lane: Lane, limit: usize) -> Result<Due, LedgerError> {
-        self.step(|book, now, id| book.expire_due(now, id, lane, limit))
+        self.step(|machine, batch| machine.expire_due(batch, lane, limit))
     }
 
     async fn send(
@@ -257,19 +258,19 @@ impl Ledger for FileLedger {
         sku: SkuId,
         units: u32,
     ) -> Result<Option<Transfer>, LedgerError> {
-        self.step(|book, now, id| book.send(now, id, lane, to, sku, units))
+        self.step(|machine, batch| machine.send(batch, lane, to, sku, units))
     }
 
     async fn receive(&self, transfer: Transfer) -> Result<bool, LedgerError> {
-        self.step(|book, now, id| book.receive(now, id, transfer))
+        self.step(|machine, batch| machine.receive(batch, transfer))
     }
 
     async fn forget(&self, transfer: Transfer) -> Result<(), LedgerError> {
-        self.step(|book, now, id| book.forget(now, id, transfer))
+        self.step(|machine, batch| machine.forget(batch, transfer))
     }
 
     async fn transfers(&self, lane: Lane) -> Result<Vec<Transfer>, LedgerError> {
-        self.look(|book| book.transfers(lane))?
+        self.look(|machine| machine.transfers(lane))?
     }
 
     async fn activities(&self) -> Result<Vec<ActivityId>, LedgerError> {
@@ -277,19 +278,19 @@ impl Ledger for FileLedger {
     }
 
     async fn terms(&self, activity: ActivityId) -> Result<Option<Arc<Terms>>, LedgerError> {
-        self.look(|book| book.terms(activity))
+        self.look(|machine| machine.terms(activity))
     }
 
     async fn stock(&self, activity: ActivityId, sku: SkuId) -> Result<Option<Stock>, LedgerError> {
-        self.look(|book| book.stock(activity, sku))
+        self.look(|machine| machine.stock(activity, sku))
     }
 
     async fn view(&self, lane: Lane) -> Result<View, LedgerError> {
-        self.look(|book| book.view(SystemClock.now(), lane))?
+        self.look(|machine| machine.view(SystemClock.now(), lane))?
     }
 
     async fn order(&self, key: OrderKey) -> Result<Option<Order>, LedgerError> {
-        self.look(|book| book.order(key))
+        self.look(|machine| machine.order(key))
     }
 
     async fn orders_of(
@@ -298,11 +299,11 @@ impl Ledger for FileLedger {
         after: Option<OrderId>,
         limit: usize,
     ) -> Result<Vec<Order>, LedgerError> {
-        self.look(|book| book.orders_of(user, after, limit))
+        self.look(|machine| machine.orders_of(user, after, limit))
     }
 
     async fn locate(&self, reference: Reference) -> Result<Option<OrderKey>, LedgerError> {
-        self.look(|book| book.locate(reference))
+        self.look(|machine| machine.locate(reference))
     }
 
     async fn adjustment(
@@ -310,7 +311,7 @@ impl Ledger for FileLedger {
         activity: ActivityId,
         id: &AdjustmentId,
     ) -> Result<Option<(SkuId, i64)>, LedgerError> {
-        self.look(|book| book.adjustment(activity, id))?
+        self.look(|machine| machine.adjustment(activity, id))?
     }
 
     async fn refunds_due(
@@ -319,23 +320,23 @@ impl Ledger for FileLedger {
         after: Option<OrderId>,
         limit: usize,
     ) -> Result<Vec<RefundTask>, LedgerError> {
-        self.look(|book| book.refunds_due(lane, after, limit))
+        self.look(|machine| machine.refunds_due(lane, after, limit))
     }
 
     async fn keep_unmatched(&self, capture: Capture) -> Result<Kept, LedgerError> {
-        self.step(|book, _, _| book.keep_unmatched(&capture))
+        self.step(|machine, _| machine.keep_unmatched(&capture))
     }
 
     async fn register(&self, consumer: &Consumer) -> Result<(), LedgerError> {
-        self.step(|book, _, _| {
-            book.register(consumer);
+        self.step(|machine, _| {
+            machine.register(consumer);
             Ok(())
         })
     }
 
     async fn retire(&self, consumer: &Consumer) -> Result<(), LedgerError> {
-        self.step(|book, _, _| {
-            book.retire(consumer);
+        self.step(|machine, _| {
+            machine.retire(consumer);
             Ok(())
         })
     }
@@ -347,11 +348,11 @@ impl Ledger for FileLedger {
         from: Option<Position>,
         limit: usize,
     ) -> Result<Vec<Entry>, LedgerError> {
-        self.look(|book| book.events(consumer, lane, from, limit))?
+        self.look(|machine| machine.events(consumer, lane, from, limit))?
     }
 
     async fn ack(&self, consumer: &Consumer, lane: Lane, position: Position) -> Result<(), LedgerError> {
-        self.step(|book, _, _| book.ack(consumer, lane, position))
+        self.step(|machine, _| machine.ack(consumer, lane, position))
     }
 }
 
@@ -413,14 +414,14 @@ struct FileProbe {
 impl TestControl for FileProbe {
     /// All counters, as they are stored: the suite checks the invariants on them after every step.
     async fn inspect(&self, activity: ActivityId) -> Option<Inspection> {
-        self.ledger.look(|book| book.inspect(activity)).expect("the ledger works")
+        self.ledger.look(|machine| machine.inspect(activity)).expect("the ledger works")
     }
 
     /// The suite moves time instead of waiting for it.
     async fn advance_time(&self, lane: Lane, to: Timestamp) {
         let mut state = self.ledger.state().expect("the ledger works");
         // A lane that is not open yet has no time.
-        let _ = state.book.advance_time(lane, to);
+        let _ = state.machine.advance_time(lane, to);
     }
 
     /// Nothing is ever under way in a ledger of one part.

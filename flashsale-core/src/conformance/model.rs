@@ -13,7 +13,7 @@ use crate::{
         Chunk, Consumer, Due, Entry, Epoch, Fence, Gate, Kept, Lane, Ledger, LedgerError, LedgerRole,
         NextEpoch, Opened, PersistMode, Position, Reference, RefundTask, Reservations, Reserve, Stock, Terms,
         Transfer, Truth, Verdict, View,
-        state_machine::{Inspection, StateMachine},
+        state_machine::{Batch, Inspection, StateMachine},
     },
 };
 
@@ -53,11 +53,11 @@ impl Model {
         self.0.lock().expect("a step of the model panicked")
     }
 
-    fn step<T>(&self, step: impl FnOnce(&mut StateMachine, Timestamp, BatchId) -> T) -> T {
+    fn step<T>(&self, step: impl FnOnce(&mut StateMachine, Batch) -> T) -> T {
         let mut state = self.state();
         state.batches += 1;
-        let (now, batch) = (state.now, BatchId(state.batches));
-        step(&mut state.machine, now, batch)
+        let batch = Batch { id: BatchId(state.batches), now: state.now };
+        step(&mut state.machine, batch)
     }
 }
 
@@ -111,7 +111,7 @@ impl Ledger for Model {
     }
 
     async fn open(&self, terms: Arc<Terms>) -> Result<Opened, LedgerError> {
-        self.step(|machine, now, batch| machine.open(now, batch, &terms))
+        self.step(|machine, batch| machine.open(batch, &terms))
     }
 
     async fn amend(
@@ -121,28 +121,28 @@ impl Ledger for Model {
         change: Change,
         by: Attribution,
     ) -> Result<(), LedgerError> {
-        self.step(|machine, now, batch| machine.amend(now, batch, activity, id, &change, &by))
+        self.step(|machine, batch| machine.amend(batch, activity, id, &change, &by))
     }
 
     async fn adjust(&self, adjustment: Adjustment) -> Result<Adjusted, LedgerError> {
-        self.step(|machine, now, batch| machine.adjust(now, batch, &adjustment))
+        self.step(|machine, batch| machine.adjust(batch, &adjustment))
     }
 
     async fn reserve(
         &self,
         lane: Lane,
         epoch: Option<Epoch>,
-        batch: Vec<Reserve>,
+        requests: Vec<Reserve>,
     ) -> Result<Reservations, LedgerError> {
-        self.step(|machine, now, id| machine.reserve(now, id, lane, epoch, &batch))
+        self.step(|machine, batch| machine.reserve(batch, lane, epoch, &requests))
     }
 
-    async fn advance(&self, lane: Lane, batch: Vec<Advance>) -> Result<Advances, LedgerError> {
-        self.step(|machine, now, id| machine.advance(now, id, lane, &batch))
+    async fn advance(&self, lane: Lane, steps: Vec<Advance>) -> Result<Advances, LedgerError> {
+        self.step(|machine, batch| machine.advance(batch, lane, &steps))
     }
 
     async fn expire_due(&self, lane: Lane, limit: usize) -> Result<Due, LedgerError> {
-        self.step(|machine, now, batch| machine.expire_due(now, batch, lane, limit))
+        self.step(|machine, batch| machine.expire_due(batch, lane, limit))
     }
 
     async fn send(
@@ -152,15 +152,15 @@ impl Ledger for Model {
         sku: SkuId,
         units: u32,
     ) -> Result<Option<Transfer>, LedgerError> {
-        self.step(|machine, now, batch| machine.send(now, batch, lane, to, sku, units))
+        self.step(|machine, batch| machine.send(batch, lane, to, sku, units))
     }
 
     async fn receive(&self, transfer: Transfer) -> Result<bool, LedgerError> {
-        self.step(|machine, now, batch| machine.receive(now, batch, transfer))
+        self.step(|machine, batch| machine.receive(batch, transfer))
     }
 
     async fn forget(&self, transfer: Transfer) -> Result<(), LedgerError> {
-        self.step(|machine, now, batch| machine.forget(now, batch, transfer))
+        self.step(|machine, batch| machine.forget(batch, transfer))
     }
 
     async fn transfers(&self, lane: Lane) -> Result<Vec<Transfer>, LedgerError> {
@@ -263,7 +263,7 @@ impl Gate for Model {
     }
 
     async fn reopen(&self, activity: ActivityId, epoch: Epoch, batch: BatchId) -> Result<(), LedgerError> {
-        self.step(|machine, now, _| machine.reopen(now, activity, epoch, batch))
+        self.step(|machine, Batch { now, .. }| machine.reopen(Batch { id: batch, now }, activity, epoch))
     }
 
     async fn follow(&self, lane: Lane, entries: Vec<Entry>) -> Result<(), LedgerError> {
@@ -284,7 +284,7 @@ impl Truth for Model {
         mode: PersistMode,
         entries: Vec<Entry>,
     ) -> Result<Vec<Verdict>, LedgerError> {
-        self.step(|machine, now, batch| machine.persist(now, batch, lane, fence, mode, &entries))
+        self.step(|machine, batch| machine.persist(batch, lane, fence, mode, &entries))
     }
 
     async fn position(&self, lane: Lane) -> Result<Position, LedgerError> {
@@ -296,7 +296,7 @@ impl Truth for Model {
     }
 
     async fn next_epoch(&self, activity: ActivityId, expected: Epoch) -> Result<NextEpoch, LedgerError> {
-        self.step(|machine, now, batch| machine.next_epoch(now, batch, activity, expected))
+        self.step(|machine, batch| machine.next_epoch(batch, activity, expected))
     }
 
     async fn content(

@@ -69,6 +69,11 @@ impl OrderStatus {
         matches!(self, Self::Pending | Self::Paying)
     }
 
+    /// Whether limits count the order's units: it is open or paid.
+    pub fn counts_for_limits(self) -> bool {
+        self.is_open() || self == Self::Paid
+    }
+
     /// Whether an order may go from this status to `next`.
     pub fn may_become(self, next: Self) -> bool {
         use OrderStatus::{Cancelled, Expired, Paid, Paying, Pending};

@@ -123,7 +123,7 @@ fn held_sold_pending(lane: &LaneInspection, index: usize, inspection: &Inspectio
 fn check_limits(inspection: &Inspection, found: &mut Findings) {
     let mut used: BTreeMap<(Subject, u64, Option<crate::domain::SkuId>), u32> = BTreeMap::new();
     for order in inspection.lanes.iter().flat_map(|lane| &lane.orders) {
-        if order.status.is_open() || order.status == OrderStatus::Paid {
+        if order.status.counts_for_limits() {
             for (subject, id) in subjects(order.key.user.value(), order.subjects) {
                 *used.entry((subject, id, Some(order.sku))).or_default() += order.quantity.value();
                 *used.entry((subject, id, None)).or_default() += order.quantity.value();
@@ -144,7 +144,7 @@ fn check_limits(inspection: &Inspection, found: &mut Findings) {
 
 /// I2: whoever a rule of the lane counts, and who has units there, has a counter.
 fn check_counted(lane: &LaneInspection, found: &mut Findings) {
-    let counting = |order: &&Order| order.status.is_open() || order.status == OrderStatus::Paid;
+    let counting = |order: &&Order| order.status.counts_for_limits();
     for offer in lane.terms.offers() {
         for rule in offer.limits() {
             let sku = (rule.per == Per::Offer).then(|| offer.sku());
@@ -172,7 +172,7 @@ pub fn check_limits_hold(inspection: &Inspection) -> Vec<Violation> {
             let mut used: HashMap<u64, u32> = HashMap::new();
             let orders = inspection.lanes.iter().flat_map(|lane| &lane.orders);
             for order in orders.filter(|order| order.sku == offer.sku()) {
-                if order.status.is_open() || order.status == OrderStatus::Paid {
+                if order.status.counts_for_limits() {
                     for (subject, id) in subjects(order.key.user.value(), order.subjects) {
                         if subject == rule.subject {
                             *used.entry(id).or_default() += order.quantity.value();

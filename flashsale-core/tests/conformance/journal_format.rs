@@ -14,7 +14,7 @@ use flashsale_core::{
     ledger::{
         Adjustment, AdjustmentId, Advance, BatchId, Change, ChangeId, Consumer, Fence, Lane, LedgerRole,
         PersistMode, RefundOutcome, Reserve, ReserveMode, Terms, Timing,
-        state_machine::{Image, StateMachine},
+        state_machine::{Batch, Image, StateMachine},
     },
 };
 
@@ -89,23 +89,27 @@ fn capture(payment: u64, amount: u64, event: &str) -> Capture {
     }
 }
 
+fn batch(seconds: u64, id: u64) -> Batch {
+    Batch { id: BatchId(id), now: at(seconds) }
+}
+
 /// A ledger to which everything happens that an order, an offer or a consumer can live through.
 fn single() -> StateMachine {
     let lane = Lane::first(activity());
     let mut machine = StateMachine::new(LedgerRole::Single);
     machine.journal();
-    let mut batch = 0;
-    let mut next = || {
-        batch += 1;
-        BatchId(batch)
+    let mut id = 0;
+    let mut next = |seconds| {
+        id += 1;
+        batch(seconds, id)
     };
     let audit = Consumer::new("audit");
     machine.register(&audit);
     machine.register(&Consumer::new("nobody"));
     machine.retire(&Consumer::new("nobody"));
-    machine.open(at(0), next(), &terms(GATE_LANES)).unwrap();
+    machine.open(next(0), &terms(GATE_LANES)).unwrap();
     let requests: Vec<_> = (0..8).map(|n| request(100 + n, buyer(n), 1 + n % 3)).collect();
-    machine.reserve(at(1), next(), lane, None, &requests).unwrap();
+    machine.reserve(next(1), lane, None, &requests).unwrap();
     machine.keep_unmatched(&capture(9_001, 1, "kept-for-ever")).unwrap();
     machine.keep_unmatched(&capture(501, 259_800, "early")).unwrap();
     let order = |n: u64| key(100 + n, buyer(n));
@@ -115,7 +119,7 @@ fn single() -> StateMachine {
         provider: provider(),
     };
     let steps: Vec<_> = (0..=5).map(opened).collect();
-    machine.advance(at(2), next(), lane, &steps).unwrap();
+    machine.advance(next(2), lane, &steps).unwrap();
     let payment = |n: u64| (500 + n).try_into().unwrap();
     let captured = |n: u64, amount, event: &str| Advance::Capture {
         order: order(n),
@@ -137,7 +141,7 @@ fn single() -> StateMachine {
             outcome: RefundOutcome::Done,
         },
     ];
-    machine.advance(at(3), next(), lane, &steps).unwrap();
+    machine.advance(next(3), lane, &steps).unwrap();
     let delta = |id: &str, delta| Adjustment {
         activity: activity(),
         sku: 1.try_into().unwrap(),
@@ -145,8 +149,8 @@ fn single() -> StateMachine {
         delta,
         by: by(),
     };
-    machine.adjust(at(4), next(), &delta("found", 5)).unwrap();
-    machine.adjust(at(4), next(), &delta("broken", -1)).unwrap();
+    machine.adjust(next(4), &delta("found", 5)).unwrap();
+    machine.adjust(next(4), &delta("broken", -1)).unwrap();
     let limits = vec![LimitRule::new(Subject::User, Per::Offer, 3).unwrap()];
     let changes = [
         Change::Selling(Selling::Paused),
@@ -155,15 +159,15 @@ fn single() -> StateMachine {
         Change::Selling(Selling::On),
     ];
     for (id, change) in (1..).zip(&changes) {
-        machine.amend(at(5), next(), activity(), ChangeId(id), change, &by()).unwrap();
+        machine.amend(next(5), activity(), ChangeId(id), change, &by()).unwrap();
     }
-    let transfer = machine.send(at(6), next(), lane, 1, 1.try_into().unwrap(), 2).unwrap().unwrap();
-    machine.receive(at(6), next(), transfer).unwrap();
-    machine.forget(at(6), next(), transfer).unwrap();
-    machine.send(at(6), next(), lane, 1, 1.try_into().unwrap(), 1).unwrap().unwrap();
-    machine.expire_due(at(2_000), next(), lane, 100).unwrap();
-    machine.expire_due(at(9_000), next(), lane, 100).unwrap();
-    machine.advance(at(9_001), next(), lane, &[captured(5, 259_800, "late")]).unwrap();
+    let transfer = machine.send(next(6), lane, 1, 1.try_into().unwrap(), 2).unwrap().unwrap();
+    machine.receive(next(6), transfer).unwrap();
+    machine.forget(next(6), transfer).unwrap();
+    machine.send(next(6), lane, 1, 1.try_into().unwrap(), 1).unwrap().unwrap();
+    machine.expire_due(next(2_000), lane, 100).unwrap();
+    machine.expire_due(next(9_000), lane, 100).unwrap();
+    machine.advance(next(9_001), lane, &[captured(5, 259_800, "late")]).unwrap();
     let entries = machine.events(&audit, lane, Default::default(), 3).unwrap();
     machine.ack(&audit, lane, entries.last().unwrap().position).unwrap();
     machine
@@ -179,26 +183,24 @@ fn tiers() -> [StateMachine; 2] {
         machine.register(&pump);
         machine
     });
-    truth.open(at(0), BatchId(1), &terms).unwrap();
-    for batch in [2, 3] {
+    truth.open(batch(0, 1), &terms).unwrap();
+    for round in [2, 3] {
         let expected = truth.epoch(activity()).unwrap();
-        let next = truth.next_epoch(at(batch), BatchId(batch), activity(), expected).unwrap();
+        let next = truth.next_epoch(batch(round, round), activity(), expected).unwrap();
         gate.close(activity(), next.epoch);
         gate.load(activity(), next.epoch, truth.content(activity(), None, 100).unwrap()).unwrap();
-        gate.reopen(at(batch), activity(), next.epoch, next.batch).unwrap();
-        let first = 200 + 10 * batch;
+        gate.reopen(Batch { id: next.batch, now: at(round) }, activity(), next.epoch).unwrap();
+        let first = 200 + 10 * round;
         let requests = [request(first, buyer(0), 2), request(first + 1, buyer(1), 3)];
-        gate.reserve(at(5 + batch), BatchId(10 + batch), lane, Some(next.epoch), &requests).unwrap();
+        gate.reserve(batch(5 + round, 10 + round), lane, Some(next.epoch), &requests).unwrap();
         let entries = gate.events(&pump, lane, Default::default(), 100).unwrap();
         let position = truth.position(lane).unwrap();
         let mode = PersistMode::After(position);
         let unseen: Vec<_> =
             entries.into_iter().filter(|entry| entry.position.sequence > position.sequence).collect();
-        truth.persist(at(6 + batch), BatchId(20 + batch), lane, Fence(batch), mode, &unseen).unwrap();
+        truth.persist(batch(6 + round, 20 + round), lane, Fence(round), mode, &unseen).unwrap();
         let order = key(first, buyer(0));
-        truth
-            .advance(at(7 + batch), BatchId(30 + batch), lane, &[Advance::Cancel { order, by: None }])
-            .unwrap();
+        truth.advance(batch(7 + round, 30 + round), lane, &[Advance::Cancel { order, by: None }]).unwrap();
         let told = truth.events(&pump, lane, Default::default(), 100).unwrap();
         gate.follow(lane, &told).unwrap();
     }

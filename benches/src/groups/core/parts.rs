@@ -10,7 +10,10 @@ use std::{
 use flashsale_core::{
     admission::{Claims, TicketKey, TicketKeys},
     domain::{ActivityId, Clock as _, Name, SkuId, SystemClock, UserId},
-    ledger::{BatchId, LedgerRole, Outcome, state_machine::StateMachine},
+    ledger::{
+        BatchId, LedgerRole, Outcome,
+        state_machine::{Batch, StateMachine},
+    },
     rate_limiter::{Quota, RateLimiter},
 };
 
@@ -142,31 +145,32 @@ fn decisions() -> Result<(), Failure> {
     let now = SystemClock.now();
     let requests = sale::requests(0..ORDERS);
     let later = sale::requests(ORDERS..2 * ORDERS);
-    let decide = |book: &mut StateMachine, requests: &[_], expected: fn(&Outcome) -> bool| {
+    let decide = |ledger: &mut StateMachine, requests: &[_], expected: fn(&Outcome) -> bool| {
         let mut room = Vec::new();
         let before = machine::thread_time();
-        for (number, batch) in (0..).zip(requests.chunks(BATCH)) {
-            let answer = book.reserve(now, BatchId(number), sale::lane(), None, batch)?;
+        for (number, requests) in (0..).zip(requests.chunks(BATCH)) {
+            let answer = ledger.reserve(Batch { id: BatchId(number), now }, sale::lane(), None, requests)?;
             if !answer.outcomes.iter().all(expected) {
                 return Err("the decisions are not what is measured".into());
             }
-            room = book.take_journal(room);
+            room = ledger.take_journal(room);
             room.clear();
         }
         Ok::<_, Failure>((machine::thread_time() - before).as_secs_f64() * 1e9 / count(ORDERS))
     };
     let (mut reserved, mut journalled, mut replayed, mut sold_out) = (vec![], vec![], vec![], vec![]);
     for _ in 0..RUNS {
-        let mut book = StateMachine::new(LedgerRole::Single);
-        book.open(now, BatchId(0), &sale::terms(u32::try_from(ORDERS)?))?;
-        reserved.push(decide(&mut book, &requests, |outcome| matches!(outcome, Outcome::Reserved { .. }))?);
-        replayed.push(decide(&mut book, &requests, |outcome| matches!(outcome, Outcome::Replayed(_)))?);
-        sold_out.push(decide(&mut book, &later, |outcome| matches!(outcome, Outcome::SoldOut { .. }))?);
+        let mut ledger = StateMachine::new(LedgerRole::Single);
+        ledger.open(Batch { id: BatchId(0), now }, &sale::terms(u32::try_from(ORDERS)?))?;
+        reserved.push(decide(&mut ledger, &requests, |outcome| matches!(outcome, Outcome::Reserved { .. }))?);
+        replayed.push(decide(&mut ledger, &requests, |outcome| matches!(outcome, Outcome::Replayed(_)))?);
+        sold_out.push(decide(&mut ledger, &later, |outcome| matches!(outcome, Outcome::SoldOut { .. }))?);
 
-        let mut book = StateMachine::new(LedgerRole::Single);
-        book.open(now, BatchId(0), &sale::terms(u32::try_from(ORDERS)?))?;
-        book.journal();
-        journalled.push(decide(&mut book, &requests, |outcome| matches!(outcome, Outcome::Reserved { .. }))?);
+        let mut ledger = StateMachine::new(LedgerRole::Single);
+        ledger.open(Batch { id: BatchId(0), now }, &sale::terms(u32::try_from(ORDERS)?))?;
+        ledger.journal();
+        journalled
+            .push(decide(&mut ledger, &requests, |outcome| matches!(outcome, Outcome::Reserved { .. }))?);
     }
     figure("decision.reserve", median(reserved), "ns");
     figure("decision.reserve_journalled", median(journalled), "ns");

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::{
-    domain::Timestamp,
-    ledger::{BatchId, LedgerError, state_machine::StateMachine},
+use crate::ledger::{
+    LedgerError,
+    state_machine::{Batch, StateMachine},
 };
 
 /// A step that waits to be decided, and then for its commit.
 pub(super) trait Call: Send {
     /// Takes the step and keeps the answer. An error means that the book is damaged.
-    fn run(&mut self, machine: &mut StateMachine, now: Timestamp, batch: BatchId) -> Result<(), Arc<str>>;
+    fn run(&mut self, machine: &mut StateMachine, batch: Batch) -> Result<(), Arc<str>>;
 
     /// Gives the answer.
     fn answer(self: Box<Self>);
@@ -30,11 +30,11 @@ pub(super) struct Step<F, T> {
 
 impl<F, T> Call for Step<F, T>
 where
-    F: FnOnce(&mut StateMachine, Timestamp, BatchId) -> Result<T, LedgerError> + Send,
+    F: FnOnce(&mut StateMachine, Batch) -> Result<T, LedgerError> + Send,
     T: Send,
 {
-    fn run(&mut self, machine: &mut StateMachine, now: Timestamp, batch: BatchId) -> Result<(), Arc<str>> {
-        let answer = self.step.take().map(|step| step(machine, now, batch));
+    fn run(&mut self, machine: &mut StateMachine, batch: Batch) -> Result<(), Arc<str>> {
+        let answer = self.step.take().map(|step| step(machine, batch));
         let damage = match &answer {
             Some(Err(LedgerError::Stopped(reason))) => Err(Arc::clone(reason)),
             _ => Ok(()),

@@ -20,8 +20,8 @@ use super::{
 use crate::{
     domain::{ActivityId, Clock, Timestamp},
     ledger::{
-        BatchId, Bounds, Lane, LedgerError, LedgerRole,
-        state_machine::{Census, Inspection, StateMachine},
+        Bounds, Lane, LedgerError, LedgerRole,
+        state_machine::{Batch, Census, Inspection, StateMachine},
     },
 };
 
@@ -195,7 +195,7 @@ impl EmbeddedLedger {
     /// # Errors
     /// Those of the store.
     pub async fn inspect(&self, activity: ActivityId) -> Result<Option<Inspection>, LedgerError> {
-        self.call(move |machine, _, _| Ok(machine.inspect(activity))).await
+        self.call(move |machine, _| Ok(machine.inspect(activity))).await
     }
 
     /// The numbers of an activity for monitors; `None` if it is not open here. Costs well below a millisecond of the thread.
@@ -203,7 +203,7 @@ impl EmbeddedLedger {
     /// # Errors
     /// Those of the store.
     pub async fn census(&self, activity: ActivityId) -> Result<Option<Census>, LedgerError> {
-        self.call(move |machine, now, _| Ok(machine.census(now, activity))).await
+        self.call(move |machine, batch| Ok(machine.census(batch.now, activity))).await
     }
 
     /// Raises the last time of a lane: it decides nothing before that moment any more. It is not journalled.
@@ -211,14 +211,14 @@ impl EmbeddedLedger {
     /// # Errors
     /// [`LedgerError::NotOpen`].
     pub async fn advance_time(&self, lane: Lane, to: Timestamp) -> Result<(), LedgerError> {
-        self.call(move |machine, _, _| machine.advance_time(lane, to)).await
+        self.call(move |machine, _| machine.advance_time(lane, to)).await
     }
 
     /// Hands a step to the thread, and waits until it is durable.
     pub(crate) async fn call<T, F>(&self, step: F) -> Result<T, LedgerError>
     where
         T: Send + 'static,
-        F: FnOnce(&mut StateMachine, Timestamp, BatchId) -> Result<T, LedgerError> + Send + 'static,
+        F: FnOnce(&mut StateMachine, Batch) -> Result<T, LedgerError> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
         let call = Box::new(Step { step: Some(step), answer: None, reply });
@@ -265,7 +265,7 @@ impl EmbeddedLedger {
     /// # Errors
     /// [`LedgerError::Stopped`].
     pub async fn image(&self) -> Result<crate::ledger::state_machine::Image, LedgerError> {
-        self.call(|machine, _, _| Ok(machine.image())).await
+        self.call(|machine, _| Ok(machine.image())).await
     }
 
     /// Puts what an image shows in the place of everything.
@@ -278,7 +278,7 @@ impl EmbeddedLedger {
             return Err(invalid("what a journal has written cannot be replaced".into()));
         }
         let role = self.role;
-        self.call(move |machine, _, _| {
+        self.call(move |machine, _| {
             let replacement = StateMachine::of_image(image).map_err(|misfit| invalid(misfit.to_string()))?;
             if replacement.role() != role {
                 return Err(invalid("is of another role".into()));

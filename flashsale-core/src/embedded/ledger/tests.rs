@@ -246,7 +246,7 @@ async fn a_power_cut_takes_nothing_that_was_acknowledged() {
 #[tokio::test]
 async fn a_panic_stops_the_engine() {
     let engine = EmbeddedLedger::in_memory(LedgerRole::Single, clock());
-    let answer = engine.call::<(), _>(|_, _, _| panic!("seeded")).await;
+    let answer = engine.call::<(), _>(|_, _| panic!("seeded")).await;
     assert!(matches!(answer, Err(LedgerError::Unknown(_))));
     let Err(LedgerError::Stopped(reason)) = engine.activities().await else { panic!("it goes on") };
     assert!(reason.contains("seeded"), "{reason}");
@@ -259,8 +259,8 @@ async fn a_damaged_book_stops_the_engine_and_nothing_of_the_commit_happened() {
     let engine = on_disk(&disk).unwrap();
     engine.open(terms(10)).await.unwrap();
     let answer = engine
-        .call::<(), _>(|machine, now, batch| {
-            machine.reserve(now, batch, lane(), None, &[request(1)])?;
+        .call::<(), _>(|machine, batch| {
+            machine.reserve(batch, lane(), None, &[request(1)])?;
             Err(LedgerError::Stopped("an event does not fit".into()))
         })
         .await;

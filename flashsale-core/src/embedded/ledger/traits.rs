@@ -11,7 +11,8 @@ use crate::{
         Adjusted, Adjustment, AdjustmentId, Advance, Advances, BatchId, Bounds, Bucket, Change, ChangeId,
         Chunk, Consumer, Due, Entry, Epoch, Fence, Gate, Kept, Lane, Ledger, LedgerError, NextEpoch, Opened,
         PersistMode, Position, Reference, RefundTask, Reservations, Reserve, Stock, Terms, Transfer, Truth,
-        Verdict, View, state_machine::Prepared,
+        Verdict, View,
+        state_machine::{Batch, Prepared},
     },
 };
 
@@ -23,7 +24,7 @@ impl Ledger for EmbeddedLedger {
 
     async fn open(&self, terms: Arc<Terms>) -> Result<Opened, LedgerError> {
         let known = Arc::clone(&terms);
-        if let Some(opened) = self.call(move |machine, _, _| machine.opened(&known)).await? {
+        if let Some(opened) = self.call(move |machine, _| machine.opened(&known)).await? {
             return Ok(opened);
         }
         let role = self.role();
@@ -35,7 +36,7 @@ impl Ledger for EmbeddedLedger {
         let prepared = tokio::task::spawn_blocking(prepare).await.map_err(|error| {
             LedgerError::Unavailable(format!("the lanes cannot be prepared: {error}").into())
         })?;
-        self.call(move |machine, now, batch| machine.open_prepared(now, batch, prepared)).await
+        self.call(move |machine, batch| machine.open_prepared(batch, prepared)).await
     }
 
     async fn amend(
@@ -45,11 +46,11 @@ impl Ledger for EmbeddedLedger {
         change: Change,
         by: Attribution,
     ) -> Result<(), LedgerError> {
-        self.call(move |machine, now, batch| machine.amend(now, batch, activity, id, &change, &by)).await
+        self.call(move |machine, batch| machine.amend(batch, activity, id, &change, &by)).await
     }
 
     async fn adjust(&self, adjustment: Adjustment) -> Result<Adjusted, LedgerError> {
-        self.call(move |machine, now, batch| machine.adjust(now, batch, &adjustment)).await
+        self.call(move |machine, batch| machine.adjust(batch, &adjustment)).await
     }
 
     async fn reserve(
@@ -59,16 +60,16 @@ impl Ledger for EmbeddedLedger {
         requests: Vec<Reserve>,
     ) -> Result<Reservations, LedgerError> {
         self.check_batch(requests.len())?;
-        self.call(move |machine, now, batch| machine.reserve(now, batch, lane, epoch, &requests)).await
+        self.call(move |machine, batch| machine.reserve(batch, lane, epoch, &requests)).await
     }
 
     async fn advance(&self, lane: Lane, steps: Vec<Advance>) -> Result<Advances, LedgerError> {
         self.check_batch(steps.len())?;
-        self.call(move |machine, now, batch| machine.advance(now, batch, lane, &steps)).await
+        self.call(move |machine, batch| machine.advance(batch, lane, &steps)).await
     }
 
     async fn expire_due(&self, lane: Lane, limit: usize) -> Result<Due, LedgerError> {
-        self.call(move |machine, now, batch| machine.expire_due(now, batch, lane, limit)).await
+        self.call(move |machine, batch| machine.expire_due(batch, lane, limit)).await
     }
 
     async fn send(
@@ -78,39 +79,39 @@ impl Ledger for EmbeddedLedger {
         sku: SkuId,
         units: u32,
     ) -> Result<Option<Transfer>, LedgerError> {
-        self.call(move |machine, now, batch| machine.send(now, batch, lane, to, sku, units)).await
+        self.call(move |machine, batch| machine.send(batch, lane, to, sku, units)).await
     }
 
     async fn receive(&self, transfer: Transfer) -> Result<bool, LedgerError> {
-        self.call(move |machine, now, batch| machine.receive(now, batch, transfer)).await
+        self.call(move |machine, batch| machine.receive(batch, transfer)).await
     }
 
     async fn forget(&self, transfer: Transfer) -> Result<(), LedgerError> {
-        self.call(move |machine, now, batch| machine.forget(now, batch, transfer)).await
+        self.call(move |machine, batch| machine.forget(batch, transfer)).await
     }
 
     async fn transfers(&self, lane: Lane) -> Result<Vec<Transfer>, LedgerError> {
-        self.call(move |machine, _, _| machine.transfers(lane)).await
+        self.call(move |machine, _| machine.transfers(lane)).await
     }
 
     async fn activities(&self) -> Result<Vec<ActivityId>, LedgerError> {
-        self.call(|machine, _, _| Ok(machine.activities())).await
+        self.call(|machine, _| Ok(machine.activities())).await
     }
 
     async fn terms(&self, activity: ActivityId) -> Result<Option<Arc<Terms>>, LedgerError> {
-        self.call(move |machine, _, _| Ok(machine.terms(activity))).await
+        self.call(move |machine, _| Ok(machine.terms(activity))).await
     }
 
     async fn stock(&self, activity: ActivityId, sku: SkuId) -> Result<Option<Stock>, LedgerError> {
-        self.call(move |machine, _, _| Ok(machine.stock(activity, sku))).await
+        self.call(move |machine, _| Ok(machine.stock(activity, sku))).await
     }
 
     async fn view(&self, lane: Lane) -> Result<View, LedgerError> {
-        self.call(move |machine, now, _| machine.view(now, lane)).await
+        self.call(move |machine, batch| machine.view(batch.now, lane)).await
     }
 
     async fn order(&self, key: OrderKey) -> Result<Option<Order>, LedgerError> {
-        self.call(move |machine, _, _| Ok(machine.order(key))).await
+        self.call(move |machine, _| Ok(machine.order(key))).await
     }
 
     async fn orders_of(
@@ -119,11 +120,11 @@ impl Ledger for EmbeddedLedger {
         after: Option<OrderId>,
         limit: usize,
     ) -> Result<Vec<Order>, LedgerError> {
-        self.call(move |machine, _, _| Ok(machine.orders_of(user, after, limit))).await
+        self.call(move |machine, _| Ok(machine.orders_of(user, after, limit))).await
     }
 
     async fn locate(&self, reference: Reference) -> Result<Option<OrderKey>, LedgerError> {
-        self.call(move |machine, _, _| Ok(machine.locate(reference))).await
+        self.call(move |machine, _| Ok(machine.locate(reference))).await
     }
 
     async fn adjustment(
@@ -132,7 +133,7 @@ impl Ledger for EmbeddedLedger {
         id: &AdjustmentId,
     ) -> Result<Option<(SkuId, i64)>, LedgerError> {
         let id = id.clone();
-        self.call(move |machine, _, _| machine.adjustment(activity, &id)).await
+        self.call(move |machine, _| machine.adjustment(activity, &id)).await
     }
 
     async fn refunds_due(
@@ -141,16 +142,16 @@ impl Ledger for EmbeddedLedger {
         after: Option<OrderId>,
         limit: usize,
     ) -> Result<Vec<RefundTask>, LedgerError> {
-        self.call(move |machine, _, _| Ok(machine.refunds_due(lane, after, limit))).await
+        self.call(move |machine, _| Ok(machine.refunds_due(lane, after, limit))).await
     }
 
     async fn keep_unmatched(&self, capture: Capture) -> Result<Kept, LedgerError> {
-        self.call(move |machine, _, _| machine.keep_unmatched(&capture)).await
+        self.call(move |machine, _| machine.keep_unmatched(&capture)).await
     }
 
     async fn register(&self, consumer: &Consumer) -> Result<(), LedgerError> {
         let consumer = consumer.clone();
-        self.call(move |machine, _, _| {
+        self.call(move |machine, _| {
             machine.register(&consumer);
             Ok(())
         })
@@ -159,7 +160,7 @@ impl Ledger for EmbeddedLedger {
 
     async fn retire(&self, consumer: &Consumer) -> Result<(), LedgerError> {
         let consumer = consumer.clone();
-        self.call(move |machine, _, _| {
+        self.call(move |machine, _| {
             machine.retire(&consumer);
             Ok(())
         })
@@ -174,23 +175,23 @@ impl Ledger for EmbeddedLedger {
         limit: usize,
     ) -> Result<Vec<Entry>, LedgerError> {
         let consumer = consumer.clone();
-        self.call(move |machine, _, _| machine.events(&consumer, lane, from, limit)).await
+        self.call(move |machine, _| machine.events(&consumer, lane, from, limit)).await
     }
 
     async fn ack(&self, consumer: &Consumer, lane: Lane, position: Position) -> Result<(), LedgerError> {
         let consumer = consumer.clone();
-        self.call(move |machine, _, _| machine.ack(&consumer, lane, position)).await
+        self.call(move |machine, _| machine.ack(&consumer, lane, position)).await
     }
 }
 
 #[async_trait]
 impl Gate for EmbeddedLedger {
     async fn epoch(&self, activity: ActivityId) -> Result<Option<Epoch>, LedgerError> {
-        self.call(move |machine, _, _| Ok(machine.open_epoch(activity))).await
+        self.call(move |machine, _| Ok(machine.open_epoch(activity))).await
     }
 
     async fn close(&self, activity: ActivityId, epoch: Epoch) -> Result<(), LedgerError> {
-        self.call(move |machine, _, _| {
+        self.call(move |machine, _| {
             machine.close(activity, epoch);
             Ok(())
         })
@@ -198,19 +199,20 @@ impl Gate for EmbeddedLedger {
     }
 
     async fn load(&self, activity: ActivityId, epoch: Epoch, chunk: Chunk) -> Result<(), LedgerError> {
-        self.call(move |machine, _, _| machine.load(activity, epoch, chunk)).await
+        self.call(move |machine, _| machine.load(activity, epoch, chunk)).await
     }
 
     async fn reopen(&self, activity: ActivityId, epoch: Epoch, batch: BatchId) -> Result<(), LedgerError> {
-        self.call(move |machine, now, _| machine.reopen(now, activity, epoch, batch)).await
+        self.call(move |machine, Batch { now, .. }| machine.reopen(Batch { id: batch, now }, activity, epoch))
+            .await
     }
 
     async fn follow(&self, lane: Lane, entries: Vec<Entry>) -> Result<(), LedgerError> {
-        self.call(move |machine, _, _| machine.follow(lane, &entries)).await
+        self.call(move |machine, _| machine.follow(lane, &entries)).await
     }
 
     async fn followed(&self, lane: Lane) -> Result<Position, LedgerError> {
-        self.call(move |machine, _, _| machine.followed(lane)).await
+        self.call(move |machine, _| machine.followed(lane)).await
     }
 }
 
@@ -223,19 +225,19 @@ impl Truth for EmbeddedLedger {
         mode: PersistMode,
         entries: Vec<Entry>,
     ) -> Result<Vec<Verdict>, LedgerError> {
-        self.call(move |machine, now, batch| machine.persist(now, batch, lane, fence, mode, &entries)).await
+        self.call(move |machine, batch| machine.persist(batch, lane, fence, mode, &entries)).await
     }
 
     async fn position(&self, lane: Lane) -> Result<Position, LedgerError> {
-        self.call(move |machine, _, _| machine.position(lane)).await
+        self.call(move |machine, _| machine.position(lane)).await
     }
 
     async fn epoch(&self, activity: ActivityId) -> Result<Epoch, LedgerError> {
-        self.call(move |machine, _, _| machine.epoch(activity)).await
+        self.call(move |machine, _| machine.epoch(activity)).await
     }
 
     async fn next_epoch(&self, activity: ActivityId, expected: Epoch) -> Result<NextEpoch, LedgerError> {
-        self.call(move |machine, now, batch| machine.next_epoch(now, batch, activity, expected)).await
+        self.call(move |machine, batch| machine.next_epoch(batch, activity, expected)).await
     }
 
     async fn content(
@@ -244,7 +246,7 @@ impl Truth for EmbeddedLedger {
         after: Option<OrderId>,
         limit: usize,
     ) -> Result<Chunk, LedgerError> {
-        self.call(move |machine, _, _| machine.content(activity, after, limit)).await
+        self.call(move |machine, _| machine.content(activity, after, limit)).await
     }
 }
 

@@ -15,7 +15,10 @@ use super::{
 };
 use crate::{
     domain::Clock,
-    ledger::{BatchId, LedgerError, state_machine::StateMachine},
+    ledger::{
+        BatchId, LedgerError,
+        state_machine::{Batch, StateMachine},
+    },
     panic_message::panic_message,
 };
 
@@ -128,7 +131,8 @@ impl Writer {
                 Message::Close(reply) => return Ok(Some(reply)),
             };
             self.batch = self.batch.wrapping_add(1);
-            let run = call.run(&mut self.machine, self.clock.now(), BatchId(self.batch));
+            let batch = Batch { id: BatchId(self.batch), now: self.clock.now() };
+            let run = call.run(&mut self.machine, batch);
             self.decided.push(call);
             run.map_err(Failure::Nothing)?;
             if self.is_full() {

@@ -1,9 +1,9 @@
 //! Transfers of units between the buckets of an activity.
 
-use super::machine::StateMachine;
+use super::{batch::Batch, machine::StateMachine};
 use crate::{
-    domain::{Invalid, SkuId, Timestamp},
-    ledger::{BatchId, Bucket, Event, Lane, LedgerError, Transfer},
+    domain::{Invalid, SkuId},
+    ledger::{Bucket, Event, Lane, LedgerError, Transfer},
 };
 
 impl StateMachine {
@@ -13,8 +13,7 @@ impl StateMachine {
     /// See [`Ledger::send`](crate::ledger::Ledger::send).
     pub fn send(
         &mut self,
-        now: Timestamp,
-        batch: BatchId,
+        batch: Batch,
         lane: Lane,
         to: Bucket,
         sku: SkuId,
@@ -37,7 +36,7 @@ impl StateMachine {
         let number = state.sent.get(&to).copied().unwrap_or(0) + 1;
         let epoch = sale.epoch;
         let transfer = Transfer { activity: lane.activity, epoch, from: lane.bucket, to, number, sku, units };
-        self.commit(lane, now, batch, &[Event::Sent(transfer)])?;
+        self.commit(lane, batch, &[Event::Sent(transfer)])?;
         Ok(Some(transfer))
     }
 
@@ -45,12 +44,7 @@ impl StateMachine {
     ///
     /// # Errors
     /// See [`Ledger::receive`](crate::ledger::Ledger::receive).
-    pub fn receive(
-        &mut self,
-        now: Timestamp,
-        batch: BatchId,
-        transfer: Transfer,
-    ) -> Result<bool, LedgerError> {
+    pub fn receive(&mut self, batch: Batch, transfer: Transfer) -> Result<bool, LedgerError> {
         let lane = Lane { activity: transfer.activity, bucket: transfer.to };
         if self.sale(lane.activity)?.closed {
             return Err(LedgerError::NotOpen);
@@ -74,7 +68,7 @@ impl StateMachine {
         if transfer.number > received + 1 {
             return Ok(false);
         }
-        self.commit(lane, now, batch, &[Event::Received(transfer)])?;
+        self.commit(lane, batch, &[Event::Received(transfer)])?;
         Ok(true)
     }
 
@@ -82,11 +76,11 @@ impl StateMachine {
     ///
     /// # Errors
     /// See [`Ledger::forget`](crate::ledger::Ledger::forget).
-    pub fn forget(&mut self, now: Timestamp, batch: BatchId, transfer: Transfer) -> Result<(), LedgerError> {
+    pub fn forget(&mut self, batch: Batch, transfer: Transfer) -> Result<(), LedgerError> {
         let lane = Lane { activity: transfer.activity, bucket: transfer.from };
         let known = self.lane(lane)?.transit.get(&(transfer.to, transfer.number)) == Some(&transfer);
         if known {
-            self.commit(lane, now, batch, &[Event::Forgotten(transfer)])?;
+            self.commit(lane, batch, &[Event::Forgotten(transfer)])?;
         }
         Ok(())
     }

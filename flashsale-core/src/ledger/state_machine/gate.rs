@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{CorruptState, machine::StateMachine, record::Record};
+use super::{CorruptState, batch::Batch, machine::StateMachine, record::Record};
 use crate::{
-    domain::{ActivityId, Invalid, OrderId, OrderStatus, PaymentStatus, Timestamp, UserId},
-    ledger::{BatchId, Chunk, Entry, Epoch, Event, Lane, LedgerError, LedgerRole, OrderChange, Position},
+    domain::{ActivityId, Invalid, OrderId, OrderStatus, PaymentStatus, UserId},
+    ledger::{Chunk, Entry, Epoch, Event, Lane, LedgerError, LedgerRole, OrderChange, Position},
 };
 
 impl StateMachine {
@@ -59,21 +59,15 @@ impl StateMachine {
     ///
     /// # Errors
     /// See [`Gate::reopen`](crate::ledger::Gate::reopen).
-    pub fn reopen(
-        &mut self,
-        now: Timestamp,
-        activity: ActivityId,
-        epoch: Epoch,
-        batch: BatchId,
-    ) -> Result<(), LedgerError> {
+    pub fn reopen(&mut self, batch: Batch, activity: ActivityId, epoch: Epoch) -> Result<(), LedgerError> {
         if self.open_epoch(activity) == Some(epoch) {
             return Ok(());
         }
         self.check_newer(activity, epoch)?;
         self.rebuild(activity, epoch)?;
-        self.journal.push(&Record::Reopened(activity, epoch, batch));
+        self.journal.push(&Record::Reopened(activity, epoch, batch.id));
         for lane in self.lanes_of(activity) {
-            self.commit(lane, now, batch, &[Event::Reopened])?;
+            self.commit(lane, batch, &[Event::Reopened])?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{CorruptState, lane::Units, machine::StateMachine, outbox::Outbox};
+use super::{CorruptState, machine::StateMachine, outbox::Outbox, units::Units};
 use crate::{
     domain::{ActivityId, Attribution, Capture, Order, OrderId, OrderStatus, SkuId, Timestamp},
     ledger::{

@@ -88,12 +88,11 @@ impl StateMachine {
             let mut counters: Vec<_> = lane
                 .counters
                 .iter()
-                .filter(|(_, used)| **used > 0)
                 .map(|(counter, used)| CounterInspection {
                     subject: counter.subject(),
                     id: counter.id(),
                     sku: counter.offer().and_then(|offer| terms.offers().get(offer)).map(|offer| offer.sku()),
-                    used: *used,
+                    used,
                 })
                 .collect();
             counters.sort_unstable();

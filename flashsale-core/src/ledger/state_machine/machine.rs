@@ -7,21 +7,19 @@ use std::{
 
 use super::{
     CorruptState, advance,
+    batch::Batch,
     lane::LaneState,
     outbox::Outbox,
     prepared::Prepared,
-    record::{Journal, Owned, Record, read},
+    record::{Journal, Record},
     reserve,
 };
 use crate::{
-    domain::{
-        ActivityId, Attribution, Capture, Invalid, Order, OrderId, OrderKey, PaymentId, Proceeds, Refund,
-        RefundStatus, SkuId, Timestamp, UserId,
-    },
+    domain::{ActivityId, Attribution, Capture, Invalid, OrderKey, PaymentId, Timestamp, UserId},
     ledger::{
-        Adjusted, Adjustment, AdjustmentId, Advance, Advanced, Advances, BatchId, Change, ChangeId, Chunk,
-        Due, Entry, Epoch, Event, Fence, Kept, Lane, LedgerError, LedgerRole, Opened, OrderChange, Outcome,
-        Position, Reference, RefundTask, Reservations, Reserve, Stock, Terms, View,
+        Adjusted, Adjustment, Advance, Advanced, Advances, Change, ChangeId, Chunk, Due, Entry, Epoch, Event,
+        Fence, Kept, Lane, LedgerError, LedgerRole, Opened, OrderChange, Outcome, Position, Reference,
+        Reservations, Reserve, Terms,
     },
 };
 
@@ -74,25 +72,15 @@ impl StateMachine {
     ///
     /// # Errors
     /// See [`Ledger::open`](crate::ledger::Ledger::open).
-    pub fn open(
-        &mut self,
-        now: Timestamp,
-        batch: BatchId,
-        terms: &Arc<Terms>,
-    ) -> Result<Opened, LedgerError> {
-        self.open_prepared(now, batch, Prepared::new(self.role, terms))
+    pub fn open(&mut self, batch: Batch, terms: &Arc<Terms>) -> Result<Opened, LedgerError> {
+        self.open_prepared(batch, Prepared::new(self.role, terms))
     }
 
     /// Opens an activity whose lanes were made before, outside the book.
     ///
     /// # Errors
     /// See [`Ledger::open`](crate::ledger::Ledger::open).
-    pub fn open_prepared(
-        &mut self,
-        now: Timestamp,
-        batch: BatchId,
-        prepared: Prepared,
-    ) -> Result<Opened, LedgerError> {
+    pub fn open_prepared(&mut self, batch: Batch, prepared: Prepared) -> Result<Opened, LedgerError> {
         let Prepared { terms, lanes } = prepared;
         if let Some(opened) = self.opened(&terms)? {
             return Ok(opened);
@@ -101,7 +89,7 @@ impl StateMachine {
         self.sales.insert(terms.activity(), self.sale_of(&terms, lanes));
         let terms = &terms;
         for lane in self.lanes_of(terms.activity()) {
-            self.commit(lane, now, batch, &[Event::Opened(Arc::clone(terms))])?;
+            self.commit(lane, batch, &[Event::Opened(Arc::clone(terms))])?;
         }
         Ok(Opened::Now)
     }
@@ -125,8 +113,7 @@ impl StateMachine {
     /// See [`Ledger::amend`](crate::ledger::Ledger::amend).
     pub fn amend(
         &mut self,
-        now: Timestamp,
-        batch: BatchId,
+        batch: Batch,
         activity: ActivityId,
         id: ChangeId,
         change: &Change,
@@ -137,7 +124,7 @@ impl StateMachine {
         for lane in self.lanes_of(activity) {
             if !self.lane(lane)?.changes.contains_key(&id) {
                 let event = Event::Amended { id, change: change.clone(), by: by.clone() };
-                self.commit(lane, now, batch, &[event])?;
+                self.commit(lane, batch, &[event])?;
             }
         }
         Ok(())
@@ -147,12 +134,7 @@ impl StateMachine {
     ///
     /// # Errors
     /// See [`Ledger::adjust`](crate::ledger::Ledger::adjust).
-    pub fn adjust(
-        &mut self,
-        now: Timestamp,
-        batch: BatchId,
-        adjustment: &Adjustment,
-    ) -> Result<Adjusted, LedgerError> {
+    pub fn adjust(&mut self, batch: Batch, adjustment: &Adjustment) -> Result<Adjusted, LedgerError> {
         let Adjustment { activity, sku, id, delta, by } = adjustment;
         if *delta == 0 || delta.unsigned_abs() > MAX_DELTA {
             return Err(Invalid::new("delta", "a delta is from -10^9 to 10^9 and not 0").into());
@@ -178,7 +160,7 @@ impl StateMachine {
             });
         }
         let event = Event::Adjusted { id: id.clone(), sku: *sku, delta: *delta, by: by.clone() };
-        self.commit(lane, now, batch, &[event])?;
+        self.commit(lane, batch, &[event])?;
         Ok(Adjusted::Done)
     }
 
@@ -188,8 +170,7 @@ impl StateMachine {
     /// [`LedgerError::Invalid`] for a user of another lane.
     pub fn reserve(
         &mut self,
-        now: Timestamp,
-        batch: BatchId,
+        batch: Batch,
         lane: Lane,
         epoch: Option<Epoch>,
         requests: &[Reserve],
@@ -198,7 +179,7 @@ impl StateMachine {
         let sale = self.sales.get(&lane.activity);
         if !sale.is_some_and(|sale| ready(sale) || mutant!("epoch-not-compared")) {
             let state = sale.and_then(|sale| sale.lanes.get(usize::from(lane.bucket)));
-            let at = state.map_or(now, |state| state.last.max(now));
+            let at = state.map_or(batch.now, |state| state.last.max(batch.now));
             let unready = |request: &Reserve| match state.map(|state| state.index(request.sku)) {
                 Some(Err(_)) => Outcome::UnknownOffer,
                 _ => Outcome::NotReady,
@@ -209,7 +190,7 @@ impl StateMachine {
         for request in requests {
             self.check_lane(lane, request.user)?;
         }
-        let at = self.lane_mut(lane)?.tick(now);
+        let at = self.lane_mut(lane)?.tick(batch.now);
         let mut outcomes = Vec::with_capacity(requests.len());
         for request in requests {
             let state = self.lane(lane)?;
@@ -218,12 +199,8 @@ impl StateMachine {
                 reserve::Decision::Replay(row) => Outcome::Replayed(Box::new(state.order(row))),
                 reserve::Decision::Place(placed) => {
                     let change = OrderChange::Placed(placed);
-                    let position = self.commit(
-                        lane,
-                        at,
-                        batch,
-                        &[Event::Order { id: request.order, user: request.user, change }],
-                    )?;
+                    let event = Event::Order { id: request.order, user: request.user, change };
+                    let position = self.commit(lane, batch, &[event])?;
                     let state = self.lane(lane)?;
                     let row = state.owned(request.user, request.order).ok_or_else(damaged)?;
                     Outcome::Reserved { order: Box::new(state.order(row)), position }
@@ -237,13 +214,7 @@ impl StateMachine {
     ///
     /// # Errors
     /// See [`Ledger::advance`](crate::ledger::Ledger::advance).
-    pub fn advance(
-        &mut self,
-        now: Timestamp,
-        batch: BatchId,
-        lane: Lane,
-        steps: &[Advance],
-    ) -> Result<Advances, LedgerError> {
+    pub fn advance(&mut self, batch: Batch, lane: Lane, steps: &[Advance]) -> Result<Advances, LedgerError> {
         self.deciding("the life of orders")?;
         self.lane(lane)?;
         for step in steps {
@@ -253,25 +224,19 @@ impl StateMachine {
             }
             self.check_lane(lane, order.user)?;
         }
-        let at = self.lane_mut(lane)?.tick(now);
+        let at = self.lane_mut(lane)?.tick(batch.now);
         let mut outcomes = Vec::with_capacity(steps.len());
         for step in steps {
-            outcomes.push(self.advance_one(at, batch, lane, step)?);
+            outcomes.push(self.advance_one(batch, lane, step)?);
         }
         Ok(Advances { at, outcomes })
     }
 
-    fn advance_one(
-        &mut self,
-        at: Timestamp,
-        batch: BatchId,
-        lane: Lane,
-        step: &Advance,
-    ) -> Result<Advanced, LedgerError> {
+    fn advance_one(&mut self, batch: Batch, lane: Lane, step: &Advance) -> Result<Advanced, LedgerError> {
         let state = self.lane(lane)?;
         let boxed = |state: &LaneState, row| Box::new(state.order(row));
         let event = |id, change| Event::Order { id, user: step.order().user, change };
-        Ok(match state.decide_advance(at, step) {
+        Ok(match state.decide_advance(state.last, step) {
             advance::Decision::Decline(outcome) => outcome,
             advance::Decision::Replay(row) => Advanced::Replayed(boxed(state, row)),
             advance::Decision::Change(row, change) => {
@@ -280,22 +245,22 @@ impl StateMachine {
                     Advance::OpenPayment { payment, .. } => self.unmatched.get(payment).cloned(),
                     _ => None,
                 };
-                self.commit(lane, at, batch, &[event(id, change)])?;
+                self.commit(lane, batch, &[event(id, change)])?;
                 for capture in kept.unwrap_or_default() {
                     // The order is being paid, so nothing has to be replaced.
                     let order = step.order();
                     let step = Advance::Capture { order, capture, replacement: order.id };
-                    self.advance_one(at, batch, lane, &step)?;
+                    self.advance_one(batch, lane, &step)?;
                 }
                 Advanced::Done(boxed(self.lane(lane)?, row))
             }
             advance::Decision::RefundDue(row, change, reason) => {
                 let id = state.orders.row(row).id;
-                self.commit(lane, at, batch, &[event(id, change)])?;
+                self.commit(lane, batch, &[event(id, change)])?;
                 Advanced::RefundDue(boxed(self.lane(lane)?, row), reason)
             }
             advance::Decision::Retake(id, change) => {
-                self.commit(lane, at, batch, &[event(id, change)])?;
+                self.commit(lane, batch, &[event(id, change)])?;
                 let state = self.lane(lane)?;
                 Advanced::Retaken(boxed(state, state.owned(step.order().user, id).ok_or_else(damaged)?))
             }
@@ -306,15 +271,9 @@ impl StateMachine {
     ///
     /// # Errors
     /// See [`Ledger::expire_due`](crate::ledger::Ledger::expire_due).
-    pub fn expire_due(
-        &mut self,
-        now: Timestamp,
-        batch: BatchId,
-        lane: Lane,
-        limit: usize,
-    ) -> Result<Due, LedgerError> {
+    pub fn expire_due(&mut self, batch: Batch, lane: Lane, limit: usize) -> Result<Due, LedgerError> {
         self.deciding("deadlines")?;
-        let at = self.lane_mut(lane)?.tick(now);
+        let at = self.lane_mut(lane)?.tick(batch.now);
         let mut due = Due { at, expired: Vec::new(), closing: Vec::new(), next: None };
         while due.expired.len() + due.closing.len() < limit {
             let state = self.lane(lane)?;
@@ -325,7 +284,7 @@ impl StateMachine {
                 Some(closing) => due.closing.push(closing),
                 None => due.expired.push(OrderKey { activity: lane.activity, user, id }),
             }
-            self.commit(lane, at, batch, &[Event::Order { id, user, change }])?;
+            self.commit(lane, batch, &[Event::Order { id, user, change }])?;
         }
         due.next = self.lane(lane)?.deadlines.first().map(|(due, _)| *due);
         Ok(due)
@@ -352,194 +311,12 @@ impl StateMachine {
         Ok(Kept::Kept)
     }
 
-    /// The captures whose payment is unknown.
-    pub fn unmatched(&self) -> impl Iterator<Item = &Capture> {
-        self.unmatched.values().flatten()
-    }
-
-    /// The activities that are open.
-    pub fn activities(&self) -> Vec<ActivityId> {
-        self.sales.keys().copied().collect()
-    }
-
-    /// The terms of an activity as they are now.
-    pub fn terms(&self, activity: ActivityId) -> Option<Arc<Terms>> {
-        self.sales.get(&activity).map(|sale| Arc::clone(&sale.lanes[0].terms))
-    }
-
-    /// The units of an offer.
-    pub fn stock(&self, activity: ActivityId, sku: SkuId) -> Option<Stock> {
-        let sale = self.sales.get(&activity)?;
-        let index = sale.lanes[0].terms.index(sku)?;
-        let mut stock = Stock { epoch: sale.epoch, ..Stock::default() };
-        for lane in &sale.lanes {
-            let units = lane.units[index];
-            stock.units += units.share;
-            stock.adjusted += units.adjusted;
-            stock.available += units.available;
-            stock.held += units.held;
-            stock.sold += units.sold;
-            stock.transit += units.sent - units.received;
-        }
-        Some(stock)
-    }
-
-    /// One lane, for declining without asking.
-    ///
-    /// # Errors
-    /// [`LedgerError::NotOpen`].
-    pub fn view(&self, now: Timestamp, lane: Lane) -> Result<View, LedgerError> {
-        let sale = self.sale(lane.activity)?;
-        if sale.closed {
-            return Err(LedgerError::NotOpen);
-        }
-        Ok(self.lane(lane)?.view(sale.epoch, now))
-    }
-
-    /// An order of a user.
-    pub fn order(&self, key: OrderKey) -> Option<Order> {
-        let sale = self.sales.get(&key.activity)?;
-        let lane = self.lane(self.lane_of(sale, key.activity, key.user)).ok()?;
-        lane.owned(key.user, key.id).map(|row| lane.order(row))
-    }
-
-    /// The orders of a user, highest id first, below `after`.
-    pub fn orders_of(&self, user: UserId, after: Option<OrderId>, limit: usize) -> Vec<Order> {
-        let mut found = Vec::new();
-        for (activity, sale) in &self.sales {
-            let Ok(lane) = self.lane(self.lane_of(sale, *activity, user)) else { continue };
-            found.extend(lane.orders.of_user(user).map(|row| (lane.orders.row(row).id, lane, row)));
-        }
-        found.retain(|(id, ..)| after.is_none_or(|after| *id < after));
-        found.sort_unstable_by_key(|(id, ..)| std::cmp::Reverse(*id));
-        found.into_iter().take(limit).map(|(_, lane, row)| lane.order(row)).collect()
-    }
-
-    /// Where an order or a payment is.
-    pub fn locate(&self, reference: Reference) -> Option<OrderKey> {
-        self.sales.values().flat_map(|sale| &sale.lanes).find_map(|lane| {
-            let row = match reference {
-                Reference::Order(id) => lane.orders.by_id(id),
-                Reference::Payment(id) => lane.orders.by_payment(id),
-            }?;
-            let row = lane.orders.row(row);
-            Some(OrderKey { activity: lane.lane.activity, user: row.user, id: row.id })
-        })
-    }
-
-    /// An adjustment that is in force.
-    ///
-    /// # Errors
-    /// [`LedgerError::NotOpen`].
-    pub fn adjustment(
-        &self,
-        activity: ActivityId,
-        id: &AdjustmentId,
-    ) -> Result<Option<(SkuId, i64)>, LedgerError> {
-        Ok(self.lane(Lane::first(activity))?.adjustments.get(id).copied())
-    }
-
-    /// Refunds that are due, behind an order.
-    pub fn refunds_due(&self, lane: Lane, after: Option<OrderId>, limit: usize) -> Vec<RefundTask> {
-        let Ok(state) = self.lane(lane) else { return Vec::new() };
-        let from = after.and_then(|after| state.orders.by_id(after)).map_or(0, |row| row + 1);
-        let due = state.refunds.range(from..).take(limit).flat_map(|row| {
-            let row = state.orders.row(*row);
-            let order = OrderKey { activity: lane.activity, user: row.user, id: row.id };
-            row.receipts().iter().filter_map(move |receipt| match receipt.proceeds {
-                Proceeds::Refund(Refund { reason, status: RefundStatus::Due }) => {
-                    Some(RefundTask { order, capture: receipt.capture.clone(), reason })
-                }
-                _ => None,
-            })
-        });
-        due.collect()
-    }
-
     /// Raises the time of a lane.
     ///
     /// # Errors
     /// [`LedgerError::NotOpen`].
     pub fn advance_time(&mut self, lane: Lane, to: Timestamp) -> Result<(), LedgerError> {
         self.lane_mut(lane)?.tick(to);
-        Ok(())
-    }
-
-    // Journal.
-
-    /// Keeps a journal from here on; see [`StateMachine::take_journal`].
-    pub fn journal(&mut self) {
-        self.journal.turn_on();
-    }
-
-    /// The records of all changes since they were last taken, in their wire format. Empty if nothing changed.
-    pub fn journalled(&self) -> &[u8] {
-        self.journal.bytes()
-    }
-
-    /// Takes the records of all changes since they were last taken. The next ones are written into `room`, which has to
-    /// be empty and may have capacity.
-    pub fn take_journal(&mut self, room: Vec<u8>) -> Vec<u8> {
-        debug_assert!(room.is_empty());
-        self.journal.take(room)
-    }
-
-    /// Repeats the changes of a journal: records as they were taken, whole and in their order. Call it before
-    /// [`StateMachine::journal`], or some of them are journalled again.
-    ///
-    /// # Errors
-    /// [`CorruptState`] if the records are damaged or do not follow from what the book holds.
-    pub fn replay(&mut self, bytes: &[u8]) -> Result<(), CorruptState> {
-        let mut header = None;
-        for record in read(bytes) {
-            self.replay_one(record?, &mut header)?;
-        }
-        Ok(())
-    }
-
-    fn replay_one(
-        &mut self,
-        record: Owned,
-        header: &mut Option<(Lane, Timestamp, Position)>,
-    ) -> Result<(), CorruptState> {
-        const NOT_OPEN: CorruptState = CorruptState("a record concerns an activity that is not open");
-        let misfit = |error: LedgerError| match error {
-            LedgerError::NotOpen => NOT_OPEN,
-            _ => CorruptState("a record cannot be repeated"),
-        };
-        match record {
-            Record::Header { lane, epoch, batch, at, sequence } => {
-                *header = Some((lane, at, Position { epoch, sequence, batch }));
-            }
-            Record::Event(event) => {
-                let (lane, at, position) = header.as_mut().ok_or(CorruptState("an event has no header"))?;
-                let state = self.lane_mut(*lane).map_err(misfit)?;
-                if position.sequence != state.head.sequence + 1 && !matches!(event, Event::Reopened) {
-                    return Err(CorruptState("an event is missing or stands twice"));
-                }
-                state.last = state.last.max(*at);
-                self.enter(*lane, *at, *position, &event)?;
-                position.sequence += 1;
-            }
-            Record::Opened(terms) => self.add_sale(&terms),
-            Record::Unmatched(capture) => {
-                self.unmatched.entry(capture.payment).or_default().push(capture);
-            }
-            Record::Registered(consumer) => self.register(&consumer),
-            Record::Retired(consumer) => self.retire(&consumer),
-            Record::Acknowledged(consumer, lane, sequence) => self.acknowledge(&consumer, lane, sequence),
-            Record::Closed(activity, epoch) => self.close(activity, epoch),
-            Record::Loaded(activity, epoch, chunk) => self.load(activity, epoch, *chunk).map_err(misfit)?,
-            Record::Reopened(activity, epoch, _) => self.rebuild(activity, epoch).map_err(misfit)?,
-            Record::Followed(lane, entries) => self.follow(lane, &entries).map_err(misfit)?,
-            Record::Persisted(activity, bucket, fence, position) => {
-                let sale = self.sales.get_mut(&activity).ok_or(NOT_OPEN)?;
-                *sale.persisted.get_mut(usize::from(bucket)).ok_or(NOT_OPEN)? = (position, fence);
-            }
-            Record::EpochTaken(activity, epoch, batch) => {
-                self.sales.get_mut(&activity).ok_or(NOT_OPEN)?.take_epoch(epoch, batch);
-            }
-        }
         Ok(())
     }
 
@@ -595,7 +372,7 @@ impl StateMachine {
         }
     }
 
-    fn add_sale(&mut self, terms: &Arc<Terms>) {
+    pub(super) fn add_sale(&mut self, terms: &Arc<Terms>) {
         let sale = self.new_sale(terms);
         self.sales.insert(terms.activity(), sale);
     }
@@ -604,14 +381,13 @@ impl StateMachine {
     pub(super) fn commit(
         &mut self,
         lane: Lane,
-        now: Timestamp,
-        batch: BatchId,
+        batch: Batch,
         events: &[Event],
     ) -> Result<Position, LedgerError> {
         let epoch = self.sale(lane.activity)?.epoch;
         let state = self.lane_mut(lane)?;
-        let at = state.tick(now);
-        let mut position = Position { epoch, sequence: state.head.sequence, batch };
+        let at = state.tick(batch.now);
+        let mut position = Position { epoch, sequence: state.head.sequence, batch: batch.id };
         for event in events {
             position.sequence += 1;
             self.journal.push_event(lane, at, position, event);
@@ -621,7 +397,7 @@ impl StateMachine {
         Ok(position)
     }
 
-    fn enter(
+    pub(super) fn enter(
         &mut self,
         lane: Lane,
         at: Timestamp,

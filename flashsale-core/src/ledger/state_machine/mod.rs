@@ -8,6 +8,7 @@
 //! limits and orders, `buckets` the transfers, `gate` and `truth` the two tiers, `outbox` the consumers.
 
 mod advance;
+mod batch;
 mod buckets;
 mod census;
 mod consumers;
@@ -15,14 +16,20 @@ mod gate;
 mod image;
 mod inspect;
 mod lane;
+mod limit_counters;
 mod machine;
+mod order_events;
 mod orders;
 mod outbox;
 mod prepared;
+mod queries;
 mod record;
+mod replay;
 mod reserve;
 mod truth;
+mod units;
 
+pub use batch::Batch;
 pub use census::Census;
 pub use image::Image;
 pub use inspect::{CounterInspection, Inspection, LaneInspection, OfferInspection};

@@ -10,7 +10,7 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashTable, hash_table::Entry};
 use crate::{
     domain::{
         Capture, Idempotency, Key, Money, Nonce, Order, OrderId, OrderKey, OrderStatus, Payment, PaymentId,
-        Proceeds, Provider, Quantity, Receipt, Refund, Subjects, Timestamp, UserId,
+        PaymentStatus, Proceeds, Provider, Quantity, Receipt, Refund, Subjects, Timestamp, UserId,
     },
     ledger::{Lane, Placed},
 };
@@ -121,13 +121,15 @@ impl OrderRow {
         self.extra.as_mut()?.payments.iter_mut().find(|payment| payment.id == id)
     }
 
-    pub(super) fn amount(&self) -> u64 {
-        self.amount
+    /// Does nothing if the order has no such payment.
+    pub(super) fn set_payment_status(&mut self, id: PaymentId, status: PaymentStatus) {
+        if let Some(payment) = self.payment_mut(id) {
+            payment.status = status;
+        }
     }
 
-    /// Whether limits count its units: it is open or paid.
-    pub(super) fn counts(&self) -> bool {
-        self.status.is_open() || self.status == OrderStatus::Paid
+    pub(super) fn amount(&self) -> u64 {
+        self.amount
     }
 
     pub(super) fn has_refund_due(&self) -> bool {

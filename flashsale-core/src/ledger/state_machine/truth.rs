@@ -1,13 +1,14 @@
 //! The truth's side of two tiers: persist, epochs, content.
 
 use super::{
+    batch::Batch,
     machine::{ActivityState, StateMachine},
     record::Record,
 };
 use crate::{
-    domain::{ActivityId, Attribution, OrderId, OrderStatus, SkuId, Strategy, Timestamp, UserId},
+    domain::{ActivityId, OrderId, OrderKey, OrderStatus, Strategy},
     ledger::{
-        AdjustmentId, BatchId, Chunk, Entry, Epoch, Event, Fence, Lane, LedgerError, NextEpoch, OrderChange,
+        Adjustment, BatchId, Chunk, Entry, Epoch, Event, Fence, Lane, LedgerError, NextEpoch, OrderChange,
         PersistMode, Placed, Position, RefusedBecause, Verdict,
     },
 };
@@ -28,8 +29,7 @@ impl StateMachine {
     /// See [`Truth::persist`](crate::ledger::Truth::persist).
     pub fn persist(
         &mut self,
-        now: Timestamp,
-        batch: BatchId,
+        batch: Batch,
         lane: Lane,
         fence: Fence,
         mode: PersistMode,
@@ -53,13 +53,14 @@ impl StateMachine {
                 moved = entries.last().map_or(position, |entry| entry.position);
             }
         }
-        let first = Lane::first(lane.activity);
-        let at = self.lane_mut(first)?.tick(now);
+        let activity = lane.activity;
+        self.lane_mut(Lane::first(activity))?.tick(batch.now);
         let mut verdicts = Vec::with_capacity(entries.len());
         for entry in entries {
             verdicts.push(match &entry.event {
                 Event::Order { id, user, change: OrderChange::Placed(placed) } => {
-                    self.persist_order(at, batch, first, entry.position.epoch, *id, *user, *placed)?
+                    let key = OrderKey { activity, user: *user, id: *id };
+                    self.persist_order(batch, entry.position.epoch, key, *placed)?
                 }
                 Event::Adjusted { id, sku, delta, by } => {
                     // What a gate gives up may include adjustments that were refused before, and told so.
@@ -67,7 +68,9 @@ impl StateMachine {
                         && entry.position.epoch == position.epoch
                         && entry.position.sequence <= position.sequence;
                     let stale = judged || entry.position.epoch < epoch;
-                    self.persist_adjustment(at, batch, first, stale, (id, *sku, *delta, by))?
+                    let (id, by) = (id.clone(), by.clone());
+                    let adjustment = Adjustment { activity, sku: *sku, id, delta: *delta, by };
+                    self.persist_adjustment(batch, stale, &adjustment)?
                 }
                 _ => Verdict::Persisted,
             });
@@ -78,18 +81,16 @@ impl StateMachine {
         Ok(verdicts)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one entry")]
     fn persist_order(
         &mut self,
-        at: Timestamp,
-        batch: BatchId,
-        lane: Lane,
+        batch: Batch,
         epoch: Epoch,
-        id: OrderId,
-        user: UserId,
+        key: OrderKey,
         mut placed: Placed,
     ) -> Result<Verdict, LedgerError> {
-        let current = self.sale(lane.activity)?.epoch;
+        let OrderKey { activity, user, id } = key;
+        let lane = Lane::first(activity);
+        let current = self.sale(activity)?.epoch;
         let state = self.lane(lane)?;
         if let Some(row) = state.orders.by_id(id) {
             return Ok(match state.orders.row(row).status {
@@ -103,7 +104,7 @@ impl StateMachine {
         let offer = u32::try_from(offer).unwrap_or(u32::MAX);
         let terms = &state.terms.offers()[offer as usize];
         placed.amount = terms.price().times(placed.quantity.value()).unwrap_or(placed.amount);
-        placed.deadline = state.hold_from(at, placed.sku);
+        placed.deadline = state.hold_from(state.last, placed.sku);
         let known = placed.idempotency;
         let units = state.units[offer as usize].available;
         let refusal = if epoch < current && !mutant!("stale-epoch-persisted") {
@@ -123,21 +124,21 @@ impl StateMachine {
             None => OrderChange::Placed(placed),
             Some(_) => OrderChange::Refused(Placed { deadline: None, ..placed }),
         };
-        self.commit(lane, at, batch, &[Event::Order { id, user, change }])?;
+        self.commit(lane, batch, &[Event::Order { id, user, change }])?;
         Ok(refusal.map_or(Verdict::Persisted, Verdict::Refused))
     }
 
     fn persist_adjustment(
         &mut self,
-        at: Timestamp,
-        batch: BatchId,
-        lane: Lane,
+        batch: Batch,
         stale: bool,
-        (id, sku, delta, by): (&AdjustmentId, SkuId, i64, &Attribution),
+        adjustment: &Adjustment,
     ) -> Result<Verdict, LedgerError> {
+        let Adjustment { activity, sku, id, delta, by } = adjustment;
+        let lane = Lane::first(*activity);
         let state = self.lane(lane)?;
         match state.adjustments.get(id) {
-            Some(known) if *known == (sku, delta) => return Ok(Verdict::Persisted),
+            Some(known) if *known == (*sku, *delta) => return Ok(Verdict::Persisted),
             // The gate takes the one that is in force when it follows.
             Some(_) => return Ok(Verdict::Refused(RefusedBecause::KeyTaken)),
             None => {}
@@ -145,15 +146,15 @@ impl StateMachine {
         if stale {
             return Ok(Verdict::Refused(RefusedBecause::StaleEpoch));
         }
-        let Ok(index) = state.index(sku) else {
+        let Ok(index) = state.index(*sku) else {
             return Ok(Verdict::Refused(RefusedBecause::UnknownOffer));
         };
         if state.units[index as usize].available + delta < 0 {
-            self.commit(lane, at, batch, &[Event::AdjustmentRefused { id: id.clone(), sku }])?;
+            self.commit(lane, batch, &[Event::AdjustmentRefused { id: id.clone(), sku: *sku }])?;
             return Ok(Verdict::Refused(RefusedBecause::SoldOut));
         }
-        let event = Event::Adjusted { id: id.clone(), sku, delta, by: by.clone() };
-        self.commit(lane, at, batch, &[event])?;
+        let event = Event::Adjusted { id: id.clone(), sku: *sku, delta: *delta, by: by.clone() };
+        self.commit(lane, batch, &[event])?;
         Ok(Verdict::Persisted)
     }
 
@@ -179,8 +180,7 @@ impl StateMachine {
     /// See [`Truth::next_epoch`](crate::ledger::Truth::next_epoch).
     pub fn next_epoch(
         &mut self,
-        now: Timestamp,
-        batch: BatchId,
+        batch: Batch,
         activity: ActivityId,
         expected: Epoch,
     ) -> Result<NextEpoch, LedgerError> {
@@ -192,10 +192,10 @@ impl StateMachine {
             return Err(LedgerError::Moved { epoch: sale.epoch, position });
         }
         let epoch = expected.next();
-        sale.take_epoch(epoch, batch);
-        self.journal.push(&Record::EpochTaken(activity, epoch, batch));
-        self.commit(lane, now, batch, &[Event::EpochTaken])?;
-        Ok(NextEpoch { epoch, batch })
+        sale.take_epoch(epoch, batch.id);
+        self.journal.push(&Record::EpochTaken(activity, epoch, batch.id));
+        self.commit(lane, batch, &[Event::EpochTaken])?;
+        Ok(NextEpoch { epoch, batch: batch.id })
     }
 
     /// A part of an activity's content.

@@ -1,0 +1,133 @@
+//! What limits count: units by user, device and address, in one offer or in the whole activity.
+
+use hashbrown::{HashMap, HashSet};
+
+use super::orders::OrderRow;
+use crate::{
+    domain::{LimitRule, Per, Subject, Subjects, UserId},
+    ledger::Terms,
+};
+
+/// A subject, and an offer or the whole activity. Twelve bytes, because there is one per buyer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Counter {
+    id: [u32; 2],
+    /// The offer's index, or [`WHOLE_ACTIVITY`]; the two highest bits are the subject.
+    what: u32,
+}
+
+const WHOLE_ACTIVITY: u32 = (1 << 30) - 1;
+
+impl Counter {
+    /// `offer` is an index, or [`WHOLE_ACTIVITY`].
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves of a number")]
+    fn new(subject: Subject, id: u64, offer: u32) -> Self {
+        let subject = match subject {
+            Subject::User => 0,
+            Subject::Device => 1,
+            Subject::Address => 2,
+        };
+        Self { id: [(id >> 32) as u32, id as u32], what: subject << 30 | offer }
+    }
+
+    /// The counter that a rule looks at; `None` if the buyer has no such subject.
+    fn of(subject: Subject, per: Per, offer: u32, user: UserId, subjects: Subjects) -> Option<Self> {
+        let id = match subject {
+            Subject::User => user.value(),
+            Subject::Device => subjects.device?.0,
+            Subject::Address => subjects.address?.0,
+        };
+        Some(Self::new(subject, id, if per == Per::Offer { offer } else { WHOLE_ACTIVITY }))
+    }
+
+    pub(super) fn subject(self) -> Subject {
+        match self.what >> 30 {
+            0 => Subject::User,
+            1 => Subject::Device,
+            _ => Subject::Address,
+        }
+    }
+
+    pub(super) fn id(self) -> u64 {
+        u64::from(self.id[0]) << 32 | u64::from(self.id[1])
+    }
+
+    /// The index of the offer; `None` for the whole activity.
+    pub(super) fn offer(self) -> Option<usize> {
+        let offer = self.what & WHOLE_ACTIVITY;
+        (offer != WHOLE_ACTIVITY).then_some(offer as usize)
+    }
+}
+
+/// The counters of a lane.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LimitCounters {
+    used: HashMap<Counter, u32>,
+    /// What is counted: all that a rule of the terms has ever asked for.
+    counted: HashSet<(Subject, Per)>,
+}
+
+impl LimitCounters {
+    /// Counts for the rules of these terms, with room for so many buyers.
+    pub(super) fn new(terms: &Terms, buyers: usize) -> Self {
+        let counted = counted_by(terms).collect::<HashSet<_>>();
+        let per_user = counted.iter().any(|(subject, _)| *subject == Subject::User);
+        Self { used: HashMap::with_capacity(if per_user { buyers } else { 0 }), counted }
+    }
+
+    /// Whether these terms ask for something that is not counted yet. If so, it is from now on, all counters are 0, and
+    /// the caller has to count its orders again.
+    pub(super) fn start_over_for(&mut self, terms: &Terms) -> bool {
+        let before = self.counted.len();
+        self.counted.extend(counted_by(terms));
+        let grown = self.counted.len() > before;
+        if grown {
+            self.used.clear();
+        }
+        grown
+    }
+
+    /// Units that a rule still allows; 0 if the buyer lacks the rule's subject.
+    pub(super) fn remaining(&self, rule: LimitRule, offer: u32, user: UserId, subjects: Subjects) -> u32 {
+        Counter::of(rule.subject, rule.per, offer, user, subjects)
+            .map_or(0, |counter| rule.max().saturating_sub(self.used.get(&counter).copied().unwrap_or(0)))
+    }
+
+    pub(super) fn add(&mut self, row: &OrderRow) {
+        for (subject, per) in &self.counted {
+            if let Some(counter) = Counter::of(*subject, *per, row.offer, row.user, row.subjects()) {
+                *self.used.entry(counter).or_default() += row.quantity.value();
+            }
+        }
+    }
+
+    pub(super) fn subtract(&mut self, row: &OrderRow) {
+        for (subject, per) in &self.counted {
+            if let Some(counter) = Counter::of(*subject, *per, row.offer, row.user, row.subjects())
+                && let Some(used) = self.used.get_mut(&counter)
+            {
+                *used = used.saturating_sub(row.quantity.value());
+                if *used == 0 {
+                    self.used.remove(&counter);
+                }
+            }
+        }
+    }
+
+    /// Every counter that is not 0, in no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Counter, u32)> + '_ {
+        self.used.iter().map(|(counter, used)| (*counter, *used))
+    }
+
+    /// Writes to the memory once; see [`LaneState::prefault`](super::lane::LaneState::prefault).
+    pub(super) fn prefault(&mut self) {
+        for id in 0..self.used.capacity() as u64 {
+            self.used.insert(Counter::new(Subject::User, id, 0), 0);
+        }
+        self.used.clear();
+    }
+}
+
+fn counted_by(terms: &Terms) -> impl Iterator<Item = (Subject, Per)> + '_ {
+    terms.offers().iter().flat_map(|offer| offer.limits()).map(|rule| (rule.subject, rule.per))
+}

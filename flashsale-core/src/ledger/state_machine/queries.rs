@@ -1,0 +1,118 @@
+//! Reading: the methods of the state machine that change nothing.
+
+use std::sync::Arc;
+
+use super::machine::StateMachine;
+use crate::{
+    domain::{
+        ActivityId, Capture, Order, OrderId, OrderKey, Proceeds, Refund, RefundStatus, SkuId, Timestamp,
+        UserId,
+    },
+    ledger::{AdjustmentId, Lane, LedgerError, Reference, RefundTask, Stock, Terms, View},
+};
+
+impl StateMachine {
+    /// The captures whose payment is unknown.
+    pub fn unmatched(&self) -> impl Iterator<Item = &Capture> {
+        self.unmatched.values().flatten()
+    }
+
+    /// The activities that are open.
+    pub fn activities(&self) -> Vec<ActivityId> {
+        self.sales.keys().copied().collect()
+    }
+
+    /// The terms of an activity as they are now.
+    pub fn terms(&self, activity: ActivityId) -> Option<Arc<Terms>> {
+        self.sales.get(&activity).map(|sale| Arc::clone(&sale.lanes[0].terms))
+    }
+
+    /// The units of an offer.
+    pub fn stock(&self, activity: ActivityId, sku: SkuId) -> Option<Stock> {
+        let sale = self.sales.get(&activity)?;
+        let index = sale.lanes[0].terms.index(sku)?;
+        let mut stock = Stock { epoch: sale.epoch, ..Stock::default() };
+        for lane in &sale.lanes {
+            let units = lane.units[index];
+            stock.units += units.share;
+            stock.adjusted += units.adjusted;
+            stock.available += units.available;
+            stock.held += units.held;
+            stock.sold += units.sold;
+            stock.transit += units.sent - units.received;
+        }
+        Some(stock)
+    }
+
+    /// One lane, for declining without asking.
+    ///
+    /// # Errors
+    /// [`LedgerError::NotOpen`].
+    pub fn view(&self, now: Timestamp, lane: Lane) -> Result<View, LedgerError> {
+        let sale = self.sale(lane.activity)?;
+        if sale.closed {
+            return Err(LedgerError::NotOpen);
+        }
+        Ok(self.lane(lane)?.view(sale.epoch, now))
+    }
+
+    /// An order of a user.
+    pub fn order(&self, key: OrderKey) -> Option<Order> {
+        let sale = self.sales.get(&key.activity)?;
+        let lane = self.lane(self.lane_of(sale, key.activity, key.user)).ok()?;
+        lane.owned(key.user, key.id).map(|row| lane.order(row))
+    }
+
+    /// The orders of a user, highest id first, below `after`.
+    pub fn orders_of(&self, user: UserId, after: Option<OrderId>, limit: usize) -> Vec<Order> {
+        let mut found = Vec::new();
+        for (activity, sale) in &self.sales {
+            let Ok(lane) = self.lane(self.lane_of(sale, *activity, user)) else { continue };
+            found.extend(lane.orders.of_user(user).map(|row| (lane.orders.row(row).id, lane, row)));
+        }
+        found.retain(|(id, ..)| after.is_none_or(|after| *id < after));
+        found.sort_unstable_by_key(|(id, ..)| std::cmp::Reverse(*id));
+        found.into_iter().take(limit).map(|(_, lane, row)| lane.order(row)).collect()
+    }
+
+    /// Where an order or a payment is.
+    pub fn locate(&self, reference: Reference) -> Option<OrderKey> {
+        self.sales.values().flat_map(|sale| &sale.lanes).find_map(|lane| {
+            let row = match reference {
+                Reference::Order(id) => lane.orders.by_id(id),
+                Reference::Payment(id) => lane.orders.by_payment(id),
+            }?;
+            let row = lane.orders.row(row);
+            Some(OrderKey { activity: lane.lane.activity, user: row.user, id: row.id })
+        })
+    }
+
+    /// An adjustment that is in force.
+    ///
+    /// # Errors
+    /// [`LedgerError::NotOpen`].
+    pub fn adjustment(
+        &self,
+        activity: ActivityId,
+        id: &AdjustmentId,
+    ) -> Result<Option<(SkuId, i64)>, LedgerError> {
+        Ok(self.lane(Lane::first(activity))?.adjustments.get(id).copied())
+    }
+
+    /// Refunds that are due, behind an order.
+    pub fn refunds_due(&self, lane: Lane, after: Option<OrderId>, limit: usize) -> Vec<RefundTask> {
+        let Ok(state) = self.lane(lane) else { return Vec::new() };
+        let from = after.and_then(|after| state.orders.by_id(after)).map_or(0, |row| row + 1);
+        let due = state.refunds.range(from..).take(limit).flat_map(|row| {
+            let row = state.orders.row(*row);
+            let order = OrderKey { activity: lane.activity, user: row.user, id: row.id };
+            row.receipts().iter().filter_map(move |receipt| match receipt.proceeds {
+                Proceeds::Refund(Refund { reason, status: RefundStatus::Due }) => {
+                    Some(RefundTask { order, capture: receipt.capture.clone(), reason })
+                }
+                _ => None,
+            })
+        });
+        due.collect()
+    }
+}

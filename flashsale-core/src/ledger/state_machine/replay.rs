@@ -1,0 +1,89 @@
+//! The journal of a state machine: keeping it, and repeating it.
+
+use super::{
+    CorruptState,
+    machine::StateMachine,
+    record::{Owned, Record, read},
+};
+use crate::{
+    domain::Timestamp,
+    ledger::{Event, Lane, LedgerError, Position},
+};
+
+impl StateMachine {
+    /// Keeps a journal from here on; see [`StateMachine::take_journal`].
+    pub fn journal(&mut self) {
+        self.journal.turn_on();
+    }
+
+    /// The records of all changes since they were last taken, in their wire format. Empty if nothing changed.
+    pub fn journalled(&self) -> &[u8] {
+        self.journal.bytes()
+    }
+
+    /// Takes the records of all changes since they were last taken. The next ones are written into `room`, which has to
+    /// be empty and may have capacity.
+    pub fn take_journal(&mut self, room: Vec<u8>) -> Vec<u8> {
+        debug_assert!(room.is_empty());
+        self.journal.take(room)
+    }
+
+    /// Repeats the changes of a journal: records as they were taken, whole and in their order. Call it before
+    /// [`StateMachine::journal`], or some of them are journalled again.
+    ///
+    /// # Errors
+    /// [`CorruptState`] if the records are damaged or do not follow from what the book holds.
+    pub fn replay(&mut self, bytes: &[u8]) -> Result<(), CorruptState> {
+        let mut header = None;
+        for record in read(bytes) {
+            self.replay_one(record?, &mut header)?;
+        }
+        Ok(())
+    }
+
+    fn replay_one(
+        &mut self,
+        record: Owned,
+        header: &mut Option<(Lane, Timestamp, Position)>,
+    ) -> Result<(), CorruptState> {
+        const NOT_OPEN: CorruptState = CorruptState("a record concerns an activity that is not open");
+        let misfit = |error: LedgerError| match error {
+            LedgerError::NotOpen => NOT_OPEN,
+            _ => CorruptState("a record cannot be repeated"),
+        };
+        match record {
+            Record::Header { lane, epoch, batch, at, sequence } => {
+                *header = Some((lane, at, Position { epoch, sequence, batch }));
+            }
+            Record::Event(event) => {
+                let (lane, at, position) = header.as_mut().ok_or(CorruptState("an event has no header"))?;
+                let state = self.lane_mut(*lane).map_err(misfit)?;
+                if position.sequence != state.head.sequence + 1 && !matches!(event, Event::Reopened) {
+                    return Err(CorruptState("an event is missing or stands twice"));
+                }
+                state.last = state.last.max(*at);
+                self.enter(*lane, *at, *position, &event)?;
+                position.sequence += 1;
+            }
+            Record::Opened(terms) => self.add_sale(&terms),
+            Record::Unmatched(capture) => {
+                self.unmatched.entry(capture.payment).or_default().push(capture);
+            }
+            Record::Registered(consumer) => self.register(&consumer),
+            Record::Retired(consumer) => self.retire(&consumer),
+            Record::Acknowledged(consumer, lane, sequence) => self.acknowledge(&consumer, lane, sequence),
+            Record::Closed(activity, epoch) => self.close(activity, epoch),
+            Record::Loaded(activity, epoch, chunk) => self.load(activity, epoch, *chunk).map_err(misfit)?,
+            Record::Reopened(activity, epoch, _) => self.rebuild(activity, epoch).map_err(misfit)?,
+            Record::Followed(lane, entries) => self.follow(lane, &entries).map_err(misfit)?,
+            Record::Persisted(activity, bucket, fence, position) => {
+                let sale = self.sales.get_mut(&activity).ok_or(NOT_OPEN)?;
+                *sale.persisted.get_mut(usize::from(bucket)).ok_or(NOT_OPEN)? = (position, fence);
+            }
+            Record::EpochTaken(activity, epoch, batch) => {
+                self.sales.get_mut(&activity).ok_or(NOT_OPEN)?.take_epoch(epoch, batch);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,74 @@
+//! The units of one offer in one lane, and where an order's units are at each status.
+
+use crate::domain::{OrderStatus, Strategy};
+
+/// The units of one offer in one lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Units {
+    /// The units that the lane began with.
+    pub(super) share: i64,
+    pub(super) adjusted: i64,
+    pub(super) sent: i64,
+    pub(super) received: i64,
+    /// Negative only at a gate that owes units.
+    pub(super) available: i64,
+    pub(super) held: i64,
+    pub(super) sold: i64,
+    /// Units that pending orders wait for under the pay-time strategy. They are still available.
+    pub(super) pending: i64,
+}
+
+/// Where the units of an order are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holding {
+    /// The order has no units.
+    Nothing,
+    /// The order waits for units without holding them (pay-time).
+    Pending,
+    /// Taken from what is available.
+    Held,
+    /// Paid.
+    Sold,
+}
+
+impl Holding {
+    /// Where the units of an order with this status are.
+    pub(super) fn of(strategy: Strategy, status: OrderStatus, units_returned: bool) -> Self {
+        match status {
+            OrderStatus::Pending if strategy == Strategy::PayTime => Self::Pending,
+            OrderStatus::Pending | OrderStatus::Paying => Self::Held,
+            OrderStatus::Paid if !units_returned => Self::Sold,
+            OrderStatus::Paid | OrderStatus::Cancelled | OrderStatus::Expired | OrderStatus::Refused => {
+                Self::Nothing
+            }
+        }
+    }
+}
+
+impl Units {
+    /// Moves the units of one order.
+    pub(super) fn transfer(&mut self, quantity: i64, from: Holding, to: Holding) {
+        if from == to {
+            return;
+        }
+        match from {
+            Holding::Nothing => {}
+            Holding::Pending => self.pending -= quantity,
+            Holding::Held => self.held -= quantity,
+            Holding::Sold => self.sold -= quantity,
+        }
+        match to {
+            Holding::Nothing => {}
+            Holding::Pending => self.pending += quantity,
+            Holding::Held => self.held += quantity,
+            Holding::Sold => self.sold += quantity,
+        }
+        let taken = |holding| matches!(holding, Holding::Held | Holding::Sold);
+        match (taken(from), taken(to)) {
+            (false, true) => self.available -= quantity,
+            (true, false) if to == Holding::Pending && mutant!("failed-payment-keeps-units") => {}
+            (true, false) => self.available += quantity,
+            (false, false) | (true, true) => {}
+        }
+    }
+}
