@@ -12,28 +12,28 @@ use crate::{
     ledger::{Advance, Advanced, Closing, OrderChange, Placed},
 };
 
-/// What a step comes to.
+/// The decision on a step.
 #[derive(Debug)]
 pub(super) enum Decision {
-    /// The order changes, and the caller is told that the step was taken.
+    /// The order changes: the step is done.
     Change(RowId, OrderChange),
-    /// Money was taken that goes back.
+    /// The money was taken and must be refunded.
     RefundDue(RowId, OrderChange, RefundReason),
     /// A new order replaces the expired one.
     Retake(OrderId, OrderChange),
-    /// Nothing changes: the step was taken before, or means nothing now.
+    /// Nothing changes: the step was taken before, or has no effect any more.
     Replay(RowId),
-    /// Nothing changes.
+    /// Nothing changes, for this reason.
     Decline(Advanced),
 }
 
 use Decision::{Change, Decline, Replay, Retake};
 
-/// How often a payment may be opened for one order.
+/// The most payments of one order.
 const MAX_PAYMENTS: usize = 32;
 
 impl LaneState {
-    /// Decides a step at `now`, which is the lane's time, without changing anything.
+    /// Decides a step without changing anything. `now` is the lane's time.
     pub(super) fn decide_advance(&self, now: Timestamp, step: &Advance) -> Decision {
         let key = step.order();
         let Some(row_id) = self.owned(key.user, key.id) else {
@@ -99,7 +99,7 @@ impl LaneState {
         }
     }
 
-    /// The payment window from now on, but not before the order's own deadline and not later than the cap after it.
+    /// When the payment window ends: never before the order's deadline, and at most the payment cap after it.
     fn payment_deadline(&self, now: Timestamp, deadline: Timestamp) -> Timestamp {
         let timing = self.terms.timing();
         let end = now.after(timing.payment_window);
@@ -186,7 +186,7 @@ impl LaneState {
         u32::try_from(self.units[offer as usize].available.max(0)).unwrap_or(u32::MAX)
     }
 
-    /// What is due at `now` next, without changing anything.
+    /// The next order that is due at `now`, and what happens to it. Changes nothing.
     pub(super) fn decide_due(&self, now: Timestamp) -> Option<(RowId, OrderChange, Option<Closing>)> {
         let (due, row_id) = *self.deadlines.first()?;
         if due > now {

@@ -21,7 +21,7 @@ impl StateMachine {
     ) -> Result<Option<Transfer>, LedgerError> {
         let sale = self.sale(lane.activity)?;
         if to == lane.bucket || usize::from(to) >= sale.lanes.len() {
-            return Err(Invalid::new("to", "is not another bucket of the activity").into());
+            return Err(Invalid::new("to", "must be another bucket of the activity").into());
         }
         if sale.closed {
             return Err(LedgerError::NotOpen);
@@ -40,7 +40,7 @@ impl StateMachine {
         Ok(Some(transfer))
     }
 
-    /// Adds a transfer to its destination.
+    /// Adds a transfer's units to its destination.
     ///
     /// # Errors
     /// See [`Ledger::receive`](crate::ledger::Ledger::receive).
@@ -52,7 +52,7 @@ impl StateMachine {
         let state = self.lane(lane)?;
         if transfer.from == transfer.to || usize::from(transfer.from) >= self.sale(lane.activity)?.lanes.len()
         {
-            return Err(Invalid::new("from", "is not another bucket of the activity").into());
+            return Err(Invalid::new("from", "must be another bucket of the activity").into());
         }
         if state.index(transfer.sku).is_err() {
             return Err(Invalid::new("sku_id", format!("{} is not offered", transfer.sku)).into());
@@ -72,7 +72,7 @@ impl StateMachine {
         Ok(true)
     }
 
-    /// Lets the source forget a transfer.
+    /// Removes a delivered transfer from its source.
     ///
     /// # Errors
     /// See [`Ledger::forget`](crate::ledger::Ledger::forget).
@@ -85,7 +85,7 @@ impl StateMachine {
         Ok(())
     }
 
-    /// The transfers out of a lane that are not forgotten, oldest first for each destination.
+    /// The transfers out of a lane that are not forgotten yet, oldest first per destination.
     ///
     /// # Errors
     /// See [`Ledger::transfers`](crate::ledger::Ledger::transfers).

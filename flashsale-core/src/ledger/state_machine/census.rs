@@ -1,4 +1,4 @@
-//! Census: how an activity stands, in numbers that are cheap to read while it sells.
+//! A census: the state of an activity in a few numbers, cheap to read during a sale.
 
 use std::time::Duration;
 
@@ -8,28 +8,28 @@ use crate::{
     ledger::Consumer,
 };
 
-/// Numbers of an activity over all its lanes at one moment.
+/// Counts over all lanes of an activity at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Census {
-    /// Orders by status, in the places of [`OrderStatus::ALL`].
+    /// Orders by status, indexed as [`OrderStatus::ALL`].
     pub orders: [u64; OrderStatus::ALL.len()],
-    /// Orders that wait for a deadline.
+    /// Orders with a deadline.
     pub waiting: u64,
-    /// How old those are, in the places of [`Census::AGES`] and one for the older; at most the [`Census::LOOKED_AT`] of
-    /// each lane that are due first.
+    /// Their ages, counted by [`Census::AGES`] and one more bucket for older ones. Covers the [`Census::LOOKED_AT`] orders
+    /// of each lane that are due first.
     pub ages: [u64; Census::AGES.len() + 1],
-    /// For how long the first deadline is past; zero if none is.
+    /// How far the earliest deadline has passed. Zero if none has.
     pub overdue: Duration,
-    /// Orders with a refund that is due.
+    /// Orders with a refund due.
     pub refunds_due: u64,
-    /// Transfers between buckets that are not known to have arrived.
+    /// Transfers between buckets that are not confirmed yet.
     pub transfers: u64,
-    /// Entries that each consumer of the outbox has not acknowledged.
+    /// Unacknowledged outbox entries per consumer.
     pub behind: Vec<(Consumer, u64)>,
 }
 
 impl Census {
-    /// The upper bounds of ages.
+    /// Upper bounds of the age buckets.
     pub const AGES: [Duration; 5] = [
         Duration::from_secs(60),
         Duration::from_secs(5 * 60),
@@ -38,7 +38,7 @@ impl Census {
         Duration::from_secs(24 * 60 * 60),
     ];
 
-    /// Orders of a lane whose age is looked at, so that a census costs well below a millisecond however many wait.
+    /// The most orders per lane whose age is read. It keeps a census well below a millisecond however many are waiting.
     pub const LOOKED_AT: usize = 4_096;
 
     fn add(&mut self, lane: &LaneState, now: Timestamp) {
@@ -56,7 +56,7 @@ impl Census {
 }
 
 impl StateMachine {
-    /// The census of an activity; `None` if it is not open. It looks at a bounded number of orders.
+    /// The census of an activity, from a bounded number of orders. `None` if the activity is not open.
     pub fn census(&self, now: Timestamp, activity: ActivityId) -> Option<Census> {
         let sale = self.sales.get(&activity)?;
         let mut census = Census::default();
@@ -74,7 +74,7 @@ impl StateMachine {
 }
 
 impl Orders {
-    /// Whether the counters say what counting says.
+    /// Whether the kept counts match a recount.
     pub(super) fn statuses_are_right(&self) -> bool {
         let mut counted = [0; OrderStatus::ALL.len()];
         self.iter().for_each(|(_, row)| counted[row.status as usize] += 1);

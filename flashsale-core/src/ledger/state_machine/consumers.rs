@@ -1,4 +1,4 @@
-//! Consumers of the outboxes: who reads, and up to where.
+//! Consumers of the outboxes: who reads them, and how far each has read.
 
 use super::{machine::StateMachine, outbox::Outbox, record::Record};
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
 };
 
 impl StateMachine {
-    /// Makes a consumer known.
+    /// Registers a consumer.
     pub fn register(&mut self, consumer: &Consumer) {
         if self.consumers.contains(consumer) {
             return;
@@ -21,7 +21,7 @@ impl StateMachine {
         }
     }
 
-    /// Forgets a consumer.
+    /// Unregisters a consumer.
     pub fn retire(&mut self, consumer: &Consumer) {
         if !self.consumers.contains(consumer) {
             return;
@@ -34,7 +34,7 @@ impl StateMachine {
         }
     }
 
-    /// Entries of a lane for a consumer.
+    /// The entries of a lane that a consumer has not acknowledged.
     ///
     /// # Errors
     /// See [`Ledger::events`](crate::ledger::Ledger::events).

@@ -9,12 +9,12 @@ use crate::{
 };
 
 impl StateMachine {
-    /// The epoch of the content with which the activity is open.
+    /// The epoch of the activity's content, if the activity is open.
     pub fn open_epoch(&self, activity: ActivityId) -> Option<Epoch> {
         self.sales.get(&activity).filter(|sale| !sale.closed).map(|sale| sale.epoch)
     }
 
-    /// Stops admitting.
+    /// Stops admitting orders.
     pub fn close(&mut self, activity: ActivityId, epoch: Epoch) {
         let role = self.role;
         let Some(sale) = self.sales.get_mut(&activity).filter(|_| role == LedgerRole::Gate) else { return };
@@ -24,14 +24,14 @@ impl StateMachine {
         }
     }
 
-    /// Puts a part of the truth's content aside.
+    /// Stages one part of the truth's content.
     ///
     /// # Errors
     /// See [`Gate::load`](crate::ledger::Gate::load).
     pub fn load(&mut self, activity: ActivityId, epoch: Epoch, chunk: Chunk) -> Result<(), LedgerError> {
         self.check_newer(activity, epoch)?;
         if self.role != LedgerRole::Gate || chunk.terms.activity() != activity {
-            return Err(Invalid::new("chunk", "is not for this ledger").into());
+            return Err(Invalid::new("chunk", "must be loaded by a gate, for its own activity").into());
         }
         if let Some((staged, _)) = self.staged.get(&activity)
             && *staged > epoch
@@ -55,7 +55,7 @@ impl StateMachine {
         Ok(())
     }
 
-    /// Replaces the activity's content with what was loaded, and admits again.
+    /// Replaces the activity's content with the staged content, and admits orders again.
     ///
     /// # Errors
     /// See [`Gate::reopen`](crate::ledger::Gate::reopen).
@@ -72,9 +72,9 @@ impl StateMachine {
         Ok(())
     }
 
-    /// Builds the lanes of an activity from the content put aside.
+    /// Builds an activity's lanes from the staged content.
     pub(super) fn rebuild(&mut self, activity: ActivityId, epoch: Epoch) -> Result<(), LedgerError> {
-        let not_whole = || Invalid::new("epoch", "the content of this epoch is not loaded whole");
+        let not_whole = || Invalid::new("epoch", "the content of this epoch is not fully loaded");
         let whole = self.staged.get(&activity).is_some_and(|(staged, chunks)| {
             *staged == epoch && chunks.last().is_some_and(|last| last.next.is_none())
         });
@@ -116,7 +116,7 @@ impl StateMachine {
         Ok(())
     }
 
-    /// Obeys entries of the truth's outbox.
+    /// Applies entries of the truth's outbox.
     ///
     /// # Errors
     /// See [`Gate::follow`](crate::ledger::Gate::follow).
@@ -142,7 +142,7 @@ impl StateMachine {
         Ok(())
     }
 
-    /// How far a lane has followed.
+    /// How far a lane has followed the truth.
     ///
     /// # Errors
     /// [`LedgerError::NotOpen`].
@@ -161,7 +161,7 @@ impl StateMachine {
 }
 
 impl super::lane::LaneState {
-    /// Obeys one entry of the truth.
+    /// Applies one entry of the truth.
     fn obey(&mut self, entry: &Entry) -> Result<(), CorruptState> {
         let revision = entry.position.sequence;
         match &entry.event {
@@ -177,7 +177,7 @@ impl super::lane::LaneState {
                 if let (Some(row), OrderChange::Placed(_)) = (known, change)
                     && self.orders.row(row).status == OrderStatus::Refused
                 {
-                    return Err(CorruptState("a refused order was placed"));
+                    return Err(CorruptState("the truth placed an order that it had refused"));
                 }
                 self.apply(revision, &entry.event)?;
                 if let Some(row) = self.orders.by_id(*id) {
@@ -190,7 +190,7 @@ impl super::lane::LaneState {
             Event::Adjusted { .. } if self.lane.bucket != 0 => Ok(()),
             Event::Adjusted { id, sku, delta, .. } => match self.adjustments.get(id).copied() {
                 Some(known) if known == (*sku, *delta) => Ok(()),
-                // The gate took another adjustment under this id, which the truth refuses.
+                // The gate took a different adjustment under this id; the truth refuses that one.
                 Some((taken, _)) => {
                     self.apply(revision, &Event::AdjustmentRefused { id: id.clone(), sku: taken })?;
                     self.apply(revision, &entry.event)
@@ -210,7 +210,7 @@ impl super::lane::LaneState {
 }
 
 impl super::lane::LaneState {
-    /// The order that a known one replaces may have been loaded before that happened.
+    /// Notes that an order was replaced, if it was loaded before that happened.
     fn note_replacement(&mut self, revision: u64, id: OrderId, user: UserId, change: &OrderChange) {
         let OrderChange::Retaken { replaces, capture, .. } = change else { return };
         let Some(old) = self.owned(user, *replaces) else { return };
@@ -225,12 +225,12 @@ impl super::lane::LaneState {
     }
 }
 
-/// Divides what no order holds equally among the lanes. Available units are derived, never copied: units of the terms
-/// and adjustments, less what orders hold.
+/// Divides the available units equally among the lanes. They are derived, never copied: the terms' units plus
+/// adjustments, less what orders hold.
 fn divide(lanes: &mut [super::lane::LaneState], terms: &Arc<crate::ledger::Terms>) {
     let count = i64::try_from(lanes.len()).unwrap_or(i64::MAX);
     for (index, offer) in terms.offers().iter().enumerate() {
-        // After the orders were inserted, what is available is minus what they hold.
+        // Inserting the orders has left `available` at minus what they hold.
         let free: i64 = i64::from(offer.units())
             + lanes.iter().map(|lane| lane.units[index].available + lane.units[index].adjusted).sum::<i64>();
         for (bucket, lane) in (0..).zip(lanes.iter_mut()) {

@@ -1,4 +1,4 @@
-//! Images: a book as a value that can be stored.
+//! Images: the state of a state machine as one storable value.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// Everything that a book holds. What can be derived, such as counters and what is available, is derived again.
+/// The whole state. Derived values, such as counters and available units, are not stored but derived again.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Image {
     role: LedgerRole,
@@ -40,19 +40,19 @@ struct LaneImage {
     version: u64,
     changes: Vec<(ChangeId, Change, Attribution)>,
     adjustments: Vec<(AdjustmentId, SkuId, i64)>,
-    /// For each offer the units with which the lane began, and those sent and received.
+    /// Per offer: the share with which the lane began, and the units adjusted, sent and received.
     units: Vec<(i64, i64, i64, i64)>,
     transit: Vec<Transfer>,
     sent: BTreeMap<Bucket, u64>,
     received: BTreeMap<Bucket, u64>,
     orders: Vec<Order>,
-    /// Payments that were handed out to be closed, and when they are again.
+    /// Orders whose payment was handed out to be closed, and when it is handed out again.
     claimed: Vec<(OrderId, Timestamp)>,
     outbox: Outbox,
 }
 
 impl StateMachine {
-    /// The book as a value.
+    /// The state as a value.
     pub fn image(&self) -> Image {
         Image {
             role: self.role,
@@ -63,10 +63,10 @@ impl StateMachine {
         }
     }
 
-    /// The book that an image shows.
+    /// The state machine with the state of an image.
     ///
     /// # Errors
-    /// [`CorruptState`] if the parts of the image do not fit together.
+    /// [`CorruptState`] if the image contradicts itself.
     pub fn of_image(image: Image) -> Result<Self, CorruptState> {
         let mut machine = Self::new(image.role);
         machine.consumers = image.consumers;
@@ -77,7 +77,7 @@ impl StateMachine {
         for image in image.sales {
             let mut sale = machine.new_sale(&image.terms);
             if sale.lanes.len() != image.lanes.len() || sale.persisted.len() != image.persisted.len() {
-                return Err(CorruptState("the image has another number of lanes"));
+                return Err(CorruptState("the image has the wrong number of lanes"));
             }
             sale.epoch = image.epoch;
             sale.closed = image.closed;
@@ -139,7 +139,7 @@ impl super::machine::ActivityState {
 impl LaneImage {
     fn restore(self, lane: &mut super::lane::LaneState, outbox: &mut Outbox) -> Result<(), CorruptState> {
         if lane.units.len() != self.units.len() {
-            return Err(CorruptState("the image has another number of offers"));
+            return Err(CorruptState("the image has the wrong number of offers"));
         }
         for (units, (share, adjusted, sent, received)) in lane.units.iter_mut().zip(self.units) {
             let available = share + adjusted - sent + received;

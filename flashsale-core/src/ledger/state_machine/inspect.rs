@@ -1,4 +1,4 @@
-//! Inspection: what invariants look at.
+//! Inspection: the full state of an activity, for checking invariants.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use crate::{
     ledger::{Bucket, Epoch, Terms, Transfer},
 };
 
-/// An activity of a ledger at one moment, with all counters as they are stored.
+/// An activity at one moment, with every stored counter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspection {
-    /// The terms as they are now.
+    /// The current terms.
     pub terms: Arc<Terms>,
-    /// The epoch.
+    /// The current epoch.
     pub epoch: Epoch,
     /// Its lanes, by bucket.
     pub lanes: Vec<LaneInspection>,
@@ -26,15 +26,15 @@ pub struct LaneInspection {
     pub bucket: Bucket,
     /// The time of its last decision.
     pub last: Timestamp,
-    /// The terms as this lane has them: a change reaches one lane after the other.
+    /// The terms that this lane knows: a change reaches the lanes one after another.
     pub terms: Arc<Terms>,
     /// Every offer, in the order of the terms.
     pub offers: Vec<OfferInspection>,
-    /// Every counter of limits that is not 0, sorted.
+    /// Every limit counter above 0, sorted.
     pub counters: Vec<CounterInspection>,
     /// Every order, sorted by id.
     pub orders: Vec<Order>,
-    /// Transfers out of the lane that are not forgotten, sorted.
+    /// Transfers out of the lane that are not forgotten yet, sorted.
     pub transit: Vec<Transfer>,
 }
 
@@ -43,7 +43,7 @@ pub struct LaneInspection {
 pub struct OfferInspection {
     /// The offer.
     pub sku: SkuId,
-    /// Units with which the lane began.
+    /// Units that the lane began with.
     pub share: i64,
     /// The sum of adjustments.
     pub adjusted: i64,
@@ -51,39 +51,36 @@ pub struct OfferInspection {
     pub sent: i64,
     /// Units received from other buckets.
     pub received: i64,
-    /// Units that can be taken.
+    /// Units that can be ordered.
     pub available: i64,
     /// Units of unpaid orders.
     pub held: i64,
     /// Units of paid orders.
     pub sold: i64,
-    /// Units that pending orders wait for, under the pay-time strategy.
+    /// Units that pending orders wait for under the pay-time strategy.
     pub pending: i64,
 }
 
-/// What a limit has counted.
+/// What one limit counter holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CounterInspection {
-    /// Whose purchases.
+    /// What kind of subject is counted.
     pub subject: Subject,
     /// The user id, or the digest of device or address.
     pub id: u64,
     /// The offer; `None` for the whole activity.
     pub sku: Option<SkuId>,
-    /// Units.
+    /// Units counted.
     pub used: u32,
 }
 
 impl StateMachine {
-    /// An activity with all counters; `None` if it is not open.
+    /// The full state of an activity. `None` if it is not open.
     pub fn inspect(&self, activity: ActivityId) -> Option<Inspection> {
         let sale = self.sales.get(&activity)?;
         let terms = Arc::clone(&sale.lanes[0].terms);
         let lanes = sale.lanes.iter().map(|lane| {
-            debug_assert!(
-                lane.orders.statuses_are_right(),
-                "orders are counted under the status that they have"
-            );
+            debug_assert!(lane.orders.statuses_are_right(), "order counts must match the orders' statuses");
             let offers = terms.offers().iter().zip(&lane.units);
             let mut counters: Vec<_> = lane
                 .counters

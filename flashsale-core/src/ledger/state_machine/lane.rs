@@ -1,5 +1,5 @@
-//! One lane: its state, what can be taken from it, and the events of its terms and units. What an event does to an order is
-//! in `order_events`.
+//! One lane: its state, what can be ordered from it, and the events of its terms and units. Events of orders are in
+//! `order_events`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// The events of a lane contradict each other: the journal or the content is damaged.
+/// An event contradicts the state of its lane: the journal or the content is damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an event contradicts the state of its lane: {0}")]
 pub struct CorruptState(pub &'static str);
@@ -42,7 +42,7 @@ pub(super) struct LaneState {
     pub(super) last: Timestamp,
     /// The position of the last entry.
     pub(super) head: Position,
-    /// What a gate has followed of its truth.
+    /// How far a gate has followed its truth.
     pub(super) followed: Position,
     pub(super) version: u64,
     pub(super) units: Vec<Units>,
@@ -57,7 +57,7 @@ pub(super) struct LaneState {
     pub(super) buyers: BuyerFilter,
 }
 
-/// The most orders that a lane makes room for when it opens; 400 MB with their slots.
+/// The most orders that a lane reserves memory for when it opens: 400 MB with their rows.
 const MAX_ROOM: usize = 2_000_000;
 
 impl LaneState {
@@ -98,15 +98,15 @@ impl LaneState {
         }
     }
 
-    /// Writes to the memory of a new lane once. The system provides memory at the first write to it, which takes 0.2 to
-    /// 30 µs for each 4 KiB (measured on a virtual machine). Buyers of the first seconds would wait for that.
+    /// Writes to a new lane's memory once. The operating system provides memory on the first write, which takes 0.2 to
+    /// 30 µs per 4 KiB (measured on a virtual machine). Otherwise the first buyers would wait for that.
     pub(super) fn prefault(&mut self) {
         self.orders.prefault(room(&self.units));
         self.counters.prefault();
         self.buyers.prefault();
     }
 
-    /// The time of a decision that is made now.
+    /// Advances the lane's time to `now`, never back, and returns it.
     pub(super) fn tick(&mut self, now: Timestamp) -> Timestamp {
         self.last = self.last.max(now);
         self.last
@@ -125,7 +125,7 @@ impl LaneState {
         self.terms.offers()[offer as usize].strategy()
     }
 
-    /// Units that one more order could ask for.
+    /// The units that one more order can ask for.
     pub(super) fn takeable(&self, offer: u32) -> i64 {
         let units = self.units[offer as usize];
         let terms = &self.terms.offers()[offer as usize];
@@ -138,15 +138,14 @@ impl LaneState {
         .max(0)
     }
 
-    /// Units that can go to another bucket: what is available, less what the bound of the pay-time strategy needs for the
-    /// orders that wait here.
+    /// The units that may go to another bucket: those available, less what pay-time orders waiting here need.
     pub(super) fn sendable(&self, offer: u32) -> i64 {
         let units = self.units[offer as usize];
         let overbook = i64::from(self.terms.offers()[offer as usize].overbook().value());
         (units.available - (units.pending * 100 + overbook - 1) / overbook).max(0)
     }
 
-    /// The first rule that does not allow `quantity` more, and how many it allows.
+    /// The first rule that does not allow `quantity` more units, and how many it allows.
     pub(super) fn exceeded(
         &self,
         user: UserId,
@@ -208,7 +207,7 @@ impl LaneState {
                 Ok(())
             }
             Event::AdjustmentRefused { id, sku } => {
-                // Only a gate that took the units has something to give back.
+                // Only a gate that applied the adjustment has units to give back.
                 if let Some((_, delta)) = self.adjustments.remove(id) {
                     let units = self.units_of(*sku)?;
                     units.adjusted -= delta;
@@ -241,7 +240,7 @@ impl LaneState {
         }
     }
 
-    /// The terms as first opened, with all changes in the order of their numbers.
+    /// Applies all changes to the original terms, in the order of their numbers.
     pub(super) fn renew_terms(&mut self) -> Result<(), CorruptState> {
         let changes = self.changes.values().map(|(change, _)| change);
         self.terms =
@@ -272,7 +271,7 @@ impl LaneState {
     }
 }
 
-/// How many orders a lane with these units makes room for.
+/// How many orders a lane with these units reserves memory for.
 fn room(units: &[Units]) -> usize {
     usize::try_from(units.iter().map(|units| units.share).sum::<i64>()).unwrap_or(0).min(MAX_ROOM)
 }

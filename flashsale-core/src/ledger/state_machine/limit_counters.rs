@@ -1,4 +1,4 @@
-//! What limits count: units by user, device and address, in one offer or in the whole activity.
+//! Limit counters: units per user, device or address, within one offer or the whole activity.
 
 use hashbrown::{HashMap, HashSet};
 
@@ -12,7 +12,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Counter {
     id: [u32; 2],
-    /// The offer's index, or [`WHOLE_ACTIVITY`]; the two highest bits are the subject.
+    /// The offer's index or [`WHOLE_ACTIVITY`]; the two highest bits hold the subject.
     what: u32,
 }
 
@@ -30,7 +30,7 @@ impl Counter {
         Self { id: [(id >> 32) as u32, id as u32], what: subject << 30 | offer }
     }
 
-    /// The counter that a rule looks at; `None` if the buyer has no such subject.
+    /// The counter of a rule. `None` if the buyer has no such subject.
     fn of(subject: Subject, per: Per, offer: u32, user: UserId, subjects: Subjects) -> Option<Self> {
         let id = match subject {
             Subject::User => user.value(),
@@ -63,20 +63,20 @@ impl Counter {
 #[derive(Clone, Debug, Default)]
 pub(super) struct LimitCounters {
     used: HashMap<Counter, u32>,
-    /// What is counted: all that a rule of the terms has ever asked for.
+    /// What is counted: everything that a rule of the terms has ever needed.
     counted: HashSet<(Subject, Per)>,
 }
 
 impl LimitCounters {
-    /// Counts for the rules of these terms, with room for so many buyers.
+    /// Counters for the rules of these terms, with memory for this many buyers.
     pub(super) fn new(terms: &Terms, buyers: usize) -> Self {
         let counted = counted_by(terms).collect::<HashSet<_>>();
         let per_user = counted.iter().any(|(subject, _)| *subject == Subject::User);
         Self { used: HashMap::with_capacity(if per_user { buyers } else { 0 }), counted }
     }
 
-    /// Whether these terms ask for something that is not counted yet. If so, it is from now on, all counters are 0, and
-    /// the caller has to count its orders again.
+    /// Starts counting what these terms need. Returns whether that is more than before: then all counters are reset to 0,
+    /// and the caller must count its orders again.
     pub(super) fn start_over_for(&mut self, terms: &Terms) -> bool {
         let before = self.counted.len();
         self.counted.extend(counted_by(terms));
@@ -87,7 +87,7 @@ impl LimitCounters {
         grown
     }
 
-    /// Units that a rule still allows; 0 if the buyer lacks the rule's subject.
+    /// The units that a rule still allows. 0 if the buyer lacks the rule's subject.
     pub(super) fn remaining(&self, rule: LimitRule, offer: u32, user: UserId, subjects: Subjects) -> u32 {
         Counter::of(rule.subject, rule.per, offer, user, subjects)
             .map_or(0, |counter| rule.max().saturating_sub(self.used.get(&counter).copied().unwrap_or(0)))
@@ -114,12 +114,12 @@ impl LimitCounters {
         }
     }
 
-    /// Every counter that is not 0, in no order.
+    /// Every counter above 0, in no particular order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Counter, u32)> + '_ {
         self.used.iter().map(|(counter, used)| (*counter, *used))
     }
 
-    /// Writes to the memory once; see [`LaneState::prefault`](super::lane::LaneState::prefault).
+    /// Writes to the counters' memory once; see [`LaneState::prefault`](super::lane::LaneState::prefault).
     pub(super) fn prefault(&mut self) {
         for id in 0..self.used.capacity() as u64 {
             self.used.insert(Counter::new(Subject::User, id, 0), 0);

@@ -1,4 +1,4 @@
-//! The book: all activities of a ledger, with the methods of [`Ledger`](crate::ledger::Ledger).
+//! The state machine: all activities of a ledger, with the methods of [`Ledger`](crate::ledger::Ledger).
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -23,35 +23,35 @@ use crate::{
     },
 };
 
-/// An activity with its lanes.
+/// One activity with its lanes.
 #[derive(Clone, Debug)]
 pub(super) struct ActivityState {
     pub(super) epoch: Epoch,
-    /// Whether a gate's sale was closed for a rebuild.
+    /// Whether a gate has closed the activity for a rebuild.
     pub(super) closed: bool,
     pub(super) lanes: Vec<LaneState>,
     pub(super) outboxes: Vec<Outbox>,
-    /// At a truth, for each lane of the gate: what is persisted, and the highest fence seen.
+    /// At a truth, per lane of the gate: the last persisted position, and the highest fence seen.
     pub(super) persisted: Vec<(Position, Fence)>,
 }
 
-/// All activities of a ledger: the specification of what its calls do.
+/// All activities of a ledger. Its methods specify what each call of a ledger does.
 #[derive(Clone, Debug)]
 pub struct StateMachine {
     pub(super) role: LedgerRole,
     pub(super) sales: BTreeMap<ActivityId, ActivityState>,
     pub(super) consumers: Vec<crate::ledger::Consumer>,
     pub(super) unmatched: HashMap<PaymentId, Vec<Capture>>,
-    /// Content that a gate is being loaded with.
+    /// Content that a gate is loading.
     pub(super) staged: HashMap<ActivityId, (Epoch, Vec<Chunk>)>,
     pub(super) journal: Journal,
 }
 
-/// The largest delta of one adjustment, up or down.
+/// The largest change of one adjustment, up or down.
 const MAX_DELTA: u64 = 1_000_000_000;
 
 impl StateMachine {
-    /// An empty book.
+    /// A state machine without activities.
     pub fn new(role: LedgerRole) -> Self {
         Self {
             role,
@@ -63,7 +63,7 @@ impl StateMachine {
         }
     }
 
-    /// What the book is for.
+    /// The role of the ledger that it specifies.
     pub fn role(&self) -> LedgerRole {
         self.role
     }
@@ -76,7 +76,7 @@ impl StateMachine {
         self.open_prepared(batch, Prepared::new(self.role, terms))
     }
 
-    /// Opens an activity whose lanes were made before, outside the book.
+    /// Opens an activity whose lanes were prepared outside the state machine.
     ///
     /// # Errors
     /// See [`Ledger::open`](crate::ledger::Ledger::open).
@@ -99,15 +99,15 @@ impl StateMachine {
     /// # Errors
     /// [`LedgerError::Invalid`] if it is open with other terms; [`LedgerError::NotDeciding`] at a gate.
     pub fn opened(&self, terms: &Terms) -> Result<Option<Opened>, LedgerError> {
-        self.deciding("open")?;
+        self.deciding("openings")?;
         match self.sales.get(&terms.activity()) {
             None => Ok(None),
             Some(sale) if *sale.lanes[0].base == *terms => Ok(Some(Opened::Before)),
-            Some(_) => Err(Invalid::new("terms", "the activity is open with other terms").into()),
+            Some(_) => Err(Invalid::new("terms", "the activity is already open with other terms").into()),
         }
     }
 
-    /// Changes an activity.
+    /// Changes the terms of an activity.
     ///
     /// # Errors
     /// See [`Ledger::amend`](crate::ledger::Ledger::amend).
@@ -119,7 +119,7 @@ impl StateMachine {
         change: &Change,
         by: &Attribution,
     ) -> Result<(), LedgerError> {
-        self.deciding("amend")?;
+        self.deciding("changes of terms")?;
         self.sale(activity)?.lanes[0].base.changed(change)?;
         for lane in self.lanes_of(activity) {
             if !self.lane(lane)?.changes.contains_key(&id) {
@@ -130,17 +130,19 @@ impl StateMachine {
         Ok(())
     }
 
-    /// Changes the units of an offer.
+    /// Adds or removes units of an offer.
     ///
     /// # Errors
     /// See [`Ledger::adjust`](crate::ledger::Ledger::adjust).
     pub fn adjust(&mut self, batch: Batch, adjustment: &Adjustment) -> Result<Adjusted, LedgerError> {
         let Adjustment { activity, sku, id, delta, by } = adjustment;
         if *delta == 0 || delta.unsigned_abs() > MAX_DELTA {
-            return Err(Invalid::new("delta", "a delta is from -10^9 to 10^9 and not 0").into());
+            return Err(
+                Invalid::new("delta", "must be from -1,000,000,000 to 1,000,000,000 and not 0").into()
+            );
         }
         if *delta > 0 {
-            self.deciding("a positive adjustment")?;
+            self.deciding("positive adjustments")?;
         }
         let lane = Lane::first(*activity);
         if self.role == LedgerRole::Gate && self.sale(*activity)?.closed {
@@ -167,7 +169,7 @@ impl StateMachine {
     /// Decides requests for units.
     ///
     /// # Errors
-    /// [`LedgerError::Invalid`] for a user of another lane.
+    /// [`LedgerError::Invalid`] for a user of another lane; nothing is decided then.
     pub fn reserve(
         &mut self,
         batch: Batch,
@@ -210,17 +212,17 @@ impl StateMachine {
         Ok(Reservations { at, outcomes })
     }
 
-    /// Takes steps in the life of orders.
+    /// Takes later steps of orders.
     ///
     /// # Errors
     /// See [`Ledger::advance`](crate::ledger::Ledger::advance).
     pub fn advance(&mut self, batch: Batch, lane: Lane, steps: &[Advance]) -> Result<Advances, LedgerError> {
-        self.deciding("the life of orders")?;
+        self.deciding("steps of orders")?;
         self.lane(lane)?;
         for step in steps {
             let order = step.order();
             if order.activity != lane.activity {
-                return Err(Invalid::new("order", "a step concerns an order of another activity").into());
+                return Err(Invalid::new("order", "belongs to another activity").into());
             }
             self.check_lane(lane, order.user)?;
         }
@@ -247,7 +249,7 @@ impl StateMachine {
                 };
                 self.commit(lane, batch, &[event(id, change)])?;
                 for capture in kept.unwrap_or_default() {
-                    // The order is being paid, so nothing has to be replaced.
+                    // The order is now being paid, so no replacement is needed.
                     let order = step.order();
                     let step = Advance::Capture { order, capture, replacement: order.id };
                     self.advance_one(batch, lane, &step)?;
@@ -267,7 +269,7 @@ impl StateMachine {
         })
     }
 
-    /// Expires what is due, and hands out payments to be closed.
+    /// Expires orders that are due, and hands out payments to be closed.
     ///
     /// # Errors
     /// See [`Ledger::expire_due`](crate::ledger::Ledger::expire_due).
@@ -290,7 +292,7 @@ impl StateMachine {
         Ok(due)
     }
 
-    /// Keeps a capture whose payment is unknown.
+    /// Keeps a capture until its payment is opened.
     ///
     /// # Errors
     /// [`LedgerError::NotDeciding`] at a gate.
@@ -311,7 +313,7 @@ impl StateMachine {
         Ok(Kept::Kept)
     }
 
-    /// Raises the time of a lane.
+    /// Advances the time of a lane, never back.
     ///
     /// # Errors
     /// [`LedgerError::NotOpen`].
@@ -319,8 +321,6 @@ impl StateMachine {
         self.lane_mut(lane)?.tick(to);
         Ok(())
     }
-
-    // Shared by the parts of the book.
 
     pub(super) fn sale(&self, activity: ActivityId) -> Result<&ActivityState, LedgerError> {
         self.sales.get(&activity).ok_or(LedgerError::NotOpen)
@@ -377,7 +377,7 @@ impl StateMachine {
         self.sales.insert(terms.activity(), sale);
     }
 
-    /// Writes events of one decision to journal and outbox, and applies them. Answers the position of the last.
+    /// Applies the events of one decision, and writes them to the journal and the outbox. Returns the last one's position.
     pub(super) fn commit(
         &mut self,
         lane: Lane,
@@ -409,13 +409,13 @@ impl StateMachine {
         };
         let index = usize::from(lane.bucket);
         let state = &mut sale.lanes[index];
-        // Revisions count the truth's events: what a gate decides itself is older than all that it will follow.
+        // Revisions count the truth's events. A gate's own decision precedes everything it will follow.
         let revision = if self.role == LedgerRole::Gate { 0 } else { position.sequence };
         state.apply(revision, event)?;
         state.head = position;
         sale.outboxes[index].push(|| Entry { position, at, event: event.clone() });
         if let Event::Order { change: OrderChange::PaymentOpened { payment, .. }, .. } = event {
-            // Captures that were kept for it follow in this batch.
+            // Its kept captures follow in the same batch.
             self.unmatched.remove(payment);
         }
         Ok(())

@@ -1,11 +1,19 @@
 //! The specification of the ledger: a state machine without I/O, async, clock or randomness.
 //!
-//! A [`StateMachine`] holds the lanes of all activities. Its methods are those of the traits, with the time and a batch id as
-//! arguments: each decides, and applies the events of what it decided. The same calls in the same order give the same
-//! answers, so a backend is right if it answers as a book does. The embedded engine is a book behind a journal.
+//! A [`StateMachine`] holds the lanes of all activities. Its methods are those of the traits, with a [`Batch`] (id and time)
+//! as an argument. Each works in two steps: decide without changing anything, then apply the events of the decision. The
+//! same calls in the same order give the same answers, so a backend is correct if it answers as the state machine does.
+//! The embedded engine is this state machine behind a journal.
 //!
-//! Where to look: `reserve` has the order of precedence, `advance` the status table, `lane` what an event does to stock,
-//! limits and orders, `buckets` the transfers, `gate` and `truth` the two tiers, `outbox` the consumers.
+//! | To change | open |
+//! |---|---|
+//! | the order of precedence of a reserve | `reserve` |
+//! | the status table of later steps | `advance` |
+//! | what an event does to an order, its units, limits and deadline | `order_events`, `units`, `limit_counters` |
+//! | a lane's terms and stock | `lane`; transfers between lanes: `buckets` |
+//! | the two tiers | `gate`, `truth` |
+//! | the outbox | `outbox`, `consumers` |
+//! | the journal and the snapshot | `record` and `replay`; `image` |
 
 mod advance;
 mod batch;

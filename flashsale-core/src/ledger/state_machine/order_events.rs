@@ -1,4 +1,4 @@
-//! What an event does to an order, and to the units, limits and deadlines that follow from its status.
+//! Events of orders: what each does to an order, and to the units, limits and deadline that follow from its status.
 
 use super::{
     lane::{CorruptState, LaneState},
@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl LaneState {
-    /// Adds an order as another ledger or an image has it.
+    /// Adds an order that comes from another ledger or from an image.
     pub(super) fn insert(&mut self, order: &Order) -> Result<(), CorruptState> {
         let offer = self.index(order.sku)?;
         let placed = Placed {
@@ -50,7 +50,7 @@ impl LaneState {
         Ok(())
     }
 
-    /// Changes an order by an event of this lane. `revision` is its sequence.
+    /// Applies an event of this lane to an order. `revision` is the event's sequence.
     pub(super) fn change_order(
         &mut self,
         revision: u64,
@@ -86,7 +86,7 @@ impl LaneState {
         }
     }
 
-    /// Takes an order that is there one step further.
+    /// Applies a later step to an existing order.
     fn advance_order(&mut self, row_id: RowId, change: &OrderChange) {
         let row = self.orders.row_mut(row_id);
         match change {
@@ -107,7 +107,7 @@ impl LaneState {
                 self.set_status(row_id, OrderStatus::Paid);
             }
             OrderChange::RefundDue { capture, reason } => {
-                // The payment that the order waits for stays open.
+                // The payment that the order is waiting for stays open.
                 if row.status != OrderStatus::Paying
                     || row
                         .payment_mut(capture.payment)
@@ -148,7 +148,7 @@ impl LaneState {
             OrderChange::ClosingClaimed { retry_at } => self.set_due(row_id, *retry_at),
             OrderChange::Cancelled | OrderChange::CancelledBy(_) => self.end(row_id, OrderStatus::Cancelled),
             OrderChange::Expired => self.end(row_id, OrderStatus::Expired),
-            // These add an order; see `change_order`.
+            // These add orders; see `change_order`.
             OrderChange::Placed(_) | OrderChange::Refused(_) | OrderChange::Retaken { .. } => {}
         }
     }
@@ -172,10 +172,10 @@ impl LaneState {
         Ok(row_id)
     }
 
-    /// A gate learns what became of an order that it admitted.
+    /// Records at a gate whether the truth persisted or refused an order that the gate admitted.
     fn confirm(&mut self, revision: u64, row_id: RowId, status: OrderStatus) -> Result<RowId, CorruptState> {
         if self.role != LedgerRole::Gate {
-            return Err(CorruptState("the order was placed before"));
+            return Err(CorruptState("the order exists already"));
         }
         let row = self.orders.row_mut(row_id);
         row.revision = revision;
@@ -186,7 +186,7 @@ impl LaneState {
         Ok(row_id)
     }
 
-    /// Ends an order unpaid.
+    /// Ends an unpaid order.
     fn end(&mut self, row_id: RowId, status: OrderStatus) {
         let row = self.orders.row_mut(row_id);
         if let Some(payment) = row.extra.as_mut().and_then(|extra| extra.payments.last_mut())
@@ -204,8 +204,8 @@ impl LaneState {
         self.follow_status(row_id, Some((was, before)));
     }
 
-    /// Units, limits and deadline follow the status of an order. `before` is the status that it had, with its holding;
-    /// `None` for a new order.
+    /// Makes units, limits and deadline follow an order's status. `before` is its previous status and holding; `None` for
+    /// a new order.
     fn follow_status(&mut self, row_id: RowId, before: Option<(OrderStatus, Holding)>) {
         self.move_units(row_id, before.map_or(Holding::Nothing, |(_, holding)| holding));
         let row = self.orders.row(row_id);
@@ -228,14 +228,14 @@ impl LaneState {
         Holding::of(self.strategy(row.offer), row.status, row.units_returned)
     }
 
-    /// Moves the units of an order to where its status has them.
+    /// Moves an order's units to where its status puts them.
     fn move_units(&mut self, row_id: RowId, from: Holding) {
         let to = self.holding(row_id);
         let row = self.orders.row(row_id);
         self.units[row.offer as usize].transfer(row.units(), from, to);
     }
 
-    /// Sets when an order is looked at next. A gate has no deadlines.
+    /// Sets an order's next deadline. A gate has no deadlines.
     pub(super) fn set_due(&mut self, row_id: RowId, due: Timestamp) {
         if self.role == LedgerRole::Gate {
             return;

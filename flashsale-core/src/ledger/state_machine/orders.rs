@@ -1,7 +1,7 @@
 //! The orders of a lane, and how they are found.
 //!
-//! Orders live in slots of fixed size that never move; every index holds slot numbers of four bytes. An unpaid order
-//! costs about 270 bytes with all its indices, and no step in an order's life depends on how many there are.
+//! Orders live in rows of fixed size that never move. Every index holds four-byte row ids. An unpaid order takes about
+//! 270 bytes with all its indices, and no step of an order walks over other buyers' orders.
 
 use std::hash::{BuildHasher, Hash};
 
@@ -15,14 +15,14 @@ use crate::{
     ledger::{Lane, Placed},
 };
 
-/// The number of an order in its lane, in the order of insertion.
+/// The number of an order in its lane, by insertion.
 pub(super) type RowId = u32;
 
 const NONE: RowId = RowId::MAX;
 const CHUNK: usize = 4_096;
 
-/// Keys and nonces of a user with so many orders at most are found by walking over these. Hardly anybody has more, and
-/// an index of what everybody has would cost a cache miss on each order.
+/// Up to this many orders of one user are searched for keys and nonces one by one. Hardly any user has more, and an index
+/// for everyone would cost a cache miss per order.
 const WALKED: u32 = 8;
 
 /// An order as the lane keeps it.
@@ -37,21 +37,21 @@ pub(super) struct OrderRow {
     pub(super) units_returned: bool,
     pub(super) offer: u32,
     pub(super) quantity: Quantity,
-    /// The slot of the same user that was inserted before.
+    /// The user's previous order.
     previous: RowId,
-    /// How many orders of the same user were inserted before.
+    /// How many orders of the user came before.
     before: u32,
     amount: u64,
     pub(super) placed_at: Timestamp,
     /// [`Timestamp::MAX`] for none.
     pub(super) deadline: Timestamp,
-    /// Under which moment the lane's index of deadlines has it; [`Timestamp::MAX`] if it has not.
+    /// The time under which the lane's deadline index holds it; [`Timestamp::MAX`] if it does not.
     pub(super) due: Timestamp,
     pub(super) revision: u64,
     pub(super) extra: Option<Box<Extra>>,
 }
 
-/// What few orders have.
+/// Parts that few orders have.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Extra {
     pub(super) subjects: Subjects,
@@ -62,7 +62,7 @@ pub(super) struct Extra {
 }
 
 impl OrderRow {
-    /// An order of nothing.
+    /// An empty order, for [`Orders::prefault`].
     fn blank(id: OrderId, user: UserId) -> Self {
         Self {
             id,
@@ -151,7 +151,7 @@ pub(super) struct Orders {
     pub(super) statuses: [u64; OrderStatus::ALL.len()],
     by_id: HashTable<RowId>,
     by_user: HashTable<RowId>,
-    /// Of users who have more than [`WALKED`] orders.
+    /// Only users with more than [`WALKED`] orders.
     by_key: HashTable<RowId>,
     by_nonce: HashTable<RowId>,
     by_payment: HashMap<PaymentId, RowId>,
@@ -161,7 +161,7 @@ pub(super) struct Orders {
 }
 
 impl Orders {
-    /// Makes room, so that the indices do not have to grow in the middle of a sale.
+    /// Reserves memory, so that no index has to grow during a sale.
     pub(super) fn reserve(&mut self, orders: usize) {
         let Self { by_id, by_user, .. } = self;
         for table in [by_id, by_user] {
@@ -171,7 +171,7 @@ impl Orders {
         }
     }
 
-    /// Writes once to the memory of empty orders: to the indices, and to the slots of the first `orders`.
+    /// Writes once to the memory of the indices and of the first `orders` rows. Only for an empty lane.
     pub(super) fn prefault(&mut self, orders: usize) {
         let Self { chunks, by_id, by_user, hasher, .. } = self;
         for table in [by_id, by_user] {
@@ -206,13 +206,13 @@ impl Orders {
         self.from(0)
     }
 
-    /// The orders from the `skipped`-th on, in the order of insertion.
+    /// The orders after the first `skipped`, by insertion.
     pub(super) fn from(&self, skipped: usize) -> impl Iterator<Item = (RowId, &OrderRow)> {
         let skipped = RowId::try_from(skipped).unwrap_or(RowId::MAX);
         (skipped..self.len).map(|row| (row, self.row(row)))
     }
 
-    /// Counts an order under its present status, and no more under the one that it had.
+    /// Counts an order under its current status instead of its previous one.
     pub(super) fn recount(&mut self, id: RowId, was: OrderStatus) {
         let status = self.row(id).status;
         self.statuses[was as usize] -= 1;
@@ -224,7 +224,7 @@ impl Orders {
         self.by_id.find(hash, |row| self.row(*row).id == id).copied()
     }
 
-    /// The order that the key made: the first that had it.
+    /// The first order made with this key.
     pub(super) fn by_key(&self, user: UserId, key: Key) -> Option<RowId> {
         let last = self.last_of(user)?;
         let same = |row: &RowId| self.row(*row).made_by_key(user, key);
@@ -234,7 +234,7 @@ impl Orders {
         self.by_key.find(self.hash(&(user, key)), same).copied()
     }
 
-    /// The order that the nonce was used for: the first that had it.
+    /// The first order made with this nonce.
     pub(super) fn by_nonce(&self, user: UserId, nonce: Nonce) -> Option<RowId> {
         let last = self.last_of(user)?;
         let same = |row: &RowId| self.row(*row).made_by_nonce(user, nonce);
@@ -248,13 +248,13 @@ impl Orders {
         self.by_payment.get(&payment).copied()
     }
 
-    /// The order that holds the receipt of this event or this transaction.
+    /// The order with a receipt of this event or transaction.
     pub(super) fn by_capture(&self, capture: &Capture) -> Option<RowId> {
         let [event, transaction] = capture_digests(capture);
         self.by_capture.get(&event).or_else(|| self.by_capture.get(&transaction)).copied()
     }
 
-    /// The orders of a user, the one inserted last first.
+    /// The orders of a user, latest first.
     pub(super) fn of_user(&self, user: UserId) -> impl Iterator<Item = RowId> + '_ {
         self.before(self.last_of(user))
     }
@@ -264,7 +264,7 @@ impl Orders {
         self.by_user.find(hash, |row| self.row(*row).user == user).copied()
     }
 
-    /// This order of a user, and those inserted before it, the last first.
+    /// This order and the user's earlier ones, latest first.
     fn before(&self, last: Option<RowId>) -> impl Iterator<Item = RowId> + '_ {
         std::iter::successors(last, |row| {
             let previous = self.row(*row).previous;
@@ -272,12 +272,12 @@ impl Orders {
         })
     }
 
-    /// Whether the user whose last order this is has so few that no index has their keys.
+    /// Whether a user with this latest order has too few orders to be in the indices.
     fn is_walked(&self, last: RowId) -> bool {
         self.row(last).before < WALKED
     }
 
-    /// Adds an order. Key and nonce stay with the order that had them first.
+    /// Adds an order. A repeated key or nonce still finds the first order.
     pub(super) fn insert(
         &mut self,
         id: OrderId,
@@ -333,7 +333,7 @@ impl Orders {
         row_id
     }
 
-    /// Makes `next` the order after `previous` of the same user.
+    /// Links `next` as the user's order after `previous`.
     fn follow(&mut self, previous: RowId, next: RowId) {
         let before = self.row(previous).before + 1;
         let row = self.row_mut(next);
@@ -348,7 +348,7 @@ impl Orders {
         }
     }
 
-    /// Adds an order to the indices of keys and nonces, unless these belong to another one.
+    /// Adds an order to the indices of keys and nonces, unless an earlier order holds its entry.
     fn index(&mut self, row_id: RowId) {
         let Self { chunks, by_key, by_nonce, hasher, .. } = self;
         let at = |row: &RowId| &chunks[*row as usize / CHUNK][*row as usize % CHUNK];

@@ -1,4 +1,4 @@
-//! Outboxes: entries that wait for their consumers.
+//! The outbox of a lane: entries that its consumers have not acknowledged.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ use crate::ledger::{Consumer, Entry};
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Outbox {
     pub(super) entries: VecDeque<Entry>,
-    /// For each consumer the sequence of the last entry that it acknowledged.
+    /// Per consumer: the sequence of the last entry it acknowledged.
     pub(super) acknowledged: Vec<(Consumer, u64)>,
 }
 
@@ -32,7 +32,7 @@ impl Outbox {
         self.acknowledged.iter().find(|(known, _)| known == consumer).map(|(_, sequence)| *sequence)
     }
 
-    /// How many entries a consumer has not acknowledged.
+    /// The number of entries that a consumer has not acknowledged.
     pub(super) fn behind(&self, consumer: &Consumer) -> u64 {
         let acknowledged = self.of(consumer).unwrap_or(0);
         self.entries.back().map_or(0, |last| last.position.sequence.saturating_sub(acknowledged))

@@ -1,12 +1,12 @@
-//! The lanes of an activity that is not open yet.
+//! Lanes prepared before an activity opens.
 
 use std::sync::Arc;
 
 use super::lane::LaneState;
 use crate::ledger::{Lane, LedgerRole, Terms};
 
-/// The lanes of an activity that is not open yet, made outside the book, so that the book need not wait for their
-/// memory: hundreds of megabytes for millions of units.
+/// The lanes of an activity that is not open yet. They are built outside the state machine, so that it need not wait for
+/// their memory: hundreds of megabytes for millions of units.
 #[derive(Debug)]
 pub struct Prepared {
     pub(super) terms: Arc<Terms>,
@@ -14,7 +14,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// The lanes of a ledger with this role.
+    /// Builds the lanes for a ledger with this role.
     pub fn new(role: LedgerRole, terms: &Arc<Terms>) -> Self {
         let buckets = if role == LedgerRole::Truth { 1 } else { terms.buckets().get() };
         let lane =
@@ -22,8 +22,8 @@ impl Prepared {
         Self { terms: Arc::clone(terms), lanes: (0..buckets).map(lane).collect() }
     }
 
-    /// Writes once to the memory that the orders of the first two million units of each lane need, so that no buyer
-    /// waits until the system has found it.
+    /// Writes once to the memory for each lane's first two million units, so that no buyer waits for the operating system
+    /// to provide it.
     pub fn prefault(&mut self) {
         self.lanes.iter_mut().for_each(LaneState::prefault);
     }

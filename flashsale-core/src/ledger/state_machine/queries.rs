@@ -1,4 +1,4 @@
-//! Reading: the methods of the state machine that change nothing.
+//! Queries: the methods of the state machine that change nothing.
 
 use std::sync::Arc;
 
@@ -12,22 +12,22 @@ use crate::{
 };
 
 impl StateMachine {
-    /// The captures whose payment is unknown.
+    /// The captures whose payment is still unknown.
     pub fn unmatched(&self) -> impl Iterator<Item = &Capture> {
         self.unmatched.values().flatten()
     }
 
-    /// The activities that are open.
+    /// The open activities.
     pub fn activities(&self) -> Vec<ActivityId> {
         self.sales.keys().copied().collect()
     }
 
-    /// The terms of an activity as they are now.
+    /// The current terms of an activity.
     pub fn terms(&self, activity: ActivityId) -> Option<Arc<Terms>> {
         self.sales.get(&activity).map(|sale| Arc::clone(&sale.lanes[0].terms))
     }
 
-    /// The units of an offer.
+    /// The units of an offer, over all lanes.
     pub fn stock(&self, activity: ActivityId, sku: SkuId) -> Option<Stock> {
         let sale = self.sales.get(&activity)?;
         let index = sale.lanes[0].terms.index(sku)?;
@@ -44,7 +44,7 @@ impl StateMachine {
         Some(stock)
     }
 
-    /// One lane, for declining without asking.
+    /// A view of one lane, for declining requests without asking the ledger.
     ///
     /// # Errors
     /// [`LedgerError::NotOpen`].
@@ -63,7 +63,7 @@ impl StateMachine {
         lane.owned(key.user, key.id).map(|row| lane.order(row))
     }
 
-    /// The orders of a user, highest id first, below `after`.
+    /// Up to `limit` orders of a user with ids below `after`, highest first.
     pub fn orders_of(&self, user: UserId, after: Option<OrderId>, limit: usize) -> Vec<Order> {
         let mut found = Vec::new();
         for (activity, sale) in &self.sales {
@@ -75,7 +75,7 @@ impl StateMachine {
         found.into_iter().take(limit).map(|(_, lane, row)| lane.order(row)).collect()
     }
 
-    /// Where an order or a payment is.
+    /// The order of an order id or a payment id.
     pub fn locate(&self, reference: Reference) -> Option<OrderKey> {
         self.sales.values().flat_map(|sale| &sale.lanes).find_map(|lane| {
             let row = match reference {
@@ -87,7 +87,7 @@ impl StateMachine {
         })
     }
 
-    /// An adjustment that is in force.
+    /// An adjustment, if it is in force.
     ///
     /// # Errors
     /// [`LedgerError::NotOpen`].
@@ -99,7 +99,7 @@ impl StateMachine {
         Ok(self.lane(Lane::first(activity))?.adjustments.get(id).copied())
     }
 
-    /// Refunds that are due, behind an order.
+    /// Refunds that are due, from orders after the given one.
     pub fn refunds_due(&self, lane: Lane, after: Option<OrderId>, limit: usize) -> Vec<RefundTask> {
         let Ok(state) = self.lane(lane) else { return Vec::new() };
         let from = after.and_then(|after| state.orders.by_id(after)).map_or(0, |row| row + 1);

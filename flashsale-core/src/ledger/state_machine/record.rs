@@ -1,4 +1,4 @@
-//! Records: what a journal keeps, from which a book can be built again.
+//! Journal records, from which the state machine can be rebuilt.
 
 use std::sync::Arc;
 
@@ -10,19 +10,19 @@ use crate::{
     ledger::{BatchId, Bucket, Chunk, Consumer, Entry, Epoch, Event, Fence, Lane, Position, Terms},
 };
 
-/// One change of a book. The variants are part of the journal's format: new ones are only added at the end.
+/// One change of the state. The variants are part of the journal's format: add new ones at the end only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Record<E> {
-    /// The following events belong to this lane and moment.
+    /// The header of the events that follow: their lane and time.
     Header {
         lane: Lane,
         epoch: Epoch,
         batch: BatchId,
         at: Timestamp,
-        /// The sequence of the first of them.
+        /// The sequence of the first event.
         sequence: u64,
     },
-    /// An event of the lane.
+    /// An event of that lane.
     Event(E),
     Opened(Arc<Terms>),
     Unmatched(Capture),
@@ -40,12 +40,12 @@ pub(super) enum Record<E> {
 /// A record as it is read back.
 pub(super) type Owned = Record<Event>;
 
-/// Records that were made and not taken yet, in their wire format: postcard, one after the other.
+/// Records that were not taken yet, in wire format: postcard, one after another.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Journal {
     on: bool,
     bytes: Vec<u8>,
-    /// Lane, moment and position of the event that would need no header of its own.
+    /// The lane, time and position with which the next event needs no header.
     next: Option<(Lane, Timestamp, Position)>,
 }
 
@@ -54,7 +54,7 @@ impl Journal {
         self.on = true;
     }
 
-    /// Writes an event, with a header unless the event before it was its predecessor.
+    /// Writes an event, with a header unless it directly follows the previous one.
     pub(super) fn push_event(&mut self, lane: Lane, at: Timestamp, position: Position, event: &Event) {
         if self.next != Some((lane, at, position)) {
             let Position { epoch, sequence, batch } = position;
@@ -67,7 +67,8 @@ impl Journal {
     pub(super) fn push(&mut self, record: &Record<&Event>) {
         if self.on {
             let bytes = std::mem::take(&mut self.bytes);
-            self.bytes = postcard::to_extend(record, bytes).expect("a record is made of plain data");
+            self.bytes = postcard::to_extend(record, bytes)
+                .expect("records are plain data and can always be serialized");
         }
     }
 
@@ -81,7 +82,7 @@ impl Journal {
     }
 }
 
-/// Reads records back.
+/// Reads records from their wire format.
 pub(super) fn read(mut bytes: &[u8]) -> impl Iterator<Item = Result<Owned, CorruptState>> + '_ {
     std::iter::from_fn(move || {
         if bytes.is_empty() {

@@ -1,4 +1,4 @@
-//! The journal of a state machine: keeping it, and repeating it.
+//! The journal of a state machine: recording and replaying it.
 
 use super::{
     CorruptState,
@@ -11,28 +11,28 @@ use crate::{
 };
 
 impl StateMachine {
-    /// Keeps a journal from here on; see [`StateMachine::take_journal`].
+    /// Starts recording a journal; see [`StateMachine::take_journal`].
     pub fn journal(&mut self) {
         self.journal.turn_on();
     }
 
-    /// The records of all changes since they were last taken, in their wire format. Empty if nothing changed.
+    /// The records of all changes since the last take, in wire format. Empty if nothing changed.
     pub fn journalled(&self) -> &[u8] {
         self.journal.bytes()
     }
 
-    /// Takes the records of all changes since they were last taken. The next ones are written into `room`, which has to
-    /// be empty and may have capacity.
+    /// Takes the records of all changes since the last take. Later records are written into `room`, which must be empty
+    /// and may have capacity.
     pub fn take_journal(&mut self, room: Vec<u8>) -> Vec<u8> {
         debug_assert!(room.is_empty());
         self.journal.take(room)
     }
 
-    /// Repeats the changes of a journal: records as they were taken, whole and in their order. Call it before
-    /// [`StateMachine::journal`], or some of them are journalled again.
+    /// Replays a journal: records as they were taken, complete and in order. Call it before [`StateMachine::journal`]; after
+    /// it, some of them would be recorded again.
     ///
     /// # Errors
-    /// [`CorruptState`] if the records are damaged or do not follow from what the book holds.
+    /// [`CorruptState`] if the records are damaged or contradict the current state.
     pub fn replay(&mut self, bytes: &[u8]) -> Result<(), CorruptState> {
         let mut header = None;
         for record in read(bytes) {
@@ -49,7 +49,7 @@ impl StateMachine {
         const NOT_OPEN: CorruptState = CorruptState("a record concerns an activity that is not open");
         let misfit = |error: LedgerError| match error {
             LedgerError::NotOpen => NOT_OPEN,
-            _ => CorruptState("a record cannot be repeated"),
+            _ => CorruptState("a record cannot be replayed"),
         };
         match record {
             Record::Header { lane, epoch, batch, at, sequence } => {
@@ -59,7 +59,7 @@ impl StateMachine {
                 let (lane, at, position) = header.as_mut().ok_or(CorruptState("an event has no header"))?;
                 let state = self.lane_mut(*lane).map_err(misfit)?;
                 if position.sequence != state.head.sequence + 1 && !matches!(event, Event::Reopened) {
-                    return Err(CorruptState("an event is missing or stands twice"));
+                    return Err(CorruptState("an event is missing or repeated"));
                 }
                 state.last = state.last.max(*at);
                 self.enter(*lane, *at, *position, &event)?;

@@ -6,19 +6,19 @@ use crate::{
     ledger::{Outcome, Placed, Reserve, ReserveMode},
 };
 
-/// What a request for units comes to.
+/// The decision on a request for units.
 #[derive(Debug)]
 pub(super) enum Decision {
-    /// An order, to be placed.
+    /// A new order is placed.
     Place(Placed),
-    /// The order that the key made before.
+    /// The key already made this order.
     Replay(RowId),
-    /// Nothing changes.
+    /// No order, for this reason.
     Decline(Outcome),
 }
 
 impl LaneState {
-    /// Decides a request at `now`, which is the lane's time, without changing anything.
+    /// Decides a request without changing anything. `now` is the lane's time.
     pub(super) fn decide_reserve(&self, now: Timestamp, request: &Reserve) -> Decision {
         use Decision::{Decline, Place, Replay};
 
@@ -68,7 +68,7 @@ impl LaneState {
         }
         let terms = &self.terms.offers()[offer as usize];
         let Ok(amount) = terms.price().times(quantity) else {
-            // More money than there is: units for it are not to be had either.
+            // The amount overflows, so no such order can exist.
             return Decline(Outcome::SoldOut { available: 0 });
         };
         Place(self.placed(now, request, amount))
@@ -86,7 +86,7 @@ impl LaneState {
         }
     }
 
-    /// When a hold that begins now ends; never at a gate.
+    /// When a hold that starts now ends. `None` for no deadline, and always at a gate.
     pub(super) fn hold_from(&self, now: Timestamp, sku: crate::domain::SkuId) -> Option<Timestamp> {
         if self.role == crate::ledger::LedgerRole::Gate {
             return None;
@@ -94,7 +94,7 @@ impl LaneState {
         self.terms.offer(sku).and_then(|offer| offer.hold()).map(|hold| now.after(hold))
     }
 
-    /// Units as a declined caller is told: how many an order could ask for.
+    /// The units that an order could ask for, as told to a declined caller.
     pub(super) fn shown(&self, offer: u32) -> u32 {
         u32::try_from(self.takeable(offer)).unwrap_or(u32::MAX)
     }

@@ -1,4 +1,4 @@
-//! The truth's side of two tiers: persist, epochs, content.
+//! The truth's side of two tiers: persisting entries, taking epochs, handing out content.
 
 use super::{
     batch::Batch,
@@ -23,7 +23,7 @@ impl ActivityState {
 }
 
 impl StateMachine {
-    /// Takes entries of a gate's outbox.
+    /// Persists or refuses entries of a gate's outbox.
     ///
     /// # Errors
     /// See [`Truth::persist`](crate::ledger::Truth::persist).
@@ -35,7 +35,7 @@ impl StateMachine {
         mode: PersistMode,
         entries: &[Entry],
     ) -> Result<Vec<Verdict>, LedgerError> {
-        self.deciding("what is persisted")?;
+        self.deciding("which entries are persisted")?;
         let epoch = self.sale(lane.activity)?.epoch;
         let (position, seen) = self.persisted(lane)?;
         if fence < seen {
@@ -63,7 +63,7 @@ impl StateMachine {
                     self.persist_order(batch, entry.position.epoch, key, *placed)?
                 }
                 Event::Adjusted { id, sku, delta, by } => {
-                    // What a gate gives up may include adjustments that were refused before, and told so.
+                    // A salvage may contain adjustments that were already refused, and reported as such.
                     let judged = mode == PersistMode::Salvage
                         && entry.position.epoch == position.epoch
                         && entry.position.sequence <= position.sequence;
@@ -139,7 +139,7 @@ impl StateMachine {
         let state = self.lane(lane)?;
         match state.adjustments.get(id) {
             Some(known) if *known == (*sku, *delta) => return Ok(Verdict::Persisted),
-            // The gate takes the one that is in force when it follows.
+            // The gate will take the one in force when it follows.
             Some(_) => return Ok(Verdict::Refused(RefusedBecause::KeyTaken)),
             None => {}
         }
@@ -158,7 +158,7 @@ impl StateMachine {
         Ok(Verdict::Persisted)
     }
 
-    /// The position of the last entry of a gate's lane that is persisted.
+    /// The position of the last persisted entry of a gate's lane.
     ///
     /// # Errors
     /// [`LedgerError::NotOpen`].
@@ -166,7 +166,7 @@ impl StateMachine {
         Ok(self.persisted(lane)?.0)
     }
 
-    /// The epoch of an activity.
+    /// The current epoch of an activity.
     ///
     /// # Errors
     /// [`LedgerError::NotOpen`].
@@ -198,7 +198,7 @@ impl StateMachine {
         Ok(NextEpoch { epoch, batch: batch.id })
     }
 
-    /// A part of an activity's content.
+    /// One part of an activity's content: up to `limit` orders after the given one.
     ///
     /// # Errors
     /// [`LedgerError::NotOpen`].

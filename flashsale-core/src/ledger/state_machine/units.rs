@@ -1,4 +1,4 @@
-//! The units of one offer in one lane, and where an order's units are at each status.
+//! The units of one offer in one lane, and where each status puts an order's units.
 
 use crate::domain::{OrderStatus, Strategy};
 
@@ -10,7 +10,7 @@ pub(super) struct Units {
     pub(super) adjusted: i64,
     pub(super) sent: i64,
     pub(super) received: i64,
-    /// Negative only at a gate that owes units.
+    /// Negative only at a gate that admitted more than the truth has.
     pub(super) available: i64,
     pub(super) held: i64,
     pub(super) sold: i64,
@@ -18,21 +18,21 @@ pub(super) struct Units {
     pub(super) pending: i64,
 }
 
-/// Where the units of an order are.
+/// Where the units of an order are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holding {
     /// The order has no units.
     Nothing,
-    /// The order waits for units without holding them (pay-time).
+    /// Waited for but not taken (pay-time).
     Pending,
-    /// Taken from what is available.
+    /// Taken by an unpaid order.
     Held,
-    /// Paid.
+    /// Taken by a paid order.
     Sold,
 }
 
 impl Holding {
-    /// Where the units of an order with this status are.
+    /// Where a status puts the units of an order.
     pub(super) fn of(strategy: Strategy, status: OrderStatus, units_returned: bool) -> Self {
         match status {
             OrderStatus::Pending if strategy == Strategy::PayTime => Self::Pending,

@@ -61,7 +61,7 @@ pub enum BatcherError {
     Ledger(#[from] LedgerError),
 }
 
-/// Collects the requests for one lane into batches.
+/// Gathers requests for one lane into batches.
 ///
 /// A task of its own calls the ledger: if a caller drops its future, its request is decided all the same. If the batcher
 /// is dropped, the task finishes what waits.

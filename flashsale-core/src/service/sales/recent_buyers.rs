@@ -1,55 +1,58 @@
-//! The buyers of the last moments, whom a view does not know yet.
+//! Buyers who won so recently that the current view may not show them.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::{domain::UserId, ledger::BuyerFilter};
 
-/// 8 KiB for each generation: at 100,000 orders in a second and a view every 50 ms, 1 in 20 strangers is taken for a buyer.
+/// 8 KiB per generation. At 100,000 orders per second and a view every 50 ms, 1 in 20 others is mistaken for a buyer.
 const BLOCKS: usize = 1024;
 
-/// A set of the buyers who got orders since a view was read: it may take a stranger for a buyer, never a buyer for a stranger.
+/// The buyers who got orders since the view was read: a Bloom filter, so it has false positives but no false negatives.
 ///
-/// A view that was read before an order was made does not show its buyer. Until a later one does, nobody who is in here
-/// may be declined by the view: the retry of a request that won has to find its order.
+/// A view that was read before an order was made does not show its buyer. Until a newer view does, a view must not
+/// decline anyone in this set: the retry of a request that won has to find its order.
 ///
-/// Two generations, without a lock: buyers enter the present one; `turn` begins another before a view is
-/// read, and `forget` empties the former one when that view is in use. Turning and forgetting is done by one
-/// task at a time.
+/// It works without a lock, in two generations:
+/// 1. Buyers enter the current generation.
+/// 2. `turn` starts a new one before a view is read.
+/// 3. `forget` empties the previous one once that view is in use.
+///
+/// Only one task at a time may turn and forget.
 #[derive(Debug)]
 pub struct RecentBuyers {
     generations: [Box<[AtomicU64]>; 2],
-    present: AtomicUsize,
+    current: AtomicUsize,
 }
 
 impl RecentBuyers {
     pub(crate) fn new() -> Self {
         let generation = || std::iter::repeat_with(AtomicU64::default).take(BLOCKS).collect();
-        Self { generations: [generation(), generation()], present: AtomicUsize::new(0) }
+        Self { generations: [generation(), generation()], current: AtomicUsize::new(0) }
     }
 
-    /// Adds a buyer, before anybody is told of the order.
+    /// Adds a buyer, before the order is answered.
     pub(crate) fn insert(&self, user: UserId) {
         let (hash, bits) = BuyerFilter::bits(user);
-        self.generations[self.present.load(Ordering::Acquire)][block(hash)].fetch_or(bits, Ordering::Release);
+        self.generations[self.current.load(Ordering::Acquire)][block(hash)].fetch_or(bits, Ordering::Release);
     }
 
-    /// Whether the buyer may have got an order lately. It is asked before the view is looked at: what is forgotten
-    /// meanwhile is in the view that is found then.
+    /// Whether the buyer may have won recently. Ask this before loading the view: whoever is forgotten in between is in
+    /// the view that you load then.
     pub fn may_contain(&self, user: UserId) -> bool {
         let (hash, bits) = BuyerFilter::bits(user);
         let block = block(hash);
         self.generations.iter().any(|generation| generation[block].load(Ordering::Acquire) & bits == bits)
     }
 
-    /// Begins a generation, before a view is read.
+    /// Starts a new generation, before a view is read.
     pub(crate) fn turn(&self) {
-        self.present.fetch_xor(1, Ordering::AcqRel);
+        self.current.fetch_xor(1, Ordering::AcqRel);
     }
 
-    /// Empties the generation before, when a view that was read after `turn` is in use.
+    /// Empties the previous generation, once a view that was read after `turn` is in use.
     pub(crate) fn forget(&self) {
-        let former = &self.generations[self.present.load(Ordering::Acquire) ^ 1];
-        for block in former.iter().filter(|block| block.load(Ordering::Relaxed) != 0) {
+        let previous = &self.generations[self.current.load(Ordering::Acquire) ^ 1];
+        for block in previous.iter().filter(|block| block.load(Ordering::Relaxed) != 0) {
             block.store(0, Ordering::Release);
         }
     }

@@ -1,4 +1,4 @@
-//! One activity that this process sells: its lanes, each with a queue and a view.
+//! One activity that this process sells: its lanes, each with a batcher and a cached view.
 
 use std::{
     sync::{
@@ -16,12 +16,13 @@ use crate::{
     ledger::{BuyerFilter, Lane, Outcome, Terms, View},
 };
 
-/// For how long a view may be used after it was read: 1 s. A node that cannot renew it asks the ledger instead.
+/// How long a view may be used: 1 s. Without a fresh view, every request goes to the ledger.
 const VIEW_LIFETIME: Duration = Duration::from_secs(1);
-/// How far the clocks of nodes and ledger may be apart: near the edges of the window the ledger is asked.
+/// How far the clocks of this process and the ledger may differ. Closer than this to the window's edges, the ledger
+/// decides.
 const CLOCK_ERROR: Duration = Duration::from_millis(250);
 
-/// One activity.
+/// One activity that this process sells.
 #[derive(Debug)]
 pub struct Sale {
     pub(super) terms: Arc<Terms>,
@@ -29,16 +30,16 @@ pub struct Sale {
     pub(super) kill_switch: Arc<KillSwitchFlag>,
 }
 
-/// What stands in front of one lane.
+/// One lane as this process uses it: its batcher and its view.
 #[derive(Debug)]
 pub struct LaneFront {
     /// The lane.
     pub lane: Lane,
-    /// Its queue.
+    /// Sends requests to the lane.
     pub batcher: Batcher,
     pub(super) borrowing: tokio::sync::Mutex<()>,
     pub(super) renewing: tokio::sync::Mutex<()>,
-    /// How many borrowings for this lane have ended.
+    /// The number of finished borrowings for this lane.
     pub(super) borrowings: AtomicU64,
     pub(super) view: ArcSwapOption<Renewed>,
 }
@@ -50,23 +51,23 @@ pub(super) struct Renewed {
 }
 
 impl Sale {
-    /// The terms with which this process joined the sale. Window and limits may have changed since: see the views.
+    /// The terms at the time this process joined. The window and limits may have changed since: see the views.
     pub fn terms(&self) -> &Arc<Terms> {
         &self.terms
     }
 
-    /// The fronts of all lanes.
+    /// All lanes, by bucket.
     pub fn fronts(&self) -> &[Arc<LaneFront>] {
         &self.fronts
     }
 
-    /// The front of a buyer's lane.
+    /// The buyer's lane.
     pub fn front(&self, user: UserId) -> &Arc<LaneFront> {
         &self.fronts[usize::from(Lane::of(self.terms.activity(), user, self.terms.buckets()).bucket)]
     }
 
-    /// What can be declined without asking the ledger: the activity is paused, clearly outside of its window, or no lane
-    /// has a unit. A buyer who may have an order is never declined here, because it may be repeated.
+    /// Declines a request without asking the ledger, if the views allow it: the activity is paused, clearly outside its
+    /// window, or sold out in every lane. Never declines a buyer who may have an order: this may be its retry.
     pub fn shortcut(&self, now: Timestamp, user: UserId, sku: SkuId) -> Option<Outcome> {
         let front = self.front(user);
         if front.batcher.recent().may_contain(user) {
@@ -95,7 +96,7 @@ impl Sale {
         sold_out.then_some(Outcome::SoldOut { available: 0 })
     }
 
-    /// Units that one more order could ask for, over all lanes; `None` if some lane has no fresh view.
+    /// The units that can be ordered now, over all lanes. `None` if some lane has no fresh view.
     pub fn takeable(&self, now: Timestamp, sku: SkuId) -> Option<u64> {
         self.fronts.iter().map(|front| front.takeable(now, sku).map(u64::from)).sum()
     }
@@ -107,7 +108,7 @@ impl Sale {
             .all(|front| front.view.load().as_ref().is_some_and(|renewed| renewed.is_fresh(now)))
     }
 
-    /// Grows with every change of a lane and of the kill switch; `None` if some lane has no fresh view.
+    /// Grows with every change of a lane or the kill switch. `None` if some lane has no fresh view.
     pub fn version(&self, now: Timestamp) -> Option<u64> {
         let version = |front: &Arc<LaneFront>| {
             let renewed = front.view.load();
@@ -120,8 +121,8 @@ impl Sale {
             .map(|version| version + self.kill_switch.version())
     }
 
-    /// The view of the first lane, for what all lanes have in common: window and whether it sells. It is paused while all
-    /// sales are stopped.
+    /// The first lane's view, for what all lanes share: the window, and whether the activity sells. The kill switch
+    /// shows as paused. `None` without a fresh view.
     pub fn common_view(&self, now: Timestamp) -> Option<View> {
         let renewed = self.fronts[0].view.load();
         let mut view = renewed.as_ref().filter(|renewed| renewed.is_fresh(now))?.view.clone();
@@ -133,7 +134,7 @@ impl Sale {
 }
 
 impl LaneFront {
-    /// How many borrowings of units for this lane have ended.
+    /// The number of finished borrowings for this lane.
     pub(in crate::service) fn borrowings(&self) -> u64 {
         self.borrowings.load(Ordering::Acquire)
     }
@@ -148,7 +149,7 @@ impl LaneFront {
         view.offers.iter().find(|offer| offer.sku == sku).map(|offer| offer.takeable)
     }
 
-    /// Whether the lane certainly has no units of an offer, neither to take nor on their way to another lane.
+    /// Whether the lane certainly has no units of an offer, neither available nor in transit to another lane.
     fn is_empty(&self, now: Timestamp, sku: SkuId) -> bool {
         let renewed = self.view.load();
         let Some(renewed) = renewed.as_ref().filter(|renewed| renewed.is_fresh(now)) else { return false };
@@ -156,7 +157,7 @@ impl LaneFront {
         offer.is_some_and(|offer| offer.takeable == 0 && offer.sending == 0)
     }
 
-    /// The buyers who have orders in this lane, if its view has them and is fresh.
+    /// The buyers with orders in this lane. `None` if the view is stale or does not list them.
     pub fn buyers(&self, now: Timestamp) -> Option<BuyerFilter> {
         let renewed = self.view.load();
         renewed.as_ref().filter(|renewed| renewed.is_fresh(now))?.view.buyers.clone()
@@ -165,7 +166,7 @@ impl LaneFront {
 
 impl Renewed {
     fn is_fresh(&self, now: Timestamp) -> bool {
-        // After a step back of the clock the age is not known.
+        // If the clock was set back, the view's age is unknown.
         now.since(self.at) <= VIEW_LIFETIME && self.at.since(now) <= CLOCK_ERROR
     }
 }

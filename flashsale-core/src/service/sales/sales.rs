@@ -1,4 +1,4 @@
-//! The sales that this process takes part in: for each lane a queue and a view.
+//! All activities that this process sells.
 
 use std::{
     collections::HashMap,
@@ -16,10 +16,10 @@ use crate::{
     service::{Batcher, BatcherOptions, sales::kill_switch::KillSwitchFlag},
 };
 
-/// How often units are borrowed for an adjustment while buyers take them away again.
+/// How often an adjustment borrows units again after buyers took the borrowed ones.
 const ADJUSTMENT_BORROWINGS: usize = 5;
 
-/// All sales of this process.
+/// The activities that this process sells.
 #[derive(Debug)]
 pub struct Sales {
     ledger: Arc<dyn Ledger>,
@@ -32,7 +32,8 @@ pub struct Sales {
 }
 
 impl Sales {
-    /// No sales yet. Queues work on the runtime of `background`, so that a caller that goes away leaves nothing half-way.
+    /// Starts without activities. Batchers run on `background`, so a request that entered a batch is decided even if its
+    /// caller leaves.
     pub fn new(
         ledger: Arc<dyn Ledger>,
         clock: Arc<dyn Clock>,
@@ -60,12 +61,12 @@ impl Sales {
         &self.clock
     }
 
-    /// The runtime for work that has to be finished.
+    /// The runtime for work that must finish even if its caller leaves.
     pub fn background(&self) -> &Handle {
         &self.background
     }
 
-    /// Takes part in every activity that is open in the ledger.
+    /// Joins every activity that is open in the ledger.
     ///
     /// # Errors
     /// Those of the ledger.
@@ -79,7 +80,7 @@ impl Sales {
         Ok(())
     }
 
-    /// Opens an activity in the ledger, and takes part in it.
+    /// Opens an activity in the ledger and joins it.
     ///
     /// # Errors
     /// Those of [`Ledger::open`].
@@ -90,20 +91,20 @@ impl Sales {
         Ok(())
     }
 
-    /// The sale of an activity.
+    /// The sale of an activity, if this process has joined it.
     pub fn sale(&self, activity: ActivityId) -> Option<Arc<Sale>> {
         self.running.load().get(&activity).cloned()
     }
 
-    /// All sales.
+    /// All sales, in no particular order.
     pub fn all(&self) -> Vec<Arc<Sale>> {
         self.running.load().values().cloned().collect()
     }
 
-    /// Reads the view of a lane again.
+    /// Reads a fresh view of a lane.
     ///
     /// # Errors
-    /// Those of [`Ledger::view`]; the view stays as it is, and is dropped when it is too old.
+    /// Those of [`Ledger::view`]. The old view then stays in use until its lifetime is over.
     pub async fn renew(&self, front: &LaneFront) -> Result<(), LedgerError> {
         let _one_at_a_time = front.renewing.lock().await;
         front.batcher.recent().turn();
@@ -115,8 +116,8 @@ impl Sales {
         Ok(())
     }
 
-    /// Adjusts the units of an offer. Units that are to be taken away are first borrowed from the other lanes; what
-    /// `Insufficient` names is the sum over all lanes.
+    /// Adjusts the units of an offer. The first lane decides; to remove units, it first borrows them from the others.
+    /// [`Adjusted::Insufficient`] gives the sum over all lanes.
     ///
     /// # Errors
     /// Those of [`Ledger::adjust`]; repeat it with the same id.
@@ -142,27 +143,27 @@ impl Sales {
         Ok(outcome)
     }
 
-    /// Stops all sales of this process at once, or lets them go on: while they are stopped, requests are answered `Paused`
-    /// unless their key has made an order before. A batch that the ledger has in hand is still decided.
+    /// Turns the kill switch of this process on or off. While it is on, a request is answered `Paused`, unless its key
+    /// has already made an order. A batch in flight is still decided.
     ///
-    /// `version` is that of the decision; one that is older than what was noted before changes nothing.
+    /// `version` is the version of the operator's decision. Stale versions are ignored.
     pub fn note_kill_switch(&self, version: u64, on: bool) {
         self.kill_switch.note(version, on);
     }
 
-    /// Whether all sales of this process are stopped.
+    /// Whether the kill switch is on.
     pub fn is_stopped(&self) -> bool {
         self.kill_switch.is_on()
     }
 
-    /// Reads the views of an activity again, so that what was changed shows at once.
+    /// Reads fresh views of an activity, so that a change shows at once.
     pub(in crate::service) async fn renew_sale(&self, activity: ActivityId) {
         if let Some(sale) = self.sale(activity) {
             self.renew_fronts(&sale).await;
         }
     }
 
-    /// Takes no new work, and finishes what waits in the queues.
+    /// Stops taking requests, and returns when every queued one is answered.
     pub async fn drain(&self) {
         for front in self.all().iter().flat_map(|sale| &sale.fronts) {
             front.batcher.drain().await;
@@ -209,7 +210,7 @@ impl Sales {
     async fn renew_fronts(&self, sale: &Sale) {
         for front in &sale.fronts {
             if let Err(error) = self.renew(front).await {
-                tracing::warn!(lane = ?front.lane, %error, "no view of a lane; its requests go to the ledger");
+                tracing::warn!(lane = ?front.lane, %error, "cannot read a lane's view; its requests go to the ledger");
             }
         }
     }
@@ -231,7 +232,7 @@ mod tests {
     };
 
     #[tokio::test]
-    async fn a_winner_is_not_declined_by_a_view_of_before() {
+    async fn an_older_view_does_not_decline_a_winner() {
         let now = Timestamp::from_millis(10_000_000);
         let clock = Arc::new(ManualClock::new(now));
         let ledger: Arc<dyn Ledger> =
@@ -267,7 +268,7 @@ mod tests {
         let sold_out = Some(Outcome::SoldOut { available: 0 });
         assert_eq!(sale.shortcut(now, user(2), sku), sold_out);
         assert_eq!(sale.shortcut(now, user(1), sku), None, "the view knows the buyer");
-        // A request that had passed the shortcut before gets the unit that is given back.
+        // A request that passed the shortcut earlier gets the cancelled unit.
         front.batcher.advance(Advance::Cancel { order: order.key, by: None }).await.unwrap();
         assert!(matches!(take(2).await, Outcome::Reserved { .. }));
         assert_eq!(sale.shortcut(now, user(2), sku), None, "its retry has to find the order");

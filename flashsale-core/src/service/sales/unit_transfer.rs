@@ -1,4 +1,4 @@
-//! Collecting units from other lanes, before anybody is told that an offer is sold out.
+//! Moving units between lanes, so that an offer is sold out only when every lane is empty.
 
 use std::sync::Arc;
 
@@ -8,14 +8,15 @@ use crate::{
     service::{LaneFront, Sale},
 };
 
-/// Brings units of an offer into a lane: first those that are on their way anywhere, then from other lanes, at least
-/// `wanted` if they have that many, and half of what each has so that the next buyer does not wait.
+/// Borrows units of an offer for a lane: settles every transfer in transit first, then asks the other lanes until it has
+/// `wanted` units. It asks each for what is missing, or for half of its stock if that is more, so that the next buyer
+/// need not wait.
 ///
-/// Answers how many arrived; `None` if another collection for the lane ended since `seen`, the number that
-/// [`LaneFront::borrowings`] showed before the lane was found empty: then it is worth asking the lane again first.
+/// Returns how many units arrived. `seen` is the value of [`LaneFront::borrowings`] before the lane was found empty; if
+/// another borrowing has finished since then, returns `None`: the lane may have units again, so ask it first.
 ///
 /// # Errors
-/// Those of the ledger. Units that left a lane are in its journalled transfers, and arrive by a repetition.
+/// Those of the ledger. Units that have left a lane are in its journalled transfers; a repetition delivers them.
 pub(in crate::service) async fn borrow_units(
     ledger: &Arc<dyn Ledger>,
     sale: &Sale,
@@ -46,7 +47,7 @@ async fn borrow_units_alone(
     let mut borrowed = 0;
     for source in sale.fronts() {
         for transfer in ledger.transfers(source.lane).await? {
-            // Of any offer: transfers arrive in their order, so one that is skipped would hold up the others.
+            // Of any offer: transfers arrive in order, so a skipped one would hold up the rest.
             let arrived = settle_transfer(ledger, transfer).await?;
             if transfer.sku == sku && transfer.to == front.lane.bucket {
                 borrowed += arrived;
@@ -67,10 +68,10 @@ async fn borrow_units_alone(
     Ok(borrowed)
 }
 
-/// Brings a transfer to its destination, and lets the source forget it when it is there.
+/// Delivers a transfer to its destination, then removes it from the source's journal. Returns the units that arrived.
 ///
 /// # Errors
-/// Those of the ledger; the transfer stays journalled at its source.
+/// Those of the ledger. The transfer then stays journalled at its source.
 pub(in crate::service) async fn settle_transfer(
     ledger: &Arc<dyn Ledger>,
     transfer: Transfer,
