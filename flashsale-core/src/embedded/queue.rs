@@ -53,9 +53,8 @@ impl EmbeddedQueue {
     /// The name of the file in the data directory.
     pub const FILE: &'static str = "queue.redb";
 
-    /// Opens the queue of a data directory, creating directory and file if they are missing.
-    ///
-    /// Blocks on the disk; call it before serving starts.
+    /// Opens the queue of a data directory, creating directory and file if they are missing. Blocks
+    /// on the disk; call it before serving starts.
     ///
     /// # Errors
     /// `Unavailable` if the file cannot be used or another process has it open; `Newer`; `Damaged`.
@@ -71,8 +70,7 @@ impl EmbeddedQueue {
     /// `queue.redb` while no process has it open; jobs done after the backup run again.
     ///
     /// # Errors
-    /// `Unavailable` if `path` exists or cannot be written; `Damaged`. May leave a partial file at
-    /// `path`.
+    /// `Unavailable` if `path` exists or cannot be written; `Damaged`. A partial file may remain.
     pub async fn backup(&self, path: &Path) -> Result<(), QueueError> {
         let path: PathBuf = path.to_owned();
         self.read(move |from| {
@@ -360,7 +358,7 @@ fn find(
 
 /// Loads a job that an index refers to.
 fn job(jobs: &impl ReadableTable<u64, &'static [u8]>, number: JobNumber) -> Result<StoredJob, QueueError> {
-    find(jobs, number)?.ok_or_else(|| QueueError::Damaged(format!("job {number} is in an index but does not exist")))
+    find(jobs, number)?.ok_or_else(|| QueueError::Damaged(format!("job {number} is indexed but missing")))
 }
 
 fn first_ready(
