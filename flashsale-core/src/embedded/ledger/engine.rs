@@ -98,7 +98,8 @@ impl EmbeddedLedger {
     /// or a ledger of another role, or it is damaged. Existing files are left as they were.
     pub fn open(options: EmbeddedOptions) -> Result<Self, EmbeddedError> {
         let directory = options.directory.clone();
-        fs::create_dir_all(&directory).map_err(|e| EmbeddedError::unusable(&directory, "created", e))?;
+        fs::create_dir_all(&directory)
+            .map_err(|error| EmbeddedError::unusable(&directory, "created", error))?;
         let journal = Journal::open(&directory, options.role)?;
         Self::with_journal(options, journal, Some(directory))
     }

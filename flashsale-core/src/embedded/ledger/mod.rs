@@ -11,12 +11,12 @@
 //!    notices: every answer, even to a read or a declined request, waits for all earlier commits.
 //!
 //! **Snapshots** keep restarts short and the journal small:
-//! 1. A snapshot is one file with an image of the state machine and the number of the last row in
 //! 1. A snapshot is one file with an image of the state machine and the number of its last row. It
 //!    is written on [`EmbeddedLedger::close`], and by a background thread each time the journal has
 //!    grown by [`EmbeddedOptions::snapshot_after_bytes`].
 //! 2. Each later commit deletes a few of the rows that the snapshot contains.
 //! 3. A start loads the newest snapshot and replays the rows after it.
+//!
 //! **Failure.** After a failed write the engine stops until the directory is opened again. Calls of
 //! that commit get [`Unknown`](crate::ledger::LedgerError::Unknown). Calls decided later are not
 //! written and get [`Stopped`](crate::ledger::LedgerError::Stopped).
