@@ -62,7 +62,7 @@ fn chain(transaction: &WriteTransaction, clock: &dyn Clock) -> Result<(), Catalo
     for entry in transaction.open_table(RECORDED).map_err(storage)?.iter().map_err(storage)? {
         let (event, sequence) = entry.map_err(storage)?;
         let event =
-            event.value().parse().map_err(|_| CatalogueError::Damaged("an event name is bad".into()))?;
+            event.value().parse().map_err(|_| CatalogueError::Damaged("invalid event name".into()))?;
         events.insert(sequence.value(), event);
     }
     let (mut rows, mut head) = (Vec::new(), Head::default());
