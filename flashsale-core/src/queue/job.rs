@@ -45,7 +45,7 @@ impl NewJob {
     /// Creates a job that is ready at a given time.
     ///
     /// # Errors
-    /// The id is not a valid name; the content is not JSON or exceeds [`MAX_CONTENT_BYTES`].
+    /// An invalid id; content that cannot be serialised or exceeds [`MAX_CONTENT_BYTES`].
     pub fn at(
         ready_at: Timestamp,
         topic: &Topic,

@@ -127,11 +127,11 @@ impl Worker {
         let mut failures = 0;
         loop {
             let stopping = *stop.borrow();
-            let looked = if stopping { Ok(None) } else { self.begin(&mut running).await };
+            let started = if stopping { Ok(None) } else { self.begin(&mut running).await };
             if stopping && running.is_empty() {
                 return;
             }
-            let wait = match looked {
+            let wait = match started {
                 Ok(wait) => {
                     failures = 0;
                     wait.unwrap_or(IDLE).min(IDLE)
@@ -160,11 +160,11 @@ impl Worker {
         let mut tried = 0;
         loop {
             let before = running.len();
-            let begun = self.begin(&mut running).await;
+            let started = self.begin(&mut running).await;
             tried += running.len() - before;
             match running.join_next().await {
                 Some(ended) => self.end(ended, &mut running).await,
-                None => return begun.map(|_| tried),
+                None => return started.map(|_| tried),
             }
         }
     }
