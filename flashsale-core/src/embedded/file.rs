@@ -46,7 +46,7 @@ pub(crate) fn open<T, E: From<StoreError>>(
         StoreError::unavailable(format!("{} cannot be {what}", path.display()), retry, error)
     };
     fs::create_dir_all(directory).map_err(|error| {
-        StoreError::unavailable(format!("the directory {} cannot be created", directory.display()), false, error)
+        StoreError::unavailable(format!("directory {} cannot be created", directory.display()), false, error)
     })?;
     match fs::metadata(&path) {
         // redb would treat it as a new database.
@@ -78,7 +78,7 @@ pub(crate) fn create(path: &Path, cache_bytes: usize) -> Result<Database, StoreE
 /// Syncs a directory. A new file name survives a power cut only after its directory was synced.
 pub(crate) fn sync_directory(directory: &Path) -> Result<(), StoreError> {
     fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(|error| {
-        let reason = format!("the directory {} cannot be written", directory.display());
+        let reason = format!("directory {} cannot be written", directory.display());
         StoreError::unavailable(reason, true, error)
     })
 }
@@ -98,7 +98,7 @@ pub(crate) fn format_of(database: &Database, what: &str) -> Result<Option<u64>, 
         Err(error) => return Err(storage(error)),
     };
     match format {
-        None if !is_empty => Err(StoreError::Damaged(format!("the file is not a {what}: it has no format number"))),
+        None if !is_empty => Err(StoreError::Damaged(format!("the file is not a {what}: it has no format"))),
         format => Ok(format),
     }
 }

@@ -65,7 +65,7 @@ pub struct Generator {
     /// The position where the lease ends.
     until: AtomicU64,
     /// How many positions may be used, counted from the start of the current millisecond.
-    room: u64,
+    window: u64,
     layout: Layout,
     worker: u16,
     clock: Arc<dyn Clock>,
@@ -182,7 +182,7 @@ impl Generator {
         Ok(Self {
             next: CacheLine(AtomicU64::new(first)),
             until: AtomicU64::new(layout.position(lease.until).unwrap_or(0)),
-            room: ahead.saturating_add(layout.per_tick()),
+            window: ahead.saturating_add(layout.per_tick()),
             layout,
             worker: lease.worker,
             clock,
@@ -260,7 +260,7 @@ impl Generator {
         let Some(floor) = self.layout.position(now) else {
             return Err(IdError::BeforeEpoch { now, epoch: self.layout.epoch() });
         };
-        let end = self.until.load(Ordering::Relaxed).min(floor.saturating_add(self.room));
+        let end = self.until.load(Ordering::Relaxed).min(floor.saturating_add(self.window));
         // `Relaxed` suffices: positions guard no other memory, and one atomic has a total order.
         let mut next = self.next.0.load(Ordering::Relaxed);
         loop {
@@ -278,13 +278,13 @@ impl Generator {
 
     #[cold]
     fn refusal(&self, first: u64, count: u32, now: Timestamp) -> IdError {
-        if u64::from(count) > self.room {
-            return IdError::TooMany { asked: count, most: self.room };
+        if u64::from(count) > self.window {
+            return IdError::TooMany { asked: count, most: self.window };
         }
         let floor = self.layout.position(now).unwrap_or(0);
         let until = self.until.load(Ordering::Relaxed);
         let after = first + u64::from(count);
-        if until <= floor || after <= floor.saturating_add(self.room) {
+        if until <= floor || after <= floor.saturating_add(self.window) {
             return self.ended(until);
         }
         let ahead = self.layout.time(after - 1).since(now);

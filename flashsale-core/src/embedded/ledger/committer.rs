@@ -247,8 +247,7 @@ impl Disk {
         }
     }
 
-    /// Writes the state machine as a snapshot and deletes all rows. Nothing may be decided
-    /// meanwhile.
+    /// Writes a snapshot and deletes all rows. No decision may be made meanwhile.
     pub(super) fn write_snapshot(&mut self, machine: &StateMachine) -> Result<(), EmbeddedError> {
         let Some(directory) = &self.directory else { return Ok(()) };
         if self.row > self.snapshot {
