@@ -1,4 +1,4 @@
-//! Files of the embedded store: how one is opened, and what its errors mean.
+//! Opening the redb files of the embedded store, and mapping redb's errors.
 
 use std::{error::Error, fs, io, path::Path};
 
@@ -9,14 +9,14 @@ use redb::{
 
 use crate::panic_message::panic_message;
 
-/// Why a file of the store could not be used. Nothing was changed, unless it says otherwise.
+/// Why a file of the store could not be used. Only [`Self::Unknown`] may have changed something.
 #[derive(Debug)]
 pub(crate) enum StoreError {
-    /// It cannot be used now.
+    /// The file cannot be used at present.
     Unavailable { reason: String, retry: bool, source: Option<Box<dyn Error + Send + Sync>> },
-    /// It holds what it cannot hold.
+    /// The file's content is invalid.
     Damaged(String),
-    /// It failed in the middle: nobody knows what was done.
+    /// The operation panicked half-way, so it is unknown whether anything was changed.
     Unknown(Box<dyn Error + Send + Sync>),
 }
 
@@ -30,11 +30,11 @@ impl StoreError {
     }
 }
 
-/// Opens the file `name` of a directory; both are made if they are not there. `prepare` looks at the content, and writes the
-/// first one.
+/// Opens the file `name` in a directory, creating both if they are missing. `prepare` checks the
+/// content, or writes the initial content of a new file.
 ///
-/// A new file gets its name only when its first content is on the disk, so a crash in between leaves nothing that the next
-/// start would have to take for an empty store.
+/// A new file is linked under its name only after its initial content is on disk. A crash in
+/// between therefore cannot leave a file that the next start would mistake for an empty store.
 pub(crate) fn open<T, E: From<StoreError>>(
     directory: &Path,
     name: &str,
@@ -46,49 +46,49 @@ pub(crate) fn open<T, E: From<StoreError>>(
         StoreError::unavailable(format!("{} cannot be {what}", path.display()), retry, error)
     };
     fs::create_dir_all(directory).map_err(|error| {
-        StoreError::unavailable(format!("the directory {} cannot be made", directory.display()), false, error)
+        StoreError::unavailable(format!("directory {} cannot be created", directory.display()), false, error)
     })?;
     match fs::metadata(&path) {
-        // The store would take it for a new one.
+        // redb would treat it as a new database.
         Ok(file) if file.len() == 0 => {
-            let reason = format!("{}: it is empty; remove it if it never had content", path.display());
+            let reason = format!("{} is empty; remove it if it never had content", path.display());
             return Err(StoreError::Damaged(reason).into());
         }
         Ok(_) => return prepare(create(&path, cache_bytes)?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed("read", false, error).into()),
     }
-    // Held open, and so locked, from here on: a second process that is here too does not get it. A file that a crash has
-    // left is none of anybody's, and a lock on it would be the other process's.
-    let aside = directory.join(format!("{name}.new"));
-    let opened = prepare(create(&aside, cache_bytes)?)?;
-    // A link does not replace a file that another process has put there meanwhile.
-    let named = fs::hard_link(&aside, &path);
-    fs::remove_file(&aside).map_err(|error| failed("made", true, error))?;
-    named.map_err(|error| failed("made", true, error))?;
+    // redb locks this file while it is open, so of two processes that start together one fails
+    // here. A file left behind by a crash is not locked and is reused.
+    let pending = directory.join(format!("{name}.new"));
+    let opened = prepare(create(&pending, cache_bytes)?)?;
+    // Linking, unlike renaming, fails if another process has created `path` in the meantime.
+    let named = fs::hard_link(&pending, &path);
+    fs::remove_file(&pending).map_err(|error| failed("created", true, error))?;
+    named.map_err(|error| failed("created", true, error))?;
     sync_directory(directory)?;
     Ok(opened)
 }
 
-/// Opens a file as it is, or makes it.
+/// Opens an existing file, or creates it.
 pub(crate) fn create(path: &Path, cache_bytes: usize) -> Result<Database, StoreError> {
     Database::builder().set_cache_size(cache_bytes).create(path).map_err(|error| cannot_open(path, error))
 }
 
-/// A new name in a directory survives a power cut only when the directory itself is on the disk.
+/// Syncs a directory. A new file name survives a power cut only after its directory was synced.
 pub(crate) fn sync_directory(directory: &Path) -> Result<(), StoreError> {
     fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(|error| {
-        let reason = format!("the directory {} cannot be written", directory.display());
+        let reason = format!("directory {} cannot be written", directory.display());
         StoreError::unavailable(reason, true, error)
     })
 }
 
-/// The table of every file in which its format stands, as [`FORMAT`].
+/// The table that every file has; it holds the file's format number under [`FORMAT`].
 pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-/// The key of the format in [`META`].
+/// The key of the format number in [`META`].
 pub(crate) const FORMAT: &str = "format";
 
-/// The format of a file; `None` for one without content. `what` it should be is told if it is something else.
+/// Reads the format number of a file; `None` if the file is empty. `what` is the expected content.
 pub(crate) fn format_of(database: &Database, what: &str) -> Result<Option<u64>, StoreError> {
     let reading = database.begin_read().map_err(storage)?;
     let is_empty = reading.list_tables().map_err(storage)?.next().is_none();
@@ -98,7 +98,7 @@ pub(crate) fn format_of(database: &Database, what: &str) -> Result<Option<u64>, 
         Err(error) => return Err(storage(error)),
     };
     match format {
-        None if !is_empty => Err(StoreError::Damaged(format!("the file is not a {what}, it has no format"))),
+        None if !is_empty => Err(StoreError::Damaged(format!("the file is not a {what}: it has no format"))),
         format => Ok(format),
     }
 }
@@ -117,16 +117,16 @@ pub(crate) fn copy_table<K: Key + 'static, V: Value + 'static>(
     Ok(())
 }
 
-/// Does work that waits for the disk on a thread that may wait.
+/// Runs work that waits for the disk on a thread for blocking work.
 pub(crate) async fn blocking<T: Send + 'static, E: From<StoreError> + Send + 'static>(
     work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, E> {
     match tokio::task::spawn_blocking(work).await {
         Ok(answer) => answer,
         Err(error) => match error.try_into_panic() {
-            // A page that makes the store panic must not end who asked, and all that they do besides.
+            // A damaged page can make redb panic. That must not take down the caller.
             Ok(panic) => Err(StoreError::Unknown(panic_message(&*panic).into()).into()),
-            // Only work that was not begun is cancelled.
+            // A blocking task is only cancelled before it starts.
             Err(error) => {
                 Err(StoreError::unavailable("the runtime is shutting down".to_owned(), false, error).into())
             }
@@ -134,7 +134,7 @@ pub(crate) async fn blocking<T: Send + 'static, E: From<StoreError> + Send + 'st
     }
 }
 
-/// Why a file cannot be opened.
+/// Maps redb's errors of opening a file.
 pub(crate) fn cannot_open(path: &Path, error: DatabaseError) -> StoreError {
     let path = path.display();
     match error {
@@ -144,7 +144,7 @@ pub(crate) fn cannot_open(path: &Path, error: DatabaseError) -> StoreError {
             error,
         ),
         DatabaseError::UpgradeRequired(_) => {
-            let reason = "has a file format that this version does not read; use the version that wrote it";
+            let reason = "has a file format that this version cannot read; use the version that wrote it";
             StoreError::unavailable(format!("{path} {reason}"), false, error)
         }
         DatabaseError::Storage(StorageError::Io(error)) if error.kind() != io::ErrorKind::InvalidData => {
@@ -154,14 +154,14 @@ pub(crate) fn cannot_open(path: &Path, error: DatabaseError) -> StoreError {
     }
 }
 
-/// What went wrong before a commit: nothing was changed.
+/// Maps an error that occurred before a commit: nothing was changed.
 pub(crate) fn storage(error: impl Into<redb::Error>) -> StoreError {
     match error.into() {
         redb::Error::Corrupted(reason) => StoreError::Damaged(reason),
         error @ redb::Error::PreviousIo => {
-            let reason = "an earlier write failed; see to the disk and open it again";
+            let reason = "an earlier write failed; check the disk and open it again";
             StoreError::unavailable(reason.to_owned(), false, error)
         }
-        error => StoreError::unavailable("its storage failed".to_owned(), true, error),
+        error => StoreError::unavailable("a storage operation failed".to_owned(), true, error),
     }
 }

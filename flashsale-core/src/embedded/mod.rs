@@ -1,7 +1,8 @@
-//! The embedded backend: ledger, catalogue, queue and worker ids in files of one directory, with no other software.
+//! The embedded backend: everything is stored in the files of one directory, without other
+//! software.
 //!
-//! [`EmbeddedLedger`] is the heart of it; see its documentation for how it works. [`EmbeddedCatalogue`], [`EmbeddedQueue`] and
-//! [`LeaseFile`] keep what stands around it.
+//! [`EmbeddedLedger`] is its core. [`EmbeddedCatalogue`], [`EmbeddedQueue`] and [`LeaseFile`] store
+//! the rest.
 
 mod catalogue;
 mod file;

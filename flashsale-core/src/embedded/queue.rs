@@ -1,4 +1,4 @@
-//! A queue in one file of the embedded store.
+//! A durable job queue in one redb file.
 
 use std::{
     path::{Path, PathBuf},
@@ -20,29 +20,29 @@ use crate::{
     },
 };
 
-/// Jobs wait for minutes at most, so few pages are in use.
+/// The size of redb's page cache. Jobs rarely wait longer than minutes, so few pages are in use.
 const CACHE_BYTES: usize = 16 << 20;
 
-/// Jobs by their number, as JSON, so that a field can be added without rewriting the file.
+/// Jobs by number, as JSON, so that a field can be added without rewriting the file.
 const JOBS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("jobs");
-/// Their numbers by topic and id.
+/// Job numbers by topic and id.
 const IDS: TableDefinition<'_, (&str, &str), u64> = TableDefinition::new("ids");
-/// Those that wait, by topic, the moment at which they are ready, and number.
+/// Ready and claimed jobs: topic, time at which the job is ready (in ms since the epoch), number.
 const READY: TableDefinition<'_, (&str, u64, u64), ()> = TableDefinition::new("ready");
-/// Those that are parked.
+/// The numbers of dead letters.
 const DEAD: TableDefinition<'_, u64, ()> = TableDefinition::new("dead");
-/// How many of each topic wait and are parked.
+/// Per topic, how many jobs are ready or claimed, and how many are dead letters.
 const DEPTHS: TableDefinition<'_, &str, (u64, u64)> = TableDefinition::new("depths");
 
-/// The format that this version writes. A higher one is refused.
+/// The format that this version writes. Higher ones are refused.
 const FORMAT: u64 = 1;
-/// The key of the last number in [`META`].
+/// The key of the last assigned job number in [`META`].
 const LAST: &str = "last";
 
-/// A [`Queue`] in one file, `queue.redb`: for jobs that nothing else remembers.
+/// A [`Queue`] in one file, `queue.redb`, for jobs that are recorded nowhere else.
 ///
-/// What was answered is on the disk. One process has the file open. A call runs on the runtime's threads for blocking
-/// work, because a commit waits for the disk. It needs a tokio runtime, of either flavour.
+/// Every change is on disk before a call returns. One process at a time can open the file. Calls
+/// wait for the disk on tokio's threads for blocking work, so any tokio runtime will do.
 #[derive(Clone, Debug)]
 pub struct EmbeddedQueue {
     database: Arc<Database>,
@@ -50,16 +50,15 @@ pub struct EmbeddedQueue {
 }
 
 impl EmbeddedQueue {
-    /// The name of the file in a data directory.
+    /// The name of the file in the data directory.
     pub const FILE: &'static str = "queue.redb";
 
-    /// Opens the queue of a data directory; directory and file are made if they are not there.
-    ///
-    /// This blocks on the disk: call it before serving starts.
+    /// Opens the queue of a data directory, creating directory and file if they are missing. Blocks
+    /// on the disk; call it before serving starts.
     ///
     /// # Errors
-    /// Unavailable if the directory or the file cannot be used, or another process has it open; newer; damaged. What
-    /// was there is left as it was.
+    /// `Unavailable` if the file cannot be used or another process has it open; `Newer`; `Damaged`.
+    /// Existing files are left as they are.
     pub fn open(directory: &Path, clock: Arc<dyn Clock>) -> Result<Self, QueueError> {
         file::open(directory, Self::FILE, CACHE_BYTES, |database| {
             prepare(&database)?;
@@ -67,16 +66,16 @@ impl EmbeddedQueue {
         })
     }
 
-    /// Writes a consistent copy to `path`, which must not exist, while the queue is in use. To restore, put the copy in
-    /// the place of `queue.redb` of a data directory that no process has open; what was done since is done again.
+    /// Writes a consistent copy to `path` while the queue is in use. To restore, replace
+    /// `queue.redb` while no process has it open; jobs done after the backup run again.
     ///
     /// # Errors
-    /// Unavailable if `path` exists or cannot be written; damaged. What a failure leaves at `path` is not whole.
+    /// `Unavailable` if `path` exists or cannot be written; `Damaged`. A partial file may remain.
     pub async fn backup(&self, path: &Path) -> Result<(), QueueError> {
         let path: PathBuf = path.to_owned();
         self.read(move |from| {
             if path.exists() {
-                let reason = format!("{} exists, and a backup overwrites nothing", path.display());
+                let reason = format!("{} already exists; a backup never overwrites a file", path.display());
                 return Err(QueueError::Unavailable { reason, retry: false, source: None });
             }
             let to = file::create(&path, CACHE_BYTES)?.begin_write().map_err(storage)?;
@@ -99,7 +98,7 @@ impl EmbeddedQueue {
         blocking(move || step(&database.begin_read().map_err(storage)?)).await
     }
 
-    /// Does a step and commits it, if it changed anything.
+    /// Runs a step and commits its changes, if any.
     async fn write<T: Send + 'static>(
         &self,
         step: impl FnOnce(&mut Step<'_>) -> Result<T, QueueError> + Send + 'static,
@@ -192,7 +191,7 @@ impl Queue for EmbeddedQueue {
     }
 }
 
-/// A step in progress.
+/// A write transaction with its open tables.
 struct Step<'t> {
     now: Timestamp,
     meta: Table<'t, &'static str, u64>,
@@ -229,7 +228,7 @@ impl<'t> Step<'t> {
         self.meta.insert(LAST, last).map_err(storage)?;
         self.ids.insert(key, last).map_err(storage)?;
         let number = JobNumber(last);
-        self.place(number, &StoredJob::new(job, self.now))?;
+        self.save(number, &StoredJob::new(job, self.now))?;
         Ok(Put::New(number))
     }
 
@@ -241,25 +240,25 @@ impl<'t> Step<'t> {
             .collect();
         let mut jobs = Vec::new();
         for number in ready? {
-            let mut kept = self.take(number)?;
-            jobs.push(kept.claim(number, self.now.after(lease)));
+            let mut stored = self.unindex(number)?;
+            jobs.push(stored.claim(number, self.now.after(lease)));
             if !mutant!("queue-claimed-and-lost") {
-                self.place(number, &kept)?;
+                self.save(number, &stored)?;
             }
         }
         Ok(Claimed { at: self.now, jobs, next: first_ready(&self.ready, topic.as_str())? })
     }
 
     fn settle(&mut self, Settlement { claim, verdict }: Settlement) -> Result<bool, QueueError> {
-        let valid = |kept: StoredJob| kept.is_claimed_by(claim) || mutant!("queue-claims-not-fenced");
+        let valid = |stored: StoredJob| stored.is_claimed_by(claim) || mutant!("queue-claims-not-fenced");
         if !find(&self.jobs, claim.number)?.is_some_and(valid) {
             return Ok(false);
         }
-        let mut kept = self.take(claim.number)?;
-        if kept.settle(verdict, self.now) {
-            self.place(claim.number, &kept)?;
+        let mut stored = self.unindex(claim.number)?;
+        if stored.settle(verdict, self.now) {
+            self.save(claim.number, &stored)?;
         } else {
-            self.forget(claim.number, &kept)?;
+            self.delete(claim.number, &stored)?;
         }
         Ok(true)
     }
@@ -268,9 +267,9 @@ impl<'t> Step<'t> {
         if self.dead.get(number.0).map_err(storage)?.is_none() {
             return Ok(false);
         }
-        let mut kept = self.take(number)?;
-        kept.replay(self.now);
-        self.place(number, &kept)?;
+        let mut stored = self.unindex(number)?;
+        stored.replay(self.now);
+        self.save(number, &stored)?;
         Ok(true)
     }
 
@@ -278,49 +277,49 @@ impl<'t> Step<'t> {
         if self.dead.get(number.0).map_err(storage)?.is_none() {
             return Ok(false);
         }
-        let kept = self.take(number)?;
-        self.forget(number, &kept)?;
+        let stored = self.unindex(number)?;
+        self.delete(number, &stored)?;
         Ok(true)
     }
 
-    /// Takes a job out of its place.
-    fn take(&mut self, number: JobNumber) -> Result<StoredJob, QueueError> {
-        let kept = job(&self.jobs, number)?;
-        match kept.place {
+    /// Loads a job and removes it from the index of its state.
+    fn unindex(&mut self, number: JobNumber) -> Result<StoredJob, QueueError> {
+        let stored = job(&self.jobs, number)?;
+        match stored.place {
             JobState::Ready(ready_at) | JobState::Held(ready_at) => {
-                let row = (kept.topic.as_str(), ready_at.as_millis(), number.0);
+                let row = (stored.topic.as_str(), ready_at.as_millis(), number.0);
                 self.ready.remove(row).map_err(storage)?;
-                self.count(&kept.topic, |(waiting, dead)| (waiting.saturating_sub(1), dead))?;
+                self.count(&stored.topic, |(waiting, dead)| (waiting.saturating_sub(1), dead))?;
             }
             JobState::Dead(_) => {
                 self.dead.remove(number.0).map_err(storage)?;
-                self.count(&kept.topic, |(waiting, dead)| (waiting, dead.saturating_sub(1)))?;
+                self.count(&stored.topic, |(waiting, dead)| (waiting, dead.saturating_sub(1)))?;
             }
         }
-        Ok(kept)
+        Ok(stored)
     }
 
-    /// Puts a job into its place, as it is now.
-    fn place(&mut self, number: JobNumber, kept: &StoredJob) -> Result<(), QueueError> {
-        match kept.place {
+    /// Writes a job and adds it to the index of its state.
+    fn save(&mut self, number: JobNumber, stored: &StoredJob) -> Result<(), QueueError> {
+        match stored.place {
             JobState::Ready(ready_at) | JobState::Held(ready_at) => {
-                let row = (kept.topic.as_str(), ready_at.as_millis(), number.0);
+                let row = (stored.topic.as_str(), ready_at.as_millis(), number.0);
                 self.ready.insert(row, ()).map_err(storage)?;
-                self.count(&kept.topic, |(waiting, dead)| (waiting + 1, dead))?;
+                self.count(&stored.topic, |(waiting, dead)| (waiting + 1, dead))?;
             }
             JobState::Dead(_) => {
                 self.dead.insert(number.0, ()).map_err(storage)?;
-                self.count(&kept.topic, |(waiting, dead)| (waiting, dead + 1))?;
+                self.count(&stored.topic, |(waiting, dead)| (waiting, dead + 1))?;
             }
         }
-        let bytes = serde_json::to_vec(kept).map_err(|error| QueueError::Damaged(error.to_string()))?;
+        let bytes = serde_json::to_vec(stored).map_err(|error| QueueError::Damaged(error.to_string()))?;
         self.jobs.insert(number.0, bytes.as_slice()).map_err(storage)?;
         Ok(())
     }
 
-    /// Removes a job that was taken out of its place.
-    fn forget(&mut self, number: JobNumber, kept: &StoredJob) -> Result<(), QueueError> {
-        self.ids.remove((kept.topic.as_str(), kept.id.as_str())).map_err(storage)?;
+    /// Deletes a job that is in no index any more.
+    fn delete(&mut self, number: JobNumber, stored: &StoredJob) -> Result<(), QueueError> {
+        self.ids.remove((stored.topic.as_str(), stored.id.as_str())).map_err(storage)?;
         self.jobs.remove(number.0).map_err(storage)?;
         Ok(())
     }
@@ -333,7 +332,7 @@ impl<'t> Step<'t> {
     }
 }
 
-/// Checks the format, and makes the tables of an empty store.
+/// Checks the format, or creates the tables of an empty file.
 fn prepare(database: &Database) -> Result<(), QueueError> {
     match file::format_of(database, "queue")? {
         Some(found) if found > FORMAT => Err(QueueError::Newer { found, supported: FORMAT }),
@@ -353,13 +352,13 @@ fn find(
     number: JobNumber,
 ) -> Result<Option<StoredJob>, QueueError> {
     let Some(bytes) = jobs.get(number.0).map_err(storage)? else { return Ok(None) };
-    let kept = serde_json::from_slice(bytes.value());
-    kept.map(Some).map_err(|error| QueueError::Damaged(format!("job {number}: {error}")))
+    let stored = serde_json::from_slice(bytes.value());
+    stored.map(Some).map_err(|error| QueueError::Damaged(format!("job {number}: {error}")))
 }
 
-/// A job that an index names.
+/// Loads a job that an index refers to.
 fn job(jobs: &impl ReadableTable<u64, &'static [u8]>, number: JobNumber) -> Result<StoredJob, QueueError> {
-    find(jobs, number)?.ok_or_else(|| QueueError::Damaged(format!("job {number} is listed and missing")))
+    find(jobs, number)?.ok_or_else(|| QueueError::Damaged(format!("job {number} is indexed but missing")))
 }
 
 fn first_ready(
@@ -372,7 +371,7 @@ fn first_ready(
 }
 
 fn read_topic(text: &str) -> Result<Topic, QueueError> {
-    text.parse().map_err(|_| QueueError::Damaged(format!("{text:?} is no topic")))
+    text.parse().map_err(|_| QueueError::Damaged(format!("{text:?} is not a valid topic")))
 }
 
 fn storage(error: impl Into<redb::Error>) -> QueueError {

@@ -1,4 +1,4 @@
-//! Worker ids by files in a directory that all processes of one machine share.
+//! Worker-id leases in a directory that all processes of one machine share.
 
 use std::{
     collections::BTreeMap,
@@ -19,11 +19,12 @@ use crate::{
 
 const HEADER: &str = "flashsale worker lease 1";
 
-/// Leases kept in a directory, two small files for each worker id that was ever used.
+/// Leases stored in a directory as two small files for each worker id that was ever used.
 ///
-/// `NNNNN.lock` is locked for as long as the worker id is held, so the operating system gives it back when the process dies;
-/// `NNNNN.lease` holds its high-water mark, with version and checksum, replaced whole and synced before a lease is handed out.
-/// Machines that do not share the directory need ranges of worker ids that do not overlap.
+/// `NNNNN.lock` is locked while the worker id is held; the operating system releases it when the
+/// process dies. `NNNNN.lease` stores the high-water mark with a version and a checksum. It is
+/// replaced as a whole and synced before a lease is granted. Machines that do not share the
+/// directory need disjoint ranges of worker ids.
 #[derive(Debug)]
 pub struct LeaseFile(Arc<Directory>);
 
@@ -35,17 +36,17 @@ struct Directory {
 }
 
 impl LeaseFile {
-    /// Leases of the worker ids in `workers`, kept in `directory`, which is made if it is missing.
+    /// Grants leases of the ids in `workers`, stored in `directory`, which is created if missing.
     ///
     /// # Errors
-    /// If the directory cannot be made.
+    /// [`LeaseError::Store`] if the directory cannot be created.
     pub fn new(directory: impl Into<PathBuf>, workers: RangeInclusive<u16>) -> Result<Self, LeaseError> {
         let path = directory.into();
-        fs::create_dir_all(&path).map_err(|source| store("make the directory", &path, source))?;
+        fs::create_dir_all(&path).map_err(|source| store("create the directory", &path, source))?;
         Ok(Self(Arc::new(Directory { path, workers, held: Mutex::default() })))
     }
 
-    /// Syncing a file takes milliseconds, which is too long for a thread that serves.
+    /// Runs work on a thread for blocking work: syncing a file takes milliseconds.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Directory) -> Result<T, LeaseError> + Send + 'static,
@@ -107,13 +108,13 @@ impl Directory {
 
     fn release(&self, lease: Lease, used_until: Timestamp) -> Result<(), LeaseError> {
         let mut held = self.held();
-        // Unlocked when this goes out of scope, whether or not the mark can be written.
+        // Dropped, and so unlocked, on return, whether or not the mark can be written.
         let _lock = held.remove(&lease.worker).ok_or(LeaseError::Lost { worker: lease.worker })?;
         let mark = self.read(lease.worker)?;
         self.write(lease.worker, used_until.max(lease.from).min(mark))
     }
 
-    /// The lock of a worker id, unless somebody has it.
+    /// Locks a worker id; `None` if it is held.
     fn lock(&self, worker: u16) -> Result<Option<File>, LeaseError> {
         let path = self.path.join(format!("{worker:05}.lock"));
         let file = OpenOptions::new()
@@ -129,7 +130,7 @@ impl Directory {
         }
     }
 
-    /// The high-water mark of a worker id; the start of time if it was never used.
+    /// Reads the high-water mark of a worker id; the epoch if it was never used.
     fn read(&self, worker: u16) -> Result<Timestamp, LeaseError> {
         let path = self.lease_path(worker);
         match fs::read(&path) {
@@ -152,7 +153,7 @@ impl Directory {
     }
 
     fn held(&self) -> MutexGuard<'_, BTreeMap<u16, File>> {
-        // The map changes in single steps: a panic elsewhere cannot have left it half-written.
+        // Every change of the map is a single step, so a panic cannot leave it half-done.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -168,7 +169,7 @@ fn replace(directory: &Path, new: &Path, path: &Path, content: &[u8]) -> io::Res
 fn render(worker: u16, until: Timestamp) -> String {
     let mut text = format!("{HEADER}\nworker {worker}\nuntil_ms {}\n", until.as_millis());
     let checksum = digest64(text.as_bytes());
-    writeln!(text, "checksum {checksum:016x}").expect("a string takes any text");
+    writeln!(text, "checksum {checksum:016x}").expect("writing to a string cannot fail");
     text
 }
 
@@ -186,7 +187,7 @@ fn parse(worker: u16, bytes: &[u8]) -> Result<Timestamp, String> {
         .and_then(|number| number.parse().ok())
         .map(Timestamp::from_millis)
         .ok_or("has no high-water mark")?;
-    // The rendering is canonical: what differs from it in any byte is not what was written.
+    // The rendering is canonical, so any other byte sequence is damage.
     if text != render(worker, until) {
         return Err("its content does not match its checksum or its worker id".to_owned());
     }
@@ -235,7 +236,7 @@ mod tests {
         assert_eq!(
             waits,
             Lease { worker: 0, from: at(900), until: at(902) },
-            "both are ahead: the lower mark"
+            "both marks are in the future, so the lower one is taken"
         );
         drop(leases);
         let leases = LeaseFile::new(directory.path(), 0..=0).unwrap();
@@ -285,10 +286,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_mark_that_cannot_be_written_grants_nothing() {
+    async fn no_lease_is_granted_if_the_mark_cannot_be_written() {
         let directory = tempfile::tempdir().unwrap();
         let leases = LeaseFile::new(directory.path(), 0..=0).unwrap();
-        // A directory in the place of the new file makes the write fail for every user, root too.
+        // A directory at the path of the new file makes the write fail for every user, even root.
         let obstacle = directory.path().join("00000.new");
         fs::create_dir(&obstacle).unwrap();
         let error = leases.acquire(at(10), at(20)).await.unwrap_err();

@@ -1,33 +1,31 @@
-//! Why a queue did not do what it was asked.
+//! Errors of a queue.
 
 use std::error::Error;
 
 use super::MAX_BATCH;
 
-/// Why a queue did not do what it was asked.
-///
-/// After every error but [`QueueError::Unknown`] it is certain that nothing was changed.
+/// Why a queue call failed. Only [`QueueError::Unknown`] may have changed something.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QueueError {
     /// The call has more items than [`MAX_BATCH`].
-    #[error("{0} items in one call to a queue, at most {MAX_BATCH} are allowed")]
+    #[error("{0} items in one call to a queue; at most {MAX_BATCH} are allowed")]
     TooMany(usize),
     /// The store cannot be used.
     #[error("the queue cannot be used: {reason}")]
     Unavailable {
-        /// What is wrong and what helps.
+        /// What is wrong, and what to do about it.
         reason: String,
         /// Whether the same call may succeed a little later.
         retry: bool,
-        /// What the store said.
+        /// The store's error.
         #[source]
         source: Option<Box<dyn Error + Send + Sync>>,
     },
-    /// The commit failed, and only a repetition can tell whether it was done.
-    #[error("the queue may or may not have done it: repeat it")]
+    /// The commit failed; its outcome is unknown. Repeat the call.
+    #[error("the outcome of the call to the queue is unknown: repeat it")]
     Unknown(#[source] Box<dyn Error + Send + Sync>),
-    /// The store was written by a newer version of this software. It was left as it is.
+    /// A newer version of this software wrote the store, which was left as it is.
     #[error("the queue has format {found}, this version reads {supported}: use the version that wrote it")]
     Newer {
         /// The format of the store.
@@ -35,10 +33,10 @@ pub enum QueueError {
         /// The format of this version.
         supported: u64,
     },
-    /// The store holds what it cannot hold. It was left as it is.
+    /// The content of the store is invalid. It was left as it is.
     #[error(
-        "the queue is damaged: {0}: move its file aside and start again. Refunds that are due come back from the ledger; what \
-         is lost are dead letters, and notifications that were not delivered"
+        "the queue is damaged: {0}: move its file aside and start again. Due refunds are queued again from the \
+         ledger, but dead letters and undelivered notifications are lost"
     )]
     Damaged(String),
 }
@@ -54,7 +52,7 @@ impl QueueError {
         matches!(self, Self::Unavailable { retry: true, .. } | Self::Unknown(_))
     }
 
-    /// Refuses a call with more items than allowed.
+    /// Refuses a call with more than [`MAX_BATCH`] items.
     pub(crate) fn bound(items: usize) -> Result<(), Self> {
         if items > MAX_BATCH { Err(Self::TooMany(items)) } else { Ok(()) }
     }

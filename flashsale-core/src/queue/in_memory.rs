@@ -1,4 +1,4 @@
-//! A queue that lasts as long as the process.
+//! A queue in memory.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::domain::Clock;
 
-/// A [`Queue`] in memory: for jobs that something else remembers, so that a new process puts them in again.
+/// A [`Queue`] in memory, for jobs that are recorded elsewhere and queued again after a restart.
 #[derive(Debug)]
 pub struct InMemoryQueue {
     content: Mutex<QueueSpec>,
@@ -21,13 +21,13 @@ pub struct InMemoryQueue {
 }
 
 impl InMemoryQueue {
-    /// An empty queue.
+    /// Creates an empty queue.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self { content: Mutex::default(), clock }
     }
 
     fn content(&self) -> MutexGuard<'_, QueueSpec> {
-        // A step that panicked would have left it half done; none does, and a poisoned lock would end all jobs.
+        // Steps do not panic half-way, so a poisoned lock is no reason to stop all jobs.
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

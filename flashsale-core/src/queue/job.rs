@@ -1,4 +1,4 @@
-//! Jobs, and what becomes of them.
+//! Jobs and their states.
 
 use std::{fmt, time::Duration};
 
@@ -6,19 +6,19 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::domain::{Invalid, Name, Timestamp, text::Bounded};
 
-/// The most jobs, claims or dead letters of one call.
+/// Maximum jobs, claims or dead letters in one call.
 pub const MAX_BATCH: usize = 1_000;
 
-/// What kind of jobs: 1 to 64 characters, such as `refunds`.
+/// The kind of a job: 1 to 64 characters, such as `refunds`.
 pub type Topic = Bounded<64>;
 
-/// The most bytes that a job's content may have as JSON: 64 KiB.
+/// Maximum size of a job's content as JSON: 64 KiB.
 pub const MAX_CONTENT_BYTES: usize = 64 << 10;
 
-/// The most characters of an error that are kept with a job.
+/// Maximum characters of a stored error message; longer ones are cut.
 const MAX_ERROR: usize = 1_000;
 
-/// The number that a queue gives a job when it is put in. Later jobs have higher ones, and none is given twice.
+/// The number that a queue assigns to a job. Numbers increase and are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct JobNumber(pub u64);
@@ -29,23 +29,23 @@ impl fmt::Display for JobNumber {
     }
 }
 
-/// A job to be put in.
+/// A job to be queued.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewJob {
-    /// Its kind.
+    /// The kind of job.
     pub topic: Topic,
-    /// What makes it the same job when it is put in again: 1 to 120 characters, such as `refund/sandbox/tx-7`.
+    /// Identifies the job within its topic: 1 to 120 characters, such as `refund/sandbox/tx-7`.
     pub id: Name,
-    /// When it is ready; a moment that has passed means now.
+    /// When the job is ready; a time in the past means now.
     pub ready_at: Timestamp,
     pub(crate) content: String,
 }
 
 impl NewJob {
-    /// A job that is ready at a moment.
+    /// Creates a job that is ready at a given time.
     ///
     /// # Errors
-    /// The id is no name; the content cannot be written as JSON or has more than [`MAX_CONTENT_BYTES`].
+    /// An invalid id; content that cannot be serialised or exceeds [`MAX_CONTENT_BYTES`].
     pub fn at(
         ready_at: Timestamp,
         topic: &Topic,
@@ -56,146 +56,146 @@ impl NewJob {
         let content =
             serde_json::to_string(content).map_err(|error| Invalid::new("content", error.to_string()))?;
         if content.len() > MAX_CONTENT_BYTES {
-            let reason = format!("has {} bytes, at most {MAX_CONTENT_BYTES} are allowed", content.len());
+            let reason = format!("has {} bytes; at most {MAX_CONTENT_BYTES} are allowed", content.len());
             return Err(Invalid::new("content", reason));
         }
         Ok(Self { topic: topic.clone(), id, ready_at, content })
     }
 
-    /// A job that is ready at once.
+    /// Creates a job that is ready at once.
     ///
     /// # Errors
-    /// As [`NewJob::at`].
+    /// See [`NewJob::at`].
     pub fn now(topic: &Topic, id: &str, content: &impl Serialize) -> Result<Self, Invalid> {
         Self::at(Timestamp::EPOCH, topic, id, content)
     }
 }
 
-/// What became of a job that was put in.
+/// The result of queueing a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
-    /// It is a new one.
+    /// The job was added.
     New(JobNumber),
-    /// It was there already.
+    /// A job with this topic and id was already there; nothing was changed.
     Known(JobNumber),
 }
 
-/// A job that was handed out.
+/// A claimed job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
-    /// What to settle it with.
+    /// The claim to settle.
     pub claim: Claim,
-    /// Its kind.
+    /// The kind of job.
     pub topic: Topic,
-    /// Its id.
+    /// The job's id.
     pub id: Name,
-    /// The number of this attempt, from 1; those that were postponed do not count.
+    /// The number of this attempt, from 1. Postponed attempts do not count.
     pub attempt: u32,
-    /// When it was put in.
+    /// When the job was queued.
     pub put_at: Timestamp,
     pub(crate) content: String,
 }
 
 impl Job {
-    /// What it is about.
+    /// Deserialises the content.
     ///
     /// # Errors
-    /// If it is not what the caller thinks it is.
+    /// If the content is not a `T`.
     pub fn content<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_str(&self.content)
     }
 }
 
-/// One handing out of a job. A later one has another claim.
+/// Identifies one claim of a job. Each new claim of the job has a higher count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Claim {
-    /// The job.
+    /// The claimed job.
     pub number: JobNumber,
-    /// How often it has been handed out.
+    /// How often the job has been claimed, from 1.
     pub count: u32,
 }
 
-/// What was handed out.
+/// The result of a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claimed {
-    /// The time at which the queue decided.
+    /// The queue's time of the claim.
     pub at: Timestamp,
-    /// The jobs.
+    /// The claimed jobs.
     pub jobs: Vec<Job>,
-    /// When the next job of the topic is ready, a lease that may end included; `None` if there is no other.
+    /// When the topic's first job is ready, or its lease ends; `None` if it has only dead letters.
     pub next: Option<Timestamp>,
 }
 
-/// How a claim ends.
+/// The end of a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settlement {
     /// The claim.
     pub claim: Claim,
-    /// How it ends.
+    /// What to do with the job.
     pub verdict: Verdict,
 }
 
-/// What becomes of a job that was handed out.
+/// What to do with a claimed job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is done, and gone.
+    /// The job is done: remove it.
     Done,
-    /// It was tried and failed: it is ready again after `wait`, for the next attempt.
+    /// The attempt failed: make the job ready again after `wait`.
     Retry {
-        /// From now.
+        /// Delay from now.
         wait: Duration,
-        /// Why; the first 1,000 characters are kept.
+        /// The reason; the first 1,000 characters are kept.
         error: String,
     },
-    /// It was not tried: it is ready again after `wait`, and this was no attempt.
+    /// The job was not attempted: make it ready again after `wait`, without counting an attempt.
     Postpone {
-        /// From now.
+        /// Delay from now.
         wait: Duration,
     },
-    /// It cannot be done: it becomes a dead letter.
+    /// The job cannot be done: make it a dead letter.
     Park {
-        /// Why; the first 1,000 characters are kept.
+        /// The reason; the first 1,000 characters are kept.
         error: String,
     },
 }
 
-/// A job that was parked.
+/// A job that was parked because it could not be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// Its number.
+    /// The job's number.
     pub number: JobNumber,
-    /// Its kind.
+    /// The kind of job.
     pub topic: Topic,
-    /// Its id.
+    /// The job's id.
     pub id: Name,
-    /// What it is about, as JSON.
+    /// The content, as JSON.
     pub content: String,
-    /// How often it was tried.
+    /// How often the job was attempted since it was queued or replayed.
     pub attempts: u32,
-    /// How often it was handed out; another number each time that it is parked.
+    /// How often the job was claimed. Differs each time the job is parked.
     pub claims: u32,
     /// Why it was parked.
     pub error: String,
-    /// When it was put in.
+    /// When the job was queued.
     pub put_at: Timestamp,
     /// When it was parked.
     pub parked_at: Timestamp,
 }
 
-/// How much there is of one topic.
+/// The number of jobs of one topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Depth {
     /// The topic.
     pub topic: Topic,
-    /// Jobs that wait or are being done.
+    /// Jobs that are ready, scheduled or claimed.
     pub waiting: u64,
     /// Dead letters.
     pub dead: u64,
-    /// When the first of the waiting ones is or was ready; for one that is being done, when its lease ends.
+    /// When the first waiting job is ready; for a claimed job, when its lease ends.
     pub first_ready: Option<Timestamp>,
 }
 
-/// A job as a queue keeps it, and how it changes. Where it stands in the queue's indices follows from [`StoredJob::place`].
+/// A job as a queue stores it. Its [`StoredJob::place`] decides which index lists it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StoredJob {
     pub(crate) topic: Topic,
@@ -208,14 +208,14 @@ pub(crate) struct StoredJob {
     pub(crate) place: JobState,
 }
 
-/// Where a job stands.
+/// The state of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum JobState {
-    /// Among those that wait, ready from a moment on.
+    /// Waiting; ready from this time on.
     Ready(Timestamp),
-    /// Among those that wait too, because it is ready again when the lease of who has it ends.
+    /// Claimed; ready again when the lease ends at this time.
     Held(Timestamp),
-    /// Among the dead letters, since a moment.
+    /// A dead letter since this time.
     Dead(Timestamp),
 }
 
@@ -233,7 +233,7 @@ impl StoredJob {
         }
     }
 
-    /// Hands it out until `until`.
+    /// Claims the job until `until`.
     pub(crate) fn claim(&mut self, number: JobNumber, until: Timestamp) -> Job {
         self.attempts = self.attempts.saturating_add(1);
         self.claims = self.claims.saturating_add(1);
@@ -248,12 +248,12 @@ impl StoredJob {
         }
     }
 
-    /// Whether a claim is the last one, and still to be settled.
+    /// Whether `claim` is the job's latest claim and not settled yet.
     pub(crate) fn is_claimed_by(&self, claim: Claim) -> bool {
         matches!(self.place, JobState::Held(_)) && self.claims == claim.count
     }
 
-    /// Settles its claim; `false` if it is gone.
+    /// Settles the latest claim; `false` if the job is done and has to be removed.
     pub(crate) fn settle(&mut self, verdict: Verdict, now: Timestamp) -> bool {
         match verdict {
             Verdict::Done => return false,
@@ -273,13 +273,13 @@ impl StoredJob {
         true
     }
 
-    /// Makes it a job again.
+    /// Makes a dead letter ready again.
     pub(crate) fn replay(&mut self, now: Timestamp) {
         self.attempts = 0;
         self.place = JobState::Ready(now);
     }
 
-    /// As a dead letter, if it is one.
+    /// The job as a dead letter; `None` in other states.
     pub(crate) fn dead_letter(&self, number: JobNumber) -> Option<DeadLetter> {
         let JobState::Dead(parked_at) = self.place else { return None };
         Some(DeadLetter {

@@ -1,13 +1,15 @@
-//! Queues of jobs: what has to be done once, now or at a time, and again until it works.
+//! Job queues: work that runs now or later, and is retried until it succeeds.
 //!
-//! A [`Queue`] keeps jobs; a [`Worker`] takes those that are due and does them. A job is done *at least* once: whoever does it
-//! has to bear a repetition. One that cannot be done is parked as a *dead letter*, which an operator looks at, replays or
-//! discards.
+//! 1. [`Queue::put`] stores a job under a topic and an id.
+//! 2. A [`Worker`] claims ready jobs. A claim is a lease: until it ends, nobody else gets the job.
+//! 3. The worker runs the job and settles the claim with a [`Verdict`].
+//! 4. If the worker dies or hangs, the lease ends and the job is ready again. Once it is claimed
+//!    again, the old claim is void. Jobs run *at least* once and must tolerate repetition.
+//! 5. A job that cannot be done becomes a *dead letter*, which an operator replays or discards.
 //!
-//! Two queues live in the process: [`InMemoryQueue`] for jobs that something else remembers, and
-//! [`EmbeddedQueue`](crate::embedded::EmbeddedQueue) for jobs
-//! that nothing else does. Both have to pass the conformance suite (feature `conformance`), which compares them with the
-//! [specification](QueueSpec) step by step.
+//! [`InMemoryQueue`] is for jobs that are recorded elsewhere,
+//! [`EmbeddedQueue`](crate::embedded::EmbeddedQueue) for all others. The conformance suite (feature
+//! `conformance`) compares both with [`QueueSpec`] step by step.
 //!
 //! ```
 //! # let runtime = tokio::runtime::Builder::new_current_thread().build()?;

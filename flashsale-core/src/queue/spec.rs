@@ -11,9 +11,9 @@ use super::{
 };
 use crate::domain::{Name, Timestamp};
 
-/// What a queue does, without I/O, clock or chance: the oracle of the conformance suite, and the content of
-/// [`InMemoryQueue`](super::InMemoryQueue). Each method is the step of [`Queue`](super::Queue) that has its name, at the
-/// moment `now`.
+/// The behaviour of a queue, without I/O, clock or randomness. It is the oracle of the conformance
+/// suite and the content of [`InMemoryQueue`](super::InMemoryQueue). Each method implements the
+/// method of [`Queue`](super::Queue) with the same name, at the time `now`.
 #[derive(Clone, Debug, Default)]
 pub struct QueueSpec {
     last: u64,
@@ -30,7 +30,7 @@ struct OfTopic {
 }
 
 impl QueueSpec {
-    /// Puts jobs in.
+    /// Queues jobs.
     pub fn put(&mut self, now: Timestamp, jobs: Vec<NewJob>) -> Vec<Put> {
         jobs.into_iter().map(|job| self.put_one(now, job)).collect()
     }
@@ -41,14 +41,14 @@ impl QueueSpec {
         }
         self.last += 1;
         let number = JobNumber(self.last);
-        let kept = StoredJob::new(job, now);
-        self.ids.insert((kept.topic.clone(), kept.id.clone()), number);
-        self.place(number, &kept);
-        self.jobs.insert(number, kept);
+        let stored = StoredJob::new(job, now);
+        self.ids.insert((stored.topic.clone(), stored.id.clone()), number);
+        self.index(number, &stored);
+        self.jobs.insert(number, stored);
         Put::New(number)
     }
 
-    /// Hands jobs out.
+    /// Claims jobs.
     pub fn claim(&mut self, now: Timestamp, topic: &Topic, limit: usize, lease: Duration) -> Claimed {
         let Some(of_topic) = self.topics.get(topic) else {
             return Claimed { at: now, jobs: Vec::new(), next: None };
@@ -58,10 +58,10 @@ impl QueueSpec {
         let jobs = ready
             .into_iter()
             .filter_map(|number| {
-                let mut kept = self.take(number)?;
-                let job = kept.claim(number, now.after(lease));
-                self.place(number, &kept);
-                self.jobs.insert(number, kept);
+                let mut stored = self.take(number)?;
+                let job = stored.claim(number, now.after(lease));
+                self.index(number, &stored);
+                self.jobs.insert(number, stored);
                 Some(job)
             })
             .collect();
@@ -70,7 +70,7 @@ impl QueueSpec {
         Claimed { at: now, jobs, next }
     }
 
-    /// Ends claims.
+    /// Settles claims.
     pub fn settle(&mut self, now: Timestamp, settlements: Vec<Settlement>) -> Vec<bool> {
         settlements.into_iter().map(|settlement| self.settle_one(now, settlement)).collect()
     }
@@ -79,54 +79,54 @@ impl QueueSpec {
         if !self.is_valid(claim) {
             return false;
         }
-        let Some(mut kept) = self.take(claim.number) else { return false };
-        if kept.settle(verdict, now) {
-            self.place(claim.number, &kept);
-            self.jobs.insert(claim.number, kept);
+        let Some(mut stored) = self.take(claim.number) else { return false };
+        if stored.settle(verdict, now) {
+            self.index(claim.number, &stored);
+            self.jobs.insert(claim.number, stored);
         } else {
-            self.ids.remove(&(kept.topic, kept.id));
+            self.ids.remove(&(stored.topic, stored.id));
         }
         true
     }
 
     fn is_valid(&self, claim: Claim) -> bool {
-        self.jobs.get(&claim.number).is_some_and(|kept| kept.is_claimed_by(claim))
+        self.jobs.get(&claim.number).is_some_and(|stored| stored.is_claimed_by(claim))
     }
 
-    /// Dead letters after a number.
+    /// Lists dead letters after a number.
     pub fn dead_letters(&self, after: Option<JobNumber>, limit: usize) -> Vec<DeadLetter> {
         let first = JobNumber(after.map_or(0, |after| after.0.saturating_add(1)));
         self.dead.range(first..).take(limit).filter_map(|number| self.dead_letter(*number)).collect()
     }
 
-    /// One dead letter.
+    /// Reads a dead letter.
     pub fn dead_letter(&self, number: JobNumber) -> Option<DeadLetter> {
         self.jobs.get(&number)?.dead_letter(number)
     }
 
-    /// Makes a dead letter a job again.
+    /// Makes a dead letter ready again.
     pub fn replay(&mut self, now: Timestamp, number: JobNumber) -> bool {
         if !self.dead.contains(&number) {
             return false;
         }
-        let Some(mut kept) = self.take(number) else { return false };
-        kept.replay(now);
-        self.place(number, &kept);
-        self.jobs.insert(number, kept);
+        let Some(mut stored) = self.take(number) else { return false };
+        stored.replay(now);
+        self.index(number, &stored);
+        self.jobs.insert(number, stored);
         true
     }
 
-    /// Removes a dead letter.
+    /// Deletes a dead letter.
     pub fn discard(&mut self, number: JobNumber) -> bool {
         if !self.dead.contains(&number) {
             return false;
         }
-        let Some(kept) = self.take(number) else { return false };
-        self.ids.remove(&(kept.topic, kept.id));
+        let Some(stored) = self.take(number) else { return false };
+        self.ids.remove(&(stored.topic, stored.id));
         true
     }
 
-    /// How much there is.
+    /// Counts jobs by topic.
     pub fn depths(&self) -> Vec<Depth> {
         let depth = |(topic, of_topic): (&Topic, &OfTopic)| Depth {
             topic: topic.clone(),
@@ -137,11 +137,11 @@ impl QueueSpec {
         self.topics.iter().map(depth).collect()
     }
 
-    /// Takes a job out of its place.
+    /// Removes a job from the map and from the index of its state.
     fn take(&mut self, number: JobNumber) -> Option<StoredJob> {
-        let kept = self.jobs.remove(&number)?;
-        let of_topic = self.topics.entry(kept.topic.clone()).or_default();
-        match kept.place {
+        let stored = self.jobs.remove(&number)?;
+        let of_topic = self.topics.entry(stored.topic.clone()).or_default();
+        match stored.place {
             JobState::Ready(ready_at) | JobState::Held(ready_at) => {
                 of_topic.ready.remove(&(ready_at, number));
             }
@@ -150,13 +150,13 @@ impl QueueSpec {
                 self.dead.remove(&number);
             }
         }
-        Some(kept)
+        Some(stored)
     }
 
-    /// Puts a job into its place.
-    fn place(&mut self, number: JobNumber, kept: &StoredJob) {
-        let of_topic = self.topics.entry(kept.topic.clone()).or_default();
-        match kept.place {
+    /// Adds a job to the index of its state.
+    fn index(&mut self, number: JobNumber, stored: &StoredJob) {
+        let of_topic = self.topics.entry(stored.topic.clone()).or_default();
+        match stored.place {
             JobState::Ready(ready_at) | JobState::Held(ready_at) => {
                 of_topic.ready.insert((ready_at, number));
             }

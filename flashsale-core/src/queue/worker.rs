@@ -1,4 +1,4 @@
-//! Doing the jobs of a topic.
+//! Workers, which run the jobs of a topic.
 
 use std::{
     fmt,
@@ -20,21 +20,21 @@ use tokio::{
 use super::{Claim, Job, Queue, QueueError, Settlement, Topic, Verdict};
 use crate::interruptible_sleep::pause;
 
-/// How long nothing is looked at when no job is ready: other processes may put jobs in.
+/// How often an idle worker looks for jobs: other processes may add some.
 const IDLE: Duration = Duration::from_millis(500);
 
-/// How jobs are tried again.
+/// How jobs are run and retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retries {
-    /// How often a job is tried before it is parked, from 1. Default 12.
+    /// Maximum attempts before a job is parked, from 1. Default 12.
     pub attempts: u32,
-    /// How long the second attempt waits at most; each further one twice as long. Default 1 s.
+    /// Maximum delay before the second attempt; it doubles with each attempt. Default 1 s.
     pub first: Duration,
-    /// How long an attempt waits at most. Default 5 min: the twelfth attempt is half an hour after the first at most.
+    /// Upper bound of the delay. Default 5 min: the delays of 12 attempts add up to at most 19 min.
     pub longest: Duration,
-    /// How long a job belongs to who does it; it has to be longer than doing it takes. Default 30 s.
+    /// How long a job is claimed for. Must be longer than it takes to run. Default 30 s.
     pub lease: Duration,
-    /// How many jobs are done at a time, from 1. Default 16.
+    /// Maximum jobs run at a time, from 1. Default 16.
     pub at_once: usize,
 }
 
@@ -51,8 +51,8 @@ impl Default for Retries {
 }
 
 impl Retries {
-    /// How long to wait after the failure of an attempt: a random part, at least half, of a span that doubles with each attempt,
-    /// so that jobs which failed together are not tried together.
+    /// The delay after a failed attempt: random, from half to all of a span that doubles with each
+    /// attempt. The randomness spreads jobs that failed together.
     pub fn wait(&self, attempt: u32) -> Duration {
         let doubled =
             2_u32.checked_pow(attempt.saturating_sub(1)).and_then(|times| self.first.checked_mul(times));
@@ -61,117 +61,117 @@ impl Retries {
     }
 }
 
-/// What came of a worker's jobs since it was made.
+/// Job counts of a worker since it was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Jobs that were done.
+    /// Jobs that succeeded.
     pub done: u64,
-    /// Attempts that failed and are repeated.
+    /// Attempts that failed and will be repeated.
     pub retried: u64,
-    /// Jobs that were not tried because it could not help.
+    /// Jobs that were put off without an attempt.
     pub postponed: u64,
-    /// Jobs that were parked.
+    /// Jobs that became dead letters.
     pub parked: u64,
 }
 
-type Doing = Pin<Box<dyn Future<Output = Verdict> + Send>>;
+type JobFuture = Pin<Box<dyn Future<Output = Verdict> + Send>>;
 
-/// Does the jobs of one topic: takes those that are ready, several at a time, and settles each as its outcome says.
+/// Runs the jobs of one topic, several at a time, and settles each by its verdict.
 ///
-/// A job that panics, or takes longer than its lease, counts as failed. One that was tried as often as [`Retries::attempts`] allows is parked, also if its
-/// attempts ended with the process that made them.
+/// A job that panics or exceeds its lease has failed. After [`Retries::attempts`] attempts it is
+/// parked, even if the attempts ended only because their process died.
 pub struct Worker {
     queue: Arc<dyn Queue>,
     topic: Topic,
     retries: Retries,
-    work: Box<dyn Fn(Job) -> Doing + Send + Sync>,
+    work: Box<dyn Fn(Job) -> JobFuture + Send + Sync>,
     wake: Notify,
     counts: [AtomicU64; 4],
 }
 
 impl Worker {
-    /// A worker that does `work` for each job of `topic`.
+    /// Creates a worker that runs `work` for each job of `topic`.
     ///
-    /// A [`Verdict::Retry`] is repeated as long as `retries` allow, and parked afterwards; the wait that it names is used
-    /// if it is longer than theirs.
+    /// A [`Verdict::Retry`] is retried as `retries` allows, and parked after that. Its own `wait`
+    /// is used if it is longer than the delay of `retries`.
     pub fn new<F: Future<Output = Verdict> + Send + 'static>(
         queue: Arc<dyn Queue>,
         topic: Topic,
         retries: Retries,
         work: impl Fn(Job) -> F + Send + Sync + 'static,
     ) -> Self {
-        let work = Box::new(move |job| -> Doing { Box::pin(work(job)) });
+        let work = Box::new(move |job| -> JobFuture { Box::pin(work(job)) });
         Self { queue, topic, retries, work, wake: Notify::new(), counts: Default::default() }
     }
 
-    /// What came of the jobs so far.
+    /// Reads the job counts.
     pub fn counts(&self) -> Counts {
         let [done, retried, postponed, parked] = &self.counts;
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Counts { done: read(done), retried: read(retried), postponed: read(postponed), parked: read(parked) }
     }
 
-    /// Its topic.
+    /// The topic of the worker's jobs.
     pub fn topic(&self) -> &Topic {
         &self.topic
     }
 
-    /// Looks for ready jobs at once: for whoever has put some in.
+    /// Makes the worker look for ready jobs at once. Call it after queueing some.
     pub fn wake(&self) {
         self.wake.notify_one();
     }
 
-    /// Does jobs until `stop` becomes true; those that are under way then are finished.
+    /// Runs jobs until `stop` becomes true, and finishes those in progress.
     pub async fn run(&self, mut stop: watch::Receiver<bool>) {
-        let mut under_way = JoinSet::new();
+        let mut running = JoinSet::new();
         let mut failures = 0;
         loop {
             let stopping = *stop.borrow();
-            let looked = if stopping { Ok(None) } else { self.begin(&mut under_way).await };
-            if stopping && under_way.is_empty() {
+            let started = if stopping { Ok(None) } else { self.begin(&mut running).await };
+            if stopping && running.is_empty() {
                 return;
             }
-            let wait = match looked {
+            let wait = match started {
                 Ok(wait) => {
                     failures = 0;
                     wait.unwrap_or(IDLE).min(IDLE)
                 }
                 Err(error) => {
                     failures += 1;
-                    tracing::warn!(topic = %self.topic, %error, "the queue does not answer; it is asked again");
+                    tracing::warn!(topic = %self.topic, %error, "the queue failed; retrying");
                     self.retries.wait(failures)
                 }
             };
             tokio::select! {
-                Some(ended) = under_way.join_next() => self.end(ended, &mut under_way).await,
-                () = self.wake.notified(), if under_way.len() < self.retries.at_once => {}
+                Some(ended) = running.join_next() => self.end(ended, &mut running).await,
+                () = self.wake.notified(), if running.len() < self.retries.at_once => {}
                 () = pause(&mut stop, wait), if !stopping => {}
             }
         }
     }
 
-    /// Does the jobs that are ready, and those that become ready meanwhile, until there is none; answers how many times a
-    /// job was tried. For tests and simulations that move an injected clock.
+    /// Runs ready jobs, including those that become ready meanwhile, until none is left. Returns
+    /// the number of jobs taken. For tests and simulations with an injected clock.
     ///
     /// # Errors
-    /// Those of the queue; jobs that were begun are finished.
+    /// Those of the queue. Jobs in progress are finished first.
     pub async fn work_once(&self) -> Result<usize, QueueError> {
-        let mut under_way = JoinSet::new();
+        let mut running = JoinSet::new();
         let mut tried = 0;
         loop {
-            let before = under_way.len();
-            let begun = self.begin(&mut under_way).await;
-            tried += under_way.len() - before;
-            match under_way.join_next().await {
-                Some(ended) => self.end(ended, &mut under_way).await,
-                None => return begun.map(|_| tried),
+            let before = running.len();
+            let started = self.begin(&mut running).await;
+            tried += running.len() - before;
+            match running.join_next().await {
+                Some(ended) => self.end(ended, &mut running).await,
+                None => return started.map(|_| tried),
             }
         }
     }
 
-    /// Begins jobs that are ready, if there is room; answers how long there is nothing more to begin.
-    async fn begin(&self, under_way: &mut JoinSet<Settlement>) -> Result<Option<Duration>, QueueError> {
-        let room = self.retries.at_once.max(1).saturating_sub(under_way.len());
+    /// Starts ready jobs while there is room. Returns the time until the next one is ready.
+    async fn begin(&self, running: &mut JoinSet<Settlement>) -> Result<Option<Duration>, QueueError> {
+        let room = self.retries.at_once.max(1).saturating_sub(running.len());
         if room == 0 {
             return Ok(None);
         }
@@ -180,13 +180,12 @@ impl Worker {
             let (claim, attempt) = (job.claim, job.attempt);
             if attempt > self.retries.attempts {
                 let error = format!("{} attempts ended without a result", self.retries.attempts);
-                under_way.spawn(async move { Settlement { claim, verdict: Verdict::Park { error } } });
+                running.spawn(async move { Settlement { claim, verdict: Verdict::Park { error } } });
                 continue;
             }
             let (work, retries) = ((self.work)(job), self.retries);
-            under_way.spawn(async move {
-                // A task of its own, so that a panic is one job's; it ends with its lease, so that a job that hangs does
-                // not keep others from being done.
+            running.spawn(async move {
+                // A task of its own isolates panics; the timeout stops a job that hangs.
                 let mut task = tokio::spawn(work);
                 let failed = |error: String| Verdict::Retry { wait: Duration::ZERO, error };
                 let verdict = match timeout(retries.lease, &mut task).await {
@@ -197,25 +196,25 @@ impl Worker {
                         failed(format!("no result within {:?}", retries.lease))
                     }
                 };
-                Settlement { claim, verdict: bounded(verdict, attempt, retries) }
+                Settlement { claim, verdict: limited(verdict, attempt, retries) }
             });
         }
         Ok(claimed.next.map(|next| next.since(claimed.at)))
     }
 
-    /// Settles a job that ended, together with those that ended meanwhile.
+    /// Settles a finished job, together with others that finished meanwhile.
     async fn end(
         &self,
         ended: Result<Settlement, tokio::task::JoinError>,
-        under_way: &mut JoinSet<Settlement>,
+        running: &mut JoinSet<Settlement>,
     ) {
         let mut settlements: Vec<_> = ended.ok().into_iter().collect();
-        while let Some(ended) = under_way.try_join_next() {
+        while let Some(ended) = running.try_join_next() {
             settlements.extend(ended.ok());
         }
-        // What cannot be settled comes back when its lease has ended.
+        // A job that cannot be settled is ready again when its lease ends.
         if let Err(error) = self.queue.settle(settlements.clone()).await {
-            tracing::warn!(topic = %self.topic, %error, "what came of a job was not kept; it is done again");
+            tracing::warn!(topic = %self.topic, %error, "jobs could not be settled and will run again");
         }
         for Settlement { claim, verdict } in &settlements {
             self.report(*claim, verdict);
@@ -228,12 +227,12 @@ impl Worker {
         let count = match verdict {
             Verdict::Done => done,
             Verdict::Retry { wait, error } => {
-                tracing::warn!(%topic, %job, error, ?wait, "a job failed and is tried again");
+                tracing::warn!(%topic, %job, error, ?wait, "a job failed and will be retried");
                 retried
             }
             Verdict::Postpone { .. } => postponed,
             Verdict::Park { error } => {
-                tracing::error!(%topic, %job, error, "a job cannot be done; it is a dead letter now");
+                tracing::error!(%topic, %job, error, "a job failed for good and is now a dead letter");
                 parked
             }
         };
@@ -250,8 +249,8 @@ impl fmt::Debug for Worker {
     }
 }
 
-/// What becomes of a job whose attempt ended so.
-fn bounded(verdict: Verdict, attempt: u32, retries: Retries) -> Verdict {
+/// Applies the retry limits to the verdict of an attempt.
+fn limited(verdict: Verdict, attempt: u32, retries: Retries) -> Verdict {
     match verdict {
         Verdict::Retry { error, .. } if attempt >= retries.attempts => Verdict::Park { error },
         Verdict::Retry { wait, error } => Verdict::Retry { wait: wait.max(retries.wait(attempt)), error },
@@ -311,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_double_up_to_the_longest_and_vary() {
+    fn delays_double_up_to_the_longest_and_vary() {
         let retries =
             Retries { first: Duration::from_secs(1), longest: Duration::from_secs(60), ..Retries::default() };
         for (attempt, longest) in
@@ -322,12 +321,12 @@ mod tests {
                 waits.iter().all(|wait| (longest / 2.0..=longest).contains(wait)),
                 "{attempt}: {waits:?}"
             );
-            assert!(waits.iter().any(|wait| *wait != waits[0]), "they vary");
+            assert!(waits.iter().any(|wait| *wait != waits[0]), "the delays vary");
         }
     }
 
     #[tokio::test]
-    async fn a_job_is_tried_as_often_as_allowed_and_then_parked() {
+    async fn a_job_is_parked_after_its_last_attempt() {
         let scene = Scene::new();
         scene.put(&["a"]).await;
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -347,7 +346,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_postponed_job_is_never_parked_for_it() {
+    async fn postponing_never_parks_a_job() {
         let scene = Scene::new();
         scene.put(&["a"]).await;
         let worker = scene.worker(Retries { attempts: 2, ..Retries::default() }, |_| async {
@@ -362,11 +361,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_job_that_panics_is_one_that_failed() {
+    async fn a_job_that_panics_has_failed() {
         let scene = Scene::new();
         scene.put(&["a", "b"]).await;
         let worker = scene.worker(Retries { attempts: 1, ..Retries::default() }, |job| async move {
-            assert_ne!(job.id.as_str(), "a", "it does not like this one");
+            assert_ne!(job.id.as_str(), "a", "this job always fails");
             Verdict::Done
         });
         worker.work_once().await.unwrap();
@@ -376,7 +375,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_job_whose_process_died_each_time_is_parked_without_another_try() {
+    async fn a_job_whose_process_always_died_is_parked_without_another_attempt() {
         let scene = Scene::new();
         scene.put(&["a"]).await;
         let retries = Retries { attempts: 2, ..Retries::default() };
@@ -384,24 +383,24 @@ mod tests {
             assert_eq!(scene.queue.claim(&topic(), 1, retries.lease).await.unwrap().jobs.len(), 1);
             scene.clock.advance(retries.lease);
         }
-        let worker = scene.worker(retries, |_| async { unreachable!("it is not tried") });
+        let worker = scene.worker(retries, |_| async { unreachable!("not attempted") });
         worker.work_once().await.unwrap();
         assert_eq!(scene.dead().await, [("a".to_owned(), 3, "2 attempts ended without a result".to_owned())]);
     }
 
     #[tokio::test]
-    async fn no_more_jobs_are_done_at_once_than_allowed() {
+    async fn jobs_running_at_once_are_limited() {
         let scene = Scene::new();
         scene.put(&["a", "b", "c", "d", "e"]).await;
-        let (under_way, most) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let counted = (Arc::clone(&under_way), Arc::clone(&most));
+        let (running, most) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let counted = (Arc::clone(&running), Arc::clone(&most));
         let worker = scene.worker(Retries { at_once: 2, ..Retries::default() }, move |_| {
-            let (under_way, most) = counted.clone();
+            let (running, most) = counted.clone();
             async move {
-                let now = under_way.fetch_add(1, Ordering::SeqCst) + 1;
+                let now = running.fetch_add(1, Ordering::SeqCst) + 1;
                 most.fetch_max(now, Ordering::SeqCst);
                 tokio::task::yield_now().await;
-                under_way.fetch_sub(1, Ordering::SeqCst);
+                running.fetch_sub(1, Ordering::SeqCst);
                 Verdict::Done
             }
         });
@@ -410,7 +409,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn running_ends_with_what_was_begun() {
+    async fn a_stopped_worker_finishes_jobs_in_progress() {
         let scene = Scene::new();
         let (began, mut begun) = mpsc::unbounded_channel();
         let finish = Arc::new(Notify::new());
@@ -437,6 +436,6 @@ mod tests {
         finish.notify_one();
         running.await.unwrap();
         assert_eq!(worker.counts(), Counts { done: 1, ..Counts::default() });
-        assert_eq!(scene.queue.depths().await.unwrap()[0].waiting, 1, "nothing new was begun");
+        assert_eq!(scene.queue.depths().await.unwrap()[0].waiting, 1, "no new job was started");
     }
 }

@@ -1,4 +1,4 @@
-//! The generator: one atomic number that only grows.
+//! The id generator: one atomic number that only increases.
 
 use std::{
     iter::FusedIterator,
@@ -14,15 +14,15 @@ use tokio::sync::Notify;
 use super::{Layout, Lease, LeaseError, WorkerLease};
 use crate::domain::{Clock, Invalid, OrderId, PaymentId, Timestamp};
 
-/// How ids are made.
+/// Settings of a generator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The bits of an id. Default: 41 + 10 + 12 since 2024-01-01.
+    /// The layout of an id. Default: 41 + 10 + 12 bits since 2024-01-01.
     pub layout: Layout,
-    /// How far the time in ids may run ahead of the wall clock, which is also how far the wall clock may step back
-    /// unnoticed. Default: 1 s.
+    /// How far ids may run ahead of the wall clock, and so how far it may step back without effect.
+    /// Default: 1 s.
     pub ahead: Duration,
-    /// How long a lease lasts; [`keep`](super::keep) renews it after a third of that. Default: 10 s.
+    /// Duration of a lease; [`keep`](super::keep) renews it after a third of that. Default: 10 s.
     pub term: Duration,
 }
 
@@ -32,12 +32,12 @@ impl Default for Settings {
     }
 }
 
-/// A number that no other generator of the deployment makes, in `1..=i64::MAX`.
+/// A number that no other generator of the deployment produces, in `1..=i64::MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id(u64);
 
 impl Id {
-    /// The number.
+    /// The id as a number.
     pub fn value(self) -> u64 {
         self.0
     }
@@ -45,27 +45,27 @@ impl Id {
 
 impl From<Id> for OrderId {
     fn from(id: Id) -> Self {
-        Self::new(id.0).expect("a generator starts at 1 and a layout has at most 63 bits")
+        Self::new(id.0).expect("ids are in 1..=i64::MAX")
     }
 }
 
 impl From<Id> for PaymentId {
     fn from(id: Id) -> Self {
-        Self::new(id.0).expect("a generator starts at 1 and a layout has at most 63 bits")
+        Self::new(id.0).expect("ids are in 1..=i64::MAX")
     }
 }
 
-/// Makes ids, each greater than all that it made before.
+/// Generates ids, each greater than all earlier ones.
 ///
-/// One generator is shared by all threads of a process; `next` and `take` are one atomic step each, take no lock and never wait.
+/// All threads of a process share one generator. `next` and `take` are lock-free and never wait.
 #[derive(Debug)]
 pub struct Generator {
-    /// The next position, see [`Layout::position`].
-    next: Alone<AtomicU64>,
-    /// The position at which the lease ends.
+    /// The next position; see [`Layout::position`].
+    next: CacheLine<AtomicU64>,
+    /// The position where the lease ends.
     until: AtomicU64,
-    /// How many positions from the start of the present millisecond may be used.
-    room: u64,
+    /// How many positions may be used, counted from the start of the current millisecond.
+    window: u64,
     layout: Layout,
     worker: u16,
     clock: Arc<dyn Clock>,
@@ -75,69 +75,69 @@ pub struct Generator {
     stopped: Notify,
 }
 
-/// A value on a cache line of its own: threads that only read the other fields need not wait for those that change it.
-/// 128 bytes, because processors fetch lines in pairs.
+/// A value on its own cache line, so that writes to it do not slow down readers of other fields.
+/// 128 bytes, because processors prefetch lines in pairs.
 #[derive(Debug)]
 #[repr(align(128))]
-struct Alone<T>(T);
+struct CacheLine<T>(T);
 
-/// Why there is no id at this moment. No id was used up.
+/// Why no id is available now. No id was used up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdError {
-    /// The lease has ended and was not renewed, or the generator was closed.
+    /// The lease ended without renewal, or the generator was closed.
     #[error(
-        "the lease of worker id {worker} ended at {until:?}: no ids until it is renewed; see why the renewal fails"
+        "the lease of worker id {worker} ended at {until:?}: no ids until it is renewed; check why the renewal fails"
     )]
     LeaseEnded {
         /// The worker id.
         worker: u16,
-        /// The end of the lease.
+        /// When the lease ended.
         until: Timestamp,
     },
-    /// The ids would run ahead of the wall clock by more than allowed: too many were asked for, or the clock was set back.
+    /// Ids would run too far ahead of the clock: demand is too high, or the clock was set back.
     #[error(
-        "ids are {ahead_ms} ms ahead of the clock, at most {allowed_ms} are allowed: repeat in {} ms. If the clock was \
-         set back, starting the process again takes another worker id at once",
+        "ids are {ahead_ms} ms ahead of the clock; at most {allowed_ms} are allowed: retry in {} ms. If the clock was \
+         set back, restarting the process acquires another worker id at once",
         wait.as_millis()
     )]
     Ahead {
-        /// When a repeat succeeds, if the clock runs on and nobody else asks.
+        /// When a retry succeeds, if the clock advances and no other ids are taken.
         wait: Duration,
-        /// How far the last id would be ahead of the clock, in milliseconds.
+        /// How far the last requested id would be ahead, in milliseconds.
         ahead_ms: u64,
-        /// How far it may be.
+        /// The allowed lead, in milliseconds.
         allowed_ms: u64,
     },
-    /// More ids in one step than the generator may ever be ahead.
-    #[error("{asked} ids in one step, at most {most} are possible: take them in several steps")]
+    /// More ids were requested in one step than the allowed lead can ever cover.
+    #[error("{asked} ids in one step; at most {most} are possible: take them in several steps")]
     TooMany {
-        /// How many were asked for.
+        /// The requested number of ids.
         asked: u32,
-        /// The most that one step can take.
+        /// The maximum in one step.
         most: u64,
     },
-    /// The wall clock shows a time before the layout's epoch.
-    #[error("the clock shows {now:?}, before the epoch of ids, {epoch:?}: set the clock")]
+    /// The wall clock is before the layout's epoch.
+    #[error("the clock shows {now:?}, which is before the epoch of ids, {epoch:?}: set the clock")]
     BeforeEpoch {
-        /// What the clock shows.
+        /// The time on the clock.
         now: Timestamp,
         /// The epoch of the layout.
         epoch: Timestamp,
     },
-    /// The layout has no bits for a time as late as this.
-    #[error("the layout of ids ends at {end:?}: the clock is wrong, or the layout needs more bits of time")]
+    /// The layout has too few time bits for the current time.
+    #[error("the layout of ids ends at {end:?}: the clock is wrong, or the layout needs more time bits")]
     LayoutEnded {
-        /// The first moment that does not fit.
+        /// The first time that does not fit.
         end: Timestamp,
     },
 }
 
-/// Why a generator could not be started.
+/// Why a generator could not be created.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// No lease.
+    /// No lease could be acquired.
     #[error(transparent)]
     Lease(#[from] LeaseError),
     /// The lease's worker id does not fit the layout.
@@ -146,10 +146,10 @@ pub enum StartError {
 }
 
 impl Generator {
-    /// Takes a worker id and starts a generator with it; spawn [`keep`](super::keep) to renew the lease.
+    /// Acquires a worker id and creates its generator; [`keep`](super::keep) renews the lease.
     ///
     /// # Errors
-    /// If there is no lease to be had, or its worker id does not fit the layout.
+    /// If no lease is available, or its worker id does not fit the layout.
     pub async fn acquire(
         leases: &dyn WorkerLease,
         settings: &Settings,
@@ -160,7 +160,7 @@ impl Generator {
         Ok(Self::new(settings, lease, clock)?)
     }
 
-    /// A generator that makes ids within `lease`.
+    /// Creates a generator for `lease`.
     ///
     /// # Errors
     /// If the worker id does not fit the layout.
@@ -170,19 +170,19 @@ impl Generator {
             return Err(Invalid::new(
                 "worker",
                 format!(
-                    "worker id {} does not fit the layout, the last one is {}",
+                    "worker id {} does not fit the layout; the highest is {}",
                     lease.worker,
                     layout.last_worker()
                 ),
             ));
         }
-        // Position 0 of worker 0 would be the id 0, which is none: the first millisecond stays unused.
+        // Worker 0 at position 0 would make the invalid id 0, so the first millisecond is unused.
         let first = layout.position(lease.from).unwrap_or(0).max(layout.per_tick());
         let ahead = layout.position(layout.epoch().after(settings.ahead)).unwrap_or(layout.end());
         Ok(Self {
-            next: Alone(AtomicU64::new(first)),
+            next: CacheLine(AtomicU64::new(first)),
             until: AtomicU64::new(layout.position(lease.until).unwrap_or(0)),
-            room: ahead.saturating_add(layout.per_tick()),
+            window: ahead.saturating_add(layout.per_tick()),
             layout,
             worker: lease.worker,
             clock,
@@ -193,7 +193,7 @@ impl Generator {
         })
     }
 
-    /// The next id.
+    /// Generates an id.
     ///
     /// # Errors
     /// See [`IdError`].
@@ -202,7 +202,7 @@ impl Generator {
         self.claim(1).map(|position| Id(self.layout.id(position, self.worker)))
     }
 
-    /// The next `count` ids in one step: all or none.
+    /// Generates `count` ids in one step: all or none.
     ///
     /// # Errors
     /// See [`IdError`].
@@ -212,56 +212,56 @@ impl Generator {
         Ok(Ids { next: start, end: start + u64::from(count), layout: self.layout, worker: self.worker })
     }
 
-    /// The worker id in the generator's ids.
+    /// The worker id of the lease.
     pub fn worker(&self) -> u16 {
         self.worker
     }
 
-    /// The lease as it stands.
+    /// The lease, with its current end.
     pub fn lease(&self) -> Lease {
         let until = self.layout.time(self.until.load(Ordering::Relaxed));
         Lease { worker: self.worker, from: self.from, until }
     }
 
-    /// Goes on with a renewed lease; one of another worker id, or a shorter one, changes nothing.
+    /// Extends the lease. A lease of another worker id, or one that ends earlier, is ignored.
     pub fn extend(&self, renewed: Lease) {
         if renewed.worker == self.worker {
             self.until.fetch_max(self.layout.position(renewed.until).unwrap_or(0), Ordering::Relaxed);
         }
     }
 
-    /// Stops for good, and says from which moment on this generator has made no id: what [`WorkerLease::release`] wants to know.
+    /// Stops for good. Returns the end of the used span, for [`WorkerLease::release`].
     pub fn close(&self) -> Timestamp {
-        // Everybody that is about to claim holds the old value, fails to exchange it, and then finds the end.
+        // Concurrent claims fail their compare-exchange, and then find no positions left.
         let next = self.next.0.swap(self.layout.end(), Ordering::Relaxed);
         self.until.store(0, Ordering::Relaxed);
         self.layout.time(next + self.layout.per_tick() - 1)
     }
 
-    /// How long a lease lasts.
+    /// Duration of a lease.
     pub(super) fn term(&self) -> Duration {
         self.term
     }
 
-    /// The end that a lease should have if it is renewed now: borrowing may run ahead of the clock, so the lease has to be longer than its term.
+    /// When a lease renewed now should end: after its term plus the time that ids may be ahead.
     pub(super) fn lease_end(&self) -> Timestamp {
         self.clock.now().after(self.term).after(self.ahead)
     }
 
-    /// Waits until an id was refused because the lease has ended.
+    /// Waits until an id is refused because the lease has ended.
     pub(super) async fn stopped(&self) {
         self.stopped.notified().await;
     }
 
-    /// Takes `count` positions and answers the first.
+    /// Claims `count` positions and returns the first.
     #[inline]
     fn claim(&self, count: u32) -> Result<u64, IdError> {
         let now = self.clock.now();
         let Some(floor) = self.layout.position(now) else {
             return Err(IdError::BeforeEpoch { now, epoch: self.layout.epoch() });
         };
-        let end = self.until.load(Ordering::Relaxed).min(floor.saturating_add(self.room));
-        // Relaxed is enough: the positions guard no other memory, and one atomic number has one order of changes.
+        let end = self.until.load(Ordering::Relaxed).min(floor.saturating_add(self.window));
+        // `Relaxed` suffices: positions guard no other memory, and one atomic has a total order.
         let mut next = self.next.0.load(Ordering::Relaxed);
         loop {
             let first = next.max(floor);
@@ -278,13 +278,13 @@ impl Generator {
 
     #[cold]
     fn refusal(&self, first: u64, count: u32, now: Timestamp) -> IdError {
-        if u64::from(count) > self.room {
-            return IdError::TooMany { asked: count, most: self.room };
+        if u64::from(count) > self.window {
+            return IdError::TooMany { asked: count, most: self.window };
         }
         let floor = self.layout.position(now).unwrap_or(0);
         let until = self.until.load(Ordering::Relaxed);
         let after = first + u64::from(count);
-        if until <= floor || after <= floor.saturating_add(self.room) {
+        if until <= floor || after <= floor.saturating_add(self.window) {
             return self.ended(until);
         }
         let ahead = self.layout.time(after - 1).since(now);
@@ -304,7 +304,7 @@ impl Generator {
     }
 }
 
-/// Ids that were taken in one step, in increasing order.
+/// Ids taken in one step, in increasing order.
 #[derive(Clone, Debug)]
 pub struct Ids {
     next: u64,

@@ -1,10 +1,9 @@
-//! How time, worker and sequence share the bits of an id.
+//! The bit layout of an id.
 
 use crate::domain::{Invalid, Timestamp};
 
-/// The bits of an id, from the high end: milliseconds since an epoch, worker, sequence; together at most 63.
-///
-/// All generators of one deployment must use the same layout for its whole life.
+/// The bits of an id, from the high end: milliseconds since an epoch, worker, sequence; at most 63
+/// in total. All generators of a deployment must use the same layout for its whole life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     epoch: Timestamp,
@@ -13,19 +12,19 @@ pub struct Layout {
     sequence_bits: u32,
 }
 
-/// What an id was made of.
+/// The parts of an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parts {
-    /// The moment of the generator's logical clock.
+    /// The generator's logical time.
     pub time: Timestamp,
     /// The worker id.
     pub worker: u16,
-    /// The number within worker and millisecond.
+    /// The sequence number within worker and millisecond.
     pub sequence: u64,
 }
 
 impl Default for Layout {
-    /// 41 bits of time (69 years), 10 of worker (1,024), 12 of sequence (4,096 per millisecond) since 2024-01-01.
+    /// Since 2024-01-01: 41 time bits (69 years), 10 worker (1,024), 12 sequence (4,096 per ms).
     fn default() -> Self {
         Self {
             epoch: Timestamp::from_millis(1_704_067_200_000),
@@ -37,10 +36,10 @@ impl Default for Layout {
 }
 
 impl Layout {
-    /// A layout whose times start at `epoch`.
+    /// Creates a layout whose time starts at `epoch`.
     ///
     /// # Errors
-    /// If there are no bits of time, more than 16 of worker or 31 of sequence, or more than 63 in all.
+    /// Without time bits, with over 16 worker bits or 31 sequence bits, or with over 63 in total.
     pub fn new(
         epoch: Timestamp,
         time_bits: u32,
@@ -56,14 +55,14 @@ impl Layout {
                 "layout",
                 format!(
                     "{time_bits} + {worker_bits} + {sequence_bits} bits: needs at least 1 bit of time, at most 16 of \
-                     worker, at most 31 of sequence, at most 63 together"
+                     worker, at most 31 of sequence, and at most 63 in total"
                 ),
             ));
         }
         Ok(Self { epoch, time_bits, worker_bits, sequence_bits })
     }
 
-    /// The moment at which the times of ids start.
+    /// The time that ids count from.
     pub fn epoch(&self) -> Timestamp {
         self.epoch
     }
@@ -73,7 +72,7 @@ impl Layout {
         u16::try_from((1_u32 << self.worker_bits) - 1).unwrap_or(u16::MAX)
     }
 
-    /// What an id of this layout was made of.
+    /// Splits an id of this layout into its parts.
     pub fn parts(&self, id: u64) -> Parts {
         let worker = id >> self.sequence_bits & u64::from(self.last_worker());
         Parts {
@@ -90,19 +89,19 @@ impl Layout {
         1 << self.sequence_bits
     }
 
-    /// The position at which `time` starts: ticks and sequence without the worker, so that the next position is one
-    /// more. `None` before the epoch; the end of the layout for any time after it.
+    /// The first position of `time`. Positions number the ids of one worker: time and sequence bits
+    /// without a gap. `None` before the epoch; the end of the layout for times after it.
     pub(super) fn position(&self, time: Timestamp) -> Option<u64> {
         let tick = time.as_millis().checked_sub(self.epoch.as_millis())?;
         Some(tick.min(1 << self.time_bits) << self.sequence_bits)
     }
 
-    /// The first position that does not fit.
+    /// The first position beyond the layout.
     pub(super) fn end(&self) -> u64 {
         1 << (self.time_bits + self.sequence_bits)
     }
 
-    /// The millisecond that `position` lies in.
+    /// The millisecond that contains `position`.
     pub(super) fn time(&self, position: u64) -> Timestamp {
         Timestamp::from_millis((position >> self.sequence_bits).saturating_add(self.epoch.as_millis()))
     }
@@ -119,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_of_an_id_are_what_it_was_made_of() {
+    fn an_id_splits_into_the_parts_it_was_made_from() {
         let layout = Layout::default();
         let time = Timestamp::from_millis(1_790_000_000_123);
         let position = layout.position(time).unwrap() + 4_095;
@@ -131,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_highest_id_fits_a_signed_number() {
+    fn the_highest_id_fits_a_signed_integer() {
         for layout in [Layout::default(), Layout::new(Timestamp::EPOCH, 47, 0, 16).unwrap()] {
             let highest = layout.id(layout.end() - 1, layout.last_worker());
             assert_eq!(highest, i64::MAX as u64);

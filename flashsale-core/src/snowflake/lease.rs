@@ -1,4 +1,4 @@
-//! Who may use which worker id, and for which span of id time.
+//! Leases of worker ids.
 
 use std::{
     collections::BTreeMap,
@@ -12,74 +12,74 @@ use async_trait::async_trait;
 
 use crate::domain::Timestamp;
 
-/// A grant: its holder alone may make ids of `worker` whose time is in `[from, until)`.
+/// The exclusive right to generate ids of `worker` whose time is in `[from, until)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// The worker id.
     pub worker: u16,
-    /// The high-water mark found: earlier holders may have made ids before this moment.
+    /// The high-water mark before the grant: earlier holders only used times before it.
     pub from: Timestamp,
-    /// The high-water mark left: durably kept before the lease is handed out.
+    /// The new high-water mark, stored durably before the lease is granted.
     pub until: Timestamp,
 }
 
 /// Grants worker ids.
 ///
-/// Uniqueness of ids rests on one rule: for each worker id there is one high-water mark that never goes below the end of
-/// a span that was granted; it is durable before `acquire` or `renew` return, and the next holder starts there. So two processes that both believe
-/// that they hold a worker id have disjoint spans of time. No method reads a clock: times are the caller's id time.
-///
-/// Dropping a future of any method may leave its step done or not done; the same call can be repeated.
+/// Each worker id has one high-water mark. It never drops below the end of a granted span, is
+/// durable before `acquire` or `renew` return, and is where the next holder starts. So even two
+/// processes that both believe they hold a worker id use disjoint spans of time. No method reads a
+/// clock: all times are id times supplied by the caller. After a dropped future, it is unknown
+/// whether the call took effect; calls can be repeated.
 #[async_trait]
 pub trait WorkerLease: Send + Sync + Debug {
-    /// Takes a worker id that nobody holds and grants it `[from, until)`.
+    /// Acquires a free worker id and grants it `[from, until)`.
     ///
-    /// A worker id whose mark is not after `now` is preferred, so that a process that starts after a crash need not wait until the clock
-    /// has passed the span of the crashed one; where there is none, the one with the lowest mark.
-    /// If its mark is after `until`, the lease is granted with `until = from`: it is empty until renewed.
+    /// Prefers a worker id whose mark is not after `now`, so that a restart after a crash need not
+    /// wait until the clock has passed the crashed process's span; otherwise takes the lowest mark.
+    /// If that is after `until`, the lease has `until = from` and is empty until renewed.
     ///
     /// # Errors
     /// [`LeaseError::NoWorker`] if all are held, [`LeaseError::Damaged`], [`LeaseError::Store`].
     async fn acquire(&self, now: Timestamp, until: Timestamp) -> Result<Lease, LeaseError>;
 
-    /// Extends a held lease to `until`; a lease never becomes shorter.
+    /// Extends a held lease to `until`. A lease never gets shorter.
     ///
     /// # Errors
-    /// [`LeaseError::Lost`] if it is not held any more, [`LeaseError::Damaged`], [`LeaseError::Store`]. After an error
-    /// the old lease is still good until its end.
+    /// [`LeaseError::Lost`] if it is no longer held, [`LeaseError::Damaged`],
+    /// [`LeaseError::Store`]. After an error the old lease stays valid until its end.
     async fn renew(&self, lease: Lease, until: Timestamp) -> Result<Lease, LeaseError>;
 
-    /// Gives the worker id back. `used_until` is not before the time of any id made, so that the rest of the span can be granted again.
+    /// Releases the worker id. The span from `used_until` on is unused and can be granted again.
     ///
     /// # Errors
-    /// As [`WorkerLease::renew`]; the worker id is then given back with its mark where it was.
+    /// As [`WorkerLease::renew`]. The worker id is then released with its old mark.
     async fn release(&self, lease: Lease, used_until: Timestamp) -> Result<(), LeaseError>;
 }
 
-/// Why a lease could not be had or kept.
+/// Why a lease could not be acquired or kept.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LeaseError {
     /// Every worker id of the range is held.
     #[error(
-        "every worker id from {first} to {last} is held: stop a process that shares them, or widen the range"
+        "every worker id from {first} to {last} is in use: stop a process that shares the range, or widen it"
     )]
     NoWorker {
         /// The first worker id of the range.
         first: u16,
-        /// The last one.
+        /// The last worker id of the range.
         last: u16,
     },
-    /// The lease is not held by the caller any more.
-    #[error("the lease of worker id {worker} is not held here any more: start again to take another one")]
+    /// The caller no longer holds the lease.
+    #[error("the lease of worker id {worker} was lost: restart the process to acquire another one")]
     Lost {
         /// The worker id.
         worker: u16,
     },
-    /// What was kept about a worker id cannot be trusted.
+    /// The stored data of a worker id is invalid.
     #[error(
-        "{}: {reason}. Ids of this worker id may have been made up to an unknown time. Move the file away, and start \
-         again only when the clock is later than the newest id in use; or configure a range without this worker id",
+        "{}: {reason}. This worker id may have made ids up to an unknown time. Move the file away, and restart \
+         only when the clock is past the newest id in use; or configure a range without this worker id",
         path.display()
     )]
     Damaged {
@@ -88,17 +88,17 @@ pub enum LeaseError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The place where leases are kept failed. A retry may help.
+    /// The storage of the leases failed. A retry may help.
     #[error("{action}: {source}")]
     Store {
-        /// What was tried, and where.
+        /// What was attempted, and where.
         action: String,
-        /// Why it failed.
+        /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
-/// Leases that end with the process: for an in-memory deployment of one process, and for tests.
+/// Leases in memory, for a deployment of one process without a disk, and for tests.
 #[derive(Debug)]
 pub struct InMemoryLease {
     workers: RangeInclusive<u16>,
@@ -112,13 +112,13 @@ struct Mark {
 }
 
 impl InMemoryLease {
-    /// Leases of the worker ids in `workers`.
+    /// Creates leases of the ids in `workers`.
     pub fn new(workers: RangeInclusive<u16>) -> Self {
         Self { workers, marks: Mutex::default() }
     }
 
     fn marks(&self) -> MutexGuard<'_, BTreeMap<u16, Mark>> {
-        // A mark is one value: a panic elsewhere cannot have left it half-written.
+        // A mark is a single value, so a panic cannot leave it half-written.
         self.marks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

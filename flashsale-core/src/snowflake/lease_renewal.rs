@@ -1,18 +1,19 @@
-//! Renewal of a worker's lease ahead of its end.
+//! Renewal of a generator's lease.
 
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use super::{Generator, LeaseError, WorkerLease};
 
-/// Keeps the lease of `generator` until `stop` is done, then closes the generator and gives the worker id back.
+/// Renews the lease of `generator` until `stop` completes, then closes the generator and releases
+/// the worker id. Spawn this on a background runtime.
 ///
-/// A server spawns this on its background runtime. The lease is renewed after a third of its term, and as soon as the generator has met its
-/// end (the clock was set forward, the process was suspended). A renewal that fails is repeated after a tenth of the term; if all fail,
-/// the generator stops by itself when the lease ends, and goes on with the next renewal that succeeds.
+/// A lease is renewed after a third of its term, or when it has run out because the clock was set
+/// forward or the process was suspended. A failed renewal is retried after a tenth of the term. The
+/// generator stops when the lease ends, and resumes with the next successful renewal.
 ///
 /// # Errors
-/// [`LeaseError::Lost`] if the lease is held by nobody or somebody else: the generator ends with the lease. Other
-/// errors only of the release: the worker id is then free, but starts where the lease would have ended.
+/// [`LeaseError::Lost`] if the lease is no longer held; the generator works until it ends. Other
+/// errors of the release: the worker id is free, but its next holder starts where the lease ended.
 pub async fn keep(
     generator: Arc<Generator>,
     leases: Arc<dyn WorkerLease>,
@@ -22,7 +23,7 @@ pub async fn keep(
     let least = generator.term() / 10;
     let mut pause = generator.term() / 3;
     loop {
-        // The shortest pause comes first, so that refused ids do not make a busy loop of a renewal that does not help.
+        // Always pauses for `least`, so that refused ids and failing renewals make no busy loop.
         let pauses = async {
             tokio::time::sleep(least).await;
             tokio::select! {
@@ -42,7 +43,7 @@ pub async fn keep(
     leases.release(lease, used_until).await
 }
 
-/// Renews once and says when to do so again.
+/// Renews once; returns the pause before the next renewal.
 async fn renew(generator: &Generator, leases: &dyn WorkerLease) -> Result<Duration, LeaseError> {
     match leases.renew(generator.lease(), generator.lease_end()).await {
         Ok(renewed) => {
@@ -57,7 +58,7 @@ async fn renew(generator: &Generator, leases: &dyn WorkerLease) -> Result<Durati
                 lease_ends_ms = generator.lease().until.as_millis(),
                 retry_ms = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX),
                 %error,
-                "the lease of the worker id was not renewed; ids stop when it ends"
+                "the worker id's lease could not be renewed; no ids are generated after it ends"
             );
             Ok(retry)
         }

@@ -1,13 +1,15 @@
-//! Snowflake ids: 63-bit numbers of time, worker and sequence that increase, made without a lock and without asking anybody.
+//! Snowflake ids: increasing 63-bit numbers of time, worker and sequence, generated without locks.
 //!
-//! A [`Generator`] runs on a logical clock, `max(last, now)`, so a wall clock that steps back does not repeat an id. More
-//! ids than fit a millisecond are borrowed from the next ones, at most [`Settings::ahead`] before the wall clock;
-//! beyond that the generator answers with the time to wait. It never blocks and never sleeps.
+//! A [`Generator`] uses a logical clock, `max(last, now)`, so ids stay unique if the wall clock
+//! steps back. A generator out of ids for a millisecond borrows from the next ones, at most
+//! [`Settings::ahead`] past the wall clock. Beyond that it returns the time to wait; it never blocks.
 //!
-//! Two generators never make the same id because a [`WorkerLease`] grants each of them a worker id **and the span of
-//! id time** that it may use; the end of every span granted is on disk before the first id of the span is made. Whoever gets
-//! the worker id next starts where that span ended, whatever happened to the process or its clock. [`keep`] renews the
-//! lease ahead of its end; without that, the generator stops itself.
+//! Worker ids are leased, so that two generators never make the same id:
+//! 1. A [`WorkerLease`] grants a worker id **and a span of id time**. The end of the span is on
+//!    disk before the first id is made.
+//! 2. [`keep`] extends the span in time. Without renewal the generator stops itself at its end.
+//! 3. The next holder of the worker id starts where the last span ended, whatever happened to the
+//!    process or its clock.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {

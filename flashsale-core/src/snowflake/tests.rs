@@ -1,4 +1,4 @@
-//! What must hold across generators: I12, whatever clocks, threads and crashes do.
+//! Uniqueness and order of ids (I12), whatever clocks, threads and crashes do.
 
 use std::{
     collections::HashSet,
@@ -29,7 +29,7 @@ fn lease(worker: u16, from: u64, until: u64) -> Lease {
     Lease { worker, from: at(from), until: at(until) }
 }
 
-/// A generator on a clock that shows `NOW`, with a lease that does not end in the test.
+/// A generator whose clock shows `NOW` and whose lease outlives the test.
 fn generator(settings: &Settings) -> (Generator, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new(at(NOW)));
     let generator = Generator::new(settings, lease(5, 0, NOW + 1_000_000_000), clock.clone()).unwrap();
@@ -77,7 +77,7 @@ fn the_smallest_and_the_largest_id_are_valid() {
 }
 
 #[test]
-fn borrowing_is_bounded_and_says_how_long_to_wait() {
+fn borrowing_is_bounded_and_reports_the_wait() {
     let (generator, clock) = generator(&settings(2));
     assert_eq!(generator.take(12_289).unwrap_err(), IdError::TooMany { asked: 12_289, most: 12_288 });
     assert_eq!(generator.take(12_288).unwrap().len(), 12_288, "this millisecond and two more");
@@ -88,13 +88,13 @@ fn borrowing_is_bounded_and_says_how_long_to_wait() {
         "{refused}"
     );
     clock.advance(Duration::from_millis(1));
-    assert!(generator.next().is_ok(), "after the wait that the error named");
+    assert!(generator.next().is_ok(), "after the reported wait");
     assert!(generator.take(4_096).is_err());
-    assert!(generator.take(4_095).is_ok(), "a refused batch used nothing up");
+    assert!(generator.take(4_095).is_ok(), "a refused batch uses up nothing");
 }
 
 #[test]
-fn a_clock_that_steps_back_is_borne_within_the_bound() {
+fn a_clock_step_back_is_tolerated_within_the_bound() {
     let (generator, clock) = generator(&settings(1_000));
     let before = generator.next().unwrap();
     clock.set(at(NOW - 1_000));
@@ -106,7 +106,7 @@ fn a_clock_that_steps_back_is_borne_within_the_bound() {
         Err(IdError::Ahead { wait: Duration::from_millis(1), ahead_ms: 1_001, allowed_ms: 1_000 })
     );
     clock.set(at(NOW - 3_600_000));
-    let Err(IdError::Ahead { wait, .. }) = generator.next() else { panic!("an hour back is not borne") };
+    let Err(IdError::Ahead { wait, .. }) = generator.next() else { panic!("an hour back is too far") };
     clock.advance(wait);
     assert!(generator.next().unwrap() > after);
 }
@@ -118,13 +118,13 @@ fn a_generator_stops_itself_at_the_end_of_its_lease() {
     assert_eq!(
         Layout::default().parts(generator.next().unwrap().value()).time,
         at(NOW + 1),
-        "above the mark"
+        "from the high-water mark on"
     );
     assert!(generator.take(3 * 4_096 - 1).is_ok(), "up to the end");
     assert_eq!(
         generator.next(),
         Err(IdError::LeaseEnded { worker: 1, until: at(NOW + 4) }),
-        "borrowing ends too"
+        "borrowing ends there too"
     );
     clock.set(at(NOW + 100));
     assert_eq!(generator.next(), Err(IdError::LeaseEnded { worker: 1, until: at(NOW + 4) }));
@@ -162,7 +162,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..120)
 }
 
-/// Few ids per millisecond, so that carrying and borrowing happen all the time.
+/// Few ids per millisecond, so that carrying and borrowing happen constantly.
 fn narrow() -> Settings {
     Settings {
         layout: Layout::new(at(NOW - 100_000), 41, 10, 2).unwrap(),
@@ -241,7 +241,7 @@ proptest! {
             let clock = Arc::new(ManualClock::new(at(NOW)));
             let directory = tempfile::tempdir().unwrap();
             let memory = Arc::new(InMemoryLease::new(0..=0));
-            // One worker id, so that every start has to go on where the last one was.
+            // A single worker id, so that every start has to continue where the last one ended.
             let mut leases = open(directory.path(), files, &memory);
             let mut generator = start(&*leases, &settings, &clock).await;
             let mut seen = HashSet::new();
@@ -265,7 +265,7 @@ proptest! {
                         } else if files {
                             drop(leases);
                         } else {
-                            // The lock of a dead process is gone, its mark is not.
+                            // A dead process loses its lock but not its mark.
                             memory.release(lease, lease.until).await.unwrap();
                         }
                         leases = open(directory.path(), files, &memory);
@@ -314,7 +314,7 @@ fn threads_never_share_an_id() {
     let done = AtomicBool::new(false);
     let mut all: Vec<Id> = std::thread::scope(|scope| {
         scope.spawn(|| {
-            // Three forwards, one back: time runs, and steps back all the time.
+            // Three steps forward, one back.
             for by in [40, -30, 7, 1].into_iter().cycle() {
                 if done.load(Ordering::Relaxed) {
                     break;
@@ -341,7 +341,7 @@ fn threads_never_share_an_id() {
             })
             .collect();
         let made: Vec<_> = makers.into_iter().map(|maker| maker.join()).collect();
-        // Before a failure is looked at: the clock's thread would run for ever.
+        // Set before results are checked: otherwise a failure would leave the clock thread running.
         done.store(true, Ordering::Relaxed);
         made.into_iter().flat_map(Result::unwrap).collect()
     });
@@ -352,7 +352,7 @@ fn threads_never_share_an_id() {
     assert_eq!(all.len(), made);
 }
 
-/// Leases that fail while they are told to, and say when they were asked.
+/// Leases that fail on demand, and signal each renewal.
 #[derive(Debug)]
 struct Failing {
     inner: InMemoryLease,
@@ -381,7 +381,7 @@ impl WorkerLease for Failing {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_kept_lease_is_renewed_and_given_back() {
+async fn a_kept_lease_is_renewed_and_released() {
     let clock = Arc::new(ManualClock::new(at(NOW)));
     let leases =
         Arc::new(Failing { inner: InMemoryLease::new(0..=0), fail: Mutex::new(None), asked: Notify::new() });
@@ -393,7 +393,7 @@ async fn a_kept_lease_is_renewed_and_given_back() {
         let _ = stopped.await;
     }));
 
-    // The clock of this test stands still unless it is set, the timers run: renewed after a third of the term.
+    // The manual clock stands still but timers run. The lease is renewed after a third of the term.
     clock.set(at(NOW + 3_400));
     let asked_at = tokio::time::Instant::now();
     leases.asked.notified().await;
@@ -401,7 +401,7 @@ async fn a_kept_lease_is_renewed_and_given_back() {
     tokio::task::yield_now().await;
     assert_eq!(generator.lease().until, at(NOW + 14_400));
 
-    // Renewals fail for longer than the lease: the generator stops itself, and goes on as soon as they work again.
+    // Renewals fail until the lease has ended: the generator stops, and resumes once they succeed.
     *leases.fail.lock().unwrap() = Some(|| LeaseError::Store {
         action: "cannot write".to_owned(),
         source: std::io::Error::other("disk full").into(),
@@ -414,7 +414,7 @@ async fn a_kept_lease_is_renewed_and_given_back() {
     tokio::task::yield_now().await;
     let id = generator.next().unwrap();
 
-    // A clock that is set forward past the end: the refused id wakes the keeper before its time.
+    // The clock jumps past the end: the refused id wakes the renewal early.
     clock.set(at(NOW + 3_600_000));
     assert!(generator.next().is_err());
     let refused_at = tokio::time::Instant::now();
@@ -428,11 +428,11 @@ async fn a_kept_lease_is_renewed_and_given_back() {
     keeper.await.unwrap().unwrap();
     assert!(generator.next().is_err(), "closed");
     let next = leases.acquire(at(NOW), at(NOW)).await.unwrap();
-    assert_eq!(next.from, at(NOW + 3_600_001), "starts behind the last id, not at the end of the lease");
+    assert_eq!(next.from, at(NOW + 3_600_001), "starts after the last id, not at the end of the lease");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_lease_ends_the_keeper() {
+async fn a_lost_lease_ends_its_renewal() {
     let clock = Arc::new(ManualClock::new(at(NOW)));
     let leases = Arc::new(InMemoryLease::new(0..=0));
     let generator =
@@ -440,7 +440,7 @@ async fn a_lost_lease_ends_the_keeper() {
     leases.release(generator.lease(), generator.lease().until).await.unwrap();
     let kept = keep(generator.clone(), leases, std::future::pending()).await;
     assert!(matches!(kept, Err(LeaseError::Lost { worker: 0 })));
-    assert!(generator.next().is_ok(), "what was granted is still ours");
+    assert!(generator.next().is_ok(), "the granted span is still valid");
     clock.set(generator.lease().until);
     assert!(generator.next().is_err());
 }

@@ -1,10 +1,10 @@
-//! The hash chain of the audit trail: how rows are stored, and how a changed, moved or missing one is found.
+//! The hash chain of the audit trail: storing rows, and detecting changed, moved or missing ones.
 
 use serde_json::Value;
 
 use crate::catalogue::{AuditBreak, AuditCheck, AuditHash, AuditRow};
 
-/// The end of a trail: what the next row follows.
+/// The last row of a trail, which the next one refers to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) sequence: u64,
@@ -27,22 +27,22 @@ impl Head {
     }
 }
 
-/// A row as it is stored: its hash, then what is hashed as JSON.
-pub(super) fn seal(row: &mut AuditRow) -> Result<Vec<u8>, serde_json::Error> {
+/// Hashes a row and encodes it for storage: the hash, then the hashed content as JSON.
+pub(super) fn encode(row: &mut AuditRow) -> Result<Vec<u8>, serde_json::Error> {
     let content = serde_json::to_vec(row)?;
     row.hash = <[u8; 32]>::from(blake3::hash(&content)).into();
     Ok([&row.hash.as_bytes()[..], &content].concat())
 }
 
-/// A stored row; its hash is taken as it stands there.
-pub(super) fn open(stored: &[u8]) -> Result<AuditRow, String> {
-    let (hash, content) = stored.split_first_chunk::<32>().ok_or("it is cut off")?;
+/// Decodes a stored row with the stored hash, without verifying it.
+pub(super) fn decode(stored: &[u8]) -> Result<AuditRow, String> {
+    let (hash, content) = stored.split_first_chunk::<32>().ok_or("it is truncated")?;
     let mut row: AuditRow = serde_json::from_slice(content).map_err(|error| error.to_string())?;
     row.hash = (*hash).into();
     Ok(row)
 }
 
-/// Follows a trail row by row, from the first.
+/// Verifies a trail row by row, from the first.
 #[derive(Debug, Default)]
 pub(super) struct Chain {
     head: Head,
@@ -50,62 +50,62 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    /// Looks at the next stored row, under the key that it has; gives what it says if it is whole.
+    /// Verifies the next stored row, found under `key`. Returns the row if it can be decoded.
     pub(super) fn follow(&mut self, key: u64, stored: &[u8]) -> Option<AuditRow> {
         let expected = self.head.sequence + 1;
         if key != expected {
-            self.fail(expected, "is missing".to_owned());
+            self.record_break(expected, "is missing".to_owned());
         }
-        let row = match open(stored) {
+        let row = match decode(stored) {
             Ok(row) => row,
             Err(reason) => {
-                self.fail(key, format!("was changed, it cannot be read: {reason}"));
+                self.record_break(key, format!("was changed and cannot be read: {reason}"));
                 self.head = Head { sequence: key, hash: AuditHash::default() };
                 return None;
             }
         };
         if row.hash.as_bytes() != blake3::hash(&stored[32..]).as_bytes() {
-            self.fail(key, "was changed, it does not have its hash".to_owned());
+            self.record_break(key, "was changed: its hash does not match".to_owned());
         }
         if row.sequence != key {
-            self.fail(key, format!("was changed or moved, it says that it is row {}", row.sequence));
+            self.record_break(key, format!("was changed or moved: it claims to be row {}", row.sequence));
         }
         if row.previous != self.head.hash {
             let reason = match self.head.sequence {
-                0 => "is not the first one that was written".to_owned(),
+                0 => "is not the original first row".to_owned(),
                 before => format!(
-                    "was changed or put there, or one after it was removed: row {key} does not follow row {before}"
+                    "was changed or inserted, or a later one was removed: row {key} does not follow row {before}"
                 ),
             };
-            self.fail(self.head.sequence.max(1), reason);
+            self.record_break(self.head.sequence.max(1), reason);
         }
         self.head = Head { sequence: key, hash: row.hash };
         Some(row)
     }
 
-    /// Notes a place that is not as it was written; the first one counts.
-    pub(super) fn fail(&mut self, sequence: u64, reason: String) {
+    /// Records a break in the chain; only the first one counts.
+    pub(super) fn record_break(&mut self, sequence: u64, reason: String) {
         self.broken.get_or_insert(AuditBreak { sequence, reason });
     }
 
-    /// Compares the end with what the writer noted as the last row.
-    pub(super) fn end(mut self, noted: Head) -> AuditCheck {
+    /// Compares the last row with the one that the writer recorded.
+    pub(super) fn end(mut self, recorded: Head) -> AuditCheck {
         let found = self.head;
-        if found.sequence < noted.sequence {
-            self.fail(found.sequence + 1, "is missing".to_owned());
-        } else if found.sequence > noted.sequence {
-            self.fail(
-                noted.sequence + 1,
-                "was put there, it is behind the last row that was written".to_owned(),
+        if found.sequence < recorded.sequence {
+            self.record_break(found.sequence + 1, "is missing".to_owned());
+        } else if found.sequence > recorded.sequence {
+            self.record_break(
+                recorded.sequence + 1,
+                "was added: it comes after the last recorded row".to_owned(),
             );
-        } else if found.hash != noted.hash {
-            self.fail(found.sequence, "was changed, it is not the last row that was written".to_owned());
+        } else if found.hash != recorded.hash {
+            self.record_break(found.sequence, "was changed: it is not the last recorded row".to_owned());
         }
         AuditCheck { rows: found.sequence, hash: found.hash, broken: self.broken }
     }
 }
 
-/// What differs between two values, as `{field: {"was": …, "is": …}}` of their top-level fields.
+/// Top-level fields that differ between two values, as `{field: {"was": …, "is": …}}`.
 pub(super) fn differences(was: &Value, is: &Value) -> Value {
     let fields = |value: &Value| value.as_object().cloned().unwrap_or_default();
     let (was, is) = (fields(was), fields(is));
@@ -144,7 +144,7 @@ mod tests {
         let (mut stored, mut head) = (Vec::new(), Head::default());
         for sequence in 1..=rows {
             let mut row = row(sequence, head.hash);
-            stored.push((sequence, seal(&mut row).unwrap()));
+            stored.push((sequence, encode(&mut row).unwrap()));
             head = Head { sequence, hash: row.hash };
         }
         (stored, head)
@@ -158,27 +158,27 @@ mod tests {
         chain.end(head).broken.map(|broken| broken.sequence)
     }
 
-    /// Gives rows the keys 1, 2, … as somebody would who removes or adds one with care, and seals each as if it had
-    /// always been there.
-    fn renumbered(stored: Stored, seals: bool) -> Stored {
+    /// Renumbers the rows from 1, as a careful forger would, and hashes them again if `rehash` is
+    /// set.
+    fn renumbered(stored: Stored, rehash: bool) -> Stored {
         let rows = (1..).zip(stored);
         rows.map(|(sequence, (_, bytes))| {
-            let mut row = open(&bytes).unwrap();
+            let mut row = decode(&bytes).unwrap();
             row.sequence = sequence;
-            (sequence, if seals { seal(&mut row).unwrap() } else { bytes })
+            (sequence, if rehash { encode(&mut row).unwrap() } else { bytes })
         })
         .collect()
     }
 
     #[test]
-    fn a_whole_trail_is_whole() {
+    fn an_intact_trail_has_no_break() {
         for rows in 0..5 {
             let (stored, head) = trail(rows);
             assert_eq!(broken(&stored, head), None);
             assert_eq!(Head::from_bytes(&head.to_bytes()), Some(head));
         }
         let (stored, _) = trail(2);
-        let first = open(&stored[0].1).unwrap();
+        let first = decode(&stored[0].1).unwrap();
         assert_eq!(open(&stored[1].1).unwrap().previous, first.hash);
         assert_eq!(first.hash.to_string().parse::<AuditHash>().unwrap(), first.hash);
     }
@@ -202,13 +202,13 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_was_sealed_anew_is_found() {
+    fn a_changed_row_with_a_new_hash_is_found() {
         let (stored, head) = trail(4);
         for index in 0..stored.len() {
             let mut changed = stored.clone();
-            let mut row = open(&changed[index].1).unwrap();
+            let mut row = decode(&changed[index].1).unwrap();
             row.actor = "somebody else".parse().unwrap();
-            changed[index].1 = seal(&mut row).unwrap();
+            changed[index].1 = encode(&mut row).unwrap();
             assert_eq!(broken(&changed, head), Some(stored[index].0));
         }
     }
@@ -234,6 +234,6 @@ mod tests {
         assert_eq!(broken(&swapped, head), Some(2));
         assert!(broken(&renumbered(swapped, true), head).is_some());
         let (longer, _) = trail(5);
-        assert_eq!(broken(&longer, head), Some(5), "behind the end");
+        assert_eq!(broken(&longer, head), Some(5), "a row after the recorded end");
     }
 }

@@ -1,4 +1,4 @@
-//! The format of the file, and how a file of an older one is brought up to date.
+//! The file format, and the upgrade from older ones.
 
 use std::{collections::HashMap, path::Path};
 
@@ -19,14 +19,14 @@ use crate::{
     embedded::file::{self, META},
 };
 
-/// The format that this version writes. A higher one is refused. In format 1 rows of the audit trail had no hashes, and
-/// there was no kill switch.
+/// The format that this version writes. Higher ones are refused. Format 1 had no hashes in the
+/// audit trail and no kill switch.
 const FORMAT: u64 = 2;
 
-/// Checks the format, makes the tables of an empty store, and brings those of an older format up to date.
+/// Checks the format. Creates the tables of an empty file; upgrades an older format.
 ///
 /// # Errors
-/// Newer; damaged; storage errors. What was there is left as it was.
+/// `Newer`, `Damaged`, or storage errors. The file is then left as it was.
 pub(super) fn prepare(database: &Database, clock: &dyn Clock) -> Result<(), CatalogueError> {
     match file::format_of(database, "catalogue")? {
         Some(found) if found > FORMAT => Err(CatalogueError::Newer { found, supported: FORMAT }),
@@ -36,7 +36,7 @@ pub(super) fn prepare(database: &Database, clock: &dyn Clock) -> Result<(), Cata
     }
 }
 
-/// Makes the tables that are missing and notes the format, together with what `change` does.
+/// Creates missing tables, writes the format number, and runs `change`, all in one transaction.
 fn write(
     database: &Database,
     change: impl FnOnce(&WriteTransaction) -> Result<(), CatalogueError>,
@@ -55,14 +55,14 @@ fn write(
     transaction.commit().map_err(storage)
 }
 
-/// Seals the rows of a trail that had no hashes, and says in a row of its own that they are older than the chain.
+/// Hashes the rows of a trail without hashes, and appends a row that says so.
 fn chain(transaction: &WriteTransaction, clock: &dyn Clock) -> Result<(), CatalogueError> {
     let mut trail = transaction.open_table(AUDIT).map_err(storage)?;
     let mut events = HashMap::new();
     for entry in transaction.open_table(RECORDED).map_err(storage)?.iter().map_err(storage)? {
         let (event, sequence) = entry.map_err(storage)?;
         let event =
-            event.value().parse().map_err(|_| CatalogueError::Damaged("an event has no name".into()))?;
+            event.value().parse().map_err(|_| CatalogueError::Damaged("invalid event name".into()))?;
         events.insert(sequence.value(), event);
     }
     let (mut rows, mut head) = (Vec::new(), Head::default());
@@ -70,7 +70,7 @@ fn chain(transaction: &WriteTransaction, clock: &dyn Clock) -> Result<(), Catalo
         let mut row: AuditRow = serde_json::from_slice(entry.map_err(storage)?.1.value()).map_err(damaged)?;
         row.event = events.remove(&row.sequence);
         (row.previous, row.hash) = (head.hash, AuditHash::default());
-        let stored = audit_chain::seal(&mut row).map_err(damaged)?;
+        let stored = audit_chain::encode(&mut row).map_err(damaged)?;
         head = Head { sequence: row.sequence, hash: row.hash };
         rows.push((row.sequence, stored));
     }
@@ -85,17 +85,14 @@ fn chain(transaction: &WriteTransaction, clock: &dyn Clock) -> Result<(), Catalo
     end.insert((), head.to_bytes().as_slice()).map_err(storage)?;
     drop(end);
     let by = Attribution {
-        actor: "server".parse().expect("it is a name"),
-        reason: "rows before this one were written without hashes".parse().expect("it is a text"),
+        actor: "server".parse().expect("the name is valid"),
+        reason: "rows before this one were written without hashes".parse().expect("the text is valid"),
     };
     let change = change("audit.chained", "audit", json!({"rows": rows.len()}))?;
     append(transaction, clock.now(), &by, change, None).map(drop)
 }
 
-/// Copies every table into a new file.
-///
-/// # Errors
-/// Storage errors.
+/// Copies all tables into a new file.
 pub(super) fn copy_all(from: &ReadTransaction, path: &Path) -> Result<(), CatalogueError> {
     let copy = file::create(path, CACHE_BYTES)?;
     let to = copy.begin_write().map_err(storage)?;

@@ -1,4 +1,4 @@
-//! The catalogue in one file of the embedded store.
+//! The catalogue in one redb file.
 
 mod audit_chain;
 mod format;
@@ -44,11 +44,9 @@ use crate::{
 
 /// A [`Catalogue`] in one file, `catalogue.redb`, or in memory.
 ///
-/// Values are JSON, so that a field can be added without rewriting the file. A commit is on the disk when a write is
-/// answered. One process has the file open.
-///
-/// A call runs on the runtime's threads for blocking work, because a commit waits for the disk, and the threads
-/// that serve buyers must not. It needs a tokio runtime, of either flavour.
+/// Values are JSON, so that a field can be added without rewriting the file. A write is on disk
+/// before the call returns. One process at a time can open the file. Calls wait for the disk on
+/// tokio's threads for blocking work, so any tokio runtime will do.
 ///
 /// ```
 /// # let runtime = tokio::runtime::Builder::new_current_thread().build()?;
@@ -77,40 +75,38 @@ pub struct EmbeddedCatalogue {
 }
 
 impl EmbeddedCatalogue {
-    /// The name of the file in a data directory.
+    /// The name of the file in the data directory.
     pub const FILE: &'static str = "catalogue.redb";
 
-    /// Opens the catalogue of a data directory; directory and file are made if they are not there.
-    ///
-    /// This blocks on the disk: call it before serving starts.
+    /// Opens the catalogue of a data directory, creating directory and file if they are missing.
+    /// Blocks on the disk; call it before serving starts.
     ///
     /// # Errors
-    /// Unavailable if the directory or the file cannot be used, or another process has it open; newer; damaged. What
-    /// was there is left as it was.
+    /// `Unavailable` if the file cannot be used or another process has it open; `Newer`; `Damaged`.
+    /// Existing files are left as they are.
     pub fn open(directory: &Path, clock: Arc<dyn Clock>) -> Result<Self, CatalogueError> {
         file::open(directory, Self::FILE, CACHE_BYTES, |database| Self::prepare(database, clock))
     }
 
-    /// An empty catalogue that is gone with its last clone.
+    /// Creates an empty catalogue in memory. It is lost with its last clone.
     ///
     /// # Errors
-    /// Unavailable, if memory is short.
+    /// `Unavailable` if it cannot be created.
     pub fn in_memory(clock: Arc<dyn Clock>) -> Result<Self, CatalogueError> {
         Self::with_backend(InMemoryBackend::new(), clock)
     }
 
-    /// Writes a consistent copy to `path`, while the catalogue is in use. To restore, put the copy in the place of
-    /// `catalogue.redb` of a data directory that no process has open.
-    ///
-    /// The copy is written beside `path` first and renamed when it is on the disk, so a file at `path` is whole.
+    /// Writes a consistent copy to `path` while the catalogue is in use. To restore, replace
+    /// `catalogue.redb` while no process has it open. The copy is synced under a temporary name and
+    /// then renamed, so a file at `path` is complete.
     ///
     /// # Errors
-    /// Unavailable if `path` exists or cannot be written; storage errors.
+    /// `Unavailable` if `path` exists or cannot be written; storage errors.
     pub async fn backup(&self, path: &Path) -> Result<(), CatalogueError> {
         let path = path.to_owned();
         self.read(move |from| {
             if path.exists() {
-                let reason = format!("{} exists, and a backup overwrites nothing", path.display());
+                let reason = format!("{} already exists; a backup never overwrites a file", path.display());
                 return Err(CatalogueError::Unavailable { reason, retry: false, source: None });
             }
             let partial = PathBuf::from(format!("{}.partial", path.display()));
@@ -230,7 +226,7 @@ impl Catalogue for EmbeddedCatalogue {
             ids.map(|entry| {
                 let (_, sku) = entry.map_err(storage)?.0.value();
                 find(&skus, sku)?
-                    .ok_or_else(|| CatalogueError::Damaged(format!("sku/{sku} is listed and missing")))
+                    .ok_or_else(|| CatalogueError::Damaged(format!("sku/{sku} is in an index but missing")))
             })
             .collect()
         })
@@ -310,7 +306,7 @@ impl Catalogue for EmbeddedCatalogue {
             let rows = trail.range(after.saturating_add(1)..).map_err(storage)?.take(limit.min(MAX_PAGE));
             rows.map(|row| {
                 let (key, stored) = row.map_err(storage)?;
-                audit_chain::open(stored.value()).map_err(|reason| unreadable(key.value(), &reason))
+                audit_chain::decode(stored.value()).map_err(|reason| unreadable(key.value(), &reason))
             })
             .collect()
         })
@@ -339,7 +335,7 @@ impl Catalogue for EmbeddedCatalogue {
     }
 }
 
-/// What the store knows about each kind of value.
+/// A kind of value that the catalogue stores.
 trait StoredValue: Serialize + DeserializeOwned + PartialEq {
     const TABLE: TableDefinition<'static, u64, Bytes>;
     const WORD: &'static str;
@@ -347,7 +343,7 @@ trait StoredValue: Serialize + DeserializeOwned + PartialEq {
     fn item(&self) -> Item;
     fn key(&self) -> u64;
 
-    /// What a change of `was` to this is called in the audit trail.
+    /// The verb for a change from `was` to this value, used in the action of its audit row.
     fn verb(&self, _was: &Self) -> &'static str {
         "changed"
     }
@@ -408,7 +404,7 @@ impl StoredValue for Activity {
     }
 }
 
-/// A write in progress. Dropped without a commit it leaves nothing.
+/// A write transaction. Dropped without a commit, it changes nothing.
 struct Step {
     transaction: WriteTransaction,
     clock: Arc<dyn Clock>,
@@ -469,7 +465,7 @@ impl Step {
         find(&self.transaction.open_table(T::TABLE).map_err(storage)?, key)
     }
 
-    /// The present value, if its version is the expected one.
+    /// Reads the current value and checks that its version is the expected one.
     fn expect<T: StoredValue>(
         &self,
         expected: Option<u64>,
@@ -486,7 +482,7 @@ impl Step {
         }
     }
 
-    /// Writes a value and its audit row, if it differs from the old one.
+    /// Writes a value and its audit row, unless it equals the old one.
     fn store<T: StoredValue>(
         &mut self,
         old: Option<Versioned<T>>,
@@ -536,6 +532,7 @@ impl Step {
         Ok(sequence)
     }
 
+    /// Checks that an SKU's product exists, and updates the index of the product's SKUs.
     fn check_sku(&mut self, sku: &Sku) -> Result<Result<(), Refusal>, CatalogueError> {
         if self.find::<Product>(sku.product_id.value())?.is_none() {
             let reason = format!("the product {} does not exist", sku.product_id);
@@ -565,14 +562,14 @@ impl Step {
     }
 }
 
-/// Ids that a set has twice. The second value would silently win.
+/// Refuses ids that occur twice in a set, where the later value would silently win.
 fn duplicates(set: &ImportSet) -> Vec<Refusal> {
     let mut items: Vec<Item> = set.products.iter().map(StoredValue::item).collect();
     items.extend(set.skus.iter().map(StoredValue::item));
     items.extend(set.activities.iter().map(|imported| imported.activity.item()));
     items.sort_unstable();
-    let twice = items.windows(2).filter(|pair| pair[0] == pair[1]);
-    twice.map(|pair| Refusal { item: pair[0], field: "id", reason: "is there twice".to_owned() }).collect()
+    let repeated = items.windows(2).filter(|pair| pair[0] == pair[1]);
+    repeated.map(|pair| Refusal { item: pair[0], field: "id", reason: "appears twice".to_owned() }).collect()
 }
 
 fn find<T: DeserializeOwned>(

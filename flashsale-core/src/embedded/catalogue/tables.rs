@@ -1,4 +1,4 @@
-//! The tables of the file, and what its errors mean.
+//! The tables of the catalogue file, and its errors.
 
 use redb::TableDefinition;
 
@@ -7,7 +7,7 @@ use crate::{
     embedded::file::{self, StoreError},
 };
 
-/// The whole catalogue of a large shop is a few megabytes; the store's own default is a gigabyte.
+/// The size of redb's page cache. A large shop's catalogue has a few MB; redb's default is 1 GiB.
 pub(super) const CACHE_BYTES: usize = 16 << 20;
 
 pub(super) type Bytes = &'static [u8];
@@ -17,11 +17,11 @@ pub(super) const SKUS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("s
 pub(super) const SKUS_OF_PRODUCT: TableDefinition<'_, (u64, u64), ()> =
     TableDefinition::new("skus_of_product");
 pub(super) const ACTIVITIES: TableDefinition<'_, u64, Bytes> = TableDefinition::new("activities");
-/// Rows of the trail by their sequence, each as [`seal`](super::audit_chain::seal) writes it.
+/// Audit rows by sequence, as [`encode`](super::audit_chain::encode) writes them.
 pub(super) const AUDIT: TableDefinition<'_, u64, Bytes> = TableDefinition::new("audit");
-/// The end of the trail, as [`Head`] writes it.
+/// The last row of the trail, as [`Head`] writes it.
 pub(super) const AUDIT_HEAD: TableDefinition<'_, (), Bytes> = TableDefinition::new("audit_head");
-/// The row of each event that has one.
+/// The sequence of the audit row of each event.
 pub(super) const RECORDED: TableDefinition<'_, &str, u64> = TableDefinition::new("recorded");
 pub(super) const KILL_SWITCH: TableDefinition<'_, (), Bytes> = TableDefinition::new("kill_switch");
 
@@ -29,7 +29,7 @@ pub(super) fn damaged(error: serde_json::Error) -> CatalogueError {
     CatalogueError::Damaged(error.to_string())
 }
 
-/// What went wrong before a commit: nothing was changed.
+/// Maps an error that occurred before a commit: nothing was changed.
 pub(super) fn storage(error: impl Into<redb::Error>) -> CatalogueError {
     file::storage(error).into()
 }

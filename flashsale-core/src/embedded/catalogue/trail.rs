@@ -1,4 +1,4 @@
-//! The audit trail in the file: appending to it, and following it.
+//! The stored audit trail: appending to it, and verifying it.
 
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata as _, WriteTransaction};
 use serde_json::Value;
@@ -12,7 +12,7 @@ use crate::{
     domain::{Attribution, Name, Timestamp},
 };
 
-/// Adds a row to the audit trail, behind the last one; gives its sequence.
+/// Appends a row to the audit trail and returns its sequence.
 pub(super) fn append(
     transaction: &WriteTransaction,
     now: Timestamp,
@@ -26,7 +26,7 @@ pub(super) fn append(
     let last = match trail.get(head.sequence).map_err(storage)? {
         Some(stored) => {
             let row =
-                audit_chain::open(stored.value()).map_err(|reason| unreadable(head.sequence, &reason))?;
+                audit_chain::decode(stored.value()).map_err(|reason| unreadable(head.sequence, &reason))?;
             row.at
         }
         None => Timestamp::EPOCH,
@@ -42,15 +42,15 @@ pub(super) fn append(
         previous: head.hash,
         hash: AuditHash::default(),
     };
-    let stored = audit_chain::seal(&mut row).map_err(damaged)?;
-    // A row that somebody put there by hand is not overwritten without a trace: the check of the trail finds it missing.
+    let stored = audit_chain::encode(&mut row).map_err(damaged)?;
+    // Overwrites any row that was added by hand after the recorded end.
     trail.insert(row.sequence, stored.as_slice()).map_err(storage)?;
     let head = Head { sequence: row.sequence, hash: row.hash };
     end.insert((), head.to_bytes().as_slice()).map_err(storage)?;
     Ok(row.sequence)
 }
 
-/// The end of the trail as it was noted with the last row.
+/// Reads the recorded last row of the trail.
 fn head(end: &impl ReadableTable<(), Bytes>) -> Result<Head, CatalogueError> {
     match end.get(()).map_err(storage)? {
         Some(bytes) => Head::from_bytes(bytes.value())
@@ -59,7 +59,7 @@ fn head(end: &impl ReadableTable<(), Bytes>) -> Result<Head, CatalogueError> {
     }
 }
 
-/// Follows the whole trail, and compares it with its end and with the events that have rows.
+/// Verifies the whole trail against its recorded end and the table of recorded events.
 pub(super) fn verify(reading: &ReadTransaction) -> Result<AuditCheck, CatalogueError> {
     let mut chain = Chain::default();
     let recorded = reading.open_table(RECORDED).map_err(storage)?;
@@ -69,14 +69,14 @@ pub(super) fn verify(reading: &ReadTransaction) -> Result<AuditCheck, CatalogueE
         let Some(row) = chain.follow(key.value(), stored.value()) else { continue };
         let Some(event) = row.event else { continue };
         events += 1;
-        let noted = recorded.get(event.as_str()).map_err(storage)?.map(|sequence| sequence.value());
-        if noted != Some(key.value()) {
-            chain.fail(key.value(), format!("is the row of event {event:?}, which is noted for {noted:?}"));
+        let expected = recorded.get(event.as_str()).map_err(storage)?.map(|sequence| sequence.value());
+        if expected != Some(key.value()) {
+            chain.record_break(key.value(), format!("has event {event:?}, recorded for row {expected:?}"));
         }
     }
     let mut check = chain.end(head(&reading.open_table(AUDIT_HEAD).map_err(storage)?)?);
     if check.broken.is_none() && events != recorded.len().map_err(storage)? {
-        let reason = "or one before it is missing: an event is noted that has no row".to_owned();
+        let reason = "or an earlier row is missing: a recorded event has no row".to_owned();
         check.broken = Some(AuditBreak { sequence: check.rows, reason });
     }
     Ok(check)
@@ -85,7 +85,7 @@ pub(super) fn verify(reading: &ReadTransaction) -> Result<AuditCheck, CatalogueE
 pub(super) fn change(action: &str, subject: &str, detail: Value) -> Result<Change, CatalogueError> {
     match (action.parse(), subject.parse()) {
         (Ok(action), Ok(subject)) => Ok(Change { action, subject, detail }),
-        _ => Err(CatalogueError::Damaged(format!("{action:?} of {subject:?} is no name for an audit row"))),
+        _ => Err(CatalogueError::Damaged(format!("{action:?} or {subject:?} is not a valid name"))),
     }
 }
 

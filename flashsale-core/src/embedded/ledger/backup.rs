@@ -1,4 +1,4 @@
-//! Copies of an engine's directory.
+//! Backup and restore of an engine's directory.
 
 use std::{
     fs,
@@ -9,30 +9,31 @@ use super::{engine::EmbeddedLedger, error::EmbeddedError, journal::Journal, snap
 use crate::ledger::LedgerRole;
 
 impl EmbeddedLedger {
-    /// Writes a consistent copy of the engine into a new or empty directory while it sells: everything that was answered
-    /// before the call is in it. The copy can be opened as it is, and [`restore`] puts it into another directory.
+    /// Writes a consistent copy of the engine into a new or empty directory while it sells. The
+    /// copy has everything answered before the call. Open it as it is, or copy it with [`restore`].
     ///
-    /// It is made like a snapshot in the background: from the last snapshot and the journal, in a second book, so that
-    /// nobody waits for it. It runs on the runtime's threads for blocking work.
+    /// Like a background snapshot, it is built from the files in a second state machine, so no
+    /// caller waits for it. Runs on tokio's threads for blocking work.
     ///
     /// # Errors
-    /// The engine is in memory only; the directory is not empty or cannot be written; the engine's own files are damaged.
+    /// The engine is in memory only; the directory is not empty or not writable; the files are
+    /// damaged.
     ///
     /// # Panics
-    /// If the copy panics.
+    /// If the copying panics.
     pub async fn backup(&self, to: &Path) -> Result<(), EmbeddedError> {
         let (journal, directory) = self.files()?;
         let (shared, role, to) = (self.shared.clone(), self.role(), to.to_owned());
         let copied = tokio::task::spawn_blocking(move || {
             make_empty(&to)?;
-            let loaded = shared.alone(|| journal.load(directory.as_deref(), role, &|| true))?;
-            // From here on the engine may be closed, and its files opened by another.
+            let loaded = shared.lock_snapshots(|| journal.load(directory.as_deref(), role, &|| true))?;
+            // Releases the file, so that the engine can be closed and reopened during the backup.
             drop(journal);
-            let loaded = loaded.expect("loading was not told to give up");
+            let loaded = loaded.expect("loading is never cancelled here");
             if loaded.row > 0 {
                 snapshot::write(&to, loaded.row, &loaded.machine)?;
             }
-            // The journal comes last: without it a directory with a snapshot cannot be opened.
+            // The journal comes last: a directory with a snapshot but no journal cannot be opened.
             place_journal(&to, |partial| {
                 Journal::open_file(partial.into(), role)?.initialise(role, loaded.row)
             })
@@ -41,19 +42,16 @@ impl EmbeddedLedger {
             Ok(result) => result,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
-                Err(error) => Err(EmbeddedError::unusable("the backup", "made", error)),
+                Err(error) => Err(EmbeddedError::unusable("the backup", "written", error)),
             },
         }
     }
 }
 
-/// Puts a backup into a new or empty directory, and checks it: it is loaded as an engine would load it. What is in
-/// `from` is left as it is.
-///
-/// This blocks on the disk.
+/// Copies a backup into a new or empty directory and checks it by loading it. Blocks on the disk.
 ///
 /// # Errors
-/// `to` is not empty or cannot be written; the backup cannot be read, is damaged, or is of another role.
+/// `to` is not empty or not writable; the backup is unreadable, damaged or of another role.
 pub fn restore(from: &Path, to: &Path, role: LedgerRole) -> Result<(), EmbeddedError> {
     make_empty(to)?;
     let copy = |from: &Path, to: &Path| {
@@ -71,9 +69,9 @@ pub fn restore(from: &Path, to: &Path, role: LedgerRole) -> Result<(), EmbeddedE
     })
 }
 
-/// Makes a directory, unless it is there and empty.
+/// Creates a directory; an existing one must be empty.
 fn make_empty(directory: &Path) -> Result<(), EmbeddedError> {
-    let unusable = |error| EmbeddedError::unusable(directory, "made", error);
+    let unusable = |error| EmbeddedError::unusable(directory, "created", error);
     fs::create_dir_all(directory).map_err(unusable)?;
     if fs::read_dir(directory).map_err(unusable)?.next().is_some() {
         return Err(EmbeddedError::NotEmpty { path: directory.into() });
@@ -81,7 +79,7 @@ fn make_empty(directory: &Path) -> Result<(), EmbeddedError> {
     Ok(())
 }
 
-/// Makes a journal beside its name, and gives it the name once it is whole.
+/// Writes a journal under a temporary name, and renames it once it is complete.
 fn place_journal(
     directory: &Path,
     make: impl FnOnce(&Path) -> Result<(), EmbeddedError>,

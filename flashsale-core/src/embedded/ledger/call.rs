@@ -1,4 +1,4 @@
-//! Steps on their way through the engine: decided by one thread, answered by the other.
+//! Calls on their way through the engine: decided by the writer, answered by the committer.
 
 use std::sync::Arc;
 
@@ -9,19 +9,19 @@ use crate::ledger::{
     state_machine::{Batch, StateMachine},
 };
 
-/// A step that waits to be decided, and then for its commit.
+/// A call that waits for its decision, and then for its commit.
 pub(super) trait Call: Send {
-    /// Takes the step and keeps the answer. An error means that the book is damaged.
+    /// Decides the call and keeps the answer. An error means that the state machine is corrupt.
     fn run(&mut self, machine: &mut StateMachine, batch: Batch) -> Result<(), Arc<str>>;
 
-    /// Gives the answer.
+    /// Sends the answer to the caller.
     fn answer(self: Box<Self>);
 
-    /// Answers an error instead.
+    /// Sends an error instead of the answer.
     fn fail(self: Box<Self>, error: LedgerError);
 }
 
-/// A step as a closure with its answer.
+/// A call as a closure.
 pub(super) struct Step<F, T> {
     pub(super) step: Option<F>,
     pub(super) answer: Option<Result<T, LedgerError>>,
@@ -44,7 +44,7 @@ where
     }
 
     fn answer(self: Box<Self>) {
-        // Whoever asked may have gone; the step was taken all the same.
+        // The caller may be gone; the call took effect all the same.
         if let Some(answer) = self.answer {
             let _ = self.reply.send(answer);
         }

@@ -1,15 +1,15 @@
-//! What an engine has committed, for monitors.
+//! Metrics of an engine's commits.
 
 use std::time::Duration;
 
 use crate::metrics::Histogram;
 
-/// Commits of an engine since its start; none without a journal.
+/// Histograms of an engine's commits since it was opened. Without a journal there are no commits.
 #[derive(Debug)]
 pub struct CommitMetrics {
-    /// How long a commit took, from the first byte that is written to the end of the fsync, in microseconds.
+    /// Duration of a commit, from the first byte written to the end of the sync, in microseconds.
     pub micros: Histogram,
-    /// How many bytes of the journal it wrote.
+    /// Journal bytes per commit.
     pub bytes: Histogram,
 }
 

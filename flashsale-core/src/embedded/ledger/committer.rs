@@ -1,7 +1,4 @@
-//! The thread that makes durable what was decided, and then answers it.
-//!
-//! While it waits for the disk, the book's thread decides the next commit. The book is therefore ahead of the disk; nobody
-//! sees that, because answers, those of reads too, wait for the commit of everything that was decided before them.
+//! The committer thread: writes what the writer decided to disk, then sends the answers.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -27,34 +24,34 @@ use crate::{
     panic_message::panic_message,
 };
 
-/// What thread and callers share.
+/// State shared by the threads and the engine's callers.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
-    /// Why nothing is decided any more.
+    /// Why the engine has stopped; unset while it runs.
     pub(super) stopped: OnceLock<Arc<str>>,
-    /// Held by whoever reads or writes snapshots, so that none is deleted under a reader.
+    /// Held while snapshots are read or written, so that none is deleted while it is being read.
     pub(super) snapshots: Mutex<()>,
-    /// What was committed since the start.
+    /// Metrics of the commits.
     pub(super) commits: CommitMetrics,
-    /// Tells a snapshot in the background to give up.
+    /// Tells a background snapshot to give up.
     pub(super) closing: AtomicBool,
 }
 
 impl Shared {
-    /// Notes why nothing is decided any more, unless that is known; answers the first reason.
+    /// Records why the engine stops, unless it has already; returns the first reason.
     pub(super) fn stop(&self, reason: Arc<str>) -> Arc<str> {
-        tracing::error!(%reason, "the engine has stopped; nothing is sold until the process is started again");
+        tracing::error!(%reason, "the engine has stopped and sells nothing until the process is restarted");
         Arc::clone(self.stopped.get_or_init(|| reason))
     }
 
-    /// Why nothing is decided any more.
+    /// Why the engine has stopped.
     pub(super) fn reason(&self) -> Arc<str> {
         self.stopped.get().cloned().unwrap_or_else(|| "its thread has ended".into())
     }
 
-    /// Runs what reads or writes snapshots, alone.
-    pub(super) fn alone<T>(&self, work: impl FnOnce() -> T) -> T {
-        // Snapshots are written aside and renamed, so a panic leaves nothing half-way.
+    /// Runs `work`, which reads or writes snapshots, with exclusive access to them.
+    pub(super) fn lock_snapshots<T>(&self, work: impl FnOnce() -> T) -> T {
+        // Snapshots are renamed when complete, so a panic leaves nothing half-done.
         let _held = self.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
         work()
     }
@@ -62,38 +59,38 @@ impl Shared {
 
 /// What was decided since the last commit.
 pub(super) struct Commit {
-    /// The records of what changed; none if everything was a reading.
+    /// The journal records of the changes; empty if there were only reads.
     pub(super) records: Vec<u8>,
     pub(super) decided: Vec<Box<dyn Call>>,
 }
 
-/// The thread as the book's thread holds it.
+/// The writer's handle of the committer thread.
 pub(super) struct Committer {
     commits: mpsc::Sender<Commit>,
-    /// A room for records whenever the thread is ready for a commit.
+    /// Whenever the thread is ready for a commit, it sends an empty buffer for the next records.
     ready: mpsc::Receiver<Vec<u8>>,
-    /// What it said last, until that is used.
-    room: Option<Vec<u8>>,
+    /// A buffer that was received and not used yet.
+    buffer: Option<Vec<u8>>,
     thread: JoinHandle<Option<Disk>>,
 }
 
 impl Committer {
     pub(super) fn start(disk: Disk, shared: Arc<Shared>) -> Result<Self, EmbeddedError> {
         let (commits, received) = mpsc::channel();
-        let (tell_ready, ready) = mpsc::channel();
+        let (ready_sender, ready) = mpsc::channel();
         let directory = disk.directory.clone().unwrap_or_default();
         let thread = thread::Builder::new()
             .name("flashsale-commit".into())
-            .spawn(move || work(disk, &shared, &received, &tell_ready))
-            .map_err(|error| EmbeddedError::unusable(directory, "served by a thread", error))?;
-        Ok(Self { commits, ready, room: None, thread })
+            .spawn(move || work(disk, &shared, &received, &ready_sender))
+            .map_err(|error| EmbeddedError::unusable(directory, "served by a new thread", error))?;
+        Ok(Self { commits, ready, buffer: None, thread })
     }
 
-    /// Whether the thread waits for a commit, or has ended.
+    /// Whether the thread is ready for a commit, or has ended.
     pub(super) fn is_ready(&mut self) -> bool {
-        if self.room.is_none() {
+        if self.buffer.is_none() {
             match self.ready.try_recv() {
-                Ok(room) => self.room = Some(room),
+                Ok(buffer) => self.buffer = Some(buffer),
                 Err(mpsc::TryRecvError::Empty) => return false,
                 Err(mpsc::TryRecvError::Disconnected) => {}
             }
@@ -101,32 +98,33 @@ impl Committer {
         true
     }
 
-    /// Waits until the thread is ready for a commit; answers a room for the records of the next. `None` if it has ended.
+    /// Waits until the thread is ready; returns the buffer for the next records, `None` if it has
+    /// ended.
     pub(super) fn ready(&mut self) -> Option<Vec<u8>> {
-        self.room.take().or_else(|| self.ready.recv().ok())
+        self.buffer.take().or_else(|| self.ready.recv().ok())
     }
 
-    /// Gives it a commit; back if it has ended.
+    /// Sends a commit to the thread; returns it if the thread has ended.
     pub(super) fn commit(&self, commit: Commit) -> Result<(), Commit> {
         self.commits.send(commit).map_err(|mpsc::SendError(commit)| commit)
     }
 
-    /// Waits for the last commit. The disk, unless a commit failed.
+    /// Waits for the last commit. Returns the disk unless a commit failed.
     pub(super) fn join(self) -> Option<Disk> {
         drop(self.commits);
-        // The thread catches its panics and says so.
+        // The thread catches and reports its own panics.
         self.thread.join().ok().flatten()
     }
 }
 
-/// The thread: commit after commit, until there is nobody to give one, or one fails.
+/// Runs the thread: writes commits until the writer is gone or one fails.
 fn work(
     mut disk: Disk,
     shared: &Arc<Shared>,
     commits: &mpsc::Receiver<Commit>,
     ready: &mpsc::Sender<Vec<u8>>,
 ) -> Option<Disk> {
-    // The book's thread does not listen any more when it ends.
+    // Sending only fails when the writer has ended.
     let _ = ready.send(Vec::new());
     while let Ok(Commit { mut records, decided }) = commits.recv() {
         let begun = Instant::now();
@@ -145,15 +143,15 @@ fn work(
             return None;
         }
         records.clear();
-        // The next commit is on its way while this one is answered.
+        // The writer can already send the next commit while this one is answered.
         let _ = ready.send(records);
         decided.into_iter().for_each(Call::answer);
-        disk.look_after_snapshots(shared);
+        disk.maintain_snapshots(shared);
     }
     Some(disk)
 }
 
-/// Where commits are written.
+/// The journal and its snapshots, as the committer writes them.
 #[derive(Debug)]
 pub(super) struct Disk {
     pub(super) journal: Journal,
@@ -161,11 +159,11 @@ pub(super) struct Disk {
     pub(super) role: LedgerRole,
     /// The last row.
     pub(super) row: u64,
-    /// The row of the newest snapshot: rows up to it may be deleted.
+    /// The last row of the newest snapshot. Rows up to it may be deleted.
     pub(super) snapshot: u64,
     /// The last row that was deleted.
     pub(super) trimmed: u64,
-    /// Bytes since the last snapshot was begun.
+    /// Journal bytes since the last snapshot was started.
     pub(super) bytes: u64,
     pub(super) snapshot_after: u64,
     pub(super) running: Option<JoinHandle<Result<Option<u64>, EmbeddedError>>>,
@@ -192,7 +190,7 @@ impl Disk {
         }
     }
 
-    /// Makes records durable.
+    /// Makes records durable as one row.
     fn write(&mut self, records: &[u8]) -> Result<(), redb::Error> {
         if records.is_empty() || (records.len() < 4_096 && mutant!("answer-before-commit")) {
             return Ok(());
@@ -203,11 +201,12 @@ impl Disk {
         Ok(())
     }
 
-    /// Begins a snapshot in the background if the journal has become long, and notes one that was finished.
+    /// Starts a background snapshot if the journal has grown enough, and collects a finished one.
     ///
-    /// The thread builds a book of its own from the last snapshot and the rows after it. Writing an image of the book
-    /// that sells would be simpler, but the sale would stand still for as long: seconds, for millions of orders.
-    fn look_after_snapshots(&mut self, shared: &Arc<Shared>) {
+    /// The snapshot thread builds its own state machine from the previous snapshot and the later
+    /// rows. Writing an image of the live one would be simpler, but would stop sales for seconds at
+    /// millions of orders.
+    fn maintain_snapshots(&mut self, shared: &Arc<Shared>) {
         if self.running.as_ref().is_some_and(JoinHandle::is_finished) {
             self.join();
         }
@@ -220,9 +219,9 @@ impl Disk {
         self.bytes = 0;
         let (journal, role, shared) = (self.journal.clone(), self.role, Arc::clone(shared));
         let work = move || {
-            shared.alone(|| {
-                let go_on = || !shared.closing.load(Ordering::Relaxed);
-                let Some(loaded) = journal.load(Some(&directory), role, &go_on)? else { return Ok(None) };
+            shared.lock_snapshots(|| {
+                let proceed = || !shared.closing.load(Ordering::Relaxed);
+                let Some(loaded) = journal.load(Some(&directory), role, &proceed)? else { return Ok(None) };
                 snapshot::write(&directory, loaded.row, &loaded.machine)?;
                 Ok(Some(loaded.row))
             })
@@ -233,7 +232,7 @@ impl Disk {
         }
     }
 
-    /// Waits for a snapshot in the background.
+    /// Waits for the background snapshot and collects its result.
     pub(super) fn join(&mut self) {
         match self.running.take().map(JoinHandle::join) {
             Some(Ok(Ok(Some(row)))) => {
@@ -248,7 +247,7 @@ impl Disk {
         }
     }
 
-    /// Writes the book as a snapshot and deletes all rows. Nothing may be decided meanwhile.
+    /// Writes a snapshot and deletes all rows. No decision may be made meanwhile.
     pub(super) fn write_snapshot(&mut self, machine: &StateMachine) -> Result<(), EmbeddedError> {
         let Some(directory) = &self.directory else { return Ok(()) };
         if self.row > self.snapshot {

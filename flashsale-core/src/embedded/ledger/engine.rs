@@ -1,4 +1,4 @@
-//! The engine as callers hold it.
+//! The engine's handle, through which callers use it.
 
 use std::{
     fmt, fs,
@@ -25,29 +25,29 @@ use crate::{
     },
 };
 
-/// How an engine is opened.
+/// Options for opening an engine.
 #[derive(Clone, Debug)]
 pub struct EmbeddedOptions {
-    /// Where journal and snapshots are; made if it is not there.
+    /// The directory of journal and snapshots; created if missing.
     pub directory: PathBuf,
-    /// What the ledger is for.
+    /// The role of the ledger.
     pub role: LedgerRole,
     /// The deciding clock.
     pub clock: Arc<dyn Clock>,
-    /// The most items of one batch. Default 4,096.
+    /// Maximum items of a batch. Default 4,096.
     pub max_batch: usize,
-    /// The most steps that wait to be decided; more callers than that wait for room. Default 1,024.
+    /// Maximum calls waiting to be decided; further callers wait for a free place. Default 1,024.
     pub max_waiting: usize,
-    /// A commit takes no further step once it has so many bytes. Default 1 MiB.
+    /// A commit accepts no further call once its records reach this many bytes. Default 1 MiB.
     pub commit_bytes: usize,
-    /// A snapshot is written in the background when the journal has grown by so many bytes. Default 256 MiB.
-    ///
-    /// Meanwhile the book is twice in memory. A smaller number makes restarts after a crash shorter.
+    /// A background snapshot starts when the journal has grown by this many bytes. Default 256 MiB.
+    /// It needs memory for a second state machine. Smaller values shorten the restart after a
+    /// crash.
     pub snapshot_after_bytes: u64,
 }
 
 impl EmbeddedOptions {
-    /// The defaults.
+    /// Default options.
     pub fn new(directory: impl Into<PathBuf>, role: LedgerRole, clock: Arc<dyn Clock>) -> Self {
         Self {
             directory: directory.into(),
@@ -61,16 +61,16 @@ impl EmbeddedOptions {
     }
 }
 
-/// A [`Ledger`](crate::ledger::Ledger), [`Gate`](crate::ledger::Gate) and [`Truth`](crate::ledger::Truth) in this
-/// process; its role decides what it answers.
+/// A [`Ledger`](crate::ledger::Ledger), [`Gate`](crate::ledger::Gate) and
+/// [`Truth`](crate::ledger::Truth) in this process. Its role decides which calls it accepts.
 ///
-/// Dropping it waits for the step that is being committed, and writes no snapshot: the next start repeats the journal.
+/// Dropping it finishes the calls in progress, but writes no snapshot.
 pub struct EmbeddedLedger {
     role: LedgerRole,
     bounds: Bounds,
-    /// Whether what it decides is journalled.
+    /// Whether decisions are journalled.
     is_durable: bool,
-    /// The journal with its directory, to make copies of, until the engine is closed.
+    /// The journal and its directory, for backups; `None` once the engine is closed.
     files: Mutex<Option<Files>>,
     pub(super) shared: Arc<Shared>,
     sender: Option<mpsc::Sender<Message>>,
@@ -80,26 +80,26 @@ pub struct EmbeddedLedger {
 pub(super) type Files = (Journal, Option<PathBuf>);
 
 impl EmbeddedLedger {
-    /// An engine that keeps nothing: everything is gone with it.
+    /// Starts an engine without a journal. Its content is lost when it is dropped.
     ///
     /// # Panics
-    /// If the system has no thread for it.
+    /// If the system cannot start a thread.
     pub fn in_memory(role: LedgerRole, clock: Arc<dyn Clock>) -> Self {
         tracing::warn!(?role, "the ledger is in memory only: no order survives this process");
         let options = EmbeddedOptions::new("", role, clock);
-        Self::start(options, None, StateMachine::new(role)).expect("a process can start one more thread")
+        Self::start(options, None, StateMachine::new(role)).expect("the system can start one more thread")
     }
 
-    /// Opens the engine of a directory, which is made if it is not there, and repeats its journal.
-    ///
-    /// This blocks on the disk: call it before serving starts.
+    /// Opens the engine of a directory, creating it if it is missing, and replays its journal.
+    /// Blocks on the disk; call it before serving starts.
     ///
     /// # Errors
-    /// The directory cannot be used, another process has it open, a newer version or a ledger of another role wrote it,
-    /// or it is damaged. What was there is left as it was.
+    /// The directory cannot be used, another process has it open, it was written by a newer version
+    /// or a ledger of another role, or it is damaged. Existing files are left as they were.
     pub fn open(options: EmbeddedOptions) -> Result<Self, EmbeddedError> {
         let directory = options.directory.clone();
-        fs::create_dir_all(&directory).map_err(|error| EmbeddedError::unusable(&directory, "made", error))?;
+        fs::create_dir_all(&directory)
+            .map_err(|error| EmbeddedError::unusable(&directory, "created", error))?;
         let journal = Journal::open(&directory, options.role)?;
         Self::with_journal(options, journal, Some(directory))
     }
@@ -111,7 +111,7 @@ impl EmbeddedLedger {
     ) -> Result<Self, EmbeddedError> {
         let loaded = journal
             .load(directory.as_deref(), options.role, &|| true)?
-            .expect("loading was not told to give up");
+            .expect("loading is never cancelled here");
         tracing::info!(
             directory = %options.directory.display(),
             snapshot = loaded.snapshot,
@@ -140,7 +140,7 @@ impl EmbeddedLedger {
         let thread = thread::Builder::new()
             .name("flashsale-ledger".into())
             .spawn(move || writer.run())
-            .map_err(|error| EmbeddedError::unusable(directory, "served by a thread", error))?;
+            .map_err(|error| EmbeddedError::unusable(directory, "served by a new thread", error))?;
         Ok(Self {
             role,
             bounds: Bounds {
@@ -156,30 +156,30 @@ impl EmbeddedLedger {
         })
     }
 
-    /// What the ledger is for.
+    /// The role of the ledger.
     pub fn role(&self) -> LedgerRole {
         self.role
     }
 
-    /// Whether the engine decides.
+    /// Checks that the engine is running.
     ///
     /// # Errors
-    /// It has stopped or was closed; the error says why.
+    /// [`EmbeddedError::Stopped`], with the reason, if it has stopped or was closed.
     pub fn health(&self) -> Result<(), EmbeddedError> {
         self.shared.stopped.get().map_or(Ok(()), |reason| Err(EmbeddedError::Stopped(Arc::clone(reason))))
     }
 
-    /// What was committed since the start.
+    /// Metrics of the commits since the engine was opened.
     pub fn commits(&self) -> &CommitMetrics {
         &self.shared.commits
     }
 
-    /// Takes the steps that wait, writes a snapshot so that the next start is short, and frees the files. Later calls are
-    /// answered [`LedgerError::Stopped`].
+    /// Finishes the waiting calls, writes a snapshot to shorten the next start, and releases the
+    /// files. Later calls get [`LedgerError::Stopped`].
     ///
     /// # Errors
-    /// The engine has stopped before, or the snapshot could not be written. No order is lost then either: the next start
-    /// repeats the journal.
+    /// The engine had stopped before, or the snapshot could not be written. No order is lost in
+    /// either case: the next start replays the journal.
     pub async fn close(&self) -> Result<(), EmbeddedError> {
         drop(self.files.lock().unwrap_or_else(PoisonError::into_inner).take());
         let (reply, answer) = oneshot::channel();
@@ -190,23 +190,24 @@ impl EmbeddedLedger {
         result
     }
 
-    /// An activity with all counters, as the invariants want it; `None` if it is not open here.
+    /// Returns an activity with all its counters, to check invariants; `None` if it is not open.
     ///
     /// # Errors
-    /// Those of the store.
+    /// [`LedgerError::Stopped`] or [`LedgerError::Unknown`].
     pub async fn inspect(&self, activity: ActivityId) -> Result<Option<Inspection>, LedgerError> {
         self.call(move |machine, _| Ok(machine.inspect(activity))).await
     }
 
-    /// The numbers of an activity for monitors; `None` if it is not open here. Costs well below a millisecond of the thread.
+    /// Returns an activity's numbers for monitoring; `None` if it is not open. Takes well below 1
+    /// ms.
     ///
     /// # Errors
-    /// Those of the store.
+    /// [`LedgerError::Stopped`] or [`LedgerError::Unknown`].
     pub async fn census(&self, activity: ActivityId) -> Result<Option<Census>, LedgerError> {
         self.call(move |machine, batch| Ok(machine.census(batch.now, activity))).await
     }
 
-    /// Raises the last time of a lane: it decides nothing before that moment any more. It is not journalled.
+    /// Advances a lane's clock to at least `to`; it decides nothing before then. Not journalled.
     ///
     /// # Errors
     /// [`LedgerError::NotOpen`].
@@ -214,7 +215,7 @@ impl EmbeddedLedger {
         self.call(move |machine, _| machine.advance_time(lane, to)).await
     }
 
-    /// Hands a step to the thread, and waits until it is durable.
+    /// Sends a call to the writer thread and waits until its effects are durable.
     pub(crate) async fn call<T, F>(&self, step: F) -> Result<T, LedgerError>
     where
         T: Send + 'static,
@@ -227,14 +228,14 @@ impl EmbeddedLedger {
         }
         answer
             .await
-            .unwrap_or_else(|_| Err(LedgerError::Unknown("the engine ended without an answer".into())))
+            .unwrap_or_else(|_| Err(LedgerError::Unknown("the engine ended before it answered".into())))
     }
 
     pub(super) fn bounds(&self) -> Bounds {
         self.bounds
     }
 
-    /// The journal with its directory.
+    /// The journal and its directory.
     pub(super) fn files(&self) -> Result<Files, EmbeddedError> {
         let files = self.files.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let missing =
@@ -243,7 +244,7 @@ impl EmbeddedLedger {
     }
 
     fn sender(&self) -> &mpsc::Sender<Message> {
-        self.sender.as_ref().expect("the sender is there until the engine is dropped")
+        self.sender.as_ref().expect("the sender exists until the engine is dropped")
     }
 
     fn reason(&self) -> Arc<str> {
@@ -252,15 +253,15 @@ impl EmbeddedLedger {
 
     fn join(&self) {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // The thread catches its panics and says so.
+        // The thread catches and reports its own panics.
         let _ = thread.map(JoinHandle::join);
     }
 }
 
-/// For tests of two tiers: a ledger that loses what it had. Only an engine in memory can.
+/// Simulated data loss, for tests of two tiers. Only an engine in memory supports it.
 #[cfg(any(test, feature = "conformance"))]
 impl EmbeddedLedger {
-    /// Everything that the engine holds.
+    /// Returns an image of the engine's whole content.
     ///
     /// # Errors
     /// [`LedgerError::Stopped`].
@@ -268,20 +269,21 @@ impl EmbeddedLedger {
         self.call(|machine, _| Ok(machine.image())).await
     }
 
-    /// Puts what an image shows in the place of everything.
+    /// Replaces the whole content by an image.
     ///
     /// # Errors
-    /// [`LedgerError::Invalid`] if the engine has a journal or another role, or the image does not fit together.
+    /// [`LedgerError::Invalid`] if the engine has a journal, or the image is inconsistent or of
+    /// another role.
     pub async fn replace(&self, image: crate::ledger::state_machine::Image) -> Result<(), LedgerError> {
         let invalid = |reason: String| LedgerError::from(crate::domain::Invalid::new("image", reason));
         if self.is_durable {
-            return Err(invalid("what a journal has written cannot be replaced".into()));
+            return Err(invalid("an engine with a journal cannot be replaced".into()));
         }
         let role = self.role;
         self.call(move |machine, _| {
-            let replacement = StateMachine::of_image(image).map_err(|misfit| invalid(misfit.to_string()))?;
+            let replacement = StateMachine::of_image(image).map_err(|error| invalid(error.to_string()))?;
             if replacement.role() != role {
-                return Err(invalid("is of another role".into()));
+                return Err(invalid("has another role".into()));
             }
             *machine = replacement;
             Ok(())
@@ -289,7 +291,7 @@ impl EmbeddedLedger {
         .await
     }
 
-    /// Forgets everything, as a store without a disk does in a crash.
+    /// Erases the whole content, as a crash does to a store without a disk.
     ///
     /// # Errors
     /// [`LedgerError::Invalid`] if the engine has a journal.

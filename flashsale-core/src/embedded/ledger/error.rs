@@ -4,28 +4,28 @@ use std::{error::Error, io, path::PathBuf, sync::Arc};
 
 use crate::ledger::LedgerRole;
 
-/// Why an engine could not be opened, closed, backed up or restored. In every case what was on the disk is still there.
+/// Why an engine could not be opened, closed, backed up or restored. Nothing on disk was lost.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EmbeddedError {
-    /// The disk or its permissions do not allow it.
-    #[error("{} cannot be {what}: {source}; check that it exists, its owner, its permissions and the free space", path.display())]
+    /// A file or directory cannot be accessed.
+    #[error("{} cannot be {what}: {source}; check that it exists, its owner and permissions, and the free space", path.display())]
     Unusable {
         /// The file or directory.
         path: PathBuf,
-        /// What was tried: `read`, `written`.
+        /// What could not be done, as a participle: `read`, `written`.
         what: &'static str,
-        /// What the system said.
+        /// The system's error.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// Another process, or another engine of this one, has it open.
+    /// Another process, or another engine in this one, has the file open.
     #[error("{} is in use by another process; stop it, or send the command to it", path.display())]
     InUse {
         /// The file.
         path: PathBuf,
     },
     /// A newer version wrote it.
-    #[error("{} has format {found}, and this version reads up to {supported}; use the version that wrote it", path.display())]
+    #[error("{} has format {found}, but this version reads only up to {supported}; use the version that wrote it", path.display())]
     Newer {
         /// The file.
         path: PathBuf,
@@ -34,35 +34,35 @@ pub enum EmbeddedError {
         /// The highest format that can be read.
         supported: u64,
     },
-    /// The directory belongs to a ledger with another part to play.
-    #[error("{} belongs to a ledger of role {found:?}, not {wanted:?}; open another directory", path.display())]
+    /// The directory belongs to a ledger of another role.
+    #[error("{} belongs to a ledger of role {found:?}, not {wanted:?}; use another directory", path.display())]
     OtherRole {
         /// The file.
         path: PathBuf,
-        /// The role that it was made for.
+        /// The role that the directory was created for.
         found: LedgerRole,
-        /// The role that was asked for.
+        /// The requested role.
         wanted: LedgerRole,
     },
-    /// What is there cannot be right.
+    /// The content of a file is invalid.
     #[error("{} is damaged: {reason}; keep a copy of the directory, and restore a backup into an empty one", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What does not fit.
+        /// What is wrong.
         reason: String,
     },
-    /// The target of a backup or a restore holds something.
-    #[error("{} is not empty, and nothing is overwritten; name an empty or a new directory", path.display())]
+    /// The target directory of a backup or a restore is not empty.
+    #[error("{} is not empty, and nothing is overwritten; use a new or empty directory", path.display())]
     NotEmpty {
         /// The directory.
         path: PathBuf,
     },
-    /// An engine in memory has nothing on a disk.
-    #[error("the engine keeps its orders in memory only; open it with a directory to back it up")]
+    /// An engine without a journal cannot be backed up.
+    #[error("the engine is in memory only and cannot be backed up; open it with a directory instead")]
     InMemory,
     /// The engine has stopped, or was closed.
-    #[error("the engine has stopped: {0}; start the process again")]
+    #[error("the engine has stopped: {0}; restart the process")]
     Stopped(Arc<str>),
 }
 
@@ -79,7 +79,7 @@ impl EmbeddedError {
         Self::Damaged { path: path.into(), reason: reason.into() }
     }
 
-    /// What an error of redb means.
+    /// Maps an error of redb.
     pub(super) fn of_store(
         path: impl Into<PathBuf>,
         what: &'static str,
@@ -102,7 +102,7 @@ impl EmbeddedError {
     }
 }
 
-/// Whether an error is about what was read, not about reading.
+/// Whether an I/O error means that the content is invalid, not that the access failed.
 fn is_about_content(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }

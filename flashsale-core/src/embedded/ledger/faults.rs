@@ -1,4 +1,4 @@
-//! A disk for tests that fails when told, and that can lose its power.
+//! A simulated disk for tests, with injected faults and power cuts.
 
 use std::{
     io,
@@ -7,7 +7,7 @@ use std::{
 
 use redb::StorageBackend;
 
-/// A disk in memory. What was written is on it for good only after a sync.
+/// A disk in memory. Writes are durable only after a sync.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Disk(Arc<Mutex<State>>);
 
@@ -15,9 +15,9 @@ pub(super) struct Disk(Arc<Mutex<State>>);
 struct State {
     /// What a reader sees.
     bytes: Vec<u8>,
-    /// What survives a power cut for sure.
+    /// What is certain to survive a power cut.
     synced: Vec<u8>,
-    /// What was written since.
+    /// The writes since the last sync.
     unsynced: Vec<Write>,
     faults: Faults,
     syncs: u64,
@@ -29,14 +29,14 @@ enum Write {
     Length(usize),
 }
 
-/// What goes wrong.
+/// The faults to inject.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Faults {
-    /// The disk has room for so many bytes.
-    pub(super) room: Option<usize>,
-    /// So many syncs succeed, and then none.
+    /// The capacity of the disk in bytes.
+    pub(super) capacity: Option<usize>,
+    /// How many more syncs succeed.
     pub(super) syncs: Option<u64>,
-    /// So many writes succeed, and then none.
+    /// How many more writes succeed.
     pub(super) writes: Option<u64>,
 }
 
@@ -54,13 +54,13 @@ impl Disk {
         self.state().bytes.len()
     }
 
-    /// The disk after the process was killed: everything that was written is there.
+    /// The disk after the process was killed: all writes are there.
     pub(super) fn after_kill(&self) -> Self {
         let bytes = self.state().bytes.clone();
         Self::holding(bytes)
     }
 
-    /// The disk after a power cut: everything that was synced, and any of what was written since; a write may be torn.
+    /// The disk after a power cut: everything synced, and any of the later writes, whole or torn.
     pub(super) fn after_power_cut(&self, random: &mut fastrand::Rng) -> Self {
         let state = self.state();
         let mut bytes = state.synced.clone();
@@ -104,9 +104,9 @@ impl State {
         }
     }
 
-    fn check_room(&self, length: usize) -> io::Result<()> {
-        match self.faults.room {
-            Some(room) if length > room => Err(io::ErrorKind::StorageFull.into()),
+    fn check_capacity(&self, length: usize) -> io::Result<()> {
+        match self.faults.capacity {
+            Some(capacity) if length > capacity => Err(io::ErrorKind::StorageFull.into()),
             _ => Ok(()),
         }
     }
@@ -128,7 +128,7 @@ impl StorageBackend for Disk {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let length = usize::try_from(len).unwrap();
         let mut state = self.state();
-        state.check_room(length)?;
+        state.check_capacity(length)?;
         state.bytes.resize(length, 0);
         state.unsynced.push(Write::Length(length));
         Ok(())
@@ -153,7 +153,7 @@ impl StorageBackend for Disk {
         let mut state = self.state();
         State::spend(&mut state.faults.writes)?;
         let end = at + data.len();
-        state.check_room(end)?;
+        state.check_capacity(end)?;
         state.bytes.get_mut(at..end).ok_or(io::ErrorKind::UnexpectedEof)?.copy_from_slice(data);
         state.unsynced.push(Write::Bytes(at, data.to_vec()));
         Ok(())

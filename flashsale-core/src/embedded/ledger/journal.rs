@@ -1,4 +1,4 @@
-//! The journal: rows of records in a file of the embedded store.
+//! The journal: a table of rows in `ledger.redb`, one row per commit.
 
 use std::{
     fs, io,
@@ -16,18 +16,18 @@ use crate::ledger::{LedgerRole, state_machine::StateMachine};
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
-/// The rows, numbered from 1 without gaps; the oldest are deleted once a snapshot has them. A row is what one commit
-/// changed: the records of [`StateMachine::take_journal`].
+/// Rows by number, from 1 without gaps; rows that a snapshot contains are deleted over time. A row
+/// has the changes of one commit, as [`StateMachine::take_journal`] returns them.
 const JOURNAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("journal");
 
-/// The format that this version writes: tables, records, and images. A higher one is refused.
+/// The format of tables, records and images that this version writes. Higher ones are refused.
 const FORMAT: u64 = 1;
 
-/// What redb may keep in memory. The book holds all content, so rows are never read again; a commit has to fit.
+/// The size of redb's page cache. It has to hold a commit; rows are only read at start.
 const CACHE_BYTES: usize = 16 << 20;
 
-/// How many rows a commit deletes at most, of those that a snapshot has. More than it adds, so that the journal
-/// shrinks; few, so that nobody waits for it.
+/// Maximum rows that a commit deletes. More than the one it adds, so that the journal shrinks, but
+/// few, so that commits stay fast.
 const TRIMMED_PER_COMMIT: u64 = 4;
 
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
@@ -39,29 +39,29 @@ pub(super) struct Journal {
     path: PathBuf,
 }
 
-/// A book as a journal and its snapshots show it.
+/// A state machine loaded from a snapshot and the journal.
 #[derive(Debug)]
 pub(super) struct Loaded {
     pub(super) machine: StateMachine,
-    /// The last row that the book has.
+    /// The last row applied to the state machine.
     pub(super) row: u64,
-    /// The last row of the snapshot that it began with; 0 if there was none.
+    /// The last row of the snapshot that was loaded; 0 without a snapshot.
     pub(super) snapshot: u64,
-    /// Bytes of the rows that were repeated.
+    /// Total size of the replayed rows.
     pub(super) replayed_bytes: u64,
-    /// The last row that was deleted.
+    /// The last row deleted from the journal.
     pub(super) trimmed: u64,
 }
 
 impl Journal {
-    /// The name of the file in a data directory.
+    /// The name of the file in the data directory.
     pub(super) const FILE: &'static str = "ledger.redb";
 
-    /// Opens the journal of a directory, or makes one in a directory that has no snapshots either.
+    /// Opens the journal of a directory. Creates one only if the directory has no snapshot.
     pub(super) fn open(directory: &Path, role: LedgerRole) -> Result<Self, EmbeddedError> {
         let path = directory.join(Self::FILE);
         let is_new = match fs::metadata(&path) {
-            // The store would take it for a new one, and every unit would be sold again.
+            // redb would treat it as a new database, and every unit would be sold again.
             Ok(file) if file.len() == 0 => {
                 return Err(EmbeddedError::damaged(path, "it is empty; remove it if it never had content"));
             }
@@ -70,7 +70,7 @@ impl Journal {
             Err(error) => return Err(EmbeddedError::unusable(path, "read", error)),
         };
         if is_new && let Some((_, snapshot)) = snapshot::list(directory)?.first() {
-            let reason = format!("it is missing, but there is {}", snapshot.display());
+            let reason = format!("it is missing, but there is a snapshot, {}", snapshot.display());
             return Err(EmbeddedError::damaged(path, reason));
         }
         let journal = Self::open_file(path, role)?;
@@ -86,7 +86,7 @@ impl Journal {
         Self::prepare(database, path, role)
     }
 
-    /// A journal in another place than a file, for tests.
+    /// Opens a journal on a backend for tests.
     #[cfg(test)]
     pub(super) fn with_backend(
         backend: impl redb::StorageBackend,
@@ -99,14 +99,14 @@ impl Journal {
         Self::prepare(database, path, role)
     }
 
-    /// Checks format and role, or writes them into an empty file.
+    /// Checks format and role, or initialises an empty file.
     fn prepare(database: Database, path: PathBuf, role: LedgerRole) -> Result<Self, EmbeddedError> {
         let journal = Self { database: Arc::new(database), path };
         let reading = journal.begin_read()?;
         let is_empty = journal.check(reading.list_tables())?.next().is_none();
         let Some(found) = journal.meta(&reading, "format")? else {
             if !is_empty {
-                return Err(journal.damaged("it is not a ledger, it has no format"));
+                return Err(journal.damaged("it is not a ledger: it has no format number"));
             }
             journal.initialise(role, 0)?;
             return Ok(journal);
@@ -122,7 +122,7 @@ impl Journal {
         }
     }
 
-    /// Writes what stands in an empty file. Rows up to `trimmed` are those of a snapshot.
+    /// Initialises an empty file. `trimmed` is the last row that its snapshot contains, or 0.
     pub(super) fn initialise(&self, role: LedgerRole, trimmed: u64) -> Result<(), EmbeddedError> {
         let writing = self.check(self.database.begin_write())?;
         {
@@ -135,8 +135,8 @@ impl Journal {
         self.check(writing.commit())
     }
 
-    /// Adds a row and waits until the disk has it. Deletes some of the rows that a snapshot has, up to `trim_to`;
-    /// `trimmed` is the last one that is gone.
+    /// Appends a row and waits for the sync. Also deletes a few rows, none beyond `trim_to`;
+    /// `trimmed` is the last deleted row.
     pub(super) fn append(
         &self,
         row: u64,
@@ -160,7 +160,7 @@ impl Journal {
         Ok(writing.commit()?)
     }
 
-    /// Deletes all rows, once a snapshot has them; `row` is the last of them.
+    /// Deletes all rows, of which `row` is the last, once a snapshot contains them.
     pub(super) fn clear(&self, row: u64) -> Result<(), EmbeddedError> {
         let writing = self.check(self.database.begin_write())?;
         self.check(writing.delete_table(JOURNAL))?;
@@ -169,16 +169,14 @@ impl Journal {
         self.check(writing.commit())
     }
 
-    /// Builds the book from the newest snapshot and the rows after it, as they are at this moment; the file may be
-    /// written meanwhile. Ends early, with `None`, once `go_on` says no.
-    ///
-    /// A snapshot that is damaged is passed over if the rows are still there that lead from an older one, or from the
-    /// beginning, to the end.
+    /// Loads the newest snapshot and replays the rows after it. Rows committed during the call are
+    /// ignored. Returns `None` if `proceed` returned `false`. A damaged snapshot is skipped if
+    /// the journal still has all rows after an older one, or all rows.
     pub(super) fn load(
         &self,
         directory: Option<&Path>,
         role: LedgerRole,
-        go_on: &dyn Fn() -> bool,
+        proceed: &dyn Fn() -> bool,
     ) -> Result<Option<Loaded>, EmbeddedError> {
         let reading = self.begin_read()?;
         let trimmed = self.meta(&reading, "trimmed")?.unwrap_or(0);
@@ -201,12 +199,12 @@ impl Journal {
             loaded
                 .machine
                 .replay(bytes.value())
-                .map_err(|misfit| self.damaged(format!("row {}: {misfit}", row.value())))?;
+                .map_err(|error| self.damaged(format!("row {}: {error}", row.value())))?;
             if reported.elapsed() > PROGRESS_EVERY {
                 reported = Instant::now();
                 tracing::info!(replayed = loaded.row - snapshot, of = rows, "replaying the journal");
             }
-            if !go_on() {
+            if !proceed() {
                 return Ok(None);
             }
         }
@@ -216,7 +214,7 @@ impl Journal {
         Ok(Some(loaded))
     }
 
-    /// The book of the newest snapshot that can be used, and the last row that it has.
+    /// Loads the newest usable snapshot. Returns its state machine and its last row.
     fn begin(
         &self,
         directory: Option<&Path>,
@@ -235,7 +233,7 @@ impl Journal {
             match snapshot::read(path, role) {
                 Ok(machine) => return Ok((machine, *row)),
                 Err(error) => {
-                    tracing::warn!(%error, "a snapshot cannot be used");
+                    tracing::warn!(%error, "a snapshot is skipped because it cannot be used");
                     failure.get_or_insert(error);
                 }
             }
@@ -267,13 +265,13 @@ impl Journal {
     }
 }
 
-/// The checksum of every page is verified on opening: otherwise redb trusts a file that was closed in order.
+/// Makes redb verify every page on opening. By default it trusts a file that was closed cleanly.
 fn builder() -> Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true).set_repair_callback(|repair| {
-        // The first step is the check that every opening makes; the second follows only if the last commit is not whole.
+        // redb reports this progress only if the last commit fails the check and has to be dropped.
         if (0.2..0.5).contains(&repair.progress()) {
-            tracing::warn!("the last commit of the journal was cut off and is dropped; it was not answered");
+            tracing::warn!("the last commit was incomplete and is dropped; it was never acknowledged");
         }
     });
     builder

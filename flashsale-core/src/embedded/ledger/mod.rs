@@ -1,23 +1,31 @@
-//! The embedded engine: the specification of the ledger behind a durable journal, in this process.
+//! The embedded engine: the [`StateMachine`](crate::ledger::state_machine::StateMachine) of the
+//! specification with a durable journal, in this process.
 //!
-//! An [`EmbeddedLedger`] is one [`StateMachine`](crate::ledger::state_machine::StateMachine) that one thread owns. Callers hand it steps; the thread
-//! takes all that wait and decides them one after the other. A second thread writes everything that they changed as one
-//! row of a journal, waits for the disk once, and only then answers them all; meanwhile the first decides what comes
-//! next. So the cost of a commit is shared by whoever waits, and nobody hears of anything, declined requests and readings
-//! included, that a power cut could take back.
+//! **Group commit.** Many callers share one wait for the disk:
+//! 1. The *writer* thread owns the state machine. It decides all waiting calls, one after the
+//!    other, and collects records of the changes.
+//! 2. It hands the records and the undelivered answers to the *committer* thread as one commit.
+//! 3. The committer appends the records to the journal, a table in `ledger.redb`, as one row, and
+//!    waits for the sync. Meanwhile the writer decides the calls of the next commit.
+//! 4. The committer sends the answers. The state machine is ahead of the disk, but no caller
+//!    notices: every answer, even to a read or a declined request, waits for all earlier commits.
 //!
-//! The journal is a table in `ledger.redb`. redb was chosen because it is a well-kept store in Rust alone, commits with
-//! one `fdatasync`, checks every page that it reads back, and keeps a second process away. Beside it stand
-//! *snapshots*: the whole book as one file, so that a restart repeats only the rows after it. A snapshot is written when
-//! the engine is closed, and by a thread of its own while it sells; see [`EmbeddedLedger::close`] and
-//! [`EmbeddedOptions::snapshot_after_bytes`].
+//! **Snapshots** keep restarts short and the journal small:
+//! 1. A snapshot is one file with an image of the state machine and the number of its last row. It
+//!    is written on [`EmbeddedLedger::close`], and by a background thread each time the journal has
+//!    grown by [`EmbeddedOptions::snapshot_after_bytes`].
+//! 2. Each later commit deletes a few of the rows that the snapshot contains.
+//! 3. A start loads the newest snapshot and replays the rows after it.
 //!
-//! After a failed write the engine stops: what was in that commit is answered
-//! [`Unknown`](crate::ledger::LedgerError::Unknown), everything later, also what was decided already, is not written and
-//! answered [`Stopped`](crate::ledger::LedgerError::Stopped), until the process opens the directory anew.
+//! **Failure.** After a failed write the engine stops until the directory is opened again. Calls of
+//! that commit get [`Unknown`](crate::ledger::LedgerError::Unknown). Calls decided later are not
+//! written and get [`Stopped`](crate::ledger::LedgerError::Stopped).
 //!
-//! Opening an activity finds the memory for its orders and writes to it once, on a thread of its own, so that the first
-//! buyers do not wait for it: about 200 bytes for each unit, of at most two million units in each lane.
+//! redb was chosen because it is a maintained pure-Rust store that commits with one `fdatasync`,
+//! checksums its pages, and locks the file against other processes.
+//!
+//! Opening an activity prefaults the memory of its orders on another thread, so that the first
+//! buyers do not wait for it: about 200 bytes per unit, for at most two million units per lane.
 
 mod backup;
 mod call;

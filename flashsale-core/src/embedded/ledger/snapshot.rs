@@ -1,8 +1,9 @@
-//! Snapshots: a whole book in one file.
+//! Snapshot files.
 //!
-//! A file is `header · image · checksum`: eight bytes of magic, the format as a little-endian `u64`, the last row of the
-//! journal that it has as another, the [`Image`] in postcard, and the blake3 hash of everything before it. It is written
-//! beside its name, synced, and renamed, so a file of that name is whole.
+//! A file is `header · image · checksum`. The header has eight bytes of magic, then as
+//! little-endian `u64`s the format and the last journal row in the image. The [`Image`] is in
+//! postcard. The checksum is the BLAKE3 hash of everything before it. Files are synced under a
+//! temporary name and then renamed, so a named snapshot is complete.
 
 use std::{
     fs::{self, File},
@@ -22,13 +23,13 @@ const HEADER_BYTES: usize = 24;
 const HASH_BYTES: usize = blake3::OUT_LEN;
 const PREFIX: &str = "snapshot-";
 
-/// Writes a book as the snapshot of a row, and deletes the snapshots before it.
+/// Writes a snapshot whose last row is `row`, and deletes older snapshots.
 pub(super) fn write(directory: &Path, row: u64, machine: &StateMachine) -> Result<(), EmbeddedError> {
     let path = directory.join(format!("{PREFIX}{row:020}"));
     let partial = path.with_extension("partial");
     let written = write_to(&partial, row, &machine.image()).and_then(|()| fs::rename(&partial, &path));
     if let Err(error) = written {
-        // What is left of it is in the way of nobody, but may fill the disk.
+        // A leftover is harmless but may fill the disk.
         let _ = fs::remove_file(&partial);
         return Err(EmbeddedError::unusable(path, "written", error));
     }
@@ -51,39 +52,39 @@ fn write_to(path: &Path, row: u64, image: &Image) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Reads a snapshot back.
+/// Reads a snapshot.
 pub(super) fn read(path: &Path, role: LedgerRole) -> Result<StateMachine, EmbeddedError> {
     let damaged = |reason: &str| EmbeddedError::damaged(path, reason);
     let bytes = fs::read(path).map_err(|error| EmbeddedError::unusable(path, "read", error))?;
     let Some((content, hash)) = bytes.split_last_chunk::<HASH_BYTES>() else {
-        return Err(damaged("it is cut off"));
+        return Err(damaged("it is truncated"));
     };
     if content.len() < HEADER_BYTES || !content.starts_with(MAGIC) {
         return Err(damaged("it is not a snapshot"));
     }
     let number = |at: usize| {
-        let bytes = content[at..at + 8].try_into().expect("a slice of eight bytes is eight bytes long");
+        let bytes = content[at..at + 8].try_into().expect("the slice has eight bytes");
         u64::from_le_bytes(bytes)
     };
     if number(8) > FORMAT {
         return Err(EmbeddedError::Newer { path: path.into(), found: number(8), supported: FORMAT });
     }
     if blake3::hash(content) != *hash {
-        return Err(damaged("its checksum does not fit"));
+        return Err(damaged("its checksum does not match"));
     }
     if row_of(path) != Some(number(16)) {
-        return Err(damaged("it has the name of another"));
+        return Err(damaged("its name does not match its row"));
     }
     let image: Image =
         postcard::from_bytes(&content[HEADER_BYTES..]).map_err(|error| damaged(&error.to_string()))?;
-    let machine = StateMachine::of_image(image).map_err(|misfit| damaged(&misfit.to_string()))?;
+    let machine = StateMachine::of_image(image).map_err(|error| damaged(&error.to_string()))?;
     if machine.role() != role {
         return Err(EmbeddedError::OtherRole { path: path.into(), found: machine.role(), wanted: role });
     }
     Ok(machine)
 }
 
-/// The snapshots of a directory with their rows, the newest first. A directory that is not there has none.
+/// Lists a directory's snapshots with their rows, newest first. A missing directory has none.
 pub(super) fn list(directory: &Path) -> Result<Vec<(u64, PathBuf)>, EmbeddedError> {
     let unusable = |error| EmbeddedError::unusable(directory, "read", error);
     let entries = match fs::read_dir(directory) {
@@ -102,7 +103,7 @@ pub(super) fn list(directory: &Path) -> Result<Vec<(u64, PathBuf)>, EmbeddedErro
     Ok(found)
 }
 
-/// A new name in a directory survives a power cut only once the directory itself is on the disk.
+/// Syncs a directory. A new file name survives a power cut only after its directory was synced.
 pub(super) fn sync_directory(directory: &Path) -> Result<(), EmbeddedError> {
     File::open(directory)
         .and_then(|directory| directory.sync_all())
@@ -113,7 +114,7 @@ fn row_of(path: &Path) -> Option<u64> {
     path.file_name()?.to_str()?.strip_prefix(PREFIX)?.parse().ok()
 }
 
-/// Hashes what passes through to a file.
+/// A writer that hashes everything it writes to a file.
 struct Hashing {
     file: File,
     hash: blake3::Hasher,

@@ -66,7 +66,7 @@ fn open(directory: &Path) -> EmbeddedLedger {
     EmbeddedLedger::open(options(directory)).unwrap()
 }
 
-/// Places orders, one commit each, and answers what was acknowledged.
+/// Places orders, one commit each. Fails with the first error.
 async fn sell(engine: &EmbeddedLedger, orders: impl IntoIterator<Item = u64>) -> Result<(), LedgerError> {
     for n in orders {
         let answer = engine.reserve(lane(), None, vec![request(n)]).await?;
@@ -134,7 +134,7 @@ async fn a_gate_can_be_rolled_back_and_lose_everything() {
 }
 
 #[tokio::test]
-async fn a_restart_repeats_the_journal_and_a_snapshot_gives_the_same() {
+async fn a_restart_from_journal_or_snapshot_restores_the_same_state() {
     let directory = tempfile::tempdir().unwrap();
     let engine = open(directory.path());
     engine.open(terms(100)).await.unwrap();
@@ -158,13 +158,13 @@ async fn a_restart_repeats_the_journal_and_a_snapshot_gives_the_same() {
     assert_eq!(orders(&open(directory.path())).await, (1..=12).collect());
 }
 
-/// An engine on a disk for tests, without snapshots.
+/// An engine on a simulated disk, without snapshots.
 fn on_disk(disk: &Disk) -> Result<EmbeddedLedger, EmbeddedError> {
     let journal = Journal::with_backend(disk.clone(), "test".into(), LedgerRole::Single)?;
     EmbeddedLedger::with_journal(options(Path::new("test")), journal, None)
 }
 
-/// Sells until the disk fails, and answers what was acknowledged and how many were asked for.
+/// Sells until the disk fails. Returns the acknowledged orders and the number of requests.
 async fn sell_until_failure(engine: &EmbeddedLedger) -> (BTreeSet<u64>, u64) {
     let mut acknowledged = BTreeSet::new();
     for n in 1.. {
@@ -183,7 +183,7 @@ async fn sell_until_failure(engine: &EmbeddedLedger) -> (BTreeSet<u64>, u64) {
     unreachable!("the disk never failed")
 }
 
-/// What is there after a failure: all that was acknowledged, and of the rest at most what was asked for.
+/// Checks that every acknowledged order is there, and none that was never requested.
 async fn check_after_failure(disk: &Disk, acknowledged: &BTreeSet<u64>, asked: u64) {
     let found = orders(&on_disk(disk).unwrap()).await;
     assert!(found.is_superset(acknowledged), "{found:?} lacks some of {acknowledged:?}");
@@ -196,7 +196,7 @@ async fn a_full_disk_stops_the_engine_and_loses_nothing() {
         let disk = Disk::default();
         let engine = on_disk(&disk).unwrap();
         engine.open(terms(1_000_000)).await.unwrap();
-        disk.set(Faults { room: Some(disk.length() + spare), ..Faults::default() });
+        disk.set(Faults { capacity: Some(disk.length() + spare), ..Faults::default() });
         let (acknowledged, asked) = sell_until_failure(&engine).await;
         drop(engine);
         check_after_failure(&disk.after_kill(), &acknowledged, asked).await;
@@ -224,7 +224,7 @@ async fn a_failed_write_or_sync_stops_the_engine_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_power_cut_takes_nothing_that_was_acknowledged() {
+async fn a_power_cut_loses_nothing_acknowledged() {
     let mut random = fastrand::Rng::with_seed(2);
     let disk = Disk::default();
     let engine = on_disk(&disk).unwrap();
@@ -232,10 +232,10 @@ async fn a_power_cut_takes_nothing_that_was_acknowledged() {
     for n in 1..=60 {
         let before = disk.syncs();
         sell(&engine, [n]).await.unwrap();
-        assert_eq!(disk.syncs(), before + 1, "a commit waits for the disk once");
+        assert_eq!(disk.syncs(), before + 1, "one sync per commit");
         check_after_failure(&disk.after_power_cut(&mut random), &(1..=n).collect(), n).await;
     }
-    // A cut in the middle of a commit: everything is written, and the sync does not come.
+    // A power cut during a commit: everything is written but not synced.
     disk.set(Faults { syncs: Some(0), ..Faults::default() });
     let (_, asked) = (sell(&engine, [61]).await.unwrap_err(), 61);
     for _ in 0..200 {
@@ -248,13 +248,13 @@ async fn a_panic_stops_the_engine() {
     let engine = EmbeddedLedger::in_memory(LedgerRole::Single, clock());
     let answer = engine.call::<(), _>(|_, _| panic!("seeded")).await;
     assert!(matches!(answer, Err(LedgerError::Unknown(_))));
-    let Err(LedgerError::Stopped(reason)) = engine.activities().await else { panic!("it goes on") };
+    let Err(LedgerError::Stopped(reason)) = engine.activities().await else { panic!("still running") };
     assert!(reason.contains("seeded"), "{reason}");
     assert!(engine.health().is_err());
 }
 
 #[tokio::test]
-async fn a_damaged_book_stops_the_engine_and_nothing_of_the_commit_happened() {
+async fn a_corrupt_state_machine_stops_the_engine_before_the_commit() {
     let disk = Disk::default();
     let engine = on_disk(&disk).unwrap();
     engine.open(terms(10)).await.unwrap();
@@ -271,7 +271,7 @@ async fn a_damaged_book_stops_the_engine_and_nothing_of_the_commit_happened() {
 }
 
 #[tokio::test]
-async fn one_engine_has_a_directory() {
+async fn only_one_engine_can_open_a_directory() {
     let directory = tempfile::tempdir().unwrap();
     let first = open(directory.path());
     assert!(matches!(EmbeddedLedger::open(options(directory.path())), Err(EmbeddedError::InUse { .. })));
@@ -314,7 +314,7 @@ fn a_directory_that_cannot_be_used_is_refused() {
     fs::write(&file, "not a directory").unwrap();
     let error = EmbeddedLedger::open(options(&file.join("data"))).unwrap_err();
     assert!(matches!(error, EmbeddedError::Unusable { .. }), "{error}");
-    // A file that is no journal is left as it is.
+    // A file that is not a journal is left as it is.
     let other = directory.path().join(Journal::FILE);
     for content in ["somebody else's", ""] {
         fs::write(&other, content).unwrap();
@@ -325,7 +325,7 @@ fn a_directory_that_cannot_be_used_is_refused() {
 }
 
 #[tokio::test]
-async fn a_damaged_byte_is_found_or_does_not_matter() {
+async fn a_flipped_bit_is_detected_or_harmless() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join(Journal::FILE);
     let engine = open(directory.path());
@@ -350,11 +350,11 @@ async fn a_damaged_byte_is_found_or_does_not_matter() {
             }
         }
     }
-    assert!(found > 0, "no byte mattered");
+    assert!(found > 0, "no damage was detected");
 }
 
 #[tokio::test]
-async fn a_damaged_snapshot_is_passed_over_only_if_its_rows_are_there() {
+async fn a_damaged_snapshot_is_skipped_only_if_its_rows_still_exist() {
     let directory = tempfile::tempdir().unwrap();
     let engine = open(directory.path());
     engine.open(terms(1_000)).await.unwrap();
@@ -396,7 +396,7 @@ async fn snapshots_are_written_while_it_sells_and_the_journal_shrinks() {
     engine.open(terms(100_000)).await.unwrap();
     let mut sold = 0;
     let mut seen = BTreeSet::new();
-    // Two, so that the second was built from the first.
+    // Two, so that the second one is built from the first.
     while seen.len() < 2 {
         sell(&engine, sold + 1..=sold + 10).await.unwrap();
         sold += 10;
@@ -406,11 +406,11 @@ async fn snapshots_are_written_while_it_sells_and_the_journal_shrinks() {
     drop(engine);
     let engine = EmbeddedLedger::open(small).unwrap();
     assert_eq!(orders(&engine).await, (1..=sold).collect());
-    // Rows that a snapshot has go with later commits.
+    // Later commits delete the rows that a snapshot contains.
     while snapshot::list(directory.path()).unwrap()[0].0 > trimmed(&engine) {
         sold += 1;
         sell(&engine, [sold]).await.unwrap();
-        assert!(sold < 50_000, "rows are still there");
+        assert!(sold < 50_000, "the rows were not deleted");
     }
     drop(engine);
     assert_eq!(orders(&open(directory.path())).await, (1..=sold).collect());

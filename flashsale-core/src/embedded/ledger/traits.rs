@@ -1,4 +1,4 @@
-//! The traits, each method one step of the book.
+//! The ledger traits. Each method is one call of the state machine.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ impl Ledger for EmbeddedLedger {
             prepared
         };
         let prepared = tokio::task::spawn_blocking(prepare).await.map_err(|error| {
-            LedgerError::Unavailable(format!("the lanes cannot be prepared: {error}").into())
+            LedgerError::Unavailable(format!("the lanes could not be prepared: {error}").into())
         })?;
         self.call(move |machine, batch| machine.open_prepared(batch, prepared)).await
     }
@@ -256,6 +256,6 @@ impl EmbeddedLedger {
         if items <= most {
             return Ok(());
         }
-        Err(Invalid::new("batch", format!("has {items} items, and the ledger takes at most {most}")).into())
+        Err(Invalid::new("batch", format!("has {items} items, but the ledger accepts at most {most}")).into())
     }
 }

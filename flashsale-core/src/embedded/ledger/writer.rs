@@ -1,4 +1,4 @@
-//! The thread that owns the book.
+//! The writer thread, which owns the state machine.
 
 use std::{
     collections::VecDeque,
@@ -22,44 +22,44 @@ use crate::{
     panic_message::panic_message,
 };
 
-/// What the thread is told.
+/// A message to the writer.
 pub(super) enum Message {
-    /// Takes a step.
+    /// Decides a call.
     Call(Box<dyn Call>),
-    /// Takes what waits, writes a snapshot, and ends.
+    /// Finishes the waiting calls, writes a snapshot, and ends.
     Close(CloseReply),
 }
 
 pub(super) type CloseReply = oneshot::Sender<Result<(), EmbeddedError>>;
 
-/// The thread's state.
+/// The state of the writer thread.
 pub(super) struct Writer {
     pub(super) machine: StateMachine,
-    /// Who makes it durable; nobody for a ledger in memory.
+    /// Makes decisions durable; `None` for a ledger in memory.
     pub(super) committer: Option<Committer>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) receiver: mpsc::Receiver<Message>,
     pub(super) shared: Arc<Shared>,
     pub(super) commit_bytes: usize,
     batch: u64,
-    /// Taken from the channel, to be decided.
+    /// Received and not yet decided.
     waiting: VecDeque<Message>,
-    /// Decided, to be answered after the commit.
+    /// Decided and not yet handed over to be committed and answered.
     decided: Vec<Box<dyn Call>>,
 }
 
-/// Why the thread ends before it is told to.
+/// Why the thread ends unasked.
 enum Failure {
-    /// Whether the steps decided last took effect is unknown.
+    /// It is unknown whether the calls decided last took effect.
     Unknown(Arc<str>),
-    /// The steps decided last took no effect.
-    Nothing(Arc<str>),
-    /// The other thread could not write what was decided before; it has said so.
+    /// The calls decided last took no effect.
+    Undone(Arc<str>),
+    /// The committer failed to write an earlier commit, and has recorded the reason.
     Committer,
 }
 
-/// The most steps in one commit.
-const MAX_STEPS: usize = 1_024;
+/// Maximum calls in one commit.
+const MAX_CALLS: usize = 1_024;
 
 impl Writer {
     pub(super) fn new(
@@ -74,7 +74,7 @@ impl Writer {
         Self { machine, committer, clock, receiver, shared, commit_bytes, batch, waiting, decided }
     }
 
-    /// The thread: decides until it is told to close, everybody has gone, or something fails.
+    /// Runs the thread until it is told to close, all senders are gone, or something fails.
     pub(super) fn run(mut self) {
         let ended = catch_unwind(AssertUnwindSafe(|| self.work()));
         let failure = match ended {
@@ -84,7 +84,7 @@ impl Writer {
         };
         let (reason, error) = match failure {
             Failure::Unknown(reason) => (self.shared.stop(Arc::clone(&reason)), LedgerError::Unknown(reason)),
-            Failure::Nothing(reason) => (self.shared.stop(Arc::clone(&reason)), LedgerError::Stopped(reason)),
+            Failure::Undone(reason) => (self.shared.stop(Arc::clone(&reason)), LedgerError::Stopped(reason)),
             Failure::Committer => {
                 let reason = self.shared.reason();
                 (Arc::clone(&reason), LedgerError::Stopped(reason))
@@ -93,12 +93,12 @@ impl Writer {
         for call in self.decided.drain(..) {
             call.fail(error.clone());
         }
-        self.turn_away(&reason);
-        // What was decided before is committed and answered all the same.
+        self.reject_waiting(&reason);
+        // Earlier decisions are still committed and answered.
         drop(self.committer.take().map(Committer::join));
     }
 
-    /// Decides what comes. Ends with whom to tell that the engine is closed, if anybody wants to know.
+    /// Decides messages until it is told to close. Returns whom to tell when the engine is closed.
     fn work(&mut self) -> Result<Option<CloseReply>, Failure> {
         loop {
             if self.waiting.is_empty() && !self.receive() {
@@ -115,15 +115,15 @@ impl Writer {
         }
     }
 
-    /// Waits for something to do; `false` if everybody has gone.
+    /// Waits for messages; `false` if all senders are gone.
     fn receive(&mut self) -> bool {
         let mut received = Vec::new();
-        let any = self.receiver.blocking_recv_many(&mut received, MAX_STEPS) > 0;
+        let any = self.receiver.blocking_recv_many(&mut received, MAX_CALLS) > 0;
         self.waiting.extend(received);
         any
     }
 
-    /// Decides what waits, until the commit is large enough.
+    /// Decides the waiting calls until the commit is full. Returns the reply of a close message.
     fn decide(&mut self) -> Result<Option<CloseReply>, Failure> {
         while let Some(message) = self.waiting.pop_front() {
             let mut call = match message {
@@ -134,7 +134,7 @@ impl Writer {
             let batch = Batch { id: BatchId(self.batch), now: self.clock.now() };
             let run = call.run(&mut self.machine, batch);
             self.decided.push(call);
-            run.map_err(Failure::Nothing)?;
+            run.map_err(Failure::Undone)?;
             if self.is_full() {
                 break;
             }
@@ -143,10 +143,10 @@ impl Writer {
     }
 
     fn is_full(&self) -> bool {
-        self.machine.journalled().len() >= self.commit_bytes || self.decided.len() >= MAX_STEPS
+        self.machine.journalled().len() >= self.commit_bytes || self.decided.len() >= MAX_CALLS
     }
 
-    /// Whether more goes into this commit: there is room, somebody waits, and the commit before is not done yet.
+    /// Whether to add more to this commit: it is not full, calls wait, and the committer is busy.
     fn is_collecting(&mut self) -> bool {
         let full = self.is_full();
         let Some(committer) = &mut self.committer else { return false };
@@ -159,37 +159,37 @@ impl Writer {
         !self.waiting.is_empty()
     }
 
-    /// Gives what was decided to the other thread, which commits and answers it.
+    /// Hands the decided calls to the committer, which commits and answers them.
     fn hand_over(&mut self) -> Result<(), Failure> {
         let Some(committer) = &mut self.committer else {
             self.decided.drain(..).for_each(Call::answer);
             return Ok(());
         };
-        let room = committer.ready().ok_or(Failure::Committer)?;
+        let buffer = committer.ready().ok_or(Failure::Committer)?;
         let commit =
-            Commit { records: self.machine.take_journal(room), decided: std::mem::take(&mut self.decided) };
+            Commit { records: self.machine.take_journal(buffer), decided: std::mem::take(&mut self.decided) };
         committer.commit(commit).map_err(|Commit { decided, .. }| {
             self.decided = decided;
             Failure::Committer
         })
     }
 
-    /// Ends in order: a snapshot makes the next start short.
+    /// Ends the thread in order, with a snapshot if it was told to close.
     fn close(mut self, reply: Option<CloseReply>) {
         let reason: Arc<str> = "it was closed".into();
         self.shared.closing.store(true, Ordering::Relaxed);
         let is_durable = self.committer.is_some();
         let disk = self.committer.take().and_then(Committer::join);
         let reason = Arc::clone(self.shared.stopped.get_or_init(|| reason));
-        self.turn_away(&reason);
+        self.reject_waiting(&reason);
         let mut result = Ok(());
         match disk {
             Some(mut disk) => {
                 disk.join();
                 if reply.is_some() {
-                    result = self.shared.alone(|| disk.write_snapshot(&self.machine));
+                    result = self.shared.lock_snapshots(|| disk.write_snapshot(&self.machine));
                 }
-                // The file has to be free when the answer arrives, so that it can be opened again.
+                // Release the file before replying, so that the caller can open it again.
                 drop(disk);
             }
             None if is_durable => result = Err(EmbeddedError::Stopped(reason)),
@@ -200,8 +200,8 @@ impl Writer {
         }
     }
 
-    /// Answers whoever waits, and lets nobody else in.
-    fn turn_away(&mut self, reason: &Arc<str>) {
+    /// Rejects all waiting and later messages.
+    fn reject_waiting(&mut self, reason: &Arc<str>) {
         self.receiver.close();
         let mut waiting = std::mem::take(&mut self.waiting);
         loop {

@@ -1,4 +1,4 @@
-//! The contract of [`Catalogue`] on the embedded implementation, and what its file survives.
+//! The contract of [`Catalogue`] for the embedded implementation, and damage to its file.
 
 mod trail;
 
@@ -74,12 +74,12 @@ fn with_terms(activity: &Activity, index: usize, field: &str, value: serde_json:
 fn only_refusal<T: std::fmt::Debug>(result: Result<T, CatalogueError>) -> String {
     match result.unwrap_err() {
         CatalogueError::Refused(refusals) if refusals.len() == 1 => refusals[0].to_string(),
-        other => panic!("not one refusal: {other:?}"),
+        other => panic!("expected one refusal: {other:?}"),
     }
 }
 
 #[tokio::test]
-async fn importing_twice_changes_nothing_and_a_difference_makes_a_version() {
+async fn importing_twice_changes_nothing_and_a_difference_creates_a_version() {
     let catalogue = empty();
     let mut set = set(ActivityStatus::Published);
     let first = catalogue.import(&set, &by()).await.unwrap();
@@ -107,7 +107,7 @@ async fn importing_twice_changes_nothing_and_a_difference_makes_a_version() {
 }
 
 #[tokio::test]
-async fn an_import_is_taken_whole_or_not_at_all_and_every_fault_is_named() {
+async fn an_import_is_all_or_nothing_and_reports_every_fault() {
     let catalogue = empty();
     let mut set = set(ActivityStatus::Published);
     set.skus[0].product_id = ProductId::new(9).unwrap();
@@ -118,7 +118,7 @@ async fn an_import_is_taken_whole_or_not_at_all_and_every_fault_is_named() {
     assert_eq!(
         refusals,
         [
-            "product/2: id: is there twice",
+            "product/2: id: appears twice",
             "sku/11: product_id: the product 9 does not exist",
             "offer/1/99: sku_id: the SKU 99 does not exist",
         ]
@@ -128,7 +128,7 @@ async fn an_import_is_taken_whole_or_not_at_all_and_every_fault_is_named() {
 }
 
 #[tokio::test]
-async fn an_import_leaves_what_a_published_offer_was_opened_with() {
+async fn an_import_cannot_change_the_terms_of_a_published_offer() {
     let catalogue = empty();
     let before = set(ActivityStatus::Published);
     catalogue.import(&before, &by()).await.unwrap();
@@ -170,7 +170,7 @@ async fn an_import_leaves_what_a_published_offer_was_opened_with() {
 }
 
 #[tokio::test]
-async fn a_relative_window_is_that_of_the_first_import() {
+async fn a_relative_window_is_fixed_by_the_first_import() {
     let catalogue = empty();
     let mut set = set(ActivityStatus::Published);
     set.activities[0].relative_window = true;
@@ -319,7 +319,7 @@ async fn everything_is_there_after_reopening_and_in_a_backup() {
     let copy = restored.join(EmbeddedCatalogue::FILE);
     catalogue.backup(&copy).await.unwrap();
     let again = catalogue.backup(&copy).await.unwrap_err();
-    assert!(again.to_string().contains("a backup overwrites nothing"), "{again}");
+    assert!(again.to_string().contains("a backup never overwrites"), "{again}");
     catalogue.put_product(None, product(3), &by()).await.unwrap();
     drop(catalogue);
 
@@ -415,7 +415,7 @@ fn set_format(path: &Path, meta: TableDefinition<'_, &str, u64>) {
     transaction.commit().unwrap();
 }
 
-/// A disk that lasts longer than the database on it, and is full after some more operations.
+/// A disk that outlives its database and is full after a given number of operations.
 #[derive(Clone, Debug)]
 struct Disk {
     content: Arc<InMemoryBackend>,
@@ -460,7 +460,7 @@ impl StorageBackend for Disk {
 }
 
 #[tokio::test]
-async fn a_full_disk_leaves_an_import_whole_or_not_begun() {
+async fn an_import_is_all_or_nothing_on_a_full_disk() {
     let import = set(ActivityStatus::Published);
     let mut failures = 0;
     for operations in 0.. {
@@ -495,13 +495,13 @@ async fn a_full_disk_leaves_an_import_whole_or_not_begun() {
         }
         failures += 1;
         reopened.import(&import, &by()).await.unwrap();
-        assert_eq!(reopened.audit(0, 10).await.unwrap().len(), 7, "a repeat completes it once");
+        assert_eq!(reopened.audit(0, 10).await.unwrap().len(), 7, "a retry completes it once");
     }
     assert!(failures >= 3, "the import took only {failures} operations of the disk");
 }
 
 #[tokio::test]
-async fn a_dropped_call_is_done_whole_or_not_at_all() {
+async fn a_dropped_call_is_all_or_nothing() {
     let catalogue = empty();
     let import = set(ActivityStatus::Published);
     for _ in 0..20 {

@@ -1,4 +1,4 @@
-//! The audit trail in its file: what is written there by hand is found.
+//! The stored audit trail: changes made by hand are found.
 
 use redb::ReadableTable as _;
 
@@ -20,7 +20,7 @@ fn adjusted(number: u64) -> (Name, Change) {
     (format!("adjusted/1/{number}").parse().unwrap(), change)
 }
 
-/// A file with a trail of eight rows, two of them of events.
+/// Writes a file with a trail of eight rows, two of them of events.
 async fn written(directory: &Path) -> Vec<AuditRow> {
     let catalogue = EmbeddedCatalogue::open(directory, clock()).unwrap();
     catalogue.import(&set(ActivityStatus::Published), &by()).await.unwrap();
@@ -34,7 +34,7 @@ async fn written(directory: &Path) -> Vec<AuditRow> {
     rows
 }
 
-/// Does something to a closed file that the catalogue would not do.
+/// Changes a closed file in ways the catalogue would not.
 fn by_hand(directory: &Path, change: impl FnOnce(&redb::WriteTransaction)) {
     let database = Database::open(directory.join(EmbeddedCatalogue::FILE)).unwrap();
     let transaction = database.begin_write().unwrap();
@@ -42,14 +42,14 @@ fn by_hand(directory: &Path, change: impl FnOnce(&redb::WriteTransaction)) {
     transaction.commit().unwrap();
 }
 
-/// A file as the catalogue left it.
-struct Whole<'a> {
+/// The file as the catalogue left it.
+struct Original<'a> {
     path: &'a Path,
     content: &'a [u8],
 }
 
-impl Whole<'_> {
-    /// The row that the check names after a change of the whole file.
+impl Original<'_> {
+    /// Changes the original file; returns the row that verification reports.
     async fn broken(&self, what: &str, change: impl FnOnce(&redb::WriteTransaction)) -> u64 {
         std::fs::write(self.path.join(EmbeddedCatalogue::FILE), self.content).unwrap();
         by_hand(self.path, change);
@@ -60,14 +60,14 @@ impl Whole<'_> {
 }
 
 #[tokio::test]
-async fn whatever_is_done_to_the_file_by_hand_is_found() {
+async fn every_change_of_the_file_by_hand_is_found() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     written(path).await;
-    let whole = std::fs::read(path.join(EmbeddedCatalogue::FILE)).unwrap();
-    let whole = Whole { path, content: &whole };
+    let original = std::fs::read(path.join(EmbeddedCatalogue::FILE)).unwrap();
+    let original = Original { path, content: &original };
     for key in 1..=8_u64 {
-        let changed = whole.broken("a changed actor", |transaction| {
+        let changed = original.broken("a changed actor", |transaction| {
             let mut trail = transaction.open_table(AUDIT).unwrap();
             let mut row = trail.get(key).unwrap().unwrap().value().to_vec();
             let name = row.windows(4).position(|bytes| bytes == b"chen").unwrap();
@@ -75,27 +75,27 @@ async fn whatever_is_done_to_the_file_by_hand_is_found() {
             trail.insert(key, row.as_slice()).unwrap();
         });
         assert_eq!(changed.await, key);
-        let removed = whole.broken("a removed row", |transaction| {
+        let removed = original.broken("a removed row", |transaction| {
             transaction.open_table(AUDIT).unwrap().remove(key).unwrap();
         });
         assert_eq!(removed.await, key);
     }
-    let inserted = whole.broken("an inserted row", |transaction| {
+    let inserted = original.broken("an inserted row", |transaction| {
         let mut trail = transaction.open_table(AUDIT).unwrap();
         let copy = trail.get(8).unwrap().unwrap().value().to_vec();
         trail.insert(9, copy.as_slice()).unwrap();
     });
     assert_eq!(inserted.await, 9);
-    let forgotten = whole.broken("a trail whose last row is forgotten", |transaction| {
+    let shortened = original.broken("a removed last row and event", |transaction| {
         transaction.open_table(AUDIT).unwrap().remove(8).unwrap();
         transaction.open_table(RECORDED).unwrap().remove("adjusted/1/2").unwrap();
     });
-    assert_eq!(forgotten.await, 8);
-    let unnoted = whole.broken("an event whose row is not noted", |transaction| {
+    assert_eq!(shortened.await, 8);
+    let unrecorded = original.broken("an event that is not recorded", |transaction| {
         transaction.open_table(RECORDED).unwrap().remove("adjusted/1/1").unwrap();
     });
-    assert_eq!(unnoted.await, 7);
-    let headless = whole.broken("a trail without its end", |transaction| {
+    assert_eq!(unrecorded.await, 7);
+    let headless = original.broken("a trail without its recorded end", |transaction| {
         transaction.open_table(AUDIT_HEAD).unwrap().remove(()).unwrap();
     });
     assert_eq!(headless.await, 1);
