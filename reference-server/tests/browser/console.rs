@@ -119,7 +119,7 @@ async fn operators_take_a_sale_from_draft_to_end() {
         assert_eq!(site.buyer(4).await.try_to_order(&activity, PLENTY).await.code(), "paused");
         browser.press("[data-act=adjust]").await;
         browser.fill("dialog [name=delta]", "-30").await;
-        browser.fill("dialog [name=reason]", "broken in the store").await;
+        browser.fill("dialog [name=reason]", "damaged in the warehouse").await;
         browser.press(YES).await;
         browser.see("dialog .error", "Fewer units are available").await;
         browser.fill("dialog [name=delta]", "-2").await;
@@ -155,7 +155,7 @@ async fn operators_take_a_sale_from_draft_to_end() {
         browser.see("td", "Cancelled").await;
         browser.inspect("08-orders").await;
         browser.press("[href='#/audit']").await;
-        browser.see("td", "broken in the store").await;
+        browser.see("td", "damaged in the warehouse").await;
         browser.see(".fine", "the chain is whole").await;
         browser.inspect("09-audit").await;
         browser.press("[href='#/checks']").await;
@@ -272,7 +272,7 @@ async fn operators_create_products_refund_orders_and_resolve_dead_letters() {
         browser.fill("[name=user_id]", "1").await;
         browser.press(".search button").await;
         browser.press("[data-act=refund]").await;
-        browser.fill("dialog [name=reason]", "it came broken").await;
+        browser.fill("dialog [name=reason]", "it arrived broken").await;
         browser.press(YES).await;
         browser.see("td", "Paid, refund").await;
 

@@ -145,7 +145,7 @@ impl Trial {
     /// After the last round, checks that late captures are accounted for, old holds expire, and the audit passes.
     async fn finish(self, site: &Site) {
         let server = site.serve();
-        pay_late(&server.shop, &self.notes).await.expect("the server runs");
+        pay_late(&server.shop, &self.notes).await.expect("the server is running");
         let census = Census::take_at_rest(&server.shop, &self.notes, &site.offers, SOON).await;
         census.check(&site.offers, &self.notes).assert_none();
         for what in ["declined sold_out", "told when asking again", "captured again", "captured late"] {

@@ -65,7 +65,7 @@ async fn sell_out(offer: Offer) {
         crowd.buy(&server.shop, &notes).await;
         let rush = start.elapsed();
 
-        pay_late(&server.shop, &notes).await.expect("the server runs");
+        pay_late(&server.shop, &notes).await.expect("the server is running");
         for what in HAPPENS {
             assert!(notes.counted(what) > 0, "{name}: never happened: {what}: {:?}", notes.counts());
         }
