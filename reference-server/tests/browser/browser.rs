@@ -102,8 +102,8 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// Opens a browser for a test and closes it afterwards, even if the test fails. On failure, saves a screenshot and
-    /// prints the browser console.
+    /// Opens a browser for a test and closes it afterwards. If the test fails, saves a screenshot
+    /// and prints the browser console.
     pub(crate) async fn open(test: &'static str, look: Look, work: impl AsyncFnOnce(&Self)) {
         let address = tokio::task::spawn_blocking(|| DRIVEN.1).await.unwrap();
         let client = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new())
@@ -228,7 +228,7 @@ impl Browser {
             .unwrap();
     }
 
-    /// Checks that the console shows no script error or CSP violation. Declined requests are normal in a sale.
+    /// Checks that the console shows no script error or CSP violation. HTTP errors are normal here.
     async fn assert_no_errors(&self) {
         let errors: Vec<String> = self
             .console()

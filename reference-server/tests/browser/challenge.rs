@@ -19,7 +19,7 @@ async fn a_device_solves_a_proof_of_work_and_then_buys() {
         browser.goto(&site.url("/en/activities/2/")).await;
         browser.press("[data-enter]").await;
         browser.sign_in(11).await;
-        // An hour before the start there is nothing to solve yet; the page says when it will continue.
+        // An hour before the start the page does not ask for a ticket, but shows when it will.
         browser.press(&format!("[data-offer='{SOON_ON_SALE}'] form button")).await;
         browser.see(".result", "Your ticket is fetched at").await;
 

@@ -20,7 +20,7 @@ async fn change_to(browser: &Browser, role: &str) {
     enter(browser, role).await;
 }
 
-/// Clicks one of the activity's buttons. Scrolls to the top first, so that the header bar does not cover it.
+/// Clicks one of the activity's buttons. Scrolls up first, because the header bar may cover it.
 async fn act(browser: &Browser, name: &str) {
     browser.run("scrollTo(0, 0)").await;
     browser.press(&format!("[data-act={name}]")).await;
@@ -189,7 +189,7 @@ async fn an_operator_stops_all_sales_from_a_phone() {
         assert_eq!(site.buyer(1).await.try_to_order(&activity, PLENTY).await.status, 201);
         units(browser, PLENTY, "held", 1).await;
 
-        // The operator stays signed in after a reload but not in another tab; the URL never contains the token.
+        // A reload keeps the session, another tab has none, and the URL never contains the token.
         browser.client.refresh().await.unwrap();
         units(browser, PLENTY, "held", 1).await;
         browser.press("[href='#/catalogue']").await;

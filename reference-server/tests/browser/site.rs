@@ -55,7 +55,7 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// Starts a shop whose second activity starts in `starts_in` seconds. Tickets are issued from 5 s before that.
+    /// Starts a shop whose second activity starts in `starts_in` seconds, with tickets 5 s before.
     pub(crate) fn open(starts_in: u32) -> Self {
         Self::with(starts_in, "")
     }

@@ -53,7 +53,7 @@ async fn a_power_cut_at_any_moment_loses_nothing() {
     trial.finish(&site).await;
 }
 
-/// Returns one offer per strategy with more units than all rounds sell, and one that sells out along the way.
+/// Returns one offer per strategy with more units than all rounds sell, and one that sells out.
 fn offers(rounds: u32) -> Vec<Offer> {
     let rounds = u64::from(rounds);
     let plenty = rounds * USERS_PER_ROUND;
@@ -85,7 +85,7 @@ impl Trial {
         Self { name, rounds, seed, random, notes: ClientLog::new(), first: 0, start, load: None }
     }
 
-    /// Starts a crowd and returns while it is still buying, a random time after a random number of orders.
+    /// Starts a crowd and returns while it buys, a random time after a random number of orders.
     async fn load_until_a_random_moment(&mut self, round: u32, server: &Server, site: &Site) {
         self.first = self.notes.purchases().len();
         let first = 1 + u64::from(round) * USERS_PER_ROUND;
@@ -105,9 +105,9 @@ impl Trial {
         self.random_time(5).await;
     }
 
-    /// Restarts the server after the crash and compares its state with every response so far. Then all buyers repeat
-    /// their requests, and the server stops in one of several ways, so that the next round starts from different
-    /// files.
+    /// Restarts the server after the crash and compares its state with every response so far. Then
+    /// all buyers repeat their requests, and the server stops in one of several ways, so that the
+    /// next round starts from different files.
     async fn settle(&mut self, site: Site) -> Site {
         self.load.take().expect("a crowd").await.expect("a crowd does not panic");
         if self.random.u32(0..3) == 0 {
@@ -142,7 +142,7 @@ impl Trial {
         census.check(&site.offers, &self.notes).assert_none();
     }
 
-    /// After the last round, checks that late captures are accounted for, old holds expire, and the audit passes.
+    /// Checks in the end that late captures are accounted for, old holds expire, and audit passes.
     async fn finish(self, site: &Site) {
         let server = site.serve();
         pay_late(&server.shop, &self.notes).await.expect("the server is running");

@@ -43,8 +43,8 @@ async fn ten_thousand_buyers_compete_for_a_thousand_units_with_pre_deduct() {
     sell_out(offer(1, Strategy::PreDeduct, UNITS, Some(3))).await;
 }
 
-/// Runs a crowd with every kind of buyer, then late payments, then a second crowd that buys and pays for the returned
-/// units. At the end every unit is sold.
+/// Runs a crowd with every kind of buyer, then late payments, then a second crowd that buys and
+/// pays for the returned units. At the end every unit is sold.
 async fn sell_out(offer: Offer) {
     let name = format!("{:?}", offer.strategy);
     let seed = seed(&name);

@@ -1,7 +1,7 @@
 //! End-to-end tests: the real binary, real sockets, crowds of buyers, crashes.
 //!
-//! The tests use only the two listeners and the command line. Randomised tests print their seed; set
-//! `FLASHSALE_TEST_SEED` to repeat a run.
+//! The tests use only the two listeners and the command line. Randomised tests print their seed;
+//! set `FLASHSALE_TEST_SEED` to repeat a run.
 
 #![allow(clippy::unwrap_used, reason = "tests and their helpers may panic")]
 

@@ -142,7 +142,7 @@ async fn a_full_disk_stops_the_sale_until_a_restart() {
     let ready = client.request(Method::GET, "/readyz", &[], None).await.unwrap();
     assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE, "{ready}");
 
-    // The outcome of the last commits is unknown, so freeing space is not enough to resume the sale.
+    // The outcome of the last commits is unknown, so the sale needs more than free space to resume.
     disk.make_room();
     let status = try_to_buy(&server.shop, &notes, &mut public, &site, 1_000_000).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{}", server.process);

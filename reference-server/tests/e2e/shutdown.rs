@@ -12,7 +12,7 @@ use flashsale_testkit::{
 
 use crate::site::{SOON, Site, offer, seed};
 
-/// Every acknowledged order exists, and every existing order was acknowledged, unless its buyer hung up.
+/// Every acknowledged order exists. Every order was acknowledged, unless its buyer hung up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shutdown_under_load_loses_nothing() {
     let seed = seed("SIGTERM");

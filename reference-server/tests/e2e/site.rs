@@ -112,8 +112,8 @@ impl Site {
         self.files.path().join("flashsale.toml")
     }
 
-    /// The system picks the ports, so that tests can run in parallel and next to a real server. The secrets are fixed,
-    /// so that signatures stay valid after a crash.
+    /// The system picks the ports, so that tests can run in parallel and next to a real server. The
+    /// secrets are fixed, so that signatures stay valid after a crash.
     fn write_configuration(&self) {
         let file = |name: &str, secret: &str| {
             let path = self.files.path().join(name);

@@ -27,8 +27,7 @@ const SLOW_CLIENTS: u64 = 5_000;
 /// The server timeout for each part of a request, and for a client that reads nothing.
 const PATIENCE_MS: &str = "2000";
 
-/// The limit from the first slow client to the end of the last. Connecting takes a while, and timeouts are only checked
-/// every half second.
+/// From the first slow client to the end of the last. Timeouts are checked every half second.
 const REAPED_WITHIN: Duration = Duration::from_secs(40);
 
 /// How often a slow client sends one more byte.
@@ -97,7 +96,7 @@ async fn five_thousand_slow_clients_block_nobody() {
     site.audit();
 }
 
-/// Sends the beginning of a request, then one byte per [`DRIP`], until the server closes the connection.
+/// Sends the beginning of a request, then a byte per [`DRIP`], until the server disconnects.
 async fn drip(address: SocketAddr, beginning: &str) {
     let Ok(mut stream) = TcpStream::connect(address).await else { return };
     if stream.write_all(beginning.as_bytes()).await.is_err() {
@@ -120,12 +119,12 @@ async fn drip(address: SocketAddr, beginning: &str) {
     }
 }
 
-/// Requests far more than the buffers of both sides hold and reads none of it, until the server closes the connection.
+/// Requests more than the buffers of both sides hold and reads nothing until it is disconnected.
 async fn read_nothing(address: SocketAddr) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4_096).unwrap();
     let Ok(mut stream) = socket.connect(address).await else { return };
     let requests = "GET /zh/activities/7001 HTTP/1.1\r\nhost: shop\r\n\r\n".repeat(20_000);
-    // The server stops reading while its responses are not read, so this ends only with the connection.
+    // The server stops reading while its responses are not read, so this blocks until it closes.
     let _ = stream.write_all(requests.as_bytes()).await;
 }

@@ -69,7 +69,7 @@ async fn published(shop: &Shop) {
     }
 }
 
-/// Tries to order from activity 7. Returns the response to the order, or to the ticket request if that failed.
+/// Tries to order from activity 7. Returns the response to the order or to a failed ticket request.
 async fn order_of(shop: &Shop, user: u64, quantity: u32) -> Answer {
     let buyer = shop.buyer(user).await;
     let ticket = buyer.ask_for_ticket(7, 11).await;
@@ -294,7 +294,7 @@ async fn a_sale_can_be_paused_resumed_and_ended() {
         assert_eq!(done(step(&shop, OperatorRole::Operator, "pause").await).text("phase"), "paused");
     }
     expect(&order_of(&shop, 2, 1).await, 409, "paused");
-    assert_eq!(shop.order_with(&early, &[], 1).await.status, StatusCode::OK, "a retry returns the existing order");
+    assert_eq!(shop.order_with(&early, &[], 1).await.status, StatusCode::OK, "a retry returns the order");
     shop.clock.advance(Duration::from_millis(150));
     assert_eq!(shop.read("/v1/activities/7/status").await.body["phase"], "paused");
     // Neither an import nor a restart resumes it.
@@ -343,7 +343,7 @@ async fn the_kill_switch_stops_every_sale_and_survives_a_restart() {
     let status = shop.read("/v1/activities/1/status").await;
     assert_eq!(status.body["phase"], "paused");
     assert!(status.body["version"].as_u64().unwrap() > version, "{status}");
-    assert!(!shop.buyer(1).await.pay(won.text("order_id")).await.is_empty(), "existing orders can still be paid");
+    assert!(!shop.buyer(1).await.pay(won.text("order_id")).await.is_empty(), "orders can be paid");
     shop.close().await;
 
     let shop = Shop::on(directory.path()).await;

@@ -10,7 +10,7 @@ use crate::{
     shop::{Shop, expect},
 };
 
-/// Starts a shop whose breaker opens for ten seconds after two failures and closes after one successful probe.
+/// Starts a shop whose breaker opens for 10 s after two failures and closes after one probe.
 async fn shop() -> Shop {
     Shop::with(|config| {
         config.payment.breaker.calls = 4;

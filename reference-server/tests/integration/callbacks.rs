@@ -65,7 +65,7 @@ async fn a_wrong_amount_is_refunded_and_the_order_stays_open() {
     shop.close().await;
 }
 
-/// The money was taken, so the provider must retry until the capture is booked, however odd its report is.
+/// The money was taken, so the provider must retry until the capture is booked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_signed_report_is_never_rejected_permanently() {
     let shop = Shop::open().await;

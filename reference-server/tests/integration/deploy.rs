@@ -1,4 +1,4 @@
-//! The files in `deploy/` match this server: rules and dashboard use existing metrics, and the example is valid.
+//! `deploy/` matches this server: its metrics exist, and its example configuration is valid.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

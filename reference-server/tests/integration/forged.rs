@@ -51,7 +51,7 @@ impl Tally {
         random: &mut Rng,
         mut is_accepted: impl FnMut(&str) -> bool,
     ) {
-        assert!(originals.iter().all(|text| is_accepted(text)), "{credential}: the originals must be accepted");
+        assert!(originals.iter().all(|text| is_accepted(text)), "{credential}: an original is rejected");
         let bytes = originals.map(|text| URL_SAFE_NO_PAD.decode(text).unwrap());
         let mut tried = 0;
         while tried < ALTERED {

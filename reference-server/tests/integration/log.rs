@@ -1,4 +1,4 @@
-//! The log of this process. It also contains lines of background tasks and of tests that run in parallel.
+//! The log of this process, including background tasks and tests that run in parallel.
 
 use std::{
     io,

@@ -1,5 +1,5 @@
-//! Malformed, ambiguous and smuggling requests, byte for byte. Each gets the documented error or the correct response,
-//! never a 5xx or silence, and no request that is hidden inside another is ever answered.
+//! Malformed, ambiguous and smuggling requests, byte for byte. Each gets the documented error or
+//! the correct response, never a 5xx or silence. No smuggled request is ever answered.
 
 use std::{
     io::{Read, Write},
@@ -287,7 +287,7 @@ fn lengths() -> Vec<Case> {
     ]
 }
 
-/// Chunked bodies. The server closes the connection after such a request, so nothing can hide behind it.
+/// Chunked bodies. The server then closes the connection, so nothing can hide behind them.
 fn chunks() -> Vec<Case> {
     let with = |coding: &str, rest: &str| {
         format!(
@@ -363,7 +363,7 @@ fn chunks() -> Vec<Case> {
         ),
         case("a coding in capitals", with("transfer-encoding: CHUNKED\r\n", &whole), &[200]),
         case("a coding after a tab", with("transfer-encoding:\tchunked\r\n", &whole), &[200]),
-        case("a coding after a control character", with("transfer-encoding: \x0bchunked\r\n", &whole), &[400]),
+        case("a coding after a control byte", with("transfer-encoding: \x0bchunked\r\n", &whole), &[400]),
         case("a coding in quotes", with("transfer-encoding: \"chunked\"\r\n", &whole), &[400]),
         case("a coding with a comma", with("transfer-encoding: ,chunked\r\n", &whole), &[400]),
         case("a space before the colon of a coding", with("transfer-encoding : chunked\r\n", &whole), &[400]),
@@ -432,7 +432,7 @@ fn targets() -> Vec<Case> {
                 &[431],
             ),
             case("a CONNECT", "CONNECT shop:443 HTTP/1.1\r\nhost: shop\r\n\r\n", &[400]),
-            case("an OPTIONS request for the whole server", "OPTIONS * HTTP/1.1\r\nhost: shop\r\n\r\n", &[404]),
+            case("OPTIONS for the whole server", "OPTIONS * HTTP/1.1\r\nhost: shop\r\n\r\n", &[404]),
             case("a HEAD", format!("HEAD /v1/time HTTP/1.1\r\nhost: shop\r\n\r\n{HIDDEN}"), &[200, 404]),
         ])
         .collect()

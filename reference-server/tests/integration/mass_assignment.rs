@@ -1,6 +1,6 @@
 //! Mass assignment: a body with an undocumented field is rejected as a whole.
 //!
-//! The calls, bodies and known fields come from the OpenAPI documents, so that new calls are covered automatically.
+//! Calls, bodies and known fields come from the OpenAPI documents, so new calls are covered too.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::{
     shop::{Shop, expect, token},
 };
 
-/// Fields that an attacker might try to set. An object is only tested with those that it does not have.
+/// Fields that an attacker might try to set. Each object is tested with those that it lacks.
 const UNKNOWN: [&str; 12] = [
     "id", "status", "creator", "reviewer", "user_id", "amount", "price", "version", "paid_at", "sold",
     "actor", "roles",

@@ -44,7 +44,7 @@ async fn broken(shop: &Shop) -> Vec<Invariant> {
     Invariant::ALL.into_iter().filter(|invariant| violations(*invariant) > 0.0).collect()
 }
 
-/// Checks the log for a line about an invariant. Each invariant is broken in only one test, so the line is unambiguous.
+/// Checks the log for a line about an invariant. Only one test breaks each invariant.
 #[track_caller]
 fn expect_logged(log: &Log, what: &str, invariant: Invariant) {
     let (line, text) = (format!("{what} invariant={invariant} activity=1"), log.text());
@@ -132,8 +132,8 @@ async fn refunds_that_the_provider_does_not_accept_are_detected() {
 /// The units of the forged offer. No other number in the snapshot has this value.
 const UNITS: i64 = 7_654_321;
 
-/// Forges the snapshot in a directory, with a valid checksum: the only bucket of an offer of [`UNITS`] has received 3
-/// units that no bucket sent. No ledger operation can cause this, but faulty memory or a bug in another version could.
+/// Forges the snapshot in a directory, with a valid checksum: the only bucket of an offer of
+/// [`UNITS`] has received 3 units that no bucket sent. Only a fault or bug can cause this.
 fn forge(directory: &Path) {
     const HASH: usize = blake3::OUT_LEN;
     let names = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
@@ -144,7 +144,7 @@ fn forge(directory: &Path) {
         .unwrap();
     let mut forged = fs::read(&snapshot).unwrap();
     forged.truncate(forged.len() - HASH);
-    // Zigzag varints: the initial units of the bucket, then zero for units adjusted, sent and received.
+    // Zigzag varints: the initial units of the bucket, then 0 units adjusted, sent and received.
     let mut before = Vec::new();
     let mut zigzag = 2 * UNITS.unsigned_abs();
     while zigzag > 0 {

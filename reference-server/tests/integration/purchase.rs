@@ -57,7 +57,7 @@ async fn a_buyer_gets_from_the_activity_list_to_a_paid_order() {
     assert_eq!(buyer.call(Method::POST, &path).await.body, payment.body, "an open payment is returned again");
     assert_eq!(shop.read(payment.text("pay_url")).await.status, StatusCode::OK);
     let paying = shop.order_with(&ticket, &[("idempotency-key", "first")], 2).await;
-    assert_eq!((paying.status, paying.text("status")), (StatusCode::OK, "paying"), "a replay returns the current status");
+    assert_eq!((paying.status, paying.text("status")), (StatusCode::OK, "paying"), "a replay is up to date");
 
     let capture = format!("/sandbox/payments/{}/capture", payment.text("payment_id"));
     for _ in 0..2 {

@@ -213,6 +213,6 @@ async fn a_purchase_writes_no_secret_to_the_log() {
     }
     assert_eq!(secrets.shown_in(&log), [""; 0], "{log}");
     for (what, secret) in &secrets.0 {
-        assert!(secrets.shown_in(&format!("… {secret:?} …")).contains(what), "the search would not find {what}");
+        assert!(secrets.shown_in(&format!("… {secret:?} …")).contains(what), "{what} would be missed");
     }
 }

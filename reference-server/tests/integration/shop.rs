@@ -1,4 +1,4 @@
-//! A shop for a test: the server runs in this process on real sockets, with a clock that the test controls.
+//! A shop for a test: an in-process server on real sockets, with a clock that the test controls.
 
 use std::{
     net::SocketAddr,
@@ -285,8 +285,8 @@ pub(crate) fn expect(answer: &Answer, status: u16, code: &str) {
     assert_eq!(answer.header("cache-control"), "no-store");
 }
 
-/// Returns a catalogue with three activities. Activity 1 is live with offers 11 (pre-deduct, 60 s), 12 (order-time, one
-/// unit, limit 1), 13 (pay-time), 14 (limit per device) and 15 (limit per address). 2 starts in an hour; 3 is a draft.
+/// Activity 1 is live with offers 11 (pre-deduct, 60 s), 12 (order-time, one unit, limit 1), 13
+/// (pay-time), 14 (limit per device), 15 (limit per address). 2 starts in 1 h; 3 is a draft.
 pub(crate) fn catalogue() -> Value {
     let price = json!({ "amount": 9900, "currency": "CNY" });
     let sku =

@@ -1,4 +1,4 @@
-//! A sale with everything that buyers may do. The monitor checks all along and never finds a violation.
+//! A sale with everything that buyers may do. The monitor never finds a violation.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::shop::{Buyer, Shop, catalogue};
 
 const ROUNDS: u64 = 3;
-/// Buyers per round. They want more units than exist, so that buckets run out and units move between them.
+/// Buyers per round. Demand exceeds stock, so that buckets run out and units move between them.
 const BUYERS: u64 = 24;
 /// Longer than the hold time, and than refunds may be due.
 const LATER: Duration = Duration::from_secs(61);
@@ -48,7 +48,7 @@ struct Left {
     late: Option<String>,
 }
 
-/// Returns activity 1 in two buckets, with offers 11 (pre-deduct, late captures retake units) and 13 (pay-time).
+/// Activity 1 in two buckets, with offers 11 (pre-deduct, late captures retake) and 13 (pay-time).
 fn sale() -> Value {
     let mut document = catalogue();
     let activity = &mut document["activities"][0];

@@ -1,5 +1,5 @@
-//! Names that others rely on: calls and fields of the HTTP contract, metrics and configuration keys. The golden files
-//! record them. Run with FLASHSALE_WRITE_GOLDEN=1 to update them after an intended change.
+//! Names that others rely on: HTTP calls and fields, metrics, configuration keys. Golden files
+//! record them; FLASHSALE_WRITE_GOLDEN=1 updates them after an intended change.
 
 use std::{collections::BTreeSet, fs, path::Path};
 

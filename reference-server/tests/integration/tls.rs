@@ -1,4 +1,4 @@
-//! TLS terminated by the server. Tests that apply to plain HTTP as well are in `transport`, which runs over both.
+//! TLS terminated by the server. The tests in `transport` run over both TLS and plain HTTP.
 
 use std::{
     fs,
@@ -36,7 +36,7 @@ use crate::{
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// A certificate and key in files, a server configuration that uses them, and clients that trust them.
+/// A certificate and key in files, the server side that uses them, and clients that trust them.
 pub(crate) struct Pair {
     _directory: TempDir,
     pub(crate) files: CertificateFiles,
@@ -114,7 +114,7 @@ impl Pair {
     }
 }
 
-/// TLS over a socket. Unlike the stream of rustls, it can still read when the server accepts no more data.
+/// TLS over a socket. Unlike the rustls stream, it can still read when the server stops reading.
 struct Secured {
     session: ClientConnection,
     socket: TcpStream,
@@ -257,7 +257,7 @@ fn a_new_certificate_is_used_after_a_reload_and_a_broken_one_never() {
     assert_eq!(before.client.get("/number/1").status, 200);
 
     let renewed = pair.renew();
-    assert_eq!(pair.connect(address).unwrap().certificate, before.certificate, "the files have not been reloaded yet");
+    assert_eq!(pair.connect(address).unwrap().certificate, before.certificate, "not reloaded yet");
     assert_eq!(tls.reload(SystemClock.now()), Ok(true));
     assert_eq!(pair.connect(address).unwrap().certificate, renewed);
     assert_ne!(before.certificate, renewed);
