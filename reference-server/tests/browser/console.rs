@@ -213,7 +213,7 @@ async fn operators_create_products_refund_orders_and_resolve_dead_letters() {
     Browser::open("desk", EN_DESK, async |browser| {
         let keys = tempfile::tempdir().unwrap();
         let secret = keys.path().join("secret");
-        std::fs::write(&secret, "what nobody who listens knows").unwrap();
+        std::fs::write(&secret, "a webhook secret of the tests").unwrap();
         // No receiver listens on this port, so every order event becomes a dead letter at once.
         let site = Site::with(
             3600,
