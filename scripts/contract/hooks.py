@@ -1,5 +1,5 @@
-"""What Schemathesis cannot know of the listeners: which operator may do what, how a provider signs, and which directories
-may be written to. It also counts, for the table of run.py, which statuses each operation answered."""
+"""Tells Schemathesis what the documents cannot: operator roles, the signatures of payment providers, and the directories
+that backups may write to. Also counts the statuses of each operation for the table that run.py prints."""
 
 import atexit
 import hashlib
@@ -19,7 +19,7 @@ SEEN = defaultdict(Counter)
 
 @schemathesis.hook
 def before_load_schema(context, raw_schema):
-    """Gives examples of what run.py has made, which a document cannot know."""
+    """Adds examples for the data that run.py has created."""
     listener = "public" if raw_schema["info"]["title"].endswith("public listener") else "operations"
     for name, values in WORLD["examples"][listener].items():
         parameter = raw_schema["components"]["parameters"][name]
@@ -29,7 +29,7 @@ def before_load_schema(context, raw_schema):
 
 @schemathesis.auth()
 class Operators:
-    """The token of whoever has the role; buyers are in the configuration."""
+    """Selects the token of an operator with the right role. Buyers are in the configuration."""
 
     def get(self, case, context):
         reviews = (case.path_parameters or {}).get("verb") in ("approve", "reject")
@@ -40,7 +40,7 @@ class Operators:
 
 
 def sign(request):
-    """Signs the bytes that are sent, as the provider would."""
+    """Signs the request body as a payment provider would."""
     body = request.body or b""
     now = str(int(time.time()))
     signed = f"{now}.".encode() + (body.encode() if isinstance(body, str) else body)
@@ -56,13 +56,13 @@ def is_positive(case):
 @schemathesis.hook
 def before_call(context, case, kwargs):
     if case.operation.path == "/v1/payments/callbacks/{provider}" and is_positive(case):
-        # Only what fits is signed: an authentic report that is not understood is answered 503 on purpose, so that the
-        # provider sends it again. To a schema 1.0 is a whole number, to the server it is not one.
+        # Only valid reports are signed: the server answers 503 to an authentic report that it cannot parse, so that the
+        # provider resends it. JSON Schema accepts 1.0 as an integer; the server does not.
         if isinstance(case.body.get("amount"), float):
             case.body["amount"] = int(case.body["amount"])
         kwargs["auth"] = sign
     if case.operation.path == "/v1/backup" and isinstance(case.body, dict):
-        # A backup creates the directory that it is told: only inside the folder of this run.
+        # A backup creates the requested directory: keep it inside the folder of this run.
         directory = case.body.get("directory")
         if isinstance(directory, str) and (directory.startswith("/") or ".." in directory):
             case.body["directory"] = os.path.join(WORLD["folder"], directory.replace("/", "_"))
@@ -70,7 +70,7 @@ def before_call(context, case, kwargs):
 
 @schemathesis.hook
 def after_call(context, case, response):
-    # A request with another method than the operation's says nothing about the operation.
+    # Ignore requests with a method other than the operation's.
     if case.method.upper() == case.operation.method.upper():
         SEEN[f"{case.operation.method.upper()} {case.operation.path}"][response.status_code] += 1
 

@@ -1,4 +1,4 @@
-"""Starts a server, makes things on it, runs Schemathesis against both listeners, and prints what was covered.
+"""Starts a server, creates test data on it, runs Schemathesis against both listeners, and prints the coverage.
 
     run.py SERVER [EXAMPLES]
 """
@@ -24,7 +24,7 @@ EXAMPLES = "10"
 MAKER, CHECKER, SECRET = (f"the-{who}-of-the-contract-run" for who in ("maker", "checker", "callback-secret"))
 
 class Refuses(http.server.BaseHTTPRequestHandler):
-    """A receiver of notifications that refuses each of them for good."""
+    """A notification receiver that rejects every notification permanently."""
 
     def do_POST(self):
         self.rfile.read(int(self.headers["content-length"]))
@@ -42,7 +42,7 @@ CONFIG = f"""
 public = "127.0.0.1:0"
 operations = "127.0.0.1:0"
 
-# Nobody is refused for asking often: that has tests of its own, and here it would hide everything behind it.
+# No rate limits: they have their own tests, and here they would mask every other response.
 [guard]
 user_orders = "off"
 address_orders = "off"
@@ -50,7 +50,7 @@ user_tickets = "off"
 busy_address = "off"
 risk = "off"
 
-# What happens to orders becomes dead letters at once, for the calls about them.
+# Every order event becomes a dead letter at once, so that the dead-letter calls have data.
 [notifications]
 webhook = "http://127.0.0.1:{RECEIVER.server_port}/"
 secret_file = "callback.key"
@@ -72,7 +72,7 @@ token = "{CHECKER}"
 
 @contextlib.contextmanager
 def serving(binary, folder):
-    """The addresses of the listeners of a server that runs meanwhile, and ends well."""
+    """Runs a server, yields the addresses of its listeners, and checks that it exits cleanly."""
     (folder / "server.toml").write_text(CONFIG)
     (folder / "callback.key").write_text(SECRET)
     with open(folder / "server.log", "wb") as log:
@@ -89,7 +89,7 @@ def serving(binary, folder):
         yield found["shop"], found["operations"]
         process.terminate()
         if process.wait(timeout=60) != 0:
-            raise SystemExit(f"the server ended with {process.returncode}:\n{(folder / 'server.log').read_text()}")
+            raise SystemExit(f"the server exited with {process.returncode}:\n{(folder / 'server.log').read_text()}")
     finally:
         process.kill()
         process.wait()
@@ -97,7 +97,7 @@ def serving(binary, folder):
 
 
 class World:
-    """What there is on the server, so that each call has something to succeed with."""
+    """The test data on the server, which gives every call a way to succeed."""
 
     def __init__(self, public, operations):
         self.public, self.operations = public, operations
@@ -136,7 +136,7 @@ class World:
             "skus": [{"id": sku, "product_id": "1", "name": f"No. {sku}", "list_price": price} for sku in skus],
             "activities": activities,
         })
-        # A quarter of these stays a draft, and each other quarter goes one step further.
+        # A quarter of these activities stay drafts; each further quarter goes one step further.
         for index, number in enumerate(steps):
             for verb, token in [("submit", MAKER), ("approve", CHECKER), ("publish", MAKER)][: index % 4]:
                 self.operate(f"/v1/activities/{number}/{verb}", token=token)
@@ -151,7 +151,7 @@ class World:
         return {
             "sessions": {"ann": session, "bob": bob},
             "maker": MAKER, "checker": CHECKER, "callback_secret": SECRET,
-            # For calls of the documents whose parameters no example can be given for once and for all.
+            # Parameter values that the documents cannot give as static examples.
             "examples": {
                 "public": {"order": orders[:6], "payment_id": payments[:4], "ticket": [self.ticket(session, "11")]},
                 "operations": {
@@ -166,7 +166,7 @@ class World:
         }
 
     def dead_letters(self, least):
-        """So many of them, once there are: the server delivers notifications by itself, a little later."""
+        """Waits for `least` dead letters and returns the ids; the server sends notifications in the background."""
         began = time.monotonic()
         while time.monotonic() - began < 60:
             url = f"{self.operations}/v1/dead-letters?limit=100"
@@ -186,7 +186,7 @@ class World:
 
 
 def check(listener, address, folder, examples):
-    """Runs Schemathesis against a listener: whether it found nothing, and which statuses were seen."""
+    """Runs Schemathesis against a listener. Returns whether it passed, and the statuses that it saw."""
     seen = folder / f"{listener}.json"
     environment = os.environ | {
         "CONTRACT_WORLD": str(folder / "world.json"),
@@ -198,21 +198,21 @@ def check(listener, address, folder, examples):
     command = [
         pathlib.Path(sys.executable).parent / "schemathesis", "--config-file", folder / "schemathesis.toml",
         "run", f"{address}/openapi.json", "--checks", "all", "--seed", SEED, "--max-examples", examples,
-        # Everything; without it the document's own path is left out.
+        # All paths; by default the path of the document itself is left out.
         "--include-path-regex", ".",
     ]
-    found_nothing = subprocess.run(command, env=environment, cwd=folder).returncode == 0
-    return found_nothing, json.loads(seen.read_text())
+    passed = subprocess.run(command, env=environment, cwd=folder).returncode == 0
+    return passed, json.loads(seen.read_text())
 
 
 def show(listener, address, seen, seconds):
-    """Prints each operation with the statuses that were seen; whether each of the document was called."""
+    """Prints the statuses of each operation. Returns whether every operation of the document was called."""
     paths = requests.get(f"{address}/openapi.json", timeout=30).json()["paths"]
     operations = {f"{method.upper()} {path}" for path, item in paths.items() for method in item}
     requests_sent = sum(sum(statuses.values()) for statuses in seen.values())
     succeeded = {operation for operation, statuses in seen.items() if any(s.startswith("2") for s in statuses)}
     print(f"\n{listener} listener: {len(operations)} operations, {len(seen)} called with {requests_sent} requests, ", end="")
-    print(f"{len(succeeded)} of them with success, {seconds:.0f} s")
+    print(f"{len(succeeded)} of them successfully, {seconds:.0f} s")
     for operation in sorted(operations, key=lambda operation: operation.split()[::-1]):
         statuses = sorted(seen.get(operation, {}).items())
         print(f"  {operation:58} " + ("  ".join(f"{status} x {n}" for status, n in statuses) or "NOT CALLED"))
@@ -237,16 +237,16 @@ def main():
                 for who, session in world["sessions"].items()
             ]}))
             shutil.copy(HERE / "schemathesis.toml", folder)
-            # Operators end sales and stop everything: buyers come first.
+            # Test the public listener first: operator calls end sales and stop everything.
             for listener, address in (("public", public), ("operations", operations)):
                 began = time.monotonic()
-                found_nothing, seen = check(listener, address, folder, examples)
+                passed, seen = check(listener, address, folder, examples)
                 called_all = show(listener, address, seen, time.monotonic() - began)
-                good = good and found_nothing and called_all
+                good = good and passed and called_all
         if log := os.environ.get("FLASHSALE_CONTRACT_LOG"):
             shutil.copy(folder / "server.log", log)
     if not good:
-        raise SystemExit("The server and its documents do not agree: see the failures above.")
+        raise SystemExit("The server does not match its OpenAPI documents: see the failures above.")
 
 
 main()

@@ -19,11 +19,11 @@ use serde_json::{Map, Value, json};
 
 use crate::site::SOON;
 
-/// How long a script in a page may wait before the test asks it again: it is lost when the page is left.
+/// The script timeout. Leaving a page loses its script, so the test then runs it again.
 const PATIENCE: Duration = Duration::from_secs(5);
 const DRIVER: &str = "chromedriver";
 
-/// One driver for all tests; it ends with this process.
+/// The driver that all tests share. It ends with this process.
 static DRIVEN: LazyLock<(Process, SocketAddr)> = LazyLock::new(|| {
     let installed = |name: &str| Command::new(name).arg("--version").output().is_ok();
     assert!(
@@ -35,11 +35,11 @@ static DRIVEN: LazyLock<(Process, SocketAddr)> = LazyLock::new(|| {
     let process = Process::start(command);
     let line = process.wait_for_line(SOON, |line| line.contains("successfully on port "));
     let port = line.rsplit(' ').next().and_then(|word| word.trim_end_matches('.').parse().ok());
-    let port: u16 = port.unwrap_or_else(|| panic!("no port of the driver in {line:?}"));
+    let port: u16 = port.unwrap_or_else(|| panic!("no driver port in {line:?}"));
     (process, SocketAddr::from(([127, 0, 0, 1], port)))
 });
 
-/// Before which screen a buyer sits, and what they read.
+/// The screen and language of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Look {
     pub(crate) language: &'static str,
@@ -52,7 +52,7 @@ pub(crate) const EN_PHONE: Look = Look { language: "en", is_phone: true };
 pub(crate) const EN_DESK: Look = Look { language: "en", is_phone: false };
 
 impl Look {
-    /// The one of two texts that this buyer sees.
+    /// Selects the text in the language of this user.
     pub(crate) fn say(self, zh: &'static str, en: &'static str) -> &'static str {
         if self.language == "zh" { zh } else { en }
     }
@@ -70,7 +70,7 @@ impl Look {
             "--disable-sync",
             "--hide-scrollbars",
             "--force-color-profile=srgb",
-            // Nothing is pressed while it still moves.
+            // Without animations, nothing moves while it is clicked.
             "--force-prefers-reduced-motion",
             "--window-size=1280,900",
         ];
@@ -93,7 +93,7 @@ impl Look {
     }
 }
 
-/// A browser with a profile of its own.
+/// A browser with its own profile.
 pub(crate) struct Browser {
     pub(crate) look: Look,
     pub(crate) client: fantoccini::Client,
@@ -102,8 +102,8 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// Opens a browser for a test and closes it afterwards, however the test ends. Where it fails, its last picture and
-    /// what the browser wrote to its console are kept.
+    /// Opens a browser for a test and closes it afterwards. If the test fails, saves a screenshot
+    /// and prints the browser console.
     pub(crate) async fn open(test: &'static str, look: Look, work: impl AsyncFnOnce(&Self)) {
         let address = tokio::task::spawn_blocking(|| DRIVEN.1).await.unwrap();
         let client = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new())
@@ -117,8 +117,8 @@ impl Browser {
         let outcome = match outcome {
             Ok(()) => AssertUnwindSafe(browser.assert_no_errors()).catch_unwind().await,
             Err(panic) => {
-                eprintln!("{test} fails at {:?}", browser.client.current_url().await);
-                eprintln!("the console: {:?}", browser.console().await);
+                eprintln!("{test} failed at {:?}", browser.client.current_url().await);
+                eprintln!("browser console: {:?}", browser.console().await);
                 browser.picture("FAILED").await;
                 Err(panic)
             }
@@ -133,14 +133,14 @@ impl Browser {
         self.client.goto(address).await.unwrap();
     }
 
-    /// Waits until an element that `css` selects is shown with `text` in it.
+    /// Waits until a visible element that matches `css` contains `text`.
     #[track_caller]
     pub(crate) fn see<'a>(&'a self, css: &'a str, text: &'a str) -> impl Future<Output = ()> + 'a {
         let condition = format!("shown({}, {})", json!(css), json!(text));
         async move { self.until(&condition).await }
     }
 
-    /// Waits until a condition in the page's JavaScript holds; `shown(css, text)` and `usable(css)` help to write it.
+    /// Waits until a JavaScript condition holds. It may use `shown(css, text)` and `usable(css)`.
     pub(crate) async fn until(&self, condition: &str) {
         let script = format!(
             r#"
@@ -156,13 +156,13 @@ impl Browser {
         );
         let end = Instant::now() + SOON;
         loop {
-            // An error is a page that was left, or one that shows nothing new for a while.
+            // Errors mean that the page was left, or that the script timed out.
             match self.client.execute_async(&script, Vec::new()).await {
                 Ok(_) => return,
                 Err(error) if Instant::now() > end => {
                     let text = self.run("return document.body.innerText").await;
                     panic!(
-                        "{}: not seen: {condition}\n{error}\n{}",
+                        "{}: timed out waiting for {condition}\n{error}\n{}",
                         self.test,
                         text.as_str().unwrap_or_default()
                     );
@@ -172,13 +172,13 @@ impl Browser {
         }
     }
 
-    /// Presses what `css` selects once it can be pressed.
+    /// Clicks the element that `css` selects, once it is enabled.
     pub(crate) async fn press(&self, css: &str) {
         self.until(&format!("usable({})", json!(css))).await;
         self.client.find(Locator::Css(css)).await.unwrap().click().await.unwrap();
     }
 
-    /// Writes into a field.
+    /// Types text into a field, once it is enabled.
     pub(crate) async fn fill(&self, css: &str, text: &str) {
         self.until(&format!("usable({})", json!(css))).await;
         let field = self.client.find(Locator::Css(css)).await.unwrap();
@@ -186,7 +186,7 @@ impl Browser {
         field.send_keys(text).await.unwrap();
     }
 
-    /// Fills in the box that signs in, which is open already or not.
+    /// Completes the sign-in form.
     pub(crate) async fn sign_in(&self, user: u64) {
         self.fill("[data-signin] [name=user_id]", &user.to_string()).await;
         self.fill("[data-signin] [name=user_name]", "Li Lei 李雷").await;
@@ -199,24 +199,24 @@ impl Browser {
         self.client.execute(script, Vec::new()).await.unwrap_or_else(|error| panic!("{script}: {error}"))
     }
 
-    /// Checks what every page has to keep, and keeps its picture.
+    /// Saves a screenshot and checks the rules that apply to every page.
     pub(crate) async fn inspect(&self, name: &str) {
         self.picture(name).await;
         let faults = self.run(include_str!("inspect.js")).await;
         assert_eq!(faults, json!([]), "{} {name}", self.test);
     }
 
-    /// The path of the page.
+    /// Returns the path of the current page.
     pub(crate) async fn path(&self) -> String {
         self.client.current_url().await.unwrap().path().to_owned()
     }
 
-    /// A command of the DevTools protocol.
+    /// Sends a DevTools command.
     pub(crate) async fn devtools(&self, command: &str, parameters: Value) -> Value {
         self.ask("goog/cdp/execute", &json!({ "cmd": command, "params": parameters })).await
     }
 
-    /// A picture of the whole page, at most ten screens of it.
+    /// Saves a screenshot of the whole page.
     async fn picture(&self, name: &str) {
         let parameters = json!({ "format": "png", "captureBeyondViewport": true });
         let answer = self.devtools("Page.captureScreenshot", parameters).await;
@@ -228,7 +228,7 @@ impl Browser {
             .unwrap();
     }
 
-    /// The page's scripts ran without an error and broke no rule of its policy. Refused requests are part of a sale.
+    /// Checks that the console shows no script error or CSP violation. HTTP errors are normal here.
     async fn assert_no_errors(&self) {
         let errors: Vec<String> = self
             .console()
@@ -245,7 +245,7 @@ impl Browser {
         severe.map(|entry| entry["message"].to_string()).collect()
     }
 
-    /// A call of the driver that is beyond the standard.
+    /// Calls an extension of the driver that WebDriver does not define.
     async fn ask(&self, call: &str, body: &Value) -> Value {
         let path = format!("/session/{}/{call}", self.session);
         let mut driver = client::Client::new(DRIVEN.1);

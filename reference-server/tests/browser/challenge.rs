@@ -1,25 +1,25 @@
-//! What suspicious visitors meet before they get a ticket.
+//! Challenges that suspicious buyers solve before they get a ticket.
 
 use crate::{
     browser::{Browser, EN_DESK, ZH_PHONE},
     site::{LIVE, PLENTY, SOON_ON_SALE, Site},
 };
 
-/// Everybody has to let their device work, for a moment.
+/// Requires a short proof of work from everybody.
 const WORK: &str =
     "[guard]\nproof_of_work_from = 0\nquiz_from = 101\ndeny_from = 101\n[challenge]\ncost = 256\n";
-/// Everybody has to read a picture, or let their device work.
+/// Requires a quiz from everybody, or a proof of work instead.
 const QUIZ: &str = "[guard]\nproof_of_work_from = 0\nquiz_from = 0\ndeny_from = 101\n\
                     [challenge]\ncost = 256\ndigits_instead_of_quiz = 1\n";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_works_before_the_start_so_that_the_order_is_quick() {
+async fn a_device_solves_a_proof_of_work_and_then_buys() {
     Browser::open("work", EN_DESK, async |browser| {
         let site = Site::with(3600, WORK);
         browser.goto(&site.url("/en/activities/2/")).await;
         browser.press("[data-enter]").await;
         browser.sign_in(11).await;
-        // An hour before the start there is nothing to solve yet; the page says when it goes on by itself.
+        // An hour before the start the page does not ask for a ticket, but shows when it will.
         browser.press(&format!("[data-offer='{SOON_ON_SALE}'] form button")).await;
         browser.see(".result", "Your ticket is fetched at").await;
 
@@ -32,7 +32,7 @@ async fn a_device_works_before_the_start_so_that_the_order_is_quick() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_cannot_read_the_picture_lets_the_device_work() {
+async fn a_buyer_who_cannot_read_the_quiz_uses_proof_of_work_instead() {
     Browser::open("quiz", ZH_PHONE, async |browser| {
         let site = Site::with(3600, QUIZ);
         browser.goto(&site.url(&format!("/zh/activities/{LIVE}/"))).await;
@@ -44,11 +44,11 @@ async fn who_cannot_read_the_picture_lets_the_device_work() {
         browser.until("document.querySelector('dialog[open] img').naturalWidth > 0").await;
         browser.inspect("1-picture").await;
 
-        // Who gives up is told how to go on, and who errs gets another picture.
+        // Closing the dialog shows how to continue; a wrong answer shows another image.
         browser.press("dialog[open] .buttons button[type=button]").await;
         browser.see(".result", "没有完成验证。想购买时请再点一次。").await;
         browser.press(&buy).await;
-        // No picture has a zero.
+        // No quiz contains a zero.
         browser.fill("dialog[open] [name=text]", "000000").await;
         browser.press("dialog[open] .buttons button:not([type])").await;
         browser.see("dialog[open] h2", "不对，请看新的图片再试").await;

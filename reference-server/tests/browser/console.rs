@@ -1,11 +1,11 @@
-//! Operators run a sale from the console, and touch no file.
+//! Operators run a sale entirely from the console.
 
 use crate::{
     browser::{Browser, EN_DESK, ZH_PHONE},
     site::{LIVE, PLENTY, Site},
 };
 
-/// What accepts an open box.
+/// The button that confirms an open dialog.
 const YES: &str = "dialog .buttons button:not([type])";
 
 async fn enter(browser: &Browser, role: &str) {
@@ -14,19 +14,19 @@ async fn enter(browser: &Browser, role: &str) {
     browser.until("usable('[data-leave]')").await;
 }
 
-/// Somebody else comes to this desk.
+/// Signs out and signs in with another role.
 async fn change_to(browser: &Browser, role: &str) {
     browser.press("[data-leave]").await;
     enter(browser, role).await;
 }
 
-/// Presses one of the activity's buttons, which may be above what is seen, behind the bar.
+/// Clicks one of the activity's buttons. Scrolls up first, because the header bar may cover it.
 async fn act(browser: &Browser, name: &str) {
     browser.run("scrollTo(0, 0)").await;
     browser.press(&format!("[data-act={name}]")).await;
 }
 
-/// Presses the button of a step and says yes; waits for what the activity is then.
+/// Clicks a lifecycle button, confirms, and waits for the new state.
 async fn step(browser: &Browser, step: &str, state: &str) {
     act(browser, step).await;
     browser.press(YES).await;
@@ -34,13 +34,13 @@ async fn step(browser: &Browser, step: &str, state: &str) {
     browser.see(".badge", state).await;
 }
 
-/// Waits until the bar of an offer says so.
+/// Waits until the stock bar of an offer shows `count` units in a state.
 async fn units(browser: &Browser, sku: u64, state: &str, count: u32) {
     let css = format!("[data-stock='{sku}'] [data-units={state}]");
     browser.until(&format!("document.querySelector(\"{css}\")?.textContent === '{count}'")).await;
 }
 
-/// Sets the time of a field, in minutes from now.
+/// Sets a time field to a number of minutes from now.
 async fn set_time(browser: &Browser, field: &str, minutes: i32) {
     browser
         .run(&format!(
@@ -52,7 +52,7 @@ async fn set_time(browser: &Browser, field: &str, minutes: i32) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn operators_take_a_sale_from_its_draft_to_its_end() {
+async fn operators_take_a_sale_from_draft_to_end() {
     Browser::open("console", EN_DESK, async |browser| {
         let site = Site::open(3600);
         browser.goto(&site.console("/en/")).await;
@@ -62,7 +62,7 @@ async fn operators_take_a_sale_from_its_draft_to_its_end() {
         browser.see(".error", "This is not a token of this server.").await;
         browser.inspect("01-sign-in").await;
 
-        // A creator writes it.
+        // A creator writes the draft.
         enter(browser, "creator").await;
         browser.see("tbody tr", "Doors at Ten").await;
         browser.inspect("02-activities").await;
@@ -91,7 +91,7 @@ async fn operators_take_a_sale_from_its_draft_to_its_end() {
         }
         step(browser, "submit", "Submitted").await;
 
-        // Who wrote it cannot approve it: the token is refused, and the box says so.
+        // The creator cannot approve it: the token is rejected, and the dialog says so.
         act(browser, "approve").await;
         browser.press(YES).await;
         browser.see("dialog .error", "This token may not do that.").await;
@@ -101,7 +101,7 @@ async fn operators_take_a_sale_from_its_draft_to_its_end() {
         change_to(browser, "operator").await;
         step(browser, "publish", "Live").await;
 
-        // It sells while the operator looks.
+        // The page updates while the activity sells.
         units(browser, PLENTY, "available", 20).await;
         for user in 1..=3 {
             assert_eq!(site.buyer(user).await.try_to_order(&activity, PLENTY).await.status, 201);
@@ -119,7 +119,7 @@ async fn operators_take_a_sale_from_its_draft_to_its_end() {
         assert_eq!(site.buyer(4).await.try_to_order(&activity, PLENTY).await.code(), "paused");
         browser.press("[data-act=adjust]").await;
         browser.fill("dialog [name=delta]", "-30").await;
-        browser.fill("dialog [name=reason]", "broken in the store").await;
+        browser.fill("dialog [name=reason]", "damaged in the warehouse").await;
         browser.press(YES).await;
         browser.see("dialog .error", "Fewer units are available").await;
         browser.fill("dialog [name=delta]", "-2").await;
@@ -128,7 +128,7 @@ async fn operators_take_a_sale_from_its_draft_to_its_end() {
         browser.inspect("06-paused").await;
         step(browser, "resume", "Live").await;
 
-        // Limits and the window of a sale that runs.
+        // Change the limits and the window of a running sale.
         browser.press("[data-act=edit-offer]").await;
         browser.fill("dialog [name='user offer']", "2").await;
         browser.inspect("07-limits").await;
@@ -146,7 +146,7 @@ async fn operators_take_a_sale_from_its_draft_to_its_end() {
         step(browser, "end", "Ended").await;
         assert_eq!(site.buyer(5).await.try_to_order(&activity, PLENTY).await.code(), "ended");
 
-        // Support, and who did all that.
+        // Support cancels an order; the audit trail names who did what.
         browser.press("[href='#/orders']").await;
         browser.fill("[name=user_id]", "1").await;
         browser.press(".search button").await;
@@ -155,7 +155,7 @@ async fn operators_take_a_sale_from_its_draft_to_its_end() {
         browser.see("td", "Cancelled").await;
         browser.inspect("08-orders").await;
         browser.press("[href='#/audit']").await;
-        browser.see("td", "broken in the store").await;
+        browser.see("td", "damaged in the warehouse").await;
         browser.see(".fine", "the chain is whole").await;
         browser.inspect("09-audit").await;
         browser.press("[href='#/checks']").await;
@@ -166,7 +166,7 @@ async fn operators_take_a_sale_from_its_draft_to_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_operator_stops_everything_from_a_phone() {
+async fn an_operator_stops_all_sales_from_a_phone() {
     Browser::open("stop", ZH_PHONE, async |browser| {
         let site = Site::open(3600);
         browser.goto(&site.console("/")).await;
@@ -189,7 +189,7 @@ async fn an_operator_stops_everything_from_a_phone() {
         assert_eq!(site.buyer(1).await.try_to_order(&activity, PLENTY).await.status, 201);
         units(browser, PLENTY, "held", 1).await;
 
-        // A reload keeps the operator in, another tab does not; the address never holds the token.
+        // A reload keeps the session, another tab has none, and the URL never contains the token.
         browser.client.refresh().await.unwrap();
         units(browser, PLENTY, "held", 1).await;
         browser.press("[href='#/catalogue']").await;
@@ -209,12 +209,12 @@ async fn an_operator_stops_everything_from_a_phone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn operators_write_products_refund_orders_and_end_dead_letters() {
+async fn operators_create_products_refund_orders_and_resolve_dead_letters() {
     Browser::open("desk", EN_DESK, async |browser| {
         let keys = tempfile::tempdir().unwrap();
         let secret = keys.path().join("secret");
-        std::fs::write(&secret, "what nobody who listens knows").unwrap();
-        // Nobody listens there: what happens to orders becomes dead letters at once.
+        std::fs::write(&secret, "a webhook secret of the tests").unwrap();
+        // No receiver listens on this port, so every order event becomes a dead letter at once.
         let site = Site::with(
             3600,
             &format!(
@@ -242,7 +242,7 @@ async fn operators_write_products_refund_orders_and_end_dead_letters() {
         browser.until("[...document.querySelectorAll('td')].some((td) => td.textContent === 'Small <b>')").await;
         browser.inspect("1-catalogue").await;
 
-        // An offer is attached, detached and attached; the reviewer sends the activity back.
+        // An offer is attached, detached and attached again; the reviewer rejects the activity.
         browser.press("[href='#/']").await;
         browser.press("[data-act=new]").await;
         browser.fill("dialog [name=name]", "Back and forth").await;
@@ -272,7 +272,7 @@ async fn operators_write_products_refund_orders_and_end_dead_letters() {
         browser.fill("[name=user_id]", "1").await;
         browser.press(".search button").await;
         browser.press("[data-act=refund]").await;
-        browser.fill("dialog [name=reason]", "it came broken").await;
+        browser.fill("dialog [name=reason]", "it arrived broken").await;
         browser.press(YES).await;
         browser.see("td", "Paid, refund").await;
 
@@ -289,7 +289,7 @@ async fn operators_write_products_refund_orders_and_end_dead_letters() {
         browser.see("td", "dead_letter.replayed").await;
         browser.see("td", "dead_letter.discarded").await;
 
-        // The sale that runs is ended, and put away.
+        // The running sale is ended and archived.
         browser.press("[href='#/']").await;
         browser.press(&format!("[href='#/activities/{LIVE}']")).await;
         step(browser, "end", "Ended").await;

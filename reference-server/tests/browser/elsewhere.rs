@@ -1,4 +1,4 @@
-//! Pages that `publish --out` has written, served from an origin of their own by a host that knows nothing.
+//! Pages that `publish --out` exported, served by a plain file host on its own origin.
 
 use std::{fs, path::PathBuf, sync::Arc};
 
@@ -12,7 +12,7 @@ use crate::{
     site::{PLENTY, Site},
 };
 
-/// Serves files, and `index.html` of folders, to one request per connection.
+/// Serves one file per connection, or the `index.html` of a folder.
 async fn answer(stream: TcpStream, folder: Arc<PathBuf>) {
     let mut stream = BufReader::new(stream);
     let mut request = String::new();
@@ -36,7 +36,7 @@ async fn answer(stream: TcpStream, folder: Arc<PathBuf>) {
         "HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
         body.len()
     );
-    // A browser opens connections that it does not use, and hangs up on others.
+    // Browsers drop some connections early.
     let _ = stream.write_all(&[head.as_bytes(), &body].concat()).await;
 }
 
@@ -53,7 +53,7 @@ async fn buys_there(look: Look) {
                 tokio::spawn(answer(stream, Arc::clone(&folder)));
             }
         });
-        // Nobody negotiates: a host of files shows its first language, and the buyer chooses.
+        // A file host does not negotiate: it serves the default language, and the buyer switches.
         browser.goto(&format!("{origin}/")).await;
         browser.see("h1", "活动").await;
         if look.language == "en" {
@@ -78,11 +78,11 @@ async fn buys_there(look: Look) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_chinese_buyer_at_a_desk_buys_from_exported_pages() {
+async fn a_chinese_desktop_user_buys_from_exported_pages() {
     buys_there(ZH_DESK).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_english_buyer_at_a_phone_buys_from_exported_pages() {
+async fn an_english_phone_user_buys_from_exported_pages() {
     buys_there(EN_PHONE).await;
 }

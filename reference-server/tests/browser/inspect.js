@@ -1,12 +1,12 @@
-// What every page has to keep. Returns the faults that it finds.
+// Checks the rules for every page and returns the violations.
 const faults = [];
 const visible = (element) => element.checkVisibility({ checkOpacity: true, checkVisibilityCSS: true });
 const named = (element) => `<${element.tagName.toLowerCase()}> ${element.outerHTML.slice(0, 120)}`;
 
 if (!document.documentElement.lang) faults.push("the page has no language");
 if (!document.title.trim()) faults.push("the page has no title");
-if (document.querySelectorAll("h1").length !== 1) faults.push("the page has not exactly one h1");
-if (document.querySelectorAll("main").length !== 1) faults.push("the page has not exactly one main");
+if (document.querySelectorAll("h1").length !== 1) faults.push("the page does not have exactly one h1");
+if (document.querySelectorAll("main").length !== 1) faults.push("the page does not have exactly one main");
 if (document.documentElement.scrollWidth > innerWidth) faults.push(`the page is ${document.documentElement.scrollWidth} wide in a window of ${innerWidth}`);
 const ids = [...document.querySelectorAll("[id]")].map((element) => element.id);
 if (new Set(ids).size !== ids.length) faults.push("two elements have the same id");
@@ -14,11 +14,11 @@ if (new Set(ids).size !== ids.length) faults.push("two elements have the same id
 for (const control of document.querySelectorAll("a[href], button, input, select")) {
   if (!visible(control) || control.closest("[aria-hidden=true]")) continue;
   const text = control.matches("input, select") ? [...control.labels].map((label) => label.textContent).join("") : control.textContent;
-  if (!text.trim() && !control.getAttribute("aria-label")) faults.push(`without a name: ${named(control)}`);
+  if (!text.trim() && !control.getAttribute("aria-label")) faults.push(`no accessible name: ${named(control)}`);
 }
-for (const image of document.images) if (!image.hasAttribute("alt")) faults.push(`without alt: ${named(image)}`);
+for (const image of document.images) if (!image.hasAttribute("alt")) faults.push(`no alt: ${named(image)}`);
 
-// Contrast of WCAG 2.2, 1.4.3: 4.5, of large text 3; what cannot be used is excepted.
+// Contrast by WCAG 2.2, 1.4.3: at least 4.5, or 3 for large text; disabled controls are exempt.
 const rgb = (colour) => colour.match(/[\d.]+/g).map(Number);
 const light = ([r, g, b]) => [r, g, b].map((part) => part / 255)
   .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4))

@@ -1,11 +1,11 @@
-//! Browser tests: the real binary, a real browser, buyers and operators at a phone and at a desk, in Chinese and
-//! in English.
+//! Browser tests: the real binary and a real browser, for buyers and operators on phones and
+//! desktops, in Chinese and English.
 //!
-//! They wait for what a buyer would see, never for a time. Each page that a test looks at is checked for what every page
-//! has to keep (names of controls, contrast, width) and kept as a picture under `target/screenshots/`. Chromium and its
-//! driver have to be installed; a test that finds none fails and says so.
+//! Tests wait for visible changes, never for a fixed time. Each inspected page is checked for
+//! accessible names, contrast and width, and saved as a screenshot under `target/screenshots/`. The
+//! tests need Chromium and its driver; without them they fail with a message that says so.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails, also in its helpers")]
+#![allow(clippy::unwrap_used, reason = "tests and their helpers may panic")]
 
 mod browser;
 mod challenge;

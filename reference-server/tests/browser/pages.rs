@@ -1,4 +1,4 @@
-//! Pages by themselves: languages, clocks, dark screens.
+//! Pages without a purchase: languages, clocks, dark mode.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_language_is_the_browsers_until_the_buyer_chooses() {
+async fn pages_use_the_language_of_the_browser_until_the_buyer_chooses() {
     Browser::open("language", ZH_PHONE, async |browser| {
         let site = Site::open(3600);
         browser.goto(&site.url("/orders")).await;
@@ -26,15 +26,15 @@ async fn the_language_is_the_browsers_until_the_buyer_chooses() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wrong_clock_and_a_dark_screen_change_nothing() {
+async fn pages_work_with_a_wrong_clock_and_in_dark_mode() {
     Browser::open("clock", EN_DESK, async |browser| {
         let site = Site::open(3600);
-        let an_hour_late = "const right = Date.now; Date.now = () => right() - 3600000;";
-        browser.devtools("Page.addScriptToEvaluateOnNewDocument", json!({ "source": an_hour_late })).await;
+        let an_hour_slow = "const right = Date.now; Date.now = () => right() - 3600000;";
+        browser.devtools("Page.addScriptToEvaluateOnNewDocument", json!({ "source": an_hour_slow })).await;
         let dark = json!({ "features": [{ "name": "prefers-color-scheme", "value": "dark" }] });
         browser.devtools("Emulation.setEmulatedMedia", dark).await;
         browser.goto(&site.url("/en/")).await;
-        // Half an hour around the truth, where the device's clock would say two hours.
+        // About an hour is left by the server's clock; by the device's clock it would be two.
         browser.until("/starts in 00:[3-5]/.test(document.body.textContent)").await;
         browser.see("li:first-child .phase", "Live").await;
         browser.inspect("1-dark-home").await;

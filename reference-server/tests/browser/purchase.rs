@@ -1,11 +1,11 @@
-//! From the home page to the paid order.
+//! Purchases from the home page to the paid order.
 
 use crate::{
     browser::{Browser, EN_DESK, EN_PHONE, Look, ZH_DESK, ZH_PHONE},
     site::{LIVE, PLENTY, SOON_ON_SALE, Site},
 };
 
-/// A buyer who comes before the start: countdown, ticket, order, payment, list.
+/// A buyer arrives before the start: countdown, ticket, order, payment, order list.
 async fn waits_for_the_start(look: Look) {
     Browser::open("countdown", look, async |browser| {
         let site = Site::open(14);
@@ -33,8 +33,8 @@ async fn waits_for_the_start(look: Look) {
     .await;
 }
 
-/// A buyer who comes during the sale, through the page of a product.
-async fn comes_during_the_sale(look: Look) {
+/// A buyer arrives during the sale, through a product page.
+async fn arrives_during_the_sale(look: Look) {
     Browser::open("purchase", look, async |browser| {
         let site = Site::open(3600);
         browser.goto(&site.url("/")).await;
@@ -76,21 +76,21 @@ async fn buys_and_pays(browser: &Browser, sku: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_chinese_buyer_at_a_phone_waits_for_the_start() {
+async fn a_chinese_phone_user_waits_for_the_start() {
     waits_for_the_start(ZH_PHONE).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_english_buyer_at_a_desk_waits_for_the_start() {
+async fn an_english_desktop_user_waits_for_the_start() {
     waits_for_the_start(EN_DESK).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_chinese_buyer_at_a_desk_comes_during_the_sale() {
-    comes_during_the_sale(ZH_DESK).await;
+async fn a_chinese_desktop_user_arrives_during_the_sale() {
+    arrives_during_the_sale(ZH_DESK).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_english_buyer_at_a_phone_comes_during_the_sale() {
-    comes_during_the_sale(EN_PHONE).await;
+async fn an_english_phone_user_arrives_during_the_sale() {
+    arrives_during_the_sale(EN_PHONE).await;
 }

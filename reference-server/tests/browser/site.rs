@@ -1,4 +1,4 @@
-//! A shop for browsers: configuration, catalogue, the server on it, and other people who buy there.
+//! A shop for browser tests: configuration, catalogue, server, and buyers without a browser.
 
 use std::{fs, net::SocketAddr, process::Command, time::Duration};
 
@@ -10,14 +10,14 @@ use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Enough for a build without optimisation and a browser on a busy machine.
+/// A timeout that suffices for an unoptimised build and a browser on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 
-/// The live activity and its offers.
+/// The id of the live activity.
 pub(crate) const LIVE: u64 = 1;
-/// Many units, at most two per person, ten minutes to pay.
+/// An offer with many units, at most two per user, and ten minutes to pay.
 pub(crate) const PLENTY: u64 = 11;
-/// One unit, no deadline.
+/// An offer with one unit and no payment deadline.
 pub(crate) const LAST: u64 = 12;
 /// The offer of the activity that starts soon.
 pub(crate) const SOON_ON_SALE: u64 = 21;
@@ -46,7 +46,7 @@ const CONFIGURATION: &str = r#"
     operations = "127.0.0.1:0"
 "#;
 
-/// A running shop with a live activity and one that starts soon.
+/// A running shop with one live activity and one that starts soon.
 pub(crate) struct Site {
     pub(crate) public: SocketAddr,
     operations: SocketAddr,
@@ -55,12 +55,12 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// A shop whose second activity starts in so many seconds. Tickets are given out from 5 s before.
+    /// Starts a shop whose second activity starts in `starts_in` seconds, with tickets 5 s before.
     pub(crate) fn open(starts_in: u32) -> Self {
         Self::with(starts_in, "")
     }
 
-    /// The same with more lines in its configuration, which stand in the table `[http]` at first.
+    /// Starts a shop with more configuration lines, which are appended to the table `[http]`.
     pub(crate) fn with(starts_in: u32, more: &str) -> Self {
         let files = tempfile::tempdir().unwrap();
         fs::write(files.path().join("catalogue.json"), catalogue(starts_in).to_string()).unwrap();
@@ -75,9 +75,9 @@ impl Site {
         Self { public, operations, files, _process: process }
     }
 
-    /// The pages as files, which call this server.
+    /// Exports the pages as files that call this server.
     pub(crate) fn publish(&self) -> TempDir {
-        // A running server has its directory for itself.
+        // A running server locks its data directory.
         let import = Process::start(command(&self.files, "import", &["catalogue.json", "--data", "other"]));
         assert!(import.wait_for_exit(SOON).success(), "{import}");
         let out = tempfile::tempdir().unwrap();
@@ -92,7 +92,7 @@ impl Site {
         format!("http://{}{path}", self.public)
     }
 
-    /// An address of the console.
+    /// Returns a console URL.
     pub(crate) fn console(&self, path: &str) -> String {
         format!("http://{}{path}", self.operations)
     }
@@ -103,7 +103,7 @@ impl Site {
         Client::new(self.operations).request(Method::GET, path, &headers, None).await.unwrap().body
     }
 
-    /// Somebody who buys without a browser.
+    /// Signs in a buyer without a browser.
     pub(crate) async fn buyer(&self, user: u64) -> Buyer {
         let mut client = Client::new(self.public);
         let identity = json!({ "user_id": user.to_string(), "user_name": "Han Meimei 韩梅梅" });
@@ -112,21 +112,21 @@ impl Site {
     }
 }
 
-/// Somebody with a session.
+/// A buyer with a session.
 pub(crate) struct Buyer {
     client: Client,
     session: String,
 }
 
 impl Buyer {
-    /// Orders one unit of the live activity; returns the order's id.
+    /// Orders one unit in the live activity and returns the order id.
     pub(crate) async fn order(&mut self, sku: u64) -> String {
         let order = self.try_to_order(&LIVE.to_string(), sku).await;
         assert_eq!(order.status, StatusCode::CREATED, "{order}");
         order.text("order_id").to_owned()
     }
 
-    /// Asks for a ticket and orders one unit with it; returns the last answer.
+    /// Requests a ticket and orders one unit with it. Returns the last response.
     pub(crate) async fn try_to_order(&mut self, activity: &str, sku: u64) -> Answer {
         let path = format!("/v1/activities/{activity}/offers/{sku}/ticket");
         let ticket = self.call(Method::POST, &path, None).await;
@@ -137,7 +137,7 @@ impl Buyer {
         self.call(Method::POST, &path, Some(&json!({ "quantity": 1 }))).await
     }
 
-    /// Pays for an order, and the sandbox takes the money.
+    /// Opens a payment and captures it in the sandbox.
     pub(crate) async fn pay(&mut self, order: &str) {
         let opened = self.call(Method::POST, &format!("/v1/orders/{order}/payment"), None).await;
         assert_eq!(opened.status, StatusCode::CREATED, "{opened}");
@@ -150,7 +150,7 @@ impl Buyer {
         assert_eq!(answer.status, StatusCode::OK, "{answer}");
     }
 
-    /// The orders, the newest first.
+    /// Returns the orders, newest first.
     pub(crate) async fn orders(&mut self) -> Vec<Value> {
         self.call(Method::GET, "/v1/orders", None).await.body["items"].as_array().unwrap().clone()
     }

@@ -1,4 +1,4 @@
-//! Sold out, and units that come back.
+//! Sold-out offers and released units.
 
 use crate::{
     browser::{Browser, EN_PHONE, ZH_DESK},
@@ -6,7 +6,7 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_released_unit_comes_back_on_the_page_and_is_bought() {
+async fn a_released_unit_reappears_on_the_page_and_is_bought() {
     Browser::open("stock", ZH_DESK, async |browser| {
         let site = Site::open(3600);
         let mut other = site.buyer(1).await;
@@ -20,7 +20,7 @@ async fn a_released_unit_comes_back_on_the_page_and_is_bought() {
         browser.press("[data-enter]").await;
         browser.sign_in(2).await;
 
-        // Nothing is pressed or reloaded: the page sees it by itself, and says so to those who hear it.
+        // The page updates without a click or reload, and announces it to screen readers.
         other.cancel(&order).await;
         browser.see(&format!("{offer} [data-state]"), "有货").await;
         browser.until("document.querySelector('[data-announce]').textContent.includes('又有货了')").await;
@@ -33,7 +33,7 @@ async fn a_released_unit_comes_back_on_the_page_and_is_bought() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_presses_too_late_is_told_what_to_do() {
+async fn a_buyer_who_is_too_late_is_told_what_to_do() {
     Browser::open("late", EN_PHONE, async |browser| {
         let site = Site::open(3600);
         browser.goto(&site.url(&format!("/en/activities/{LIVE}/"))).await;
@@ -41,7 +41,7 @@ async fn who_presses_too_late_is_told_what_to_do() {
         browser.sign_in(3).await;
         let button = format!("[data-offer='{LAST}'] form button");
         browser.until(&format!("usable(\"{button}\")")).await;
-        // The page learns of nothing any more, as on a train; the last unit goes to somebody else.
+        // Status requests hang, as on a bad connection, while another buyer takes the last unit.
         browser.run("const ask = window.fetch; window.fetch = (address, how) => String(address).endsWith('/status') ? new Promise(() => {}) : ask(address, how);").await;
         site.buyer(4).await.order(LAST).await;
         browser.press(&button).await;

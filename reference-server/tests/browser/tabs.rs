@@ -1,11 +1,11 @@
-//! Impatient fingers: double clicks, two tabs, answers that are lost, orders that are given up.
+//! Impatient buyers: double clicks, two tabs, lost responses, cancelled orders.
 
 use crate::{
     browser::{Browser, EN_DESK, ZH_PHONE},
     site::{LIVE, PLENTY, Site},
 };
 
-/// Holds back the answer to the next order of the page until `window.release()`.
+/// Delays the responses to order requests until `window.release()` is called.
 const HOLD_ORDERS: &str = r"
     const ask = window.fetch;
     const held = new Promise((resolve) => { window.release = resolve; });
@@ -14,7 +14,7 @@ const HOLD_ORDERS: &str = r"
       if (how?.method === 'POST' && String(address).startsWith('/v1/orders/')) await held;
       return answer;
     };";
-/// Loses the first answer to an order, after the server has placed it.
+/// Drops the first response to an order request after the server has placed the order.
 const LOSE_AN_ORDER: &str = r"
     const ask = window.fetch;
     let lost = false;
@@ -30,7 +30,7 @@ fn button() -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_clicks_and_a_lost_answer_make_one_order() {
+async fn repeated_clicks_and_a_lost_response_create_one_order() {
     Browser::open("clicks", ZH_PHONE, async |browser| {
         let site = Site::open(3600);
         browser.goto(&site.url(&format!("/zh/activities/{LIVE}/"))).await;
@@ -46,7 +46,7 @@ async fn many_clicks_and_a_lost_answer_make_one_order() {
             .await;
         browser.see(".result.bought", "抢到了").await;
         assert_eq!(site.buyer(5).await.orders().await.len(), 1);
-        // A second order is a second wish, within the limit of two; a third is not.
+        // A second order is within the limit of two; a third is not.
         browser.press(&button()).await;
         let mut buyer = site.buyer(5).await;
         browser.until(&format!("usable(\"{}\")", button())).await;
@@ -60,7 +60,7 @@ async fn many_clicks_and_a_lost_answer_make_one_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_tabs_are_one_buyer() {
+async fn two_tabs_act_as_one_buyer() {
     Browser::open("tabs", EN_DESK, async |browser| {
         let site = Site::open(3600);
         let page = site.url(&format!("/en/activities/{LIVE}/"));
@@ -71,14 +71,14 @@ async fn two_tabs_are_one_buyer() {
         browser.goto(&page).await;
         browser.see("[data-enter]", "Sign in").await;
 
-        // Who signs in in one is signed in in the other.
+        // Signing in in one tab signs in the other.
         browser.client.switch_to_window(first.clone()).await.unwrap();
         browser.press("[data-enter]").await;
         browser.sign_in(6).await;
         browser.client.switch_to_window(second.clone()).await.unwrap();
         browser.see("[data-who]", "Li Lei 李雷").await;
 
-        // While one orders the other does not.
+        // While one tab places an order, the other does not.
         browser.client.switch_to_window(first.clone()).await.unwrap();
         browser.run(HOLD_ORDERS).await;
         browser.press(&button()).await;
@@ -92,7 +92,7 @@ async fn two_tabs_are_one_buyer() {
         browser.see(".result.bought", "Yours!").await;
         assert_eq!(site.buyer(6).await.orders().await.len(), 1);
 
-        // What one gives up the other shows.
+        // An order cancelled in one tab shows as cancelled in the other.
         browser.press("[data-orders-link]").await;
         browser.see(".order[data-status=pending] .state", "To be paid").await;
         browser.client.switch_to_window(second.clone()).await.unwrap();
@@ -106,7 +106,7 @@ async fn two_tabs_are_one_buyer() {
         browser.client.switch_to_window(first).await.unwrap();
         browser.see(".order[data-status=cancelled] .state", "Cancelled").await;
 
-        // Who signs out in one is signed out in the other.
+        // Signing out in one tab signs out the other.
         browser.press("[data-leave]").await;
         browser.client.switch_to_window(second).await.unwrap();
         browser.see("[data-empty]", "Sign in to see your orders.").await;

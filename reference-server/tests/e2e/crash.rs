@@ -18,7 +18,7 @@ use crate::site::{SOON, Server, Site, offer, seed};
 const USERS_PER_ROUND: u64 = 1_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kill_at_any_moment_loses_nothing() {
+async fn a_kill_at_any_moment_loses_nothing() {
     let rounds = 20 * scale();
     let directory = tempfile::tempdir().unwrap();
     let mut site = Site::new(directory.path().join("data"), offers(rounds));
@@ -33,7 +33,7 @@ async fn kill_at_any_moment_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn power_cut_at_any_moment_loses_nothing() {
+async fn a_power_cut_at_any_moment_loses_nothing() {
     let rounds = 10 * scale();
     let mut disk = match Disk::new(256) {
         Ok(disk) => disk,
@@ -53,7 +53,7 @@ async fn power_cut_at_any_moment_loses_nothing() {
     trial.finish(&site).await;
 }
 
-/// One offer of each strategy with more units than all rounds sell, and one that sells out on the way.
+/// Returns one offer per strategy with more units than all rounds sell, and one that sells out.
 fn offers(rounds: u32) -> Vec<Offer> {
     let rounds = u64::from(rounds);
     let plenty = rounds * USERS_PER_ROUND;
@@ -65,14 +65,14 @@ fn offers(rounds: u32) -> Vec<Offer> {
     ]
 }
 
-/// What the rounds of a test share.
+/// The state that the rounds of a test share.
 struct Trial {
     name: &'static str,
     rounds: u32,
     seed: u64,
     random: Rng,
     notes: ClientLog,
-    /// The number of the first purchase of this round.
+    /// The index of the first purchase of this round.
     first: usize,
     start: Instant,
     load: Option<JoinHandle<()>>,
@@ -85,7 +85,7 @@ impl Trial {
         Self { name, rounds, seed, random, notes: ClientLog::new(), first: 0, start, load: None }
     }
 
-    /// Starts a crowd, and returns while it buys: a random time after a random number of its orders.
+    /// Starts a crowd and returns while it buys, a random time after a random number of orders.
     async fn load_until_a_random_moment(&mut self, round: u32, server: &Server, site: &Site) {
         self.first = self.notes.purchases().len();
         let first = 1 + u64::from(round) * USERS_PER_ROUND;
@@ -101,13 +101,13 @@ impl Trial {
         self.load = Some(tokio::spawn(async move { crowd.buy(&shop, &notes).await }));
         let reached = time::timeout(SOON, self.notes.acknowledged(moment)).await;
         assert!(reached.is_ok(), "too few orders: {:?}\n{}", self.notes.counts(), server.process);
-        // An answer follows a commit; the next commits are at every stage a few milliseconds later.
+        // Responses follow a commit, so a random delay catches the next commits at any stage.
         self.random_time(5).await;
     }
 
-    /// After the crash: restarts the server and compares everything that was ever told with what is there. Then
-    /// everybody repeats what they sent, and the server ends in one of several ways, so that the next round starts
-    /// from different files.
+    /// Restarts the server after the crash and compares its state with every response so far. Then
+    /// all buyers repeat their requests, and the server stops in one of several ways, so that the
+    /// next round starts from different files.
     async fn settle(&mut self, site: Site) -> Site {
         self.load.take().expect("a crowd").await.expect("a crowd does not panic");
         if self.random.u32(0..3) == 0 {
@@ -142,20 +142,20 @@ impl Trial {
         census.check(&site.offers, &self.notes).assert_none();
     }
 
-    /// After the last round: late captures are accounted for, holds of before the crashes end, and the audit agrees.
+    /// Checks in the end that late captures are accounted for, old holds expire, and audit passes.
     async fn finish(self, site: &Site) {
         let server = site.serve();
-        pay_late(&server.shop, &self.notes).await.expect("the server runs");
+        pay_late(&server.shop, &self.notes).await.expect("the server is running");
         let census = Census::take_at_rest(&server.shop, &self.notes, &site.offers, SOON).await;
         census.check(&site.offers, &self.notes).assert_none();
         for what in ["declined sold_out", "told when asking again", "captured again", "captured late"] {
-            assert!(self.notes.counted(what) > 0, "nothing was {what}: {:?}", self.notes.counts());
+            assert!(self.notes.counted(what) > 0, "never happened: {what}: {:?}", self.notes.counts());
         }
         server.process.terminate();
         assert!(server.process.wait_for_exit(SOON).success(), "{}", server.process);
         site.audit();
         say(&format!(
-            "{}: {} rounds in {:.1} s; {} orders told, {} there, {} buyers interrupted; {:?}",
+            "{}: {} rounds in {:.1} s; {} orders acknowledged, {} found, {} buyers interrupted; {:?}",
             self.name,
             self.rounds,
             self.start.elapsed().as_secs_f64(),
@@ -166,7 +166,7 @@ impl Trial {
         ));
     }
 
-    /// Lets a random time up to `most_ms` milliseconds go by: what comes next has to hold at any moment.
+    /// Sleeps for a random time below `most_ms` milliseconds.
     async fn random_time(&mut self, most_ms: u64) {
         time::sleep(Duration::from_micros(self.random.u64(0..most_ms * 1_000))).await;
     }

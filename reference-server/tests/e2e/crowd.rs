@@ -1,4 +1,4 @@
-//! Ten thousand buyers for a thousand units.
+//! Ten thousand buyers compete for a thousand units.
 
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use crate::site::{SOON, Site, offer, seed};
 const BUYERS: u64 = 10_000;
 const UNITS: u64 = 1_000;
 
-/// What buyers do and are told. A crowd in which one of these never happens shows nothing about it.
+/// Events that must happen at least once; otherwise the run proves nothing about them.
 const HAPPENS: [&str; 10] = [
     "cancelled",
     "captured late",
@@ -29,22 +29,22 @@ const HAPPENS: [&str; 10] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_buyers_for_a_thousand_units_order_time() {
+async fn ten_thousand_buyers_compete_for_a_thousand_units_with_order_time() {
     sell_out(offer(1, Strategy::OrderTime, UNITS, Some(3))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_buyers_for_a_thousand_units_pay_time() {
+async fn ten_thousand_buyers_compete_for_a_thousand_units_with_pay_time() {
     sell_out(offer(1, Strategy::PayTime, UNITS, Some(3))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_buyers_for_a_thousand_units_pre_deduct() {
+async fn ten_thousand_buyers_compete_for_a_thousand_units_with_pre_deduct() {
     sell_out(offer(1, Strategy::PreDeduct, UNITS, Some(3))).await;
 }
 
-/// A crowd that does everything buyers do; then late payments; then a second crowd for what was given back, which only
-/// pays. At the end every unit is sold.
+/// Runs a crowd with every kind of buyer, then late payments, then a second crowd that buys and
+/// pays for the returned units. At the end every unit is sold.
 async fn sell_out(offer: Offer) {
     let name = format!("{:?}", offer.strategy);
     let seed = seed(&name);
@@ -65,9 +65,9 @@ async fn sell_out(offer: Offer) {
         crowd.buy(&server.shop, &notes).await;
         let rush = start.elapsed();
 
-        pay_late(&server.shop, &notes).await.expect("the server runs");
+        pay_late(&server.shop, &notes).await.expect("the server is running");
         for what in HAPPENS {
-            assert!(notes.counted(what) > 0, "{name}: nothing was {what}: {:?}", notes.counts());
+            assert!(notes.counted(what) > 0, "{name}: never happened: {what}: {:?}", notes.counts());
         }
         let census = Census::take_at_rest(&server.shop, &notes, &site.offers, SOON).await;
         census.check(&site.offers, &notes).assert_none();
@@ -84,14 +84,14 @@ async fn sell_out(offer: Offer) {
         assert_eq!(
             (stock.sold, stock.held, stock.available),
             (UNITS, 0, 0),
-            "{name}: what came back was not sold"
+            "{name}: returned units were not sold again"
         );
 
         server.process.terminate();
         assert!(server.process.wait_for_exit(SOON).success(), "{}", server.process);
         site.audit();
         say(&format!(
-            "{name}: {BUYERS} buyers in {:.1} s, all of it {:.1} s; {} orders told, {} there, \
+            "{name}: {BUYERS} buyers in {:.1} s, {:.1} s in total; {} orders acknowledged, {} found, \
              {stock:?}; {:?}",
             rush.as_secs_f64(),
             start.elapsed().as_secs_f64(),

@@ -1,9 +1,9 @@
 //! End-to-end tests: the real binary, real sockets, crowds of buyers, crashes.
 //!
-//! Everything is looked at from outside, through the two listeners and the command line. Randomised tests print their
-//! seed; `FLASHSALE_TEST_SEED` repeats one.
+//! The tests use only the two listeners and the command line. Randomised tests print their seed;
+//! set `FLASHSALE_TEST_SEED` to repeat a run.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails, also in its helpers")]
+#![allow(clippy::unwrap_used, reason = "tests and their helpers may panic")]
 
 mod crash;
 mod crowd;

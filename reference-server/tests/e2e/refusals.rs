@@ -1,4 +1,4 @@
-//! What cannot work is refused with words that help, and nothing is overwritten.
+//! The server fails with a helpful error when it cannot work, and overwrites nothing.
 
 use std::{fs, path::Path, process::Command};
 
@@ -15,12 +15,12 @@ use serde_json::json;
 
 use crate::site::{SOON, Site, contents, offer, run};
 
-/// Runs `serve`, which has to end by itself with an error that has all of `words`.
+/// Runs `serve` and checks that it exits with an error that contains all of `words`.
 fn assert_refuses(site: &Site, words: &[&str]) {
     let (exit, output) = run(site.command("serve"));
-    assert!(!exit.success(), "it serves: {output}");
+    assert!(!exit.success(), "the server started: {output}");
     for word in words {
-        assert!(output.contains(word), "the error does not say {word:?}: {output}");
+        assert!(output.contains(word), "the error does not contain {word:?}: {output}");
     }
     assert!(!output.contains("panicked"), "{output}");
 }
@@ -40,7 +40,7 @@ fn buyers(site: &Site, users: std::ops::Range<u64>) -> Crowd {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_process_on_the_same_directory() {
+async fn a_second_process_on_the_same_directory_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let site = site_in(directory.path());
     let server = site.serve();
@@ -49,11 +49,11 @@ async fn a_second_process_on_the_same_directory() {
     let (exit, output) = run(site.command("audit"));
     assert!(!exit.success() && output.contains("another process") && output.contains("--server"), "{output}");
     buyers(&site, 1..100).buy(&server.shop, &notes).await;
-    assert_eq!(notes.acknowledged_so_far(), 99, "the first one goes on: {:?}", notes.violations());
+    assert_eq!(notes.acknowledged_so_far(), 99, "the first process keeps working: {:?}", notes.violations());
 }
 
 #[test]
-fn a_directory_that_cannot_be_made() {
+fn a_data_directory_that_cannot_be_created_is_reported() {
     let directory = tempfile::tempdir().unwrap();
     let site = site_in(directory.path());
     fs::write(directory.path().join("file"), "not a directory").unwrap();
@@ -62,7 +62,7 @@ fn a_directory_that_cannot_be_made() {
 }
 
 #[test]
-fn a_read_only_directory() {
+fn a_read_only_data_directory_is_reported_and_left_unchanged() {
     let disk = match Disk::new(64) {
         Ok(disk) => disk,
         Err(refused) => {
@@ -78,7 +78,7 @@ fn a_read_only_directory() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_damaged_file() {
+async fn a_damaged_file_is_reported_and_not_overwritten() {
     let directory = tempfile::tempdir().unwrap();
     let site = site_in(directory.path());
     let server = site.serve();
@@ -86,15 +86,15 @@ async fn a_damaged_file() {
     server.process.terminate();
     assert!(server.process.wait_for_exit(SOON).success(), "{}", server.process);
 
-    // Smaller files are leases and locks, which a start writes anew.
+    // Smaller files are leases and locks, which every start rewrites.
     let files =
         contents(&site.data).into_iter().filter(|(_, content)| content.len() >= 4_096).collect::<Vec<_>>();
-    assert!(!files.is_empty(), "nothing was kept");
+    assert!(!files.is_empty(), "no data files");
     for (file, good) in &files {
         let damages: [(&str, Vec<u8>); 4] = [
             ("it is empty", Vec::new()),
             ("its first bytes are overwritten", [vec![0xff; 64], good[64..].to_vec()].concat()),
-            ("its second half is gone", good[..good.len() / 2].to_vec()),
+            ("its second half is missing", good[..good.len() / 2].to_vec()),
             ("it is all zeros", vec![0; good.len()]),
         ];
         for (damage, bad) in damages {
@@ -110,7 +110,7 @@ async fn a_damaged_file() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk() {
+async fn a_full_disk_stops_the_sale_until_a_restart() {
     let disk = match Disk::new(64) {
         Ok(disk) => disk,
         Err(refused) => {
@@ -127,7 +127,7 @@ async fn a_full_disk() {
     disk.fill();
     let mut client = Client::new(server.shop.operations);
     let mut public = Client::new(server.shop.public);
-    // Room inside the engine's file may last a while.
+    // Free space inside the engine's file may last for a while.
     let declined = async {
         for user in 1_000.. {
             let status = try_to_buy(&server.shop, &notes, &mut public, &site, user).await;
@@ -137,12 +137,12 @@ async fn a_full_disk() {
         }
         unreachable!("users do not run out")
     };
-    let status = tokio::time::timeout(SOON, declined).await.expect("a full disk ends the sale");
+    let status = tokio::time::timeout(SOON, declined).await.expect("a full disk stops the sale");
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{}", server.process);
     let ready = client.request(Method::GET, "/readyz", &[], None).await.unwrap();
     assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE, "{ready}");
 
-    // What the last commits did is unknown, so room alone does not make it sell again.
+    // The outcome of the last commits is unknown, so the sale needs more than free space to resume.
     disk.make_room();
     let status = try_to_buy(&server.shop, &notes, &mut public, &site, 1_000_000).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{}", server.process);
@@ -155,7 +155,7 @@ async fn a_full_disk() {
     census.check(&site.offers, &notes).assert_none();
 }
 
-/// One attempt of one user, without retries; returns the status of the answer to the order.
+/// Makes one attempt to buy, without retries. Returns the status of the order request.
 async fn try_to_buy(
     shop: &Shop,
     notes: &ClientLog,
@@ -180,7 +180,7 @@ async fn try_to_buy(
 }
 
 #[test]
-fn unknown_configuration() {
+fn an_unknown_configuration_key_is_reported() {
     let directory = tempfile::tempdir().unwrap();
     let site = site_in(directory.path());
     let wrong = directory.path().join("wrong.toml");

@@ -1,4 +1,4 @@
-//! A shop of a test: configuration, catalogue, data directory, and the server on it.
+//! A shop for a test: configuration, catalogue, data directory and server.
 
 use std::{
     env, fs,
@@ -17,32 +17,31 @@ use flashsale_testkit::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Enough for a build without optimisation on a busy machine.
+/// A timeout that suffices for an unoptimised build on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 const OPERATOR_TOKEN: &str = "operator-token-of-the-end-to-end-tests";
 const SANDBOX_SECRET: &str = "sandbox-secret-of-the-end-to-end-tests";
 const ACTIVITY: u64 = 7001;
 
-/// A data directory with a configuration and a catalogue. The directory may be on a disk of its own.
+/// A data directory with a configuration and a catalogue. The directory may be on a separate disk.
 pub(crate) struct Site {
     /// The data directory.
     pub(crate) data: PathBuf,
     /// What is on sale.
     pub(crate) offers: Vec<Offer>,
-    // Configuration and import file, which are not on the disk that a test destroys.
+    // Configuration and import file. They are not on the disk that a test destroys.
     files: TempDir,
 }
 
 /// A server that serves a [`Site`].
 pub(crate) struct Server {
-    /// The process.
     pub(crate) process: Process,
     /// Its addresses and secrets.
     pub(crate) shop: Shop,
 }
 
-/// An offer of the only activity of a site.
+/// Returns an offer of the only activity of a site.
 pub(crate) fn offer(sku: u64, strategy: Strategy, units: u64, hold_seconds: Option<u32>) -> Offer {
     Offer {
         activity: ActivityId::new(ACTIVITY).unwrap(),
@@ -65,11 +64,11 @@ impl Site {
         let mut import = site.command("import");
         import.arg(&catalogue);
         let (exit, output) = run(import);
-        assert!(exit.success(), "the import fails: {output}");
+        assert!(exit.success(), "the import failed: {output}");
         site
     }
 
-    /// The same site on another data directory, which has its content.
+    /// Moves the site to another data directory with the same content.
     pub(crate) fn moved_to(self, data: PathBuf) -> Self {
         Self { data, ..self }
     }
@@ -79,7 +78,7 @@ impl Site {
         self.serve_with(&[])
     }
 
-    /// Starts the server with some settings more, `FLASHSALE__…` and their values.
+    /// Starts the server with additional `FLASHSALE__…` settings.
     pub(crate) fn serve_with(&self, settings: &[(&str, &str)]) -> Server {
         let mut command = self.command("serve");
         command.envs(settings.iter().copied());
@@ -95,7 +94,7 @@ impl Site {
         Server { process, shop }
     }
 
-    /// The command line of a command on this site.
+    /// Returns the command line of a subcommand on this site.
     pub(crate) fn command(&self, name: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_reference-server"));
         command.arg(name).arg("--data").arg(&self.data).arg("--config").arg(self.configuration());
@@ -103,18 +102,18 @@ impl Site {
         command
     }
 
-    /// Lets `audit` look at the data directory of a stopped server.
+    /// Runs `audit` on the data directory of a stopped server and checks that it passes.
     pub(crate) fn audit(&self) {
         let (exit, output) = run(self.command("audit"));
-        assert!(exit.success(), "the audit finds: {output}");
+        assert!(exit.success(), "the audit failed: {output}");
     }
 
     fn configuration(&self) -> PathBuf {
         self.files.path().join("flashsale.toml")
     }
 
-    /// Ports are the system's choice, so that tests run beside each other and beside a real server. Secrets are given,
-    /// so that what was signed before a crash holds after it.
+    /// The system picks the ports, so that tests can run in parallel and next to a real server. The
+    /// secrets are fixed, so that signatures stay valid after a crash.
     fn write_configuration(&self) {
         let file = |name: &str, secret: &str| {
             let path = self.files.path().join(name);
@@ -130,14 +129,14 @@ impl Site {
             public = "127.0.0.1:0"
             operations = "127.0.0.1:0"
 
-            # Small, so that crashes meet snapshots that are being written.
+            # Small, so that crashes hit snapshots while they are written.
             [storage]
             snapshot_after_bytes = 65536
 
             [identity]
             demo = true
 
-            # A crowd comes from one address here.
+            # All buyers share one address here.
             [guard]
             address_orders = "off"
             busy_address = "off"
@@ -192,14 +191,14 @@ impl Site {
     }
 }
 
-/// Runs a command to its end; returns how it ended and what it printed.
+/// Runs a command to its end. Returns its exit status and output.
 pub(crate) fn run(command: Command) -> (ExitStatus, String) {
     let process = Process::start(command);
     let exit = process.wait_for_exit(SOON);
     (exit, process.output())
 }
 
-/// The seed of a randomised test: from `FLASHSALE_TEST_SEED`, else a new one; printed either way.
+/// Returns and prints the seed of a randomised test: `FLASHSALE_TEST_SEED` if set, else a new one.
 pub(crate) fn seed(test: &str) -> u64 {
     let seed = match env::var("FLASHSALE_TEST_SEED") {
         Ok(text) => text.parse().expect("FLASHSALE_TEST_SEED is a number"),
@@ -209,12 +208,12 @@ pub(crate) fn seed(test: &str) -> u64 {
     seed
 }
 
-/// The address after `name` in a line of a server's log.
+/// Parses the address after `name` in a log line of the server.
 fn address(line: &str, name: &str) -> Option<SocketAddr> {
     line.split_whitespace().find_map(|word| word.strip_prefix(name))?.parse().ok()
 }
 
-/// Every file below a directory with its content, for telling whether anything was overwritten.
+/// Returns every file below a directory with its content, to detect overwritten files.
 pub(crate) fn contents(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut contents = Vec::new();
     for entry in fs::read_dir(directory).unwrap() {

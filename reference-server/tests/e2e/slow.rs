@@ -1,4 +1,4 @@
-//! Thousands of clients that send or read as slowly as they can, so that the server runs out of something.
+//! Slowloris: thousands of clients send or read as slowly as they can to exhaust server resources.
 
 use std::{
     net::SocketAddr,
@@ -24,17 +24,17 @@ use crate::site::{SOON, Site, offer};
 
 const SLOW_CLIENTS: u64 = 5_000;
 
-/// How long the server waits for each part of a request, and for a client that reads nothing.
+/// The server timeout for each part of a request, and for a client that reads nothing.
 const PATIENCE_MS: &str = "2000";
 
-/// From the first slow client to the end of the last: connecting takes a while, and the watch looks every half second.
+/// From the first slow client to the end of the last. Timeouts are checked every half second.
 const REAPED_WITHIN: Duration = Duration::from_secs(40);
 
 /// How often a slow client sends one more byte.
 const DRIP: Duration = Duration::from_millis(250);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn five_thousand_slow_clients_hold_up_nobody() {
+async fn five_thousand_slow_clients_block_nobody() {
     assert!(open_files::raise() > SLOW_CLIENTS + 1_000, "the test needs 6,300 open files: raise `ulimit -n`");
     let directory = tempfile::tempdir().unwrap();
     let site = Site::new(directory.path().join("data"), vec![offer(1, Strategy::OrderTime, 1_000, None)]);
@@ -86,9 +86,9 @@ async fn five_thousand_slow_clients_hold_up_nobody() {
     others.join_all().await;
     let (served, asked) = (served.load(Ordering::Relaxed), asked.load(Ordering::Relaxed));
     say(&format!(
-        "{SLOW_CLIENTS} slow clients: all gone after {reaped:.1?}; {served} of {asked} others served"
+        "{SLOW_CLIENTS} slow clients: all disconnected after {reaped:.1?}; {served} of {asked} others served"
     ));
-    assert!(asked > 1_000, "too few others to judge by");
+    assert!(asked > 1_000, "too few other requests to judge by");
     assert!(served * 1_000 >= asked * 999, "{served} of {asked} were served");
     assert!(reaped < REAPED_WITHIN, "{reaped:?}");
     server.process.terminate();
@@ -96,7 +96,7 @@ async fn five_thousand_slow_clients_hold_up_nobody() {
     site.audit();
 }
 
-/// Sends the beginning of a request, then a byte now and then, until the server ends the connection.
+/// Sends the beginning of a request, then a byte per [`DRIP`], until the server disconnects.
 async fn drip(address: SocketAddr, beginning: &str) {
     let Ok(mut stream) = TcpStream::connect(address).await else { return };
     if stream.write_all(beginning.as_bytes()).await.is_err() {
@@ -119,12 +119,12 @@ async fn drip(address: SocketAddr, beginning: &str) {
     }
 }
 
-/// Asks for far more than the buffers of both sides hold, and takes none of it, until the server ends the connection.
+/// Requests more than the buffers of both sides hold and reads nothing until it is disconnected.
 async fn read_nothing(address: SocketAddr) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4_096).unwrap();
     let Ok(mut stream) = socket.connect(address).await else { return };
     let requests = "GET /zh/activities/7001 HTTP/1.1\r\nhost: shop\r\n\r\n".repeat(20_000);
-    // The server reads no further while its answers are not taken, so this ends only with the connection.
+    // The server stops reading while its responses are not read, so this blocks until it closes.
     let _ = stream.write_all(requests.as_bytes()).await;
 }

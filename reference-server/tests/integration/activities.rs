@@ -1,4 +1,4 @@
-//! The life of an activity, as operators run it over the operations listener, and what buyers see of it.
+//! The lifecycle of an activity, run through the operations listener, and what buyers see of it.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::shop::{Shop, expect, token};
 
-/// Calls the operations listener with a precondition.
+/// Calls the operations listener with an `If-Match` header.
 pub(crate) async fn operate_if(
     shop: &Shop,
     role: OperatorRole,
@@ -23,7 +23,7 @@ pub(crate) async fn operate_if(
     shop.operate_as(method, path, &headers, body).await
 }
 
-/// Calls and expects that it is done.
+/// Checks that a call succeeded.
 #[track_caller]
 fn done(answer: Answer) -> Answer {
     assert!(answer.status.is_success(), "{answer}");
@@ -44,7 +44,7 @@ fn offer(sku: u64, units: u32, max: u32) -> Value {
     })
 }
 
-/// A draft 7 that is live from a minute ago on, with an offer of SKU 11.
+/// Creates draft 7 with an offer of SKU 11 and a window that has already started.
 async fn draft(shop: &Shop) -> Answer {
     let body = json!({
         "id": "7", "name": "秒杀 & more", "starts_at": moment(shop, -60), "ends_at": moment(shop, 3600),
@@ -57,7 +57,7 @@ async fn step(shop: &Shop, role: OperatorRole, step: &str) -> Answer {
     shop.operate(role, Method::POST, &format!("/v1/activities/7/{step}"), None).await
 }
 
-/// The draft, brought to its buyers.
+/// Creates draft 7 and publishes it.
 async fn published(shop: &Shop) {
     draft(shop).await;
     for (role, word) in [
@@ -69,7 +69,7 @@ async fn published(shop: &Shop) {
     }
 }
 
-/// A status of the public listener, or the code of what it answers to an order for one unit.
+/// Tries to order from activity 7. Returns the response to the order or to a failed ticket request.
 async fn order_of(shop: &Shop, user: u64, quantity: u32) -> Answer {
     let buyer = shop.buyer(user).await;
     let ticket = buyer.ask_for_ticket(7, 11).await;
@@ -80,16 +80,16 @@ async fn order_of(shop: &Shop, user: u64, quantity: u32) -> Answer {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_activity_goes_from_a_draft_to_its_buyers_and_to_the_archive() {
+async fn an_activity_goes_from_draft_to_publication_to_archive() {
     let shop = Shop::open().await;
     let made = draft(&shop).await;
     assert_eq!((made.status, made.header("location")), (StatusCode::CREATED, "/v1/activities/7"));
     assert_eq!((made.header("etag"), made.text("status")), ("\"1\"", "draft"));
     assert_eq!(made.body["creator"], "test creator");
-    assert_eq!(draft(&shop).await.body, made.body, "the same again makes nothing new");
+    assert_eq!(draft(&shop).await.body, made.body, "repeating the request creates nothing new");
     assert_eq!(shop.read("/v1/activities/7").await.status, StatusCode::NOT_FOUND);
 
-    // A draft changes wholly.
+    // Every field of a draft can change.
     let edit = json!({ "name": "另一个名字", "description": "新", "ends_at": moment(&shop, 7200), "reason": "typo" });
     let edited =
         done(shop.operate(OperatorRole::Creator, Method::PATCH, "/v1/activities/7", Some(&edit)).await);
@@ -102,17 +102,17 @@ async fn an_activity_goes_from_a_draft_to_its_buyers_and_to_the_archive() {
     let path = "/v1/activities/7/offers/12";
     let changed = done(shop.operate(OperatorRole::Creator, Method::PATCH, path, Some(&change)).await);
     assert_eq!(changed.body["offers"][1]["units"], 3);
-    assert_eq!(changed.body["offers"][1]["limits"][0]["max"], 1, "what is not named stays");
+    assert_eq!(changed.body["offers"][1]["limits"][0]["max"], 1, "omitted fields stay unchanged");
     let left = done(shop.operate(OperatorRole::Creator, Method::DELETE, path, None).await);
     assert_eq!(left.body["offers"].as_array().unwrap().len(), 1);
     expect(&shop.operate(OperatorRole::Creator, Method::DELETE, path, None).await, 404, "not_found");
 
-    // Its way, with every turn that is not allowed from where it stands.
+    // The lifecycle steps, including those that the current state forbids.
     expect(&step(&shop, OperatorRole::Reviewer, "approve").await, 409, "wrong_state");
     expect(&step(&shop, OperatorRole::Operator, "publish").await, 409, "wrong_state");
     done(step(&shop, OperatorRole::Creator, "submit").await);
     let late = shop.operate(OperatorRole::Operator, Method::PATCH, "/v1/activities/7", Some(&edit)).await;
-    assert_eq!(late.status, StatusCode::OK, "nothing differs: {late}");
+    assert_eq!(late.status, StatusCode::OK, "a change that changes nothing succeeds: {late}");
     let other = json!({ "name": "x" });
     let late = shop.operate(OperatorRole::Operator, Method::PATCH, "/v1/activities/7", Some(&other)).await;
     expect(&late, 400, "invalid_request");
@@ -136,12 +136,12 @@ async fn an_activity_goes_from_a_draft_to_its_buyers_and_to_the_archive() {
     let kept = shop.operate(OperatorRole::Auditor, Method::GET, "/v1/activities/7", None).await;
     assert_eq!(kept.text("status"), "archived");
     let orders = shop.operate(OperatorRole::Auditor, Method::GET, "/v1/orders?user_id=1", None).await;
-    assert_eq!(orders.body["items"][0]["activity_id"], "7", "its orders stay");
+    assert_eq!(orders.body["items"][0]["activity_id"], "7", "its orders are kept");
     shop.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_approves_their_own_work() {
+async fn nobody_can_approve_their_own_work() {
     let both = "token-of-somebody-who-writes-and-reviews";
     let shop = Shop::with(|config| {
         config.operations.tokens.push(reference_server::config::OperationsToken {
@@ -177,7 +177,7 @@ async fn nobody_approves_their_own_work() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_who_read_the_same_version_one_writes() {
+async fn only_one_of_two_edits_to_the_same_version_succeeds() {
     let shop = Shop::open().await;
     draft(&shop).await;
     let patch = async |tag: &str, name: &str| {
@@ -203,7 +203,7 @@ async fn of_two_who_read_the_same_version_one_writes() {
     expect(&detach, 412, "version_conflict");
     assert_eq!(done(patch("*", "third").await).text("name"), "third");
 
-    // Products and SKUs: creating what is there is a conflict, replacing names the version.
+    // Creating an existing product is a conflict; replacing it requires its version.
     let product = json!({ "id": "1", "name": "another" });
     let taken = shop.operate(OperatorRole::Creator, Method::POST, "/v1/products", Some(&product)).await;
     expect(&taken, 412, "version_conflict");
@@ -229,7 +229,7 @@ async fn live_changes_reach_buyers_at_once() {
     assert_eq!(order_of(&shop, 1, 2).await.status, StatusCode::CREATED);
     expect(&order_of(&shop, 1, 1).await, 409, "limit_reached");
 
-    // Limits: what was ordered before counts.
+    // New limits count earlier orders.
     let path = "/v1/activities/7/offers/11";
     let limits =
         json!({ "limits": [{ "subject": "user", "per": "offer", "max": 3 }], "reason": "more for all" });
@@ -239,7 +239,7 @@ async fn live_changes_reach_buyers_at_once() {
     expect(&order_of(&shop, 1, 1).await, 409, "limit_reached");
     assert_eq!(shop.read("/v1/activities/7").await.body["offers"][0]["limits"][0]["max"], 3);
 
-    // What the ledger was opened with does not change.
+    // Terms that the ledger was opened with cannot change.
     for fixed in [json!({ "units": 9 }), json!({ "price": { "amount": 1, "currency": "CNY" } })] {
         let refused = shop.operate(OperatorRole::Operator, Method::PATCH, path, Some(&fixed)).await;
         expect(&refused, 400, "invalid_request");
@@ -250,7 +250,7 @@ async fn live_changes_reach_buyers_at_once() {
     expect(&attach, 400, "invalid_request");
     expect(&shop.operate(OperatorRole::Operator, Method::DELETE, path, None).await, 400, "invalid_request");
 
-    // The window: later, and back.
+    // The window moves to a later start and back.
     let later = json!({ "starts_at": moment(&shop, 600) });
     let moved =
         done(shop.operate(OperatorRole::Operator, Method::PATCH, "/v1/activities/7", Some(&later)).await);
@@ -263,7 +263,7 @@ async fn live_changes_reach_buyers_at_once() {
     done(shop.operate(OperatorRole::Operator, Method::PATCH, "/v1/activities/7", Some(&sooner)).await);
     assert_eq!(order_of(&shop, 2, 1).await.status, StatusCode::CREATED);
 
-    // Unknown fields, null and what is out of range are refused by name.
+    // Unknown fields, null and out-of-range values are rejected by field name.
     for (body, field) in [
         (json!({ "creator": "me" }), "creator"),
         (json!({ "status": "approved" }), "status"),
@@ -280,7 +280,7 @@ async fn live_changes_reach_buyers_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sale_is_paused_resumed_and_ended() {
+async fn a_sale_can_be_paused_resumed_and_ended() {
     let directory = tempfile::tempdir().unwrap();
     let shop = Shop::on(directory.path()).await;
     shop.import(&crate::shop::catalogue()).await;
@@ -294,10 +294,10 @@ async fn a_sale_is_paused_resumed_and_ended() {
         assert_eq!(done(step(&shop, OperatorRole::Operator, "pause").await).text("phase"), "paused");
     }
     expect(&order_of(&shop, 2, 1).await, 409, "paused");
-    assert_eq!(shop.order_with(&early, &[], 1).await.status, StatusCode::OK, "a winner finds the order");
+    assert_eq!(shop.order_with(&early, &[], 1).await.status, StatusCode::OK, "a retry returns the order");
     shop.clock.advance(Duration::from_millis(150));
     assert_eq!(shop.read("/v1/activities/7/status").await.body["phase"], "paused");
-    // A file that is imported, and a restart, do not resume it.
+    // Neither an import nor a restart resumes it.
     shop.import(&crate::shop::catalogue()).await;
     shop.close().await;
     let shop = Shop::on(directory.path()).await;
@@ -312,13 +312,13 @@ async fn a_sale_is_paused_resumed_and_ended() {
     expect(&step(&shop, OperatorRole::Operator, "resume").await, 409, "wrong_state");
     expect(&step(&shop, OperatorRole::Operator, "pause").await, 409, "wrong_state");
     let order = won.text("order_id");
-    assert!(!shop.buyer(1).await.pay(order).await.is_empty(), "what was ordered can be paid");
+    assert!(!shop.buyer(1).await.pay(order).await.is_empty(), "existing orders can still be paid");
     assert_eq!(done(step(&shop, OperatorRole::Operator, "archive").await).text("status"), "archived");
     shop.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_kill_switch_stops_every_sale_and_outlives_the_process() {
+async fn the_kill_switch_stops_every_sale_and_survives_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let shop = Shop::on(directory.path()).await;
     shop.import(&crate::shop::catalogue()).await;
@@ -333,7 +333,7 @@ async fn the_kill_switch_stops_every_sale_and_outlives_the_process() {
     let version = shop.read("/v1/activities/1/status").await.body["version"].as_u64().unwrap();
     let on = done(turn(&shop, true).await);
     assert_eq!((on.body["on"].as_bool(), on.text("actor")), (Some(true), "test operator"));
-    // Every activity, with units left and fresh tickets.
+    // Every activity is stopped, despite available units and fresh tickets.
     expect(&order_of(&shop, 2, 1).await, 409, "paused");
     expect(&shop.buyer(2).await.order(11, 1).await, 409, "paused");
     expect(&shop.buyer(2).await.order(12, 1).await, 409, "paused");
@@ -356,14 +356,14 @@ async fn the_kill_switch_stops_every_sale_and_outlives_the_process() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn support_cancels_and_refunds() {
+async fn support_can_cancel_and_refund_orders() {
     let shop = Shop::open().await;
     let buyer = shop.buyer(1).await;
     let act = async |order: &str, verb: &str, body: Option<Value>| {
         let path = format!("/v1/orders/{order}/{verb}");
         shop.operate(OperatorRole::Operator, Method::POST, &path, body.as_ref()).await
     };
-    // An open payment is closed first; cancelling again changes nothing.
+    // Cancelling closes the open payment first; cancelling again changes nothing.
     let open = buyer.buy(11, 2).await;
     buyer.pay(&open).await;
     for _ in 0..2 {
@@ -376,7 +376,7 @@ async fn support_cancels_and_refunds() {
     let payment = buyer.pay(&paid).await;
     let capture = format!("/sandbox/payments/{payment}/capture");
     assert_eq!(shop.call(Method::POST, &capture, &[], None).await.status, StatusCode::OK);
-    let why = json!({ "units_returned": true, "reason": "broken in transport" });
+    let why = json!({ "units_returned": true, "reason": "damaged in transit" });
     expect(&act(&open, "refund", Some(why.clone())).await, 409, "wrong_state");
     let wrong = act(&paid, "cancel", None).await;
     expect(&wrong, 409, "wrong_state");
@@ -386,7 +386,7 @@ async fn support_cancels_and_refunds() {
     }
     for _ in 0..2 {
         let refunded = done(act(&paid, "refund", Some(why.clone())).await);
-        assert_eq!(refunded.text("status"), "paid", "a refund is a fact about the payment");
+        assert_eq!(refunded.text("status"), "paid", "a refund does not change the order status");
         assert!(refunded.body["refund"]["status"].is_string(), "{refunded}");
     }
     let stock = shop.stock(11).await;

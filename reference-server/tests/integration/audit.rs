@@ -1,4 +1,4 @@
-//! The audit trail: every change of an operator has its row, and no row can be changed without a trace.
+//! The audit trail: every operator change adds a row, and tampering with a row is detectable.
 
 use flashsale_core::embedded::EmbeddedCatalogue;
 use flashsale_testkit::client::Answer;
@@ -15,7 +15,7 @@ use crate::shop::{Shop, catalogue, expect, token};
 
 const AUDIT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("audit");
 
-/// Every row of the trail, through the pages of its list.
+/// Reads all rows of the trail, page by page.
 async fn trail(shop: &Shop) -> Vec<Value> {
     let (mut rows, mut after) = (Vec::new(), String::new());
     loop {
@@ -30,7 +30,7 @@ async fn trail(shop: &Shop) -> Vec<Value> {
     }
 }
 
-/// A call, who makes it, and the row that it has to leave.
+/// A call, the role that makes it, and the audit row that it must add.
 struct Call {
     role: OperatorRole,
     method: Method,
@@ -50,7 +50,7 @@ fn call(
     Call { role, method, path: path.into(), body, leaves: (action, subject.into()) }
 }
 
-/// Every mutation of the operations listener, in an order in which each is possible.
+/// Returns every mutation of the operations listener, in an order in which each succeeds.
 fn mutations(open: &str, paid: &str) -> Vec<Call> {
     use OperatorRole::{Creator, Operator, Reviewer};
     let price = json!({ "amount": 5900, "currency": "CNY" });
@@ -155,7 +155,7 @@ fn mutations(open: &str, paid: &str) -> Vec<Call> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_mutation_has_its_row_and_only_its_role_may_make_it() {
+async fn every_mutation_is_audited_and_requires_its_role() {
     let shop = Shop::open().await;
     let buyer = shop.buyer(1).await;
     let (open, paid) = (buyer.buy(11, 1).await, buyer.buy(11, 1).await);
@@ -169,7 +169,7 @@ async fn every_mutation_has_its_row_and_only_its_role_may_make_it() {
             let refused: Answer = shop.operate(other, method.clone(), &path, body.as_ref()).await;
             expect(&refused, 403, "forbidden");
         }
-        assert_eq!(trail(&shop).await.len(), before, "{method} {path}: what is refused leaves no row");
+        assert_eq!(trail(&shop).await.len(), before, "{method} {path}: rejected calls add no row");
         let answer = shop.operate(role, method.clone(), &path, body.as_ref()).await;
         assert!(answer.status.is_success(), "{method} {path}: {answer}");
         let rows = trail(&shop).await;
@@ -180,7 +180,7 @@ async fn every_mutation_has_its_row_and_only_its_role_may_make_it() {
         assert_eq!(row["actor"], format!("test {}", role.as_str()));
         assert!(row["reason"].is_string() && row["at"].is_string(), "{row}");
     }
-    // What reached the ledger says so in rows of its own, once for each change in whatever many lanes.
+    // Changes to the ledger add their own rows: one per change, not one per lane.
     let rows = trail(&shop).await;
     let amended = rows.iter().filter(|row| row["action"] == "activity.amended").count();
     assert_eq!(amended, 5, "window, limits, pause, resume, end");
@@ -195,7 +195,7 @@ async fn every_mutation_has_its_row_and_only_its_role_may_make_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_row_that_was_changed_by_hand_is_named() {
+async fn a_row_that_was_tampered_with_is_reported() {
     let directory = tempfile::tempdir().unwrap();
     let shop = Shop::on(directory.path()).await;
     shop.import(&catalogue()).await;
@@ -219,7 +219,7 @@ async fn a_row_that_was_changed_by_hand_is_named() {
     let data = directory.path().to_str().unwrap().to_owned();
     let (code, printed) = run(vec!["--verify".into(), "--data".into(), data]).await;
     assert!(code == Some(1) && printed.contains("BROKEN row 4 was changed"), "{printed}");
-    // The same from a running server, which sells on: buyers are not at fault.
+    // A running server reports the same and keeps selling.
     let shop = Shop::on(directory.path()).await;
     let (server, token) = (shop.operations.to_string(), token(OperatorRole::Auditor));
     let (code, printed) =
@@ -230,7 +230,7 @@ async fn a_row_that_was_changed_by_hand_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn names_of_buyers_are_nowhere_in_the_data() {
+async fn an_erased_buyer_name_is_nowhere_in_the_data() {
     let directory = tempfile::tempdir().unwrap();
     let shop = Shop::on(directory.path()).await;
     shop.import(&catalogue()).await;
@@ -238,20 +238,20 @@ async fn names_of_buyers_are_nowhere_in_the_data() {
     let erased = shop.operate(OperatorRole::Operator, Method::DELETE, "/v1/users/31415/name", None).await;
     assert_eq!((erased.status, &erased.body["name"]), (StatusCode::OK, &Value::Null));
     shop.close().await;
-    let mut looked_at = 0;
+    let mut files = 0;
     for entry in std::fs::read_dir(directory.path()).unwrap().filter_map(Result::ok) {
         if entry.file_type().unwrap().is_file() {
             let content = std::fs::read(entry.path()).unwrap();
             let name = "Buyer 31415".as_bytes();
-            assert!(!content.windows(name.len()).any(|bytes| bytes == name), "{:?} holds it", entry.path());
-            looked_at += 1;
+            assert!(!content.windows(name.len()).any(|bytes| bytes == name), "in {:?}", entry.path());
+            files += 1;
         }
     }
-    assert!(looked_at >= 2, "ledger and catalogue, with order {order}");
+    assert!(files >= 2, "expected ledger and catalogue files, with order {order}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_ledger_without_its_catalogue_is_refused() {
+async fn a_ledger_without_its_catalogue_is_rejected() {
     let directory = tempfile::tempdir().unwrap();
     let shop = Shop::on(directory.path()).await;
     shop.import(&catalogue()).await;
@@ -268,8 +268,8 @@ async fn a_ledger_without_its_catalogue_is_refused() {
         background.block_on(App::open(&config, clock, background.spawner().clone())).map(drop)
     });
     let refused: AppError = refused.await.unwrap().unwrap_err();
-    let said = refused.to_string();
-    assert!(said.contains("activities 1, 2") && said.contains("backup"), "{said}");
+    let message = refused.to_string();
+    assert!(message.contains("activities 1, 2") && message.contains("backup"), "{message}");
 
     std::fs::remove_file(&file).unwrap();
     std::fs::rename(&aside, &file).unwrap();

@@ -1,4 +1,4 @@
-//! A payment provider that fails is left alone for a while, and nothing else stops.
+//! The circuit breaker stops calls to a failing payment provider; everything else keeps working.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::{
     shop::{Shop, expect},
 };
 
-/// Two failures open the breaker for ten seconds; one probe closes it.
+/// Starts a shop whose breaker opens for 10 s after two failures and closes after one probe.
 async fn shop() -> Shop {
     Shop::with(|config| {
         config.payment.breaker.calls = 4;
@@ -25,7 +25,7 @@ async fn state(shop: &Shop) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_provider_that_fails_is_left_alone_until_it_is_well() {
+async fn a_failing_provider_is_not_called_until_it_recovers() {
     let shop = shop().await;
     let sandbox = shop.app.sandbox.clone().unwrap();
     let [first, second, third] = [shop.buyer(1).await, shop.buyer(2).await, shop.buyer(3).await];
@@ -43,28 +43,28 @@ async fn a_provider_that_fails_is_left_alone_until_it_is_well() {
     assert_eq!(first.read(&order).await["status"], "paying", "the provider may know of this payment");
     assert_eq!(state(&shop).await, 2.0);
 
-    // Open: whoever wants to pay now is told when to come again, and the order is what it was.
+    // Open: a payment request is told when to retry, and the order is unchanged.
     let refused = second.call(Method::POST, &format!("/v1/orders/{waiting}/payment")).await;
     expect(&refused, 503, "unavailable");
     assert_eq!(refused.header("retry-after"), "10");
     let seen = second.read(&waiting).await;
     assert_eq!((&seen["status"], &seen["payment"]), (&json!("pending"), &json!(null)));
-    // So is whoever repeats the request for a payment that is open there.
+    // The same holds for a retry of a payment that the provider may have opened.
     expect(&first.call(Method::POST, &path).await, 503, "unavailable");
 
-    // Nothing else stops: money that was taken is booked, units are sold, orders are given up.
+    // Everything else works: captures are booked, units are sold, orders are cancelled.
     let report = shop.call(Method::POST, &format!("/sandbox/payments/{payment}/capture"), &[], None).await;
     assert_eq!(report.status, StatusCode::OK, "{report}");
     assert_eq!(third.read(&paid).await["status"], "paid");
     expect(&third.call(Method::POST, &format!("/v1/orders/{paid}/payment")).await, 409, "wrong_state");
     let other = third.buy(11, 1).await;
     assert_eq!(third.call(Method::POST, &format!("/v1/orders/{other}/cancel")).await.status, StatusCode::OK);
-    // What would need the provider waits: it may still take money for this order.
+    // Cancelling this order must wait: the provider may still capture its payment.
     let kept = first.call(Method::POST, &format!("/v1/orders/{order}/cancel")).await;
     expect(&kept, 503, "unavailable");
     assert_eq!(kept.header("retry-after"), "10");
 
-    // The provider is well again, and is asked when its time is over.
+    // The provider recovers and is called again when the open period ends.
     sandbox.fail(false);
     expect(&first.call(Method::POST, &path).await, 503, "unavailable");
     shop.clock.advance(Duration::from_secs(10));

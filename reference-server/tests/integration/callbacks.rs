@@ -1,4 +1,4 @@
-//! What providers report: signatures, repeats, wrong amounts, late and unknown payments.
+//! Payment callbacks: signatures, repeats, wrong amounts, late and unknown payments.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use crate::shop::{Shop, expect};
 fn captured(payment: &str, amount: u64, transaction: &str) -> Value {
     json!({
         "event_id": format!("event-{transaction}"), "payment_id": payment, "kind": "captured",
-        "amount": amount, "currency": "CNY", "transaction_id": transaction, "channel": "a field of the provider's own",
+        "amount": amount, "currency": "CNY", "transaction_id": transaction, "channel": "a provider-specific field",
     })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_what_is_signed_is_believed() {
+async fn only_signed_reports_are_accepted() {
     let shop = Shop::open().await;
     let buyer = shop.buyer(1).await;
     let order = buyer.buy(11, 1).await;
@@ -47,7 +47,7 @@ async fn only_what_is_signed_is_believed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wrong_amount_goes_back_and_the_order_stays() {
+async fn a_wrong_amount_is_refunded_and_the_order_stays_open() {
     let shop = Shop::open().await;
     let buyer = shop.buyer(1).await;
     let order = buyer.buy(11, 1).await;
@@ -58,16 +58,16 @@ async fn a_wrong_amount_goes_back_and_the_order_stays() {
     assert_eq!(seen["refund"]["amount"], json!({ "amount": 1, "currency": "CNY" }));
     assert_eq!(shop.report(&captured(&payment, 9900, "right")).await.status, StatusCode::OK);
     assert_eq!(buyer.read(&order).await["status"], "paid");
-    // Money that comes twice goes back once.
+    // A second capture is refunded once.
     assert_eq!(shop.report(&captured(&payment, 9900, "twice")).await.status, StatusCode::OK);
     assert_eq!(buyer.read(&order).await["status"], "paid");
     assert_eq!(shop.stock(11).await["sold"], 1);
     shop.close().await;
 }
 
-/// Money was taken: the provider has to come again until it is booked, however its report looks.
+/// The money was taken, so the provider must retry until the capture is booked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_signed_report_is_never_refused_for_good() {
+async fn a_signed_report_is_never_rejected_permanently() {
     let shop = Shop::open().await;
     let buyer = shop.buyer(1).await;
     let order = buyer.buy(11, 1).await;
@@ -81,7 +81,7 @@ async fn a_signed_report_is_never_refused_for_good() {
         json!({ "kind": "captured" }),
         json!([]),
         report("currency", json!("QQQ")),
-        report("payment_id", json!("no number")),
+        report("payment_id", json!("not a number")),
         report("event_id", json!("x".repeat(1_000))),
         report("kind", json!("refunded")),
     ] {
@@ -90,7 +90,7 @@ async fn a_signed_report_is_never_refused_for_good() {
         assert_eq!(answer.header("retry-after"), "60");
     }
     assert_eq!(buyer.read(&order).await["status"], "paying");
-    // Another currency is money that goes back.
+    // A capture in another currency is refunded.
     assert_eq!(shop.report(&report("currency", json!("USD"))).await.status, StatusCode::OK);
     let seen = buyer.read(&order).await;
     assert_eq!((&seen["status"], &seen["refund"]["amount"]["currency"]), (&json!("paying"), &json!("USD")));
@@ -98,7 +98,7 @@ async fn a_signed_report_is_never_refused_for_good() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_payment_fails_and_the_next_one_succeeds() {
+async fn a_buyer_can_pay_again_after_a_failed_payment() {
     let shop = Shop::open().await;
     let buyer = shop.buyer(1).await;
     let order = buyer.buy(11, 1).await;
@@ -115,7 +115,7 @@ async fn a_payment_fails_and_the_next_one_succeeds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn late_money_goes_back() {
+async fn a_late_capture_is_refunded() {
     let shop = Shop::open().await;
     let buyer = shop.buyer(1).await;
     let order = buyer.buy(11, 1).await;
@@ -128,7 +128,7 @@ async fn late_money_goes_back() {
     let seen = buyer.read(&order).await;
     assert_eq!(seen["status"], "expired");
     assert_eq!(seen["refund"]["amount"]["amount"], 9900);
-    // Upkeep refunds; the read is held until it has.
+    // Upkeep issues the refund; the long poll returns when it has.
     let headers = [("authorization", buyer.session.as_str()), ("prefer", "wait=10")];
     let mut refund = seen["refund"]["status"].clone();
     while refund == "due" {
@@ -140,7 +140,7 @@ async fn late_money_goes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_unknown_payment_is_kept() {
+async fn reports_of_unknown_payments_are_accepted() {
     let shop = Shop::open().await;
     for _ in 0..2 {
         let answer = shop.report(&captured("4242", 9900, "unknown")).await;
@@ -155,7 +155,7 @@ async fn an_unknown_payment_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_the_sandbox_nothing_of_it_answers() {
+async fn without_the_sandbox_its_routes_do_not_exist() {
     let shop = Shop::with(|config| config.payment.sandbox = false).await;
     let buyer = shop.buyer(1).await;
     let order = buyer.buy(11, 1).await;

@@ -1,4 +1,4 @@
-//! A client that sends exactly the bytes it is given.
+//! A client that sends exactly the given bytes.
 
 use std::{
     collections::HashMap,
@@ -15,21 +15,21 @@ pub(crate) struct Client {
     socket: TcpStream,
 }
 
-/// A socket, or TLS over it.
+/// A plain or TLS stream.
 pub(crate) trait Stream: Read + Write + Send {}
 
 impl<S: Read + Write + Send> Stream for S {}
 
-/// A socket that is connected to the server.
+/// Opens a socket to the server.
 pub(crate) fn socket(address: SocketAddr) -> TcpStream {
     let socket = TcpStream::connect(address).unwrap();
-    // Only ends a test that has failed already.
+    // These timeouts only end tests that would fail anyway.
     socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     socket.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
     socket
 }
 
-/// One answer.
+/// One response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -43,7 +43,7 @@ impl Client {
         Self::over(socket.try_clone().unwrap(), Box::new(socket))
     }
 
-    /// Speaks to the server through `stream`, which stands on the socket.
+    /// Uses `stream`, which wraps `socket`.
     pub(crate) fn over(socket: TcpStream, stream: Box<dyn Stream>) -> Self {
         Self { reader: BufReader::new(stream), socket }
     }
@@ -52,7 +52,7 @@ impl Client {
         self.reader.get_mut().write_all(bytes.as_ref()).unwrap();
     }
 
-    /// Sends as much as the server takes.
+    /// Sends as much as the server accepts.
     pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.reader.get_mut().write_all(bytes.as_ref());
     }
@@ -82,7 +82,7 @@ impl Client {
         Answer { status, headers, body }
     }
 
-    /// Reads to the end; the server has to close without another byte.
+    /// Checks that the server closes the connection without sending another byte.
     pub(crate) fn expect_closed(&mut self) {
         let mut rest = Vec::new();
         match self.reader.read_to_end(&mut rest) {
@@ -107,7 +107,7 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    /// Checks that it is a whole problem document with this status and code.
+    /// Checks that this is a complete problem document with the given status and code.
     #[track_caller]
     pub(crate) fn expect_problem(&self, status: u16, code: &str) -> Value {
         assert_eq!(self.status, status, "{self:?}");

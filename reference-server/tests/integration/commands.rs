@@ -1,4 +1,4 @@
-//! The command line against a running server and against a data directory.
+//! Commands against a running server and against a data directory.
 
 use std::{path::Path, process::Command};
 
@@ -6,7 +6,7 @@ use reference_server::config::OperatorRole;
 
 use crate::shop::{Shop, catalogue, token};
 
-/// Runs the binary; gives whether it succeeded and what it printed.
+/// Runs the binary. Returns whether it succeeded, and its output.
 pub(crate) async fn run(arguments: &[&str]) -> (bool, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_reference-server"));
     command.args(arguments).env("FLASHSALE_TOKEN", token(OperatorRole::Operator)).env("NO_COLOR", "1");
@@ -20,7 +20,7 @@ fn text(path: &Path) -> &str {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_running_server_does_what_the_commands_ask() {
+async fn commands_work_with_a_running_server_and_with_a_data_directory() {
     let directory = tempfile::tempdir().unwrap();
     let (data, copy) = (directory.path().join("data"), directory.path().join("copy"));
     let file = directory.path().join("sale.json");
@@ -70,7 +70,7 @@ async fn a_running_server_does_what_the_commands_ask() {
 }
 
 #[tokio::test]
-async fn check_config_shows_what_is_in_force_and_no_secret() {
+async fn check_config_shows_effective_settings_and_no_secrets() {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, content: &str| {
         let path = directory.path().join(name);

@@ -1,4 +1,4 @@
-//! The console's page: for everybody, in two languages, locked down, and only on the operations listener.
+//! The console page: public, bilingual, locked down, and only on the operations listener.
 
 use flashsale_testkit::client::Client;
 use hyper::{Method, StatusCode};
@@ -6,7 +6,7 @@ use hyper::{Method, StatusCode};
 use crate::shop::{Shop, expect};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_console_is_a_page_without_data_on_the_operations_listener() {
+async fn the_console_page_contains_no_data_and_is_only_on_the_operations_listener() {
     let shop = Shop::open().await;
     for (path, language, title) in
         [("/", "zh-CN", "抢购控制台"), ("/zh/", "zh-CN", "抢购控制台"), ("/en/", "en", "Sale console")]
@@ -26,7 +26,7 @@ async fn the_console_is_a_page_without_data_on_the_operations_listener() {
         let again = Client::new(shop.operations).request(Method::GET, path, &known, None).await.unwrap();
         assert_eq!(again.status, StatusCode::NOT_MODIFIED);
 
-        // Its files are there, and nothing of it answers buyers.
+        // Its assets exist on the operations listener, but not on the public one.
         for file in html.split('"').filter(|word| word.starts_with("/assets/")) {
             assert_eq!(shop.call_operations(file).await.status, StatusCode::OK, "{file}");
             let for_buyers = if file.contains("console") { StatusCode::NOT_FOUND } else { StatusCode::OK };
@@ -42,7 +42,7 @@ async fn the_console_is_a_page_without_data_on_the_operations_listener() {
     }
     let posted = Client::new(shop.operations).request(Method::POST, "/en/", &[], None).await.unwrap();
     expect(&posted, 405, "method_not_allowed");
-    // The data calls want the token.
+    // Calls that return data require a token.
     expect(&shop.call_operations("/v1/kill-switch").await, 401, "unauthorized");
     shop.close().await;
 }

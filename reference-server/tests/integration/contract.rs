@@ -1,4 +1,4 @@
-//! Holds what is answered against the OpenAPI document of the listener.
+//! Checks every response against the OpenAPI document of its listener.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::shop::Shop;
 
-/// The document of a listener.
+/// The OpenAPI document of a listener.
 pub(crate) struct Contract {
     pub(crate) listener: &'static str,
     pub(crate) document: Value,
@@ -35,7 +35,7 @@ impl Contract {
         Self { listener, document, validators: Mutex::default() }
     }
 
-    /// Every call: its method in small letters, its path, and what describes it.
+    /// Returns every operation: its method in lower case, its path and its description.
     pub(crate) fn calls(&self) -> impl Iterator<Item = (&str, &str, &Value)> {
         let paths = self.document["paths"].as_object().unwrap().iter();
         paths.flat_map(|(path, item)| {
@@ -44,7 +44,7 @@ impl Contract {
         })
     }
 
-    /// What a schema refers to; of alternatives, the first that is more than `null`.
+    /// Follows the references of a schema. Of alternatives, takes the first that is not `null`.
     pub(crate) fn resolve<'a>(&'a self, schema: &'a Value) -> &'a Value {
         if let Some(reference) = schema["$ref"].as_str() {
             return self.resolve(self.document.pointer(reference.trim_start_matches('#')).unwrap());
@@ -54,19 +54,19 @@ impl Contract {
         alternatives.map_or(schema, |schemas| self.resolve(schemas.iter().find(is_value).unwrap()))
     }
 
-    /// Fails unless the call is described, and its answer is one of those that the description has.
+    /// Panics unless the document describes this call and this response.
     pub(crate) fn check(&self, method: &Method, uri: &str, answer: &Answer) {
         let path = uri.split('?').next().unwrap();
-        // What a HEAD tells is what a GET would.
+        // HEAD returns the headers of GET.
         let (verb, status) = (method.as_str().to_lowercase().replace("head", "get"), answer.status.as_u16());
         let call = format!("{method} {path} of the {} listener", self.listener);
         let template = self.template(path);
         let Some((template, operation)) =
             template.and_then(|(template, item)| Some((template, item.get(&verb)?)))
         else {
-            // Whoever is not let in learns nothing of paths; browsers ask before they call from elsewhere.
+            // Unauthorized clients learn nothing about paths; browsers send CORS preflights.
             let nothing = [401, 404, 405].contains(&status) || (*method == Method::OPTIONS && status == 204);
-            assert!(nothing, "{call} is not described (src/routes/openapi), and is answered {answer}");
+            assert!(nothing, "{call} is not described in src/routes/openapi but returned {answer}");
             return;
         };
         let code = answer.code();
@@ -90,11 +90,11 @@ impl Contract {
                 .iter_errors(&answer.body)
                 .map(|error| format!("{} at {}", error, error.instance_path()))
                 .collect();
-            assert!(wrong.is_empty(), "{call}: {answer} is not as declared: {wrong:#?}");
+            assert!(wrong.is_empty(), "{call}: {answer} does not match its schema: {wrong:#?}");
         }
     }
 
-    /// The path of the document that a path fits best: the one that leaves least open.
+    /// Finds the documented path that matches with the fewest parameters.
     fn template(&self, path: &str) -> Option<(&str, &Value)> {
         let words: Vec<_> = path.split('/').collect();
         let is_open = |word: &str| word.starts_with('{');
@@ -130,12 +130,12 @@ impl Contract {
     }
 }
 
-/// The table of statuses and codes of the HTTP contract, each with calls that can answer it.
+/// The statuses and codes of the HTTP contract, with calls that can return each.
 const CODES: &[(u16, &str, &[&str])] = &[
     (400, "invalid_request", &["public get /v1/orders", "operations get /v1/audit"]),
     (401, "unauthorized", &["public post /v1/payments/callbacks/{provider}"]),
     (404, "not_found", &["public get /v1/orders/{id}", "operations delete /v1/users/{id}/name"]),
-    // A call is a method that there is: other methods are described once, for all paths.
+    // Unsupported methods are described once for all paths.
     (405, "method_not_allowed", &[]),
     (403, "forbidden", &["operations put /v1/kill-switch", "operations get /v1/reconciliation"]),
     (403, "denied", &[CHALLENGE, TICKET]),
@@ -169,7 +169,7 @@ const CHALLENGE: &str = "public post /v1/activities/{id}/offers/{sku_id}/challen
 const TICKET: &str = "public post /v1/activities/{id}/offers/{sku_id}/ticket";
 const ADJUSTMENT: &str = "operations post /v1/activities/{id}/offers/{sku_id}/adjustments";
 
-/// The codes that a response declares.
+/// Returns the codes that a response declares.
 fn codes(response: &Value) -> impl Iterator<Item = &str> {
     let schema = &response["content"]["application/problem+json"]["schema"];
     let words = schema.pointer("/allOf/1/properties/code/enum").and_then(Value::as_array);
@@ -177,7 +177,7 @@ fn codes(response: &Value) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn every_code_of_the_contract_is_declared_where_it_can_be_answered() {
+fn every_error_code_is_declared_where_it_can_occur() {
     let mut declared: BTreeMap<String, BTreeSet<(u16, &str)>> = BTreeMap::new();
     for contract in [&PUBLIC, &OPERATIONS] {
         let other_methods = &contract.document["components"]["responses"]["OtherMethods"];
@@ -202,25 +202,25 @@ fn every_code_of_the_contract_is_declared_where_it_can_be_answered() {
                 expected.push((401, "unauthorized"));
             }
             for row in expected {
-                assert!(of_call.contains(&row), "{name} can be answered {row:?}");
+                assert!(of_call.contains(&row), "{name} does not declare {row:?}");
             }
             declared.insert(name, of_call);
         }
     }
     for (status, code, calls) in CODES {
         for call in *calls {
-            assert!(declared[*call].contains(&(*status, *code)), "{call} can be answered {status} {code}");
+            assert!(declared[*call].contains(&(*status, *code)), "{call} does not declare {status} {code}");
         }
     }
     let of_calls = declared.values().flatten().copied();
     let all: BTreeSet<_> = of_calls.chain([(405, "method_not_allowed")]).collect();
-    // A fault of the server is no part of what was agreed.
+    // Server faults are not in the table.
     let agreed = CODES.iter().map(|(status, code, _)| (*status, *code)).chain([(500, "internal")]);
     assert_eq!(all, agreed.collect());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_listener_shows_its_own_calls() {
+async fn each_listener_serves_its_own_document() {
     let shop = Shop::open().await;
     for (contract, answer) in [
         (&PUBLIC, shop.read("/openapi.json").await),

@@ -1,4 +1,4 @@
-//! Jobs that could not be done wait for somebody, who has them tried again or gives them up.
+//! Dead letters wait for an operator, who replays or discards them.
 
 use hyper::{Method, StatusCode};
 use reference_server::config::OperatorRole;
@@ -9,7 +9,7 @@ use crate::{
     shop::{Shop, expect},
 };
 
-/// A shop that tries everything once, with two paid orders of a buyer whose refunds have failed.
+/// Starts a shop that attempts each job once, with two paid orders whose refunds have failed.
 async fn with_two() -> (Shop, [String; 2]) {
     let shop = Shop::with(|config| config.queue.attempts = 1).await;
     let buyer = shop.buyer(1).await;
@@ -28,7 +28,7 @@ async fn with_two() -> (Shop, [String; 2]) {
             StatusCode::OK
         );
     }
-    // The upkeep of the server does it too; whoever is first.
+    // The background upkeep of the server may process them first.
     while letters(&shop).await.len() < 2 {
         shop.app.upkeep.settle_once().await.unwrap();
     }
@@ -48,7 +48,7 @@ fn of(letters: &[Value], order: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refund_that_failed_is_replayed_or_given_up() {
+async fn a_failed_refund_can_be_replayed_or_discarded() {
     let (shop, [first, second]) = with_two().await;
     let buyer = shop.buyer(1).await;
     let seen = letters(&shop).await;
@@ -99,7 +99,7 @@ async fn a_refund_that_failed_is_replayed_or_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_dead_letter_is_not_found() {
+async fn unknown_dead_letters_are_not_found() {
     let shop = Shop::open().await;
     for id in ["0", "7", "18446744073709551615", "99999999999999999999", "x", "-1"] {
         let path = format!("/v1/dead-letters/{id}");

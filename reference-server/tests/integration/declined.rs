@@ -1,4 +1,4 @@
-//! Every code with which an order or a ticket is declined, as the client sees it.
+//! Every code that declines an order or a ticket, as the client sees it.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -20,7 +20,7 @@ async fn set(shop: &Shop, change: u64, selling: Selling) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stock_limits_and_keys() {
+async fn orders_are_declined_for_stock_limits_and_reused_keys() {
     let shop = Shop::open().await;
     let (winner, loser) = (shop.buyer(1).await, shop.buyer(2).await);
     let ticket = winner.ticket(12).await;
@@ -29,7 +29,7 @@ async fn stock_limits_and_keys() {
     let sold_out = loser.order(12, 1).await;
     expect(&sold_out, 409, "sold_out");
     assert_eq!(sold_out.body["available"], 0);
-    // The retry of the request that took the last unit gets its order.
+    // A retry of the request that took the last unit returns its order.
     let again = shop.order_with(&ticket, &[("idempotency-key", "k")], 1).await;
     assert_eq!((again.status, &again.body), (StatusCode::OK, &won.body));
     assert_eq!(winner.order(12, 1).await.code(), "limit_reached", "the limit is checked before the stock");
@@ -45,14 +45,14 @@ async fn stock_limits_and_keys() {
     expect(&shop.order_with(&ticket, &[("idempotency-key", "a")], 2).await, 422, "key_reused");
     let other = loser.ticket(13).await;
     expect(&shop.order_with(&other, &[("idempotency-key", "a")], 1).await, 422, "key_reused");
-    // A key is its user's: somebody else may have the same.
+    // Keys are scoped to a user: another user may use the same key.
     let ticket = winner.ticket(11).await;
     assert_eq!(shop.order_with(&ticket, &[("idempotency-key", "a")], 1).await.status, StatusCode::CREATED);
     shop.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn units_under_pay_time_are_taken_when_the_payment_opens() {
+async fn pay_time_units_are_taken_when_the_payment_opens() {
     let shop = Shop::open().await;
     let mut orders = Vec::new();
     for user in 1..=3 {
@@ -62,7 +62,7 @@ async fn units_under_pay_time_are_taken_when_the_payment_opens() {
     assert_eq!(
         shop.buyer(4).await.order(13, 1).await.code(),
         "sold_out",
-        "one and a half times two is three"
+        "an overbook of 150% allows three orders for two units"
     );
     for (order, buyer) in &orders[..2] {
         buyer.pay(order).await;
@@ -75,15 +75,15 @@ async fn units_under_pay_time_are_taken_when_the_payment_opens() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn before_during_a_pause_and_after() {
+async fn orders_are_declined_before_the_start_during_a_pause_and_after_the_end() {
     let shop = Shop::open().await;
     let buyer = shop.buyer(1).await;
     let early = buyer.ask_for_ticket(2, 11).await;
     expect(&early, 409, "not_started");
     assert!(early.body["starts_at"].is_string());
-    assert_eq!(early.header("retry-after"), "3540", "when tickets are issued, a minute before");
+    assert_eq!(early.header("retry-after"), "3540", "tickets are issued from a minute before the start");
     shop.clock.advance(Duration::from_secs(3_541));
-    // The session outlives the jump of the clock, the ticket is issued before the start.
+    // The session is still valid after the clock jump, and tickets are issued before the start.
     let ticket = buyer.ask_for_ticket(2, 11).await;
     assert_eq!(ticket.status, StatusCode::OK, "{ticket}");
     let early = shop.order_with(ticket.text("ticket"), &[], 1).await;
@@ -91,7 +91,7 @@ async fn before_during_a_pause_and_after() {
     assert_eq!(early.header("retry-after"), "59");
     shop.clock.advance(Duration::from_secs(60));
     let on_time = shop.order_with(ticket.text("ticket"), &[], 4).await;
-    assert_eq!(on_time.status, StatusCode::CREATED, "units of all buckets are collected: {on_time}");
+    assert_eq!(on_time.status, StatusCode::CREATED, "one order can use units of several buckets: {on_time}");
 
     let ticket = buyer.ticket(11).await;
     set(&shop, 1, Selling::Paused).await;
@@ -107,7 +107,7 @@ async fn before_during_a_pause_and_after() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_operator_ends_it() {
+async fn orders_are_declined_after_an_operator_ends_the_sale() {
     let shop = Shop::open().await;
     let buyer = shop.buyer(1).await;
     let ticket = buyer.ticket(11).await;
@@ -117,7 +117,7 @@ async fn an_operator_ends_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_that_cannot_be_meant() {
+async fn invalid_requests_are_rejected() {
     let shop = Shop::open().await;
     let buyer = shop.buyer(1).await;
     let ticket = buyer.ticket(11).await;
@@ -161,12 +161,12 @@ async fn requests_that_cannot_be_meant() {
     );
     expect(&shop.call(Method::DELETE, "/v1/orders", &[], None).await, 405, "method_not_allowed");
     expect(&shop.read("/v1/nothing").await, 404, "not_found");
-    assert_eq!(shop.stock(11).await["available"], 100, "nothing was taken by any of it");
+    assert_eq!(shop.stock(11).await["available"], 100, "no request took a unit");
     shop.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_user_at_a_time_cannot_keep_asking() {
+async fn orders_are_rate_limited_per_user() {
     let shop = Shop::with(|config| config.rate.user_orders = NonZeroU32::new(2).unwrap()).await;
     let buyer = shop.buyer(1).await;
     let ticket = buyer.ticket(11).await;
@@ -178,7 +178,7 @@ async fn one_user_at_a_time_cannot_keep_asking() {
     assert_eq!(limited.header("retry-after"), "5");
     assert_eq!(limited.header("ratelimit-policy"), "\"user_orders\";q=2;w=10");
     assert_eq!(limited.header("ratelimit"), "\"user_orders\";r=0;t=5");
-    assert!(shop.buyer(2).await.order(11, 1).await.status.is_success(), "others are not kept out");
+    assert!(shop.buyer(2).await.order(11, 1).await.status.is_success(), "other users are not limited");
     shop.clock.advance(Duration::from_secs(5));
     assert!(shop.order_with(&ticket, &[], 1).await.status.is_success());
     shop.close().await;

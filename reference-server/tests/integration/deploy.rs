@@ -1,4 +1,4 @@
-//! What is in `deploy/` fits this server: rules and board name numbers that there are, and the example is accepted.
+//! `deploy/` matches this server: its metrics exist, and its example configuration is valid.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,13 +23,13 @@ fn read(file: &str) -> String {
     fs::read_to_string(deploy(file)).unwrap()
 }
 
-/// The words of a query that are names of ours.
+/// Returns our metric names in a query.
 fn names(query: &str) -> impl Iterator<Item = &str> {
     let words = query.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
     words.filter(|word| word.starts_with("flashsale_") || word.starts_with("process_"))
 }
 
-/// The queries of a board: panels' and variables'.
+/// Returns the queries of a dashboard, including those of its variables.
 fn queries(board: &Value) -> Vec<String> {
     let panels = board["panels"].as_array().unwrap().iter();
     let targets = panels.flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
@@ -38,7 +38,7 @@ fn queries(board: &Value) -> Vec<String> {
     texts.map(|text| text.as_str().unwrap().to_owned()).collect()
 }
 
-/// The lines of each rule's `expr`.
+/// Returns the `expr` of each rule.
 fn expressions(rules: &str) -> Vec<String> {
     let mut expressions: Vec<String> = Vec::new();
     let mut inside = false;
@@ -56,7 +56,7 @@ fn expressions(rules: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_number_that_rules_and_board_name_is_there() {
+async fn rules_and_dashboard_use_exactly_the_metrics_that_exist() {
     let directory = tempfile::tempdir().unwrap();
     let shop = Shop::on(directory.path()).await;
     shop.app.metrics.watch_certificate(&Pair::issue().tls);
@@ -85,7 +85,7 @@ async fn every_number_that_rules_and_board_name_is_there() {
         for name in names(query) {
             let labels = there.get(name).unwrap_or_else(|| panic!("{name} of {query} is not in\n{page}"));
             used.insert(name);
-            // Labels that are asked for by value; those of the scrape itself are Prometheus's.
+            // Check the labels in the selector, except those that Prometheus adds.
             let Some((_, rest)) = query.split_once(&format!("{name}{{")) else { continue };
             let (selector, _) = rest.split_once('}').unwrap();
             let asked =
@@ -95,18 +95,18 @@ async fn every_number_that_rules_and_board_name_is_there() {
             }
         }
     }
-    // And the other way round: what is counted is shown.
+    // Conversely, every metric is used.
     let base = |name: &str| {
         ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name).to_owned()
     };
     let used: BTreeSet<String> = used.into_iter().map(base).collect();
     let unused: Vec<_> = there.keys().map(|name| base(name)).filter(|name| !used.contains(name)).collect();
-    assert_eq!(unused, [""; 0], "neither in a rule nor on the board");
+    assert_eq!(unused, [""; 0], "neither in a rule nor on the dashboard");
     shop.close().await;
 }
 
 #[test]
-fn the_runbook_has_every_alert() {
+fn the_runbook_covers_every_alert() {
     let runbook = fs::read_to_string(deploy("../docs/OPERATIONS.md")).unwrap();
     let rules = read("alerts.yml");
     let alerts: Vec<_> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
@@ -124,7 +124,7 @@ fn the_example_configuration_is_accepted() {
     let credentials = "/run/credentials/flashsale.service";
     let unit = read("flashsale.service");
     for file in text.split('"').filter_map(|part| part.strip_prefix(&format!("{credentials}/"))) {
-        assert!(unit.contains(&format!("LoadCredential={file}:")), "the unit does not hand over {file}");
+        assert!(unit.contains(&format!("LoadCredential={file}:")), "the unit does not provide {file}");
         let content = if file == "jwks.json" {
             r#"{"keys":[{"kty":"oct","alg":"HS256","k":"YSBzZWNyZXQgb2YgdGhlIHRlc3RzIHRoYXQgaXMgbG9uZyBlbm91Z2g"}]}"#
                 .to_owned()

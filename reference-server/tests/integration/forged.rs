@@ -1,4 +1,4 @@
-//! A million credentials that nobody issued, and one ticket that is used a thousand times.
+//! A million forged credentials, and one ticket that is used a thousand times.
 
 use std::{collections::BTreeMap, num::NonZeroU64, time::Duration};
 
@@ -28,11 +28,12 @@ use crate::shop::Shop;
 
 const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 const LATER: Timestamp = Timestamp::from_millis(1_790_000_300_000);
-/// Alterations of the bytes of each credential, and presentations of authentic ones where they do not hold.
+/// The number of altered copies of each credential.
 const ALTERED: u64 = 200_000;
+/// The number of authentic credentials that are presented where they are not valid.
 const MISPLACED: u64 = 20_000;
 
-/// How many were tried, by credential and kind.
+/// The number of attempts, by credential and kind of forgery.
 #[derive(Default)]
 struct Tally(BTreeMap<(&'static str, &'static str), u64>);
 
@@ -42,7 +43,7 @@ impl Tally {
         *self.0.entry((credential, kind)).or_default() += 1;
     }
 
-    /// Alters the bytes behind a text, and the text itself, in every way that [`alter`] knows.
+    /// Alters the decoded bytes, and the text itself, in every way that [`alter`] knows.
     fn alter(
         &mut self,
         credential: &'static str,
@@ -50,7 +51,7 @@ impl Tally {
         random: &mut Rng,
         mut is_accepted: impl FnMut(&str) -> bool,
     ) {
-        assert!(originals.iter().all(|text| is_accepted(text)), "{credential}: the originals hold");
+        assert!(originals.iter().all(|text| is_accepted(text)), "{credential}: an original is rejected");
         let bytes = originals.map(|text| URL_SAFE_NO_PAD.decode(text).unwrap());
         let mut tried = 0;
         while tried < ALTERED {
@@ -71,7 +72,7 @@ impl Tally {
     }
 }
 
-/// Bytes of `own` that are altered, some with what stands at the same place of `other`.
+/// Returns an altered copy of `own`, sometimes with bytes from the same position of `other`.
 fn alter(own: &[u8], other: &[u8], random: &mut Rng) -> (&'static str, Vec<u8>) {
     let mut bytes = own.to_vec();
     let place = random.usize(0..bytes.len());
@@ -229,7 +230,7 @@ fn callbacks(tally: &mut Tally, random: &mut Rng) {
         let mut altered = header.clone().into_bytes();
         let place = random.usize(0..altered.len());
         altered[place] = random.u8(0x21..0x7f);
-        // A hexadecimal digit in upper case is the same number.
+        // Hexadecimal digits may be in either case.
         let altered = String::from_utf8(altered).unwrap();
         if !altered.eq_ignore_ascii_case(&header) {
             tally.refused("callback", "character of the header", holds(&altered, body.as_bytes()), &altered);
@@ -248,7 +249,7 @@ fn callbacks(tally: &mut Tally, random: &mut Rng) {
 }
 
 #[test]
-fn of_a_million_forged_credentials_none_is_accepted() {
+fn none_of_a_million_forged_credentials_is_accepted() {
     let (mut tally, mut random) = (Tally::default(), Rng::with_seed(0xf0_2c_ed));
     tickets(&mut tally, &mut random);
     sessions(&mut tally, &mut random);
@@ -256,7 +257,7 @@ fn of_a_million_forged_credentials_none_is_accepted() {
     challenges(&mut tally, &mut random);
     callbacks(&mut tally, &mut random);
     for ((credential, kind), count) in &tally.0 {
-        println!("{credential:<13} {kind:<24} {count:>8} refused");
+        println!("{credential:<13} {kind:<24} {count:>8} rejected");
     }
     let total: u64 = tally.0.values().sum();
     println!("{total} forged credentials, 0 accepted");
@@ -264,13 +265,13 @@ fn of_a_million_forged_credentials_none_is_accepted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_parallel_uses_of_a_ticket_make_one_order() {
+async fn a_thousand_parallel_uses_of_a_ticket_create_one_order() {
     let shop = Shop::with(|config| config.guard.set_all(Mode::Off)).await;
     let buyer = shop.buyer(1).await;
     let ticket = buyer.ticket(11).await;
-    // Both ends of every connection are in this process.
-    let handles = rustix::process::getrlimit(Resource::Nofile);
-    let all = Rlimit { current: handles.maximum, maximum: handles.maximum };
+    // Both ends of every connection are in this process, so raise its file limit.
+    let files = rustix::process::getrlimit(Resource::Nofile);
+    let all = Rlimit { current: files.maximum, maximum: files.maximum };
     rustix::process::setrlimit(Resource::Nofile, all).unwrap();
     let uses = (0..1_000).map(|number| {
         let (public, path) = (shop.public, format!("/v1/orders/{ticket}"));

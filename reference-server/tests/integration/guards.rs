@@ -1,4 +1,4 @@
-//! What suspicious visitors meet: challenges, denials, limits; and whose address counts.
+//! Guards against suspicious clients: challenges, denials, rate limits and client addresses.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::shop::{Buyer, Shop, expect};
 const CHALLENGE: &str = "/v1/activities/1/offers/11/challenge";
 const TICKET: &str = "/v1/activities/1/offers/11/ticket";
 
-/// A shop that asks everybody for a proof of work, an easy one.
+/// Starts a shop that requires an easy proof of work from everybody.
 async fn shop_with(configure: impl FnOnce(&mut Config)) -> Shop {
     Shop::with(|config| {
         config.challenge.cost = 16;
@@ -48,7 +48,7 @@ impl Buyer<'_> {
     }
 }
 
-/// Does the work of a challenge, as a client would that reads nothing but the contract.
+/// Solves the proof of work of a challenge, using only the published contract.
 pub(crate) fn worked(challenge: &Value) -> Value {
     let work = &challenge["proof_of_work"];
     let text = |member: &str| work[member].as_str().unwrap().to_owned();
@@ -76,7 +76,7 @@ fn count(shop: &Shop, rule: Rule, verdict: Verdict) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_ordinary_buyer_is_asked_for_nothing() {
+async fn an_ordinary_buyer_gets_no_challenge() {
     let shop = Shop::open().await;
     let buyer = shop.buyer(1).await;
     let challenge = buyer.challenge(&shop).await;
@@ -87,7 +87,7 @@ async fn an_ordinary_buyer_is_asked_for_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_proof_of_work_is_done_once_by_whom_it_was_given_to() {
+async fn a_proof_of_work_counts_once_and_only_for_its_buyer_and_offer() {
     let shop = shop_with(|_| {}).await;
     let (buyer, other) = (shop.buyer(1).await, shop.buyer(2).await);
     expect(&buyer.ask_for_ticket(1, 11).await, 403, "challenge_required");
@@ -115,10 +115,10 @@ async fn a_proof_of_work_is_done_once_by_whom_it_was_given_to() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wrong_solution_spends_its_challenge_and_raises_the_risk() {
+async fn a_wrong_solution_uses_up_its_challenge_and_raises_the_risk() {
     let shop = shop_with(|_| {}).await;
     let buyer = shop.buyer(1).await;
-    // 25 points for an account that nobody knows, 15 for each failure: a quiz after three.
+    // 25 points for an unknown account, 15 per failure: a quiz after three failures.
     for kind in ["proof_of_work", "proof_of_work", "proof_of_work", "quiz"] {
         let challenge = buyer.challenge(&shop).await;
         assert_eq!(challenge["kind"], kind);
@@ -143,7 +143,7 @@ async fn a_wrong_solution_spends_its_challenge_and_raises_the_risk() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_quiz_is_read_or_worked_off() {
+async fn a_quiz_can_be_answered_or_replaced_by_proof_of_work() {
     let secrets = tempfile::tempdir().unwrap();
     let file = secrets.path().join("ticket.key");
     std::fs::write(&file, "a ticket key of the tests of guards").unwrap();
@@ -176,7 +176,7 @@ async fn a_quiz_is_read_or_worked_off() {
 
     let other = buyer.challenge(&shop).await;
     expect(&buyer.ticket_for(&shop, &other, &read(&quiz)).await, 403, "challenge_required");
-    // Both at once is neither.
+    // Sending both solutions is rejected.
     let both = buyer.challenge(&shop).await;
     let mut solution = worked(&both);
     solution["text"] = read(&both)["text"].clone();
@@ -185,7 +185,7 @@ async fn a_quiz_is_read_or_worked_off() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_challenge_is_solved_before_the_start() {
+async fn a_challenge_can_be_solved_before_the_start() {
     let shop = shop_with(|_| {}).await;
     let buyer = shop.buyer(1).await;
     let (challenge, ticket) = ("/v1/activities/2/offers/11/challenge", "/v1/activities/2/offers/11/ticket");
@@ -206,7 +206,7 @@ async fn a_challenge_is_solved_before_the_start() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_challenge_expires_and_an_easier_one_is_not_enough() {
+async fn a_solution_is_rejected_if_it_is_late_or_too_easy() {
     let shop = shop_with(|config| config.rate.busy_address = 2.try_into().unwrap()).await;
     let buyer = shop.buyer(1).await;
     let challenge = buyer.challenge(&shop).await;
@@ -216,7 +216,7 @@ async fn a_challenge_expires_and_an_easier_one_is_not_enough() {
     assert!(late.text("detail").contains("expired"), "{late}");
     let challenge = buyer.challenge(&shop).await;
     assert_eq!(challenge["kind"], "proof_of_work");
-    // Meanwhile the address gets busy.
+    // Meanwhile the address becomes busy, which requires a harder challenge.
     let easy = buyer.ticket_for(&shop, &challenge, &worked(&challenge)).await;
     expect(&easy, 403, "challenge_required");
     assert!(easy.text("detail").contains("harder"), "{easy}");
@@ -224,7 +224,7 @@ async fn a_challenge_expires_and_an_easier_one_is_not_enough() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_is_denied_gets_neither_challenge_nor_ticket() {
+async fn a_denied_buyer_gets_neither_challenge_nor_ticket() {
     let shop = shop_with(|config| {
         config.guard.quiz_from = 0;
         config.guard.deny_from = 0;
@@ -247,7 +247,7 @@ async fn whoever_is_denied_gets_neither_challenge_nor_ticket() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_busy_address_is_the_one_that_a_trusted_proxy_names() {
+async fn busy_addresses_are_taken_from_trusted_proxies_only() {
     let trusting = Shop::with(|config| {
         config.rate.busy_address = 3.try_into().unwrap();
         config.http.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
@@ -261,12 +261,12 @@ async fn a_busy_address_is_the_one_that_a_trusted_proxy_names() {
     for _ in 0..3 {
         assert_eq!(ask("203.0.113.9").await.status, StatusCode::OK);
     }
-    // Whatever the client writes in front of what the proxy appends.
+    // Entries that the client put before the one that the proxy appended are ignored.
     for field in ["203.0.113.9", "1.2.3.4, 203.0.113.9", "\"x\", 203.0.113.9:99"] {
         expect(&ask(field).await, 403, "challenge_required");
     }
     assert_eq!(ask("203.0.113.10").await.status, StatusCode::OK);
-    // A customer of IPv6 has a /64.
+    // IPv6 addresses are counted per /64.
     for host in 1..=3 {
         assert_eq!(ask(&format!("2001:db8::{host}")).await.status, StatusCode::OK);
     }
@@ -274,20 +274,20 @@ async fn a_busy_address_is_the_one_that_a_trusted_proxy_names() {
     assert_eq!(ask("2001:db8:0:1::1").await.status, StatusCode::OK);
     trusting.close().await;
 
-    let wary = Shop::with(|config| config.rate.busy_address = 3.try_into().unwrap()).await;
-    let buyer = wary.buyer(1).await;
+    let untrusting = Shop::with(|config| config.rate.busy_address = 3.try_into().unwrap()).await;
+    let buyer = untrusting.buyer(1).await;
     for number in 0..5 {
         let field = format!("203.0.113.{number}");
         let headers = [("authorization", buyer.session.as_str()), ("x-forwarded-for", field.as_str())];
-        let answer = wary.call(Method::POST, TICKET, &headers, None).await;
+        let answer = untrusting.call(Method::POST, TICKET, &headers, None).await;
         let expected = if number < 3 { StatusCode::OK } else { StatusCode::FORBIDDEN };
         assert_eq!(answer.status, expected, "{number}: {answer}");
     }
-    wary.close().await;
+    untrusting.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_asks_too_often_is_told_when_to_come_back() {
+async fn rate_limited_clients_are_told_when_to_retry() {
     let shop = Shop::with(|config| {
         config.guard.risk = Mode::Off;
         config.rate.user_tickets = 2.try_into().unwrap();
@@ -316,7 +316,7 @@ async fn whoever_asks_too_often_is_told_when_to_come_back() {
     let limited = shop.order_with(&other, &[], 1).await;
     expect(&limited, 429, "rate_limited");
     assert_eq!(limited.header("ratelimit"), "\"address_orders\";r=0;t=4");
-    // A forged ticket is refused before anybody's quota is looked at.
+    // A forged ticket is rejected before it uses up any quota.
     expect(&shop.order_with(&format!("{other}A"), &[], 1).await, 403, "ticket_invalid");
     assert_eq!(count(&shop, Rule::Ticket, Verdict::Denied), 1);
     shop.clock.advance(Duration::from_secs(5));
@@ -325,7 +325,7 @@ async fn whoever_asks_too_often_is_told_when_to_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rules_that_are_observed_or_off_stop_nobody() {
+async fn rules_in_observe_or_off_mode_block_nobody() {
     for mode in [Mode::Observe, Mode::Off] {
         let shop = shop_with(|config| {
             config.guard.set_all(mode);
@@ -356,7 +356,7 @@ async fn rules_that_are_observed_or_off_stop_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_solver_of_the_pages_is_there() {
+async fn the_challenge_solver_of_the_pages_is_served() {
     let shop = Shop::open().await;
     let solver = shop.read("/assets/solver.js").await;
     assert_eq!(solver.status, StatusCode::OK);

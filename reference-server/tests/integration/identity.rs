@@ -1,4 +1,4 @@
-//! Tokens of the shop's identity provider.
+//! Sign-in with tokens of the shop's identity provider.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use flashsale_core::domain::Clock as _;
@@ -20,7 +20,7 @@ pub(crate) fn token(claims: &Value) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_buyer_signs_in_at_the_shops_identity_provider() {
+async fn a_buyer_signs_in_through_the_identity_provider() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("secret");
     std::fs::write(&file, SECRET).unwrap();
@@ -74,9 +74,9 @@ async fn a_buyer_signs_in_at_the_shops_identity_provider() {
     shop.close().await;
 }
 
-/// What the provider says about an account is what the guards judge by.
+/// The guards use the account claims of the identity provider.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_new_account_has_to_solve_something() {
+async fn a_new_account_must_solve_a_challenge() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("secret");
     std::fs::write(&file, SECRET).unwrap();

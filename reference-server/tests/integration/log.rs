@@ -1,4 +1,4 @@
-//! The log of this whole process: what works in the background logs too, and so do tests that run beside.
+//! The log of this process, including background tasks and tests that run in parallel.
 
 use std::{
     io,
@@ -23,12 +23,12 @@ static LOG: LazyLock<Log> = LazyLock::new(|| {
     log
 });
 
-/// What was logged.
+/// The captured log.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Logs everything from now on, if nobody has begun before.
+    /// Starts capturing, unless another test already has.
     pub(crate) fn start() -> Self {
         LOG.clone()
     }

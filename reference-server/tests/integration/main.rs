@@ -1,6 +1,6 @@
 //! Tests of the server over real sockets.
 
-#![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+#![allow(clippy::unwrap_used, reason = "tests and their helpers may panic")]
 
 mod activities;
 mod audit;

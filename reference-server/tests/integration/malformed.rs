@@ -1,5 +1,5 @@
-//! Malformed, ambiguous and smuggling requests, byte for byte: each gets its documented refusal or its correct answer, never
-//! a 5xx, never silence, and never an answer to a request that was hidden in another.
+//! Malformed, ambiguous and smuggling requests, byte for byte. Each gets the documented error or
+//! the correct response, never a 5xx or silence. No smuggled request is ever answered.
 
 use std::{
     io::{Read, Write},
@@ -9,25 +9,25 @@ use std::{
 
 use crate::shop::Shop;
 
-/// A connection: what is sent, and the statuses of all answers.
+/// The bytes that are sent on a connection, and the expected statuses.
 struct Case {
     name: &'static str,
     bytes: Vec<u8>,
     statuses: &'static [u16],
-    /// Whether the client closes its side before it reads: what it announced never comes.
-    breaks_off: bool,
+    /// Whether the client closes its side early, so that the announced bytes never arrive.
+    is_truncated: bool,
 }
 
-/// A request that is cut short.
+/// A truncated request.
 fn cut(name: &'static str, bytes: impl AsRef<[u8]>, statuses: &'static [u16]) -> Case {
-    Case { breaks_off: true, ..case(name, bytes, statuses) }
+    Case { is_truncated: true, ..case(name, bytes, statuses) }
 }
 
 fn case(name: &'static str, bytes: impl AsRef<[u8]>, statuses: &'static [u16]) -> Case {
-    Case { name, bytes: bytes.as_ref().to_vec(), statuses, breaks_off: false }
+    Case { name, bytes: bytes.as_ref().to_vec(), statuses, is_truncated: false }
 }
 
-/// A request that would be answered 404 if somebody saw it.
+/// A smuggled request. If the server parsed it, it would answer 404.
 const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nhost: shop\r\n\r\n";
 
 fn cases() -> Vec<Case> {
@@ -45,7 +45,7 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-/// First lines, followed by a host and nothing else.
+/// Request lines, followed only by a `Host` field.
 fn request_lines() -> Vec<Case> {
     const BAD: &[u16] = &[400];
     let lines: &[(&'static str, &str, &'static [u16])] = &[
@@ -79,7 +79,7 @@ fn request_lines() -> Vec<Case> {
         ("a method with a byte above ASCII", "GÉT /v1/time HTTP/1.1", BAD),
         ("a method with a NUL", "GET\0 /v1/time HTTP/1.1", BAD),
         ("a target with a NUL", "GET /v1/time\0 HTTP/1.1", BAD),
-        ("a target with a delete", "GET /v1/time\x7f HTTP/1.1", BAD),
+        ("a target with a DEL", "GET /v1/time\x7f HTTP/1.1", BAD),
         ("a target with a carriage return", "GET /v1/\rtime HTTP/1.1", BAD),
         ("a TRACE", "TRACE /v1/time HTTP/1.1", &[405]),
         ("the preface of HTTP/2", "PRI * HTTP/2.0", BAD),
@@ -96,15 +96,15 @@ fn request_lines() -> Vec<Case> {
                 "\r\nGET /v1/time HTTP/1.1\r\nhost: shop\r\n\r\n",
                 &[200],
             ),
-            case("half a first line", "GET /v1/ti", &[]),
-            case("a first line and nothing else", "GET /v1/time HTTP/1.1\r\n", &[]),
+            case("half a request line", "GET /v1/ti", &[]),
+            case("a request line only", "GET /v1/time HTTP/1.1\r\n", &[]),
             case("a head without its end", "GET /v1/time HTTP/1.1\r\nhost: shop\r\n", &[]),
             case("a thousand NULs", "\0".repeat(1_000), BAD),
         ])
         .collect()
 }
 
-/// `Host`, which says once where the request goes.
+/// `Host` fields. Exactly one is required.
 fn hosts() -> Vec<Case> {
     let hosts: &[(&'static str, &str, &'static [u16])] = &[
         ("no host", "", &[400]),
@@ -119,7 +119,7 @@ fn hosts() -> Vec<Case> {
         ("a host with a scheme", "host: http://shop\r\n", &[400]),
         ("a host with a space", "host: sh op\r\n", &[400]),
         ("a host with a port", "host: shop:8080\r\n", &[200]),
-        ("a host with a port that is none", "host: shop:port\r\n", &[400]),
+        ("a host with a port that is not a number", "host: shop:port\r\n", &[400]),
         ("a host with a port that is too large", "host: shop:99999\r\n", &[400]),
         ("an address as host", "host: 127.0.0.1:8080\r\n", &[200]),
         ("an IPv6 address as host", "host: [::1]:8080\r\n", &[200]),
@@ -138,7 +138,7 @@ fn hosts() -> Vec<Case> {
         .collect()
 }
 
-/// Other fields, after a host.
+/// Other header fields, after `Host`.
 fn fields() -> Vec<Case> {
     let fields: &[(&'static str, &str, &'static [u16])] = &[
         ("a field without a colon", "x-field\r\n", &[400]),
@@ -160,14 +160,14 @@ fn fields() -> Vec<Case> {
         ("a folded first field", " x-field: a\r\n", &[400]),
         ("the same field many times", "x-field: a\r\nx-field: b\r\nx-field: c\r\n", &[200]),
         ("a connection field that names the host", "connection: host\r\n", &[200]),
-        ("an upgrade that nobody wants", "connection: upgrade\r\nupgrade: websocket\r\n", &[200]),
+        ("an unsupported upgrade", "connection: upgrade\r\nupgrade: websocket\r\n", &[200]),
         (
             "an upgrade to HTTP/2",
             "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n",
             &[200],
         ),
-        ("an expectation of something else", "expect: miracles\r\n", &[200]),
-        ("a trailer without chunks", "trailer: x-field\r\n", &[200]),
+        ("an unknown expectation", "expect: miracles\r\n", &[200]),
+        ("a Trailer field without chunks", "trailer: x-field\r\n", &[200]),
     ];
     fields
         .iter()
@@ -175,7 +175,7 @@ fn fields() -> Vec<Case> {
             case(name, format!("GET /v1/time HTTP/1.1\r\nhost: shop\r\n{fields}\r\n"), statuses)
         })
         .chain([
-            case("lines that end without a carriage return", "GET /v1/time HTTP/1.1\nhost: shop\n\n", &[200]),
+            case("lines that end with a bare line feed", "GET /v1/time HTTP/1.1\nhost: shop\n\n", &[200]),
             case(
                 "one field of 20,000 bytes",
                 format!("GET /v1/time HTTP/1.1\r\nhost: shop\r\nx: {}\r\n\r\n", "a".repeat(20_000)),
@@ -200,7 +200,7 @@ fn fields() -> Vec<Case> {
         .collect()
 }
 
-/// Where a body ends. Behind it stands, or seems to stand, another request.
+/// Body lengths. Another request follows the body, or appears to.
 fn lengths() -> Vec<Case> {
     let length = HIDDEN.len();
     let with = |fields: &str, rest: &str| {
@@ -211,15 +211,15 @@ fn lengths() -> Vec<Case> {
     let good = r#"{"user_id":"7","user_name":"Li"}"#;
     let size = good.len();
     vec![
-        case("a body of its length", with(&format!("content-length: {size}\r\n"), good), &[200]),
+        case("a body of the declared length", with(&format!("content-length: {size}\r\n"), good), &[200]),
         case(
             "a body, then a request",
             with(&format!("content-length: {size}\r\n"), &format!("{good}{HIDDEN}")),
             &[200, 404],
         ),
-        case("a request as body", with(&format!("content-length: {length}\r\n"), HIDDEN), &[400]),
+        case("a request as the body", with(&format!("content-length: {length}\r\n"), HIDDEN), &[400]),
         case(
-            "a length that is repeated",
+            "a repeated length",
             with(&format!("content-length: {size}\r\ncontent-length: {size}\r\n"), good),
             &[200],
         ),
@@ -229,7 +229,7 @@ fn lengths() -> Vec<Case> {
             &[400],
         ),
         case(
-            "two lengths, the other way",
+            "two lengths in reverse order",
             with(&format!("content-length: 0\r\ncontent-length: {length}\r\n"), HIDDEN),
             &[400],
         ),
@@ -244,8 +244,8 @@ fn lengths() -> Vec<Case> {
         case("a length beyond 2^64", with("content-length: 18446744073709551616\r\n", HIDDEN), &[400]),
         case("a length of 2^64 - 1", with("content-length: 18446744073709551615\r\n", HIDDEN), &[431]),
         case("a length of 2^63", with("content-length: 9223372036854775808\r\n", HIDDEN), &[413]),
-        case("a length with zeros before it", with(&format!("content-length: 000{size}\r\n"), good), &[200]),
-        case("a length in wide digits", with("content-length: ３２\r\n", good), &[400]),
+        case("a length with leading zeros", with(&format!("content-length: 000{size}\r\n"), good), &[200]),
+        case("a length in full-width digits", with("content-length: ３２\r\n", good), &[400]),
         case("a length with a NUL", with("content-length: 1\x000\r\n", HIDDEN), &[400]),
         case("a folded length", with("content-length:\r\n 10\r\n", HIDDEN), &[400]),
         case(
@@ -267,7 +267,7 @@ fn lengths() -> Vec<Case> {
             format!("GET /v1/time HTTP/1.1\r\nhost: shop\r\ncontent-length: 0\r\n\r\n{HIDDEN}"),
             &[200, 404],
         ),
-        case("a body that is too large by its length", with("content-length: 17000\r\n", ""), &[413]),
+        case("a declared length above the limit", with("content-length: 17000\r\n", ""), &[413]),
         case(
             "a length and chunks",
             with(
@@ -287,7 +287,7 @@ fn lengths() -> Vec<Case> {
     ]
 }
 
-/// Bodies in chunks. A connection ends with such a request, so nothing can hide behind it.
+/// Chunked bodies. The server then closes the connection, so nothing can hide behind them.
 fn chunks() -> Vec<Case> {
     let with = |coding: &str, rest: &str| {
         format!(
@@ -319,7 +319,7 @@ fn chunks() -> Vec<Case> {
             chunked(&format!("{size:x}\r\n{good}\r\n0\r\nx-field: a\r\n\r\n")),
             &[200],
         ),
-        case("a size that is no number", chunked(&format!("zz\r\n{good}\r\n0\r\n\r\n")), &[400]),
+        case("a size that is not a number", chunked(&format!("zz\r\n{good}\r\n0\r\n\r\n")), &[400]),
         case("a negative size", chunked(&format!("-1\r\n{good}\r\n0\r\n\r\n")), &[400]),
         case("a size with 0x", chunked(&format!("0x{size:x}\r\n{good}\r\n0\r\n\r\n")), &[400]),
         case("an empty size", chunked(&format!("\r\n{good}\r\n0\r\n\r\n")), &[400]),
@@ -347,7 +347,7 @@ fn chunks() -> Vec<Case> {
             &[413],
         ),
         case("an unknown coding", with("transfer-encoding: zip\r\n", HIDDEN), &[400]),
-        case("identity as coding", with("transfer-encoding: identity\r\n", HIDDEN), &[400]),
+        case("identity as the coding", with("transfer-encoding: identity\r\n", HIDDEN), &[400]),
         case("gzip, then chunked", with("transfer-encoding: gzip, chunked\r\n", &whole), &[400]),
         case("chunked, then gzip", with("transfer-encoding: chunked, gzip\r\n", &whole), &[400]),
         case("chunked twice", with("transfer-encoding: chunked, chunked\r\n", &whole), &[400]),
@@ -362,8 +362,8 @@ fn chunks() -> Vec<Case> {
             &[400],
         ),
         case("a coding in capitals", with("transfer-encoding: CHUNKED\r\n", &whole), &[200]),
-        case("a coding with a tab before it", with("transfer-encoding:\tchunked\r\n", &whole), &[200]),
-        case("a coding with a byte before it", with("transfer-encoding: \x0bchunked\r\n", &whole), &[400]),
+        case("a coding after a tab", with("transfer-encoding:\tchunked\r\n", &whole), &[200]),
+        case("a coding after a control byte", with("transfer-encoding: \x0bchunked\r\n", &whole), &[400]),
         case("a coding in quotes", with("transfer-encoding: \"chunked\"\r\n", &whole), &[400]),
         case("a coding with a comma", with("transfer-encoding: ,chunked\r\n", &whole), &[400]),
         case("a space before the colon of a coding", with("transfer-encoding : chunked\r\n", &whole), &[400]),
@@ -385,17 +385,17 @@ fn chunks() -> Vec<Case> {
     ]
 }
 
-/// Targets of a GET.
+/// Request targets of a GET.
 fn targets() -> Vec<Case> {
     let targets: &[(&'static str, &str, &'static [u16])] = &[
-        ("a whole URL", "http://shop/v1/time", &[200]),
-        ("a whole URL of somewhere else", "http://other.example/v1/time", &[200]),
+        ("an absolute URL", "http://shop/v1/time", &[200]),
+        ("an absolute URL of another host", "http://other.example/v1/time", &[200]),
         ("a URL of another scheme", "ftp://shop/v1/time", &[400]),
         ("an asterisk", "*", &[404]),
         ("a host and a port", "shop:80", &[400]),
         ("a relative path", "v1/time", &[400]),
         ("two slashes", "//v1/time", &[404]),
-        ("a slash at the end", "/v1/time/", &[404]),
+        ("a trailing slash", "/v1/time/", &[404]),
         ("a dot", "/v1/./time", &[404]),
         ("two dots", "/v1/../v1/time", &[404]),
         ("two dots beyond the root", "/../../etc/passwd", &[404]),
@@ -403,19 +403,19 @@ fn targets() -> Vec<Case> {
         ("an escaped slash", "/v1%2ftime", &[404]),
         ("an escaped letter", "/v1/tim%65", &[404]),
         ("an escaped NUL", "/v1/time%00", &[404]),
-        ("half an escape", "/v1/time%", &[404]),
+        ("an incomplete escape", "/v1/time%", &[404]),
         ("a backslash", "/v1\\time", &[404]),
         ("a semicolon", "/v1/time;a=b", &[404]),
         ("a fragment", "/v1/time#there", &[200]),
         ("an unknown parameter", "/v1/activities?debug=1", &[400]),
         ("a parameter twice", "/v1/activities?limit=1&limit=2", &[400]),
-        ("a parameter that is no number", "/v1/activities?limit=one", &[400]),
+        ("a parameter that is not a number", "/v1/activities?limit=one", &[400]),
         ("a limit of 0", "/v1/activities?limit=0", &[400]),
         ("a limit of 101", "/v1/activities?limit=101", &[400]),
-        ("half an escape in a parameter", "/v1/activities?after=%", &[400]),
+        ("an incomplete escape in a parameter", "/v1/activities?after=%", &[400]),
         ("an id that is too large", "/v1/activities/99999999999999999999", &[404]),
         ("a negative id", "/v1/activities/-1", &[404]),
-        ("an id with a zero before it", "/v1/activities/01", &[404]),
+        ("an id with a leading zero", "/v1/activities/01", &[404]),
         ("an id of 0", "/v1/activities/0", &[404]),
         ("a path in UTF-8", "/v1/时间", &[404]),
         ("a path of twenty segments", "/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a", &[404]),
@@ -432,13 +432,13 @@ fn targets() -> Vec<Case> {
                 &[431],
             ),
             case("a CONNECT", "CONNECT shop:443 HTTP/1.1\r\nhost: shop\r\n\r\n", &[400]),
-            case("an OPTIONS of everything", "OPTIONS * HTTP/1.1\r\nhost: shop\r\n\r\n", &[404]),
+            case("OPTIONS for the whole server", "OPTIONS * HTTP/1.1\r\nhost: shop\r\n\r\n", &[404]),
             case("a HEAD", format!("HEAD /v1/time HTTP/1.1\r\nhost: shop\r\n\r\n{HIDDEN}"), &[200, 404]),
         ])
         .collect()
 }
 
-/// Bodies of a session request, with the right length.
+/// Bodies of a session request, with correct lengths.
 fn bodies() -> Vec<Case> {
     let post = |kind: &str, body: &[u8]| {
         let mut bytes = format!(
@@ -453,15 +453,15 @@ fn bodies() -> Vec<Case> {
     let good = br#"{"user_id":"7","user_name":"Li"}"#;
     let deep = "[".repeat(16_000);
     vec![
-        case("a body without a type", post("", good), &[415]),
-        case("a body of another type", post("content-type: text/plain\r\n", good), &[415]),
+        case("a body without a content type", post("", good), &[415]),
+        case("a body of another content type", post("content-type: text/plain\r\n", good), &[415]),
         case(
-            "two types",
+            "two content types",
             post("content-type: text/plain\r\ncontent-type: application/json\r\n", good),
             &[415],
         ),
         case(
-            "a type with a charset",
+            "a content type with a charset",
             post("content-type: application/json; charset=utf-8\r\n", good),
             &[200],
         ),
@@ -472,8 +472,8 @@ fn bodies() -> Vec<Case> {
         ),
         case("an empty body", post(JSON, b""), &[400]),
         case("a body of spaces", post(JSON, b"   "), &[400]),
-        case("half a document", post(JSON, br#"{"user_id":"7""#), &[400]),
-        case("two documents", post(JSON, br#"{"user_id":"7","user_name":"Li"}{}"#), &[400]),
+        case("half a JSON document", post(JSON, br#"{"user_id":"7""#), &[400]),
+        case("two JSON documents", post(JSON, br#"{"user_id":"7","user_name":"Li"}{}"#), &[400]),
         case("a byte order mark", post(JSON, "\u{feff}{}".as_bytes()), &[400]),
         case("UTF-16", post(JSON, b"{\0\"\0u\0"), &[400]),
         case("a byte that is not UTF-8", post(JSON, b"{\"user_id\":\"7\",\"user_name\":\"\xff\"}"), &[400]),
@@ -484,7 +484,7 @@ fn bodies() -> Vec<Case> {
             &[400],
         ),
         case("a field twice", post(JSON, br#"{"user_id":"7","user_id":"8","user_name":"Li"}"#), &[400]),
-        case("a number as id", post(JSON, br#"{"user_id":7,"user_name":"Li"}"#), &[400]),
+        case("a number as the id", post(JSON, br#"{"user_id":7,"user_name":"Li"}"#), &[400]),
         case("a list", post(JSON, b"[]"), &[400]),
         case("null", post(JSON, b"null"), &[400]),
         case("NaN", post(JSON, br#"{"user_id":NaN,"user_name":"Li"}"#), &[400]),
@@ -494,12 +494,12 @@ fn bodies() -> Vec<Case> {
     ]
 }
 
-/// Sends the bytes, reads as many answers as are awaited, closes this side, and reads what comes then.
+/// Sends the bytes, reads the expected number of responses, closes this side, and reads the rest.
 fn exchange(address: SocketAddr, bytes: &[u8], awaited: usize) -> Result<Vec<u16>, String> {
     let mut stream = TcpStream::connect(address).map_err(|error| error.to_string())?;
-    // Only ends a test that has failed already.
+    // This timeout only ends tests that would fail anyway.
     stream.set_read_timeout(Some(Duration::from_secs(20))).map_err(|error| error.to_string())?;
-    // A server that refuses early may close before it has everything.
+    // A server that rejects early may close before it has read everything.
     let _ = stream.write_all(bytes);
     let is_head = bytes.starts_with(b"HEAD ");
     let (mut answers, mut room) = (Vec::new(), [0; 4_096]);
@@ -512,24 +512,24 @@ fn exchange(address: SocketAddr, bytes: &[u8], awaited: usize) -> Result<Vec<u16
             Ok(0) => break,
             Ok(count) => answers.extend_from_slice(&room[..count]),
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break,
-            Err(error) => return Err(format!("{found} answers, then silence: {error}")),
+            Err(error) => return Err(format!("{found} responses, then silence: {error}")),
         }
     }
     let _ = stream.shutdown(Shutdown::Write);
     match stream.read_to_end(&mut answers) {
         Ok(_) => {}
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
-        Err(error) => return Err(format!("no end: {error}")),
+        Err(error) => return Err(format!("the connection was not closed: {error}")),
     }
     statuses(&answers, is_head)
 }
 
-/// The statuses of answers that stand one after the other, each whole.
+/// Parses the statuses of a sequence of complete responses.
 fn statuses(mut answers: &[u8], first_is_head: bool) -> Result<Vec<u16>, String> {
     let mut found = Vec::new();
     while !answers.is_empty() {
         let text = String::from_utf8_lossy(answers);
-        let broken = || format!("not an answer: {:?}", text.chars().take(200).collect::<String>());
+        let broken = || format!("not a response: {:?}", text.chars().take(200).collect::<String>());
         let head_end = answers.windows(4).position(|four| four == b"\r\n\r\n").ok_or_else(broken)? + 4;
         let head = String::from_utf8_lossy(&answers[..head_end]).to_lowercase();
         let status = head.strip_prefix("http/1.").and_then(|rest| rest.get(2..5)).ok_or_else(broken)?;
@@ -545,21 +545,21 @@ fn statuses(mut answers: &[u8], first_is_head: bool) -> Result<Vec<u16>, String>
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_malformed_request_is_refused_and_every_ambiguous_one_hides_nothing() {
+async fn malformed_requests_are_rejected_and_smuggled_requests_are_never_answered() {
     let shop = Shop::open().await;
     let address = shop.public;
     let wrong = tokio::task::spawn_blocking(move || {
         let cases = cases();
         assert!(cases.len() >= 120, "{}", cases.len());
         let mut wrong = Vec::new();
-        for Case { name, bytes, statuses, breaks_off } in &cases {
-            let awaited = if *breaks_off { 0 } else { statuses.len() };
+        for Case { name, bytes, statuses, is_truncated } in &cases {
+            let awaited = if *is_truncated { 0 } else { statuses.len() };
             let found = exchange(address, bytes, awaited);
             if found.as_deref() != Ok(*statuses) {
                 wrong.push(format!("{name}: expected {statuses:?}, got {found:?}"));
             }
         }
-        println!("{} of {} requests are answered as they should be", cases.len() - wrong.len(), cases.len());
+        println!("{} of {} requests got the expected responses", cases.len() - wrong.len(), cases.len());
         wrong
     });
     let wrong = wrong.await.unwrap();

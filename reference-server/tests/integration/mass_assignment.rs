@@ -1,6 +1,6 @@
-//! Nobody sets what is not theirs to set: a body with a field that the contract does not have is refused as a whole.
+//! Mass assignment: a body with an undocumented field is rejected as a whole.
 //!
-//! Calls, their bodies and what is known in each object come from the documents, so that a new call is not forgotten.
+//! Calls, bodies and known fields come from the OpenAPI documents, so new calls are covered too.
 
 use std::time::Duration;
 
@@ -15,24 +15,24 @@ use crate::{
     shop::{Shop, expect, token},
 };
 
-/// What somebody who wants more than they are given may try; of these, what an object has is left out for it.
+/// Fields that an attacker might try to set. Each object is tested with those that it lacks.
 const UNKNOWN: [&str; 12] = [
     "id", "status", "creator", "reviewer", "user_id", "amount", "price", "version", "paid_at", "sold",
     "actor", "roles",
 ];
 
-/// Bodies that are not refused in this way.
+/// Calls whose bodies are not rejected in this way.
 const EXCEPTED: [(&str, &str); 2] = [
-    // What a provider adds to its report is its own affair, says the contract.
+    // The contract lets providers add fields to their reports.
     ("post", "/v1/payments/callbacks/{provider}"),
-    // It is read as a file and answered with all its problems, not with the first one's field; see below.
+    // The response lists all problems instead of naming the first field; tested below.
     ("post", "/v1/import"),
 ];
 
-/// An offer of the demonstration without limits.
+/// A demo offer without limits.
 const OFFER: &str = "/v1/activities/101/offers/104001";
 
-/// A call of the documents, and where this test sends it.
+/// A documented call, and where this test sends it.
 struct Call {
     contract: &'static Contract,
     method: Method,
@@ -42,11 +42,11 @@ struct Call {
     body: Value,
 }
 
-/// An object of a body.
+/// An object in a body.
 struct JsonPath {
-    /// As a JSON pointer.
+    /// The JSON pointer of the object.
     pointer: String,
-    /// As problems name it, up to the name of its field.
+    /// The prefix of its fields in problem documents.
     prefix: String,
     known: Vec<&'static str>,
 }
@@ -61,7 +61,7 @@ impl Call {
         }
     }
 
-    /// Every object in its body.
+    /// Returns every object in the body.
     fn objects(&self) -> Vec<JsonPath> {
         let mut found = Vec::new();
         self.walk(self.schema, &self.body, (String::new(), String::new()), &mut found);
@@ -95,8 +95,8 @@ impl Call {
     }
 }
 
-/// The shop of the demonstration.
-async fn demonstration(shop: &Shop) {
+/// Imports the demo catalogue.
+async fn import_demo(shop: &Shop) {
     let file = |name: &str, content: &str| json!({ "name": name, "content": content });
     let files = [
         file("products.csv", include_str!("../../../examples/data/products.csv")),
@@ -107,19 +107,19 @@ async fn demonstration(shop: &Shop) {
     shop.import(&json!({ "files": files })).await;
 }
 
-/// Every call with a body, each to things of its own.
+/// Returns every call with a body. Each call gets its own resources.
 async fn calls(shop: &Shop, contract: &'static Contract) -> Vec<Call> {
     let mut calls = Vec::new();
     for (method, template, call) in contract.calls() {
         let Some(schema) = call.pointer("/requestBody/content/application~1json/schema") else {
-            assert!(call.get("requestBody").is_none(), "{method} {template} takes something else than JSON");
+            assert!(call.get("requestBody").is_none(), "{method} {template} takes a body that is not JSON");
             continue;
         };
         if EXCEPTED.contains(&(method, template)) {
             continue;
         }
         let body = contract.resolve(schema)["examples"].get(0).cloned();
-        let body = body.unwrap_or_else(|| panic!("{method} {template}: its body has no example"));
+        let body = body.unwrap_or_else(|| panic!("{method} {template}: the body has no example"));
         let user = 1000 + u64::try_from(calls.len()).unwrap();
         let (path, authorization) = if contract.listener == PUBLIC.listener {
             of_buyer(shop, user, template).await
@@ -143,7 +143,7 @@ async fn of_buyer(shop: &Shop, user: u64, template: &str) -> (String, String) {
         }
         "/v1/orders/{id}/cancel" => format!("/v1/orders/{}/cancel", order(shop, user).await),
         "/v1/orders/{id}/payment" => format!("/v1/orders/{}/payment", order(shop, user).await),
-        _ => panic!("{template} takes a body: say to what this test sends it"),
+        _ => panic!("{template} takes a body: add a path for it to this test"),
     };
     (path, buyer.session)
 }
@@ -176,14 +176,14 @@ async fn of_operator(shop: &Shop, user: u64, template: &str) -> (String, String)
                     template.replace("{id}", &dead_letter(shop, user).await)
                 }
                 "/v1/users/{id}/name" => "/v1/users/7/name".to_owned(),
-                _ => panic!("{template} takes a body: say to what this test sends it"),
+                _ => panic!("{template} takes a body: add a path for it to this test"),
             }
         }
     };
     (path, format!("Bearer {}", token(role)))
 }
 
-/// A draft as the document's example has it.
+/// Creates a draft from the example in the document.
 async fn draft(shop: &Shop) -> String {
     let body = &OPERATIONS.document["components"]["schemas"]["ActivityRequest"]["examples"][0];
     let answer = shop.operate(OperatorRole::Creator, Method::POST, "/v1/activities", Some(body)).await;
@@ -191,7 +191,7 @@ async fn draft(shop: &Shop) -> String {
     answer.text("id").to_owned()
 }
 
-/// An order for one unit.
+/// Orders one unit.
 async fn order(shop: &Shop, user: u64) -> String {
     let ticket = shop.buyer(user).await.ask_for_ticket(101, 104_001).await;
     let answer = shop.order_with(ticket.text("ticket"), &[], 1).await;
@@ -199,7 +199,7 @@ async fn order(shop: &Shop, user: u64) -> String {
     answer.text("order_id").to_owned()
 }
 
-/// A job that cannot be done.
+/// Creates a dead letter.
 async fn dead_letter(shop: &Shop, number: u64) -> String {
     let (queue, topic) = (&shop.app.queue, "letters".parse().unwrap());
     queue.put(vec![NewJob::now(&topic, &format!("letter/{number}"), &()).unwrap()]).await.unwrap();
@@ -210,7 +210,7 @@ async fn dead_letter(shop: &Shop, number: u64) -> String {
     claim.number.to_string()
 }
 
-/// What any change of operators or buyers would change: the audit trail has a row for each of the former.
+/// Reads all state that a call could change. The audit trail covers every operator change.
 async fn state(shop: &Shop) -> Vec<Value> {
     let mut paths: Vec<String> =
         ["/v1/audit/verification", "/v1/kill-switch", "/v1/activities?limit=100", "/v1/reconciliation"]
@@ -227,7 +227,7 @@ async fn state(shop: &Shop) -> Vec<Value> {
     state
 }
 
-/// A body with one more field.
+/// Adds a field to a body.
 fn with(body: &Value, pointer: &str, name: &str) -> Value {
     let mut body = body.clone();
     body.pointer_mut(pointer).unwrap()[name] = json!("1");
@@ -235,14 +235,14 @@ fn with(body: &Value, pointer: &str, name: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_field_that_is_not_known_is_refused_by_name_and_nothing_changes() {
+async fn an_unknown_field_is_rejected_by_name_and_nothing_changes() {
     let directory = tempfile::tempdir().unwrap();
     let shop = Shop::on(&directory.path().join("data")).await;
-    demonstration(&shop).await;
+    import_demo(&shop).await;
     for (method, template) in EXCEPTED {
         let is_there =
             |contract: &Contract| contract.calls().any(|(m, path, _)| (m, path) == (method, template));
-        assert!(is_there(&PUBLIC) || is_there(&OPERATIONS), "{method} {template} is gone");
+        assert!(is_there(&PUBLIC) || is_there(&OPERATIONS), "{method} {template} does not exist");
     }
     let mut calls_of_both = calls(&shop, &PUBLIC).await;
     calls_of_both.extend(calls(&shop, &OPERATIONS).await);
@@ -272,7 +272,7 @@ async fn a_field_that_is_not_known_is_refused_by_name_and_nothing_changes() {
     assert!(!backup.exists());
     assert!(calls.len() >= 20 && tried > 250, "{} calls, {tried} bodies", calls.len());
 
-    // It was the field, and nothing else.
+    // Without the unknown field, every call succeeds.
     for call in &calls {
         let answer = call.send(&shop, &call.body).await;
         assert!(answer.status.is_success(), "{} {}: {answer}", call.method, call.path);
@@ -282,7 +282,7 @@ async fn a_field_that_is_not_known_is_refused_by_name_and_nothing_changes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_import_with_a_field_that_is_not_known_is_refused_as_a_whole() {
+async fn an_import_with_an_unknown_field_is_rejected_as_a_whole() {
     let shop = Shop::open().await;
     let body = OPERATIONS.document["components"]["schemas"]["Import"]["examples"][0].clone();
     let places = [

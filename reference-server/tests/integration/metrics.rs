@@ -1,4 +1,4 @@
-//! What monitors see.
+//! The metrics of a shop.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::shop::{Shop, expect};
 
-/// The numbers of `/metrics`, each under its name with its labels.
+/// Reads `/metrics`. The keys are the metric names with their labels.
 pub(crate) async fn scrape(shop: &Shop) -> HashMap<String, f64> {
     let answer = shop.call_operations("/metrics").await;
     assert_eq!(answer.status, StatusCode::OK);
@@ -24,7 +24,7 @@ pub(crate) async fn scrape(shop: &Shop) -> HashMap<String, f64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sale_is_seen_in_numbers() {
+async fn metrics_count_requests_outcomes_units_and_orders() {
     let shop = Shop::open().await;
     let buyer = shop.buyer(7).await;
     let order = buyer.buy(11, 2).await;
@@ -57,7 +57,7 @@ async fn a_sale_is_seen_in_numbers() {
     assert_eq!(public("http_requests_total", "route=\"POST /v1/sessions\",status=\"400\""), 1.0);
     assert_eq!(public("http_in_flight", order), 0.0);
     assert_eq!(public("http_request_seconds_count", "route=\"POST /v1/sessions\""), 2.0);
-    assert_eq!(public("http_request_seconds_count", order), 1.0, "a sample");
+    assert_eq!(public("http_request_seconds_count", order), 1.0, "hot routes are sampled");
     let first_bucket =
         "flashsale_http_request_seconds_bucket{le=\"0.00005\",listener=\"public\",route=\"other\"}";
     assert!(numbers.contains_key(first_bucket), "{numbers:#?}");
@@ -94,7 +94,7 @@ async fn a_sale_is_seen_in_numbers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn holds_commits_and_a_stopped_ledger_are_seen() {
+async fn metrics_show_holds_commits_and_a_stopped_ledger() {
     let directory = tempfile::tempdir().unwrap();
     let shop = Shop::on(directory.path()).await;
     shop.import(&crate::shop::catalogue()).await;

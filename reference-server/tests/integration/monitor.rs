@@ -1,4 +1,4 @@
-//! The monitors of the invariants, in shops that sell: each sees what is broken, and when it is whole again.
+//! The invariant monitor in a running shop detects each violation, and its end.
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
     shop::{Shop, catalogue},
 };
 
-/// A shop whose monitor looks every second, and whose log is kept.
+/// Starts a shop whose monitor checks every second, and captures its log.
 async fn watched(configure: impl FnOnce(&mut Config)) -> (Shop, Log) {
     let log = Log::start();
     let shop = Shop::with(|config| {
@@ -28,14 +28,14 @@ async fn watched(configure: impl FnOnce(&mut Config)) -> (Shop, Log) {
     (shop, log)
 }
 
-/// Waits until the monitor has looked once from beginning to end.
+/// Waits until the monitor has completed a check that started after this call.
 async fn look(shop: &Shop) {
     let mut looks = shop.app.monitor.looks();
     let before = *looks.borrow_and_update();
     looks.wait_for(|looks| *looks >= before + 2).await.unwrap();
 }
 
-/// The invariants of which `/metrics` says, one look from now, that they are broken.
+/// Waits for the next check and returns the invariants that `/metrics` then reports as broken.
 async fn broken(shop: &Shop) -> Vec<Invariant> {
     look(shop).await;
     let numbers = scrape(shop).await;
@@ -44,7 +44,7 @@ async fn broken(shop: &Shop) -> Vec<Invariant> {
     Invariant::ALL.into_iter().filter(|invariant| violations(*invariant) > 0.0).collect()
 }
 
-/// Each invariant is broken in one of these tests alone, so its line is that test's.
+/// Checks the log for a line about an invariant. Only one test breaks each invariant.
 #[track_caller]
 fn expect_logged(log: &Log, what: &str, invariant: Invariant) {
     let (line, text) = (format!("{what} invariant={invariant} activity=1"), log.text());
@@ -61,7 +61,7 @@ async fn paid(shop: &Shop, user: u64) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_consumer_that_reads_no_more_is_seen() {
+async fn a_stalled_consumer_is_detected() {
     let (shop, log) = watched(|config| config.monitor.outbox_entries = 8).await;
     let nobody = Consumer(Arc::from("nobody"));
     shop.app.sales.ledger().register(&nobody).await.unwrap();
@@ -71,7 +71,7 @@ async fn a_consumer_that_reads_no_more_is_seen() {
     }
     assert_eq!(broken(&shop).await, [Invariant::Outbox]);
     expect_logged(&log, "an invariant is broken", Invariant::Outbox);
-    assert_eq!(scrape(&shop).await["flashsale_obstacles"], 0.0, "it goes on selling");
+    assert_eq!(scrape(&shop).await["flashsale_obstacles"], 0.0, "the shop keeps selling");
 
     shop.app.sales.ledger().retire(&nobody).await.unwrap();
     assert_eq!(broken(&shop).await, []);
@@ -80,11 +80,11 @@ async fn a_consumer_that_reads_no_more_is_seen() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn holds_that_do_not_end_are_seen() {
+async fn holds_that_do_not_expire_are_detected() {
     let (mut shop, log) = watched(|_| {}).await;
     shop.buyer(1).await.buy(11, 2).await;
     shop.stop_upkeep().await;
-    // For 60 s it is held, and for another 30 s nobody minds.
+    // The order is held for 60 s, and the monitor tolerates another 30 s.
     shop.clock.advance(Duration::from_secs(90));
     assert_eq!(broken(&shop).await, []);
     shop.clock.advance(Duration::from_secs(1));
@@ -100,12 +100,12 @@ async fn holds_that_do_not_end_are_seen() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn refunds_that_the_provider_does_not_take_are_seen() {
+async fn refunds_that_the_provider_does_not_accept_are_detected() {
     let (shop, log) = watched(|config| config.monitor.refund_seconds = 60).await;
     let sandbox = shop.app.sandbox.clone().unwrap();
     let order = paid(&shop, 1).await;
     sandbox.fail(true);
-    let why = json!({ "units_returned": true, "reason": "broken in transport" });
+    let why = json!({ "units_returned": true, "reason": "damaged in transit" });
     let path = format!("/v1/orders/{order}/refund");
     let refunded = shop.operate(OperatorRole::Operator, Method::POST, &path, Some(&why)).await;
     assert_eq!(refunded.body["refund"]["status"], "due", "{refunded}");
@@ -114,7 +114,7 @@ async fn refunds_that_the_provider_does_not_take_are_seen() {
     assert_eq!(broken(&shop).await, [Invariant::Refunds]);
     expect_logged(&log, "an invariant is broken", Invariant::Refunds);
 
-    // The provider is well again, and is tried again as time passes.
+    // The provider recovers, and the refund is retried as time passes.
     sandbox.fail(false);
     for _ in 0..60 {
         shop.clock.advance(Duration::from_secs(10));
@@ -129,12 +129,11 @@ async fn refunds_that_the_provider_does_not_take_are_seen() {
     shop.close().await;
 }
 
-/// Units of an offer, as many as nothing else in its data directory is.
+/// The units of the forged offer. No other number in the snapshot has this value.
 const UNITS: i64 = 7_654_321;
 
-/// Changes the snapshot of a directory, with a checksum that fits: in its only bucket an offer of [`UNITS`] has received 3
-/// units that nobody has sent. The ledger's own steps do not do this, whatever is asked of them; memory that fails, or a
-/// version with a mistake, could.
+/// Forges the snapshot in a directory, with a valid checksum: the only bucket of an offer of
+/// [`UNITS`] has received 3 units that no bucket sent. Only a fault or bug can cause this.
 fn forge(directory: &Path) {
     const HASH: usize = blake3::OUT_LEN;
     let names = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
@@ -145,7 +144,7 @@ fn forge(directory: &Path) {
         .unwrap();
     let mut forged = fs::read(&snapshot).unwrap();
     forged.truncate(forged.len() - HASH);
-    // Numbers are in zigzag and base 128: the units with which the bucket began; none adjusted, sent, received.
+    // Zigzag varints: the initial units of the bucket, then 0 units adjusted, sent and received.
     let mut before = Vec::new();
     let mut zigzag = 2 * UNITS.unsigned_abs();
     while zigzag > 0 {
@@ -155,7 +154,7 @@ fn forge(directory: &Path) {
     }
     before.extend([0, 0, 0]);
     let places: Vec<_> = (0..forged.len()).filter(|at| forged[*at..].starts_with(&before)).collect();
-    let [place] = places[..] else { panic!("the units are at {places:?}") };
+    let [place] = places[..] else { panic!("the units were found at {places:?}") };
     forged[place + before.len() - 1] = 2 * 3;
     let hash = blake3::hash(&forged);
     forged.extend(hash.as_bytes());
@@ -163,7 +162,7 @@ fn forge(directory: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn units_out_of_nowhere_are_seen() {
+async fn units_out_of_nowhere_are_detected() {
     let (log, directory) = (Log::start(), tempfile::tempdir().unwrap());
     let [data, copy, restored] = ["data", "copy", "restored"].map(|name| directory.path().join(name));
     let start = async |data: &Path| {

@@ -1,4 +1,4 @@
-//! Another system of the shop is told what happens to orders, and can believe it.
+//! Signed webhook notifications about orders.
 
 use std::{convert::Infallible, fs, net::SocketAddr, time::Duration};
 
@@ -18,16 +18,16 @@ use crate::{
     shop::{Shop, expect},
 };
 
-const SECRET: &[u8] = b"what the mailer knows";
+const SECRET: &[u8] = b"the secret of the mailer";
 
-/// What the receiver got, and answers next to everything else that it gets.
+/// A webhook receiver and the notifications that it got.
 struct Receiver {
     address: SocketAddr,
     got: mpsc::UnboundedReceiver<(HeaderMap, Bytes)>,
 }
 
 impl Receiver {
-    /// Answers these statuses, one after the other, and then 204.
+    /// Starts a receiver that answers with these statuses in order, then always with 204.
     async fn open(mut answers: Vec<u16>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -56,7 +56,7 @@ impl Receiver {
         Self { address, got }
     }
 
-    /// The next notification, with its signature checked.
+    /// Waits for the next notification and checks its signature.
     async fn next(&mut self, shop: &Shop) -> Value {
         let (headers, body) = self.got.recv().await.unwrap();
         let ring = Ring::new(Secret::new(SECRET), []);
@@ -84,7 +84,7 @@ async fn shop(receiver: &Receiver, directory: &std::path::Path) -> Shop {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_receiver_is_told_again_until_it_takes_it() {
+async fn a_notification_is_retried_until_the_receiver_accepts_it() {
     let directory = tempfile::tempdir().unwrap();
     let mut receiver = Receiver::open(vec![503, 500]).await;
     let shop = shop(&receiver, directory.path()).await;
@@ -98,12 +98,12 @@ async fn a_receiver_is_told_again_until_it_takes_it() {
         assert_eq!((&placed["order"]["quantity"], &placed["order"]["user_id"]), (&json!(2), &json!("1")));
         ids.push(placed["id"].clone());
         if ids.len() < 3 {
-            // It waits for the next attempt, and only then the time for that comes.
+            // Advance the clock only after the retry has been scheduled.
             while scrape(&shop).await.get(retried) != Some(&f64::from(u32::try_from(ids.len()).unwrap())) {}
             shop.clock.advance(Duration::from_secs(4));
         }
     }
-    assert!(ids.iter().all(|id| *id == ids[0]), "the same event each time: {ids:?}");
+    assert!(ids.iter().all(|id| *id == ids[0]), "retries must have the same event id: {ids:?}");
     assert_eq!(buyer.call(Method::POST, &format!("/v1/orders/{order}/cancel")).await.status, StatusCode::OK);
     let cancelled = receiver.next(&shop).await;
     assert_eq!(
@@ -115,14 +115,14 @@ async fn a_receiver_is_told_again_until_it_takes_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_notification_that_is_refused_for_good_is_a_dead_letter() {
+async fn a_permanently_rejected_notification_becomes_a_dead_letter() {
     let directory = tempfile::tempdir().unwrap();
     let mut receiver = Receiver::open(vec![410]).await;
     let shop = shop(&receiver, directory.path()).await;
     let order = shop.buyer(1).await.buy(11, 1).await;
     let refused = receiver.next(&shop).await;
     let dead = "flashsale_jobs{topic=\"notifications\",state=\"dead\"}";
-    // Settled right after the answer.
+    // The job is settled right after the response.
     while scrape(&shop).await.get(dead) != Some(&1.0) {}
     let letters = shop.operate(OperatorRole::Operator, Method::GET, "/v1/dead-letters", None).await;
     let letter = &letters.body["items"][0];

@@ -1,4 +1,4 @@
-//! What operators can do: stock, adjustments, imports, backups, and who may.
+//! Operator calls: stock, adjustments, imports, backups, and the roles that they require.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::shop::{Shop, catalogue, expect};
 const ADJUSTMENTS: &str = "/v1/activities/1/offers/11/adjustments";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tokens_have_roles_and_public_callers_have_none() {
+async fn operations_require_a_token_with_the_right_role() {
     let shop = Shop::open().await;
     let mut client = Client::new(shop.operations);
     let stock = "/v1/activities/1/offers/11/stock";
@@ -44,7 +44,7 @@ async fn tokens_have_roles_and_public_callers_have_none() {
         expect(&refused, 403, "forbidden");
         assert!(refused.text("detail").contains("auditor or operator"), "{refused}");
     }
-    // Nothing of it answers on the public listener, and nothing public here.
+    // Operations calls do not exist on the public listener, nor public calls on this one.
     for path in [stock, "/healthz", "/readyz", "/v1/reconciliation"] {
         expect(&shop.read(path).await, 404, "not_found");
     }
@@ -54,7 +54,7 @@ async fn tokens_have_roles_and_public_callers_have_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn adjustments_are_deltas_that_count_once() {
+async fn adjustments_are_deltas_that_apply_once() {
     let shop = Shop::open().await;
     let adjust = async |id: &str, delta: i64| {
         let body = json!({ "adjustment_id": id, "delta": delta, "reason": "found in the cellar" });
@@ -74,7 +74,7 @@ async fn adjustments_are_deltas_that_count_once() {
     let sold_out = shop.buyer(2).await.order(11, 1).await;
     expect(&sold_out, 409, "sold_out");
     assert_eq!(adjust("again", 1).await.status, StatusCode::OK);
-    // Units that are added are sold, whatever a view said before.
+    // Added units can be sold, even if a view still says sold out.
     let buyer = shop.buyer(3).await;
     let ticket = buyer.ticket(11).await;
     while shop.order_with(&ticket, &[], 1).await.status != StatusCode::CREATED {
@@ -89,7 +89,7 @@ async fn adjustments_are_deltas_that_count_once() {
         assert_eq!(answer.text("field"), field);
     }
     let body = json!({ "adjustment_id": "x", "delta": 1, "reason": "x" });
-    // An offer that is not there; an activity that is a draft; one that is not there.
+    // An unknown offer, a draft activity, and an unknown activity.
     for (activity, sku) in [(1, 99), (3, 11), (99, 11)] {
         let path = format!("/v1/activities/{activity}/offers/{sku}/adjustments");
         expect(
@@ -105,7 +105,7 @@ async fn adjustments_are_deltas_that_count_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn units_are_taken_from_all_buckets() {
+async fn an_adjustment_can_take_units_from_all_buckets() {
     let shop = Shop::open().await;
     let path = "/v1/activities/2/offers/11/adjustments";
     let body = json!({ "adjustment_id": "back to the supplier", "delta": -8, "reason": "test" });
@@ -119,7 +119,7 @@ async fn units_are_taken_from_all_buckets() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_import_is_whole_or_not_at_all() {
+async fn an_import_is_all_or_nothing() {
     let shop = Shop::open().await;
     let same = shop.import(&catalogue()).await;
     assert_eq!(same.body["activities"], json!({ "created": 0, "changed": 0, "unchanged": 3 }));
@@ -137,7 +137,7 @@ async fn an_import_is_whole_or_not_at_all() {
     expect(&refused, 400, "invalid_request");
     assert!(refused.body["problems"][0].as_str().unwrap().starts_with("skus.csv:2: id:"), "{refused}");
 
-    // A changed window and limit reach the ledger of a sale that runs.
+    // A changed window and limit reach the ledger of a running sale.
     let mut changed = catalogue();
     changed["activities"][0]["offers"][0]["limits"][0]["max"] = json!(1);
     let later = json!("2099-01-01T00:00:00Z");
@@ -157,7 +157,7 @@ async fn an_import_is_whole_or_not_at_all() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn support_sees_orders_and_the_audit_finds_nothing() {
+async fn support_can_read_orders_and_reconciliation_finds_no_differences() {
     let shop = Shop::open().await;
     let buyer = shop.buyer(1).await;
     let order = buyer.buy(11, 2).await;
@@ -189,7 +189,7 @@ async fn support_sees_orders_and_the_audit_finds_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_audit_finds_a_sale_that_the_catalogue_does_not_know() {
+async fn reconciliation_finds_a_difference_between_ledger_and_catalogue() {
     let shop = Shop::open().await;
     let window = flashsale_core::domain::Window::new(
         flashsale_core::domain::Timestamp::from_millis(1),
@@ -210,7 +210,7 @@ async fn the_audit_finds_a_sale_that_the_catalogue_does_not_know() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ready_when_warm() {
+async fn the_server_is_ready_while_its_views_are_fresh() {
     let shop = Shop::open().await;
     let mut client = Client::new(shop.operations);
     let alive = client.request(Method::GET, "/healthz", &[], None).await.unwrap();
@@ -218,7 +218,7 @@ async fn ready_when_warm() {
     let ready = client.request(Method::GET, "/readyz", &[], None).await.unwrap();
     assert_eq!((ready.status, &ready.body), (StatusCode::OK, &json!({ "ready": true, "reasons": [] })));
     shop.app.close_stores.call().await.unwrap();
-    // The views of a stopped ledger are not renewed; they age with the clock.
+    // The views of a stopped ledger are not refreshed and become stale.
     shop.clock.advance(Duration::from_secs(2));
     let not_ready = client.request(Method::GET, "/readyz", &[], None).await.unwrap();
     expect(&not_ready, 503, "not_ready");
@@ -231,7 +231,7 @@ async fn ready_when_warm() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backup_of_a_running_shop_opens_elsewhere() {
+async fn a_backup_of_a_running_shop_can_be_restored() {
     let directory = tempfile::tempdir().unwrap();
     let (data, copy, restored) =
         (directory.path().join("data"), directory.path().join("copy"), directory.path().join("restored"));
@@ -251,7 +251,7 @@ async fn a_backup_of_a_running_shop_opens_elsewhere() {
     shop.close().await;
 
     backup::restore(&copy, &restored).unwrap();
-    assert!(backup::restore(&copy, &restored).is_err(), "nothing is overwritten");
+    assert!(backup::restore(&copy, &restored).is_err(), "a restore must not overwrite data");
     assert!(backup::restore(directory.path(), &directory.path().join("other")).is_err());
     let shop = Shop::on(&restored).await;
     let path = format!("/v1/orders/{order}");
@@ -259,7 +259,7 @@ async fn a_backup_of_a_running_shop_opens_elsewhere() {
     assert_eq!(
         (seen.status, seen.text("status")),
         (StatusCode::OK, "pending"),
-        "the session holds too: {seen}"
+        "the session must still be valid: {seen}"
     );
     assert_eq!(shop.stock(11).await["available"], 99);
     shop.close().await;

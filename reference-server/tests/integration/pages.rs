@@ -1,4 +1,4 @@
-//! Pages: escaped, cacheable, locked down; and calls from the pages of others.
+//! Pages: escaping, caching and security headers; CORS.
 
 use flashsale_testkit::client::Answer;
 use hyper::{Method, StatusCode};
@@ -62,18 +62,18 @@ async fn pages_are_escaped_versioned_and_locked_down() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn products_are_written_once_and_anew_when_they_change() {
+async fn product_pages_are_rendered_once_and_again_after_a_change() {
     let shop = Shop::open().await;
     let loads = async || scrape(&shop).await["flashsale_cache_loads_total{cache=\"products\"}"];
     let before = loads().await;
     for path in ["/v1/products/1", "/zh/products/1/", "/en/products/1/", "/products/1"] {
         assert_eq!(shop.read(path).await.status, StatusCode::OK, "{path}");
     }
-    assert_eq!(loads().await, before, "it is on sale, and was written when it was published");
+    assert_eq!(loads().await, before, "products on sale are rendered at publication");
     for path in ["/v1/products/9", "/v1/products/9", "/en/products/9/"] {
         expect(&shop.read(path).await, 404, "not_found");
     }
-    assert_eq!(loads().await, before + 1.0, "that there is none is known after the first time");
+    assert_eq!(loads().await, before + 1.0, "a missing product is looked up only once");
     expect(&shop.read("/v1/skus/99").await, 404, "not_found");
 
     let price = json!({ "amount": 100, "currency": "CNY" });
@@ -107,7 +107,7 @@ async fn products_are_written_once_and_anew_when_they_change() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_has_a_path_in_each_language() {
+async fn every_page_has_a_path_in_each_language() {
     let shop = Shop::open().await;
     for path in ["/", "/activities/1", "/products/1", "/orders"] {
         for (language, tag, accepted) in [("zh", "zh-CN", "zh-TW,en;q=0.5"), ("en", "en", "en-GB,zh;q=0.9")] {
@@ -119,7 +119,7 @@ async fn a_page_has_a_path_in_each_language() {
             let other = if language == "zh" { "en" } else { "zh" };
             let switch = format!("/{other}{}/", path.trim_end_matches('/'));
             assert!(html.contains(&format!("href=\"{switch}\" lang=")), "no switch to {switch}: {html}");
-            // Without a language in the path the request's decides, and caches are told.
+            // Without a language in the path, `Accept-Language` decides, and `Vary` says so.
             let asked = shop.call(Method::GET, path, &[("accept-language", accepted)], None).await;
             assert_eq!((&asked.body, asked.header("etag")), (&page.body, page.header("etag")));
             assert_eq!(all(&asked, "vary"), ["accept-encoding", "accept-language"]);
@@ -129,7 +129,7 @@ async fn a_page_has_a_path_in_each_language() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_published_comes_compressed_and_with_a_version_for_each_coding() {
+async fn published_documents_are_compressed_with_one_etag_per_coding() {
     let shop = Shop::open().await;
     let paths = ["/en/", "/en/activities/1/", "/en/products/1/", "/en/orders/", "/v1/activities/1"];
     for path in paths {
@@ -154,7 +154,7 @@ async fn what_was_published_comes_compressed_and_with_a_version_for_each_coding(
         }
         tags.sort();
         tags.dedup();
-        assert_eq!(tags.len(), 3, "{path}: a coding shares the version of another");
+        assert_eq!(tags.len(), 3, "{path}: two codings share an ETag");
     }
     for path in ["/v1/activities", "/v1/products/1", "/v1/skus/11"] {
         let answer = shop.read(path).await;
@@ -165,7 +165,7 @@ async fn what_was_published_comes_compressed_and_with_a_version_for_each_coding(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn files_of_pages_are_kept_for_ever_under_the_name_of_their_content() {
+async fn assets_are_immutable_under_content_hashed_names() {
     let shop = Shop::open().await;
     let home = shop.read("/en/").await;
     let html = home.body.as_str().unwrap();
@@ -178,7 +178,7 @@ async fn files_of_pages_are_kept_for_ever_under_the_name_of_their_content() {
         let answer = shop.read(path).await;
         assert_eq!(answer.header("content-type"), content_type);
         assert!(answer.header("cache-control").contains("immutable"), "{path}");
-        // Another version's page gets what there is, which nobody keeps.
+        // A page of another version gets the current file, which is not cached as immutable.
         let other = shop.read(&format!("/assets/{stem}.0123456789abcdef.{extension}")).await;
         assert_eq!(other.body, answer.body);
         assert!(!other.header("cache-control").contains("immutable"));
@@ -187,13 +187,13 @@ async fn files_of_pages_are_kept_for_ever_under_the_name_of_their_content() {
     shop.close().await;
 }
 
-/// The values of a header that may come more than once.
+/// Returns all values of a header.
 fn all<'a>(answer: &'a Answer, name: &str) -> Vec<&'a str> {
     answer.headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_pay_page_leads_back_to_pages_that_may_call_and_nowhere_else() {
+async fn the_payment_page_links_back_to_allowed_origins_only() {
     let origin = "https://shop.example";
     let shop = Shop::with(|config| config.http.cors_origins = vec![origin.to_owned()]).await;
     let table = [
@@ -214,7 +214,7 @@ async fn the_pay_page_leads_back_to_pages_that_may_call_and_nowhere_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_the_demo_identity_signs_in_on_the_pages() {
+async fn pages_offer_sign_in_only_with_the_demo_identity() {
     for demo in [true, false] {
         let shop = Shop::with(|config| config.identity.demo = demo).await;
         for path in ["/", "/activities/1"] {
@@ -228,7 +228,7 @@ async fn only_the_demo_identity_signs_in_on_the_pages() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pages_of_configured_origins_may_call() {
+async fn configured_origins_may_call_the_api() {
     let origin = "https://shop.example";
     let shop = Shop::with(|config| config.http.cors_origins = vec![origin.to_owned()]).await;
     let ask = async |method: Method, origin: &str| {

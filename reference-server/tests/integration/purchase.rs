@@ -1,4 +1,4 @@
-//! A purchase from the list of activities to the paid order, and what its owner alone sees.
+//! A purchase from the list of activities to the paid order, and access to orders.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use serde_json::json;
 use crate::shop::{Shop, expect};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn from_the_list_to_the_paid_order() {
+async fn a_buyer_gets_from_the_activity_list_to_a_paid_order() {
     let shop = Shop::open().await;
     let list = shop.read("/v1/activities?limit=1").await;
     assert_eq!(list.body["items"][0]["id"], "1");
     let next = list.body["next"].as_str().unwrap();
     let rest = shop.read(&format!("/v1/activities?after={next}")).await;
     assert_eq!((&rest.body["items"][0]["id"], &rest.body["next"]), (&json!("2"), &json!(null)), "{rest}");
-    assert_eq!(rest.body["items"].as_array().unwrap().len(), 1, "a draft is not shown");
+    assert_eq!(rest.body["items"].as_array().unwrap().len(), 1, "drafts are not listed");
     let activity = shop.read("/v1/activities/1").await;
     assert_eq!(activity.body["offers"][0]["sku_id"], "11");
     assert_eq!(activity.body["offers"][0]["price"], json!({ "amount": 9900, "currency": "CNY" }));
@@ -54,10 +54,10 @@ async fn from_the_list_to_the_paid_order() {
     let payment = buyer.call(Method::POST, &path).await;
     assert_eq!(payment.status, StatusCode::CREATED, "{payment}");
     assert_eq!(payment.text("provider"), "sandbox");
-    assert_eq!(buyer.call(Method::POST, &path).await.body, payment.body, "the same while it is open");
+    assert_eq!(buyer.call(Method::POST, &path).await.body, payment.body, "an open payment is returned again");
     assert_eq!(shop.read(payment.text("pay_url")).await.status, StatusCode::OK);
     let paying = shop.order_with(&ticket, &[("idempotency-key", "first")], 2).await;
-    assert_eq!((paying.status, paying.text("status")), (StatusCode::OK, "paying"), "its present status");
+    assert_eq!((paying.status, paying.text("status")), (StatusCode::OK, "paying"), "a replay is up to date");
 
     let capture = format!("/sandbox/payments/{}/capture", payment.text("payment_id"));
     for _ in 0..2 {
@@ -76,7 +76,7 @@ async fn from_the_list_to_the_paid_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cancelled_or_overdue_order_gives_its_units_back() {
+async fn a_cancelled_or_expired_order_returns_its_units() {
     let shop = Shop::open().await;
     let buyer = shop.buyer(7).await;
     let (first, second) = (buyer.buy(11, 2).await, buyer.buy(11, 3).await);
@@ -104,7 +104,7 @@ async fn a_cancelled_or_overdue_order_gives_its_units_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn orders_are_their_owners_alone() {
+async fn only_the_owner_can_access_an_order() {
     let shop = Shop::open().await;
     let (buyer, other) = (shop.buyer(7).await, shop.buyer(8).await);
     let order = buyer.buy(11, 1).await;
@@ -149,7 +149,7 @@ async fn orders_are_their_owners_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_receipt_reads_its_order_without_a_session() {
+async fn a_receipt_gives_access_to_its_order_without_a_session() {
     let shop = Shop::open().await;
     let buyer = shop.buyer(7).await;
     let ticket = buyer.ticket(11).await;
@@ -158,7 +158,7 @@ async fn a_receipt_reads_its_order_without_a_session() {
     assert_eq!(shop.read(location).await.body, placed.body);
     let repeated = shop.order_with(&ticket, &[], 1).await;
     assert_eq!(shop.read(repeated.header("location")).await.body, placed.body);
-    // It opens nothing but its order, and an altered one opens nothing, not even to the owner.
+    // It gives access to no other order, and an altered receipt fails even for the owner.
     let other = buyer.buy(11, 1).await;
     let receipt = location.split_once("?receipt=").unwrap().1;
     let moved = format!("/v1/orders/{other}?receipt={receipt}");
@@ -174,7 +174,7 @@ async fn a_receipt_reads_its_order_without_a_session() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn where_to_pay_is_a_whole_address_if_the_server_knows_its_own() {
+async fn the_payment_url_is_absolute_if_the_public_url_is_configured() {
     let shop = Shop::with(|config| config.http.public_url = Some("https://shop.example".to_owned())).await;
     let buyer = shop.buyer(7).await;
     let order = buyer.buy(11, 1).await;
@@ -185,7 +185,7 @@ async fn where_to_pay_is_a_whole_address_if_the_server_knows_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_disconnected_buyer_finds_the_order_by_the_same_key() {
+async fn a_disconnected_buyer_finds_the_order_with_the_same_key() {
     let shop = Shop::open().await;
     let buyer = shop.buyer(7).await;
     let ticket = buyer.ticket(11).await;

@@ -1,4 +1,4 @@
-//! The same directory again: nothing that was answered is gone, and nothing is done twice.
+//! Restarts on the same data directory: nothing acknowledged is lost, and nothing is done twice.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::shop::{Shop, catalogue};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn orders_tickets_sessions_and_payments_outlive_the_process() {
+async fn orders_tickets_sessions_and_payments_survive_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let shop = Shop::on(directory.path()).await;
     shop.import(&catalogue()).await;
@@ -45,7 +45,7 @@ async fn orders_tickets_sessions_and_payments_outlive_the_process() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_the_owner_can_enter_the_data_directory() {
+async fn only_the_owner_can_access_the_data_directory() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
     Shop::on(&data).await.close().await;

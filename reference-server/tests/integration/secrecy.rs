@@ -1,4 +1,4 @@
-//! Nothing of what a log must not hold is in the log of a whole purchase, also where things fail.
+//! No secret appears in the log of a complete purchase, including its failures.
 
 use flashsale_core::domain::Clock as _;
 use hyper::{Method, StatusCode};
@@ -21,18 +21,18 @@ const CALLBACK_KEY: &str = "a key for callbacks that nobody may read";
 const KEY: &str = "an-idempotency-key-of-its-own";
 const NAME: &str = "Ines 机密 Quicksilver";
 
-/// What must not be seen, each with a word for it.
+/// Secrets that must not be logged, each with a description.
 #[derive(Default)]
 struct Secrets(Vec<(&'static str, String)>);
 
 impl Secrets {
     fn add(&mut self, what: &'static str, secret: impl Into<String>) {
         let secret = secret.into();
-        assert!(secret.len() >= 8, "{what} is too short to be looked for");
+        assert!(secret.len() >= 8, "{what} is too short to search for");
         self.0.push((what, secret));
     }
 
-    /// Those that a text shows, also where it shows them as Rust or JSON would.
+    /// Returns the secrets in a text, in plain form or escaped as in Rust or JSON.
     fn shown_in(&self, text: &str) -> Vec<&'static str> {
         let forms = |secret: &str| {
             [secret.to_owned(), format!("{:?}", secret.as_bytes()), secret.escape_default().to_string()]
@@ -61,8 +61,8 @@ fn configure(config: &mut Config, directory: &std::path::Path) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(clippy::too_many_lines, reason = "one purchase, told in one go")]
-async fn a_purchase_leaves_no_secret_in_the_log() {
+#[expect(clippy::too_many_lines, reason = "one purchase from start to end")]
+async fn a_purchase_writes_no_secret_to_the_log() {
     let log = Log::start();
     let directory = tempfile::tempdir().unwrap();
     let data = tempfile::tempdir().unwrap();
@@ -74,9 +74,9 @@ async fn a_purchase_leaves_no_secret_in_the_log() {
     .await;
     let mut secrets = Secrets::default();
     for (what, secret) in [
-        ("the key of sessions", SESSION_KEY),
-        ("the key of tickets", TICKET_KEY),
-        ("the key of callbacks", CALLBACK_KEY),
+        ("the session key", SESSION_KEY),
+        ("the ticket key", TICKET_KEY),
+        ("the callback key", CALLBACK_KEY),
         ("the secret of the identity provider", crate::identity::SECRET),
         ("an idempotency key", KEY),
         ("a buyer's name", NAME),
@@ -86,7 +86,7 @@ async fn a_purchase_leaves_no_secret_in_the_log() {
     }
     OperatorRole::ALL.into_iter().for_each(|role| secrets.add("an operations token", token(role)));
 
-    // Somebody with a session, somebody with a JWT, and somebody with neither.
+    // Buyers with a session, with a JWT, and with an invalid credential.
     let identity = json!({ "user_id": "71", "user_name": NAME });
     let signed_in = shop.call(Method::POST, "/v1/sessions", &[], Some(&identity)).await;
     let session = signed_in.text("token").to_owned();
@@ -98,9 +98,9 @@ async fn a_purchase_leaves_no_secret_in_the_log() {
     let good = jwt(&claims);
     claims["aud"] = "another".into();
     let foreign = jwt(&claims);
-    for (what, jwt) in [("a JWT", &good), ("a JWT for others", &foreign)] {
+    for (what, jwt) in [("a JWT", &good), ("a JWT for another audience", &foreign)] {
         secrets.add(what, jwt);
-        secrets.add("a signature of a JWT", jwt.rsplit('.').next().unwrap());
+        secrets.add("a JWT signature", jwt.rsplit('.').next().unwrap());
     }
 
     let post = async |token: &str, path: &str, body: Option<&Value>| {
@@ -151,7 +151,7 @@ async fn a_purchase_leaves_no_secret_in_the_log() {
         }
     }
 
-    // The provider reports, well and badly signed, known and unknown, understood and not.
+    // Provider reports: valid and invalid signatures, known and unknown payments, parsable or not.
     let callback = shop.app.callbacks.values().next().unwrap().signing();
     for (credential, order) in &orders {
         let opened = post(credential, &format!("/v1/orders/{order}/payment"), None).await;
@@ -169,7 +169,7 @@ async fn a_purchase_leaves_no_secret_in_the_log() {
             report["event_id"] = format!("{order}-{number}").into();
             let body = report.to_string();
             let signature = signature::sign(callback, shop.clock.now(), body.as_bytes());
-            secrets.add("a signature of a callback", signature.split("v1=").nth(1).unwrap());
+            secrets.add("a callback signature", signature.split("v1=").nth(1).unwrap());
             expect(&shop.send_report("sandbox", &signature, format!("{body} ")).await, 401, "unauthorized");
             let answer = shop.send_report("sandbox", &signature, body).await;
             assert_eq!(answer.status.as_u16(), status, "{answer}");
@@ -177,7 +177,7 @@ async fn a_purchase_leaves_no_secret_in_the_log() {
         expect(&post(credential, &format!("/v1/orders/{order}/cancel"), None).await, 409, "wrong_state");
     }
 
-    // Operators, known and unknown.
+    // Operators with valid and invalid tokens.
     let adjustment = json!({ "adjustment_id": "1", "delta": 5, "reason": "more came in" });
     for role in OperatorRole::ALL {
         shop.operate(role, Method::POST, &offer("adjustments"), Some(&adjustment)).await;
@@ -194,7 +194,7 @@ async fn a_purchase_leaves_no_secret_in_the_log() {
     let answer = stranger.request(Method::GET, "/v1/audit", &headers, None).await.unwrap();
     expect(&answer, 401, "unauthorized");
 
-    // A ledger that has stopped: the paths on which most is logged.
+    // A stopped ledger: these paths log the most.
     shop.app.close_stores.call().await.unwrap();
     let (_, order) = &orders[0];
     for path in ["payment", "cancel"] {
@@ -209,10 +209,10 @@ async fn a_purchase_leaves_no_secret_in_the_log() {
         "a signed report is not understood",
         "the ledger did not take a request",
     ] {
-        assert!(log.contains(line), "{line:?} was not logged, so this test looks at nothing:\n{log}");
+        assert!(log.contains(line), "{line:?} was not logged, so this test proves nothing:\n{log}");
     }
     assert_eq!(secrets.shown_in(&log), [""; 0], "{log}");
     for (what, secret) in &secrets.0 {
-        assert!(secrets.shown_in(&format!("… {secret:?} …")).contains(what), "{what} would not be found");
+        assert!(secrets.shown_in(&format!("… {secret:?} …")).contains(what), "{what} would be missed");
     }
 }

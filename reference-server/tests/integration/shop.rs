@@ -1,4 +1,4 @@
-//! A shop of a test: the server in this process, on real sockets, with a clock that the test moves.
+//! A shop for a test: an in-process server on real sockets, with a clock that the test controls.
 
 use std::{
     net::SocketAddr,
@@ -26,7 +26,7 @@ use crate::contract;
 
 static BACKGROUND: LazyLock<Background> = LazyLock::new(|| Background::start().unwrap());
 
-/// The token of a role, in the configuration of every test.
+/// Returns the token of a role in the configuration of every test.
 pub(crate) fn token(role: OperatorRole) -> String {
     format!("token-of-the-{}-of-the-tests", role.as_str())
 }
@@ -42,12 +42,12 @@ pub(crate) struct Shop {
 }
 
 impl Shop {
-    /// In memory, with the sale of [`catalogue`].
+    /// Starts an in-memory shop with the sale of [`catalogue`].
     pub(crate) async fn open() -> Self {
         Self::with(|_| {}).await
     }
 
-    /// In memory, with the sale of [`catalogue`] and another configuration.
+    /// Starts an in-memory shop with the sale of [`catalogue`] and a changed configuration.
     pub(crate) async fn with(configure: impl FnOnce(&mut Config)) -> Self {
         let shop = Self::start(|config| {
             config.storage.in_memory = true;
@@ -58,7 +58,7 @@ impl Shop {
         shop
     }
 
-    /// On a directory, with what is there.
+    /// Starts a shop on an existing data directory.
     pub(crate) async fn on(directory: &Path) -> Self {
         Self::start(|config| config.storage.directory = directory.to_owned()).await
     }
@@ -68,7 +68,7 @@ impl Shop {
         let mut config = Config::default();
         config.identity.demo = true;
         config.payment.sandbox = true;
-        // The clock of a test jumps; ids need no renewal in between.
+        // A long lease, because the test clock jumps without renewals.
         config.ids.lease_seconds = 86_400;
         config.operations.tokens = OperatorRole::ALL
             .map(|role| OperationsToken {
@@ -108,12 +108,12 @@ impl Shop {
         }
     }
 
-    /// Stops upkeep alone: nothing expires any more.
+    /// Stops only the upkeep job, so that orders no longer expire.
     pub(crate) async fn stop_upkeep(&mut self) {
         self.jobs.as_mut().unwrap().stop_upkeep().await;
     }
 
-    /// Stops as `serve` does.
+    /// Shuts down as `serve` does.
     pub(crate) async fn close(mut self) {
         for server in self.servers.drain(..) {
             assert_eq!(server.drain(Duration::from_secs(20)).await, 0, "connections were cut");
@@ -162,7 +162,7 @@ impl Shop {
         self.operate_as(method, path, &[("authorization", authorization.as_str())], body).await
     }
 
-    /// Calls the operations listener with these headers alone.
+    /// Calls the operations listener with exactly these headers.
     pub(crate) async fn operate_as(
         &self,
         method: Method,
@@ -181,16 +181,16 @@ impl Shop {
         self.operate(OperatorRole::Auditor, Method::GET, &path, None).await.body
     }
 
-    /// Signs in.
+    /// Signs in a buyer.
     pub(crate) async fn buyer(&self, user: u64) -> Buyer<'_> {
         let identity = json!({ "user_id": user.to_string(), "user_name": format!("Buyer {user} 买家") });
         let answer = self.call(Method::POST, "/v1/sessions", &[], Some(&identity)).await;
         assert_eq!(answer.status, StatusCode::OK, "{answer}");
-        assert_eq!(answer.body.as_object().unwrap().len(), 1, "a token and nothing else");
+        assert_eq!(answer.body.as_object().unwrap().len(), 1, "the response contains only a token");
         Buyer { shop: self, session: format!("Bearer {}", answer.text("token")) }
     }
 
-    /// Sends a report of the provider, signed now.
+    /// Sends a provider report with a current signature.
     pub(crate) async fn report(&self, report: &Value) -> Answer {
         let body = report.to_string();
         let secret = self.app.callbacks.values().next().unwrap().signing();
@@ -208,7 +208,7 @@ impl Shop {
     }
 }
 
-/// Somebody with a session.
+/// A buyer with a session.
 pub(crate) struct Buyer<'a> {
     shop: &'a Shop,
     pub(crate) session: String,
@@ -223,7 +223,7 @@ impl Buyer<'_> {
         self.call(Method::POST, &format!("/v1/activities/{activity}/offers/{sku}/ticket")).await
     }
 
-    /// A ticket for an offer of the live activity.
+    /// Gets a ticket for an offer of the live activity.
     pub(crate) async fn ticket(&self, sku: u64) -> String {
         let answer = self.ask_for_ticket(1, sku).await;
         assert_eq!(answer.status, StatusCode::OK, "{answer}");
@@ -231,12 +231,12 @@ impl Buyer<'_> {
         answer.text("ticket").to_owned()
     }
 
-    /// Orders with a new ticket.
+    /// Places an order with a new ticket.
     pub(crate) async fn order(&self, sku: u64, quantity: u32) -> Answer {
         self.shop.order_with(&self.ticket(sku).await, &[], quantity).await
     }
 
-    /// The id of an order that is placed.
+    /// Places an order and returns its id.
     pub(crate) async fn buy(&self, sku: u64, quantity: u32) -> String {
         let answer = self.order(sku, quantity).await;
         assert_eq!(answer.status, StatusCode::CREATED, "{answer}");
@@ -249,7 +249,7 @@ impl Buyer<'_> {
         answer.body
     }
 
-    /// Reads an order until it has a status; the server holds the answer until something changes.
+    /// Long-polls an order until it has the expected status.
     pub(crate) async fn watch(&self, order: &str, status: &str) -> Value {
         let headers = [("authorization", self.session.as_str()), ("prefer", "wait=10")];
         loop {
@@ -262,7 +262,7 @@ impl Buyer<'_> {
         }
     }
 
-    /// The id of a payment that is opened.
+    /// Opens a payment and returns its id.
     pub(crate) async fn pay(&self, order: &str) -> String {
         let answer = self.call(Method::POST, &format!("/v1/orders/{order}/payment")).await;
         assert_eq!(answer.status, StatusCode::CREATED, "{answer}");
@@ -277,7 +277,7 @@ impl Shop {
     }
 }
 
-/// Checks status and code of a problem, and that no cache keeps it.
+/// Checks the status and code of a problem, and that it must not be cached.
 #[track_caller]
 pub(crate) fn expect(answer: &Answer, status: u16, code: &str) {
     assert_eq!((answer.status.as_u16(), answer.code()), (status, code), "{answer}");
@@ -285,8 +285,8 @@ pub(crate) fn expect(answer: &Answer, status: u16, code: &str) {
     assert_eq!(answer.header("cache-control"), "no-store");
 }
 
-/// The live activity 1 with offers 11 (pre-deduct, 60 s), 12 (order-time, one unit, limit 1), 13 (pay-time), 14 (a limit
-/// per device) and 15 (a limit per address), an activity 2 that starts in an hour, and a draft 3.
+/// Activity 1 is live with offers 11 (pre-deduct, 60 s), 12 (order-time, one unit, limit 1), 13
+/// (pay-time), 14 (limit per device), 15 (limit per address). 2 starts in 1 h; 3 is a draft.
 pub(crate) fn catalogue() -> Value {
     let price = json!({ "amount": 9900, "currency": "CNY" });
     let sku =

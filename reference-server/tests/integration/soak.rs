@@ -1,4 +1,4 @@
-//! A sale in which everything happens that may, while the monitor looks: it never finds anything.
+//! A sale with everything that buyers may do. The monitor never finds a violation.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 use crate::shop::{Buyer, Shop, catalogue};
 
 const ROUNDS: u64 = 3;
-/// Who come in each round. They want more than there is, so that buckets run out and units move between them.
+/// Buyers per round. Demand exceeds stock, so that buckets run out and units move between them.
 const BUYERS: u64 = 24;
-/// Longer than an order is held, and than refunds may be due.
+/// Longer than the hold time, and than refunds may be due.
 const LATER: Duration = Duration::from_secs(61);
 
-/// What somebody does with an order.
+/// What a buyer does with an order.
 #[derive(Clone, Copy)]
 enum Does {
     Pays,
@@ -41,14 +41,14 @@ const ALL: [Does; 9] = [
     Does::Nothing,
 ];
 
-/// An order that is left to expire, and the report about its payment that comes after that.
+/// An order that is left to expire, and the path of its late capture, if any.
 struct Left {
     user: u64,
     order: String,
     late: Option<String>,
 }
 
-/// Activity 1 in two buckets, with offer 11 (pre-deduct, late captures take units again) and 13 (pay-time).
+/// Activity 1 in two buckets, with offers 11 (pre-deduct, late captures retake) and 13 (pay-time).
 fn sale() -> Value {
     let mut document = catalogue();
     let activity = &mut document["activities"][0];
@@ -61,21 +61,21 @@ fn sale() -> Value {
     document
 }
 
-/// Looks, and expects that all is well.
+/// Checks that no invariant is broken.
 async fn look(shop: &Shop) {
     let app = &shop.app;
     app.monitor.look(&*app.inspector, &app.sales, || app.clock.now()).await.unwrap();
     assert_eq!(app.monitor.broken(), Invariant::ALL.map(|invariant| (invariant, 0)));
 }
 
-/// Looks when this is done, while the others go on.
+/// Checks the invariants after `work`, while other buyers continue.
 async fn then_look<T>(shop: &Shop, work: impl Future<Output = T>) -> T {
     let done = work.await;
     look(shop).await;
     done
 }
 
-/// Somebody orders, if something is left, and does something with the order.
+/// Places an order, if units are left, and acts on it.
 async fn visit(shop: &Shop, user: u64, does: Does) -> Option<Left> {
     let buyer = shop.buyer(user).await;
     let sku = if user.is_multiple_of(4) { 13 } else { 11 };
@@ -144,14 +144,14 @@ async fn report(shop: &Shop, path: &str) {
     assert_eq!(shop.call(Method::POST, path, &[], None).await.status, StatusCode::OK);
 }
 
-/// Waits until no refund of an order is due; the server holds each answer until something changes.
+/// Long-polls an order until no refund is due.
 async fn settled(shop: &Shop, buyer: &Buyer<'_>, order: &str) {
     let (path, headers) =
         (format!("/v1/orders/{order}"), [("authorization", &*buyer.session), ("prefer", "wait=10")]);
     while shop.call(Method::GET, &path, &headers, None).await.body["refund"]["status"] == "due" {}
 }
 
-/// Waits until an order has expired, and reports its payment then if somebody paid too late.
+/// Waits until an order has expired, then reports its late capture, if any.
 async fn expire(shop: &Shop, Left { user, order, late }: Left) {
     let buyer = shop.buyer(user).await;
     buyer.watch(&order, "expired").await;
@@ -161,7 +161,7 @@ async fn expire(shop: &Shop, Left { user, order, late }: Left) {
     }
 }
 
-/// Units come in or are taken out, if so many are there.
+/// Adds units, or removes some if enough are available.
 async fn adjust(shop: &Shop, round: u64) {
     let delta = if round.is_multiple_of(2) { 9 } else { -4 };
     let body =
@@ -172,13 +172,13 @@ async fn adjust(shop: &Shop, round: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_ever_broken() {
+async fn no_invariant_is_ever_broken() {
     let shop = Shop::start(|config| {
         config.storage.in_memory = true;
         // Payments end with their orders.
         config.payment.cap_seconds = 0;
         config.monitor.refund_seconds = 60;
-        // All come from here.
+        // All buyers share one address.
         config.guard.busy_address = Mode::Off;
     })
     .await;

@@ -1,5 +1,5 @@
-//! Names that others rely on: calls and fields of the HTTP contract, metrics, configuration keys. The golden files say
-//! what they were; whoever changes one on purpose writes them again with FLASHSALE_WRITE_GOLDEN=1.
+//! Names that others rely on: HTTP calls and fields, metrics, configuration keys. Golden files
+//! record them; FLASHSALE_WRITE_GOLDEN=1 updates them after an intended change.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -20,14 +20,14 @@ fn golden(name: &str, actual: &str) {
     let expected = fs::read_to_string(&path).unwrap();
     let [was, is] = [&expected, actual].map(|text| text.lines().collect::<BTreeSet<_>>());
     let (gone, new): (Vec<_>, Vec<_>) = (was.difference(&is).collect(), is.difference(&was).collect());
-    assert!(expected == actual, "{name}: gone {gone:#?}, new {new:#?}");
+    assert!(expected == actual, "{name}: removed {gone:#?}, added {new:#?}");
 }
 
-/// Prose may get better; everything else of a document is a promise.
+/// Removes the prose of a document, which may change; everything else is part of the contract.
 fn without_prose(value: &mut Value) {
     match value {
         Value::Object(fields) => {
-            // A property may be called `description`; prose is a text.
+            // A property may also be named `description`; prose is always a string.
             fields.retain(|name, value| {
                 !(["description", "summary", "title"].contains(&name.as_str()) && value.is_string())
             });
@@ -45,7 +45,7 @@ fn line(name: &str, value: &Value) -> String {
 }
 
 #[test]
-fn calls_and_fields_of_the_http_contract_stay() {
+fn http_calls_and_fields_are_stable() {
     for contract in [&*PUBLIC, &*OPERATIONS] {
         let mut lines = Vec::new();
         for (method, path, call) in contract.calls() {
@@ -59,14 +59,14 @@ fn calls_and_fields_of_the_http_contract_stay() {
 }
 
 #[test]
-fn configuration_keys_and_their_defaults_stay() {
+fn configuration_keys_and_defaults_are_stable() {
     let report = Checked::new(&Default::default(), []).report();
     let lines: Vec<_> = report.lines().map(|line| line.split("  # ").next().unwrap().trim_end()).collect();
     golden("configuration.txt", &(lines.join("\n") + "\n"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn metrics_stay() {
+async fn metrics_are_stable() {
     let shop = Shop::open().await;
     let buyer = shop.buyer(7).await;
     let order = buyer.buy(11, 1).await;

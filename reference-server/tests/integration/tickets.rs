@@ -1,4 +1,4 @@
-//! What a ticket is bound to, and for how long it holds.
+//! The binding and expiry of tickets.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::shop::{Shop, expect};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bound_ticket_needs_its_device() {
+async fn a_device_bound_ticket_requires_its_device() {
     let shop = Shop::open().await;
     let buyer = shop.buyer(1).await;
     let headers = [("authorization", buyer.session.as_str()), ("flashsale-device", "phone")];
@@ -20,13 +20,13 @@ async fn a_bound_ticket_needs_its_device() {
     let placed = shop.order_with(ticket, &[("flashsale-device", "phone")], 1).await;
     assert_eq!(placed.status, StatusCode::CREATED, "{placed}");
 
-    // One device, another user.
+    // The same device with another user.
     let other = shop.buyer(2).await;
     let headers = [("authorization", other.session.as_str()), ("flashsale-device", "phone")];
     let issued = shop.call(Method::POST, path, &headers, None).await;
     let limited = shop.order_with(issued.text("ticket"), &[("flashsale-device", "phone")], 1).await;
     expect(&limited, 409, "limit_reached");
-    // Whoever names no device is not under the limit of one, and gets nothing.
+    // Without a device the limit cannot be checked, so the order is declined.
     let nameless = other.order(14, 1).await;
     expect(&nameless, 409, "limit_reached");
     assert!(nameless.text("detail").contains("flashsale-device"), "{nameless}");
@@ -43,7 +43,7 @@ async fn a_bound_ticket_needs_its_device() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_address_counts_whoever_comes_from_it() {
+async fn the_address_limit_counts_all_users_of_an_address() {
     let shop = Shop::open().await;
     shop.buyer(1).await.buy(15, 1).await;
     let forged = [("x-forwarded-for", "203.0.113.9")];
@@ -54,7 +54,7 @@ async fn an_address_counts_whoever_comes_from_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_expired_ticket_only_repeats_its_order() {
+async fn an_expired_ticket_can_only_replay_its_order() {
     let shop = Shop::open().await;
     let buyer = shop.buyer(1).await;
     let (used, unused) = (buyer.ticket(12).await, buyer.ticket(11).await);
@@ -65,7 +65,7 @@ async fn an_expired_ticket_only_repeats_its_order() {
     let again = shop.order_with(&used, &[], 1).await;
     assert_eq!((again.status, &again.body), (StatusCode::OK, &placed.body));
     expect(&shop.order_with(&unused, &[], 1).await, 403, "ticket_expired");
-    // Expired comes before sold out, whether the ledger says so or the local view.
+    // Expiry takes precedence over sold out, in the ledger and in the local view.
     expect(&shop.order_with(&of_somebody_else, &[], 1).await, 403, "ticket_expired");
     while shop.read("/v1/activities/1/status").await.body["offers"][1]["state"] != "sold_out" {
         shop.clock.advance(Duration::from_millis(1));

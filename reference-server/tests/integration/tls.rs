@@ -1,4 +1,4 @@
-//! TLS that the server speaks itself. What it has in common with plain HTTP is in `transport`, which runs over both.
+//! TLS terminated by the server. The tests in `transport` run over both TLS and plain HTTP.
 
 use std::{
     fs,
@@ -36,7 +36,7 @@ use crate::{
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// A certificate for this machine with its key in files, TLS with it, and clients that believe it.
+/// A certificate and key in files, the server side that uses them, and clients that trust them.
 pub(crate) struct Pair {
     _directory: TempDir,
     pub(crate) files: CertificateFiles,
@@ -63,7 +63,7 @@ impl Pair {
         Self { _directory: directory, files, tls, roots }
     }
 
-    /// Puts another certificate with its key into the files.
+    /// Replaces the certificate and key in the files.
     fn renew(&mut self) -> CertificateDer<'static> {
         let certificate = write(&self.files);
         self.roots.add(certificate.clone()).unwrap();
@@ -114,7 +114,7 @@ impl Pair {
     }
 }
 
-/// TLS over a socket. Unlike that of rustls it reads on when the server takes no more, as a socket does.
+/// TLS over a socket. Unlike the rustls stream, it can still read when the server stops reading.
 struct Secured {
     session: ClientConnection,
     socket: TcpStream,
@@ -148,7 +148,7 @@ impl io::Write for Secured {
     }
 }
 
-/// Writes a new certificate with its key into the files.
+/// Writes a new certificate and key to the files.
 fn write(files: &CertificateFiles) -> CertificateDer<'static> {
     let key = KeyPair::generate().unwrap();
     let names = ["127.0.0.1".to_owned(), "localhost".to_owned()];
@@ -158,7 +158,7 @@ fn write(files: &CertificateFiles) -> CertificateDer<'static> {
     certificate.der().clone()
 }
 
-/// Failed handshakes that were counted, by reason.
+/// Returns the number of failed handshakes, by reason.
 fn failed(traffic: &Traffic) -> Vec<(&'static str, u64)> {
     traffic.failed_handshakes().into_iter().filter(|(_, count)| *count > 0).collect()
 }
@@ -174,7 +174,7 @@ fn rest(mut socket: TcpStream) -> Vec<u8> {
 }
 
 #[test]
-fn tls_1_2_and_1_3_are_spoken_with_http_1_1() {
+fn tls_1_2_and_1_3_work_with_http_1_1() {
     let fixture = Fixture::with_tls(&HttpConfig::default(), Pair::issue());
     let pair = fixture.pair.as_ref().unwrap();
     for version in [&TLS12, &TLS13] {
@@ -184,7 +184,7 @@ fn tls_1_2_and_1_3_are_spoken_with_http_1_1() {
             (version.version, b"http/1.1".as_slice())
         );
         assert_eq!(connected.client.get("/number/1").json(), "1");
-        // Far more than what TLS and the socket hold at once.
+        // Far more than the buffers of TLS and the socket hold.
         assert_eq!(connected.client.get("/large").body.len(), (32 << 20) + 2);
         assert_eq!(connected.client.get("/number/2").json(), "2");
     }
@@ -192,13 +192,13 @@ fn tls_1_2_and_1_3_are_spoken_with_http_1_1() {
     let refused = pair.connect_with(fixture.address, |config| config.alpn_protocols = vec![b"h2".to_vec()]);
     assert!(refused.is_err());
     let stranger = Pair::issue();
-    assert!(stranger.connect(fixture.address).is_err(), "a certificate that the client does not know");
+    assert!(stranger.connect(fixture.address).is_err(), "the client must reject an unknown certificate");
     fixture.wait_for_open(0);
     assert_eq!(failed(&fixture.traffic), [("refused", 2)]);
 }
 
 #[test]
-fn who_does_not_speak_tls_is_told_and_left() {
+fn clients_without_tls_get_an_error_and_are_disconnected() {
     let fixture = Fixture::with_tls(&HttpConfig::default(), Pair::issue());
     let mut client = Client::connect(fixture.address);
     let problem = client.get("/number/1").expect_problem(400, "invalid_request");
@@ -207,9 +207,9 @@ fn who_does_not_speak_tls_is_told_and_left() {
 
     let mut broken = socket(fixture.address);
     broken.write_all(b"\x16\x03\x01\x00\x05hello").unwrap();
-    // An alert, and nothing of HTTP.
+    // An alert, but no HTTP response.
     assert!(!rest(broken).windows(4).any(|window| window == b"HTTP"));
-    // A probe that only looks whether somebody listens is no failure.
+    // A port probe does not count as a failure.
     drop(socket(fixture.address));
     fixture.wait_for_open(0);
     assert_eq!(failed(&fixture.traffic), [("refused", 1), ("plain", 1)]);
@@ -217,7 +217,7 @@ fn who_does_not_speak_tls_is_told_and_left() {
 }
 
 #[test]
-fn a_handshake_that_stalls_is_ended_and_holds_up_nobody() {
+fn a_stalled_handshake_times_out_and_blocks_nobody() {
     let config = quick(|config| config.handshake_timeout_ms = 40);
     let fixture = Fixture::with_tls(&config, Pair::issue());
     for beginning in [b"".as_slice(), b"\x16", b"\x16\x03\x01\x02\x00\x01\x00"] {
@@ -228,7 +228,7 @@ fn a_handshake_that_stalls_is_ended_and_holds_up_nobody() {
     fixture.wait_for_open(0);
     assert_eq!(failed(&fixture.traffic), [("timeout", 3)]);
 
-    // With more patience a stalled one takes a place, and others are served beside it.
+    // With a longer timeout a stalled handshake occupies a connection, and others are still served.
     let config = quick(|config| config.max_connections = 2);
     let mut fixture = Fixture::with_tls(&config, Pair::issue());
     let mut stalled = socket(fixture.address);
@@ -236,10 +236,10 @@ fn a_handshake_that_stalls_is_ended_and_holds_up_nobody() {
     fixture.wait_for_open(1);
     let mut client = fixture.client();
     assert_eq!(client.get("/number/1").status, 200);
-    assert_eq!(rest(socket(fixture.address)), b"", "there is room for two");
+    assert_eq!(rest(socket(fixture.address)), b"", "only two connections are allowed");
     assert_eq!(client.get("/number/2").status, 200);
 
-    // A stop does not wait for it as long as its own patience.
+    // A shutdown does not wait for the handshake timeout.
     fixture.server.as_ref().unwrap().stop();
     client.expect_closed();
     assert_eq!(fixture.drain(Duration::from_secs(8)), 0);
@@ -248,7 +248,7 @@ fn a_handshake_that_stalls_is_ended_and_holds_up_nobody() {
 }
 
 #[test]
-fn a_new_certificate_is_shown_from_then_on_and_a_broken_one_never() {
+fn a_new_certificate_is_used_after_a_reload_and_a_broken_one_never() {
     let mut fixture = Fixture::with_tls(&HttpConfig::default(), Pair::issue());
     let address = fixture.address;
     let pair = fixture.pair.as_mut().unwrap();
@@ -257,11 +257,11 @@ fn a_new_certificate_is_shown_from_then_on_and_a_broken_one_never() {
     assert_eq!(before.client.get("/number/1").status, 200);
 
     let renewed = pair.renew();
-    assert_eq!(pair.connect(address).unwrap().certificate, before.certificate, "nothing was read yet");
+    assert_eq!(pair.connect(address).unwrap().certificate, before.certificate, "not reloaded yet");
     assert_eq!(tls.reload(SystemClock.now()), Ok(true));
     assert_eq!(pair.connect(address).unwrap().certificate, renewed);
     assert_ne!(before.certificate, renewed);
-    assert_eq!(before.client.get("/number/2").status, 200, "the old connection goes on");
+    assert_eq!(before.client.get("/number/2").status, 200, "open connections continue");
     assert_eq!(tls.reload(SystemClock.now()), Ok(false));
 
     let key_file = pair.files.key_file.clone().unwrap();
@@ -281,9 +281,9 @@ fn a_new_certificate_is_shown_from_then_on_and_a_broken_one_never() {
     assert_eq!(pair.connect(address).unwrap().client.get("/number/3").status, 200);
 }
 
-/// Somebody reads pages, signs in, orders and pays over TLS.
+/// A buyer reads pages, signs in, orders and pays over TLS.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_purchase_over_tls() {
+async fn a_purchase_works_over_tls() {
     let pair = Pair::issue();
     let shop = Shop::with(|config| config.tls.public = pair.files.clone()).await;
     let address = shop.public;
@@ -319,7 +319,7 @@ fn post(client: &mut Client, path: &str, headers: &str, body: &Value, status: u1
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn commands_speak_tls_with_whom_they_can_believe() {
+async fn commands_use_tls_only_with_servers_they_trust() {
     let (pair, stranger) = (Pair::issue(), Pair::issue());
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("sale.json");
@@ -349,7 +349,7 @@ async fn commands_speak_tls_with_whom_they_can_believe() {
 }
 
 #[test]
-fn sighup_reads_the_certificate_again() {
+fn sighup_reloads_the_certificate() {
     let mut pair = Pair::issue();
     let mut command = Command::new(env!("CARGO_BIN_EXE_reference-server"));
     command.args(["serve", "--demo", "--in-memory", "--shared-runtime"]).env("NO_COLOR", "1");

@@ -1,4 +1,4 @@
-//! What the transport promises, whatever the routes do: limits, order, panics, and a stop that loses nothing.
+//! The transport, independent of routes: limits, response order, panics and graceful shutdown.
 
 use std::{
     net::SocketAddr,
@@ -18,10 +18,10 @@ use tokio::sync::Semaphore;
 
 use crate::{client::Client, tls::Pair};
 
-/// Answers that show what the transport does with them.
+/// A handler whose routes exercise the transport.
 struct Probe {
     spawner: Spawner,
-    /// Says that `/wait` or `/owned` has begun, or that owned work has ended.
+    /// Signals that `/wait` or `/owned` has started, or that owned work has finished.
     events: mpsc::Sender<&'static str>,
     release: Arc<Semaphore>,
     traffic: Arc<Traffic>,
@@ -86,13 +86,13 @@ impl Fixture {
         Self::start_on(config, false, None)
     }
 
-    /// A runtime per core, a shared one, and TLS.
+    /// Starts fixtures with per-core runtimes, with a shared runtime, and with TLS.
     fn each(config: &HttpConfig) -> impl Iterator<Item = Self> {
         let ways = [(false, None), (true, None), (false, Some(Pair::issue()))];
         ways.into_iter().map(|(shared, pair)| Self::start_on(config, shared, pair))
     }
 
-    /// With TLS by `pair`.
+    /// Starts a fixture that uses the certificate of `pair`.
     pub(crate) fn with_tls(config: &HttpConfig, pair: Pair) -> Self {
         Self::start_on(config, false, Some(pair))
     }
@@ -125,7 +125,7 @@ impl Fixture {
         }
     }
 
-    /// Waits until this many connections are open.
+    /// Waits until exactly `count` connections are open.
     pub(crate) fn wait_for_open(&self, count: usize) {
         while self.server.as_ref().unwrap().open_connections() != count {
             std::thread::yield_now();
@@ -168,7 +168,7 @@ fn post(path: &str, body: &str) -> String {
 }
 
 #[test]
-fn heads_up_to_the_limits_are_served_and_larger_ones_refused() {
+fn heads_within_the_limits_are_served_and_larger_ones_rejected() {
     for fixture in Fixture::each(&HttpConfig::default()) {
         let mut client = fixture.client();
         client.send(head_with(64, 0));
@@ -188,7 +188,7 @@ fn heads_up_to_the_limits_are_served_and_larger_ones_refused() {
 }
 
 #[test]
-fn a_head_that_is_not_http_gets_a_problem_after_the_answers_before_it() {
+fn an_invalid_head_gets_a_problem_after_the_earlier_responses() {
     for fixture in Fixture::each(&HttpConfig::default()) {
         let mut client = fixture.client();
         client.send("GET /number/1 HTTP/1.1\r\nhost: test\r\n\r\nGET /number/2 HTTP/1.1\r\nno colon\r\n\r\n");
@@ -199,7 +199,7 @@ fn a_head_that_is_not_http_gets_a_problem_after_the_answers_before_it() {
 }
 
 #[test]
-fn an_answer_does_not_wait_for_the_rest_of_the_next_head() {
+fn a_response_does_not_wait_for_the_rest_of_the_next_head() {
     for fixture in Fixture::each(&HttpConfig::default()) {
         let mut client = fixture.client();
         client.send("GET /number/1 HTTP/1.1\r\nhost: test\r\n\r\nGET /number/2 HT");
@@ -213,7 +213,7 @@ fn an_answer_does_not_wait_for_the_rest_of_the_next_head() {
 }
 
 #[test]
-fn a_body_that_is_too_large_is_refused_by_its_length_and_by_its_bytes() {
+fn an_oversized_body_is_rejected_by_declared_and_by_actual_length() {
     for fixture in Fixture::each(&HttpConfig::default()) {
         let fits = format!("{{\"text\":\"{}\"}}", "b".repeat(16 * 1024 - 11));
         let mut client = fixture.client();
@@ -234,14 +234,14 @@ fn a_body_that_is_too_large_is_refused_by_its_length_and_by_its_bytes() {
 }
 
 #[test]
-fn an_answer_that_ignores_the_body_reaches_the_client() {
+fn a_response_that_ignores_the_body_reaches_the_client() {
     for fixture in Fixture::each(&HttpConfig::default()) {
         for length in [10, 10_000, 4 << 20] {
             let mut client = fixture.client();
             client.try_send(post("/ignore", &"b".repeat(length)));
             client.answer().expect_problem(404, "not_found");
         }
-        // The rest of the body never comes.
+        // The rest of the body never arrives.
         let mut client = fixture.client();
         client.send("POST /ignore HTTP/1.1\r\nhost: test\r\ncontent-length: 500\r\n\r\nhalf");
         client.answer().expect_problem(404, "not_found");
@@ -249,7 +249,7 @@ fn an_answer_that_ignores_the_body_reaches_the_client() {
 }
 
 #[test]
-fn json_bodies_are_read_strictly() {
+fn json_bodies_are_parsed_strictly() {
     let fixture = Fixture::start(&HttpConfig::default());
     let mut client = fixture.client();
     client.send(post("/echo", r#"{"text":"抢"}"#));
@@ -266,7 +266,7 @@ fn json_bodies_are_read_strictly() {
 }
 
 #[test]
-fn slow_clients_are_told_and_left() {
+fn slow_clients_get_an_error_and_are_disconnected() {
     let config = quick(|config| {
         config.head_timeout_ms = 40;
         config.body_timeout_ms = 40;
@@ -289,7 +289,7 @@ fn slow_clients_are_told_and_left() {
         assert_eq!(client.get("/number/1").status, 200);
         client.expect_closed();
 
-        // Takes the head of a large answer and no more, until the server gives up; then the rest is cut short.
+        // The client never reads the large response, so the server closes the connection.
         let mut client = fixture.client();
         client.send("GET /large HTTP/1.1\r\nhost: test\r\n\r\n");
         fixture.wait_for_open(0);
@@ -297,7 +297,7 @@ fn slow_clients_are_told_and_left() {
 }
 
 #[test]
-fn a_handler_that_takes_too_long_is_answered_for() {
+fn a_handler_that_exceeds_the_request_timeout_gets_an_error_response() {
     let fixture = Fixture::start(&quick(|config| config.request_timeout_ms = 30));
     let mut client = fixture.client();
     let answer = client.get("/wait");
@@ -327,7 +327,7 @@ fn pipelined_requests_are_answered_in_order_each_with_its_own_id() {
 }
 
 #[test]
-fn head_and_wrong_methods() {
+fn head_requests_get_no_body_and_wrong_methods_are_rejected() {
     let fixture = Fixture::start(&HttpConfig::default());
     let mut client = fixture.client();
     client.send("HEAD /number/12 HTTP/1.1\r\nhost: test\r\n\r\n");
@@ -342,7 +342,7 @@ fn head_and_wrong_methods() {
 }
 
 #[test]
-fn connections_above_the_cap_are_answered_busy_and_the_others_go_on() {
+fn connections_above_the_cap_are_answered_busy_and_the_others_continue() {
     let fixture = Fixture::start(&quick(|config| config.max_connections = 2));
     let mut first = fixture.client();
     let mut second = fixture.client();
@@ -361,7 +361,7 @@ fn connections_above_the_cap_are_answered_busy_and_the_others_go_on() {
 }
 
 #[test]
-fn a_panic_is_answered_and_the_connection_goes_on() {
+fn a_panic_is_answered_and_the_connection_stays_open() {
     let fixture = Fixture::start(&HttpConfig::default());
     let mut client = fixture.client();
     for _ in 0..3 {
@@ -372,7 +372,7 @@ fn a_panic_is_answered_and_the_connection_goes_on() {
 }
 
 #[test]
-fn owned_work_outlives_its_client() {
+fn owned_work_completes_after_its_client_disconnects() {
     let fixture = Fixture::start(&HttpConfig::default());
     let mut client = fixture.client();
     client.send("GET /owned HTTP/1.1\r\nhost: test\r\n\r\n");
@@ -384,7 +384,7 @@ fn owned_work_outlives_its_client() {
 }
 
 #[test]
-fn a_stop_finishes_what_is_in_flight_and_closes_the_rest() {
+fn a_shutdown_finishes_requests_in_flight_and_closes_idle_connections() {
     for mut fixture in Fixture::each(&HttpConfig::default()) {
         let mut idle = fixture.client();
         assert_eq!(idle.get("/number/1").status, 200);
@@ -406,7 +406,7 @@ fn a_stop_finishes_what_is_in_flight_and_closes_the_rest() {
 }
 
 #[test]
-fn a_drain_is_bounded() {
+fn a_drain_has_a_time_limit() {
     for shared in [false, true] {
         let mut fixture = Fixture::start_on(&HttpConfig::default(), shared, None);
         let mut client = fixture.client();
@@ -418,7 +418,7 @@ fn a_drain_is_bounded() {
 }
 
 #[test]
-fn half_a_body_then_nothing_is_not_an_order() {
+fn a_truncated_body_is_rejected() {
     let fixture = Fixture::start(&HttpConfig::default());
     let mut client = fixture.client();
     client.send("POST /echo HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\ncontent-length: 20\r\n\r\n{\"text\"");
@@ -428,10 +428,10 @@ fn half_a_body_then_nothing_is_not_an_order() {
 }
 
 #[test]
-fn a_port_that_several_sockets_share_is_taken_all_the_same() {
+fn a_port_shared_by_several_sockets_still_counts_as_taken() {
     let two = NonZeroUsize::new(2).unwrap();
     let first = Listener::bind(([127, 0, 0, 1], 0).into(), two, 16).unwrap();
-    // Sharing works, which is why it has to be asked before.
+    // Binding a shared port succeeds, so the probe must detect it first.
     drop(Listener::bind(first.address(), two, 16).unwrap());
     assert_eq!(Listener::probe(first.address()).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
     Listener::probe(([127, 0, 0, 1], 0).into()).unwrap();
