@@ -222,10 +222,7 @@ impl Activity {
                 return Err(Invalid::new("reviewer", "an approved or published activity needs a reviewer"));
             }
             if self.offers.is_empty() {
-                return Err(Invalid::new(
-                    "offers",
-                    "an approved or published activity needs at least one offer",
-                ));
+                return Err(Invalid::new("offers", "an approved or published activity needs an offer"));
             }
         }
         if self.buckets > Buckets::ONE {

@@ -330,7 +330,7 @@ fn a_bad_line_is_named_with_its_place_and_reason() {
             &["offers.csv:2: activity_id: no file has the activity 1; an activity comes with all its offers"],
         ),
         // Offers.
-        (offers(""), &["activities.csv:2: offers: an approved or published activity needs at least one offer"]),
+        (offers(""), &["activities.csv:2: offers: an approved or published activity needs an offer"]),
         (
             offers("1,11,8900,CNY,-5,pre_deduct,900,,,\n"),
             &["offers.csv:2: units: \"-5\" is not a whole number in plain digits, or too large"],
