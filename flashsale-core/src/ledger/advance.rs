@@ -26,8 +26,7 @@ pub enum Advance {
         order: OrderKey,
         /// The provider's report.
         capture: Capture,
-        /// The id of the order that replaces this one if it expired and its offer retakes; always
-        /// fresh.
+        /// A fresh id for the order that replaces this one, if it expired and its offer retakes.
         replacement: OrderId,
     },
     /// The provider could not take the money.

@@ -385,7 +385,7 @@ fn a_bad_line_is_named_with_its_place_and_reason() {
         ),
         (
             offers("1,11,8900,USD,1,order_time,,,,\n"),
-            &["offers.csv:2: currency: the price is in USD, the list price of the SKU in CNY"],
+            &["offers.csv:2: currency: the price is in USD, but the list price of the SKU is in CNY"],
         ),
         (
             offers(&format!("{OFFER}{OFFER}")),
@@ -484,7 +484,7 @@ async fn what_the_catalogue_refuses_has_its_place_too() {
     assert_eq!(
         refused(import(offers(other_sku)).await),
         [
-            "activities.csv:2: sku_id: offer/1/11: the offer cannot change while the activity is published, and it is missing"
+            "activities.csv:2: sku_id: offer/1/11: the offer is missing but cannot change while the activity is published"
         ]
     );
     let as_json = r#"{"activities": [{"id": "1", "name": "sale", "starts_at": "now", "ends_at": "now+1h",
