@@ -3,9 +3,8 @@
 //! The catalogue is small and changes rarely; servers read it into memory. Stock, orders and money
 //! belong to the ledger.
 //!
-//! Implementors use the trait [`Catalogue`].
-//! [`EmbeddedCatalogue`](crate::embedded::EmbeddedCatalogue) needs no other software. All share the
-//! [`rules`] on what may change in which status.
+//! Implementors use the trait [`Catalogue`] and share the [`rules`] on what may change when.
+//! [`EmbeddedCatalogue`](crate::embedded::EmbeddedCatalogue) needs no other software.
 
 mod audit;
 mod error;
@@ -104,7 +103,7 @@ pub trait Catalogue: Send + Sync + std::fmt::Debug {
     /// Storage errors.
     async fn skus(&self, after: Option<SkuId>, limit: usize) -> Result<Vec<Versioned<Sku>>, CatalogueError>;
 
-    /// Returns up to `limit` SKUs of a product, with ids above `after`; none of an unknown one.
+    /// Returns up to `limit` SKUs of a product, if known, with ids above `after`.
     ///
     /// # Errors
     /// Storage errors.
