@@ -1,9 +1,8 @@
 //! Flash sales that never sell a unit twice.
 //!
-//! A *ledger* checks stock, limits, keys and tickets and writes the order and its event, in one
-//! atomic step. This crate has the [specification](ledger::state_machine) of that step,
-//! [traits](ledger) for backends, an [embedded engine](embedded), and the [services](service) that
-//! applications call.
+//! A *ledger* checks stock, limits, keys and tickets and writes the order, in one atomic step. This
+//! crate has its [specification](ledger::state_machine), [traits](ledger) for backends, an
+//! [embedded engine](embedded), and [services](service) for applications.
 //!
 //! If you sell without a rush, use a table and a transaction instead: that is simpler.
 //!

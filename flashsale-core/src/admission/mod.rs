@@ -5,18 +5,15 @@
 //!
 //! 1. Rate limits on a user's or an address's requests (GCRA, constant memory:
 //!    [`crate::rate_limiter`]).
-//! 2. A [`RiskProfile`] derives a [`Risk`] from the account's age and level and from recent
-//!    behaviour. [`AccountRisk`] needs nothing else; implement your own to use what your shop
-//!    knows.
+//! 2. A [`RiskProfile`] derives a [`Risk`] from the account's age and level and recent behaviour.
+//!    [`AccountRisk`] needs nothing else; implement your own to use what your shop knows.
 //! 3. A [`Ladder`] maps the risk to a [`Step`]: nothing, proof of work, quiz or denial. A busy
 //!    address raises the step by one but never denies, because a whole campus may share an address.
 //!
 //! A challenge is a signed text ([`ChallengeKeys`]) for one user and one offer. Issuing it stores
-//! nothing; [`Spent`] remembers tried ones, up to a bound. The application defines and shows the
-//! task.
+//! nothing; [`Spent`] remembers tried ones. The application defines and shows the task.
 //!
-//! Guards do not make a sale safe; the ledger does. They make it costly to pose as a thousand
-//! people.
+//! Guards do not make a sale safe; the ledger does. They make posing as a thousand people costly.
 
 mod challenge;
 mod guards;
