@@ -13,8 +13,7 @@ pub enum Strategy {
     /// When the order is placed. Without a hold time, the order keeps its units until it is paid or
     /// cancelled, or until a payment opened for it times out.
     OrderTime,
-    /// When the payment opens. Pending units may exceed available ones up to the overbook
-    /// percentage.
+    /// When the payment opens. Pending units may exceed available ones up to a percentage.
     PayTime,
     /// When the order is placed, for a limited time.
     PreDeduct,
@@ -66,7 +65,7 @@ impl From<Quantity> for u32 {
     }
 }
 
-/// The maximum of pending units under [`Strategy::PayTime`], as 100 to 1,000 % of available units.
+/// The limit of pending units under [`Strategy::PayTime`]: 100 to 1,000 percent of available units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
 pub struct OverbookPercent(u32);

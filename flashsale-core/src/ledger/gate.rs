@@ -55,8 +55,7 @@ pub trait Gate: Ledger {
     /// users of other lanes. Missing units are owed: `available` becomes negative.
     ///
     /// # Errors
-    /// [`LedgerError::NotOpen`]; [`LedgerError::Moved`] if there is a gap after the stored
-    /// position.
+    /// [`LedgerError::NotOpen`]; [`LedgerError::Moved`] on a gap after the stored position.
     async fn follow(&self, lane: Lane, entries: Vec<Entry>) -> Result<(), LedgerError>;
 
     /// Returns the position in the truth's outbox up to which a lane has followed.

@@ -81,8 +81,7 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     /// Takes steps in the life cycle of orders.
     ///
     /// # Errors
-    /// [`LedgerError::NotDeciding`] at a gate; [`LedgerError::Invalid`] for an order of another
-    /// lane.
+    /// [`LedgerError::NotDeciding`] at a gate; [`LedgerError::Invalid`] outside the order's lane.
     async fn advance(&self, lane: Lane, batch: Vec<Advance>) -> Result<Advances, LedgerError>;
 
     /// Expires overdue orders and hands out payments to close: at most `limit`, longest overdue
@@ -94,7 +93,7 @@ pub trait Ledger: Send + Sync + fmt::Debug {
 
     // Transfers between buckets.
 
-    /// Takes up to `units` units of an offer out of a lane, for another bucket; `None` if there are
+    /// Takes up to `units` units of an offer out of a lane for another bucket; `None` if it has
     /// none.
     ///
     /// # Errors
