@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_many_calls_one_loads() {
+    async fn concurrent_calls_load_once() {
         let (cache, _) = cache(|_| {});
         let (open, gate) = watch::channel(None);
         let calls: Vec<_> = (0..64).map(|_| call(&cache, &gate)).collect();
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn values_and_absences_live_as_long_as_they_may() {
+    async fn values_and_absences_expire() {
         let (cache, clock) = cache(|options| (options.life, options.absence_life) = (10 * SECOND, SECOND));
         assert_eq!(cache.get(&1, gives(Some(1))).await, Ok(Some(1)));
         assert_eq!(cache.get(&2, gives(None)).await, Ok(None));
@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_more_loads_run_than_may() {
+    async fn concurrent_loads_are_bounded() {
         let (cache, _) = cache(|options| options.loads = NonZeroU32::new(2).unwrap());
         let (open, gate) = watch::channel(false);
         let tasks: Vec<_> = (0..10)

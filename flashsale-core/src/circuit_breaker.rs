@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn open_it_rejects_and_says_when_to_come_again() {
+    fn an_open_breaker_rejects_with_a_retry_time() {
         let (breaker, clock) = opened();
         expect_rejected(&breaker, OPEN_FOR);
         clock.advance(Duration::from_millis(9_999));
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn half_open_it_lets_probes_through_and_nobody_else() {
+    fn a_half_open_breaker_lets_only_probes_through() {
         let (breaker, clock) = opened();
         clock.advance(OPEN_FOR);
         let probes = [breaker.enter().unwrap(), breaker.enter().unwrap()];
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_that_are_dropped_or_end_late_move_nothing() {
+    fn dropped_and_late_calls_change_nothing() {
         let (breaker, clock) = breaker();
         (0..9).for_each(|_| drop(breaker.enter().unwrap()));
         assert_eq!(breaker.read().state, BreakerState::Closed);

@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_its_time_is_strict_and_no_panic() {
+    fn the_end_of_time_limits_without_panicking() {
         let limiter = limiter(quota(2, 200), 100);
         assert_eq!(limiter.check(1, Timestamp::MAX), Decision::Allowed { remaining: 1 });
         assert_eq!(limiter.check(1, Timestamp::MAX), Decision::Allowed { remaining: 0 });
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn quotas_that_the_clock_cannot_tell_are_refused() {
+    fn quotas_finer_than_the_clock_are_refused() {
         let quota = |burst, per| Quota::new(NonZeroU32::new(burst).unwrap(), per);
         assert!(quota(1_000_001, Duration::from_secs(1)).is_err());
         assert!(quota(1, Duration::ZERO).is_err());

@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_issued_comes_back() {
+    fn an_issued_challenge_verifies() {
         let keys = keys(&[1]);
         for exercise in [Exercise::None, Exercise::ProofOfWork, Exercise::Quiz] {
             let IssuedChallenge { text, challenge } = issued(&keys, exercise);

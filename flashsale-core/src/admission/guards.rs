@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_asks_too_often_waits() {
+    async fn frequent_ticket_requests_are_limited() {
         let guards = guards(Mode::On, 0);
         for _ in 0..4 {
             assert!(ask(&guards, 1).await.is_ok());

@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_sign_has_its_points() {
+    async fn each_risk_factor_has_its_points() {
         let quiet = Behaviour { asked: 1, may_ask: 30, failed: 0 };
         let table = [
             (None, None, quiet, 25),

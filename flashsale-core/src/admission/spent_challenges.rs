@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_at_once_one_is_first() {
+    fn concurrent_spends_succeed_once() {
         let spent = Spent::new(NonZeroUsize::new(10).unwrap());
         let firsts: usize = std::thread::scope(|scope| {
             let spend = || (0..500).filter(|_| spent.spend(7, at(10), at(0)) == Spending::First).count();

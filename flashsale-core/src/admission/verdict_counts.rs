@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn threads_count_into_one_sum() {
+    fn counts_of_all_threads_add_up() {
         let counts = Counts::default();
         std::thread::scope(|scope| {
             for _ in 0..20 {

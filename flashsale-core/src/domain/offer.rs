@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn terms_that_cannot_hold_are_refused() {
+    fn invalid_terms_are_refused() {
         let sku = SkuId::new(1).unwrap();
         let hold = Some(Duration::from_secs(60));
         assert!(OfferTerms::new(sku, price(), 0, Strategy::PreDeduct, hold).is_err());

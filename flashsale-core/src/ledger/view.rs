@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_touched_filter_is_empty() {
+    fn a_prefaulted_filter_is_empty() {
         let mut filter = BuyerFilter::with_room(1_000);
         filter.prefault();
         assert!((1..=1_000).all(|n| !filter.may_contain(UserId::new(n).unwrap())));
