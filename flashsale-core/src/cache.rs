@@ -1,4 +1,4 @@
-//! What was read elsewhere, kept in this process for a while.
+//! A process-local cache with single flight, time to live and negative entries.
 //!
 //! ```
 //! use std::{convert::Infallible, sync::Arc};
@@ -11,7 +11,7 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
 //! let levels = Cache::new(CacheOptions::default(), Arc::new(SystemClock));
-//! // In your service this asks a database; `None` is kept too, for a shorter time.
+//! // Your service would query a database here; `None` is also cached, but for a shorter time.
 //! let level = levels.get(&7_u64, async { Ok::<_, Infallible>(Some(3_u8)) }).await;
 //! assert_eq!(level, Ok(Some(3)));
 //! assert_eq!(levels.known(&7), Some(Some(3)));
@@ -37,80 +37,80 @@ use tokio::sync::Semaphore;
 
 use crate::domain::{Clock, Timestamp};
 
-/// Bounds and lives of a [`Cache`].
+/// The bounds and lifetimes of a [`Cache`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheOptions {
-    /// How many values are kept. Of more, those stay that are asked for more often. Default 10,000.
+    /// The maximum number of values; less frequently used ones are evicted. Default 10,000.
     pub values: NonZeroUsize,
-    /// For how long a value is kept, at most. Default 60 s.
+    /// The maximum lifetime of a value. Default 60 s.
     pub life: Duration,
-    /// How many keys are kept of which is known that they have no value; of more, the latest stay. They take no room from
-    /// values, so that asking for what does not exist drives out nothing. Default 1,000.
+    /// The maximum number of keys known to have no value; the oldest are evicted. They have their
+    /// own space, so lookups of missing keys evict no values. Default 1,000.
     pub absences: NonZeroUsize,
-    /// For how long it is kept that a key has no value, at most. Default 5 s.
+    /// The maximum lifetime of a missing key. Default 5 s.
     pub absence_life: Duration,
-    /// By how many percent a life may be shorter, 0 to 100; above 100 it is 100. Each life is shortened by a random part of it,
-    /// so that what was loaded together does not end together. Default 10.
+    /// The maximum random reduction of a lifetime in percent, capped at 100. Entries loaded
+    /// together then do not expire together. Default 10.
     pub jitter_percent: u8,
-    /// How many loads run at the same time; others wait for a place. Default 16.
+    /// The maximum number of concurrent loads; others wait. Default 16.
     pub loads: NonZeroU32,
-    /// What the randomness of the lives starts from. Default 0.
+    /// The seed of the random lifetimes. Default 0.
     pub seed: u64,
 }
 
 impl Default for CacheOptions {
     fn default() -> Self {
         Self {
-            values: NonZeroUsize::new(10_000).expect("is not 0"),
+            values: NonZeroUsize::new(10_000).expect("not 0"),
             life: Duration::from_secs(60),
-            absences: NonZeroUsize::new(1_000).expect("is not 0"),
+            absences: NonZeroUsize::new(1_000).expect("not 0"),
             absence_life: Duration::from_secs(5),
             jitter_percent: 10,
-            loads: NonZeroU32::new(16).expect("is not 0"),
+            loads: NonZeroU32::new(16).expect("not 0"),
             seed: 0,
         }
     }
 }
 
-/// Why a [`Cache`] has no answer.
+/// The reason why a [`Cache`] has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError<E> {
     /// The load of this call failed.
     #[error(transparent)]
     Failed(E),
-    /// This call waited for the load of another one, and that failed; the other call has the reason.
+    /// This call waited for another call's load, which failed; that call has the reason.
     #[error("the load that this call waited for failed")]
     Awaited,
 }
 
-/// What a [`Cache`] did since it was made.
+/// The metrics of a [`Cache`] since its creation.
 #[derive(Debug, Default)]
 pub struct CacheMetrics {
-    /// Calls that were answered at once.
+    /// Calls answered from the cache.
     pub hits: AtomicU64,
-    /// Calls that loaded, or waited for a load.
+    /// Calls that loaded or waited for a load.
     pub misses: AtomicU64,
-    /// Loads that began.
+    /// Loads started.
     pub loads: AtomicU64,
-    /// Loads that failed.
+    /// Loads failed.
     pub failures: AtomicU64,
-    /// Loads whose value was not kept, because its key was forgotten meanwhile.
+    /// Loads whose value was not cached because its key was forgotten meanwhile.
     pub stale: AtomicU64,
 }
 
-/// Values that were read elsewhere, by key, within a bound and for a while.
+/// A bounded cache of values that expire.
 ///
-/// - **Single flight.** Of calls for one key that has no value here, one loads, and the others wait for it. If that load
-///   fails, all of them fail: a source that does not answer is asked once, not once for each. The next call loads again.
-/// - **Dropping** the call that loads drops its load, and one of those who wait loads instead. Run the call as a task of its
-///   own if loads should be finished.
-/// - **Forgetting** a key also rejects the loads of it that are under way: whoever waits for one gets its value, and it is
-///   not kept. So write first and forget then: a call that begins after [`forget`](Self::forget) never gets what was there
-///   before.
-/// - **A load has no time limit here**, and neither have those who wait for it: give the load one.
+/// - **Single flight.** Of concurrent calls for an uncached key, one loads and the others wait. If
+///   it fails, all fail, so a source that is down is asked only once. The next call loads again.
+/// - **Cancellation.** Dropping the loading call drops its load, and a waiting call loads instead.
+///   Spawn the call as a task if loads must finish.
+/// - **Invalidation.** [`forget`](Self::forget) also rejects running loads of the key: callers
+///   waiting for one get its value, but it is not cached. So write first, then forget: later calls
+///   never get the old value.
+/// - **No timeouts.** A load, and callers waiting for it, may wait forever: give it a timeout.
 pub struct Cache<K, V> {
     slots: quick::Cache<K, Slot<V>>,
-    /// Keys without a value, the latest last; each may have got one since, or be here twice.
+    /// Missing keys, latest last. A key may be listed twice, or have a value by now.
     absences: Mutex<VecDeque<K>>,
     loads: Semaphore,
     random: Mutex<fastrand::Rng>,
@@ -130,19 +130,19 @@ struct Slot<V> {
 enum Content<V> {
     Value(V),
     Absent,
-    /// Only how those who wait learn of it; gone in the next moment.
+    /// Tells waiting callers of a failed load; removed immediately afterwards.
     Failed,
 }
 
 impl<V> Slot<V> {
-    /// Whether it is to be used; what a clock that was put back calls the future is not.
+    /// Returns whether the slot is usable: not expired, nor from the future of a reset clock.
     fn is_fresh(&self, now: Timestamp) -> bool {
         (self.since..self.until).contains(&now) && !matches!(self.content, Content::Failed)
     }
 }
 
 impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
-    /// An empty one.
+    /// Creates an empty cache.
     pub fn new(options: CacheOptions, clock: Arc<dyn Clock>) -> Self {
         Self {
             slots: quick::Cache::new(options.values.get().saturating_add(options.absences.get())),
@@ -155,10 +155,10 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
         }
     }
 
-    /// The value of a key, or that it has none: from here, or else as `load` says, whose future is only run if it is needed.
+    /// Returns the value of a key, if it has one. Runs `load` only if the key is not cached.
     ///
     /// # Errors
-    /// [`LoadError`], and nothing is kept.
+    /// [`LoadError`] if a load fails; failures are not cached.
     pub async fn get<E>(
         &self,
         key: &K,
@@ -168,9 +168,9 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
             return Ok(known);
         }
         count(&self.metrics.misses);
-        let place = loop {
+        let guard = loop {
             let slot = match self.slots.get_value_or_guard_async(key).await {
-                Err(place) => break place,
+                Err(guard) => break guard,
                 Ok(slot) => slot,
             };
             let now = self.clock.now();
@@ -183,7 +183,7 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
                 Content::Absent => return Ok(None),
             }
         };
-        let _turn = self.loads.acquire().await.unwrap_or_else(|_| unreachable!("nobody closes it"));
+        let _permit = self.loads.acquire().await.unwrap_or_else(|_| unreachable!("never closed"));
         count(&self.metrics.loads);
         let loaded = load.await;
         let content = match &loaded {
@@ -191,20 +191,20 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
             Ok(None) => Content::Absent,
             Err(_) => Content::Failed,
         };
-        let is_kept = place.insert(self.slot(content)).is_ok();
+        let is_kept = guard.insert(self.slot(content)).is_ok();
         match &loaded {
             Err(_) => {
                 count(&self.metrics.failures);
                 self.slots.remove_if(key, |slot| matches!(slot.content, Content::Failed));
             }
             Ok(_) if !is_kept => count(&self.metrics.stale),
-            Ok(None) => self.note_absence(key),
+            Ok(None) => self.record_absence(key),
             Ok(Some(_)) => {}
         }
         loaded.map_err(LoadError::Failed)
     }
 
-    /// What is known of a key without loading: its value, or `Some(None)` for none. Waits for nothing.
+    /// Returns the cached state of a key: its value, or `Some(None)` for a missing key.
     pub fn known(&self, key: &K) -> Option<Option<V>> {
         let slot = self.slots.get(key).filter(|slot| slot.is_fresh(self.clock.now()))?;
         count(&self.metrics.hits);
@@ -214,33 +214,33 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
         }
     }
 
-    /// Forgets what is known of a key, and rejects what is being loaded for it: call it after its value was changed.
+    /// Removes a key and rejects running loads of it; call it after changing the value.
     pub fn forget(&self, key: &K) {
-        // This takes the place of a load that is under way too, so that inserting there fails.
+        // Also removes the placeholder of a running load, so that its insert fails.
         self.slots.remove(key);
     }
 
-    /// Forgets everything, as [`forget`](Self::forget) does.
+    /// Removes all keys, as [`forget`](Self::forget) does.
     pub fn forget_all(&self) {
         self.slots.clear();
     }
 
-    /// How many keys are known, those without a value included.
+    /// Returns the number of cached keys, including missing ones.
     pub fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// Whether no key is known.
+    /// Returns whether no key is cached.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
-    /// Its bounds and lives.
+    /// Returns the bounds and lifetimes.
     pub fn options(&self) -> &CacheOptions {
         &self.options
     }
 
-    /// What it did.
+    /// Returns the metrics.
     pub fn metrics(&self) -> &CacheMetrics {
         &self.metrics
     }
@@ -257,7 +257,7 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
         Slot { content, since, until: since.after(life.mul_f64(1.0 - shorter)) }
     }
 
-    fn note_absence(&self, key: &K) {
+    fn record_absence(&self, key: &K) {
         let oldest = {
             let mut absences = self.absences.lock().unwrap_or_else(PoisonError::into_inner);
             absences.push_back(key.clone());
@@ -272,7 +272,7 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
 impl<K, V> fmt::Debug for Cache<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { options, metrics, .. } = self;
-        f.debug_struct("Cache").field("options", options).field("numbers", metrics).finish_non_exhaustive()
+        f.debug_struct("Cache").field("options", options).field("metrics", metrics).finish_non_exhaustive()
     }
 }
 
@@ -320,7 +320,7 @@ mod tests {
         [hits, misses, loads, failures, stale].map(|number| number.load(Ordering::Relaxed))
     }
 
-    /// Starts a call whose load waits for a signal, and gives what it then gets.
+    /// Starts a call whose load waits for a signal, and returns the call's result.
     fn call(
         cache: &Arc<Cache<u64, u64>>,
         gate: &watch::Receiver<Option<Result<u64, &'static str>>>,
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_many_calls_one_loads() {
+    async fn concurrent_calls_load_once() {
         let (cache, _) = cache(|_| {});
         let (open, gate) = watch::channel(None);
         let calls: Vec<_> = (0..64).map(|_| call(&cache, &gate)).collect();
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn values_and_absences_live_as_long_as_they_may() {
+    async fn values_and_absences_expire() {
         let (cache, clock) = cache(|options| (options.life, options.absence_life) = (10 * SECOND, SECOND));
         assert_eq!(cache.get(&1, gives(Some(1))).await, Ok(Some(1)));
         assert_eq!(cache.get(&2, gives(None)).await, Ok(None));
@@ -426,7 +426,7 @@ mod tests {
         assert_eq!(cache.get(&2, gives(Some(2))).await, Ok(Some(2)));
         clock.advance(9 * SECOND);
         assert_eq!(cache.get(&1, gives(Some(3))).await, Ok(Some(3)));
-        // A clock that is put back makes nothing live longer.
+        // Setting the clock back extends no lifetime.
         clock.set(START);
         assert_eq!(cache.known(&1), None);
     }
@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_more_loads_run_than_may() {
+    async fn concurrent_loads_are_bounded() {
         let (cache, _) = cache(|options| options.loads = NonZeroU32::new(2).unwrap());
         let (open, gate) = watch::channel(false);
         let tasks: Vec<_> = (0..10)
@@ -501,7 +501,7 @@ mod tests {
             } else {
                 cache.forget(&7)
             }
-            // Who comes now does not wait for the old load.
+            // A new call does not wait for the old load.
             assert_eq!(cache.get(&7, gives(Some(2))).await, Ok(Some(2)));
             open.send_replace(Some(Ok(1)));
             for call in calls {
@@ -512,18 +512,18 @@ mod tests {
         }
     }
 
-    /// A step of a history of calls for one key.
+    /// A step in a history of calls for one key.
     #[derive(Clone, Copy, Debug)]
     enum Step {
         /// A call begins.
         Begin,
-        /// The load of a call, if it has one, reads the truth.
+        /// The load of a call, if it has one, reads the source.
         Read(usize),
-        /// It ends, well or not.
+        /// The load ends, successfully or not.
         End(usize, bool),
         /// A call is dropped.
         Drop(usize),
-        /// The truth changes, and the key is forgotten.
+        /// The source changes, and the key is forgotten.
         Change,
     }
 
@@ -551,7 +551,7 @@ mod tests {
     struct Call<'a> {
         running: Pin<Box<dyn Future<Output = Loaded> + 'a>>,
         phase: Rc<Cell<Phase>>,
-        /// The truth when it began.
+        /// The value at the source when the call began.
         least: u64,
     }
 
@@ -569,7 +569,7 @@ mod tests {
             Self { running, phase, least: truth.get() }
         }
 
-        /// Whether it has ended, by now.
+        /// Polls the call and returns whether it has ended.
         fn has_ended(&mut self) -> bool {
             match self.running.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Pending => false,
@@ -586,21 +586,21 @@ mod tests {
         poll_fn(move |_| if is_reached(phase.get()) { Poll::Ready(()) } else { Poll::Pending })
     }
 
-    /// Lets all calls go on until none can.
+    /// Polls all calls until none makes progress.
     fn run(calls: &mut [Option<Call<'_>>]) {
-        // One that ends may wake others: after as many rounds as there are calls, everybody was reached.
+        // A call that ends may wake others: poll once per call.
         for _ in 0..=calls.len() {
-            for place in calls.iter_mut() {
-                if place.as_mut().is_some_and(Call::has_ended) {
-                    *place = None;
+            for entry in calls.iter_mut() {
+                if entry.as_mut().is_some_and(Call::has_ended) {
+                    *entry = None;
                 }
             }
         }
     }
 
     proptest! {
-        /// However calls, loads, drops, failures and changes interleave: no call gets what was there before it began,
-        /// nobody is stranded, and what is kept at the end is the truth.
+        /// For every interleaving: no call gets a value from before it began, no call is stranded,
+        /// and the cache ends up with the current value.
         #[test]
         fn every_interleaving_gives_what_was_there_since_the_call_began(steps in steps()) {
             let (cache, _) = cache(|_| {});
@@ -621,8 +621,8 @@ mod tests {
                         }
                     }
                     Step::Drop(index) => {
-                        if let Some(place) = calls.get_mut(index) {
-                            *place = None;
+                        if let Some(entry) = calls.get_mut(index) {
+                            *entry = None;
                         }
                     }
                     Step::Change => {

@@ -1,8 +1,8 @@
-//! A circuit breaker: leaves something remote alone while it fails, and says when to try again.
+//! A circuit breaker, which stops calling a failing remote dependency and says when to retry.
 //!
-//! *Closed*, it lets every call through and remembers how the last ones ended. When too many of them failed it *opens*: calls
-//! are rejected at once, so that nobody waits for an answer that does not come. After a while it is *half-open*: a few
-//! calls are let through as probes. When all of them succeeded it closes; one that fails opens it again.
+//! A *closed* breaker lets every call through and remembers the latest results. If too many are
+//! failures, it *opens* and rejects calls at once, so that nobody waits for a timeout. Later it is
+//! *half-open* and lets some probes through: if all succeed it closes, otherwise it reopens.
 
 use std::{
     fmt,
@@ -15,8 +15,8 @@ use std::{
 
 use crate::domain::{Clock, Invalid, Timestamp};
 
-/// When somebody is to come again who meets a half-open breaker whose probes are all under way.
-const WHILE_PROBED: Duration = Duration::from_secs(1);
+/// The retry time for callers that a half-open breaker rejects while its probes are running.
+const PROBE_RETRY: Duration = Duration::from_secs(1);
 
 /// When a breaker opens, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,26 +28,26 @@ pub struct BreakerOptions {
 }
 
 impl BreakerOptions {
-    /// The last calls that can be remembered.
+    /// The maximum number of calls that a breaker remembers: 64.
     pub const MAX_CALLS: u32 = u64::BITS;
 
-    /// Opens when `failures` of the last `calls` failed; lets probes through after `open_for`; closes when `probes` of them
-    /// succeeded, and lets no more than those through meanwhile.
+    /// Creates options to open when `failures` of the last `calls` failed, to probe after
+    /// `open_for`, and to close after `probes` successes; at most that many probes are let through.
     ///
     /// # Errors
-    /// [`Invalid`] unless `calls` is 1 to 64, `failures` 1 to `calls`, `probes` 1 to 64 and `open_for` at least 1 ms.
+    /// [`Invalid`] if `open_for` < 1 ms, or not `1 ≤ failures ≤ calls ≤ 64` and `1 ≤ probes ≤ 64`.
     pub fn new(calls: u32, failures: u32, open_for: Duration, probes: u32) -> Result<Self, Invalid> {
         if !(1..=Self::MAX_CALLS).contains(&calls) {
-            return Err(Invalid::new("calls", "has to be 1 to 64"));
+            return Err(Invalid::new("calls", "must be 1 to 64"));
         }
         if !(1..=calls).contains(&failures) {
-            return Err(Invalid::new("failures", "has to be 1 to the number of calls"));
+            return Err(Invalid::new("failures", "must be 1 to the number of calls"));
         }
         if open_for < Duration::from_millis(1) {
-            return Err(Invalid::new("open_for", "has to be at least 1 ms"));
+            return Err(Invalid::new("open_for", "must be at least 1 ms"));
         }
         if !(1..=Self::MAX_CALLS).contains(&probes) {
-            return Err(Invalid::new("probes", "has to be 1 to 64"));
+            return Err(Invalid::new("probes", "must be 1 to 64"));
         }
         Ok(Self { calls, failures, open_for, probes })
     }
@@ -60,60 +60,60 @@ impl Default for BreakerOptions {
     }
 }
 
-/// Whether calls are let through.
+/// The state of a breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BreakerState {
-    /// All of them.
+    /// All calls are let through.
     Closed,
-    /// A few, as probes.
+    /// A few calls are let through as probes.
     HalfOpen,
-    /// None.
+    /// No calls are let through.
     Open,
 }
 
-/// A breaker, and what it has counted.
+/// A snapshot of a breaker and its counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BreakerReading {
-    /// What a call would meet now.
+    /// The state that a call would find now.
     pub state: BreakerState,
-    /// Calls that were answered.
+    /// Calls that succeeded.
     pub succeeded: u64,
     /// Calls that failed.
     pub failed: u64,
-    /// Calls that were not let through.
+    /// Calls that were rejected.
     pub rejected: u64,
 }
 
-/// A call was not let through; nothing was done.
+/// The rejection of a call, which was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("too many calls failed; it is left alone for {} ms more", retry_after.as_millis())]
+#[error("too many calls failed; retry in {} ms", retry_after.as_millis())]
 pub struct Rejected {
-    /// When the next call may be let through.
+    /// The time until the next call may be let through.
     pub retry_after: Duration,
 }
 
-/// Stands in front of one remote dependency.
+/// A circuit breaker for one remote dependency.
 pub struct Breaker {
     name: String,
     options: BreakerOptions,
     clock: Arc<dyn Clock>,
-    turn: Mutex<Turn>,
+    inner: Mutex<Inner>,
     succeeded: AtomicU64,
     failed: AtomicU64,
     rejected: AtomicU64,
 }
 
-/// What a breaker is between two changes of its state.
+/// The state and its generation.
 #[derive(Debug)]
-struct Turn {
-    /// Grows with every change, so that a call that ends later than its turn moves nothing.
-    number: u64,
+struct Inner {
+    /// Increases with every change of state, so that calls from an earlier state are ignored.
+    generation: u64,
     phase: Phase,
 }
 
 #[derive(Debug)]
 enum Phase {
-    /// How the last calls ended, the latest in the lowest bit; 1 is a failure.
+    /// The results of the last calls, the latest in the lowest bit; 1 is a failure.
     Closed {
         history: u64,
     },
@@ -126,56 +126,56 @@ enum Phase {
     },
 }
 
-/// How a call ended.
+/// The result of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
+enum CallResult {
     Succeeded,
     Failed,
-    /// Dropped before anybody knew.
+    /// Dropped without a result.
     Abandoned,
 }
 
 impl Breaker {
-    /// A closed breaker; `name` says in logs and metrics what it stands in front of.
+    /// Creates a closed breaker; `name` identifies the dependency in logs and metrics.
     pub fn new(name: impl Into<String>, options: BreakerOptions, clock: Arc<dyn Clock>) -> Self {
         Self {
             name: name.into(),
             options,
             clock,
-            turn: Mutex::new(Turn { number: 0, phase: Phase::Closed { history: 0 } }),
+            inner: Mutex::new(Inner { generation: 0, phase: Phase::Closed { history: 0 } }),
             succeeded: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
         }
     }
 
-    /// What it stands in front of.
+    /// Returns the name of the dependency.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Lets a call through, or not. The permit is told how the call ended; one that is dropped untold moves nothing, and
-    /// gives the place of a probe back.
+    /// Lets a call through or rejects it. Report the result to the permit; dropping the permit
+    /// unreported has no effect, except that it frees the slot of a probe.
     ///
     /// # Errors
-    /// [`Rejected`], with the time after which to try again.
+    /// [`Rejected`], with the time until a retry.
     pub fn enter(&self) -> Result<Permit<'_>, Rejected> {
         let now = self.clock.now();
-        let mut turn = self.turn();
-        if self.left(&mut turn, now).is_some_and(|left| left.is_zero()) {
-            turn.change(Phase::HalfOpen { running: 0, succeeded: 0 });
+        let mut inner = self.inner();
+        if self.open_remaining(&mut inner, now).is_some_and(|remaining| remaining.is_zero()) {
+            inner.change(Phase::HalfOpen { running: 0, succeeded: 0 });
         }
-        let retry_after = match &mut turn.phase {
+        let retry_after = match &mut inner.phase {
             Phase::Closed { .. } => None,
             Phase::HalfOpen { running, succeeded } if *running + *succeeded < self.options.probes => {
                 *running += 1;
                 None
             }
-            Phase::HalfOpen { .. } => Some(WHILE_PROBED),
-            Phase::Open { .. } => self.left(&mut turn, now),
+            Phase::HalfOpen { .. } => Some(PROBE_RETRY),
+            Phase::Open { .. } => self.open_remaining(&mut inner, now),
         };
         match retry_after {
-            None => Ok(Permit { breaker: self, turn: turn.number, is_told: false }),
+            None => Ok(Permit { breaker: self, generation: inner.generation, is_reported: false }),
             Some(retry_after) => {
                 self.rejected.fetch_add(1, Ordering::Relaxed);
                 Err(Rejected { retry_after })
@@ -183,12 +183,12 @@ impl Breaker {
         }
     }
 
-    /// The state and the numbers as they are now.
+    /// Returns the current state and counters.
     pub fn read(&self) -> BreakerReading {
         let now = self.clock.now();
-        let mut turn = self.turn();
-        let state = match (self.left(&mut turn, now), &turn.phase) {
-            (Some(left), _) if !left.is_zero() => BreakerState::Open,
+        let mut inner = self.inner();
+        let state = match (self.open_remaining(&mut inner, now), &inner.phase) {
+            (Some(remaining), _) if !remaining.is_zero() => BreakerState::Open,
             (_, Phase::Closed { .. }) => BreakerState::Closed,
             _ => BreakerState::HalfOpen,
         };
@@ -200,47 +200,47 @@ impl Breaker {
         }
     }
 
-    /// For how long it stays open; `None` if it is not. A clock that went back does not prolong it beyond its time.
-    fn left(&self, turn: &mut Turn, now: Timestamp) -> Option<Duration> {
-        let Phase::Open { since } = &mut turn.phase else { return None };
+    /// Returns how long the breaker stays open, if it is; resetting the clock does not extend it.
+    fn open_remaining(&self, inner: &mut Inner, now: Timestamp) -> Option<Duration> {
+        let Phase::Open { since } = &mut inner.phase else { return None };
         *since = now.min(*since);
         Some(self.options.open_for.saturating_sub(now.since(*since)))
     }
 
-    fn end(&self, of: u64, ending: Ending) {
-        match ending {
-            Ending::Succeeded => self.succeeded.fetch_add(1, Ordering::Relaxed),
-            Ending::Failed => self.failed.fetch_add(1, Ordering::Relaxed),
-            Ending::Abandoned => 0,
+    fn record(&self, generation: u64, result: CallResult) {
+        match result {
+            CallResult::Succeeded => self.succeeded.fetch_add(1, Ordering::Relaxed),
+            CallResult::Failed => self.failed.fetch_add(1, Ordering::Relaxed),
+            CallResult::Abandoned => 0,
         };
         let now = self.clock.now();
-        let mut turn = self.turn();
-        if turn.number != of {
+        let mut inner = self.inner();
+        if inner.generation != generation {
             return;
         }
         let BreakerOptions { calls, failures, open_for, probes } = self.options;
-        match &mut turn.phase {
-            Phase::Closed { history } if ending != Ending::Abandoned => {
+        match &mut inner.phase {
+            Phase::Closed { history } if result != CallResult::Abandoned => {
                 let kept = u64::MAX >> (u64::BITS - calls);
-                *history = (*history << 1 | u64::from(ending == Ending::Failed)) & kept;
+                *history = (*history << 1 | u64::from(result == CallResult::Failed)) & kept;
                 if history.count_ones() >= failures {
-                    turn.change(Phase::Open { since: now });
-                    drop(turn);
+                    inner.change(Phase::Open { since: now });
+                    drop(inner);
                     let retry_ms = open_for.as_millis();
                     tracing::error!(dependency = %self.name, failures, calls, retry_ms, "a breaker has opened");
                 }
             }
             Phase::HalfOpen { running, succeeded } => {
                 *running -= 1;
-                *succeeded += u32::from(ending == Ending::Succeeded);
+                *succeeded += u32::from(result == CallResult::Succeeded);
                 let is_over = *succeeded >= probes;
-                if ending == Ending::Failed {
-                    turn.change(Phase::Open { since: now });
-                    drop(turn);
+                if result == CallResult::Failed {
+                    inner.change(Phase::Open { since: now });
+                    drop(inner);
                     tracing::debug!(dependency = %self.name, "a probe failed; the breaker opens again");
                 } else if is_over {
-                    turn.change(Phase::Closed { history: 0 });
-                    drop(turn);
+                    inner.change(Phase::Closed { history: 0 });
+                    drop(inner);
                     tracing::info!(dependency = %self.name, probes, "a breaker has closed");
                 }
             }
@@ -248,8 +248,8 @@ impl Breaker {
         }
     }
 
-    fn turn(&self) -> MutexGuard<'_, Turn> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -259,42 +259,42 @@ impl fmt::Debug for Breaker {
     }
 }
 
-impl Turn {
+impl Inner {
     fn change(&mut self, phase: Phase) {
-        *self = Self { number: self.number + 1, phase };
+        *self = Self { generation: self.generation + 1, phase };
     }
 }
 
-/// A call that a [`Breaker`] lets through.
+/// Permission for a call through a [`Breaker`].
 #[derive(Debug)]
-#[must_use = "without a call it is given back at once"]
+#[must_use = "dropping the permit returns it unused"]
 pub struct Permit<'a> {
     breaker: &'a Breaker,
-    turn: u64,
-    is_told: bool,
+    generation: u64,
+    is_reported: bool,
 }
 
 impl Permit<'_> {
-    /// The call was answered, with whatever.
+    /// Reports that the call was answered, whatever the answer.
     pub fn succeeded(mut self) {
-        self.tell(Ending::Succeeded);
+        self.report(CallResult::Succeeded);
     }
 
-    /// The call failed, or nobody waits for its answer any longer.
+    /// Reports that the call failed or timed out.
     pub fn failed(mut self) {
-        self.tell(Ending::Failed);
+        self.report(CallResult::Failed);
     }
 
-    fn tell(&mut self, ending: Ending) {
-        self.is_told = true;
-        self.breaker.end(self.turn, ending);
+    fn report(&mut self, result: CallResult) {
+        self.is_reported = true;
+        self.breaker.record(self.generation, result);
     }
 }
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        if !self.is_told {
-            self.breaker.end(self.turn, Ending::Abandoned);
+        if !self.is_reported {
+            self.breaker.record(self.generation, CallResult::Abandoned);
         }
     }
 }
@@ -339,7 +339,7 @@ mod tests {
     fn it_opens_when_too_many_of_the_last_calls_failed() {
         let (breaker, _) = breaker();
         for _ in 0..4 {
-            // Two of any five in a row fail.
+            // Two of any five consecutive calls fail.
             [fail, succeed, fail, succeed, succeed].iter().for_each(|call| call(&breaker));
             assert_eq!(breaker.read().state, BreakerState::Closed);
         }
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn open_it_rejects_and_says_when_to_come_again() {
+    fn an_open_breaker_rejects_with_a_retry_time() {
         let (breaker, clock) = opened();
         expect_rejected(&breaker, OPEN_FOR);
         clock.advance(Duration::from_millis(9_999));
@@ -375,17 +375,17 @@ mod tests {
     }
 
     #[test]
-    fn half_open_it_lets_probes_through_and_nobody_else() {
+    fn a_half_open_breaker_lets_only_probes_through() {
         let (breaker, clock) = opened();
         clock.advance(OPEN_FOR);
         let probes = [breaker.enter().unwrap(), breaker.enter().unwrap()];
-        expect_rejected(&breaker, WHILE_PROBED);
+        expect_rejected(&breaker, PROBE_RETRY);
         let [first, second] = probes;
         first.succeeded();
-        expect_rejected(&breaker, WHILE_PROBED);
+        expect_rejected(&breaker, PROBE_RETRY);
         second.succeeded();
         assert_eq!(breaker.read().state, BreakerState::Closed);
-        // What was before it opened is forgotten.
+        // Results from before it opened are forgotten.
         (0..2).for_each(|_| fail(&breaker));
         assert_eq!(breaker.read().state, BreakerState::Closed);
     }
@@ -397,7 +397,7 @@ mod tests {
         let slow = breaker.enter().unwrap();
         fail(&breaker);
         expect_rejected(&breaker, OPEN_FOR);
-        // The other probe is of a turn that is over.
+        // The other probe belongs to an earlier generation.
         slow.succeeded();
         expect_rejected(&breaker, OPEN_FOR);
         clock.advance(OPEN_FOR);
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_that_are_dropped_or_end_late_move_nothing() {
+    fn dropped_and_late_calls_change_nothing() {
         let (breaker, clock) = breaker();
         (0..9).for_each(|_| drop(breaker.enter().unwrap()));
         assert_eq!(breaker.read().state, BreakerState::Closed);
@@ -456,7 +456,7 @@ mod tests {
                     barrier.wait();
                     let permit = breaker.enter();
                     count.fetch_add(u64::from(permit.is_ok()), Ordering::SeqCst);
-                    // Nobody gives a place back before everybody has asked.
+                    // No thread frees its slot before all have asked.
                     barrier.wait();
                     if let Ok(permit) = permit {
                         permit.succeeded();

@@ -1,10 +1,10 @@
 //! Flash sales that never sell a unit twice.
 //!
-//! A *ledger* decides stock, purchase limits, idempotency keys, tickets, the order and its event in one atomic step. This
-//! crate has the [specification](ledger::state_machine) of that step, the [traits](ledger) that backends implement, an
-//! [engine](embedded) that runs with no other software, and the [services](service) that applications call.
+//! A *ledger* checks stock, limits, keys and tickets and writes the order, in one atomic step. This
+//! crate has its [specification](ledger::state_machine), [traits](ledger) for backends, an
+//! [embedded engine](embedded), and [services](service) for applications.
 //!
-//! Not for you if you sell without a rush: a table and a transaction are simpler.
+//! If you sell without a rush, use a table and a transaction instead: that is simpler.
 //!
 #![cfg_attr(feature = "embedded", doc = "```")]
 #![cfg_attr(not(feature = "embedded"), doc = "```ignore")]
@@ -46,10 +46,10 @@
 //! # }
 //! ```
 //!
-//! Where next: [`service`] to sell, [`ledger`] to write a backend, `conformance` (a feature) to test it, and the
-//! programs in `examples/`.
+//! Next steps: [`service`] to sell, [`ledger`] to write a backend, the feature `conformance` to
+//! test it, and the programs in `examples/`.
 
-/// Whether a seeded fault is active; without the feature `mutants` the constant `false`.
+/// Whether a seeded fault is active; constant `false` without the feature `mutants`.
 #[cfg(feature = "mutants")]
 macro_rules! mutant {
     ($name:literal) => {

@@ -1,45 +1,45 @@
-//! Plain numbers for monitors: counted where the work is done, read by whoever shows them.
+//! Plain metrics, counted where the work is done and read by monitors.
 //!
-//! The library knows no format and no registry. Counting costs one or two relaxed additions, and nothing is allocated.
+//! Independent of formats and registries. Counting takes one or two relaxed additions.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How often a number fell between bounds.
+/// A histogram with fixed bounds.
 #[derive(Debug)]
 pub struct Histogram {
     bounds: &'static [u64],
-    /// One for each bound, and one for what is above the last.
+    /// One count per bound, and one for values above the last.
     counts: Box<[AtomicU64]>,
     sum: AtomicU64,
 }
 
-/// A [`Histogram`] at one moment. Additions that happen meanwhile may be in one part and not yet in another.
+/// A snapshot of a [`Histogram`]. Concurrent additions may be included only in part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HistogramSnapshot {
     /// The upper bounds, inclusive and increasing.
     pub bounds: &'static [u64],
-    /// How many numbers were at most the bound of the same place and above the one before; the last place, which has no
-    /// bound, has the rest.
+    /// How many values were at most the bound at the same index and above the previous one. The
+    /// last entry counts the values above all bounds.
     pub counts: Vec<u64>,
-    /// The sum of all numbers.
+    /// The sum of all values.
     pub sum: u64,
 }
 
 impl Histogram {
-    /// Nothing counted yet; `bounds` are upper bounds, inclusive and increasing.
+    /// Creates an empty histogram; `bounds` are upper bounds, inclusive and increasing.
     pub fn new(bounds: &'static [u64]) -> Self {
         let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
         Self { bounds, counts, sum: AtomicU64::new(0) }
     }
 
-    /// Counts a number.
-    pub fn record(&self, number: u64) {
-        let place = self.bounds.partition_point(|bound| *bound < number);
-        self.counts[place].fetch_add(1, Ordering::Relaxed);
-        self.sum.fetch_add(number, Ordering::Relaxed);
+    /// Records a value.
+    pub fn record(&self, value: u64) {
+        let index = self.bounds.partition_point(|bound| *bound < value);
+        self.counts[index].fetch_add(1, Ordering::Relaxed);
+        self.sum.fetch_add(value, Ordering::Relaxed);
     }
 
-    /// The numbers as they are now.
+    /// Returns a snapshot.
     pub fn read(&self) -> HistogramSnapshot {
         HistogramSnapshot {
             bounds: self.bounds,
@@ -50,17 +50,17 @@ impl Histogram {
 }
 
 impl HistogramSnapshot {
-    /// How many numbers were counted.
+    /// Returns the number of recorded values.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// Adds what was read of another distribution with the same bounds.
+    /// Adds another snapshot with the same bounds.
     ///
     /// # Panics
     /// If the bounds differ.
     pub fn add(&mut self, other: &Self) {
-        assert_eq!(self.bounds, other.bounds, "only like is added to like");
+        assert_eq!(self.bounds, other.bounds, "histograms must share bucket bounds");
         self.counts.iter_mut().zip(&other.counts).for_each(|(count, other)| *count += other);
         self.sum += other.sum;
     }
@@ -72,13 +72,13 @@ mod tests {
 
     #[test]
     fn numbers_fall_at_or_below_their_bounds() {
-        let distribution = Histogram::new(&[1, 10, 100]);
-        for number in [0, 1, 2, 10, 11, 100, 101, 5_000] {
-            distribution.record(number);
+        let histogram = Histogram::new(&[1, 10, 100]);
+        for value in [0, 1, 2, 10, 11, 100, 101, 5_000] {
+            histogram.record(value);
         }
-        let mut reading = distribution.read();
-        assert_eq!((&reading.counts[..], reading.sum, reading.count()), (&[2, 2, 2, 2][..], 5_225, 8));
-        reading.add(&distribution.read());
-        assert_eq!((reading.count(), reading.sum), (16, 10_450));
+        let mut snapshot = histogram.read();
+        assert_eq!((&snapshot.counts[..], snapshot.sum, snapshot.count()), (&[2, 2, 2, 2][..], 5_225, 8));
+        snapshot.add(&histogram.read());
+        assert_eq!((snapshot.count(), snapshot.sum), (16, 10_450));
     }
 }

@@ -1,19 +1,19 @@
-//! Seeded faults, to test the conformance suite itself. Only with the feature `mutants`; without it nothing of this is
-//! compiled into the ledger.
+//! Seeded faults for testing the conformance suite itself. Compiled only with the feature
+//! `mutants`.
 
 use std::sync::RwLock;
 
 static ACTIVE: RwLock<Option<String>> = RwLock::new(None);
 
-/// Activates one fault in the whole process, or none.
+/// Activates one fault for the whole process, or none.
 ///
 /// # Panics
-/// If a thread panicked while it held the switch.
+/// If a thread panicked while holding the lock.
 pub fn activate(name: Option<&str>) {
-    *ACTIVE.write().expect("nothing panics while it holds the switch") = name.map(str::to_owned);
+    *ACTIVE.write().expect("no thread panics while holding the lock") = name.map(str::to_owned);
 }
 
-/// Whether this fault is the active one.
+/// Returns whether this fault is active.
 pub fn is_active(name: &str) -> bool {
     ACTIVE.read().is_ok_and(|active| active.as_deref() == Some(name))
 }

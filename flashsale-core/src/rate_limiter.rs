@@ -1,20 +1,20 @@
 //! A rate limiter whose memory does not grow with the number of callers.
 //!
-//! It is GCRA (the generic cell rate algorithm of ITU-T I.371): for each key one number, the moment at which its quota is
-//! whole again. The numbers live in a table of fixed size; a call is one hash, one cache line and one atomic exchange,
-//! without a lock.
+//! It implements GCRA (generic cell rate algorithm, ITU-T I.371): each key has one number, the time
+//! at which its quota is full again. The numbers live in a table of fixed size. A call takes one
+//! hash, one cache line and one atomic exchange, without a lock.
 //!
-//! **Keys that meet.** A key belongs to one line of eight slots, chosen by a hash with a seed of the process, so nobody outside can aim at a line.
-//! A slot whose quota is whole again holds no information and is free for any key. Only if all eight are in use does a new
-//! key take over the slot that is nearest to whole, *with* its debt. So:
-//! - no key ever gets more than its quota by it (the displaced key finds at least its own debt when it comes back);
-//! - a key may get less, if more than eight keys of its line are in debt at once, or if two of them share 16 bits of hash.
-//!   With as many keys in debt as the limiter was made for, 2 lines of 100 are that full, and a key there starts with
-//!   the smallest debt among eight, typically one request. That is the price of constant memory, and a limiter that guards a
-//!   sale should err to that side.
+//! **Collisions.** A hash with a random seed maps a key to a line of eight slots, so that outsiders
+//! cannot target a line. A slot whose quota is full holds no information and is free for any key.
+//! Only if all eight are in use, a new key takes over the slot closest to full, *with* its debt:
+//! - No key ever gets more than its quota: an evicted key finds at least its own debt on return.
+//! - A key may get less if more than eight keys of its line are in debt, or if two share 16 bits of
+//!   hash. With as many keys in debt as planned, 2 lines in 100 are that full, and a key there
+//!   starts with the smallest debt of eight, typically one request. That is the price of constant
+//!   memory, and a limiter that guards a sale should err on that side.
 //!
-//! One exception: threads that race with the *first* requests of one key, while other slots of its line become free in the same
-//! instant, may start two slots for it; each such race may allow the key one burst more, once.
+//! One exception: threads that race on the *first* requests of a key, just as other slots of its
+//! line become free, may create two slots for it. Each such race may give the key one extra burst.
 
 use std::{
     hash::{BuildHasher as _, RandomState},
@@ -25,14 +25,14 @@ use std::{
 
 use crate::domain::{Invalid, Timestamp};
 
-/// Slots in a line: eight of eight bytes are one cache line.
+/// Slots per line: eight of eight bytes fill one cache line.
 const SLOTS: usize = 8;
-/// The low bits of a slot are the time of wholeness in microseconds since the limiter was made: almost nine years.
+/// The low bits of a slot: when its quota is full, in µs since creation; almost nine years.
 const TIME_BITS: u32 = 48;
-const TIME: u64 = (1 << TIME_BITS) - 1;
-const LONGEST: Duration = Duration::from_secs(31 * 24 * 3_600);
+const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
+const MAX_PERIOD: Duration = Duration::from_secs(31 * 24 * 3_600);
 
-/// So many requests per span of time, all at once or spread over it.
+/// A number of requests per period, which may come in a burst or spread out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
     burst: NonZeroU32,
@@ -40,15 +40,15 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// `burst` requests per `per`: a key that was quiet may make `burst` at once, and gets one back every `per / burst`, rounded
-    /// up to microseconds.
+    /// Creates a quota of `burst` requests per `per`. An idle key may make `burst` requests at once
+    /// and regains one every `per / burst`, rounded up to microseconds.
     ///
     /// # Errors
-    /// If `per` is longer than 31 days, or so short that a request comes back in less than a microsecond.
+    /// If `per` exceeds 31 days, or is below one microsecond per request.
     pub fn new(burst: NonZeroU32, per: Duration) -> Result<Self, Invalid> {
         let interval = per.as_nanos().div_ceil(u128::from(burst.get())).div_ceil(1_000);
         match u64::try_from(interval) {
-            Ok(interval_us) if per <= LONGEST && per.as_micros() >= u128::from(burst.get()) => {
+            Ok(interval_us) if per <= MAX_PERIOD && per.as_micros() >= u128::from(burst.get()) => {
                 Ok(Self { burst, interval_us })
             }
             _ => Err(Invalid::new(
@@ -58,38 +58,38 @@ impl Quota {
         }
     }
 
-    /// The most requests at once.
+    /// Returns the maximum number of requests at once.
     pub fn burst(&self) -> NonZeroU32 {
         self.burst
     }
 
-    /// How long it takes until one request comes back.
+    /// Returns the time in which a key regains one request.
     pub fn interval(&self) -> Duration {
         Duration::from_micros(self.interval_us)
     }
 
-    /// How long it takes until an exhausted quota is whole again, in microseconds.
-    fn whole_us(&self) -> u64 {
+    /// Returns the time in which an exhausted quota becomes full, in microseconds.
+    fn refill_us(&self) -> u64 {
         self.interval_us * u64::from(self.burst.get())
     }
 }
 
-/// Whether a request may pass.
+/// The decision about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// It may, and was counted.
+    /// The request may pass and was counted.
     Allowed {
-        /// How many more may pass at this moment.
+        /// The number of further requests that may pass now.
         remaining: u32,
     },
-    /// It may not, and was not counted.
+    /// The request may not pass and was not counted.
     Limited {
-        /// When the next request of the key may pass, rounded up to microseconds; never zero.
+        /// The time until the key's next request may pass, rounded up to microseconds; never zero.
         retry_after: Duration,
     },
 }
 
-/// Limits the requests of each key to one quota.
+/// A limiter that gives each key the same quota.
 #[derive(Debug)]
 pub struct RateLimiter {
     quota: Quota,
@@ -103,9 +103,9 @@ pub struct RateLimiter {
 struct CacheLine([AtomicU64; SLOTS]);
 
 impl RateLimiter {
-    /// A limiter for about `keys` keys that are in debt at the same time; it takes 16 to 32 bytes for each, for ever.
+    /// Creates a limiter for about `keys` keys in debt at once; allocates 16 to 32 bytes for each.
     ///
-    /// `now` is the start of its time; `check` wants times of the same clock.
+    /// All calls must take their times from the same clock as `now`.
     pub fn new(quota: Quota, keys: NonZeroU32, now: Timestamp) -> Self {
         let lines = (keys.get() as usize).div_ceil(SLOTS / 2).next_power_of_two();
         Self {
@@ -116,45 +116,45 @@ impl RateLimiter {
         }
     }
 
-    /// The quota of each key.
+    /// Returns the quota of each key.
     pub fn quota(&self) -> Quota {
         self.quota
     }
 
-    /// Counts one request of `key`: a user id, or the digest of an address.
+    /// Counts one request of `key`, such as a user id or the digest of an address.
     ///
-    /// A clock that steps back keeps a key out for one interval at most, not for the length of the step.
+    /// If the clock steps back, a key is blocked for at most one interval.
     pub fn check(&self, key: u64, now: Timestamp) -> Decision {
         let hash = self.seed.hash_one(key);
         let line = self.line(hash);
         let tag = hash >> TIME_BITS;
         let now = self.micros(now);
-        let latest = now + self.quota.whole_us();
+        let latest = now + self.quota.refill_us();
         let (mut slot, mut seen) = line.find(tag, now);
         loop {
-            let whole_at = (seen & TIME).clamp(now, latest) + self.quota.interval_us;
-            if whole_at > latest {
-                return Decision::Limited { retry_after: Duration::from_micros(whole_at - latest) };
+            let full_at = (seen & TIME_MASK).clamp(now, latest) + self.quota.interval_us;
+            if full_at > latest {
+                return Decision::Limited { retry_after: Duration::from_micros(full_at - latest) };
             }
-            let taken = tag << TIME_BITS | whole_at;
+            let taken = tag << TIME_BITS | full_at;
             match slot.compare_exchange(seen, taken, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => {
-                    let remaining = (latest - whole_at) / self.quota.interval_us;
+                    let remaining = (latest - full_at) / self.quota.interval_us;
                     return Decision::Allowed { remaining: u32::try_from(remaining).unwrap_or(u32::MAX) };
                 }
-                // Somebody took the slot, perhaps for another key: look again.
+                // Another thread took the slot, perhaps for another key: search again.
                 Err(_) => (slot, seen) = line.find(tag, now),
             }
         }
     }
 
-    /// How much of its quota a key has used and not yet got back; this counts nothing.
+    /// Returns how many requests of its quota a key has used and not yet regained; counts nothing.
     pub fn used(&self, key: u64, now: Timestamp) -> u32 {
         let hash = self.seed.hash_one(key);
         let tag = hash >> TIME_BITS;
         let now = self.micros(now);
         let slots = self.line(hash).0.iter().map(|slot| slot.load(Ordering::Relaxed));
-        let own = slots.filter(|value| value >> TIME_BITS == tag).map(|value| value & TIME).max();
+        let own = slots.filter(|value| value >> TIME_BITS == tag).map(|value| value & TIME_MASK).max();
         let debt = own.unwrap_or(0).saturating_sub(now).div_ceil(self.quota.interval_us);
         u32::try_from(debt).unwrap_or(u32::MAX).min(self.quota.burst.get())
     }
@@ -164,15 +164,15 @@ impl RateLimiter {
         &self.lines[low & (self.lines.len() - 1)]
     }
 
-    /// Microseconds since the limiter was made, with room for a quota before the bits end.
+    /// Returns microseconds since creation, capped to leave room for a quota in the bits.
     fn micros(&self, now: Timestamp) -> u64 {
-        let last = TIME - 2 * self.quota.whole_us();
+        let last = TIME_MASK - 2 * self.quota.refill_us();
         now.as_millis().saturating_sub(self.origin.as_millis()).saturating_mul(1_000).min(last)
     }
 }
 
 impl CacheLine {
-    /// The slot of the key with `tag`: its own; else the first that is whole; else the one that is nearest to it.
+    /// Returns the slot for `tag`: its own, or else the one closest to full.
     fn find(&self, tag: u64, now: u64) -> (&AtomicU64, u64) {
         let mut best = (&self.0[0], self.0[0].load(Ordering::Relaxed));
         for slot in &self.0 {
@@ -180,7 +180,7 @@ impl CacheLine {
             if value >> TIME_BITS == tag {
                 return (slot, value);
             }
-            let (time, best_time) = ((value & TIME).max(now), (best.1 & TIME).max(now));
+            let (time, best_time) = ((value & TIME_MASK).max(now), (best.1 & TIME_MASK).max(now));
             if time < best_time {
                 best = (slot, value);
             }
@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(
             limiter.check(1, at(10_000)),
             Decision::Allowed { remaining: 2 },
-            "it does not save up more"
+            "quota does not accumulate"
         );
         assert_eq!(limiter.check(2, at(10_000)), Decision::Allowed { remaining: 2 }, "each key has its own");
     }
@@ -241,7 +241,7 @@ mod tests {
             assert!(allowed(limiter.check(1, at(0))));
             assert_eq!(limiter.used(1, at(0)), used);
         }
-        assert!(!allowed(limiter.check(1, at(0))), "what is refused is not counted");
+        assert!(!allowed(limiter.check(1, at(0))), "refused requests are not counted");
         let left = [0, 99, 100, 200, 299, 300, 9_999].map(|millis| limiter.used(1, at(millis)));
         assert_eq!(left, [3, 3, 2, 1, 1, 0, 0]);
         assert_eq!(limiter.used(2, at(0)), 0);
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_its_time_is_strict_and_no_panic() {
+    fn the_end_of_time_limits_without_panicking() {
         let limiter = limiter(quota(2, 200), 100);
         assert_eq!(limiter.check(1, Timestamp::MAX), Decision::Allowed { remaining: 1 });
         assert_eq!(limiter.check(1, Timestamp::MAX), Decision::Allowed { remaining: 0 });
@@ -270,15 +270,15 @@ mod tests {
     }
 
     #[test]
-    fn quotas_that_the_clock_cannot_tell_are_refused() {
+    fn quotas_finer_than_the_clock_are_refused() {
         let quota = |burst, per| Quota::new(NonZeroU32::new(burst).unwrap(), per);
         assert!(quota(1_000_001, Duration::from_secs(1)).is_err());
         assert!(quota(1, Duration::ZERO).is_err());
-        assert!(quota(1, LONGEST + Duration::from_secs(1)).is_err());
+        assert!(quota(1, MAX_PERIOD + Duration::from_secs(1)).is_err());
         assert!(quota(1_000_000, Duration::from_secs(1)).is_ok());
         assert_eq!(quota(3, Duration::from_secs(1)).unwrap().interval(), Duration::from_micros(333_334));
-        let longest = quota(u32::MAX, LONGEST).unwrap();
-        assert!(longest.whole_us() < TIME / 4, "leaves room in a slot");
+        let longest = quota(u32::MAX, MAX_PERIOD).unwrap();
+        assert!(longest.refill_us() < TIME_MASK / 4, "leaves room in a slot");
     }
 
     #[test]
@@ -302,7 +302,7 @@ mod tests {
         assert_eq!(passed, 1_000);
     }
 
-    /// A bucket of tokens in exact numbers: a request costs `per` units, a microsecond brings `burst`.
+    /// An exact token bucket: a request costs `per` units, and each microsecond adds `burst`.
     #[derive(Clone, Copy)]
     struct Bucket {
         level: u64,
@@ -313,7 +313,7 @@ mod tests {
     struct Model(HashMap<u64, Bucket>);
 
     impl Model {
-        /// The bucket of a key, filled up to `now`.
+        /// Returns the bucket of a key, filled up to `now`.
         fn bucket(&mut self, key: u64, now_ms: u64, burst: u64, per_us: u64) -> &mut Bucket {
             let full = burst * per_us;
             let bucket = self.0.entry(key).or_insert(Bucket { level: full, filled_at: now_ms });
@@ -369,7 +369,7 @@ mod tests {
 
         #[test]
         fn keys_do_not_disturb_each_other_while_there_is_room(burst in 1_u32..6, requests in requests(8)) {
-            // Eight keys fit one line, so that only 16 equal bits of hash in it could disturb: 1 in 10⁸ of these tables.
+            // Eight keys fit one line, so only equal tags could interfere: 1 in 10⁸ tables.
             let limiter = limiter(quota(burst, 100 * u64::from(burst)), 100_000);
             let (mut alone, mut now) = (HashMap::new(), 0);
             for (key, later) in requests {

@@ -1,4 +1,4 @@
-//! Challenges as signed texts: nothing is stored when one is issued.
+//! Challenges as signed texts; issuing one stores nothing.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::domain::{ActivityId, Invalid, SkuId, Timestamp, UserId};
 
-/// The version of the text; a change of the fields needs a new one.
+/// The version of the text; increase it when fields change.
 const VERSION: u8 = 1;
 const SEAL_CONTEXT: &str = "flashsale challenge v1: MAC of an issued challenge";
 const SECRET_CONTEXT: &str = "flashsale challenge v1: what its solution is made of";
@@ -16,7 +16,7 @@ const MAC: usize = 16;
 const BODY: usize = 1 + 4 + 1 + 4 * 8 + 16;
 const LENGTH: usize = BODY + MAC;
 
-/// What has to be solved.
+/// The kind of task in a challenge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Exercise {
     /// Nothing.
@@ -28,7 +28,7 @@ pub enum Exercise {
 }
 
 impl Exercise {
-    /// The word in the HTTP contract.
+    /// Returns the name in the HTTP contract.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -49,19 +49,19 @@ pub struct Challenge {
     pub activity: ActivityId,
     /// The SKU of the offer.
     pub sku: SkuId,
-    /// Who has to solve it.
+    /// The user who must solve it.
     pub user: UserId,
-    /// What has to be solved.
+    /// The kind of task.
     pub exercise: Exercise,
-    /// The first moment at which a solution does not count any more.
+    /// The first moment at which solutions are no longer accepted.
     pub expires_at: Timestamp,
-    /// Its random number, which everybody may know.
+    /// Its random number, which is public.
     pub seed: u128,
     secret: [u8; 32],
 }
 
 impl Challenge {
-    /// Bytes that only holders of the key can compute: what a quiz asks for is made of them.
+    /// Returns bytes that only holders of the key can compute; quizzes derive from them.
     pub fn secret(&self) -> &[u8; 32] {
         &self.secret
     }
@@ -77,34 +77,34 @@ impl fmt::Debug for Challenge {
     }
 }
 
-/// A challenge on its way to whoever has to solve it.
+/// A challenge ready to be sent to the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuedChallenge {
-    /// The text that comes back with the solution: 94 letters, digits, `-` and `_`.
+    /// The text to return with the solution: 94 letters, digits, `-` and `_`.
     pub text: String,
     /// The challenge.
     pub challenge: Challenge,
 }
 
-/// Why a challenge was refused.
+/// The reason why a challenge was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChallengeError {
-    /// Not the text of a challenge, or of a version or a key that is not known here.
-    #[error("this is not a challenge of this server: ask for a new one")]
+    /// Not a challenge, or one of an unknown version or key.
+    #[error("this is not a challenge of this server; request a new one")]
     Unknown,
-    /// The MAC does not match: altered, or made up.
-    #[error("the challenge is not authentic: ask for a new one")]
+    /// The MAC does not match: the text was altered or forged.
+    #[error("the challenge is not authentic; request a new one")]
     NotAuthentic,
-    /// Issued to another user, or for another offer.
-    #[error("the challenge belongs to another user or offer: ask for one of your own")]
+    /// Issued to another user or for another offer.
+    #[error("the challenge belongs to another user or offer; request your own")]
     NotYours,
-    /// Too late.
-    #[error("the challenge has expired: ask for a new one")]
+    /// The challenge has expired.
+    #[error("the challenge has expired; request a new one")]
     Expired,
 }
 
-/// One key that signs challenges, and the keys that are accepted. They rotate like
+/// The key that signs challenges, and all keys that are accepted. They rotate like
 /// [`TicketKeys`](crate::admission::TicketKeys).
 #[derive(Clone)]
 pub struct ChallengeKeys(Vec<Key>);
@@ -123,10 +123,10 @@ impl fmt::Debug for ChallengeKeys {
 }
 
 impl ChallengeKeys {
-    /// Keys of 32 secret, unpredictable bytes with their ids; the first signs, all are accepted.
+    /// Creates keys from ids and 32 secret random bytes each. The first signs; all are accepted.
     ///
     /// # Errors
-    /// If there is none, if two have the same id, or if one is all zero: a key that somebody forgot to set.
+    /// If there are no keys, two share an id, or one is all zero because nobody set it.
     pub fn new(keys: impl IntoIterator<Item = (u32, [u8; 32])>) -> Result<Self, Invalid> {
         let mut ring: Vec<Key> = Vec::new();
         for (id, bytes) in keys {
@@ -147,7 +147,7 @@ impl ChallengeKeys {
     /// Signs a challenge with a fresh seed.
     ///
     /// # Errors
-    /// If the operating system has no randomness.
+    /// If the operating system provides no randomness.
     pub fn issue(
         &self,
         activity: ActivityId,
@@ -174,7 +174,7 @@ impl ChallengeKeys {
         Ok(IssuedChallenge { text: URL_SAFE_NO_PAD.encode(bytes), challenge })
     }
 
-    /// Reads a challenge that `user` brings back for an offer.
+    /// Verifies a challenge that `user` returns for an offer.
     ///
     /// # Errors
     /// See [`ChallengeError`].
@@ -187,7 +187,7 @@ impl ChallengeKeys {
         now: Timestamp,
     ) -> Result<Challenge, ChallengeError> {
         let mut bytes = [0; LENGTH];
-        // Room for exactly one challenge: a longer text is refused before it is read.
+        // The buffer fits exactly one challenge, so a longer text fails early.
         if URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) != Ok(LENGTH) {
             return Err(ChallengeError::Unknown);
         }
@@ -213,7 +213,7 @@ impl ChallengeKeys {
 }
 
 impl Key {
-    /// All bodies have one length, so that no two feed the same bytes.
+    /// All bodies have the same length, so the MAC input is unambiguous.
     fn mac(&self, body: &[u8]) -> [u8; MAC] {
         let mut mac = [0; MAC];
         mac.copy_from_slice(&blake3::keyed_hash(&self.seal, body).as_bytes()[..MAC]);
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_issued_comes_back() {
+    fn an_issued_challenge_verifies() {
         let keys = keys(&[1]);
         for exercise in [Exercise::None, Exercise::ProofOfWork, Exercise::Quiz] {
             let IssuedChallenge { text, challenge } = issued(&keys, exercise);
@@ -305,7 +305,7 @@ mod tests {
         for longer in ["A", "=", " "] {
             assert!(verify(&keys, &format!("{text}{longer}")).is_err());
         }
-        // An easier exercise, signed by nobody.
+        // An easier exercise, without a new MAC.
         let mut easier = bytes;
         easier[5] = Exercise::None as u8;
         assert_eq!(verify(&keys, &URL_SAFE_NO_PAD.encode(easier)), Err(ChallengeError::NotAuthentic));

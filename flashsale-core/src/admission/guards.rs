@@ -1,4 +1,4 @@
-//! The chain.
+//! The chain of guards.
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -11,45 +11,45 @@ use crate::{
     rate_limiter::{Decision, Quota, RateLimiter},
 };
 
-/// Quotas, bounds and modes of the chain.
+/// The quotas, bounds and modes of the chain.
 #[derive(Clone, Copy, Debug)]
 pub struct GuardOptions {
-    /// Orders of one user.
+    /// The orders of one user.
     pub user_orders: Quota,
-    /// Whether they are limited.
+    /// The mode of this limit.
     pub user_orders_mode: Mode,
-    /// Orders from one address. Many people may share one: make it as much as one machine may send.
+    /// The orders from one address. Many people may share one, so allow what one machine may send.
     pub address_orders: Quota,
-    /// Whether they are limited.
+    /// The mode of this limit.
     pub address_orders_mode: Mode,
-    /// Tickets and challenges that one user asks for.
+    /// The tickets and challenges requested by one user.
     pub user_tickets: Quota,
-    /// Whether they are limited.
+    /// The mode of this limit.
     pub user_tickets_mode: Mode,
-    /// Tickets and challenges that are asked for from one address until it is busy.
+    /// The tickets and challenges requested from one address before it counts as busy.
     pub busy_address: Quota,
     /// Whether a busy address raises the step.
     pub busy_address_mode: Mode,
-    /// Whether the risk makes a step.
+    /// Whether the risk determines the step.
     pub risk_mode: Mode,
-    /// From which risk on which step.
+    /// The risk thresholds of the steps.
     pub ladder: Ladder,
-    /// Challenges that a user fails, and how fast that is forgotten; more than the burst are not told apart.
+    /// The failed challenges of one user, and how fast they are forgotten; counts up to the burst.
     pub failures: Quota,
-    /// Users that are remembered at the same time, 48 to 96 bytes each.
+    /// The number of users tracked at once, 48 to 96 bytes each.
     pub users: NonZeroU32,
-    /// Addresses that are remembered at the same time, 32 to 64 bytes each.
+    /// The number of addresses tracked at once, 32 to 64 bytes each.
     pub addresses: NonZeroU32,
 }
 
-/// A request that comes too often.
+/// The rejection of a request over quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limited {
     /// The rule.
     pub rule: Rule,
     /// Its quota.
     pub quota: Quota,
-    /// When the next request may pass; never zero.
+    /// The time until the next request may pass; never zero.
     pub retry_after: Duration,
 }
 
@@ -75,7 +75,7 @@ struct Limit {
 }
 
 impl Guards {
-    /// A chain; `now` is of the clock that all calls take their times from.
+    /// Creates a chain; `now` and all later times must come from the same clock.
     pub fn new(options: &GuardOptions, risk: Arc<dyn RiskProfile>, now: Timestamp) -> Self {
         let limit =
             |rule, mode, quota, keys| Limit { rule, mode, limiter: RateLimiter::new(quota, keys, now) };
@@ -103,19 +103,19 @@ impl Guards {
         }
     }
 
-    /// Whether an order may go on to the ledger; no I/O.
+    /// Checks, without I/O, whether an order may proceed to the ledger.
     ///
     /// # Errors
-    /// [`Limited`].
+    /// [`Limited`] if the user or the address is over quota.
     pub fn order(&self, user: UserId, address: SubjectId, now: Timestamp) -> Result<(), Limited> {
         self.limited(&self.user_orders, user.value(), now)?;
         self.limited(&self.address_orders, address.0, now)
     }
 
-    /// What somebody has to do who asks for a ticket or a challenge.
+    /// Returns what a user must do to get a ticket or a challenge.
     ///
     /// # Errors
-    /// [`Limited`].
+    /// [`Limited`] if the user is over quota.
     pub async fn ask(
         &self,
         user: UserId,
@@ -126,7 +126,7 @@ impl Guards {
     ) -> Result<Step, Limited> {
         self.limited(&self.user_tickets, user.value(), now)?;
         let mut step = Step::None;
-        if self.risk_mode.looks() {
+        if self.risk_mode.evaluates() {
             let tickets = &self.user_tickets.limiter;
             let behaviour = Behaviour {
                 asked: tickets.used(user.value(), now),
@@ -143,39 +143,39 @@ impl Guards {
                     Step::Deny => Verdict::Denied,
                 },
             );
-            if self.risk_mode.refuses() {
+            if self.risk_mode.enforces() {
                 step = wanted;
             }
         }
         let Limit { mode, limiter, .. } = &self.busy_address;
-        if mode.looks() {
+        if mode.evaluates() {
             let busy = matches!(limiter.check(address.0, now), Decision::Limited { .. });
             self.count(Rule::BusyAddress, if busy { Verdict::Challenged } else { Verdict::Passed });
-            if busy && mode.refuses() {
+            if busy && mode.enforces() {
                 step = step.raised();
             }
         }
         Ok(step)
     }
 
-    /// Notes a wrong solution: it raises the risk of its user.
+    /// Records a wrong solution, which raises the user's risk.
     pub fn failed(&self, user: UserId, now: Timestamp) {
         self.count(Rule::Challenge, Verdict::Denied);
-        // Beyond the burst they are not told apart.
+        // Failures beyond the burst do not count.
         let _ = self.failures.check(user.value(), now);
     }
 
-    /// Counts a verdict that was reached elsewhere.
+    /// Counts a verdict reached elsewhere.
     pub fn count(&self, rule: Rule, verdict: Verdict) {
         self.counts.add(rule, verdict);
     }
 
-    /// How often each rule said what.
+    /// Returns how often each rule gave each verdict.
     pub fn counts(&self) -> impl Iterator<Item = Count> + '_ {
         self.counts.all()
     }
 
-    /// How a rule is used; tickets and solutions are always looked at.
+    /// Returns the mode of a rule; tickets and solutions are always checked.
     pub fn mode(&self, rule: Rule) -> Mode {
         match rule {
             Rule::Ticket | Rule::Challenge => Mode::On,
@@ -189,7 +189,7 @@ impl Guards {
 
     fn limited(&self, limit: &Limit, key: u64, now: Timestamp) -> Result<(), Limited> {
         let Limit { rule, mode, ref limiter } = *limit;
-        if !mode.looks() {
+        if !mode.evaluates() {
             return Ok(());
         }
         match limiter.check(key, now) {
@@ -200,7 +200,7 @@ impl Guards {
             Decision::Limited { retry_after } => {
                 self.count(rule, Verdict::Limited);
                 let limited = Limited { rule, quota: limiter.quota(), retry_after };
-                if mode.refuses() { Err(limited) } else { Ok(()) }
+                if mode.enforces() { Err(limited) } else { Ok(()) }
             }
         }
     }
@@ -242,19 +242,19 @@ mod tests {
         UserId::new(id).unwrap()
     }
 
-    /// Says what it is told, plus 30 for each failure.
+    /// Returns a fixed risk, plus 30 per failed challenge.
     #[derive(Debug)]
-    struct Told(u8);
+    struct FixedRisk(u8);
 
     #[async_trait]
-    impl RiskProfile for Told {
+    impl RiskProfile for FixedRisk {
         async fn risk(&self, visitor: &Visitor, _now: Timestamp) -> Risk {
             Risk::new(self.0 + 30 * u8::try_from(visitor.behaviour.failed).unwrap())
         }
     }
 
     fn guards(mode: Mode, risk: u8) -> Guards {
-        Guards::new(&options(mode), Arc::new(Told(risk)), NOW)
+        Guards::new(&options(mode), Arc::new(FixedRisk(risk)), NOW)
     }
 
     async fn ask(guards: &Guards, id: u64) -> Result<Step, Limited> {
@@ -286,7 +286,7 @@ mod tests {
             assert_eq!(ask(&guards, id).await, Ok(Step::None));
         }
         assert_eq!(ask(&guards, 7).await, Ok(Step::ProofOfWork));
-        let suspicious = Guards::new(&options(Mode::On), Arc::new(Told(89)), NOW);
+        let suspicious = Guards::new(&options(Mode::On), Arc::new(FixedRisk(89)), NOW);
         for id in 1..=20 {
             assert_eq!(ask(&suspicious, id).await, Ok(Step::Quiz));
         }
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_asks_too_often_waits() {
+    async fn frequent_ticket_requests_are_limited() {
         let guards = guards(Mode::On, 0);
         for _ in 0..4 {
             assert!(ask(&guards, 1).await.is_ok());

@@ -1,23 +1,23 @@
-//! From a risk to what has to be done about it.
+//! The mapping from a risk to a step.
 
 use super::Risk;
 use crate::domain::Invalid;
 
-/// What a visitor has to do before a ticket is issued; a later one is more.
+/// What a visitor must do before a ticket is issued, in ascending order of effort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Step {
     /// Nothing.
     None,
-    /// Let the device work for some seconds.
+    /// Let the device work for a few seconds.
     ProofOfWork,
-    /// Read a picture, or let the device work much longer.
+    /// Read an image, or let the device work much longer.
     Quiz,
     /// No ticket.
     Deny,
 }
 
 impl Step {
-    /// One more, but no denial: what is not about the visitor alone must not shut anybody out.
+    /// Raises the step by one, at most to [`Step::Quiz`]: only facts about the visitor may deny.
     #[must_use]
     pub fn raised(self) -> Self {
         match self {
@@ -28,7 +28,7 @@ impl Step {
     }
 }
 
-/// From which risk on each step is taken.
+/// The risk thresholds of the steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ladder {
     proof_of_work: u8,
@@ -37,13 +37,13 @@ pub struct Ladder {
 }
 
 impl Ladder {
-    /// A threshold that no risk reaches.
+    /// A threshold above every risk: 101.
     pub const NEVER: u8 = Risk::MAX + 1;
 
-    /// Steps from these risks on, each 0 to 100, or 101 for never.
+    /// Creates a ladder from the lowest risk of each step: 0 to 100, or 101 for never.
     ///
     /// # Errors
-    /// If one is above 101, or they do not ascend.
+    /// If a threshold is above 101, or they are not in ascending order.
     pub fn new(proof_of_work: u8, quiz: u8, deny: u8) -> Result<Self, Invalid> {
         if proof_of_work <= quiz && quiz <= deny && deny <= Self::NEVER {
             return Ok(Self { proof_of_work, quiz, deny });
@@ -55,7 +55,7 @@ impl Ladder {
         Err(Invalid::new("ladder", reason))
     }
 
-    /// The step for a risk.
+    /// Returns the step for a risk.
     pub fn step(&self, risk: Risk) -> Step {
         match risk.value() {
             risk if risk >= self.deny => Step::Deny,

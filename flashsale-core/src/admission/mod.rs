@@ -1,20 +1,19 @@
-//! Guards: what stands between a crowd and the ledger, so that a script does not get more than a person.
+//! Guards: protect the ledger from crowds, so that a script gets no more than a person.
 //!
-//! [`Guards`] is one chain of small parts. Each has a [`Mode`] of its own (off, only counting, on) and a counter for each
-//! verdict, so that a rule can be watched on real traffic before it refuses anybody:
+//! [`Guards`] is one chain of small rules. Each has its own [`Mode`] (off, observe, on) and a
+//! counter per verdict, so that it can be observed on real traffic before it refuses anyone:
 //!
-//! 1. How often one user, or one address, may order or ask for tickets (GCRA with constant memory, [`crate::rate_limiter`]).
-//! 2. A [`RiskProfile`] gives a [`Risk`] from the account's age and level and from recent behaviour. [`AccountRisk`] is the
-//!    one that needs nothing else; write your own to use what your shop knows.
-//! 3. A [`Ladder`] turns the risk into a [`Step`]: nothing, a proof of work, a quiz, denied. An address from which very many
-//!    ask raises the step by one, but never denies: behind an address may be a whole campus.
+//! 1. Rate limits on a user's or an address's requests (GCRA, constant memory:
+//!    [`crate::rate_limiter`]).
+//! 2. A [`RiskProfile`] derives a [`Risk`] from the account's age and level and recent behaviour.
+//!    [`AccountRisk`] needs nothing else; implement your own to use what your shop knows.
+//! 3. A [`Ladder`] maps the risk to a [`Step`]: nothing, proof of work, quiz or denial. A busy
+//!    address raises the step by one but never denies, because a whole campus may share an address.
 //!
-//! A challenge is a signed text ([`ChallengeKeys`]), bound to one user and one offer; nothing is stored when it is issued, and
-//! [`Spent`] remembers, within a bound, which were tried. What is to be solved, and how it is shown, is up to the
-//! application.
+//! A challenge is a signed text ([`ChallengeKeys`]) for one user and one offer. Issuing it stores
+//! nothing; [`Spent`] remembers tried ones. The application defines and shows the task.
 //!
-//! None of this makes a sale safe: units, limits and tickets are the ledger's. Guards make it expensive to be a thousand
-//! people.
+//! Guards do not make a sale safe; the ledger does. They make posing as a thousand people costly.
 
 mod challenge;
 mod guards;

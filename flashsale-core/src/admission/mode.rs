@@ -1,22 +1,22 @@
-//! Whether a rule refuses, only counts, or is not looked at.
+//! The modes of rules.
 
 use serde::{Deserialize, Serialize};
 
-/// How a rule is used.
+/// The mode of a rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// It is not looked at.
+    /// The rule is not evaluated.
     Off,
-    /// It decides and counts, and everybody passes.
+    /// The rule is evaluated and counted, but everyone passes.
     Observe,
-    /// It decides, counts and refuses.
+    /// The rule is evaluated, counted and enforced.
     #[default]
     On,
 }
 
 impl Mode {
-    /// The word in configurations and metrics.
+    /// Returns the name in configurations and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Off => "off",
@@ -25,11 +25,11 @@ impl Mode {
         }
     }
 
-    pub(super) fn looks(self) -> bool {
+    pub(super) fn evaluates(self) -> bool {
         self != Self::Off
     }
 
-    pub(super) fn refuses(self) -> bool {
+    pub(super) fn enforces(self) -> bool {
         self == Self::On
     }
 }

@@ -1,4 +1,4 @@
-//! How likely a visitor is a script.
+//! The risk that a visitor is a script.
 
 use std::{fmt, time::Duration};
 
@@ -8,7 +8,7 @@ use crate::domain::{SubjectId, Timestamp, UserId};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// How likely a visitor is a script: 0 (certainly a person) to 100 (certainly not).
+/// The likelihood that a visitor is a script: 0 (certainly not) to 100 (certainly).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Risk(u8);
 
@@ -16,12 +16,12 @@ impl Risk {
     /// The highest value.
     pub const MAX: u8 = 100;
 
-    /// A risk; above 100 it is 100.
+    /// Creates a risk, capped at 100.
     pub const fn new(value: u8) -> Self {
         Self(if value > Self::MAX { Self::MAX } else { value })
     }
 
-    /// The value, 0 to 100.
+    /// Returns the value, 0 to 100.
     pub const fn value(self) -> u8 {
         self.0
     }
@@ -33,63 +33,63 @@ impl fmt::Display for Risk {
     }
 }
 
-/// What the identity provider says about an account; what it does not say is `None`.
+/// What the identity provider says about an account; unknown facts are `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Account {
-    /// When it was made.
+    /// When it was created.
     pub created_at: Option<Timestamp>,
-    /// The shop's level of the customer: 0 for somebody new, the higher the better known.
+    /// The customer's level in the shop: 0 for new customers, higher for better known ones.
     pub level: Option<u8>,
 }
 
-/// What a visitor did lately in this process. Each number falls by itself while nothing happens.
+/// The recent behaviour of a visitor in this process. Each number decays over time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Behaviour {
-    /// Tickets and challenges that the user asked for, at most the quota.
+    /// The tickets and challenges requested, up to the quota.
     pub asked: u32,
-    /// The quota of these.
+    /// The quota of these requests.
     pub may_ask: u32,
-    /// Challenges that the user failed.
+    /// The failed challenges.
     pub failed: u32,
 }
 
-/// Somebody who asks for a ticket.
+/// A user who requests a ticket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Visitor {
     /// The user.
     pub user: UserId,
     /// The digest of the address.
     pub address: SubjectId,
-    /// The digest of the device, if the client names one. It is what the client says.
+    /// The digest of the device, if the client names one; unverified.
     pub device: Option<SubjectId>,
     /// The account.
     pub account: Account,
-    /// What the user did lately.
+    /// The recent behaviour of the user.
     pub behaviour: Behaviour,
 }
 
-/// Judges visitors.
+/// Assesses visitors.
 ///
 /// # Contract
 ///
-/// - It is asked for each ticket and each challenge, never for an order, and awaited before these are answered: give an
-///   answer within milliseconds, from a [`Cache`](crate::cache::Cache) if what you look at is remote.
-/// - It has no error: whoever cannot know decides which risk that is. A failing fraud service should not stop the sale.
-/// - It changes nothing that matters: a client that goes away drops the future.
+/// - It is awaited before each ticket and each challenge, but never for an order. Answer within
+///   milliseconds, from a [`Cache`](crate::cache::Cache) if the data is remote.
+/// - It cannot fail: choose a risk if facts are missing. A failing service must not stop a sale.
+/// - It has no important side effects: a client that disconnects drops the future.
 #[async_trait]
 pub trait RiskProfile: Send + Sync + fmt::Debug {
-    /// The risk of a visitor.
+    /// Returns the risk of a visitor.
     async fn risk(&self, visitor: &Visitor, now: Timestamp) -> Risk;
 }
 
-/// Judges by the account's age and level and by recent behaviour.
+/// Assesses the account's age and level and the user's recent behaviour.
 ///
 /// | points | for |
 /// |---|---|
-/// | 30, 20, 10, 0 | an account younger than 1, 7, 30 days, older; 15 if nobody knows |
-/// | 15, 10, 5, 0 | level 0, 1, 2, higher; 10 if nobody knows |
+/// | 30, 20, 10, 0 | account younger than 1, 7, 30 days, older; 15 if unknown |
+/// | 15, 10, 5, 0 | level 0, 1, 2, higher; 10 if unknown |
 /// | 15 each, at most 45 | failed challenges |
-/// | up to 20 | asking for more than half of what one user may ask for |
+/// | up to 20 | requests beyond half of the user's quota |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AccountRisk;
 
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_sign_has_its_points() {
+    async fn each_risk_factor_has_its_points() {
         let quiet = Behaviour { asked: 1, may_ask: 30, failed: 0 };
         let table = [
             (None, None, quiet, 25),

@@ -1,4 +1,4 @@
-//! Which challenges were tried.
+//! The memory of tried challenges.
 
 use std::{
     cmp::Reverse,
@@ -9,9 +9,9 @@ use std::{
 
 use crate::domain::Timestamp;
 
-/// Remembers which challenges were tried, until they expire; about 50 bytes for each.
+/// Remembers tried challenges until they expire; about 50 bytes each.
 ///
-/// Each process remembers its own: behind several processes a challenge can be tried once at each.
+/// Each process has its own memory, so a challenge can be tried once per process.
 #[derive(Debug)]
 pub struct Spent {
     room: usize,
@@ -24,19 +24,19 @@ struct State {
     by_expiry: BinaryHeap<Reverse<(Timestamp, u128)>>,
 }
 
-/// Whether a challenge may be tried.
+/// The answer to [`Spent::spend`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spending {
-    /// It may: it never was. It is spent now.
+    /// The challenge was unspent and is spent now.
     First,
-    /// It was tried before.
+    /// The challenge was already tried.
     Again,
-    /// It cannot be remembered, because too many were tried lately; come back when some have expired.
+    /// The memory is full; try again when some challenges have expired.
     Full,
 }
 
 impl Spent {
-    /// Room for so many challenges that have not expired.
+    /// Creates a memory with room for this many unexpired challenges.
     pub fn new(room: NonZeroUsize) -> Self {
         Self { room: room.get(), state: Mutex::default() }
     }
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_at_once_one_is_first() {
+    fn concurrent_spends_succeed_once() {
         let spent = Spent::new(NonZeroUsize::new(10).unwrap());
         let firsts: usize = std::thread::scope(|scope| {
             let spend = || (0..500).filter(|_| spent.spend(7, at(10), at(0)) == Spending::First).count();

@@ -1,7 +1,7 @@
 //! Tickets: signed, short-lived permission for one user to order one offer.
 //!
-//! A ticket is the secret part of a purchase URL. It is checked without I/O: everything that it says is in its text, and the text ends with a MAC. That it makes at most one order is
-//! not decided here: the ledger records its nonce in the step that reserves.
+//! The secret part of a purchase URL. Its text holds all claims and a MAC, so checking needs no
+//! I/O. The ledger limits a ticket to one order by recording its nonce in the reserve step.
 //!
 //! ```
 //! use std::time::Duration;
@@ -31,24 +31,24 @@ use subtle::ConstantTimeEq as _;
 
 use crate::domain::{ActivityId, Invalid, Name, Nonce, SkuId, SubjectId, Timestamp, UserId, Window};
 
-/// The version of the text that [`TicketKeys::issue`] writes; a change of the fields needs a new one.
+/// The version of the text that [`TicketKeys::issue`] writes; increase it when fields change.
 const VERSION: u8 = 1;
-/// Separates these MACs from everything else that the same key may be used for.
+/// Separates these MACs from other uses of the same key.
 const CONTEXT: &str = "flashsale ticket v1: MAC of an issued ticket";
 const BOUND: u8 = 1;
-/// Bytes of the MAC; what the MAC covers behind the body, at most 9 bytes, takes its place while it is computed.
+/// Bytes of the MAC. The at most 9 bytes that it covers after the body temporarily use its space.
 const MAC: usize = 16;
-/// Bytes in front of a body that the MAC covers: its length.
+/// Bytes before a body that the MAC covers: the body's length.
 const PREFIX: usize = 2;
 /// Version, key id, flags.
 const HEAD: usize = 1 + 4 + 1;
-/// The head, activity, SKU, user, nonce, issued, expires, length of the name.
+/// Head, activity, SKU, user, nonce, issued, expires, length of the name.
 const FIXED: usize = HEAD + 6 * 8 + 2;
 /// A name has at most 120 characters of at most 4 bytes.
 const LONGEST: usize = FIXED + 4 * 120 + MAC;
 const LONGEST_TEXT: usize = LONGEST.div_ceil(3) * 4;
 
-/// What a ticket permits, and to whom.
+/// The claims of a ticket: what it permits, and to whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claims {
     /// The activity of the offer.
@@ -57,35 +57,35 @@ pub struct Claims {
     pub sku: SkuId,
     /// The buyer.
     pub user: UserId,
-    /// The buyer's name. Whoever has the ticket can read it.
+    /// The buyer's name, readable by anyone who has the ticket.
     pub user_name: Name,
-    /// The device that has to present the ticket; it is not in the text. `None`: any.
+    /// The device that must present the ticket, or `None` for any. Not contained in the text.
     pub device: Option<SubjectId>,
 }
 
 /// An authentic ticket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ticket {
-    /// What it permits.
+    /// Its claims.
     pub claims: Claims,
-    /// Its number, which may make one order.
+    /// Its number, which may create one order.
     pub nonce: Nonce,
-    /// When it was issued, by the clock of the process that issued it.
+    /// When it was issued, by the issuer's clock.
     pub issued_at: Timestamp,
-    /// The first moment at which it makes no new order any more.
+    /// The first moment at which it creates no new order.
     pub expires_at: Timestamp,
-    /// It expired before it was presented: it may only replay the order that it made.
+    /// Whether it has expired, so that it may only replay the order it created.
     pub expired: bool,
 }
 
-/// A ticket on its way to the buyer.
+/// A ticket ready to be sent to the buyer.
 #[derive(Clone, PartialEq, Eq)]
 pub struct IssuedTicket {
-    /// The text for the URL: letters, digits, `-` and `_`, 96 to 736 of them. It is a credential: do not log it.
+    /// The text for the URL: 98 to 736 letters, digits, `-` and `_`. A credential: do not log it.
     pub text: String,
     /// Its number.
     pub nonce: Nonce,
-    /// The first moment at which it makes no order any more.
+    /// The first moment at which it creates no order.
     pub expires_at: Timestamp,
 }
 
@@ -95,25 +95,25 @@ impl fmt::Debug for IssuedTicket {
     }
 }
 
-/// Why a ticket was refused.
+/// The reason why a ticket was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TicketError {
-    /// Not the text of a ticket: another length, other characters, bits that have to be zero.
-    #[error("this is not a ticket: ask for a new one")]
+    /// Not a ticket: wrong length or characters, or trailing bits that are not zero.
+    #[error("this is not a ticket; request a new one")]
     Malformed,
-    /// Written by a version of this software that this one does not know.
-    #[error("the ticket has version {0}, this server knows version {VERSION}: ask for a new one")]
+    /// Issued by an unknown version of this software.
+    #[error("the ticket has version {0}, but this server supports version {VERSION}; request a new one")]
     UnknownVersion(u8),
-    /// Signed with a key that is not accepted, or not any more.
-    #[error("the ticket's key {0} is not accepted here: ask for a new one")]
+    /// Signed with a key that is not, or no longer, accepted.
+    #[error("the ticket's key {0} is not accepted here; request a new one")]
     UnknownKey(u32),
-    /// The MAC does not match: altered, made up, or presented by another device than it was issued to.
-    #[error("the ticket is not authentic for this request: ask for a new one, on the device that orders")]
+    /// The MAC does not match: altered, forged, or presented by another device.
+    #[error("the ticket is not authentic for this request; request a new one on the ordering device")]
     NotAuthentic,
 }
 
-/// A secret that signs tickets, and the id by which they name it.
+/// A secret key that signs tickets, with a public id.
 #[derive(Clone)]
 pub struct TicketKey {
     id: u32,
@@ -121,10 +121,10 @@ pub struct TicketKey {
 }
 
 impl TicketKey {
-    /// A key of 32 secret, unpredictable bytes. The id is public; a new key needs a new id.
+    /// Creates a key from 32 secret random bytes. The id is public; a new key needs a new id.
     ///
     /// # Errors
-    /// If all bytes are zero: that is a key that somebody forgot to set.
+    /// If all bytes are zero, because nobody set the key.
     pub fn new(id: u32, bytes: [u8; 32]) -> Result<Self, Invalid> {
         if bytes == [0; 32] {
             return Err(Invalid::new("ticket_key", format!("key {id} is all zero: use 32 random bytes")));
@@ -132,25 +132,25 @@ impl TicketKey {
         Ok(Self { id, mac: blake3::derive_key(CONTEXT, &bytes) })
     }
 
-    /// A key that nobody else has, for a server whose tickets need not outlive it.
+    /// Generates a random key, for a server whose tickets need not outlive the process.
     ///
     /// # Errors
-    /// If the operating system has no randomness.
+    /// If the operating system provides no randomness.
     pub fn random(id: u32) -> Result<Self, getrandom::Error> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes)?;
         Ok(Self { id, mac: blake3::derive_key(CONTEXT, &bytes) })
     }
 
-    /// The id.
+    /// Returns the id.
     pub fn id(&self) -> u32 {
         self.id
     }
 
-    /// The MAC of the `body` bytes that start at [`PREFIX`] in `frame`; the bytes around them are overwritten.
+    /// Computes the MAC of `body` bytes at [`PREFIX`] in `frame`, overwriting the bytes around.
     ///
-    /// Each part goes in behind its length; inside the body, the name does, and the other fields have one length. So no
-    /// two tickets feed the same bytes. They are one slice because hashing in parts costs twice as much.
+    /// Every variable part is prefixed with its length and all other fields have fixed sizes, so
+    /// the input is unambiguous. It is one slice because hashing parts costs twice as much.
     fn mac(&self, frame: &mut [u8], body: usize, device: Option<SubjectId>) -> [u8; MAC] {
         let length = u16::try_from(body).expect("a ticket is shorter than 64 KiB");
         frame[..PREFIX].copy_from_slice(&length.to_be_bytes());
@@ -179,10 +179,10 @@ impl fmt::Debug for TicketKey {
     }
 }
 
-/// One key that signs, and the keys that are accepted.
+/// The key that signs, and further keys that are accepted.
 ///
-/// To rotate without refusing anybody: add the new key as accepted on every process, then make it the signing one with the old one accepted,
-/// and remove the old one when its last ticket has expired.
+/// To rotate without refusing tickets: accept the new key in every process, then sign with it and
+/// accept the old one, and remove the old one once its last ticket has expired.
 #[derive(Clone, Debug)]
 pub struct TicketKeys {
     signing: TicketKey,
@@ -190,10 +190,10 @@ pub struct TicketKeys {
 }
 
 impl TicketKeys {
-    /// A ring of keys; the signing one is accepted too.
+    /// Creates a set of keys; the signing key is also accepted.
     ///
     /// # Errors
-    /// If two keys have the same id.
+    /// If two keys share an id.
     pub fn new(signing: TicketKey, accepted: impl IntoIterator<Item = TicketKey>) -> Result<Self, Invalid> {
         let accepted: Vec<_> = accepted.into_iter().collect();
         for (position, key) in accepted.iter().enumerate() {
@@ -210,7 +210,7 @@ impl TicketKeys {
     /// Signs a ticket with a fresh nonce.
     ///
     /// # Errors
-    /// If the operating system has no randomness.
+    /// If the operating system provides no randomness.
     pub fn issue(
         &self,
         claims: Claims,
@@ -222,9 +222,9 @@ impl TicketKeys {
         Ok(IssuedTicket { text: self.sign(&ticket), nonce, expires_at })
     }
 
-    /// Reads a ticket that `device` presents. An authentic ticket that has expired is no error: it is marked so.
+    /// Verifies a ticket presented by `device`; marks an expired ticket instead of refusing it.
     ///
-    /// A ticket that is bound to no device may be presented by any.
+    /// Any device may present a ticket that is not bound to one.
     ///
     /// # Errors
     /// See [`TicketError`].
@@ -238,7 +238,7 @@ impl TicketKeys {
             return Err(TicketError::Malformed);
         }
         let mut frame = [0; PREFIX + LONGEST + 3];
-        // The engine refuses padding, other alphabets and trailing bits: a ticket has one text.
+        // The decoder rejects padding, other alphabets and trailing bits: a ticket has one text.
         let length =
             URL_SAFE_NO_PAD.decode_slice(text, &mut frame[PREFIX..]).map_err(|_| TicketError::Malformed)?;
         let (body, mac) = frame[PREFIX..PREFIX + length].split_last_chunk().ok_or(TicketError::Malformed)?;
@@ -310,12 +310,12 @@ impl TicketKeys {
     }
 }
 
-/// When tickets are issued and how long they live.
+/// When tickets are issued, and how long they are valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TicketTerms {
-    /// How long before the start of an activity its first tickets are issued. Default: 1 min.
+    /// How long before the start of an activity tickets become available. Default 1 minute.
     pub lead: Duration,
-    /// How long a ticket lives: from its issue, or from the start if that is later. Default: 2 min.
+    /// How long a ticket is valid, from its issue or the start if that is later. Default 2 minutes.
     pub life: Duration,
 }
 
@@ -326,19 +326,19 @@ impl Default for TicketTerms {
 }
 
 impl TicketTerms {
-    /// The first moment at which tickets for `window` are issued.
+    /// Returns the first moment at which tickets for `window` are issued.
     pub fn opens_at(&self, window: &Window) -> Timestamp {
         window.starts_at().before(self.lead)
     }
 
-    /// When a ticket that is issued `now` expires, `None` if it is too early for one. It never outlives the window.
+    /// Returns the expiry of a ticket issued `now`, within the window; `None` if too early.
     pub fn expiry(&self, window: &Window, now: Timestamp) -> Option<Timestamp> {
         let begins = window.starts_at().max(now);
         (now >= self.opens_at(window)).then(|| begins.after(self.life).min(window.ends_at()))
     }
 }
 
-/// What is left to read of a body.
+/// The unread rest of a body.
 struct Fields<'a>(&'a [u8]);
 
 impl Fields<'_> {
@@ -352,7 +352,7 @@ impl Fields<'_> {
         self.take().map(u64::from_be_bytes)
     }
 
-    /// The name, which is the last field.
+    /// Reads the name, which is the last field.
     fn name(&mut self) -> Result<Name, TicketError> {
         let length = u16::from_be_bytes(self.take()?);
         if self.0.len() != usize::from(length) {
@@ -426,7 +426,7 @@ mod tests {
             assert_eq!(keys().verify(&text, at(1_000), other), Err(TicketError::NotAuthentic));
         }
         let free = keys().verify(&issued(None), at(1_000), Some(SubjectId(5))).unwrap();
-        assert_eq!(free.claims.device, None, "a ticket that is bound to none can be presented by any");
+        assert_eq!(free.claims.device, None, "any device can present an unbound ticket");
     }
 
     #[test]
@@ -460,7 +460,7 @@ mod tests {
 
     #[test]
     fn a_ticket_has_one_text() {
-        // Names of three lengths, so that the text ends with 0, 4 and 2 bits that have to be zero.
+        // Names of three lengths, so that the text ends with 0, 4 and 2 bits that must be zero.
         for name in ["abc", "abcd", "abcde"] {
             let claims = Claims { user_name: Name::new(name).unwrap(), ..claims(None) };
             let text = keys().issue(claims, at(1_000), at(2_000)).unwrap().text;
@@ -483,7 +483,7 @@ mod tests {
     #[test]
     fn swapped_fields_are_refused() {
         let bytes = URL_SAFE_NO_PAD.decode(issued(None)).unwrap();
-        // The six numbers start behind version, key id and flags.
+        // The six numbers follow version, key id and flags.
         for first in 0..6 {
             for second in first + 1..6 {
                 let mut bytes = bytes.clone();
@@ -524,7 +524,7 @@ mod tests {
         assert!(before.verify(&text, at(1_000), None).is_ok());
         assert!(
             before.verify(&newer, at(1_000), None).is_ok(),
-            "a process that signs with the old key still"
+            "a process that still signs with the old key"
         );
         assert!(during.verify(&text, at(1_000), None).is_ok());
         assert_eq!(after.verify(&text, at(1_000), None), Err(TicketError::UnknownKey(1)));
@@ -570,7 +570,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_thousand_mutations_pass_none() {
+    fn a_hundred_thousand_mutations_are_refused() {
         let mut random = fastrand::Rng::with_seed(0x7169);
         let keys = keys();
         let originals = [issued(None), issued(Some(5))];
@@ -624,7 +624,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_claims_come_back(
+        fn any_claims_round_trip(
             ids in prop::array::uniform3(1..=i64::MAX as u64),
             name in "\\PC{1,120}",
             device: Option<u64>,

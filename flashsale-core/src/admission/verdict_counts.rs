@@ -1,27 +1,27 @@
-//! A counter for each rule and verdict.
+//! Counters per rule and verdict.
 
 use std::{
     cell::Cell,
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
-/// A part of the chain.
+/// A rule of the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rule {
-    /// Tickets that orders present.
+    /// The tickets of orders.
     Ticket,
-    /// Orders of one user.
+    /// The orders of one user.
     UserOrders,
-    /// Orders from one address.
+    /// The orders from one address.
     AddressOrders,
-    /// Tickets and challenges that one user asks for.
+    /// The tickets and challenges requested by one user.
     UserTickets,
-    /// Whether very many tickets and challenges are asked for from one address.
+    /// Whether an address requests too many tickets and challenges.
     BusyAddress,
     /// The risk of a visitor.
     Risk,
-    /// Solutions of challenges.
+    /// The solutions of challenges.
     Challenge,
 }
 
@@ -37,7 +37,7 @@ impl Rule {
         Self::Challenge,
     ];
 
-    /// The word in metrics and header fields.
+    /// Returns the name in metrics and header fields.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ticket => "ticket",
@@ -51,17 +51,17 @@ impl Rule {
     }
 }
 
-/// What a rule said.
+/// The verdict of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// Nothing against it.
+    /// The request passes.
     Passed,
-    /// Too often.
+    /// The request is over quota.
     Limited,
-    /// A challenge has to be solved, or a harder one.
+    /// A challenge, or a harder one, is required.
     Challenged,
-    /// Refused.
+    /// The request is denied.
     Denied,
 }
 
@@ -69,7 +69,7 @@ impl Verdict {
     /// All verdicts.
     pub const ALL: [Self; 4] = [Self::Passed, Self::Limited, Self::Challenged, Self::Denied];
 
-    /// The word in metrics.
+    /// Returns the name in metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Passed => "passed",
@@ -80,21 +80,21 @@ impl Verdict {
     }
 }
 
-/// How often a rule said something, whether or not it was obeyed.
+/// How often a rule gave a verdict, enforced or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Count {
     /// The rule.
     pub rule: Rule,
-    /// What it said.
+    /// The verdict.
     pub verdict: Verdict,
-    /// How often, since the process started.
+    /// The number of times since the process started.
     pub count: u64,
 }
 
 const STRIPES: usize = 16;
 const CELLS: usize = Rule::ALL.len() * Verdict::ALL.len();
 
-/// Counters in stripes, so that threads on different cores do not write to the same cache lines.
+/// Striped counters, so that threads on different cores do not share cache lines.
 #[derive(Debug, Default)]
 pub(super) struct Counts([Stripe; STRIPES]);
 
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn threads_count_into_one_sum() {
+    fn counts_of_all_threads_add_up() {
         let counts = Counts::default();
         std::thread::scope(|scope| {
             for _ in 0..20 {

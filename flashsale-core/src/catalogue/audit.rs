@@ -1,4 +1,4 @@
-//! The audit trail: rows that hold each other's hashes.
+//! The audit trail: rows chained by hashes.
 
 use std::{fmt, str::FromStr};
 
@@ -7,50 +7,50 @@ use serde_json::Value;
 
 use crate::domain::{Invalid, Name, Text, Timestamp};
 
-/// What was done to what.
+/// An audited change: an action on a subject.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Change {
-    /// What was done: `product.created`, `activity.changed`, `offer.adjusted`.
+    /// The action: `product.created`, `activity.changed`, `offer.adjusted`.
     pub action: Name,
-    /// To what, in the form of [`Item`](super::Item): `offer/1/11`.
+    /// The subject, in the form of [`Item`](super::Item): `offer/1/11`.
     pub subject: Name,
-    /// What is needed to understand it later. For a changed value its new version and, field by field, what it was
-    /// and what it is.
+    /// The details needed to understand it later. For a changed value: its new version and, for
+    /// each changed field, the old and new content.
     pub detail: Value,
 }
 
-/// One change that an operator made.
+/// The record of one change by an operator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AuditRow {
-    /// Its place in the trail, from 1 and without gaps.
+    /// Its number in the trail, from 1 without gaps.
     pub sequence: u64,
     /// When it was made.
     pub at: Timestamp,
-    /// Who made it.
+    /// The actor.
     pub actor: Name,
-    /// Why.
+    /// The reason.
     pub reason: Text,
-    /// What was done.
+    /// The change.
     #[serde(flatten)]
     pub change: Change,
-    /// The event that it tells of, if the change was made elsewhere.
+    /// The event that it records, if the change was made elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<Name>,
-    /// The hash of the row before; zeros in the first.
+    /// The hash of the previous row; zeros in the first.
     #[serde(default)]
     pub previous: AuditHash,
-    /// The hash of this row with everything above.
+    /// The hash of this row, including all fields above.
     #[serde(skip)]
     pub hash: AuditHash,
 }
 
-/// The BLAKE3 hash of an audit row, with which its successor refers to it; 64 hexadecimal digits in texts.
+/// The BLAKE3 hash of an audit row, which the next row refers to; 64 hexadecimal digits as text.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct AuditHash([u8; 32]);
 
 impl AuditHash {
-    /// Its bytes.
+    /// Returns the bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -98,19 +98,19 @@ impl From<AuditHash> for String {
     }
 }
 
-/// What a check of the whole trail found.
+/// The result of verifying the whole trail.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditCheck {
-    /// How many rows it has.
+    /// The number of rows.
     pub rows: u64,
-    /// The hash of the last row; zeros if there is none. Whoever keeps it elsewhere can tell later that the trail up to
-    /// that row is the same: somebody who can write the whole store can also write a whole new trail.
+    /// The hash of the last row; zeros if there is none. Keep it elsewhere to prove later that
+    /// these rows are unchanged: whoever can write the whole store can also rewrite the trail.
     pub hash: AuditHash,
-    /// The first place that is not as it was written; `None` if every row is.
+    /// The first altered row; `None` if the trail is intact.
     pub broken: Option<AuditBreak>,
 }
 
-/// A place of the trail that is not as it was written.
+/// An altered row of the trail.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditBreak {
     /// The sequence of the row.

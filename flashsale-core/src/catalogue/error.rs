@@ -1,84 +1,84 @@
-//! Why a catalogue did not do what it was asked.
+//! Errors of catalogues.
 
 use std::error::Error;
 
 use super::Item;
 
-/// A part of a write that cannot be taken, for the person who wrote it.
+/// A part of a write that was refused, explained to its author.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{item}: {field}: {reason}")]
 pub struct Refusal {
-    /// What cannot be taken.
+    /// The refused item.
     pub item: Item,
-    /// Which part of it, in the words of the HTTP contract: `product_id`, `price`, `units`.
+    /// The refused field, as named in the HTTP contract: `product_id`, `price`, `units`.
     pub field: &'static str,
-    /// The rule, and what was seen instead.
+    /// The rule, and the value seen.
     pub reason: String,
 }
 
 impl Refusal {
-    /// The most refusals that one error lists.
+    /// The maximum number of refusals in one error.
     pub const MAX_REPORTED: usize = 100;
 }
 
-/// Why a catalogue did not do what it was asked.
+/// An error of a catalogue.
 ///
-/// After every error but [`CatalogueError::Unknown`] it is certain that nothing was changed.
+/// After every error but [`CatalogueError::Unknown`], it is certain that nothing was changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CatalogueError {
     /// The value has another version than the writer expected; read it again.
-    #[error("{item} has version {found}, the change was made for {}", .expected.map_or("a new one".into(), |version| version.to_string()))]
+    #[error("{item} has version {found}, but the change expects {}", .expected.map_or("a new item".into(), |version| version.to_string()))]
     Conflict {
-        /// What was written.
+        /// The item written.
         item: Item,
-        /// The version that the writer had read; `None` if it meant to create.
+        /// The version that the writer expected; `None` to create the item.
         expected: Option<u64>,
-        /// The version that it has.
+        /// The current version.
         found: u64,
     },
-    /// What should be replaced is not there.
+    /// The item to replace does not exist.
     #[error("{0} does not exist")]
     NotFound(Item),
-    /// The content breaks a rule.
+    /// The content breaks rules.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Refused(Vec<Refusal>),
     /// The store cannot be used; nothing was changed.
-    #[error("the catalogue cannot be used: {reason}")]
+    #[error("the catalogue is unavailable: {reason}")]
     Unavailable {
-        /// What is wrong and what helps.
+        /// The problem and its remedy.
         reason: String,
-        /// Whether the same call may succeed a little later.
+        /// Whether a retry may succeed.
         retry: bool,
-        /// What the store said.
+        /// The error of the store.
         #[source]
         source: Option<Box<dyn Error + Send + Sync>>,
     },
-    /// The commit failed, and only a reader can tell whether the change is there.
-    #[error("the catalogue may or may not have taken the change: open it again and look")]
+    /// The commit failed; the change may or may not be stored.
+    #[error("the catalogue may or may not have stored the change: reopen it to find out")]
     Unknown(#[source] Box<dyn Error + Send + Sync>),
-    /// The store was written by a newer version of this software. It was left as it is.
+    /// A newer version of this software wrote the store, which was left unchanged.
     #[error(
         "the catalogue has format {found}, this version reads {supported}: use the version that wrote it"
     )]
     Newer {
         /// The format of the store.
         found: u64,
-        /// The format of this version.
+        /// The newest format that this version supports.
         supported: u64,
     },
-    /// The store holds what it cannot hold. It was left as it is.
+    /// The store is corrupt and was left unchanged.
     #[error("the catalogue is damaged: {0}: restore a backup")]
     Damaged(String),
 }
 
 impl CatalogueError {
-    /// Whether it is certain that nothing was changed.
+    /// Returns whether it is certain that nothing was changed.
     pub fn is_definite(&self) -> bool {
         !matches!(self, Self::Unknown(_))
     }
 
-    /// Whether the same call may succeed a little later.
+    /// Returns whether a retry may succeed.
     pub fn retry_may_help(&self) -> bool {
         matches!(self, Self::Unavailable { retry: true, .. })
     }

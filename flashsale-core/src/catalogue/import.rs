@@ -1,4 +1,4 @@
-//! Sets of products, SKUs and activities that are taken at once.
+//! Sets of products, SKUs and activities that are imported at once.
 
 use std::fmt;
 
@@ -6,51 +6,51 @@ use serde::Serialize;
 
 use crate::domain::{Activity, Product, Sku};
 
-/// What an import brings. Order does not matter; no id may be there twice.
+/// The content of an import, in any order. Ids must be unique.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImportSet {
-    /// Products.
+    /// The products.
     pub products: Vec<Product>,
-    /// SKUs, of these products or of ones that the catalogue has.
+    /// The SKUs, of products in this set or in the catalogue.
     pub skus: Vec<Sku>,
-    /// Activities, each with all its offers, of these SKUs or of ones that the catalogue has.
+    /// The activities with all their offers, of SKUs in this set or in the catalogue.
     pub activities: Vec<ImportedActivity>,
 }
 
-/// An activity of an import.
+/// An activity to import.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImportedActivity {
     /// The activity.
     pub activity: Activity,
-    /// Its window was given relative to the time of the import. An activity that the catalogue has already keeps
-    /// the window of its first import: else the same set would change it each time.
+    /// Whether its window was given relative to the time of the import. If so, an activity that
+    /// already exists keeps its window; otherwise importing the same set again would change it.
     pub relative_window: bool,
 }
 
-/// What an import did.
+/// The result of an import.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ImportReport {
-    /// Of the products.
+    /// The counts of products.
     pub products: Counts,
-    /// Of the SKUs.
+    /// The counts of SKUs.
     pub skus: Counts,
-    /// Of the activities, each with its offers.
+    /// The counts of activities, each with its offers.
     pub activities: Counts,
 }
 
-/// How many were created, changed, and left as they were.
+/// The numbers of items created, changed and left unchanged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
-    /// Were not there before.
+    /// Did not exist before.
     pub created: u64,
-    /// Have a new version.
+    /// Got a new version.
     pub changed: u64,
-    /// Were there with the same content.
+    /// Existed with the same content.
     pub unchanged: u64,
 }
 
 impl ImportReport {
-    /// Whether the catalogue is another one than before.
+    /// Returns whether the import changed the catalogue.
     pub fn changed_anything(&self) -> bool {
         [self.products, self.skus, self.activities].iter().any(|counts| counts.created + counts.changed > 0)
     }

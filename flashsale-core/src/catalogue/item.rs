@@ -1,10 +1,10 @@
-//! What an audit row or a refusal is about.
+//! The subjects of audit rows and refusals.
 
 use std::fmt;
 
 use crate::domain::{ActivityId, ProductId, SkuId};
 
-/// A part of the catalogue, by its ids. It is shown as `product/7`, `sku/11`, `activity/1`, `offer/1/11`.
+/// A part of the catalogue, displayed as `product/7`, `sku/11`, `activity/1` or `offer/1/11`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Item {
     /// A product.

@@ -1,16 +1,16 @@
-//! The kill switch: one decision that stops every sale.
+//! The kill switch, which stops all sales at once.
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{Attribution, Timestamp};
 
-/// How the kill switch stands, and who put it there.
+/// The state of the kill switch, and who set it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KillSwitch {
-    /// Whether no order is taken.
+    /// Whether sales are stopped.
     pub on: bool,
-    /// Since when.
+    /// When it was set.
     pub at: Timestamp,
-    /// Who decided it and why.
+    /// The operator and the reason.
     pub by: Attribution,
 }

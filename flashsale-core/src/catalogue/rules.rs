@@ -1,4 +1,4 @@
-//! What may change in which status; pure, and the same in every implementation of [`Catalogue`](super::Catalogue).
+//! Pure rules on what may change in which status, shared by all [`Catalogue`](super::Catalogue)s.
 //!
 //! | status | by an edit | by an import |
 //! |---|---|---|
@@ -9,8 +9,8 @@
 //! | published | window, name, description, limits, selling; archive | window, name, description, limits |
 //! | archived | nothing | nothing |
 //!
-//! Units of a published offer are changed by adjustments of the ledger, never here. An import states both the creator
-//! and the reviewer of what it publishes, so it does not walk through the statuses between.
+//! The units of a published offer change only through ledger adjustments. An import names the
+//! creator and reviewer of what it publishes, so it skips the statuses in between.
 
 use super::{ImportedActivity, Item, Refusal};
 use crate::domain::{Activity, ActivityStatus, OfferTerms, Selling, Sku};
@@ -18,7 +18,7 @@ use crate::domain::{Activity, ActivityStatus, OfferTerms, Selling, Sku};
 /// Checks an edit of an activity; `old` is `None` for a new one.
 ///
 /// # Errors
-/// The first part of the change that the old status does not allow.
+/// The first part of the change that the old status forbids.
 pub fn edit(old: Option<&Activity>, new: &Activity) -> Result<(), Refusal> {
     let Some(old) = old else {
         return match new.status {
@@ -56,10 +56,10 @@ pub fn edit(old: Option<&Activity>, new: &Activity) -> Result<(), Refusal> {
     }
 }
 
-/// The activity that an import makes of the present one; `old` is `None` for a new one.
+/// Merges an imported activity with the current one; `old` is `None` for a new one.
 ///
 /// # Errors
-/// The first part of the change that the present status does not allow.
+/// The first part of the change that the current status forbids.
 pub fn import(old: Option<&Activity>, imported: &ImportedActivity) -> Result<Activity, Refusal> {
     use ActivityStatus::{Approved, Archived, Draft, Published, Submitted};
     let mut new = imported.activity.clone();
@@ -67,11 +67,11 @@ pub fn import(old: Option<&Activity>, imported: &ImportedActivity) -> Result<Act
         return Err(refusal(
             &new,
             "status",
-            format!("an import brings draft or published, not {}", word(new.status)),
+            format!("an import accepts draft or published, not {}", word(new.status)),
         ));
     }
     let Some(old) = old else { return Ok(new) };
-    // A file says what is sold, not whether somebody has paused it since.
+    // A file defines what is sold; operators decide whether the sale is paused.
     new.selling = old.selling;
     if imported.relative_window {
         new.window = old.window;
@@ -97,14 +97,14 @@ pub fn import(old: Option<&Activity>, imported: &ImportedActivity) -> Result<Act
 /// Checks a change of an SKU.
 ///
 /// # Errors
-/// If its currency changes: offers of it would have a price in another currency than their SKU.
+/// If its currency changes, because existing offers have prices in the old one.
 pub fn change_sku(old: Option<&Sku>, new: &Sku) -> Result<(), Refusal> {
     match old {
         Some(old) if old.list_price.currency() != new.list_price.currency() => Err(Refusal {
             item: Item::Sku(new.id),
             field: "currency",
             reason: format!(
-                "is {} and cannot become {}: make a new SKU",
+                "is {} and cannot become {}: create a new SKU",
                 old.list_price.currency(),
                 new.list_price.currency()
             ),
@@ -126,13 +126,13 @@ pub fn offer_of(activity: &Activity, offer: &OfferTerms, sku: Option<&Sku>) -> R
     if price != list_price {
         return refuse(
             "currency",
-            format!("the price is in {price}, the list price of the SKU in {list_price}"),
+            format!("the price is in {price}, but the list price of the SKU is in {list_price}"),
         );
     }
     Ok(())
 }
 
-/// Everything but the status is as it was.
+/// Checks that nothing but the status changed.
 fn same_content(old: &Activity, new: &Activity) -> Result<(), Refusal> {
     let why = format!("cannot change while the activity is {}", word(old.status));
     keeps_terms(old, new)?;
@@ -149,7 +149,7 @@ fn same_content(old: &Activity, new: &Activity) -> Result<(), Refusal> {
     }
 }
 
-/// What a ledger was opened with is as it was.
+/// Checks that the terms with which the ledger was opened did not change.
 fn keeps_terms(old: &Activity, new: &Activity) -> Result<(), Refusal> {
     let why = format!("cannot change while the activity is {}", word(old.status));
     let differs = [
@@ -163,11 +163,7 @@ fn keeps_terms(old: &Activity, new: &Activity) -> Result<(), Refusal> {
     for was in &old.offers {
         let item = Item::Offer(new.id, was.sku());
         let Some(is) = new.offer(was.sku()) else {
-            return Err(Refusal {
-                item,
-                field: "sku_id",
-                reason: format!("the offer {why}, and it is missing"),
-            });
+            return Err(Refusal { item, field: "sku_id", reason: format!("the offer is missing but {why}") });
         };
         if let Some(field) = changed_term(was, is) {
             let hint = if field == "units" { "; use an adjustment" } else { "" };

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ActivityId, Invalid, Name, OfferTerms, SkuId, Subject, Text, Timestamp};
 
-/// When an activity sells: from `starts_at` until just before `ends_at`.
+/// The half-open period `[starts_at, ends_at)` in which an activity sells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "(Timestamp, Timestamp)", into = "(Timestamp, Timestamp)")]
 pub struct Window {
@@ -15,10 +15,10 @@ pub struct Window {
 }
 
 impl Window {
-    /// The window `[starts_at, ends_at)`.
+    /// Creates the window `[starts_at, ends_at)`.
     ///
     /// # Errors
-    /// If it is empty.
+    /// If `starts_at` is not before `ends_at`.
     pub fn new(starts_at: Timestamp, ends_at: Timestamp) -> Result<Self, Invalid> {
         if starts_at < ends_at {
             Ok(Self { starts_at, ends_at })
@@ -27,12 +27,12 @@ impl Window {
         }
     }
 
-    /// The first moment in which orders are taken.
+    /// Returns the first moment at which orders are accepted.
     pub fn starts_at(&self) -> Timestamp {
         self.starts_at
     }
 
-    /// The first moment in which they no longer are.
+    /// Returns the first moment at which orders are no longer accepted.
     pub fn ends_at(&self) -> Timestamp {
         self.ends_at
     }
@@ -52,7 +52,7 @@ impl From<Window> for (Timestamp, Timestamp) {
     }
 }
 
-/// Where an activity stands in its preparation.
+/// The status of an activity in its preparation.
 ///
 /// ```text
 /// Draft ──submit──▶ Submitted ──approve──▶ Approved ──publish──▶ Published ──archive──▶ Archived
@@ -62,20 +62,20 @@ impl From<Window> for (Timestamp, Timestamp) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActivityStatus {
-    /// Being written; everything may change.
+    /// A draft; everything may change.
     Draft,
-    /// Waits for a reviewer.
+    /// Waiting for a reviewer.
     Submitted,
-    /// A reviewer agreed.
+    /// Approved by a reviewer.
     Approved,
-    /// Buyers see it; by time it is upcoming, live or ended.
+    /// Visible to buyers: upcoming, live or ended, depending on the time.
     Published,
-    /// Over, and its orders may be forgotten.
+    /// Over, and its orders may be deleted.
     Archived,
 }
 
 impl ActivityStatus {
-    /// Whether an activity may go from this status to `next`.
+    /// Returns whether an activity may move from this status to `next`.
     pub fn may_become(self, next: Self) -> bool {
         use ActivityStatus::{Approved, Archived, Draft, Published, Submitted};
         matches!(
@@ -88,7 +88,7 @@ impl ActivityStatus {
     }
 }
 
-/// Where a published activity stands, as buyers see it.
+/// The phase of a published activity, as buyers see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
@@ -96,45 +96,45 @@ pub enum Phase {
     Upcoming,
     /// Inside the window.
     Live,
-    /// An operator stopped it for now.
+    /// Paused by an operator.
     Paused,
-    /// After the window, or an operator ended it.
+    /// After the window, or ended by an operator.
     Ended,
 }
 
-/// Whether an activity takes orders, as far as operators decide it. The window is a matter of its own.
+/// Whether operators let an activity take orders. Independent of its window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Selling {
-    /// It does.
+    /// Orders are taken.
     #[default]
     On,
-    /// Not for now.
+    /// No orders for now.
     Paused,
-    /// Never again.
+    /// No orders, for good.
     Ended,
 }
 
 impl Selling {
-    /// Whether an operator may go from this to `next`.
+    /// Returns whether an operator may change this to `next`.
     pub fn may_become(self, next: Self) -> bool {
         use Selling::{Ended, On, Paused};
         matches!((self, next), (On, Paused | Ended) | (Paused, On | Ended))
     }
 }
 
-/// Over how many buckets an activity spreads its stock and its buyers: 1 to [`Buckets::MAX`].
+/// The number of buckets that share an activity's stock and buyers: 1 to [`Buckets::MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u16", into = "u16")]
 pub struct Buckets(NonZeroU16);
 
 impl Buckets {
-    /// One bucket: one lane decides about the whole activity.
+    /// One bucket: a single lane decides for the whole activity.
     pub const ONE: Self = Self(NonZeroU16::MIN);
-    /// The most buckets of one activity: 64.
+    /// The maximum number of buckets per activity: 64.
     pub const MAX: u16 = 64;
 
-    /// The number of buckets.
+    /// Returns the number of buckets.
     pub const fn value(self) -> NonZeroU16 {
         self.0
     }
@@ -152,7 +152,7 @@ impl TryFrom<u16> for Buckets {
     fn try_from(value: u16) -> Result<Self, Invalid> {
         match NonZeroU16::new(value) {
             Some(buckets) if value <= Self::MAX => Ok(Self(buckets)),
-            _ => Err(Invalid::new("buckets", format!("{value} is not from 1 to {}", Self::MAX))),
+            _ => Err(Invalid::new("buckets", format!("{value} is not between 1 and {}", Self::MAX))),
         }
     }
 }
@@ -163,47 +163,48 @@ impl From<Buckets> for u16 {
     }
 }
 
-/// A sale event with its offers, as operators write it.
+/// A sale event with its offers, as operators define it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Activity {
     /// Its id.
     pub id: ActivityId,
-    /// What buyers see on the home page.
+    /// The name shown on the home page.
     pub name: Name,
-    /// What buyers read on its page.
+    /// The text on its page.
     pub description: Option<Text>,
     /// When it sells.
     pub window: Window,
-    /// Who wrote it.
+    /// The operator who created it.
     pub creator: Name,
-    /// Who approved it; never the creator.
+    /// The operator who approved it; never the creator.
     pub reviewer: Option<Name>,
-    /// Where it stands.
+    /// Its status.
     pub status: ActivityStatus,
-    /// Over how many lanes its ledger is spread.
+    /// The number of lanes that its ledger uses.
     #[serde(default)]
     pub buckets: Buckets,
-    /// Whether a published activity takes orders; the others are on.
+    /// Whether it takes orders once published; [`Selling::On`] until then.
     #[serde(default)]
     pub selling: Selling,
-    /// What it sells, at most one offer for an SKU.
+    /// Its offers, at most one per SKU.
     pub offers: Vec<OfferTerms>,
 }
 
 impl Activity {
-    /// The most offers of one activity: 1,000.
+    /// The maximum number of offers per activity: 1,000.
     pub const MAX_OFFERS: usize = 1_000;
 
-    /// The offer of an SKU.
+    /// Returns the offer of an SKU.
     pub fn offer(&self, sku: SkuId) -> Option<&OfferTerms> {
         self.offers.iter().find(|offer| offer.sku() == sku)
     }
 
-    /// Checks what concerns the activity as a whole.
+    /// Checks the rules that span fields or offers.
     ///
     /// # Errors
-    /// Two offers of one SKU, more than [`Activity::MAX_OFFERS`], a reviewer who is the creator, an approved or
-    /// published activity without reviewer or without offers, or a limit that several buckets cannot enforce.
+    /// If an SKU has two offers, there are more than [`Activity::MAX_OFFERS`], the creator is the
+    /// reviewer, an approved or published activity lacks a reviewer or offers, or several buckets
+    /// cannot enforce a limit.
     pub fn check(&self) -> Result<(), Invalid> {
         if self.offers.len() > Self::MAX_OFFERS {
             return Err(Invalid::new("offers", format!("at most {} are allowed", Self::MAX_OFFERS)));
@@ -218,26 +219,20 @@ impl Activity {
         }
         if matches!(self.status, ActivityStatus::Approved | ActivityStatus::Published) {
             if self.reviewer.is_none() {
-                return Err(Invalid::new(
-                    "reviewer",
-                    "an approved or published activity names who approved it",
-                ));
+                return Err(Invalid::new("reviewer", "an approved or published activity needs a reviewer"));
             }
             if self.offers.is_empty() {
-                return Err(Invalid::new(
-                    "offers",
-                    "an approved or published activity has at least one offer",
-                ));
+                return Err(Invalid::new("offers", "an approved or published activity needs an offer"));
             }
         }
         if self.buckets > Buckets::ONE {
-            // A buyer belongs to one bucket, a device or an address does not.
+            // A user maps to one bucket; a device or an address does not.
             let rules =
                 self.offers.iter().flat_map(|offer| offer.limits().iter().map(move |rule| (offer, rule)));
             for (offer, rule) in rules {
                 if rule.subject != Subject::User {
                     let reason = format!(
-                        "the offer of SKU {} limits something other than users, which {} buckets cannot enforce exactly",
+                        "the offer of SKU {} has a limit per device or address, which {} buckets cannot enforce exactly",
                         offer.sku(),
                         self.buckets.value()
                     );

@@ -1,7 +1,7 @@
 //! Typed ids.
 //!
-//! Every id is a number in `1..=i64::MAX`, so that it fits a signed SQL `BIGINT`; on the wire it is a decimal string,
-//! because a browser's numbers are exact only up to 2⁵³.
+//! Every id is a number in `1..=i64::MAX`, so that it fits a signed SQL `BIGINT`. In JSON it is a
+//! decimal string, because JavaScript numbers are exact only up to 2⁵³.
 
 use std::{fmt, str::FromStr};
 
@@ -16,15 +16,12 @@ macro_rules! id {
         pub struct $name(u64);
 
         impl $name {
-            /// Makes an id of a number.
-            ///
-            /// # Errors
-            /// Outside `1..=i64::MAX`.
+            /// Creates an id from a number; `None` outside `1..=i64::MAX`.
             pub const fn new(value: u64) -> Option<Self> {
                 if value == 0 || value > i64::MAX as u64 { None } else { Some(Self(value)) }
             }
 
-            /// The number.
+            /// Returns the number.
             pub const fn value(self) -> u64 {
                 self.0
             }
@@ -53,7 +50,7 @@ macro_rules! id {
         impl FromStr for $name {
             type Err = Invalid;
 
-            /// Reads canonical decimal: digits only, no sign, no leading zero.
+            /// Parses canonical decimal: digits only, no sign, no leading zero.
             fn from_str(text: &str) -> Result<Self, Invalid> {
                 parse(text)
                     .and_then(Self::new)
@@ -81,37 +78,37 @@ macro_rules! id {
 }
 
 id!(
-    /// A sale event.
+    /// The id of an activity, which is a sale event.
     ActivityId, "activity_id"
 );
 id!(
-    /// What a detail page shows (SPU).
+    /// The id of a product (SPU), which has one detail page.
     ProductId, "product_id"
 );
 id!(
-    /// The thing that has stock and a price.
+    /// The id of an SKU, which has stock and a price.
     SkuId, "sku_id"
 );
 id!(
-    /// An order; also the id of its reservation.
+    /// The id of an order and of its reservation.
     OrderId, "order_id"
 );
 id!(
-    /// A payment of an order; the provider's idempotency key.
+    /// The id of a payment, also used as the provider's idempotency key.
     PaymentId, "payment_id"
 );
 id!(
-    /// A buyer, as the shop's identity provider numbers them.
+    /// The id of a buyer, assigned by the shop's identity provider.
     UserId, "user_id"
 );
 
-/// A device or an address that a limit counts, as a 64-bit digest that the application makes.
+/// The 64-bit digest of a device or an address that a limit counts, supplied by the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SubjectId(pub u64);
 
 impl SubjectId {
-    /// The digest of what the application knows the subject by: a device header, a network address.
+    /// Digests what identifies the subject, such as a device header or a network address.
     pub fn digest(bytes: &[u8]) -> Self {
         Self(super::text::digest64(bytes))
     }

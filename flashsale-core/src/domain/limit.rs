@@ -4,19 +4,19 @@ use serde::{Deserialize, Serialize};
 
 use super::Invalid;
 
-/// Whose purchases a rule counts.
+/// The subject whose purchases a rule counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Subject {
     /// The buyer.
     User,
-    /// The buyer's device, as the application names it.
+    /// The buyer's device, as identified by the application.
     Device,
-    /// The buyer's network address, as the application names it.
+    /// The buyer's network address, as identified by the application.
     Address,
 }
 
-/// Over what a rule counts.
+/// The scope over which a rule counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Per {
@@ -26,13 +26,13 @@ pub enum Per {
     Activity,
 }
 
-/// At most `max` units per subject. Unpaid orders count; an order that ends unpaid gives its units back to the limit.
+/// A limit of `max` units per subject. Counts units of open and paid orders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "RawRule")]
 pub struct LimitRule {
-    /// Whose purchases are counted.
+    /// The subject whose purchases are counted.
     pub subject: Subject,
-    /// Over what they are counted.
+    /// The scope over which they are counted.
     pub per: Per,
     max: u32,
 }
@@ -54,10 +54,10 @@ impl TryFrom<RawRule> for LimitRule {
 }
 
 impl LimitRule {
-    /// A rule.
+    /// Creates a rule.
     ///
     /// # Errors
-    /// If `max` is 0: an offer that nobody may buy is not a limit.
+    /// If `max` is 0, which would forbid every purchase.
     pub fn new(subject: Subject, per: Per, max: u32) -> Result<Self, Invalid> {
         if max == 0 {
             return Err(Invalid::new("max", "a limit allows at least 1 unit"));
@@ -65,7 +65,7 @@ impl LimitRule {
         Ok(Self { subject, per, max })
     }
 
-    /// The most units that one subject may have, at least 1.
+    /// Returns the maximum number of units per subject, at least 1.
     pub fn max(&self) -> u32 {
         self.max
     }

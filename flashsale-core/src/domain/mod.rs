@@ -1,6 +1,6 @@
-//! What a sale is made of: ids, money, time, activities, products, offers, orders and payments.
+//! Domain types: ids, money, time, activities, products, offers, orders and payments.
 //!
-//! A value of these types that exists is valid: constructors and deserialisation check, nobody else has to.
+//! Constructors and deserialization validate, so any value of these types is valid.
 
 pub mod activity;
 pub mod attribution;
@@ -26,20 +26,20 @@ pub use product::{Product, Sku};
 pub use text::{Name, Text};
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
 
-/// Why a value was refused at construction.
+/// A value rejected by its constructor.
 ///
-/// The message is meant for the person who supplied the value: it names the rule and what was seen.
+/// The message is for the person who supplied the value: it states the rule and the value seen.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {reason}")]
 pub struct Invalid {
-    /// What was refused, in the words of the HTTP contract and of import files: `quantity`, `price`, `starts_at`.
+    /// The rejected field, as the HTTP contract and import files call it: `quantity`, `starts_at`.
     pub field: &'static str,
-    /// The rule, and what was seen instead.
+    /// The rule, and the value seen.
     pub reason: String,
 }
 
 impl Invalid {
-    /// Makes the error for `field`.
+    /// Creates the error for `field`.
     pub fn new(field: &'static str, reason: impl Into<String>) -> Self {
         Self { field, reason: reason.into() }
     }

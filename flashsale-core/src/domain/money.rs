@@ -6,18 +6,18 @@ use serde::{Deserialize, Serialize};
 
 use super::Invalid;
 
-/// A currency: an alphabetic code of ISO 4217, such as `CNY`.
+/// A currency: an ISO 4217 alphabetic code, such as `CNY`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Currency([u8; 3]);
 
 impl Currency {
-    /// The code, three capital letters.
+    /// Returns the code: three capital letters.
     pub fn code(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or("???")
     }
 
-    /// Digits behind the decimal point in which people write this currency: 2 for CNY, 0 for JPY.
+    /// Returns the number of decimal places: 2 for CNY, 0 for JPY.
     pub fn exponent(&self) -> u8 {
         iso_currency::Currency::from_code(self.code())
             .and_then(|currency| currency.exponent())
@@ -88,34 +88,34 @@ impl TryFrom<RawMoney> for Money {
 }
 
 impl Money {
-    /// The largest amount: 10¹⁵ minor units, so that a browser's number and a product with a quantity stay exact.
+    /// The largest amount: 10¹⁵ minor units, so that JavaScript numbers stay exact.
     pub const MAX_AMOUNT: u64 = 1_000_000_000_000_000;
 
-    /// An amount in minor units.
+    /// Creates an amount in minor units.
     ///
     /// # Errors
-    /// Above [`Money::MAX_AMOUNT`].
+    /// If the amount exceeds [`Money::MAX_AMOUNT`].
     pub fn new(amount: u64, currency: Currency) -> Result<Self, Invalid> {
         if amount > Self::MAX_AMOUNT {
-            return Err(Invalid::new("amount", format!("{amount} is above the largest amount, 10^15")));
+            return Err(Invalid::new("amount", format!("{amount} is above the maximum amount, 10^15")));
         }
         Ok(Self { amount, currency })
     }
 
-    /// Minor units.
+    /// Returns the amount in minor units.
     pub fn amount(&self) -> u64 {
         self.amount
     }
 
-    /// The currency.
+    /// Returns the currency.
     pub fn currency(&self) -> Currency {
         self.currency
     }
 
-    /// This price for `quantity` units.
+    /// Multiplies this price by `quantity`.
     ///
     /// # Errors
-    /// Above [`Money::MAX_AMOUNT`].
+    /// If the amount exceeds [`Money::MAX_AMOUNT`].
     pub fn times(&self, quantity: u32) -> Result<Self, Invalid> {
         let amount = self.amount.saturating_mul(u64::from(quantity));
         Self::new(amount, self.currency)
@@ -123,7 +123,7 @@ impl Money {
 }
 
 impl fmt::Display for Money {
-    /// Major units with the currency's digits, for people: `1299.00 CNY`.
+    /// Formats the amount in major units for people: `1299.00 CNY`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digits = usize::from(self.currency.exponent());
         let unit = 10_u64.pow(u32::from(self.currency.exponent()));

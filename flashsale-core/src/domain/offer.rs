@@ -6,31 +6,31 @@ use serde::{Deserialize, Serialize};
 
 use super::{Invalid, LimitRule, Money, SkuId};
 
-/// When units are taken from what is available.
+/// The moment at which units are taken from the available stock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Strategy {
-    /// When the order is placed. Without a hold time the units stay with the order until it is paid or cancelled, or
-    /// until a payment that was opened for it runs out.
+    /// When the order is placed. Without a hold time, the order keeps its units until it is paid or
+    /// cancelled, or until a payment opened for it times out.
     OrderTime,
-    /// When the payment opens. More orders may wait than units are there, within the overbook percentage.
+    /// When the payment opens. Pending units may exceed available ones up to a percentage.
     PayTime,
     /// When the order is placed, for a limited time.
     PreDeduct,
 }
 
-/// What becomes of a payment that is captured after its order expired.
+/// The treatment of a payment captured after its order expired.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LateCapture {
-    /// The money goes back.
+    /// Refund the money.
     #[default]
     Refund,
-    /// A new, paid order replaces the expired one if units and limits allow; else the money goes back.
+    /// Replace the expired order by a new, paid one if units and limits allow, or else refund.
     Retake,
 }
 
-/// Units that one order asks for, 1 to [`Quantity::MAX`].
+/// The number of units in one order, 1 to [`Quantity::MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
 pub struct Quantity(u32);
@@ -38,10 +38,10 @@ pub struct Quantity(u32);
 impl Quantity {
     /// One unit.
     pub const ONE: Self = Self(1);
-    /// The most units of one order: 10,000.
+    /// The maximum number of units per order: 10,000.
     pub const MAX: u32 = 10_000;
 
-    /// The number of units.
+    /// Returns the number of units.
     pub const fn value(self) -> u32 {
         self.0
     }
@@ -54,7 +54,7 @@ impl TryFrom<u32> for Quantity {
         if (1..=Self::MAX).contains(&value) {
             Ok(Self(value))
         } else {
-            Err(Invalid::new("quantity", format!("{value} is not from 1 to {}", Self::MAX)))
+            Err(Invalid::new("quantity", format!("{value} is not between 1 and {}", Self::MAX)))
         }
     }
 }
@@ -65,13 +65,13 @@ impl From<Quantity> for u32 {
     }
 }
 
-/// How many units may wait for payment under [`Strategy::PayTime`], in percent of what is available: 100 to 1,000.
+/// The limit of pending units under [`Strategy::PayTime`]: 100 to 1,000 percent of available units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
 pub struct OverbookPercent(u32);
 
 impl OverbookPercent {
-    /// The number of percent.
+    /// Returns the percentage.
     pub const fn value(self) -> u32 {
         self.0
     }
@@ -91,7 +91,7 @@ impl TryFrom<u32> for OverbookPercent {
         if (100..=1_000).contains(&value) {
             Ok(Self(value))
         } else {
-            Err(Invalid::new("overbook_percent", format!("{value} is not from 100 to 1000")))
+            Err(Invalid::new("overbook_percent", format!("{value} is not between 100 and 1000")))
         }
     }
 }
@@ -104,7 +104,7 @@ impl From<OverbookPercent> for u32 {
 
 /// The terms on which one SKU is sold in one activity.
 ///
-/// This is also the form in which operators and import files write an offer.
+/// Operators and import files write offers in this type's serialized form.
 ///
 /// ```
 /// use flashsale_core::domain::OfferTerms;
@@ -148,18 +148,18 @@ struct RawOffer {
 }
 
 impl OfferTerms {
-    /// The most units of one offer: 10⁹.
+    /// The maximum number of units per offer: 10⁹.
     pub const MAX_UNITS: u32 = 1_000_000_000;
-    /// The most rules of one offer: 8.
+    /// The maximum number of limit rules per offer: 8.
     pub const MAX_LIMITS: usize = 8;
     /// The longest hold: 7 days.
     pub const MAX_HOLD: Duration = Duration::from_secs(7 * 24 * 3_600);
 
-    /// Terms without limits, with the default overbook percentage, under which a late capture is refunded.
+    /// Creates terms without limits, with default overbooking and refunds of late captures.
     ///
     /// # Errors
-    /// `units` outside 1 to 10⁹; a hold outside 1 s to 7 days or not in whole seconds; no hold with a strategy other
-    /// than [`Strategy::OrderTime`].
+    /// If `units` is outside 1 to 10⁹, the hold is outside 1 s to 7 days or not in whole seconds,
+    /// or a strategy other than [`Strategy::OrderTime`] has none.
     pub fn new(
         sku: SkuId,
         price: Money,
@@ -168,7 +168,7 @@ impl OfferTerms {
         hold: Option<Duration>,
     ) -> Result<Self, Invalid> {
         if !(1..=Self::MAX_UNITS).contains(&units) {
-            return Err(Invalid::new("units", format!("{units} is not from 1 to {}", Self::MAX_UNITS)));
+            return Err(Invalid::new("units", format!("{units} is not between 1 and {}", Self::MAX_UNITS)));
         }
         match hold {
             None if strategy != Strategy::OrderTime => {
@@ -194,82 +194,82 @@ impl OfferTerms {
         })
     }
 
-    /// The same terms with these limits, checked in this order.
+    /// Sets the limits, which are checked in this order.
     ///
     /// # Errors
-    /// More than [`OfferTerms::MAX_LIMITS`] rules, or two with the same subject and scope.
+    /// If there are more than [`OfferTerms::MAX_LIMITS`] rules, or two share a subject and scope.
     pub fn with_limits(mut self, limits: Vec<LimitRule>) -> Result<Self, Invalid> {
         check_limits(&limits)?;
         self.limits = limits;
         Ok(self)
     }
 
-    /// The same terms with this overbook percentage; only [`Strategy::PayTime`] looks at it.
+    /// Sets the overbook percentage; used only by [`Strategy::PayTime`].
     #[must_use]
     pub fn with_overbook(mut self, overbook: OverbookPercent) -> Self {
         self.overbook = overbook;
         self
     }
 
-    /// The same terms with this treatment of late captures.
+    /// Sets the treatment of late captures.
     #[must_use]
     pub fn with_late_capture(mut self, late_capture: LateCapture) -> Self {
         self.late_capture = late_capture;
         self
     }
 
-    /// What is sold.
+    /// Returns the SKU on sale.
     pub fn sku(&self) -> SkuId {
         self.sku
     }
 
-    /// The price of one unit.
+    /// Returns the price of one unit.
     pub fn price(&self) -> Money {
         self.price
     }
 
-    /// Units at the start, before adjustments.
+    /// Returns the initial number of units, before adjustments.
     pub fn units(&self) -> u32 {
         self.units
     }
 
-    /// When units are taken.
+    /// Returns the strategy, which says when units are taken.
     pub fn strategy(&self) -> Strategy {
         self.strategy
     }
 
-    /// How long an unpaid order lasts; `None` for ever.
+    /// Returns how long an unpaid order holds its units; `None` means no time limit.
     pub fn hold(&self) -> Option<Duration> {
         self.hold
     }
 
-    /// The overbook percentage of [`Strategy::PayTime`].
+    /// Returns the overbook percentage, used by [`Strategy::PayTime`].
     pub fn overbook(&self) -> OverbookPercent {
         self.overbook
     }
 
-    /// What becomes of late captures.
+    /// Returns the treatment of late captures.
     pub fn late_capture(&self) -> LateCapture {
         self.late_capture
     }
 
-    /// Limits, in the order in which they are checked.
+    /// Returns the limits in the order in which they are checked.
     pub fn limits(&self) -> &[LimitRule] {
         &self.limits
     }
 }
 
-/// Checks a list of limits as [`OfferTerms::with_limits`] does.
+/// Checks a list of limits, as [`OfferTerms::with_limits`] does.
 ///
 /// # Errors
-/// More than [`OfferTerms::MAX_LIMITS`] rules, or two with the same subject and scope.
+/// If there are more than [`OfferTerms::MAX_LIMITS`] rules, or two share a subject and scope.
 pub fn check_limits(limits: &[LimitRule]) -> Result<(), Invalid> {
     if limits.len() > OfferTerms::MAX_LIMITS {
         return Err(Invalid::new("limits", format!("{} rules, at most 8 are allowed", limits.len())));
     }
     for (index, rule) in limits.iter().enumerate() {
         if limits[..index].iter().any(|other| (other.subject, other.per) == (rule.subject, rule.per)) {
-            return Err(Invalid::new("limits", "two rules have the same subject and scope"));
+            return Err(Invalid::new("limits", "two rules share a subject and scope"));
         }
     }
     Ok(())
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn terms_that_cannot_hold_are_refused() {
+    fn invalid_terms_are_refused() {
         let sku = SkuId::new(1).unwrap();
         let hold = Some(Duration::from_secs(60));
         assert!(OfferTerms::new(sku, price(), 0, Strategy::PreDeduct, hold).is_err());

@@ -1,4 +1,4 @@
-//! Orders and their life.
+//! Orders and their life cycle.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use super::{
     Timestamp, UserId,
 };
 
-/// Where an order is found: the activity and the user name its lane.
+/// The key of an order. Activity and user determine its lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct OrderKey {
     /// The activity.
@@ -18,7 +18,7 @@ pub struct OrderKey {
     pub id: OrderId,
 }
 
-/// Where an order stands.
+/// The status of an order.
 ///
 /// ```text
 ///            ┌───────────────────────▶ CANCELLED
@@ -33,26 +33,26 @@ pub struct OrderKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderStatus {
-    /// Waits for its payment to open.
+    /// Waiting for a payment to open.
     Pending,
     /// Its payment is open at the provider.
     Paying,
-    /// Paid. Terminal; a refund is a fact about the payment.
+    /// Paid. Terminal: a refund is recorded on the payment.
     Paid,
-    /// Given up by the buyer or an operator. Terminal.
+    /// Cancelled by the buyer or an operator. Terminal.
     Cancelled,
     /// Not paid in time. Terminal.
     Expired,
-    /// Not taken by the truth. Terminal.
+    /// Refused by the truth. Terminal.
     Refused,
 }
 
 impl OrderStatus {
-    /// Every status, in the order of its number.
+    /// Every status, in declaration order.
     pub const ALL: [Self; 6] =
         [Self::Pending, Self::Paying, Self::Paid, Self::Cancelled, Self::Expired, Self::Refused];
 
-    /// Its word in answers and metrics.
+    /// Returns the name used in responses and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -64,17 +64,17 @@ impl OrderStatus {
         }
     }
 
-    /// Whether the order may still change: pending or paying.
+    /// Returns whether the order may still change: pending or paying.
     pub fn is_open(self) -> bool {
         matches!(self, Self::Pending | Self::Paying)
     }
 
-    /// Whether limits count the order's units: it is open or paid.
+    /// Returns whether limits count the order's units: it is open or paid.
     pub fn counts_for_limits(self) -> bool {
         self.is_open() || self == Self::Paid
     }
 
-    /// Whether an order may go from this status to `next`.
+    /// Returns whether an order may move from this status to `next`.
     pub fn may_become(self, next: Self) -> bool {
         use OrderStatus::{Cancelled, Expired, Paid, Paying, Pending};
         matches!(
@@ -84,7 +84,7 @@ impl OrderStatus {
     }
 }
 
-/// What became of the money of one captured transaction.
+/// The use of the money from one captured transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Proceeds {
     /// It pays for the order that holds this record.
@@ -93,12 +93,12 @@ pub enum Proceeds {
     Refund(Refund),
 }
 
-/// A captured transaction of an order with what became of its money.
+/// A captured transaction of an order, with the use of its money.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
     /// What the provider reported.
     pub capture: Capture,
-    /// What became of the money.
+    /// The use of the money.
     pub proceeds: Proceeds,
 }
 
@@ -107,40 +107,40 @@ pub struct Receipt {
 pub struct Order {
     /// Activity, owner and id.
     pub key: OrderKey,
-    /// What is bought.
+    /// The SKU ordered.
     pub sku: SkuId,
-    /// How many.
+    /// The number of units.
     pub quantity: Quantity,
     /// Price times quantity, frozen when the order was placed.
     pub amount: Money,
-    /// Where it stands.
+    /// Its status.
     pub status: OrderStatus,
-    /// Whether the ledger that decides has it. `false` only at a gate, for an order that is still queued.
+    /// Whether the deciding ledger has it. `false` only at a gate, for a queued order.
     pub persisted: bool,
-    /// The idempotency key that made it, scoped to activity and user; `None` for an order that replaces another.
+    /// The key and nonce that created it; `None` for an order that replaces another.
     pub idempotency: Option<Idempotency>,
-    /// The device and address that limits counted.
+    /// The device and address counted by limits.
     pub subjects: Subjects,
-    /// When it was placed, on the deciding clock.
+    /// When it was placed, by the deciding clock.
     pub placed_at: Timestamp,
-    /// When it expires if its payment does not open before; `None` for never, and at a gate.
+    /// When it expires if no payment opens first; `None` for never, and at a gate.
     pub deadline: Option<Timestamp>,
-    /// Every payment that was opened for it, oldest first.
+    /// Its payments, oldest first.
     pub payments: Vec<Payment>,
-    /// Every transaction that was captured for it, oldest first.
+    /// Its captured transactions, oldest first.
     pub receipts: Vec<Receipt>,
-    /// The expired order in whose place it was made.
+    /// The expired order that it replaces.
     pub replaces: Option<OrderId>,
-    /// The order that was made in place of this one, which had expired.
+    /// The order that replaced this one after it expired.
     pub replaced_by: Option<OrderId>,
-    /// Whether an operator's refund gave its units back.
+    /// Whether an operator's refund returned its units.
     pub units_returned: bool,
-    /// The sequence of the last event that concerned it, in the outbox of the ledger that decides: grows with every
-    /// change. 0 at a gate, for an order that is still queued.
+    /// The sequence of its latest event in the deciding ledger's outbox; grows with every change. 0
+    /// at a gate, for an order that is still queued.
     pub revision: u64,
 }
 
-/// The idempotency key and the ticket nonce that made an order.
+/// The idempotency key and ticket nonce of the request that created an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Idempotency {
     /// The caller's key, as a digest.
@@ -149,29 +149,29 @@ pub struct Idempotency {
     pub nonce: Nonce,
 }
 
-/// An idempotency key: a 128-bit digest of what the caller chose. It is scoped to (activity, user).
+/// An idempotency key: a 128-bit digest of the caller's key, scoped to (activity, user).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Key(pub u128);
 
 impl Key {
-    /// The key for the text of an `Idempotency-Key` header.
+    /// Digests the text of an `Idempotency-Key` header.
     pub fn of_text(text: &str) -> Self {
         Self(super::text::digest128(text.as_bytes()))
     }
 
-    /// The key of a request that names none: its ticket's nonce.
+    /// Derives the key of a request without one from its ticket's nonce.
     pub fn of_nonce(nonce: Nonce) -> Self {
         Self(u128::from(nonce.0))
     }
 }
 
-/// A ticket's number, unpredictable, unique for its user. It is scoped to (activity, user).
+/// An unpredictable ticket number, scoped to (activity, user).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Nonce(pub u64);
 
-/// Subjects of limits besides the user, as the application supplies them.
+/// The subjects of limits besides the user, supplied by the application.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Subjects {
     /// The device.
@@ -181,17 +181,17 @@ pub struct Subjects {
 }
 
 impl Order {
-    /// The payment that was opened last.
+    /// Returns the payment opened last.
     pub fn payment(&self) -> Option<&Payment> {
         self.payments.last()
     }
 
-    /// The payment with this id.
+    /// Returns the payment with this id.
     pub fn payment_by_id(&self, id: super::PaymentId) -> Option<&Payment> {
         self.payments.iter().find(|payment| payment.id == id)
     }
 
-    /// The refund that matters most to the buyer: a failed one before one that is due before one that is done.
+    /// Returns the most urgent refund: failed before due before done.
     pub fn refund(&self) -> Option<(&Capture, Refund)> {
         let refunds = self.receipts.iter().filter_map(|receipt| match receipt.proceeds {
             Proceeds::Refund(refund) => Some((&receipt.capture, refund)),
@@ -200,14 +200,14 @@ impl Order {
         refunds.max_by_key(|(_, refund)| refund.status)
     }
 
-    /// The captured transaction with this identity.
+    /// Returns the captured transaction with this provider and id.
     pub fn receipt(&self, provider: &Provider, transaction: &str) -> Option<&Receipt> {
         self.receipts.iter().find(|receipt| {
             receipt.capture.provider == *provider && receipt.capture.transaction.as_str() == transaction
         })
     }
 
-    /// Why money of this order went back or has to, if it did or has.
+    /// Returns the reason of every refund, settled or not.
     pub fn refund_reasons(&self) -> impl Iterator<Item = RefundReason> + '_ {
         self.receipts.iter().filter_map(|receipt| match receipt.proceeds {
             Proceeds::Refund(refund) => Some(refund.reason),
@@ -228,6 +228,6 @@ mod tests {
             assert!(!terminal.is_open());
             assert!(all.iter().all(|next| !terminal.may_become(*next)), "{terminal:?}");
         }
-        assert!(!Paying.may_become(Cancelled), "the provider has to close the payment first");
+        assert!(!Paying.may_become(Cancelled), "the provider must close the payment first");
     }
 }

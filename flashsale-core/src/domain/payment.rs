@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{Currency, Invalid, PaymentId, Timestamp, text::Bounded};
 
-/// The name of a payment provider: 1 to 32 of `a`–`z`, `0`–`9`, `_`, `-`.
+/// The name of a payment provider: 1 to 32 characters from `a`–`z`, `0`–`9`, `_`, `-`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Provider(Box<str>);
 
 impl Provider {
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -58,12 +58,12 @@ impl fmt::Debug for Provider {
     }
 }
 
-/// Where a payment stands.
+/// The status of a payment.
 ///
 /// ```text
 /// Open ──▶ Captured
 ///   ├────▶ Failed
-///   └────▶ Closed     (a capture that was under way may still arrive: Failed or Closed ──▶ Captured)
+///   └────▶ Closed     (a late capture may still arrive: Failed or Closed ──▶ Captured)
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -74,12 +74,12 @@ pub enum PaymentStatus {
     Captured,
     /// The provider could not take the money.
     Failed,
-    /// The provider promised to take no money any more, or its time and grace ran out.
+    /// The provider confirmed that it will take no money, or the deadline and grace period passed.
     Closed,
 }
 
 impl PaymentStatus {
-    /// Whether a payment may go from this status to `next`.
+    /// Returns whether a payment may move from this status to `next`.
     pub fn may_become(self, next: Self) -> bool {
         use PaymentStatus::{Captured, Closed, Failed, Open};
         matches!((self, next), (Open, Captured | Failed | Closed) | (Failed | Closed, Captured))
@@ -91,66 +91,66 @@ impl PaymentStatus {
 pub struct Payment {
     /// Its id, which is also the provider's idempotency key.
     pub id: PaymentId,
-    /// Who takes the money.
+    /// The provider that takes the money.
     pub provider: Provider,
-    /// Where it stands.
+    /// Its status.
     pub status: PaymentStatus,
-    /// When it will be closed at the provider.
+    /// When closing it at the provider becomes due.
     pub deadline: Timestamp,
 }
 
-/// A provider's word, verified, that money was taken.
+/// A provider's verified report that money was taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capture {
-    /// Who took the money.
+    /// The provider that took the money.
     pub provider: Provider,
-    /// The provider's id of this message.
+    /// The provider's id of this report.
     pub event: Bounded<128>,
-    /// The provider's id of the movement of money.
+    /// The provider's id of the transaction.
     pub transaction: Bounded<128>,
-    /// The payment it was taken for.
+    /// The payment that the money was taken for.
     pub payment: PaymentId,
-    /// How much, in minor units, as the provider says.
+    /// The reported amount in minor units.
     pub amount: u64,
-    /// In which currency, as the provider says.
+    /// The reported currency.
     pub currency: Currency,
 }
 
-/// Where a refund stands. The order of the variants is that of urgency.
+/// The status of a refund, in ascending order of urgency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefundStatus {
-    /// The provider gave the money back.
+    /// The provider returned the money.
     Done,
-    /// The money has to go back.
+    /// The money must be returned.
     Due,
-    /// The provider refused; a person has to look.
+    /// The provider refused; an operator must intervene.
     Failed,
 }
 
-/// Why money goes back.
+/// The reason for a refund.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefundReason {
-    /// The amount or currency is not the order's.
+    /// The amount or currency differs from the order's.
     WrongAmount,
-    /// The order was paid by another transaction before.
+    /// Another transaction had already paid the order.
     PaidTwice,
-    /// The order was cancelled, expired or refused before.
+    /// The order was already cancelled, expired or refused.
     OrderClosed,
-    /// Units could not be had any more.
+    /// No units were left.
     NoUnits,
-    /// An operator decided it.
+    /// An operator ordered it.
     Operator,
-    /// Another provider took it than the one with which the payment was opened.
+    /// A provider other than the payment's took the money.
     WrongProvider,
 }
 
-/// Money on its way back to the buyer.
+/// Money to be returned to the buyer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refund {
-    /// Why.
+    /// Its reason.
     pub reason: RefundReason,
-    /// Where it stands.
+    /// Its status.
     pub status: RefundStatus,
 }

@@ -4,31 +4,31 @@ use serde::{Deserialize, Serialize};
 
 use super::{Money, Name, ProductId, SkuId, Text};
 
-/// What a detail page shows.
+/// A product (SPU), shown on one detail page.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Product {
     /// Its id.
     pub id: ProductId,
-    /// What buyers call it.
+    /// The name shown to buyers.
     pub name: Name,
-    /// What buyers read about it.
+    /// The description shown to buyers.
     #[serde(default)]
     pub description: Option<Text>,
-    /// Where its picture is, as the shop's pages name it.
+    /// The location of its picture, as the shop's pages refer to it.
     #[serde(default)]
     pub image: Option<Name>,
 }
 
-/// The thing that has stock and a price: a colour and size of a product.
+/// A variant of a product, such as a colour and size, with stock and a price.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sku {
     /// Its id.
     pub id: SkuId,
-    /// The product that it is a variant of.
+    /// The product of which it is a variant.
     pub product_id: ProductId,
-    /// What tells it from its siblings: "红色 / L".
+    /// What distinguishes it from the product's other SKUs: "红色 / L".
     pub name: Name,
     /// The price outside of activities.
     pub list_price: Money,

@@ -1,4 +1,4 @@
-//! Texts with a bound.
+//! Bounded texts.
 
 use std::{fmt, ops::Deref, str::FromStr};
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Invalid;
 
-/// A text of 1 to `MAX` characters after trimming, without control characters.
+/// A text of 1 to `MAX` characters after trimming, without control characters except line feeds.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Bounded<const MAX: usize>(Box<str>);
@@ -18,10 +18,10 @@ pub type Name = Bounded<120>;
 pub type Text = Bounded<4_000>;
 
 impl<const MAX: usize> Bounded<MAX> {
-    /// Trims and checks a text.
+    /// Trims and validates a text.
     ///
     /// # Errors
-    /// Empty, longer than `MAX` characters, or with a control character other than a line feed.
+    /// If it is empty, exceeds `MAX` characters, or has a control character other than a line feed.
     pub fn new(text: &str) -> Result<Self, Invalid> {
         let text = text.trim();
         let length = text.chars().count();
@@ -40,7 +40,7 @@ impl<const MAX: usize> Bounded<MAX> {
         Ok(Self(text.into()))
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -88,13 +88,13 @@ impl<const MAX: usize> From<Bounded<MAX>> for String {
     }
 }
 
-/// The first 64 bits of a BLAKE3 digest.
+/// Returns the first 64 bits of a BLAKE3 digest.
 pub(crate) fn digest64(bytes: &[u8]) -> u64 {
     let digest = blake3::hash(bytes);
     digest.as_bytes()[..8].iter().fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
 
-/// The first 128 bits of a BLAKE3 digest.
+/// Returns the first 128 bits of a BLAKE3 digest.
 pub(crate) fn digest128(bytes: &[u8]) -> u128 {
     let digest = blake3::hash(bytes);
     digest.as_bytes()[..16].iter().fold(0, |value, byte| value << 8 | u128::from(*byte))

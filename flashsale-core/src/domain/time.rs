@@ -1,4 +1,4 @@
-//! Time: milliseconds since the Unix epoch, from one injected source.
+//! Time in milliseconds since the Unix epoch, from one injected source.
 
 use std::{
     fmt,
@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// A moment: milliseconds since 1970-01-01T00:00:00Z.
+/// A point in time: milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 #[serde(transparent)]
 pub struct Timestamp(u64);
@@ -16,32 +16,32 @@ pub struct Timestamp(u64);
 impl Timestamp {
     /// 1970-01-01T00:00:00Z.
     pub const EPOCH: Self = Self(0);
-    /// Later than every moment that a sale meets: 2⁶³−1 ms.
+    /// The latest representable time: 2⁶³−1 ms.
     pub const MAX: Self = Self(i64::MAX as u64);
 
-    /// A moment by its milliseconds since the Unix epoch; above 2⁶³−1 it is [`Timestamp::MAX`].
+    /// Creates a timestamp from milliseconds since the Unix epoch, capped at [`Timestamp::MAX`].
     pub const fn from_millis(millis: u64) -> Self {
         if millis > Self::MAX.0 { Self::MAX } else { Self(millis) }
     }
 
-    /// Milliseconds since the Unix epoch.
+    /// Returns the milliseconds since the Unix epoch.
     pub const fn as_millis(self) -> u64 {
         self.0
     }
 
-    /// The moment `span` later; it stops at [`Timestamp::MAX`]. Parts of a millisecond are dropped.
+    /// Adds `span` in whole milliseconds, saturating at [`Timestamp::MAX`].
     #[must_use]
     pub fn after(self, span: Duration) -> Self {
         Self::from_millis(self.0.saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
     }
 
-    /// The moment `span` earlier; it stops at [`Timestamp::EPOCH`].
+    /// Subtracts `span` in whole milliseconds, saturating at [`Timestamp::EPOCH`].
     #[must_use]
     pub fn before(self, span: Duration) -> Self {
         Self(self.0.saturating_sub(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
     }
 
-    /// The time from `earlier` until this moment; zero if `earlier` is later.
+    /// Returns the time elapsed since `earlier`; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
@@ -53,11 +53,11 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-/// Where a process reads the time from.
+/// A source of the current time.
 ///
-/// Decisions of a ledger use `max(last, now)` of their lane, so a clock may step back without harm to them.
+/// A ledger decides at `max(last, now)` of the lane, so a clock that steps back does no harm.
 pub trait Clock: Send + Sync + fmt::Debug {
-    /// The present moment.
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
 }
 
@@ -68,29 +68,29 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        // In 64 bits: `as_millis` computes in 128, and this runs for every request.
+        // `as_millis` computes in 128 bits; this runs for every request, so stay in 64.
         Timestamp::from_millis(
             since.as_secs().saturating_mul(1_000).saturating_add(u64::from(since.subsec_millis())),
         )
     }
 }
 
-/// A clock that moves only when told; for tests and simulations.
+/// A manually controlled clock for tests and simulations.
 #[derive(Debug, Default)]
 pub struct ManualClock(AtomicU64);
 
 impl ManualClock {
-    /// A clock that shows `now`.
+    /// Creates a clock that shows `now`.
     pub fn new(now: Timestamp) -> Self {
         Self(AtomicU64::new(now.as_millis()))
     }
 
-    /// Sets the clock, forwards or back.
+    /// Sets the clock, forward or back.
     pub fn set(&self, now: Timestamp) {
         self.0.store(now.as_millis(), Ordering::SeqCst);
     }
 
-    /// Moves the clock forwards.
+    /// Moves the clock forward.
     pub fn advance(&self, span: Duration) {
         self.set(self.now().after(span));
     }

@@ -1,4 +1,4 @@
-//! Advance: everything that happens to an order after it was made.
+//! Advance: everything that happens to an order after it is created.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,73 +7,73 @@ use crate::domain::{
     RefundStatus, Timestamp,
 };
 
-/// A step in an order's life. The key names the owner; an order of somebody else is not found.
+/// A step in an order's life cycle. The key names the owner; orders of other users are not found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Advance {
-    /// Opens a payment, before the provider is called. A payment id opens at most once; an order has at most 32 payments,
-    /// and answers `WrongState` to a further one.
+    /// Opens a payment, before the provider is called. A payment id opens at most once. The 33rd
+    /// payment of an order is answered with `WrongState`.
     OpenPayment {
         /// The order.
         order: OrderKey,
-        /// The payment's id, fresh from a generator.
+        /// The payment id, fresh from a generator.
         payment: PaymentId,
-        /// Who will take the money.
+        /// The provider that will take the money.
         provider: Provider,
     },
     /// The provider took money. Deduplicated by (provider, event) and by (provider, transaction).
     Capture {
         /// The order of the payment.
         order: OrderKey,
-        /// What the provider reported.
+        /// The provider's report.
         capture: Capture,
-        /// The id of the order to make if this one expired and its offer retakes; fresh from a generator.
+        /// A fresh id for the order that replaces this one, if it expired and its offer retakes.
         replacement: OrderId,
     },
     /// The provider could not take the money.
     PaymentFailed {
         /// The order.
         order: OrderKey,
-        /// Which payment; another than the open one changes nothing.
+        /// The payment; ignored unless it is the open one.
         payment: PaymentId,
     },
-    /// The provider promised to take no money for this payment any more.
+    /// The provider confirmed that it will take no money for this payment.
     PaymentClosed {
         /// The order.
         order: OrderKey,
-        /// Which payment; another than the open one changes nothing.
+        /// The payment; ignored unless it is the open one.
         payment: PaymentId,
     },
-    /// The buyer or an operator gives the order up.
+    /// Cancels the order, for its buyer or an operator.
     Cancel {
         /// The order.
         order: OrderKey,
-        /// Which operator and why; `None` for the buyer.
+        /// The operator and the reason; `None` for the buyer.
         by: Option<Attribution>,
     },
-    /// An operator sends the money of a paid order back.
+    /// Refunds a paid order, for an operator.
     Refund {
         /// The order.
         order: OrderKey,
-        /// Whether its units can be sold again. Limits are not given back.
+        /// Whether its units can be sold again. They count for limits in either case.
         units_returned: bool,
-        /// Who decided it and why.
+        /// The operator and the reason.
         by: Attribution,
     },
     /// A refund was carried out, or the provider refused it.
     RefundSettled {
         /// The order that holds the receipt.
         order: OrderKey,
-        /// Who took the money.
+        /// The provider that took the money.
         provider: Provider,
-        /// The provider's id of the movement of money that is refunded.
+        /// The provider's id of the refunded transaction.
         transaction: String,
-        /// Done or failed.
+        /// Whether it was done or failed.
         outcome: RefundOutcome,
     },
 }
 
 impl Advance {
-    /// The order that the step concerns.
+    /// Returns the order that the step concerns.
     pub fn order(&self) -> OrderKey {
         match self {
             Self::OpenPayment { order, .. }
@@ -87,12 +87,12 @@ impl Advance {
     }
 }
 
-/// How a refund ended at the provider.
+/// The outcome of a refund at the provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RefundOutcome {
-    /// The money went back.
+    /// The money was returned.
     Done,
-    /// The provider refused for good.
+    /// The provider refused permanently.
     Failed,
 }
 
@@ -108,31 +108,31 @@ impl From<RefundOutcome> for RefundStatus {
 /// The outcome of one [`Advance`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Advanced {
-    /// There is no such order of this user, or no such payment or transaction of the order.
+    /// The user has no such order, or the order no such payment or transaction.
     NotFound,
-    /// The order is admitted by a gate, and the truth does not have it yet.
+    /// A gate admitted the order, but the truth does not have it yet.
     NotPersisted,
-    /// The step was taken; the order as it stands after it.
+    /// The step was taken; the order after it.
     Done(Box<Order>),
-    /// The step was taken before or changes nothing; the order as it stands.
+    /// The step was taken earlier or has no effect; the current order.
     Replayed(Box<Order>),
     /// The order's status does not allow the step.
     WrongState(OrderStatus),
-    /// A payment under the pay-time strategy finds too few units.
+    /// Too few units are left to open a payment under the pay-time strategy.
     SoldOut {
-        /// How many there are.
+        /// The units that are left.
         available: u32,
     },
-    /// The id of the payment belongs to another order: two generators share a worker id.
+    /// The payment id belongs to another order, which happens if two generators share a worker id.
     IdTaken,
-    /// The money was taken and has to go back; the order that holds the receipt.
+    /// The money was taken and must be refunded; the order that holds the receipt.
     RefundDue(Box<Order>, RefundReason),
-    /// The order had expired, and this new, paid order replaces it.
+    /// The order had expired; this new, paid order replaces it.
     Retaken(Box<Order>),
 }
 
 impl Advanced {
-    /// The words of all outcomes.
+    /// The names of all outcomes.
     pub const WORDS: [&'static str; 9] = [
         "not_found",
         "not_persisted",
@@ -145,7 +145,7 @@ impl Advanced {
         "retaken",
     ];
 
-    /// Its place in [`Self::WORDS`].
+    /// Returns its index in [`Self::WORDS`].
     pub const fn metric_index(&self) -> usize {
         match self {
             Self::NotFound => 0,
@@ -160,7 +160,7 @@ impl Advanced {
         }
     }
 
-    /// The order as it stands after the step, if the step found it.
+    /// Returns the order after the step, if the step found it.
     pub fn order(&self) -> Option<&Order> {
         match self {
             Self::Done(order) | Self::Replayed(order) | Self::RefundDue(order, _) | Self::Retaken(order) => {
@@ -174,15 +174,15 @@ impl Advanced {
 /// The answer to a batch of steps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advances {
-    /// The time at which the lane decided.
+    /// The lane's time of the decision.
     pub at: Timestamp,
-    /// One outcome for each step, in their order.
+    /// The outcomes, in the order of the steps.
     pub outcomes: Vec<Advanced>,
 }
 
-/// A payment that has to be closed at its provider, because its time is over.
+/// A payment to be closed at its provider because its time is over.
 ///
-/// It is claimed until the retry time: who got it calls the provider and then advances with
+/// It is claimed until the retry time: its receiver calls the provider and then advances with
 /// [`Advance::PaymentClosed`] or [`Advance::Capture`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Closing {
@@ -190,32 +190,32 @@ pub struct Closing {
     pub order: OrderKey,
     /// The payment.
     pub payment: PaymentId,
-    /// Whom to ask.
+    /// The provider.
     pub provider: Provider,
-    /// When it is handed out again.
+    /// The time at which it is handed out again.
     pub retry_at: Timestamp,
 }
 
 /// What was due in a lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Due {
-    /// The time at which the lane decided.
+    /// The lane's time of the decision.
     pub at: Timestamp,
-    /// Orders that have expired by this call.
+    /// The orders expired by this call.
     pub expired: Vec<OrderKey>,
-    /// Payments to be closed.
+    /// The payments to close.
     pub closing: Vec<Closing>,
-    /// When something is due next; `None` if nothing has a deadline.
+    /// The next deadline; `None` if nothing has one.
     pub next: Option<Timestamp>,
 }
 
-/// Money that has to go back.
+/// A refund that is due.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefundTask {
     /// The order that holds the receipt.
     pub order: OrderKey,
-    /// The transaction to refund, whole.
+    /// The transaction, to be refunded in full.
     pub capture: Capture,
-    /// Why.
+    /// The reason.
     pub reason: RefundReason,
 }

@@ -1,55 +1,55 @@
-//! Errors of ledgers: what a caller may conclude from them.
+//! Errors of ledgers, and what a caller may conclude from them.
 
 use std::sync::Arc;
 
 use super::{Epoch, Position};
 use crate::domain::Invalid;
 
-/// Why a ledger did not answer. A declined request is not an error but an [`Outcome`](super::Outcome).
+/// An error of a ledger. A declined request is an [`Outcome`](super::Outcome), not an error.
 ///
-/// An error concerns the whole batch. It is *definite* if nothing happened, *indefinite* if the batch may have been
-/// decided: then the caller repeats it with the same keys and ids, and learns what became of it.
+/// An error covers the whole batch. *Definite* means that nothing happened. *Indefinite* means that
+/// the batch may have been decided: repeat it with the same keys and ids to find out.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LedgerError {
-    /// The reply was lost or the commit's fate is unknown. Indefinite; repeat with the same keys.
-    #[error("the outcome is unknown, repeat with the same keys: {0}")]
+    /// The reply was lost, or the commit may have failed. Indefinite; repeat with the same keys.
+    #[error("the outcome is unknown; repeat with the same keys: {0}")]
     Unknown(Arc<str>),
-    /// The ledger or its store does not work at present. Definite; a retry may help.
+    /// The ledger or its store is temporarily down. Definite; a retry may help.
     #[error("the ledger is unavailable: {0}")]
     Unavailable(Arc<str>),
-    /// The ledger stopped after a failed write or found its data damaged. Definite; only an operator helps.
+    /// The ledger stopped after a failed write or on corrupt data. Definite; needs an operator.
     #[error("the ledger has stopped: {0}")]
     Stopped(Arc<str>),
-    /// The request cannot be meant. Definite; a retry does not help.
+    /// The request is invalid. Definite; a retry does not help.
     #[error("invalid: {0}")]
     Invalid(#[from] Invalid),
-    /// This ledger follows another and does not decide that. Definite; a retry does not help.
+    /// This ledger is a gate, which does not decide this. Definite; a retry does not help.
     #[error("this ledger is a gate and does not decide {0}")]
     NotDeciding(&'static str),
-    /// The activity was never opened here, or its content is gone. Definite.
+    /// The activity was never opened here, or its content is lost. Definite.
     #[error("the activity is not open in this ledger")]
     NotOpen,
-    /// A newer holder of the lease has written. Definite; stop working on the lane.
+    /// A newer lease holder has written. Definite; stop working on the lane.
     #[error("a newer lease holder has written")]
     Fenced,
-    /// The caller's position or epoch is not the ledger's. Definite; read again and go on from there.
-    #[error("the position has moved to {position:?} in epoch {epoch:?}")]
+    /// The caller's position or epoch is out of date. Definite; read again and continue from there.
+    #[error("the position moved to {position:?} in epoch {epoch:?}")]
     Moved {
-        /// The epoch that is in force.
+        /// The current epoch.
         epoch: Epoch,
-        /// The position that is in force.
+        /// The current position.
         position: Position,
     },
 }
 
 impl LedgerError {
-    /// Whether nothing happened for sure.
+    /// Returns whether it is certain that nothing happened.
     pub fn is_definite(&self) -> bool {
         !matches!(self, Self::Unknown(_))
     }
 
-    /// Whether the same request may succeed later without anybody's help.
+    /// Returns whether the same request may succeed later without intervention.
     pub fn may_retry(&self) -> bool {
         matches!(self, Self::Unknown(_) | Self::Unavailable(_))
     }

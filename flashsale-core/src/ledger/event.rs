@@ -1,4 +1,4 @@
-//! Events: what happened, written in the same atomic step as the change that they report.
+//! Events, written in the same atomic step as the changes that they report.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use crate::domain::{
     RefundReason, RefundStatus, SkuId, Subjects, Timestamp, UserId, text::Bounded,
 };
 
-/// The number of a live change of an activity's terms. Later changes have higher numbers; of two changes of the same
-/// thing the one with the higher number holds, in whatever order a lane sees them.
+/// The number of a change of an activity's terms. Of two changes of the same thing, the one with
+/// the higher number wins, in whatever order a lane sees them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ChangeId(pub u64);
@@ -19,151 +19,151 @@ pub struct ChangeId(pub u64);
 /// An entry of a lane's outbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Where it stands.
+    /// Its position.
     pub position: Position,
-    /// When the lane decided it.
+    /// The lane's time of the decision.
     pub at: Timestamp,
-    /// What happened.
+    /// The event.
     pub event: Event,
 }
 
-/// What happened in a lane.
+/// An event in a lane.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
-    /// The lane began with these terms.
+    /// The lane opened with these terms.
     Opened(Arc<Terms>),
-    /// A gate's lane began again, in a new epoch, with content loaded from the truth.
+    /// A gate's lane reopened in a new epoch, with content loaded from the truth.
     Reopened,
-    /// The truth counts a new epoch from here on.
+    /// The truth started a new epoch.
     EpochTaken,
     /// The activity's terms changed.
     Amended {
         /// The number of the change.
         id: ChangeId,
-        /// What changed.
+        /// The change.
         change: Change,
-        /// Who did it and why.
+        /// The operator and the reason.
         by: Attribution,
     },
-    /// Units were added or taken away.
+    /// Units were added or removed.
     Adjusted {
         /// The id of the adjustment.
         id: AdjustmentId,
         /// The offer.
         sku: SkuId,
-        /// By how many units.
+        /// The number of units added.
         delta: i64,
-        /// Who did it and why.
+        /// The operator and the reason.
         by: Attribution,
     },
-    /// The truth did not take an adjustment that its gate had taken.
+    /// The truth refused an adjustment that its gate had made.
     AdjustmentRefused {
         /// The id of the adjustment.
         id: AdjustmentId,
         /// The offer.
         sku: SkuId,
     },
-    /// Units left for another bucket.
+    /// Units were sent to another bucket.
     Sent(Transfer),
-    /// Units came from another bucket.
+    /// Units were received from another bucket.
     Received(Transfer),
-    /// A transfer is known to have arrived for good.
+    /// A transfer is known to have arrived durably.
     Forgotten(Transfer),
-    /// Something happened to an order.
+    /// An order changed.
     Order {
         /// The order.
         id: OrderId,
-        /// Its owner.
+        /// The owner.
         user: UserId,
-        /// What happened.
+        /// The change.
         change: OrderChange,
     },
 }
 
-/// What happened to an order. The variants are part of the journal's format: new ones are only added at the end.
+/// A change of an order. Variants are part of the journal format: add new ones only at the end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OrderChange {
-    /// It was made.
+    /// It was placed.
     Placed(Placed),
-    /// The truth did not take it; it stands as refused, and keeps key and nonce.
+    /// The truth refused it; it is stored as refused and keeps its key and nonce.
     Refused(Placed),
     /// A payment was opened.
     PaymentOpened {
         /// The payment.
         payment: PaymentId,
-        /// Who takes the money.
+        /// The provider that takes the money.
         provider: Provider,
-        /// When the payment will be closed.
+        /// When closing the payment becomes due.
         deadline: Timestamp,
     },
     /// The open payment failed or was closed; the order is pending again.
     PaymentEnded {
         /// The payment.
         payment: PaymentId,
-        /// Failed or closed.
+        /// Whether it failed or was closed.
         status: PaymentStatus,
     },
     /// It was paid.
     Paid(Capture),
-    /// It was made, paid, in place of an expired one.
+    /// It was created as paid, to replace an expired order.
     Retaken {
-        /// What was ordered.
+        /// The order's content.
         placed: Placed,
         /// The expired order.
         replaces: OrderId,
-        /// What paid for it.
+        /// The capture that paid for it.
         capture: Capture,
     },
-    /// Money was taken that has to go back.
+    /// Money was taken that must be refunded.
     RefundDue {
-        /// What was taken.
+        /// The captured money.
         capture: Capture,
-        /// Why it goes back.
+        /// The reason for the refund.
         reason: RefundReason,
     },
-    /// An operator decided that the money of the paid order goes back.
+    /// An operator refunded the paid order.
     Refunded {
         /// Whether its units can be sold again.
         units_returned: bool,
-        /// Who decided it and why.
+        /// The operator and the reason.
         by: Attribution,
     },
     /// A refund was carried out or refused.
     RefundSettled {
-        /// Who took the money.
+        /// The provider that took the money.
         provider: Provider,
-        /// The provider's id of the movement of money.
+        /// The provider's id of the transaction.
         transaction: Bounded<128>,
-        /// Done or failed.
+        /// Whether it was done or failed.
         status: RefundStatus,
     },
-    /// The payment was handed out to be closed.
+    /// The payment was handed out for closing.
     ClosingClaimed {
-        /// When it is handed out again.
+        /// The time at which it is handed out again.
         retry_at: Timestamp,
     },
-    /// Its buyer gave it up.
+    /// Its buyer cancelled it.
     Cancelled,
     /// It was not paid in time.
     Expired,
-    /// An operator gave it up.
+    /// An operator cancelled it.
     CancelledBy(Attribution),
 }
 
-/// What an order is made of.
+/// The content of a new order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placed {
-    /// What is bought.
+    /// The SKU ordered.
     pub sku: SkuId,
-    /// How many.
+    /// The number of units.
     pub quantity: Quantity,
     /// Price times quantity.
     pub amount: Money,
-    /// The key and nonce that made it; `None` for an order that replaces another.
+    /// The key and nonce that created it; `None` for an order that replaces another.
     pub idempotency: Option<Idempotency>,
-    /// Device and address that limits count.
+    /// The device and address counted by limits.
     pub subjects: Subjects,
-    /// When it was admitted: at the gate, if there is one.
+    /// When it was admitted, at the gate if there is one.
     pub placed_at: Timestamp,
     /// When it expires; `None` for never, and at a gate.
     pub deadline: Option<Timestamp>,

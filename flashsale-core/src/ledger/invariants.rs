@@ -1,4 +1,4 @@
-//! The invariants of a ledger, in one place: tests, load runs, `audit` and monitors share them.
+//! The invariants of a ledger, shared by tests, load runs, `audit` and monitors.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -8,9 +8,9 @@ use crate::domain::{Order, OrderStatus, PaymentStatus, Per, Proceeds, Strategy, 
 /// A broken invariant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Its number in the design, `I1` to `I8`.
+    /// Its number, `I1` to `I12`.
     pub invariant: &'static str,
-    /// What was expected and what was seen.
+    /// The expected and the actual state.
     pub what: String,
 }
 
@@ -20,16 +20,16 @@ impl std::fmt::Display for Violation {
     }
 }
 
-/// Whether available units may be negative: only at a gate, which may owe units.
+/// Whether available units may be negative, which happens only at a gate that owes units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owing {
-    /// They must not.
+    /// They must not be negative.
     Forbidden,
-    /// They may.
+    /// They may be negative.
     Allowed,
 }
 
-/// Checks what can be seen of one ledger at one moment: I1, I2, I4, I5, I7 and I8, and the shape of each order (I6).
+/// Checks one ledger at one moment: I1, I2, I4, I5, I7, I8, I10, I12, and the shape of orders (I6).
 pub fn check(inspection: &Inspection, owing: Owing) -> Vec<Violation> {
     let mut found = Findings(Vec::new());
     check_units(inspection, owing, &mut found);
@@ -51,7 +51,7 @@ impl Findings {
     }
 }
 
-/// I1 and I2: no unit appears or vanishes, and every counter is the sum of what it counts.
+/// I1 and I2: units are conserved, and every counter is the sum of what it counts.
 fn check_units(inspection: &Inspection, owing: Owing, found: &mut Findings) {
     for (index, offer) in inspection.terms.offers().iter().enumerate() {
         let sku = offer.sku();
@@ -63,7 +63,7 @@ fn check_units(inspection: &Inspection, owing: Owing, found: &mut Findings) {
             let seen = (units.held, units.sold, units.pending);
             found.require(seen == (held, sold, pending), "I1", || {
                 format!(
-                    "SKU {sku}, bucket {}: (held, sold, pending) is {seen:?}, orders say {:?}",
+                    "SKU {sku}, bucket {}: (held, sold, pending) is {seen:?}, orders add up to {:?}",
                     lane.bucket,
                     (held, sold, pending)
                 )
@@ -74,10 +74,7 @@ fn check_units(inspection: &Inspection, owing: Owing, found: &mut Findings) {
             let left = units.available + units.held + units.sold;
             let right = units.share + units.adjusted + units.received - units.sent;
             found.require(left == right, "I2", || {
-                format!(
-                    "SKU {sku}, bucket {}: available+held+sold is {left}, it was given {right}",
-                    lane.bucket
-                )
+                format!("SKU {sku}, bucket {}: available+held+sold is {left}, should be {right}", lane.bucket)
             });
             sum += left;
             total += units.adjusted;
@@ -85,7 +82,7 @@ fn check_units(inspection: &Inspection, owing: Owing, found: &mut Findings) {
         let sent: i64 = inspection.lanes.iter().map(|lane| lane.offers[index].sent).sum();
         let received: i64 = inspection.lanes.iter().map(|lane| lane.offers[index].received).sum();
         found.require(sum + sent - received == total, "I1", || {
-            format!("SKU {sku}: {sum} units and {} in transit, of {total}", sent - received)
+            format!("SKU {sku}: {sum} units and {} in transit, should be {total}", sent - received)
         });
         let kept: i64 = inspection
             .lanes
@@ -95,10 +92,7 @@ fn check_units(inspection: &Inspection, owing: Owing, found: &mut Findings) {
             .map(|transfer| i64::from(transfer.units))
             .sum();
         found.require(sent - received <= kept, "I2", || {
-            format!(
-                "SKU {sku}: {} units are in transit, the journalled transfers carry {kept}",
-                sent - received
-            )
+            format!("SKU {sku}: {} units are in transit, but recorded transfers hold {kept}", sent - received)
         });
     }
 }
@@ -119,7 +113,7 @@ fn held_sold_pending(lane: &LaneInspection, index: usize, inspection: &Inspectio
     (held, sold, pending)
 }
 
-/// I2 and I4: counters are sums, and no subject has more than its limits allow.
+/// I2: every limit counter is the sum over its orders.
 fn check_limits(inspection: &Inspection, found: &mut Findings) {
     let mut used: BTreeMap<(Subject, u64, Option<crate::domain::SkuId>), u32> = BTreeMap::new();
     for order in inspection.lanes.iter().flat_map(|lane| &lane.orders) {
@@ -136,13 +130,13 @@ fn check_limits(inspection: &Inspection, found: &mut Findings) {
             format!("{counter:?} should be {expected}, the sum over its orders")
         });
     }
-    // A limit that was lowered during the sale does not undo orders; the suite checks the limit at each reserve.
+    // Lowering a limit does not undo orders, so current limits may be exceeded here.
     for lane in &inspection.lanes {
         check_counted(lane, found);
     }
 }
 
-/// I2: whoever a rule of the lane counts, and who has units there, has a counter.
+/// I2: every subject that a rule of the lane counts and that has units there has a counter.
 fn check_counted(lane: &LaneInspection, found: &mut Findings) {
     let counting = |order: &&Order| order.status.counts_for_limits();
     for offer in lane.terms.offers() {
@@ -164,7 +158,7 @@ fn check_counted(lane: &LaneInspection, found: &mut Findings) {
     }
 }
 
-/// I4 for a sale whose limits were never changed: no subject has more units than its rules allow.
+/// Checks I4 for a sale whose limits never changed: no subject exceeds a limit per offer.
 pub fn check_limits_hold(inspection: &Inspection) -> Vec<Violation> {
     let mut found = Findings(Vec::new());
     for offer in inspection.terms.offers() {
@@ -183,7 +177,7 @@ pub fn check_limits_hold(inspection: &Inspection) -> Vec<Violation> {
             for (id, units) in used {
                 found.require(units <= rule.max(), "I4", || {
                     format!(
-                        "SKU {}: {:?} {id} has {units} units, {} are allowed",
+                        "SKU {}: {:?} {id} has {units} units, at most {} are allowed",
                         offer.sku(),
                         rule.subject,
                         rule.max()
@@ -195,34 +189,34 @@ pub fn check_limits_hold(inspection: &Inspection) -> Vec<Violation> {
     found.0
 }
 
-/// I5, I8, I10: a key, a nonce, an id and a transaction each belong to one order.
+/// I5, I8, I10, I12: a key, a nonce, an id and a transaction each belong to one order.
 fn check_identity(inspection: &Inspection, found: &mut Findings) {
     let (mut ids, mut keys, mut nonces, mut transactions) =
         (HashSet::new(), HashSet::new(), HashSet::new(), HashSet::new());
     for order in inspection.lanes.iter().flat_map(|lane| &lane.orders) {
         let user = order.key.user;
         found.require(ids.insert(order.key.id), "I12", || format!("two orders have the id {}", order.key.id));
-        // A gate that lost an order may have admitted its repetition, which the truth refuses: queued orders do not count.
+        // A gate that lost an order may admit its retry, which the truth refuses: skip queued ones.
         let counts = order.persisted && order.status != OrderStatus::Refused;
         if let Some(known) = order.idempotency.filter(|_| counts) {
             found.require(keys.insert((user, known.key)), "I5", || {
-                format!("order {} has a key that made another order of user {user}", order.key.id)
+                format!("order {} reuses the key of another order of user {user}", order.key.id)
             });
             found.require(nonces.insert((user, known.nonce)), "I10", || {
-                format!("order {} has a ticket that made another order of user {user}", order.key.id)
+                format!("order {} reuses the ticket of another order of user {user}", order.key.id)
             });
         }
         for receipt in &order.receipts {
             let capture = &receipt.capture;
             let fresh = transactions.insert((capture.provider.clone(), capture.transaction.clone()));
             found.require(fresh, "I8", || {
-                format!("transaction {} of {} is booked twice", capture.transaction, capture.provider)
+                format!("transaction {} of {} is recorded twice", capture.transaction, capture.provider)
             });
         }
     }
 }
 
-/// I6, I7, I8 for one order: what its status says agrees with its payments and receipts.
+/// I6, I7, I8: the status of an order agrees with its payments and receipts.
 fn check_order(order: &Order, found: &mut Findings) {
     let id = order.key.id;
     let open = order.payments.iter().filter(|payment| payment.status == PaymentStatus::Open).count();
@@ -234,17 +228,20 @@ fn check_order(order: &Order, found: &mut Findings) {
     let refunded = order.refund_reasons().any(|reason| reason == crate::domain::RefundReason::Operator);
     let expected = usize::from(order.status == OrderStatus::Paid && !refunded);
     found.require(paid == expected, "I8", || {
-        format!("order {id} is {:?} and {paid} transactions pay for it", order.status)
+        format!("order {id} is {:?} with {paid} paying transactions", order.status)
     });
     for receipt in order.receipts.iter().filter(|receipt| receipt.proceeds == Proceeds::Paid) {
         let capture = &receipt.capture;
         let same = (capture.amount, capture.currency) == (order.amount.amount(), order.amount.currency());
         found.require(same, "I8", || {
-            format!("order {id} costs {}, {} {} was taken", order.amount, capture.amount, capture.currency)
+            format!(
+                "order {id} costs {}, but {} {} was taken",
+                order.amount, capture.amount, capture.currency
+            )
         });
     }
     found.require(!order.units_returned || refunded, "I7", || {
-        format!("order {id} gave its units back without a refund")
+        format!("order {id} returned its units without a refund")
     });
 }
 

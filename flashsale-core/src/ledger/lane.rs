@@ -1,4 +1,4 @@
-//! Lanes: the shards in which decisions are in one order.
+//! Lanes: shards of a ledger, each with one order of decisions.
 
 use std::num::NonZeroU16;
 
@@ -6,28 +6,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{ActivityId, UserId};
 
-/// The number of a bucket in its activity, from 0.
+/// The index of a bucket in its activity, from 0.
 pub type Bucket = u16;
 
-/// One bucket of one activity. Every decision of a ledger belongs to one lane, and a lane decides in one order.
+/// One bucket of one activity. Every decision belongs to one lane; a lane decides in one order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Lane {
     /// The activity.
     pub activity: ActivityId,
-    /// The bucket, below the number of buckets of the activity's terms.
+    /// The bucket, less than the number of buckets in the terms.
     pub bucket: Bucket,
 }
 
 impl Lane {
-    /// The lane in which an activity decides what concerns the activity as a whole, such as adjustments.
+    /// Returns the lane that decides for the whole activity, such as adjustments.
     pub const fn first(activity: ActivityId) -> Self {
         Self { activity, bucket: 0 }
     }
 
-    /// The lane of a buyer in an activity of `buckets` buckets: the same in every process and every version.
+    /// Returns the lane of a buyer; stable across processes and versions.
     ///
-    /// The user id is scrambled with the finaliser of SplitMix64 (Steele, Lea, Flood 2014), because consecutive ids
-    /// are common and must spread.
+    /// Mixes the user id with the SplitMix64 finalizer (Steele, Lea, Flood 2014), so that
+    /// consecutive ids, which are common, spread over the buckets.
     pub const fn of(activity: ActivityId, user: UserId, buckets: NonZeroU16) -> Self {
         let mut z = user.value().wrapping_add(0x9e37_79b9_7f4a_7c15);
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

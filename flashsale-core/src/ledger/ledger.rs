@@ -10,42 +10,42 @@ use super::{
 };
 use crate::domain::{ActivityId, Attribution, Capture, Order, OrderId, OrderKey, PaymentId, SkuId, UserId};
 
-/// What keeps stock, limits and orders of offers.
+/// Keeps the stock, limits and orders of offers.
 ///
 /// # Contract
-/// - **Atomic.** One call is one atomic step of one lane. The items of a batch are decided in their order, each sees
-///   what its predecessors did, and the batch commits whole or not at all. Events are written in the same step.
-///   Methods that name an activity instead of a lane ([`open`](Ledger::open), [`amend`](Ledger::amend)) take such a step
-///   in each lane; when they fail in between, the same call goes on where it stopped.
-/// - **Answered after the commit.** What an answer says, declined requests included, survives whatever the ledger
-///   promises to survive.
-/// - **Repeatable.** Every method may be repeated with the same ids after an indefinite error, and then answers what
-///   became of the first call.
-/// - **Dropped futures.** Dropping a future before it is ready may or may not take the step, and never half of it.
-/// - **Time** is `max(last, now)` in each lane, from one deciding clock; every answer carries it. After a restart `last` is
-///   the time of the lane's last entry.
-/// - **Numbers.** The events of a lane are numbered from 1 without gaps.
-/// - **Errors** concern the whole call; see [`LedgerError`] for what they let a caller conclude.
+/// - **Atomic.** One call is one atomic step of one lane. Items of a batch are decided in order,
+///   each seeing the effects of its predecessors, and the batch commits entirely or not at all.
+///   Events are written in the same step. [`open`](Ledger::open) and [`amend`](Ledger::amend) take
+///   such a step in each lane; repeating a failed call resumes where it stopped.
+/// - **Answered after the commit.** An answer, even to a declined request, is as durable as the
+///   ledger promises.
+/// - **Repeatable.** After an indefinite error, repeating a call with the same ids is safe and
+///   returns the result of the first call.
+/// - **Cancellation.** Dropping a future takes the step entirely or not at all.
+/// - **Time** is `max(last, now)` in each lane, from one deciding clock; every answer carries it.
+///   After a restart, `last` is the time of the lane's last entry.
+/// - **Numbering.** Events of a lane are numbered from 1 without gaps.
+/// - **Errors** apply to the whole call; [`LedgerError`] says what a caller may conclude.
 #[async_trait]
 pub trait Ledger: Send + Sync + fmt::Debug {
-    /// What the ledger bounds.
+    /// Returns the limits of this implementation.
     fn bounds(&self) -> Bounds;
 
     // Opening and changing activities.
 
-    /// Opens an activity in all its lanes. The same terms again change nothing; they are compared with those of the
-    /// first opening.
+    /// Opens an activity in all its lanes. Has no effect if it was first opened with the same
+    /// terms.
     ///
     /// # Errors
-    /// [`LedgerError::Invalid`] if the activity is open with other terms; a gate is opened by
-    /// [`reopen`](super::Gate::reopen).
+    /// [`LedgerError::Invalid`] if it is open with other terms; [`LedgerError::NotDeciding`] at a
+    /// gate, which [`reopen`](super::Gate::reopen) opens.
     async fn open(&self, terms: Arc<Terms>) -> Result<Opened, LedgerError>;
 
-    /// Changes an activity in all its lanes. A change that a lane knows, or that is older than what the lane has, leaves
-    /// the terms as they are.
+    /// Changes an activity in all its lanes. A lane ignores a change that it has, or that is older
+    /// than its latest change of the same thing.
     ///
     /// # Errors
-    /// [`LedgerError::Invalid`] if the terms would not be valid, [`LedgerError::NotOpen`].
+    /// [`LedgerError::Invalid`] if the new terms would be invalid; [`LedgerError::NotOpen`].
     async fn amend(
         &self,
         activity: ActivityId,
@@ -54,8 +54,8 @@ pub trait Ledger: Send + Sync + fmt::Debug {
         by: Attribution,
     ) -> Result<(), LedgerError>;
 
-    /// Adds units to an offer or takes available ones away, in the activity's first lane. `Insufficient` is that
-    /// lane's answer: the caller first sends units there from other lanes.
+    /// Adds units to an offer or removes available ones, in the activity's first lane. On
+    /// `Insufficient`, first [`send`](Ledger::send) units to that lane from the others.
     ///
     /// # Errors
     /// [`LedgerError::NotOpen`]; [`LedgerError::Invalid`] for a delta of 0 or beyond ±10⁹;
@@ -64,13 +64,13 @@ pub trait Ledger: Send + Sync + fmt::Debug {
 
     // Deciding.
 
-    /// Decides requests for units, with the precedence of [`Outcome`](super::Outcome).
+    /// Decides requests for units, in the order of precedence of [`Outcome`](super::Outcome).
     ///
-    /// `epoch` is what the caller takes to be the epoch of the activity; another one is answered `NotReady`. `None`
-    /// does not compare. An activity that is not open is answered `NotReady`.
+    /// `epoch` is the epoch that the caller expects, or `None` to skip the check. A mismatch, like
+    /// an activity that is not open, is answered with `NotReady`.
     ///
     /// # Errors
-    /// Those of the store.
+    /// [`LedgerError::Invalid`] for a user of another lane; errors of the store.
     async fn reserve(
         &self,
         lane: Lane,
@@ -78,22 +78,23 @@ pub trait Ledger: Send + Sync + fmt::Debug {
         batch: Vec<Reserve>,
     ) -> Result<Reservations, LedgerError>;
 
-    /// Takes steps in the life of orders: the status table of the design, cell by cell.
+    /// Takes steps in the life cycle of orders.
     ///
     /// # Errors
-    /// [`LedgerError::NotDeciding`] at a gate.
+    /// [`LedgerError::NotDeciding`] at a gate; [`LedgerError::Invalid`] outside the order's lane.
     async fn advance(&self, lane: Lane, batch: Vec<Advance>) -> Result<Advances, LedgerError>;
 
-    /// Expires orders whose time is over and hands out payments to be closed, at most `limit` of both together, the
-    /// longest overdue first.
+    /// Expires overdue orders and hands out payments to close: at most `limit`, longest overdue
+    /// first.
     ///
     /// # Errors
     /// [`LedgerError::NotDeciding`] at a gate.
     async fn expire_due(&self, lane: Lane, limit: usize) -> Result<Due, LedgerError>;
 
-    // Units between buckets.
+    // Transfers between buckets.
 
-    /// Takes at most `units` available units of an offer out of a lane, for another bucket. `None` if there are none.
+    /// Takes up to `units` units of an offer out of a lane for another bucket; `None` if it has
+    /// none.
     ///
     /// # Errors
     /// [`LedgerError::NotOpen`].
@@ -105,21 +106,21 @@ pub trait Ledger: Send + Sync + fmt::Debug {
         units: u32,
     ) -> Result<Option<Transfer>, LedgerError>;
 
-    /// Adds a transfer to its destination, once; a transfer that is not the next of its source is not taken.
-    /// Answers whether the destination has it.
+    /// Adds a transfer to its destination, once and only in the order of the source's numbers.
+    /// Returns whether the destination has it.
     ///
     /// # Errors
-    /// [`LedgerError::NotOpen`]; [`LedgerError::Invalid`] for a transfer that no bucket of the activity can have sent;
-    /// [`LedgerError::Moved`] for one of another epoch.
+    /// [`LedgerError::NotOpen`]; [`LedgerError::Invalid`] for a transfer that no bucket can have
+    /// sent; [`LedgerError::Moved`] for another epoch.
     async fn receive(&self, transfer: Transfer) -> Result<bool, LedgerError>;
 
-    /// Lets the source forget a transfer whose arrival is durable.
+    /// Makes the source forget a transfer whose arrival is durable.
     ///
     /// # Errors
     /// [`LedgerError::NotOpen`].
     async fn forget(&self, transfer: Transfer) -> Result<(), LedgerError>;
 
-    /// The transfers out of a lane that are not forgotten, oldest first.
+    /// Returns the transfers out of a lane that are not forgotten, oldest first.
     ///
     /// # Errors
     /// [`LedgerError::NotOpen`].
@@ -127,40 +128,40 @@ pub trait Ledger: Send + Sync + fmt::Debug {
 
     // Reading.
 
-    /// The activities that are open here.
+    /// Returns the activities that are open.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Errors of the store.
     async fn activities(&self) -> Result<Vec<ActivityId>, LedgerError>;
 
-    /// The terms of an activity as they are now, if it is open here.
+    /// Returns the current terms of an activity, if it is open.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Errors of the store.
     async fn terms(&self, activity: ActivityId) -> Result<Option<Arc<Terms>>, LedgerError>;
 
-    /// The units of an offer: a sum over the lanes, not a snapshot. `None` if there is no such offer.
+    /// Returns the units of an offer, summed over lanes without a snapshot; `None` if unknown.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Errors of the store.
     async fn stock(&self, activity: ActivityId, sku: SkuId) -> Result<Option<Stock>, LedgerError>;
 
-    /// One lane at one moment, for declining without asking.
+    /// Returns a view of a lane, for declining requests locally.
     ///
     /// # Errors
     /// [`LedgerError::NotOpen`].
     async fn view(&self, lane: Lane) -> Result<View, LedgerError>;
 
-    /// An order of the user whom the key names; an order of somebody else is not found.
+    /// Returns an order of the user in the key; orders of other users are not found.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Errors of the store.
     async fn order(&self, key: OrderKey) -> Result<Option<Order>, LedgerError>;
 
-    /// The orders of a user over all activities, highest id first, below `after`.
+    /// Returns the orders of a user in all activities with ids below `after`, highest id first.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Errors of the store.
     async fn orders_of(
         &self,
         user: UserId,
@@ -168,13 +169,13 @@ pub trait Ledger: Send + Sync + fmt::Debug {
         limit: usize,
     ) -> Result<Vec<Order>, LedgerError>;
 
-    /// Finds out where an order or a payment is.
+    /// Finds the key of an order by its id or the id of a payment.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Errors of the store.
     async fn locate(&self, reference: Reference) -> Result<Option<OrderKey>, LedgerError>;
 
-    /// Whether an adjustment is in force, and with what delta.
+    /// Returns the SKU and delta of an adjustment that is in force.
     ///
     /// # Errors
     /// [`LedgerError::NotOpen`].
@@ -184,11 +185,11 @@ pub trait Ledger: Send + Sync + fmt::Debug {
         id: &super::AdjustmentId,
     ) -> Result<Option<(SkuId, i64)>, LedgerError>;
 
-    /// The refunds that are due of at most `limit` orders of a lane, behind the order `after`, in an order of the ledger's
-    /// choice that does not change while a caller pages through it.
+    /// Returns the due refunds of up to `limit` orders of a lane, starting after the order `after`.
+    /// The ledger chooses the order of the list, which is stable while a caller pages.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Errors of the store.
     async fn refunds_due(
         &self,
         lane: Lane,
@@ -198,31 +199,30 @@ pub trait Ledger: Send + Sync + fmt::Debug {
 
     // Captures without an order.
 
-    /// Keeps a verified capture whose payment is unknown. It is applied when a payment with that id opens, in the same
-    /// step. A capture that was kept before is kept once.
+    /// Keeps a verified capture of an unknown payment, once. It is applied in the same step in
+    /// which a payment with that id opens.
     ///
     /// # Errors
-    /// Those of the store.
+    /// [`LedgerError::NotDeciding`] at a gate; errors of the store.
     async fn keep_unmatched(&self, capture: Capture) -> Result<Kept, LedgerError>;
 
     // Outbox.
 
-    /// Makes a consumer known: from here on entries are kept until it has acknowledged them. Known consumers stay as they
-    /// are.
+    /// Registers a consumer; entries are kept until it acknowledges them. Repeating has no effect.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Errors of the store.
     async fn register(&self, consumer: &Consumer) -> Result<(), LedgerError>;
 
-    /// Forgets a consumer: nothing is kept for it any more.
+    /// Removes a consumer; entries are no longer kept for it.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Errors of the store.
     async fn retire(&self, consumer: &Consumer) -> Result<(), LedgerError>;
 
-    /// Entries of a lane, oldest first, at most `limit`. With `from` they start at its sequence, that entry included: a
-    /// reader that finds another batch id there, or no entry, has read another history. Without it they start at the last
-    /// entry that the consumer acknowledged, that entry included, or at the oldest.
+    /// Returns up to `limit` entries of a lane, oldest first, from `from` on, inclusively; without
+    /// it, from the consumer's last acknowledged entry on, or the oldest. If the first entry is
+    /// missing or has another batch id than `from`, the reader has read another history.
     ///
     /// # Errors
     /// [`LedgerError::NotOpen`]; [`LedgerError::Invalid`] if the consumer is not registered.
@@ -234,21 +234,21 @@ pub trait Ledger: Send + Sync + fmt::Debug {
         limit: usize,
     ) -> Result<Vec<Entry>, LedgerError>;
 
-    /// Acknowledges all entries up to a position. A position that is not there does nothing, one that is behind the last
-    /// acknowledged one neither. Entries behind the slowest consumer may be dropped; its last acknowledged one is kept.
+    /// Acknowledges all entries up to a position. Ignores a position that is unknown or already
+    /// passed. Entries before the last one that every consumer acknowledged may be deleted.
     ///
     /// # Errors
     /// [`LedgerError::NotOpen`]; [`LedgerError::Invalid`] if the consumer is not registered.
     async fn ack(&self, consumer: &Consumer, lane: Lane, position: Position) -> Result<(), LedgerError>;
 }
 
-/// What a ledger bounds.
+/// The limits of a ledger implementation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// The most items of one batch.
+    /// The maximum number of items per batch.
     pub max_batch: usize,
-    /// How many batches for one lane a process should have under way: 1, or more if the ledger decides one while it makes
-    /// the one before durable. They are decided in the order in which the calls were begun.
+    /// How many batches per lane a process should keep in flight: more than 1 if the ledger decides
+    /// one while it makes its predecessor durable. Batches are decided in the order of the calls.
     pub max_in_flight: usize,
     /// How long keys and nonces are kept; `None` for as long as their activity.
     pub key_retention: Option<Duration>,
@@ -257,13 +257,13 @@ pub struct Bounds {
 /// Whether [`Ledger::open`] opened the activity or found it open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opened {
-    /// By this call.
+    /// Opened by this call.
     Now,
-    /// It was open with the same terms.
+    /// Already open with the same terms.
     Before,
 }
 
-/// What [`Ledger::locate`] looks for.
+/// The id that [`Ledger::locate`] looks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reference {
     /// An order.
@@ -272,12 +272,12 @@ pub enum Reference {
     Payment(PaymentId),
 }
 
-/// What became of a capture given to [`Ledger::keep_unmatched`].
+/// The outcome of [`Ledger::keep_unmatched`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
-    /// It is kept.
+    /// The capture is kept.
     Kept,
-    /// The payment is known by now: advance this order instead.
+    /// The payment is known; advance this order instead.
     Known(OrderKey),
 }
 
@@ -287,7 +287,7 @@ pub enum Kept {
 pub struct Consumer(pub Arc<str>);
 
 impl Consumer {
-    /// A consumer of that name.
+    /// Creates a consumer name.
     pub fn new(name: &str) -> Self {
         Self(name.into())
     }

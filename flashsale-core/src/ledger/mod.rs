@@ -1,8 +1,8 @@
-//! The ledger: what keeps stock, limits and orders of offers.
+//! The ledger, which keeps the stock, limits and orders of offers.
 //!
-//! [`state_machine`] is the specification, without I/O. [`Ledger`] is the trait that every backend implements,
-//! [`Gate`] and [`Truth`] are its extensions for deployments of two tiers. Applications do not call these traits; they
-//! use the concrete services, where validation and retries live.
+//! [`state_machine`] is the specification, without I/O. Every backend implements the trait
+//! [`Ledger`]; [`Gate`] and [`Truth`] extend it for two-tier deployments. Applications use the
+//! concrete services instead of these traits: validation and retries live there.
 
 mod advance;
 mod error;

@@ -1,93 +1,93 @@
-//! Reserve: a buyer asks for units.
+//! Reserve: requests for units and their outcomes.
 
 use serde::{Deserialize, Serialize};
 
 use super::Position;
 use crate::domain::{Idempotency, LimitRule, Order, OrderId, Quantity, SkuId, Subjects, Timestamp, UserId};
 
-/// A request for units of one offer.
+/// A buyer's request for units of one offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Reserve {
-    /// The id of the order to make, fresh from a generator.
+    /// The id of the order to create, fresh from a generator.
     pub order: OrderId,
-    /// Who asks. The lane of the batch is the lane of this user.
+    /// The buyer, whose lane is the lane of the batch.
     pub user: UserId,
-    /// For what.
+    /// The SKU requested.
     pub sku: SkuId,
-    /// For how many.
+    /// The number of units requested.
     pub quantity: Quantity,
     /// The caller's key and the ticket's nonce.
     pub idempotency: Idempotency,
-    /// Device and address, for limits that count them.
+    /// The device and address, for limits that count them.
     pub subjects: Subjects,
-    /// Whether it may make an order.
+    /// Whether it may create an order.
     pub mode: ReserveMode,
 }
 
-/// Whether a request may make an order. In every mode a key finds the order that it made before.
+/// Whether a request may create an order. In every mode, a key replays the order it created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ReserveMode {
-    /// It may.
+    /// It may create an order.
     #[default]
     NewOrder,
-    /// It may not, because its ticket has expired; answered [`Outcome::TicketExpired`].
+    /// Its ticket has expired; answered with [`Outcome::TicketExpired`].
     TicketExpired,
-    /// It may not, because the kill switch is on; answered [`Outcome::Paused`].
+    /// The kill switch is on; answered with [`Outcome::Paused`].
     SalesStopped,
 }
 
-/// The outcome of one reserve. The variants stand in the order of precedence: of several that hold, the first is given.
+/// The outcome of one reserve. If several apply, the first variant wins.
 ///
-/// All but [`Outcome::Replayed`] and [`Outcome::Reserved`] are declined requests. A declined request leaves no trace:
-/// neither key nor ticket is used up, and a later try may succeed.
+/// All but [`Outcome::Replayed`] and [`Outcome::Reserved`] decline the request. A declined request
+/// leaves no trace and uses up neither key nor ticket, so a later attempt may succeed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The activity has no offer of this SKU.
     UnknownOffer,
-    /// The activity is not loaded here, is closed for a rebuild, or has another epoch than the batch names.
+    /// The activity is not open, is closed for a rebuild, or has another epoch than the batch.
     NotReady,
-    /// The key made this order before; here it is as it stands now.
+    /// The key already created this order, returned in its current state.
     Replayed(Box<Order>),
-    /// The key made an order before, of another offer or quantity.
+    /// The key already created an order with another offer or quantity.
     KeyReused,
-    /// The request is in [`ReserveMode::TicketExpired`], and its key made no order.
+    /// The request is in [`ReserveMode::TicketExpired`] and its key created no order.
     TicketExpired,
     /// An operator paused the activity, or the request is in [`ReserveMode::SalesStopped`].
     Paused,
-    /// The window has not begun, and no operator ended the activity.
+    /// The window has not started, and no operator ended the activity.
     NotStarted {
-        /// When it begins.
+        /// The start of the window.
         starts_at: Timestamp,
     },
     /// The window is over, or an operator ended the activity.
     Ended,
-    /// The ticket made an order before, under another key.
+    /// The ticket already created an order, under another key.
     TicketUsed,
-    /// The order's id is taken by another order: two generators share a worker id.
+    /// The order id is taken, which happens if two generators share a worker id.
     IdTaken,
-    /// A limit does not allow so many. A rule whose subject the request does not name allows none.
+    /// A limit would be exceeded. A rule about a subject that the request lacks allows 0 units.
     LimitReached {
-        /// The first rule that does not.
+        /// The first rule that would be exceeded.
         rule: LimitRule,
-        /// How many units it still allows.
+        /// The number of units that it still allows.
         remaining: u32,
     },
     /// This lane has too few units; other lanes may have more.
     SoldOut {
-        /// How many units this lane has.
+        /// The number of units that an order could take in this lane.
         available: u32,
     },
-    /// The order is made.
+    /// The order was created.
     Reserved {
         /// The order. At a gate it is not persisted yet.
         order: Box<Order>,
-        /// Where the outbox says so.
+        /// The position of its event in the outbox.
         position: Position,
     },
 }
 
 impl Outcome {
-    /// The words of all outcomes, in the order of precedence.
+    /// The names of all outcomes, in order of precedence.
     pub const WORDS: [&'static str; 13] = [
         "unknown_offer",
         "not_ready",
@@ -104,7 +104,7 @@ impl Outcome {
         "reserved",
     ];
 
-    /// Its place in [`Self::WORDS`].
+    /// Returns its index in [`Self::WORDS`].
     pub const fn metric_index(&self) -> usize {
         match self {
             Self::UnknownOffer => 0,
@@ -123,7 +123,7 @@ impl Outcome {
         }
     }
 
-    /// The order that was made, now or before.
+    /// Returns the order that was created, now or earlier.
     pub fn order(&self) -> Option<&Order> {
         match self {
             Self::Reserved { order, .. } | Self::Replayed(order) => Some(order),
@@ -135,8 +135,8 @@ impl Outcome {
 /// The answer to a batch of reserves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reservations {
-    /// The time at which the lane decided.
+    /// The lane's time of the decision.
     pub at: Timestamp,
-    /// One outcome for each request, in their order.
+    /// The outcomes, in the order of the requests.
     pub outcomes: Vec<Outcome>,
 }

@@ -1,14 +1,14 @@
-//! Roles: what a ledger is for.
+//! The roles of ledgers.
 
 use serde::{Deserialize, Serialize};
 
-/// What a ledger is for.
+/// The role of a ledger in its deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LedgerRole {
-    /// It decides everything.
+    /// The only ledger; decides everything.
     Single,
-    /// It admits, and follows a truth.
+    /// Admits orders and follows a truth.
     Gate,
-    /// It decides what a gate admitted; an activity has one lane.
+    /// Decides what a gate admitted; has one lane per activity.
     Truth,
 }

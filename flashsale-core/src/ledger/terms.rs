@@ -1,4 +1,4 @@
-//! Terms: what a ledger has to know of an activity.
+//! Terms: what a ledger needs to know about an activity.
 
 use std::{num::NonZeroU16, sync::Arc, time::Duration};
 
@@ -9,16 +9,16 @@ use crate::domain::{
     ActivityId, Invalid, LimitRule, OfferTerms, Selling, SkuId, Subject, Window, offer::check_limits,
 };
 
-/// How long payments may take.
+/// Time limits of payments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timing {
     /// How long a payment stays open. Default 15 minutes.
     pub payment_window: Duration,
-    /// How far a payment may outlast the deadline of its order. Default 15 minutes.
+    /// How far a payment's deadline may exceed its order's. Default 15 minutes.
     pub payment_cap: Duration,
-    /// How long after its deadline a payment is waited for that cannot be closed at the provider. Default 5 minutes.
+    /// How long after its deadline to wait for a payment that cannot be closed. Default 5 minutes.
     pub close_grace: Duration,
-    /// After what time a payment is handed out again to be closed. Default 10 s.
+    /// How long until a payment is handed out again for closing. Default 10 s.
     pub close_retry: Duration,
 }
 
@@ -33,7 +33,7 @@ impl Default for Timing {
     }
 }
 
-/// An activity as a ledger opens it: window, buckets, offers.
+/// The terms with which a ledger opens an activity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "RawTerms", into = "RawTerms")]
 pub struct Terms {
@@ -74,11 +74,11 @@ impl From<Terms> for RawTerms {
 }
 
 impl Terms {
-    /// Terms of an activity; offers are put in the order of their SKUs.
+    /// Creates terms; sorts the offers by SKU.
     ///
     /// # Errors
-    /// No offers, two offers of one SKU, or a limit that cannot be enforced exactly: one whose subject is not the user
-    /// in an activity of several buckets, since a device or an address may come with users of different buckets.
+    /// If there are no offers or over 1,000, an SKU has two, or an activity of several buckets
+    /// limits devices or addresses, which cannot be counted exactly across buckets.
     pub fn new(
         activity: ActivityId,
         window: Window,
@@ -103,59 +103,59 @@ impl Terms {
         Ok(terms)
     }
 
-    /// The activity.
+    /// Returns the activity.
     pub fn activity(&self) -> ActivityId {
         self.activity
     }
 
-    /// When it sells.
+    /// Returns the window in which it sells.
     pub fn window(&self) -> Window {
         self.window
     }
 
-    /// Into how many buckets its stock and buyers are divided.
+    /// Returns the number of buckets that share its stock and buyers.
     pub fn buckets(&self) -> NonZeroU16 {
         self.buckets
     }
 
-    /// How long payments may take.
+    /// Returns the time limits of payments.
     pub fn timing(&self) -> Timing {
         self.timing
     }
 
-    /// The offers, in the order of their SKUs.
+    /// Returns the offers, sorted by SKU.
     pub fn offers(&self) -> &[OfferTerms] {
         &self.offers
     }
 
-    /// The offer of an SKU.
+    /// Returns the offer of an SKU.
     pub fn offer(&self, sku: SkuId) -> Option<&OfferTerms> {
         self.index(sku).map(|index| &self.offers[index])
     }
 
-    /// The place of an SKU among the offers.
+    /// Returns the index of an SKU in [`offers`](Self::offers).
     pub fn index(&self, sku: SkuId) -> Option<usize> {
         self.offers.binary_search_by_key(&sku, OfferTerms::sku).ok()
     }
 
-    /// The units of an offer with which a bucket starts: equal shares, the first buckets take the remainder.
+    /// Returns the initial units of a bucket: an equal share, with the remainder in the first ones.
     pub fn share(&self, offer: &OfferTerms, bucket: Bucket) -> u32 {
         let buckets = u32::from(self.buckets.get());
         offer.units() / buckets + u32::from(u32::from(bucket) < offer.units() % buckets)
     }
 
-    /// The same terms after a change of window or limits; other changes leave the terms as they are.
+    /// Returns the terms after a change of window or limits; ignores other changes.
     ///
     /// # Errors
-    /// An SKU without an offer, or limits that [`Terms::new`] would refuse.
+    /// If the SKU has no offer, or [`Terms::new`] would reject the limits.
     pub fn changed(&self, change: &Change) -> Result<Arc<Self>, Invalid> {
         self.changed_by([change])
     }
 
-    /// The same terms after several changes, one after the other.
+    /// Returns the terms after several changes, applied in order.
     ///
     /// # Errors
-    /// Those of [`Terms::changed`].
+    /// See [`Terms::changed`].
     pub fn changed_by<'a>(
         &self,
         changes: impl IntoIterator<Item = &'a Change>,
@@ -188,18 +188,18 @@ impl Terms {
     }
 }
 
-/// A live change of an activity's terms.
+/// A change of an activity's terms while it is open.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
-    /// Pause, resume or end. Ended is for ever: a later change to on or paused has no effect.
+    /// Pauses, resumes or ends the sale. Ending is final: later changes have no effect.
     Selling(Selling),
-    /// Another window.
+    /// Replaces the window.
     Window(Window),
-    /// Other limits for one offer; orders that were placed before count.
+    /// Replaces the limits of one offer; existing orders count.
     Limits {
         /// The offer.
         sku: SkuId,
-        /// Its new limits, in the order in which they are checked.
+        /// The new limits, in the order in which they are checked.
         limits: Vec<LimitRule>,
     },
 }

@@ -10,21 +10,21 @@ use super::{
 };
 use crate::domain::{ActivityId, Attribution, Order, OrderId, SkuId};
 
-/// A ledger that keeps what a [`Gate`](super::Gate) admitted, or refuses it.
+/// A ledger that persists or refuses what a [`Gate`](super::Gate) admitted.
 ///
-/// A truth has one stock of an offer and one lane of an activity, the first; the buckets of the terms are the gate's.
+/// A truth has one lane per activity, the first, with all units. The terms' buckets are the gate's.
 #[async_trait]
 pub trait Truth: Ledger {
-    /// Takes entries of a gate's outbox, in one step with the position of the last of them.
+    /// Persists entries of a gate's outbox, and in the same step the position of the last one.
     ///
-    /// A placed order is made, with its price from the offer and its hold from now on, or made as refused: because its
-    /// epoch is over, or units, limits, key or nonce do not allow it. The bound of the pay-time strategy and the window are
-    /// not judged again. An adjustment is put in force or refused. Other entries only move the position. What is known by
-    /// its id is persisted.
+    /// An order is created with the offer's price and a hold that starts now, or stored as refused
+    /// if its epoch is over or units, limits, key or nonce forbid it. The pay-time bound and the
+    /// window are not checked again. An unknown SKU is refused without a trace. An adjustment takes
+    /// effect or is refused. Other entries only move the position. A known order keeps its verdict.
     ///
     /// # Errors
-    /// [`LedgerError::Fenced`] under an older fence than the lane has seen; [`LedgerError::Moved`] if `mode` names a
-    /// position that is not the lane's, or the entries do not follow it without a gap.
+    /// [`LedgerError::Fenced`] if the lane has seen a newer fence; [`LedgerError::Moved`] if `mode`
+    /// names another position than the lane's, or the entries do not follow it without a gap.
     async fn persist(
         &self,
         lane: Lane,
@@ -33,28 +33,28 @@ pub trait Truth: Ledger {
         entries: Vec<Entry>,
     ) -> Result<Vec<Verdict>, LedgerError>;
 
-    /// The position of the last entry of a gate's lane that is persisted.
+    /// Returns the position of the last persisted entry of a gate's lane.
     ///
     /// # Errors
     /// [`LedgerError::NotOpen`].
     async fn position(&self, lane: Lane) -> Result<Position, LedgerError>;
 
-    /// The epoch of an activity; 0 if none was taken.
+    /// Returns the epoch of an activity; 0 if none was taken.
     ///
     /// # Errors
     /// [`LedgerError::NotOpen`].
     async fn epoch(&self, activity: ActivityId) -> Result<Epoch, LedgerError>;
 
-    /// Takes the next epoch if the present one is `expected`. From then on orders of older epochs are refused, and the
-    /// position of every lane is the first entry that a gate of the new epoch writes.
+    /// Takes the next epoch if the current one is `expected`. From then on, orders of older epochs
+    /// are refused, and the position of every lane is the first entry of a gate in the new epoch.
     ///
     /// # Errors
-    /// [`LedgerError::Moved`] if the epoch is another; [`LedgerError::NotOpen`].
+    /// [`LedgerError::Moved`] if the current epoch differs; [`LedgerError::NotOpen`].
     async fn next_epoch(&self, activity: ActivityId, expected: Epoch) -> Result<NextEpoch, LedgerError>;
 
-    /// A part of an activity's content, to load a gate with: orders after `after` in an order of the truth's choice, at
-    /// most `limit`. Each part is a snapshot of its own; orders carry their revision, so that a gate that follows from the
-    /// position of the first part arrives at the same content.
+    /// Returns a chunk of an activity's content for loading a gate: `limit` orders after `after`,
+    /// in an order chosen by the truth. Each chunk is its own snapshot. Orders carry revisions, so
+    /// following from the first chunk's position yields the same content.
     ///
     /// # Errors
     /// [`LedgerError::NotOpen`].
@@ -66,58 +66,58 @@ pub trait Truth: Ledger {
     ) -> Result<Chunk, LedgerError>;
 }
 
-/// How [`Truth::persist`] treats the position.
+/// The way in which [`Truth::persist`] treats the position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PersistMode {
-    /// The entries follow this one, which is the lane's position; the position moves to the last of them.
+    /// The entries follow this position, which is the lane's; it moves to the last entry.
     After(Position),
-    /// The entries are what a gate that is being given up still holds; the position stays.
+    /// The entries are left over in a gate that is being replaced; the position stays.
     Salvage,
 }
 
-/// What became of an entry.
+/// The outcome of persisting one entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is durable, now or before.
+    /// The entry is durable, now or since earlier.
     Persisted,
-    /// It was refused, now or before.
+    /// The entry was refused, now or earlier.
     Refused(RefusedBecause),
 }
 
-/// Why the truth did not take an entry.
+/// The reason why the truth refused an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RefusedBecause {
     /// Its epoch is over.
     StaleEpoch,
     /// The truth has no such offer.
     UnknownOffer,
-    /// Units are missing.
+    /// Too few units are available.
     SoldOut,
-    /// A limit does not allow it.
+    /// A limit would be exceeded.
     LimitReached,
-    /// The key made another order, or the id another adjustment.
+    /// The key belongs to another order, or the id to another adjustment.
     KeyTaken,
-    /// The ticket made another order.
+    /// The ticket created another order.
     TicketUsed,
-    /// It was refused before.
+    /// It was refused earlier.
     Before,
 }
 
-/// An epoch that was taken.
+/// An epoch taken at the truth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NextEpoch {
     /// The epoch.
     pub epoch: Epoch,
-    /// The batch id of the first entry that a gate writes in it.
+    /// The batch id of a gate's first entry in this epoch.
     pub batch: BatchId,
 }
 
-/// A part of an activity's content.
+/// A chunk of an activity's content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chunk {
-    /// The position of the truth's outbox at which it was read.
+    /// The position in the truth's outbox at which it was read.
     pub position: Position,
-    /// The cursor that this part was asked with.
+    /// The cursor with which it was requested.
     pub after: Option<OrderId>,
     /// The terms as first opened.
     pub terms: Arc<Terms>,
@@ -125,8 +125,8 @@ pub struct Chunk {
     pub changes: Vec<(ChangeId, Change, Attribution)>,
     /// Every adjustment in force.
     pub adjustments: Vec<(AdjustmentId, SkuId, i64)>,
-    /// Orders.
+    /// The orders of this chunk.
     pub orders: Vec<Order>,
-    /// The cursor of the next part; `None` if this is the last.
+    /// The cursor of the next chunk; `None` for the last.
     pub next: Option<OrderId>,
 }

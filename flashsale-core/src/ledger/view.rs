@@ -1,4 +1,4 @@
-//! Views: what the hot path may know without asking the ledger.
+//! Views: snapshots of a lane for the hot path.
 
 use std::sync::Arc;
 
@@ -7,25 +7,25 @@ use serde::{Deserialize, Serialize};
 use super::{Epoch, Lane};
 use crate::domain::{Selling, SkuId, Timestamp, UserId, Window};
 
-/// One lane as it stood at one moment. It is a shortcut for declining: only the ledger admits.
+/// A snapshot of one lane, used only to decline requests: only the ledger admits.
 #[derive(Clone, Debug)]
 pub struct View {
     /// The lane.
     pub lane: Lane,
     /// The epoch of the activity.
     pub epoch: Epoch,
-    /// Grows with every change of the lane.
+    /// Increases with every change of the lane.
     pub version: u64,
-    /// The time of the lane at that moment.
+    /// The lane's time at the snapshot.
     pub at: Timestamp,
-    /// Whether operators let it sell.
+    /// Whether operators let the activity sell.
     pub selling: Selling,
-    /// When it sells.
+    /// The window in which it sells.
     pub window: Window,
     /// Every offer.
     pub offers: Vec<OfferView>,
-    /// The buyers who have orders, of the same moment; only there if something is to be
-    /// declined: the activity does not sell, or some offer has no units to take.
+    /// The buyers with orders at the snapshot. Present only if the view can decline requests: the
+    /// activity is not selling or outside its window, or an offer has nothing to take.
     pub buyers: Option<BuyerFilter>,
 }
 
@@ -34,18 +34,18 @@ pub struct View {
 pub struct OfferView {
     /// The offer.
     pub sku: SkuId,
-    /// Units that one more order could ask for, at least 0.
+    /// Units that one more order could request.
     pub takeable: u32,
-    /// Units that left this lane for another and are not known to have arrived.
+    /// Units sent to other lanes and not known to have arrived.
     pub sending: u32,
 }
 
-/// A compact set of the buyers who have orders in a lane: it may take a stranger for a buyer, never a buyer for a
-/// stranger.
+/// A compact set of the buyers with orders in a lane. It never misses a buyer but may contain
+/// strangers.
 ///
-/// A Bloom filter with four probes in a block of 64 bits, sized so that at most 1 in 20 strangers is taken for a buyer
-/// (simulated in the tests). When it is full, a second one of twice the size begins beside it, and so on: nobody waits
-/// until a larger one is filled.
+/// A Bloom filter with four probes in a 64-bit block. A layer admits at most 1 in 20 strangers
+/// (simulated in the tests). When the last layer is full, one of twice the size is added, so that
+/// no caller waits for a larger one to be filled; a filter that grew admits up to 3 in 20.
 #[derive(Clone, Debug, Default)]
 pub struct BuyerFilter {
     layers: Vec<Layer>,
@@ -53,13 +53,13 @@ pub struct BuyerFilter {
 
 #[derive(Clone, Debug)]
 struct Layer {
-    /// Their number is a power of two.
+    /// The number of blocks is a power of two.
     blocks: Arc<Vec<u64>>,
     buyers: usize,
 }
 
 impl Layer {
-    /// Buyers for each block of 64 bits.
+    /// The number of buyers per 64-bit block.
     const PER_BLOCK: usize = 5;
 
     fn with_room(buyers: usize) -> Self {
@@ -77,12 +77,12 @@ impl Layer {
 }
 
 impl BuyerFilter {
-    /// An empty filter with room for `buyers`.
+    /// Creates an empty filter with room for `buyers`.
     pub fn with_room(buyers: usize) -> Self {
         Self { layers: vec![Layer::with_room(buyers)] }
     }
 
-    /// Whether the buyer may have orders; `false` is certain.
+    /// Returns whether the buyer may have orders; `false` is certain.
     pub fn may_contain(&self, user: UserId) -> bool {
         let (hash, bits) = Self::bits(user);
         self.layers.iter().any(|layer| layer.blocks[layer.block(hash)] & bits == bits)
@@ -105,17 +105,17 @@ impl BuyerFilter {
         }
     }
 
-    /// Writes once to the memory of an empty filter.
+    /// Touches the memory of an empty filter, so that later inserts cause no page faults.
     pub(crate) fn prefault(&mut self) {
         for layer in &mut self.layers {
             let blocks = Arc::make_mut(&mut layer.blocks);
             blocks.fill(u64::MAX);
-            // Otherwise the compiler may see that nothing but zeros remain, and leave the memory alone.
+            // Keeps the compiler from optimizing the writes away.
             std::hint::black_box(&mut *blocks).fill(0);
         }
     }
 
-    /// A hash of the user, and four bits of 64 that stand for the user in a block; bits 24 and up of the hash choose it.
+    /// Returns the user's hash, whose bits from 24 up choose a block, and the bits to set there.
     pub(crate) fn bits(user: UserId) -> (u64, u64) {
         let mut z = user.value().wrapping_mul(0x9e37_79b9_7f4a_7c15);
         z = (z ^ (z >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_touched_filter_is_empty() {
+    fn a_prefaulted_filter_is_empty() {
         let mut filter = BuyerFilter::with_room(1_000);
         filter.prefault();
         assert!((1..=1_000).all(|n| !filter.may_contain(UserId::new(n).unwrap())));

@@ -1,4 +1,4 @@
-//! Which tier answers what.
+//! The ledger trait over two tiers: which tier answers which call.
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use crate::{
     },
 };
 
-/// How often a negative adjustment is begun again because the gate was rebuilt in between.
-const ADJUSTMENTS: usize = 5;
+/// The number of attempts at a negative adjustment; the gate may be rebuilt during each.
+const ADJUSTMENT_ATTEMPTS: usize = 5;
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
@@ -30,7 +30,7 @@ impl Ledger for Tiered {
     }
 
     async fn open(&self, terms: Arc<Terms>) -> Result<Opened, LedgerError> {
-        self.truth.register(&self.following).await?;
+        self.truth.register(&self.follow_consumer).await?;
         let opened = self.truth.open(Arc::clone(&terms)).await?;
         self.pump(terms.activity()).await?;
         Ok(opened)
@@ -44,7 +44,7 @@ impl Ledger for Tiered {
         by: Attribution,
     ) -> Result<(), LedgerError> {
         self.truth.amend(activity, id, change, by).await?;
-        // The gate obeys with the next round at the latest; now is better, and a failure is the pump's to repeat.
+        // The pump retries if this fails; following now shortens the delay.
         if let Err(error) = self.pump(activity).await {
             tracing::warn!(%activity, %error, "the gate has not followed a change of terms yet");
             self.wake();
@@ -52,9 +52,9 @@ impl Ledger for Tiered {
         Ok(())
     }
 
-    /// Positive deltas go to the truth and then to the gate. Negative ones are taken from the gate first, where buyers
-    /// compete for the units, and reach the truth through the outbox, under the gate's epoch: if the gate is rebuilt in
-    /// between, the taking is gone with it, and starts again under the same id.
+    /// Applies positive deltas at the truth first. Takes negative ones from the gate, where buyers
+    /// compete for the units; they reach the truth through the outbox under the gate's epoch. If
+    /// the gate is rebuilt in between, the change is lost with it and retried under the same id.
     async fn adjust(&self, adjustment: Adjustment) -> Result<Adjusted, LedgerError> {
         let activity = adjustment.activity;
         if adjustment.delta > 0 {
@@ -62,7 +62,7 @@ impl Ledger for Tiered {
             self.wake();
             return Ok(adjusted);
         }
-        for _ in 0..ADJUSTMENTS {
+        for _ in 0..ADJUSTMENT_ATTEMPTS {
             if let Some(known) = self.truth.adjustment(activity, &adjustment.id).await? {
                 let same = known == (adjustment.sku, adjustment.delta);
                 return Ok(if same { Adjusted::Replayed } else { Adjusted::IdReused });
@@ -78,7 +78,7 @@ impl Ledger for Tiered {
             if !matches!(taken, Adjusted::Done | Adjusted::Replayed) {
                 return Ok(taken);
             }
-            // Until the truth has it, or the gate has given it back or lost it.
+            // Wait until the truth has it, or the gate has returned or lost it.
             while self.gate.adjustment(activity, &adjustment.id).await?.is_some() {
                 self.pump(activity).await?;
                 if self.truth.adjustment(activity, &adjustment.id).await?.is_some() {
@@ -90,7 +90,7 @@ impl Ledger for Tiered {
                 return Ok(Adjusted::Insufficient { available: u32::try_from(stock.available).unwrap_or(0) });
             }
         }
-        Err(LedgerError::Unavailable("the gate is being rebuilt again and again".into()))
+        Err(LedgerError::Unavailable("the gate keeps being rebuilt".into()))
     }
 
     async fn reserve(
@@ -103,14 +103,14 @@ impl Ledger for Tiered {
             Some(expected) => expected,
             None => match self.truth.epoch(lane.activity).await {
                 Ok(epoch) => epoch,
-                // Not open at the truth: the gate's answer is that it is not ready.
+                // Not open at the truth: let the gate answer that it is not ready.
                 Err(LedgerError::NotOpen) => Epoch(0),
                 Err(error) => return Err(error),
             },
         };
         let answer = self.gate.reserve(lane, Some(expected), batch).await?;
         if answer.outcomes.contains(&Outcome::NotReady) {
-            // The epoch may have moved: the next request names the one that is in force.
+            // The epoch may have moved: use the current one for the next request.
             if let Ok(epoch) = self.truth.epoch(lane.activity).await {
                 self.remember_epoch(lane.activity, epoch);
             }
@@ -135,7 +135,7 @@ impl Ledger for Tiered {
     }
 
     async fn expire_due(&self, lane: Lane, limit: usize) -> Result<Due, LedgerError> {
-        // The truth has one lane: the first lane's worker does the work of all, and the others have nothing to wait for.
+        // The truth has one lane: the first lane's worker does all the work.
         let is_first = lane.bucket == 0;
         let limit = if is_first { limit } else { 0 };
         let mut due = self.truth.expire_due(Lane::first(lane.activity), limit).await?;
@@ -158,7 +158,7 @@ impl Ledger for Tiered {
         self.gate.receive(transfer).await
     }
 
-    /// The source forgets a transfer only when its arrival is persisted: the outbox of the destination is pumped first.
+    /// Persists the arrival first: only then may the source forget the transfer.
     async fn forget(&self, transfer: Transfer) -> Result<(), LedgerError> {
         self.persist_arrival(transfer).await?;
         self.gate.forget(transfer).await
@@ -197,7 +197,7 @@ impl Ledger for Tiered {
         let mut orders = self.truth.orders_of(user, after, limit).await?;
         let queued = self.gate.orders_of(user, after, limit).await?;
         orders.extend(queued.into_iter().filter(|order| !order.persisted));
-        // Stable: of an order that both have, the truth's comes first.
+        // The sort is stable: if both tiers have an order, the truth's comes first.
         orders.sort_by_key(|order| std::cmp::Reverse(order.key.id));
         orders.dedup_by_key(|order| order.key.id);
         orders.truncate(limit);

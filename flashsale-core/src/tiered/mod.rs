@@ -1,11 +1,11 @@
-//! Two tiers as one ledger: a gate that admits, a truth that decides.
+//! Two tiers as one ledger: a gate that admits and a truth that decides.
 //!
-//! [`Tiered`] answers [`reserve`](crate::ledger::Ledger::reserve) from the gate; such an order is queued. A pump brings
-//! the gate's outbox to the truth, where the order is persisted or refused, and the truth's outbox back to the gate.
-//! Everything else that happens to an order is decided by the truth. When the gate has lost something, the pump rebuilds
-//! it from the truth under a new epoch.
+//! [`Tiered`] answers [`reserve`](crate::ledger::Ledger::reserve) from the gate, which queues
+//! orders. A pump moves the gate's outbox to the truth, which persists or refuses them, and the
+//! truth's outbox to the gate. The truth decides everything else about an order. If the gate lost
+//! data, the pump rebuilds it from the truth under a new epoch.
 //!
-//! `ledger` says which tier answers what; `pump` moves entries between them; `rebuild` replaces a gate's content.
+//! `ledger` maps calls to tiers; `pump` moves entries; `rebuild` replaces a gate's content.
 
 mod ledger;
 mod pump;
@@ -25,12 +25,12 @@ use crate::{
     ledger::{Consumer, Epoch, Fence, Gate, Lane, LedgerError, Position, Truth},
 };
 
-/// How much the pump moves at once.
+/// Batch sizes of the pump.
 #[derive(Clone, Copy, Debug)]
 pub struct TieredOptions {
-    /// Entries in one transaction of the truth. Default 1,000.
+    /// Entries per transaction of the truth. Default 1,000.
     pub entries: usize,
-    /// Orders in one part of a gate's content. Default 5,000.
+    /// Orders per chunk of a gate's content. Default 5,000.
     pub content: usize,
 }
 
@@ -40,64 +40,64 @@ impl Default for TieredOptions {
     }
 }
 
-/// A gate and a truth as one ledger.
+/// A gate and a truth, composed into one ledger.
 #[derive(Debug)]
 pub struct Tiered {
     gate: Arc<dyn Gate>,
     truth: Arc<dyn Truth>,
     options: TieredOptions,
-    /// The token of the lease under which this process pumps.
+    /// The token of this process's lease on the pump.
     fence: Fence,
-    persisting: Consumer,
-    following: Consumer,
-    /// What this process takes to be the epoch of each activity.
+    persist_consumer: Consumer,
+    follow_consumer: Consumer,
+    /// The epoch of each activity, as last seen by this process.
     epochs: Mutex<HashMap<ActivityId, Epoch>>,
-    /// One pump at a time for each activity.
+    /// Allows one pump at a time per activity.
     pumps: Mutex<HashMap<ActivityId, Arc<tokio::sync::Mutex<()>>>>,
-    work: Notify,
+    wake_pump: Notify,
 }
 
-/// Where a queued order stands, by what its buyer was told of it.
+/// The fate of a queued order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resolution {
-    /// One of the tiers has it.
+    /// A tier has the order.
     Known(Box<Order>),
-    /// It is lost, and will never be an order: its epoch is over.
+    /// The order is lost and its epoch is over, so it will never exist.
     Refused,
 }
 
 impl Tiered {
-    /// Composes two ledgers. `fence` is the token of the caller's lease on the pump: of two processes that pump one
-    /// activity, the one with the lower token is refused by the truth.
+    /// Composes two ledgers. `fence` is the token of the caller's lease on the pump: if two
+    /// processes pump one activity, the truth refuses the one with the lower token.
     pub fn new(gate: Arc<dyn Gate>, truth: Arc<dyn Truth>, fence: Fence, options: TieredOptions) -> Self {
         Self {
             gate,
             truth,
             options,
             fence,
-            persisting: Consumer::new("persist"),
-            following: Consumer::new("follow"),
+            persist_consumer: Consumer::new("persist"),
+            follow_consumer: Consumer::new("follow"),
             epochs: Mutex::default(),
             pumps: Mutex::default(),
-            work: Notify::new(),
+            wake_pump: Notify::new(),
         }
     }
 
-    /// The gate.
+    /// Returns the gate.
     pub fn gate(&self) -> &Arc<dyn Gate> {
         &self.gate
     }
 
-    /// The truth.
+    /// Returns the truth.
     pub fn truth(&self) -> &Arc<dyn Truth> {
         &self.truth
     }
 
-    /// What became of an order that was answered queued, with the position that its receipt names. An order that no tier
-    /// knows in the open epoch proves that the gate has lost entries: it is rebuilt, and the order is refused.
+    /// Resolves a queued order, given the position in its receipt. If no tier knows it in the open
+    /// epoch, the gate has lost entries: the gate is rebuilt and the order refused.
     ///
     /// # Errors
-    /// Those of the tiers; the answer is not known yet.
+    /// Errors of the tiers; the order's fate is still unknown.
     pub async fn resolve(
         &self,
         key: OrderKey,
@@ -110,7 +110,7 @@ impl Tiered {
             }
             let epoch = self.truth.epoch(key.activity).await?;
             if position.epoch < epoch {
-                // What the old gate still held was saved before the epoch was taken: look once more.
+                // The old gate's entries were salvaged before the epoch was taken: check again.
                 let order = self.known(key).await?;
                 return Ok(order.map_or(Resolution::Refused, |order| Resolution::Known(Box::new(order))));
             }
@@ -118,7 +118,7 @@ impl Tiered {
                 self.rebuild(key.activity, epoch).await?;
             }
         }
-        Err(LedgerError::Unavailable("the order's entry is at the gate, and the order is not".into()))
+        Err(LedgerError::Unavailable("the gate has the order's entry but not the order".into()))
     }
 
     async fn known(&self, key: OrderKey) -> Result<Option<Order>, LedgerError> {

@@ -1,4 +1,4 @@
-//! The pump: entries of the gate to the truth, entries of the truth to the gate.
+//! The pump, which moves entries of the gate to the truth and entries of the truth to the gate.
 
 use std::time::Duration;
 
@@ -10,23 +10,23 @@ use crate::{
     ledger::{Bucket, Entry, Event, Lane, LedgerError, PersistMode, Position, Transfer},
 };
 
-/// How long the pump sleeps when nobody wakes it.
+/// How long an idle pump sleeps unless woken.
 const IDLE: Duration = Duration::from_millis(20);
 
-/// What one round of the pump found.
+/// The result of one round of the pump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pumped {
-    /// Nothing waits on either side.
+    /// No entries were waiting on either side.
     Quiet,
     /// Entries were moved.
     Moved,
-    /// The gate had no content, or had lost some, and was rebuilt.
+    /// The gate had lost its content or a part of it and was rebuilt.
     Rebuilt,
 }
 
-/// Whether the gate's history is the one that the truth has persisted.
+/// The outcome of [`Tiered::persist_lane`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Persisting {
+enum PersistResult {
     Quiet,
     Moved,
     /// The gate has another epoch, no content, or another entry at the truth's position.
@@ -42,22 +42,22 @@ impl Tiered {
             for activity in activities {
                 match self.pump(activity).await {
                     Ok(pumped) => moved |= pumped != Pumped::Quiet,
-                    Err(error) => tracing::warn!(%activity, %error, "the pump stopped for now"),
+                    Err(error) => tracing::warn!(%activity, %error, "pumping failed; retrying"),
                 }
             }
             if !moved {
                 tokio::select! {
-                    _ = timeout(IDLE, self.work.notified()) => {}
+                    _ = timeout(IDLE, self.wake_pump.notified()) => {}
                     _ = stop.wait_for(|stop| *stop) => {}
                 }
             }
         }
     }
 
-    /// One round for one activity: supervise the gate, persist what it admitted, let it follow what the truth decided.
+    /// Runs one round for an activity: checks and persists the gate, then lets it follow the truth.
     ///
     /// # Errors
-    /// Those of the tiers. Whatever was not finished is found again by the next round.
+    /// Errors of the tiers. The next round resumes unfinished work.
     pub async fn pump(&self, activity: ActivityId) -> Result<Pumped, LedgerError> {
         let lock = self.pump_lock(activity);
         let _one_at_a_time = lock.lock().await;
@@ -67,9 +67,9 @@ impl Tiered {
         let mut moved = false;
         for bucket in 0..terms.buckets().get() {
             match self.persist_lane(Lane { activity, bucket }).await? {
-                Persisting::Quiet => {}
-                Persisting::Moved => moved = true,
-                Persisting::Lost => {
+                PersistResult::Quiet => {}
+                PersistResult::Moved => moved = true,
+                PersistResult::Lost => {
                     let epoch = self.truth.epoch(activity).await?;
                     self.rebuild_locked(activity, epoch).await?;
                     return Ok(Pumped::Rebuilt);
@@ -78,7 +78,7 @@ impl Tiered {
         }
         match self.follow_activity(activity, terms.buckets().get()).await {
             Ok(followed) => Ok(if moved || followed { Pumped::Moved } else { Pumped::Quiet }),
-            // The gate went back behind what the truth still keeps for it.
+            // The gate lost more than the truth's outbox still holds.
             Err(LedgerError::Moved { .. }) => {
                 let epoch = self.truth.epoch(activity).await?;
                 self.rebuild_locked(activity, epoch).await?;
@@ -88,16 +88,16 @@ impl Tiered {
         }
     }
 
-    /// Pumps an activity until nothing waits on either side.
+    /// Pumps an activity until no entries are waiting on either side.
     ///
     /// # Errors
-    /// Those of the tiers.
+    /// Errors of the tiers.
     pub async fn settle(&self, activity: ActivityId) -> Result<(), LedgerError> {
         while self.pump(activity).await? != Pumped::Quiet {}
         Ok(())
     }
 
-    /// Pumps until the arrival of a transfer is persisted, and not until nothing waits: buyers keep coming.
+    /// Pumps until a transfer's arrival is persisted, without waiting for empty outboxes.
     pub(super) async fn persist_arrival(&self, transfer: Transfer) -> Result<(), LedgerError> {
         let lane = Lane { activity: transfer.activity, bucket: transfer.to };
         let Some(arrival) = self.arrival(lane, transfer).await? else { return Ok(()) };
@@ -110,11 +110,11 @@ impl Tiered {
         }
     }
 
-    /// Where the arrival of a transfer stands in the gate's outbox, if it is not persisted yet.
+    /// Returns the gate's position of a transfer's arrival, if it is not persisted yet.
     async fn arrival(&self, lane: Lane, transfer: Transfer) -> Result<Option<Position>, LedgerError> {
         let mut from = self.truth.position(lane).await?;
         loop {
-            // A gate with another history will be rebuilt, and its transfers are void.
+            // A gate with another history will be rebuilt, which voids its transfers.
             let Some(entries) = self.entries_from(lane, from, self.options.entries + 1).await? else {
                 return Ok(None);
             };
@@ -127,39 +127,39 @@ impl Tiered {
         }
     }
 
-    /// Brings the entries of one lane to the truth, one transaction's worth.
-    async fn persist_lane(&self, lane: Lane) -> Result<Persisting, LedgerError> {
+    /// Persists entries of one lane at the truth, one transaction at most.
+    async fn persist_lane(&self, lane: Lane) -> Result<PersistResult, LedgerError> {
         let epoch = self.truth.epoch(lane.activity).await?;
         if epoch.0 == 0 || self.gate.epoch(lane.activity).await? != Some(epoch) {
-            return Ok(Persisting::Lost);
+            return Ok(PersistResult::Lost);
         }
         self.remember_epoch(lane.activity, epoch);
         let position = self.truth.position(lane).await?;
         let Some(mut entries) = self.entries_from(lane, position, self.options.entries + 1).await? else {
-            return Ok(Persisting::Lost);
+            return Ok(PersistResult::Lost);
         };
         let waiting = entries.split_off(1);
         let last = waiting.last().map_or(position, |entry| entry.position);
         if mutant!("ack-before-persist") {
-            self.gate.ack(&self.persisting, lane, last).await?;
+            self.gate.ack(&self.persist_consumer, lane, last).await?;
         }
         if !waiting.is_empty() {
             self.truth.persist(lane, self.fence, PersistMode::After(position), waiting).await?;
         }
-        self.gate.ack(&self.persisting, lane, last).await?;
-        Ok(if last == position { Persisting::Quiet } else { Persisting::Moved })
+        self.gate.ack(&self.persist_consumer, lane, last).await?;
+        Ok(if last == position { PersistResult::Quiet } else { PersistResult::Moved })
     }
 
-    /// The gate's entries from a position on, that entry included; `None` if the gate does not have it.
+    /// Returns the gate's entries from a position on, inclusively; `None` if it lacks that one.
     async fn entries_from(
         &self,
         lane: Lane,
         position: Position,
         limit: usize,
     ) -> Result<Option<Vec<Entry>>, LedgerError> {
-        let entries = match self.gate.events(&self.persisting, lane, Some(position), limit).await {
+        let entries = match self.gate.events(&self.persist_consumer, lane, Some(position), limit).await {
             Ok(entries) => entries,
-            // A gate that has forgotten the activity or its reader has lost its content.
+            // A gate that does not know the activity or the consumer has lost its content.
             Err(LedgerError::NotOpen | LedgerError::Invalid(_)) => return Ok(None),
             Err(error) => return Err(error),
         };
@@ -169,27 +169,27 @@ impl Tiered {
         Ok(same.then_some(entries))
     }
 
-    /// Whether the gate holds this very entry.
+    /// Returns whether the gate holds exactly this entry.
     pub(super) async fn holds(&self, lane: Lane, position: Position) -> Result<bool, LedgerError> {
         Ok(self.entries_from(lane, position, 1).await?.is_some())
     }
 
-    /// Lets every lane of the gate follow the truth, one batch's worth.
+    /// Makes every lane of the gate follow the truth by up to one batch.
     async fn follow_activity(&self, activity: ActivityId, buckets: Bucket) -> Result<bool, LedgerError> {
-        let mut behind: Option<Position> = None;
+        let mut slowest: Option<Position> = None;
         for bucket in 0..buckets {
             let followed = self.gate.followed(Lane { activity, bucket }).await?;
-            if behind.is_none_or(|behind| followed.sequence < behind.sequence) {
-                behind = Some(followed);
+            if slowest.is_none_or(|slowest| followed.sequence < slowest.sequence) {
+                slowest = Some(followed);
             }
         }
         let first = Lane::first(activity);
         let limit = self.options.entries + 1;
-        let entries = self.truth.events(&self.following, first, behind, limit).await?;
+        let entries = self.truth.events(&self.follow_consumer, first, slowest, limit).await?;
         let Some(last) = entries.last().map(|entry| entry.position) else { return Ok(false) };
         let waiting: Vec<_> = entries
             .into_iter()
-            .filter(|entry| behind.is_none_or(|behind| entry.position.sequence > behind.sequence))
+            .filter(|entry| slowest.is_none_or(|slowest| entry.position.sequence > slowest.sequence))
             .collect();
         let moved = !waiting.is_empty();
         for bucket in 0..buckets {
@@ -197,12 +197,12 @@ impl Tiered {
                 self.gate.follow(Lane { activity, bucket }, waiting.clone()).await?;
             }
         }
-        self.truth.ack(&self.following, first, last).await?;
+        self.truth.ack(&self.follow_consumer, first, last).await?;
         Ok(moved)
     }
 
     /// Wakes the pump.
     pub(super) fn wake(&self) {
-        self.work.notify_one();
+        self.wake_pump.notify_one();
     }
 }

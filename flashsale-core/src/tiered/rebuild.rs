@@ -1,4 +1,4 @@
-//! Rebuild: a gate's content from the truth, under a new epoch. Warming up is the same with nothing to save.
+//! Rebuild: loads a gate from the truth under a new epoch. Warm-up is the same without salvage.
 
 use super::Tiered;
 use crate::{
@@ -10,7 +10,7 @@ impl Tiered {
     /// Rebuilds the gate of an activity if the truth is still at `epoch`.
     ///
     /// # Errors
-    /// Those of the tiers. An epoch that was taken and not opened is abandoned: the next try takes the next one.
+    /// Errors of the tiers. An epoch that was taken but not opened is abandoned.
     pub async fn rebuild(&self, activity: ActivityId, epoch: Epoch) -> Result<(), LedgerError> {
         let lock = self.pump_lock(activity);
         let _one_at_a_time = lock.lock().await;
@@ -18,10 +18,10 @@ impl Tiered {
     }
 
     pub(super) async fn rebuild_locked(&self, activity: ActivityId, epoch: Epoch) -> Result<(), LedgerError> {
-        tracing::info!(%activity, epoch = epoch.0, "the gate is rebuilt from the truth");
+        tracing::info!(%activity, epoch = epoch.0, "rebuilding the gate from the truth");
         let terms = self.truth.terms(activity).await?.ok_or(LedgerError::NotOpen)?;
-        self.truth.register(&self.following).await?;
-        // A gate that does not answer cannot be loaded either, so nothing is lost by trying again later.
+        self.truth.register(&self.follow_consumer).await?;
+        // A gate that does not answer could not be loaded either, so failing here loses nothing.
         self.gate.close(activity, epoch).await?;
         for bucket in 0..terms.buckets().get() {
             if !mutant!("nothing-salvaged") {
@@ -30,11 +30,11 @@ impl Tiered {
         }
         let next = match self.truth.next_epoch(activity, epoch).await {
             Ok(next) => next,
-            // Somebody else took it: whoever comes next decides by what is there then.
+            // Another process took it; the next round looks at the new state.
             Err(LedgerError::Moved { .. }) => return Ok(()),
             Err(error) => return Err(error),
         };
-        self.gate.register(&self.persisting).await?;
+        self.gate.register(&self.persist_consumer).await?;
         let mut after = None;
         loop {
             let chunk = self.truth.content(activity, after, self.options.content).await?;
@@ -54,7 +54,8 @@ impl Tiered {
         let mut from = None;
         loop {
             let entries =
-                match self.gate.events(&self.persisting, lane, from, self.options.entries.max(2)).await {
+                match self.gate.events(&self.persist_consumer, lane, from, self.options.entries.max(2)).await
+                {
                     Ok(entries) => entries,
                     Err(LedgerError::NotOpen | LedgerError::Invalid(_)) => return Ok(()),
                     Err(error) => return Err(error),

@@ -280,7 +280,7 @@ fn a_bad_line_is_named_with_its_place_and_reason() {
         ),
         (
             with("skus.csv", "id,product_id,name,price_minor,currency\n11,7,a,1000000000000001,CNY\n"),
-            &["skus.csv:2: price_minor: 1000000000000001 is above the largest amount, 10^15"],
+            &["skus.csv:2: price_minor: 1000000000000001 is above the maximum amount, 10^15"],
         ),
         // Activities.
         (
@@ -313,16 +313,16 @@ fn a_bad_line_is_named_with_its_place_and_reason() {
         ),
         (
             activities("1,sale,now,now+1h,chen,,published,"),
-            &["activities.csv:2: reviewer: an approved or published activity names who approved it"],
+            &["activities.csv:2: reviewer: an approved or published activity needs a reviewer"],
         ),
         (
             activities("1,sale,now,now+1h,chen,li,published,0"),
-            &["activities.csv:2: buckets: 0 is not from 1 to 64"],
+            &["activities.csv:2: buckets: 0 is not between 1 and 64"],
         ),
         (
             activities("1,sale,now,now+1h,chen,li,published,2"),
             &[
-                "activities.csv:2: buckets: the offer of SKU 11 limits something other than users, which 2 buckets cannot enforce exactly",
+                "activities.csv:2: buckets: the offer of SKU 11 has a limit per device or address, which 2 buckets cannot enforce exactly",
             ],
         ),
         (
@@ -330,14 +330,14 @@ fn a_bad_line_is_named_with_its_place_and_reason() {
             &["offers.csv:2: activity_id: no file has the activity 1; an activity comes with all its offers"],
         ),
         // Offers.
-        (offers(""), &["activities.csv:2: offers: an approved or published activity has at least one offer"]),
+        (offers(""), &["activities.csv:2: offers: an approved or published activity needs an offer"]),
         (
             offers("1,11,8900,CNY,-5,pre_deduct,900,,,\n"),
             &["offers.csv:2: units: \"-5\" is not a whole number in plain digits, or too large"],
         ),
         (
             offers("1,11,8900,CNY,0,pre_deduct,900,,,\n"),
-            &["offers.csv:2: units: 0 is not from 1 to 1000000000"],
+            &["offers.csv:2: units: 0 is not between 1 and 1000000000"],
         ),
         (
             offers("1,11,8900,CNY,1,pre_deduct,,,,\n"),
@@ -359,7 +359,7 @@ fn a_bad_line_is_named_with_its_place_and_reason() {
         ),
         (
             offers("1,11,8900,CNY,1,pay_time,900,99,,\n"),
-            &["offers.csv:2: overbook_percent: 99 is not from 100 to 1000"],
+            &["offers.csv:2: overbook_percent: 99 is not between 100 and 1000"],
         ),
         (
             offers("1,11,8900,CNY,1,order_time,,,keep,\n"),
@@ -381,11 +381,11 @@ fn a_bad_line_is_named_with_its_place_and_reason() {
         ),
         (
             offers("1,11,8900,CNY,1,order_time,,,,user/offer<=2;user/offer<=1\n"),
-            &["offers.csv:2: limits: two rules have the same subject and scope"],
+            &["offers.csv:2: limits: two rules share a subject and scope"],
         ),
         (
             offers("1,11,8900,USD,1,order_time,,,,\n"),
-            &["offers.csv:2: currency: the price is in USD, the list price of the SKU in CNY"],
+            &["offers.csv:2: currency: the price is in USD, but the list price of the SKU is in CNY"],
         ),
         (
             offers(&format!("{OFFER}{OFFER}")),
@@ -417,7 +417,7 @@ fn a_bad_line_is_named_with_its_place_and_reason() {
             &[
                 "sale.json:1:17: activities[0].ends_at: \"soon\" is neither like 2026-11-11T20:00:00+08:00 nor like now+2h",
                 "sale.json:1:17: activities[0].status: \"x\" is neither draft nor published",
-                "sale.json:2:13: activities[0].offers[0]: units: 0 is not from 1 to 1000000000",
+                "sale.json:2:13: activities[0].offers[0]: units: 0 is not between 1 and 1000000000",
             ],
         ),
     ];
@@ -484,7 +484,7 @@ async fn what_the_catalogue_refuses_has_its_place_too() {
     assert_eq!(
         refused(import(offers(other_sku)).await),
         [
-            "activities.csv:2: sku_id: offer/1/11: the offer cannot change while the activity is published, and it is missing"
+            "activities.csv:2: sku_id: offer/1/11: the offer is missing but cannot change while the activity is published"
         ]
     );
     let as_json = r#"{"activities": [{"id": "1", "name": "sale", "starts_at": "now", "ends_at": "now+1h",
