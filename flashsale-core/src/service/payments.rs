@@ -1,4 +1,4 @@
-//! Payments: opening them, what providers report, closing them, refunds.
+//! Payments: opening, captures, closing and refunds.
 
 use std::{collections::HashMap, fmt::Debug, sync::Arc, time::Duration};
 
@@ -15,19 +15,20 @@ use crate::{
     snowflake::Generator,
 };
 
-/// Somebody who takes money.
+/// A payment provider.
 ///
-/// Opening and closing carry our payment id as the idempotency key, a refund the transaction that it sends back: one
-/// payment may have been captured twice. A provider does each thing once for its key.
+/// The idempotency key of `open` and `close` is our payment id; that of `refund` is the
+/// transaction, as a payment may be captured twice. A provider performs each operation once per
+/// key.
 ///
-/// Each call is given up after 10 s, and goes through a [`Breaker`]: a provider that fails too often is left alone for a
-/// while.
+/// Each call times out after 10 s and goes through a [`Breaker`]: a provider that fails too often
+/// is not called for a while.
 #[async_trait]
 pub trait PaymentProvider: Send + Sync + Debug {
-    /// The name under which payments, callbacks and captures know it.
+    /// The provider's name in payments, callbacks and captures.
     fn name(&self) -> &Provider;
 
-    /// Opens a payment, or finds it open; answers where the buyer pays.
+    /// Opens a payment, or finds it already open. Returns the URL where the buyer pays.
     ///
     /// # Errors
     /// [`ProviderError`]; the payment may have been opened.
@@ -38,36 +39,36 @@ pub trait PaymentProvider: Send + Sync + Debug {
         deadline: Timestamp,
     ) -> Result<String, ProviderError>;
 
-    /// Ends a payment, so that no money will be taken for it any more, or learns that it was taken.
+    /// Closes a payment so that it can no longer be captured, or reports that it already was.
     ///
     /// # Errors
     /// [`ProviderError`]; the payment may still be open.
     async fn close(&self, payment: PaymentId) -> Result<Closed, ProviderError>;
 
-    /// Sends the money of a transaction back, whole.
+    /// Sends back the full amount of a transaction.
     ///
     /// # Errors
-    /// [`ProviderError`]; the money may be on its way, and the call is repeated.
+    /// [`ProviderError`]; the refund may have been made, and the call is repeated.
     async fn refund(&self, capture: &Capture) -> Result<RefundOutcome, ProviderError>;
 }
 
-/// What a provider answers to closing a payment.
+/// A provider's answer to closing a payment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Closed {
-    /// It takes no money for it any more.
+    /// The payment can no longer be captured.
     Closed,
-    /// It had taken the money.
+    /// The payment had already been captured.
     Captured(Capture),
 }
 
-/// A provider did not do what it was asked, or nobody knows whether it did.
+/// Why a provider call failed. The operation may have happened all the same.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ProviderError {
-    /// It answered, and does not do this: nothing is wrong with it.
-    #[error("it refuses: {0}")]
+    /// The provider is healthy, but refuses this operation.
+    #[error("refused: {0}")]
     Refused(String),
-    /// It did not answer, or not as agreed; too many of these open its breaker.
-    #[error("it fails: {0}")]
+    /// No answer, or an unexpected one. Too many of these open the breaker.
+    #[error("failed: {0}")]
     Failed(String),
 }
 
@@ -76,31 +77,31 @@ pub enum ProviderError {
 pub struct OpenedPayment {
     /// The payment.
     pub payment: Payment,
-    /// Where the buyer pays.
+    /// The URL where the buyer pays.
     pub pay_url: String,
-    /// Whether it was opened by this call.
+    /// Whether this call opened it.
     pub new: bool,
 }
 
-/// What became of a provider's report.
+/// The result of a provider's capture report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CaptureResult {
-    /// It was applied, now or before; what the ledger said.
+    /// The report was applied, now or earlier; contains the ledger's answer.
     Applied(Advanced),
-    /// The payment is unknown; the report is kept, and somebody should look.
+    /// The payment is unknown. The report is kept for an operator to look at.
     Unmatched,
 }
 
-/// Opens, books and closes payments.
+/// Opens and closes payments, and records captures and refunds.
 #[derive(Clone, Debug)]
 pub struct Payments {
     sales: Arc<Sales>,
     ids: Arc<Generator>,
-    lines: Arc<HashMap<Provider, Line>>,
+    providers: Arc<HashMap<Provider, GuardedProvider>>,
 }
 
 impl Payments {
-    /// A service over these sales and providers, each behind a breaker with the default options.
+    /// Creates a service for these sales and providers, with a default breaker per provider.
     pub fn new(
         sales: Arc<Sales>,
         ids: Arc<Generator>,
@@ -109,35 +110,35 @@ impl Payments {
         Self::with_breakers(sales, ids, providers, BreakerOptions::default())
     }
 
-    /// A service over these sales and providers, each behind a breaker that reads the clock of the sales.
+    /// Creates a service with a breaker per provider, which uses the clock of the sales.
     pub fn with_breakers(
         sales: Arc<Sales>,
         ids: Arc<Generator>,
         providers: impl IntoIterator<Item = Arc<dyn PaymentProvider>>,
         options: BreakerOptions,
     ) -> Self {
-        let line = |provider: Arc<dyn PaymentProvider>| {
+        let guarded = |provider: Arc<dyn PaymentProvider>| {
             let name = provider.name().clone();
             let breaker = Breaker::new(format!("payment/{name}"), options, Arc::clone(sales.clock()));
-            (name, Line { provider, breaker })
+            (name, GuardedProvider { provider, breaker })
         };
-        let lines = providers.into_iter().map(line).collect();
-        Self { sales, ids, lines: Arc::new(lines) }
+        let providers = providers.into_iter().map(guarded).collect();
+        Self { sales, ids, providers: Arc::new(providers) }
     }
 
-    /// The breakers of all providers; the name of each is `payment/` and the provider's.
+    /// The breakers of all providers, each named `payment/<provider>`.
     pub fn breakers(&self) -> impl Iterator<Item = &Breaker> {
-        self.lines.values().map(|line| &line.breaker)
+        self.providers.values().map(|guarded| &guarded.breaker)
     }
 
-    /// Opens a payment for an order of this user, or answers the one that is open. `Err` inside `Ok` is what the ledger
-    /// said instead.
+    /// Opens a payment for an order of this user, or returns the one that is open. An inner `Err`
+    /// is the ledger's answer if the order takes no payment.
     ///
-    /// The provider's breaker is asked first: while it is open an order stays PENDING, with its deadline, and takes no units
-    /// (`pay_time`) for a payment that nobody can make.
+    /// Asks the provider's breaker first. While it is open, the order stays PENDING with its
+    /// deadline, and a `pay_time` order takes no units for a payment that cannot be made.
     ///
     /// # Errors
-    /// [`ServiceError`]; a repetition goes on where it stopped.
+    /// [`ServiceError`]; a repeated call continues where this one stopped.
     pub async fn open(
         &self,
         user: UserId,
@@ -148,9 +149,9 @@ impl Payments {
         let Some(order) = key else {
             return Ok(Err(Advanced::NotFound));
         };
-        let mut permit = self.line(provider)?.breaker.enter();
+        let mut permit = self.guarded(provider)?.breaker.enter();
         if let Err(rejected) = permit
-            && self.needs(order, provider).await?
+            && self.needs_provider(order, provider).await?
         {
             return Err(rejected.into());
         }
@@ -164,20 +165,20 @@ impl Payments {
         };
         let amount = outcome.order().map(|order| order.amount);
         let Some(amount) = amount else { return Ok(Err(outcome)) };
-        let line = self.line(&payment.provider)?;
+        let guarded = self.guarded(&payment.provider)?;
         if payment.provider != *provider {
-            permit = line.breaker.enter();
+            permit = guarded.breaker.enter();
         }
-        let call = line.provider.open(payment.id, amount, payment.deadline);
-        let pay_url = patiently(permit?, call).await?;
+        let call = guarded.provider.open(payment.id, amount, payment.deadline);
+        let pay_url = call_provider(permit?, call).await?;
         let new = matches!(outcome, Advanced::Done(_));
         Ok(Ok(OpenedPayment { payment: payment.clone(), pay_url, new }))
     }
 
-    /// Books money that a provider took. The report has to be verified before.
+    /// Records captured money. The caller has verified the report.
     ///
     /// # Errors
-    /// [`ServiceError`]: the report may not be kept, and the provider has to come again.
+    /// [`ServiceError`]: the report may not be stored, so the provider has to send it again.
     pub async fn captured(&self, capture: Capture) -> Result<CaptureResult, ServiceError> {
         let ledger = self.sales.ledger();
         let known = match ledger.locate(Reference::Payment(capture.payment)).await? {
@@ -193,11 +194,11 @@ impl Payments {
         }
     }
 
-    /// Books that a provider could not take the money. The report has to be verified before; one about a payment of another
-    /// provider changes nothing.
+    /// Records a failed payment. The caller has verified the report; a report about another
+    /// provider's payment is ignored.
     ///
     /// # Errors
-    /// [`ServiceError`]: the provider has to come again.
+    /// [`ServiceError`]: the provider has to send the report again.
     pub async fn failed(&self, provider: &Provider, payment: PaymentId) -> Result<Advanced, ServiceError> {
         let ledger = self.sales.ledger();
         let Some(key) = ledger.locate(Reference::Payment(payment)).await? else {
@@ -211,11 +212,11 @@ impl Payments {
         advance(&self.sales, Advance::PaymentFailed { order: key, payment }).await
     }
 
-    /// Ends the open payment of an order at its provider.
+    /// Closes the open payment of an order at its provider.
     ///
     /// # Errors
-    /// [`ServiceError::Provider`] if the provider does not answer, [`ServiceError::ProviderUnavailable`] if it is left alone;
-    /// the payment stays open.
+    /// [`ServiceError::Provider`] if the provider fails, [`ServiceError::ProviderUnavailable`] if
+    /// its breaker is open; the payment stays open.
     pub async fn close(&self, order: OrderKey) -> Result<Advanced, ServiceError> {
         let Some(open) =
             self.sales.ledger().order(order).await?.filter(|order| order.status == OrderStatus::Paying)
@@ -234,24 +235,24 @@ impl Payments {
         payment: PaymentId,
         provider: &Provider,
     ) -> Result<Advanced, ServiceError> {
-        let line = self.line(provider)?;
-        match patiently(line.breaker.enter()?, line.provider.close(payment)).await? {
+        let guarded = self.guarded(provider)?;
+        match call_provider(guarded.breaker.enter()?, guarded.provider.close(payment)).await? {
             Closed::Closed => advance(&self.sales, Advance::PaymentClosed { order, payment }).await,
             Closed::Captured(capture) => self.capture(order, capture).await,
         }
     }
 
-    /// Sends money back that has to go back.
+    /// Sends due money back through its provider.
     ///
     /// # Errors
     /// [`ServiceError`]; the refund stays due.
     pub(super) async fn refund(&self, task: &RefundTask) -> Result<Advanced, ServiceError> {
-        let line = self.line(&task.capture.provider)?;
-        let outcome = patiently(line.breaker.enter()?, line.provider.refund(&task.capture)).await?;
+        let guarded = self.guarded(&task.capture.provider)?;
+        let outcome = call_provider(guarded.breaker.enter()?, guarded.provider.refund(&task.capture)).await?;
         self.settle(task, outcome).await
     }
 
-    /// What has become of a refund, as the ledger says now; `None` if it has none such.
+    /// Reads the status of a refund from the ledger; `None` if it has no such refund.
     ///
     /// # Errors
     /// Those of the ledger.
@@ -268,11 +269,11 @@ impl Payments {
         }))
     }
 
-    /// Writes down that money will not go back through its provider.
+    /// Records that the money will not go back through its provider.
     ///
     /// # Errors
     /// [`ServiceError`]; the refund stays due.
-    pub(super) async fn give_up_refund(&self, task: &RefundTask) -> Result<Advanced, ServiceError> {
+    pub(super) async fn abandon_refund(&self, task: &RefundTask) -> Result<Advanced, ServiceError> {
         self.settle(task, RefundOutcome::Failed).await
     }
 
@@ -291,8 +292,9 @@ impl Payments {
         advance(&self.sales, Advance::Capture { order, capture, replacement }).await
     }
 
-    /// Whether a payment of this order needs this provider: a new one, or one that is open there.
-    async fn needs(&self, order: OrderKey, provider: &Provider) -> Result<bool, ServiceError> {
+    /// Whether this order's payment involves this provider: as a new payment or one already open
+    /// there.
+    async fn needs_provider(&self, order: OrderKey, provider: &Provider) -> Result<bool, ServiceError> {
         let order = self.sales.ledger().order(order).await?;
         Ok(order.is_some_and(|order| match order.status {
             OrderStatus::Pending => true,
@@ -301,14 +303,14 @@ impl Payments {
         }))
     }
 
-    fn line(&self, name: &Provider) -> Result<&Line, ServiceError> {
-        self.lines.get(name).ok_or_else(|| ServiceError::Provider(format!("{name} is not configured")))
+    fn guarded(&self, name: &Provider) -> Result<&GuardedProvider, ServiceError> {
+        self.providers.get(name).ok_or_else(|| ServiceError::Provider(format!("{name} is not configured")))
     }
 }
 
-/// A provider, and what stands in front of it.
+/// A provider behind its breaker.
 #[derive(Debug)]
-struct Line {
+struct GuardedProvider {
     provider: Arc<dyn PaymentProvider>,
     breaker: Breaker,
 }
@@ -319,21 +321,21 @@ impl From<Rejected> for ServiceError {
     }
 }
 
-/// How long a provider may take for one call.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The timeout of one provider call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Waits for a provider, but not for ever: one that hangs must not hold up the others' orders.
-async fn patiently<T>(
+/// Calls a provider with a timeout, so that one that hangs does not block other orders.
+async fn call_provider<T>(
     permit: Permit<'_>,
     call: impl Future<Output = Result<T, ProviderError>>,
 ) -> Result<T, ServiceError> {
-    let error = match tokio::time::timeout(PATIENCE, call).await {
+    let error = match tokio::time::timeout(CALL_TIMEOUT, call).await {
         Ok(answer @ (Ok(_) | Err(ProviderError::Refused(_)))) => {
             permit.succeeded();
             return answer.map_err(|refused| ServiceError::Provider(refused.to_string()));
         }
         Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
+        Err(_) => format!("no answer within {} s", CALL_TIMEOUT.as_secs()),
     };
     permit.failed();
     Err(ServiceError::Provider(error))
@@ -383,7 +385,7 @@ mod tests {
         Hanging,
     }
 
-    /// A provider that does what its mood says.
+    /// A provider that behaves according to its mood.
     #[derive(Debug)]
     struct Bank {
         name: Provider,
@@ -436,15 +438,15 @@ mod tests {
         sales: Arc<Sales>,
         ordering: OrderService,
         payments: Payments,
-        /// The provider that gets into trouble, and another one.
+        /// The provider that will fail, and another one.
         bank: Arc<Bank>,
         other: Arc<Bank>,
         keys: AtomicU64,
     }
 
     impl Shop {
-        /// Three units of SKU 11, pre-deduct, and of SKU 12, pay-time. Two failures of the last four calls open a breaker,
-        /// two probes close it.
+        /// Three units each of SKU 11 (pre-deduct) and SKU 12 (pay-time). Two failures in the last
+        /// four calls open a breaker; two probes close it.
         async fn open() -> Self {
             let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_800_000_000_000)));
             let ledger: Arc<dyn Ledger> =
@@ -499,7 +501,7 @@ mod tests {
             self.payments.breakers().find(|breaker| breaker.name() == name).unwrap().read().state
         }
 
-        /// Opens the breaker of the bank: with payments of two orders, which are opened at a bank that does not answer.
+        /// Opens the bank's breaker by opening the payments of two orders while the bank fails.
         async fn trouble(&self) -> [Order; 2] {
             let orders = [self.order(11).await, self.order(11).await];
             self.bank.set(Mood::Failing);
@@ -560,13 +562,13 @@ mod tests {
         assert_eq!(shop.stock(12).await.available, 3, "a payment takes units, and there is none");
         expect_unavailable(shop.pay(&opened, &shop.bank).await, OPEN_FOR);
 
-        // Another provider is another breaker, and an order that is open there is not this one's affair.
+        // The other provider has its own breaker, and a payment open there stays there.
         let there = shop.pay(&held, &shop.other).await.unwrap();
         assert_eq!(shop.pay(&held, &shop.bank).await.unwrap().payment, there.payment);
-        // A payment that is open at the bank stays there, whoever is asked for.
+        // A payment that is open at the bank stays there, whichever provider is requested.
         expect_unavailable(shop.pay(&opened, &shop.other).await, OPEN_FOR);
 
-        // Two probes that are answered, and it goes on: with the payment that was opened, and with a new one.
+        // Two successful probes close the breaker: an open payment, then a new one.
         shop.bank.set(Mood::Well);
         shop.clock.advance(OPEN_FOR);
         let resumed = shop.pay(&opened, &shop.bank).await.unwrap();
@@ -618,7 +620,7 @@ mod tests {
         let [order, _] = shop.trouble().await;
         shop.clock.advance(OPEN_FOR);
         shop.bank.set(Mood::Hanging);
-        // The permit of the call before.
+        // Uses up the notification of the failed calls.
         shop.bank.asked.notified().await;
         for _ in 0..5 {
             tokio::select! {
@@ -668,7 +670,7 @@ mod tests {
             Maintenance::new(Arc::clone(&shop.sales), shop.payments.clone(), queue, Retries::default());
         assert_eq!(shop.stock(11).await.available, 1);
         shop.clock.advance(HOLD);
-        // Half-open by now: both are asked for, and the first failure opens it again.
+        // The breaker is half-open: both closings are tried, and the first failure opens it again.
         upkeep.expire_once().await.unwrap();
         assert_eq!(shop.state(&shop.bank), BreakerState::Open);
         assert_eq!(shop.again(&orders[0]).await.status, OrderStatus::Paying);
