@@ -32,8 +32,7 @@ const NEVER_PARK: Retries = Retries {
     at_once: EXPIRE_AT_ONCE,
 };
 
-/// The background jobs of a process for its sales. One process per lane is enough; duplicates are
-/// harmless.
+/// The background jobs of a process. One process per lane is enough; duplicates are harmless.
 ///
 /// Expiry uses an in-memory delay queue with one job per lane, ready at the lane's next deadline.
 /// Deadlines themselves are in the ledger, so a restart loses nothing. Refunds use the given queue;

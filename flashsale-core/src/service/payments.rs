@@ -18,8 +18,7 @@ use crate::{
 /// A payment provider.
 ///
 /// The idempotency key of `open` and `close` is our payment id; that of `refund` is the
-/// transaction, as a payment may be captured twice. A provider performs each operation once per
-/// key.
+/// transaction, as a payment may be captured twice. A provider does each operation once per key.
 ///
 /// Each call times out after 10 s and goes through a [`Breaker`]: a provider that fails too often
 /// is not called for a while.
@@ -292,8 +291,7 @@ impl Payments {
         advance(&self.sales, Advance::Capture { order, capture, replacement }).await
     }
 
-    /// Whether this order's payment involves this provider: as a new payment or one already open
-    /// there.
+    /// Whether a payment of this order needs this provider: a new payment, or one open there.
     async fn needs_provider(&self, order: OrderKey, provider: &Provider) -> Result<bool, ServiceError> {
         let order = self.sales.ledger().order(order).await?;
         Ok(order.is_some_and(|order| match order.status {
@@ -666,19 +664,19 @@ mod tests {
         let shop = Shop::open().await;
         let orders = shop.trouble().await;
         let queue = Arc::new(InMemoryQueue::new(Arc::clone(&shop.clock) as _));
-        let upkeep =
+        let maintenance =
             Maintenance::new(Arc::clone(&shop.sales), shop.payments.clone(), queue, Retries::default());
         assert_eq!(shop.stock(11).await.available, 1);
         shop.clock.advance(HOLD);
         // The breaker is half-open: both closings are tried, and the first failure opens it again.
-        upkeep.expire_once().await.unwrap();
+        maintenance.expire_once().await.unwrap();
         assert_eq!(shop.state(&shop.bank), BreakerState::Open);
         assert_eq!(shop.again(&orders[0]).await.status, OrderStatus::Paying);
         shop.clock.advance(TIMING.close_retry);
-        upkeep.expire_once().await.unwrap();
+        maintenance.expire_once().await.unwrap();
         assert_eq!(shop.again(&orders[0]).await.status, OrderStatus::Paying, "not before its grace is over");
         shop.clock.advance(TIMING.close_grace);
-        upkeep.expire_once().await.unwrap();
+        maintenance.expire_once().await.unwrap();
         for order in &orders {
             assert_eq!(shop.again(order).await.status, OrderStatus::Expired);
         }

@@ -47,8 +47,7 @@ pub struct Operations {
 }
 
 impl Operations {
-    /// Creates the service. `timing` applies to activities published from now on; `queue` holds the
-    /// dead letters.
+    /// Creates the service; `timing` applies to activities published from now on.
     pub fn new(
         catalogue: Arc<dyn Catalogue>,
         sales: Arc<Sales>,
@@ -66,13 +65,11 @@ impl Operations {
         &self.recorder
     }
 
-    /// Prepares a started process: checks that the catalogue has all activities of the ledger,
-    /// registers the recorder and restores the kill switch. Call [`apply_all`](Self::apply_all)
-    /// next.
+    /// Prepares a process at its start: checks the catalogue against the ledger, registers the
+    /// recorder and restores the kill switch. Call [`apply_all`](Self::apply_all) next.
     ///
     /// # Errors
-    /// [`OperationError::Unlisted`] if the catalogue lacks an activity, or any other
-    /// [`OperationError`].
+    /// [`OperationError`]; [`OperationError::Unlisted`] if the catalogue lacks an activity.
     pub async fn resume(&self) -> Result<(), OperationError> {
         self.check_listed().await?;
         self.recorder.register().await?;

@@ -1,4 +1,4 @@
-//! What operators decide is in force once, whatever happened between catalogue and ledger.
+//! Operators' decisions are applied exactly once, whatever happens between catalogue and ledger.
 
 use std::{sync::Arc, time::Duration};
 
@@ -39,7 +39,7 @@ fn sku() -> SkuId {
     SkuId::new(11).unwrap()
 }
 
-/// A moment of the test: so many milliseconds after one that ids can be made at.
+/// A time in milliseconds after the start of the test, late enough for the id generator.
 fn at(millis: u64) -> Timestamp {
     Timestamp::from_millis(1_800_000_000_000 + millis)
 }
@@ -57,7 +57,7 @@ fn offer() -> OfferTerms {
 }
 
 impl Shop {
-    /// A shop with product and SKU, at 1,000 s.
+    /// A shop with a product and an SKU, at 1,000 s.
     async fn open() -> Self {
         let clock = Arc::new(ManualClock::new(at(1_000_000)));
         let catalogue = Arc::new(EmbeddedCatalogue::in_memory(Arc::clone(&clock) as _).unwrap());
@@ -77,7 +77,7 @@ impl Shop {
         Self::over(catalogue, ledger, clock).await
     }
 
-    /// Another process over the same stores.
+    /// A new process on the same stores.
     async fn over(
         catalogue: Arc<EmbeddedCatalogue>,
         ledger: Arc<dyn Ledger>,
@@ -104,7 +104,7 @@ impl Shop {
         Self { operations, ordering, catalogue, sales, clock }
     }
 
-    /// The same stores after the process has ended.
+    /// Restarts the process on the same stores.
     async fn again(&self) -> Self {
         Self::over(Arc::clone(&self.catalogue), Arc::clone(self.sales.ledger()), Arc::clone(&self.clock))
             .await
@@ -129,7 +129,7 @@ impl Shop {
         self.operations.step(id(), None, step, &by(actor)).await.unwrap()
     }
 
-    /// Writes a change to the catalogue, and ends before it gets to the ledger.
+    /// Writes a change to the catalogue and stops before it reaches the ledger.
     async fn decide(&self, change: impl FnOnce(&mut Activity)) -> Versioned<Activity> {
         let Versioned { version, mut value } = self.catalogue.activity(id()).await.unwrap().unwrap();
         change(&mut value);
@@ -188,13 +188,13 @@ async fn what_was_decided_before_a_crash_is_in_force_after_it_and_once() {
     let versions = shop.versions().await;
     shop.operations.apply_all(&by("server")).await.unwrap();
     assert_eq!(shop.versions().await, versions, "a second time changes nothing");
-    // Repeating the call whose answer was lost is another way.
+    // Repeating the interrupted call applies its change as well.
     shop.decide(|activity| activity.selling = Selling::On).await;
     shop.step(ActivityStep::Resume, "wang").await;
     assert!(matches!(shop.order(1, 1).await, Placement::Placed(..)));
     assert!(matches!(shop.order(1, 2).await, Placement::Declined(Outcome::LimitReached { .. })));
     shop.operations.recorder().record_all().await.unwrap();
-    assert_eq!(shop.rows("activity.amended").await.len(), 4, "one for each change, not for each lane");
+    assert_eq!(shop.rows("activity.amended").await.len(), 4, "one per change, not per lane");
 }
 
 #[tokio::test]
@@ -258,7 +258,7 @@ async fn who_wrote_it_does_not_approve_it() {
     let approved = step(ActivityStep::Approve, "li").await.unwrap();
     assert_eq!(step(ActivityStep::Approve, "li").await.unwrap(), approved, "again changes nothing");
     assert!(matches!(step(ActivityStep::Approve, "wang").await, Err(OperationError::WrongState { .. })));
-    // Its window is over: nobody could buy.
+    // Its window is over, so nobody could buy.
     let over = step(ActivityStep::Publish, "wang").await.unwrap_err();
     assert!(matches!(over, OperationError::Invalid(ref invalid) if invalid.field == "ends_at"), "{over}");
     let draft = step(ActivityStep::Reject, "li").await.unwrap().value;
@@ -276,7 +276,7 @@ async fn changes_in_the_ledger_get_their_rows_once_though_a_process_ends_in_betw
         delta,
         by: by("wang"),
     };
-    // Past the service: as if the process had ended before the row was written.
+    // Bypasses the service, as if the process had stopped before writing the row.
     shop.sales.adjust(adjustment("unseen", 5)).await.unwrap();
     assert!(shop.rows("offer.adjusted").await.is_empty());
     let shop = shop.again().await;
@@ -286,7 +286,7 @@ async fn changes_in_the_ledger_get_their_rows_once_though_a_process_ends_in_betw
     assert_eq!(row.change.detail, json!({"adjustment_id": "unseen", "delta": 5}));
 
     shop.operations.adjust(adjustment("seen", -3)).await.unwrap();
-    assert_eq!(shop.rows("offer.adjusted").await.len(), 2, "it is there when the call answers");
+    assert_eq!(shop.rows("offer.adjusted").await.len(), 2, "the row is there when the call returns");
     let Placement::Placed(order, _) = shop.order(1, 1).await else { panic!("there are units") };
     for _ in 0..2 {
         shop.operations.cancel(order.key.id, &by("li")).await.unwrap();
