@@ -155,8 +155,7 @@ impl Operations {
         .await
     }
 
-    /// Replaces an offer's terms by what `edit` returns; a published activity takes only new
-    /// limits.
+    /// Replaces an offer's terms by what `edit` returns. Only limits can change once published.
     ///
     /// # Errors
     /// [`OperationError`]; not found if there is no such offer; errors of `edit`.

@@ -51,8 +51,7 @@ impl Operations {
     /// Discards a dead letter and returns it. Returns `None` if no job with this number is parked,
     /// for instance on a repeated call.
     ///
-    /// A discarded refund is marked as failed in its order. The money then has to be sent
-    /// otherwise.
+    /// Discarding a refund marks it as failed in its order. The money is then owed by other means.
     ///
     /// # Errors
     /// [`OperationError::AlreadyRefunded`] if the refund turns out to be paid: the letter is

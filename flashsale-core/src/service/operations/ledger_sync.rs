@@ -33,8 +33,7 @@ impl Operations {
             after = page.last().map(|activity| activity.value.id);
             for activity in &page {
                 match self.apply(activity, by).await {
-                    // The other activities can still be sold, and an operator can repeat this
-                    // change.
+                    // The other activities can still be sold; an operator can repeat this change.
                     Err(error @ OperationError::Outdated(_)) => {
                         tracing::error!(%error, "a change is not in force: the ledger has a newer one")
                     }

@@ -219,8 +219,7 @@ impl Notifier {
         tokio::join!(queueing, self.worker.run(stop.clone()));
     }
 
-    /// Queues all new events and delivers those that are ready. For simulations and tests with an
-    /// injected clock.
+    /// Queues and delivers what is ready. For simulations and tests with an injected clock.
     ///
     /// # Errors
     /// A lane's failure, after all lanes were tried, or the queue's.
