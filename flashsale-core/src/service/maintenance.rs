@@ -227,8 +227,7 @@ fn closing_job(closing: &Closing) -> NewJob {
         .expect("a payment is small")
 }
 
-/// Closes a payment at its provider. If that fails, the ledger returns it again until its grace
-/// ends.
+/// Closes a payment at its provider. On failure the ledger returns it again, until its grace ends.
 async fn close(payments: &Payments, job: &Job) -> Verdict {
     let Closing { order, payment, provider, .. } = job.content().expect("the job contains a closing");
     match payments.close_payment(order, payment, &provider).await {
