@@ -1,4 +1,4 @@
-//! Tickets: what the check of a purchase URL costs before anything else is done.
+//! Tickets: the cost of issuing one, and of the check that precedes everything else in a purchase.
 
 use std::{hint::black_box, time::Duration};
 

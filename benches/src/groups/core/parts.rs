@@ -1,4 +1,4 @@
-//! Parts of the hot path that touch no store: ids, tickets, the limiter, decisions.
+//! Hot-path parts without I/O: ids, tickets, the limiter and decisions.
 
 use std::{
     hint::black_box,
@@ -25,17 +25,16 @@ use crate::{
     sale,
 };
 
-/// Prints nanoseconds of each part.
+/// Prints nanoseconds per operation.
 pub(super) fn run() -> Result<(), Failure> {
-    progress("ids, tickets, limiter, decisions");
+    progress("in-memory parts: ids, tickets, rate limiter, decisions");
     snowflake();
     tickets()?;
     limiter()?;
     decisions()
 }
 
-/// Ids of one burst from a new generator: no more than a millisecond holds, or it would be the wait for the clock that is
-/// measured.
+/// Ids per burst from a new generator. More than fit in 1 ms would wait for the clock.
 const BURST: u32 = 4_000;
 const BURSTS: usize = 500;
 const TAKEN_AT_ONCE: u32 = 250;
@@ -87,7 +86,7 @@ fn snowflake() {
     }
 }
 
-/// Nanoseconds of an id of which `step` makes `at_once`.
+/// Nanoseconds per id, if each `step` makes `at_once` ids.
 fn burst<G>(generator: impl Fn() -> G, step: impl Fn(&mut G), at_once: u32) -> f64 {
     let once = || {
         let mut generator = generator();
@@ -136,7 +135,7 @@ fn limiter() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The specification by itself, without thread, channel or disk, in processor time.
+/// The state machine alone, without threads, channels or disk, in CPU time.
 fn decisions() -> Result<(), Failure> {
     const ORDERS: u64 = 200_000;
     const BATCH: usize = 1_000;
@@ -151,7 +150,7 @@ fn decisions() -> Result<(), Failure> {
         for (number, requests) in (0..).zip(requests.chunks(BATCH)) {
             let answer = ledger.reserve(Batch { id: BatchId(number), now }, sale::lane(), None, requests)?;
             if !answer.outcomes.iter().all(expected) {
-                return Err("the decisions are not what is measured".into());
+                return Err("an outcome differs from the one to be measured".into());
             }
             room = ledger.take_journal(room);
             room.clear();
@@ -179,7 +178,7 @@ fn decisions() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Nanoseconds of processor time of one call: the median of some series of calls.
+/// CPU time of one call in nanoseconds: the median of several series.
 fn nanos<T>(calls: u64, call: impl Fn(u64) -> T) -> f64 {
     const SERIES: u64 = 7;
 
