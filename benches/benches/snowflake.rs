@@ -60,7 +60,7 @@ fn one_thread(criterion: &mut Criterion) {
         BURST,
         || ours(Arc::new(SystemClock)),
         |ids| {
-            black_box(ids.next().expect("room"));
+            black_box(ids.next().expect("ids available"));
         },
     );
     burst(
@@ -95,7 +95,7 @@ fn one_thread(criterion: &mut Criterion) {
             || ours(Arc::new(SystemClock)),
             |ids| {
                 for _ in 0..BURST / BATCH {
-                    ids.take(BATCH).expect("room").for_each(|id| {
+                    ids.take(BATCH).expect("ids available").for_each(|id| {
                         black_box(id);
                     });
                 }
@@ -113,7 +113,7 @@ fn one_thread(criterion: &mut Criterion) {
         BURST,
         || ours(ticker.clone()),
         |ids| {
-            black_box(ids.next().expect("room"));
+            black_box(ids.next().expect("ids available"));
         },
     );
     burst(
@@ -134,7 +134,7 @@ fn one_thread(criterion: &mut Criterion) {
         LONG_BURST,
         || ours(Arc::new(SystemClock)),
         |ids| {
-            black_box(ids.next().expect("room"));
+            black_box(ids.next().expect("ids available"));
         },
     );
     burst(
@@ -166,7 +166,7 @@ fn two_threads(criterion: &mut Criterion) {
         "flashsale",
         || ours(Arc::new(SystemClock)),
         |ids| {
-            black_box(ids.next().expect("room"));
+            black_box(ids.next().expect("ids available"));
         },
     );
     shared(
@@ -190,7 +190,7 @@ fn two_threads(criterion: &mut Criterion) {
         "rs-snowflake in a mutex",
         || Mutex::new(snowflake::SnowflakeIdGenerator::new(1, 1)),
         |ids| {
-            black_box(ids.lock().expect("nobody panics").real_time_generate());
+            black_box(ids.lock().expect("no thread panics").real_time_generate());
         },
     );
     group.finish();
@@ -201,7 +201,7 @@ fn two_threads(criterion: &mut Criterion) {
         "flashsale",
         || ours(ticker.clone()),
         |ids| {
-            black_box(ids.next().expect("room"));
+            black_box(ids.next().expect("ids available"));
         },
     );
     shared(
@@ -270,7 +270,7 @@ fn shared<G: Sync>(
             std::thread::scope(|scope| {
                 let other = scope.spawn(work);
                 let spent = work();
-                other.join().expect("nobody panics").max(spent)
+                other.join().expect("no thread panics").max(spent)
             })
         });
     });

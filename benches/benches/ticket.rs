@@ -10,7 +10,7 @@ use flashsale_core::{
 
 fn tickets(criterion: &mut Criterion) {
     let key = |id, byte| TicketKey::new(id, [byte; 32]).expect("not zero");
-    let keys = TicketKeys::new(key(2, 2), [key(1, 1)]).expect("two ids");
+    let keys = TicketKeys::new(key(2, 2), [key(1, 1)]).expect("distinct key ids");
     let now = SystemClock.now();
     let expires = now.after(Duration::from_secs(120));
     let claims = Claims {

@@ -168,7 +168,7 @@ impl Shop {
     async fn open(directory: &Path, bank: &Arc<Bank>, key: &TicketKey) -> Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
 
-        // The ledger. `Single`: it decides everything itself. Only one process may open a directory.
+        // The ledger. `Single`: it decides everything itself. One process may open a directory.
         let engine = EmbeddedOptions::new(directory, LedgerRole::Single, Arc::clone(&clock));
         let engine = Arc::new(EmbeddedLedger::open(engine)?);
         let ledger: Arc<dyn Ledger> = Arc::clone(&engine) as _;

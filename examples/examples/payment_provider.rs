@@ -368,7 +368,7 @@ enum Account {
         amount: u64,
         currency: String,
     },
-    /// With the report that says so.
+    /// With the report of the capture.
     Captured(Value),
     Closed,
 }

@@ -1,4 +1,4 @@
-//! Test utilities: server processes that can be killed at any moment, disks that lose power, an HTTP
+//! Test utilities: server processes that can be killed at any time, disks that lose power, an HTTP
 //! client, simulated buyers that log all answers, and checks of that log against the server.
 //!
 //! Everything here talks to a server through its sockets and knows none of its internals. A helper

@@ -486,7 +486,7 @@ mod tests {
             }
         }
 
-        async fn again(&self, order: &Order) -> Order {
+        async fn reload(&self, order: &Order) -> Order {
             self.ordering.order(user(), order.key.id).await.unwrap().unwrap()
         }
 
@@ -500,7 +500,7 @@ mod tests {
         }
 
         /// Opens the bank's breaker by opening the payments of two orders while the bank fails.
-        async fn trouble(&self) -> [Order; 2] {
+        async fn open_breaker(&self) -> [Order; 2] {
             let orders = [self.order(11).await, self.order(11).await];
             self.bank.set(Mood::Failing);
             for order in &orders {
@@ -551,13 +551,13 @@ mod tests {
     async fn no_order_waits_for_a_payment_that_nobody_can_make() {
         let shop = Shop::open().await;
         let (held, unheld) = (shop.order(11).await, shop.order(12).await);
-        let [opened, _] = shop.trouble().await;
-        assert_eq!(shop.again(&opened).await.status, OrderStatus::Paying);
+        let [opened, _] = shop.open_breaker().await;
+        assert_eq!(shop.reload(&opened).await.status, OrderStatus::Paying);
         for order in [&held, &unheld] {
             expect_unavailable(shop.pay(order, &shop.bank).await, OPEN_FOR);
-            assert_eq!(shop.again(order).await, *order, "nothing of it has changed");
+            assert_eq!(shop.reload(order).await, *order, "the order is unchanged");
         }
-        assert_eq!(shop.stock(12).await.available, 3, "a payment takes units, and there is none");
+        assert_eq!(shop.stock(12).await.available, 3, "no payment was opened, so no units were taken");
         expect_unavailable(shop.pay(&opened, &shop.bank).await, OPEN_FOR);
 
         // The other provider has its own breaker, and a payment open there stays there.
@@ -570,18 +570,18 @@ mod tests {
         shop.bank.set(Mood::Well);
         shop.clock.advance(OPEN_FOR);
         let resumed = shop.pay(&opened, &shop.bank).await.unwrap();
-        assert_eq!(Some(&resumed.payment), shop.again(&opened).await.payment());
+        assert_eq!(Some(&resumed.payment), shop.reload(&opened).await.payment());
         assert_eq!(shop.state(&shop.bank), BreakerState::HalfOpen);
         assert!(shop.pay(&unheld, &shop.bank).await.unwrap().new);
         assert_eq!(shop.state(&shop.bank), BreakerState::Closed);
     }
 
     #[tokio::test]
-    async fn what_takes_no_payment_says_so_while_the_breaker_is_open() {
+    async fn orders_that_take_no_payment_say_so_while_the_breaker_is_open() {
         let shop = Shop::open().await;
         let cancelled = shop.order(11).await;
         shop.ordering.cancel(user(), cancelled.key.id, &shop.payments).await.unwrap();
-        shop.trouble().await;
+        shop.open_breaker().await;
         let open = async |user, id| shop.payments.open(user, id, &shop.bank.name).await.unwrap().unwrap_err();
         assert_eq!(open(user(), cancelled.key.id).await, Advanced::WrongState(OrderStatus::Cancelled));
         assert_eq!(open(UserId::new(8).unwrap(), cancelled.key.id).await, Advanced::NotFound);
@@ -613,9 +613,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_caller_that_goes_away_gives_its_probe_back() {
+    async fn a_dropped_caller_returns_its_probe() {
         let shop = Shop::open().await;
-        let [order, _] = shop.trouble().await;
+        let [order, _] = shop.open_breaker().await;
         shop.clock.advance(OPEN_FOR);
         shop.bank.set(Mood::Hanging);
         // Uses up the notification of the failed calls.
@@ -633,14 +633,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn money_that_was_taken_is_booked_and_goes_back_later() {
+    async fn captures_are_recorded_while_the_breaker_is_open_and_refunded_later() {
         let shop = Shop::open().await;
         let (paid, late) = (shop.order(12).await, shop.order(12).await);
         let opened = [shop.pay(&paid, &shop.bank).await.unwrap(), shop.pay(&late, &shop.bank).await.unwrap()];
         let late_money = shop.capture(&opened[1], "late");
         shop.payments.failed(&shop.bank.name, opened[1].payment.id).await.unwrap();
         shop.ordering.cancel(user(), late.key.id, &shop.payments).await.unwrap();
-        shop.trouble().await;
+        shop.open_breaker().await;
 
         let outcome = shop.payments.captured(shop.capture(&opened[0], "in time")).await.unwrap();
         assert!(matches!(outcome, CaptureResult::Applied(Advanced::Done(_))), "{outcome:?}");
@@ -652,17 +652,17 @@ mod tests {
         assert_eq!(tasks.len(), 1);
         expect_unavailable(shop.payments.refund(&tasks[0]).await, OPEN_FOR);
         let refund = |order: &Order| order.refund().map(|(_, refund)| refund.status);
-        assert_eq!(refund(&shop.again(&late).await), Some(RefundStatus::Due));
+        assert_eq!(refund(&shop.reload(&late).await), Some(RefundStatus::Due));
         shop.bank.set(Mood::Well);
         shop.clock.advance(OPEN_FOR);
         shop.payments.refund(&tasks[0]).await.unwrap();
-        assert_eq!(refund(&shop.again(&late).await), Some(RefundStatus::Done));
+        assert_eq!(refund(&shop.reload(&late).await), Some(RefundStatus::Done));
     }
 
     #[tokio::test]
     async fn orders_expire_whose_payments_cannot_be_closed() {
         let shop = Shop::open().await;
-        let orders = shop.trouble().await;
+        let orders = shop.open_breaker().await;
         let queue = Arc::new(InMemoryQueue::new(Arc::clone(&shop.clock) as _));
         let maintenance =
             Maintenance::new(Arc::clone(&shop.sales), shop.payments.clone(), queue, Retries::default());
@@ -671,14 +671,14 @@ mod tests {
         // The breaker is half-open: both closings are tried, and the first failure opens it again.
         maintenance.expire_once().await.unwrap();
         assert_eq!(shop.state(&shop.bank), BreakerState::Open);
-        assert_eq!(shop.again(&orders[0]).await.status, OrderStatus::Paying);
+        assert_eq!(shop.reload(&orders[0]).await.status, OrderStatus::Paying);
         shop.clock.advance(TIMING.close_retry);
         maintenance.expire_once().await.unwrap();
-        assert_eq!(shop.again(&orders[0]).await.status, OrderStatus::Paying, "not before its grace is over");
+        assert_eq!(shop.reload(&orders[0]).await.status, OrderStatus::Paying, "its grace is not over yet");
         shop.clock.advance(TIMING.close_grace);
         maintenance.expire_once().await.unwrap();
         for order in &orders {
-            assert_eq!(shop.again(order).await.status, OrderStatus::Expired);
+            assert_eq!(shop.reload(order).await.status, OrderStatus::Expired);
         }
         assert_eq!(shop.stock(11).await.available, 3);
     }

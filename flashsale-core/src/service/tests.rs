@@ -1,4 +1,4 @@
-//! What goes through queues: refunds, notifications, dead letters.
+//! Tests of queued work: refunds, notifications and dead letters.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -240,7 +240,7 @@ async fn a_refund_is_tried_until_the_provider_answers() {
 }
 
 #[tokio::test]
-async fn a_refund_that_cannot_be_done_holds_up_no_other_and_waits_for_somebody() {
+async fn a_refund_that_keeps_failing_blocks_no_other_and_becomes_a_dead_letter() {
     let shop = Shop::open().await;
     shop.owed(1, "bad").await;
     shop.bank.answers.lock().unwrap().extend([refused(), refused(), refused()]);
@@ -268,7 +268,7 @@ async fn a_refund_that_cannot_be_done_holds_up_no_other_and_waits_for_somebody()
 }
 
 #[tokio::test]
-async fn a_refund_that_is_given_up_has_failed_and_does_not_come_again() {
+async fn a_discarded_refund_has_failed_and_is_not_queued_again() {
     let shop = Shop::open().await;
     shop.owed(1, "t1").await;
     shop.bank.answers.lock().unwrap().extend([refused(), refused(), refused()]);
@@ -291,7 +291,7 @@ async fn a_refund_that_is_given_up_has_failed_and_does_not_come_again() {
 }
 
 #[tokio::test]
-async fn a_refund_that_was_done_after_all_is_not_given_up_and_not_sent_again() {
+async fn a_refund_that_was_paid_is_neither_abandoned_nor_sent_again() {
     let shop = Shop::open().await;
     shop.owed(1, "t1").await;
     shop.bank.answers.lock().unwrap().extend([refused(), refused(), refused()]);
@@ -316,7 +316,7 @@ async fn a_refund_that_was_done_after_all_is_not_given_up_and_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_sink_that_is_down_is_left_alone_and_what_waits_uses_up_no_attempt() {
+async fn a_sink_that_is_down_is_not_called_and_waiting_uses_up_no_attempt() {
     let shop = Shop::open().await;
     let sink = Arc::new(Receiver::default());
     let notifier = shop.notifier(&sink);
@@ -341,7 +341,7 @@ async fn a_sink_that_is_down_is_left_alone_and_what_waits_uses_up_no_attempt() {
 }
 
 #[tokio::test]
-async fn more_refunds_than_are_read_at_once_are_all_done() {
+async fn more_refunds_than_one_read_returns_are_all_done() {
     let shop = Shop::open().await;
     for user in 1..=150 {
         // A capture of the wrong amount is refunded; cancelling the order returns its unit.
@@ -366,7 +366,7 @@ async fn more_refunds_than_are_read_at_once_are_all_done() {
 }
 
 #[tokio::test]
-async fn whatever_happens_to_an_order_is_told_once_each() {
+async fn each_order_event_is_delivered_once() {
     use NotificationKind::{Cancelled, Expired, Paid, PaymentOpened, Placed, RefundDone, RefundDue};
     let shop = Shop::open().await;
     let sink = Arc::new(Receiver::default());
@@ -397,7 +397,7 @@ async fn whatever_happens_to_an_order_is_told_once_each() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_fails_gets_it_again_and_one_that_refuses_does_not() {
+async fn failed_deliveries_are_retried_and_refused_ones_are_not() {
     let shop = Shop::open().await;
     let sink = Arc::new(Receiver::default());
     let notifier = shop.notifier(&sink);

@@ -38,15 +38,13 @@ pub async fn come_again(shop: &Shop, log: &ClientLog, first: usize) {
     }
 }
 
-/// Captures every payment that was left open to be paid late, once its order has expired. The order
-/// then has a refund or is replaced.
+/// Captures each payment left open to be paid late, after its order has expired.
 ///
 /// # Errors
 /// If the server goes away.
 ///
 /// # Panics
-/// If a user number is not a valid id.
-/// When a user's number is not an id.
+/// If the system clock is before 1970.
 pub async fn pay_late(shop: &Shop, log: &ClientLog) -> Result<(), Interrupted> {
     let mut client = Client::new(shop.public);
     for (number, purchase) in log.purchases().into_iter().enumerate() {

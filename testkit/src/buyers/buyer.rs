@@ -1,4 +1,4 @@
-//! One buyer.
+//! A simulated buyer.
 
 use std::time::Duration;
 
@@ -430,7 +430,7 @@ impl<'a> Buyer<'a> {
         [("authorization", &self.session)]
     }
 
-    /// Returns the order in an answer of this status. Any other is a violation, except after expiry.
+    /// Returns the order in an answer of this status. Others are violations, except after expiry.
     fn expect(&self, answer: &Answer, status: StatusCode, what: &str) -> Option<OrderView> {
         if answer.status == status {
             return self.view(answer);
@@ -470,7 +470,7 @@ async fn ask(
         if !again || Instant::now() > end {
             return Ok(answer);
         }
-        // Less than the whole second that Retry-After can say: a crowd in a test has to press.
+        // Shorter than the Retry-After of at least 1 s, to keep up the load.
         sleep(Duration::from_millis(20)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Many buyers at once.
+//! A crowd of concurrent buyers.
 
 use std::{
     ops::Range,

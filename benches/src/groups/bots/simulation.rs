@@ -319,13 +319,13 @@ impl<'a> Sale<'a> {
         let by_reader = reader.map(|(free, _)| free.max(at) + habit.read_ms);
         match (by_core, by_reader) {
             (core_end, Some(end)) if core_end.is_none_or(|core_end| end < core_end) => {
-                let (_, reader) = self.readers.pop_first().expect("there is one");
+                let (_, reader) = self.readers.pop_first().expect("not empty");
                 self.readers.insert((end, reader));
                 self.share(who).read_ms += habit.read_ms;
                 self.at(end, Event::Solve(who, step, right));
             }
             (Some(end), _) => {
-                let (_, core) = self.cores.pop_first().expect("there is one");
+                let (_, core) = self.cores.pop_first().expect("not empty");
                 self.cores.insert((end, core));
                 self.share(who).work_ms += work_ms;
                 self.at(end, Event::Solve(who, step, true));
@@ -408,7 +408,7 @@ impl<'a> Sale<'a> {
             Advance::Capture {
                 order,
                 capture,
-                replacement: OrderId::new(order.id.value() + (1 << 60)).ok_or("id")?,
+                replacement: OrderId::new(order.id.value() + (1 << 60)).ok_or("not zero")?,
             },
         ];
         self.available = None;

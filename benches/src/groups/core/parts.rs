@@ -43,14 +43,14 @@ fn snowflake() {
     let next = burst(
         || ids::ours(Arc::new(SystemClock)),
         |ids| {
-            black_box(ids.next().expect("room"));
+            black_box(ids.next().expect("ids available"));
         },
         1,
     );
     let take = burst(
         || ids::ours(Arc::new(SystemClock)),
         |ids| {
-            ids.take(TAKEN_AT_ONCE).expect("room").for_each(|id| {
+            ids.take(TAKEN_AT_ONCE).expect("ids available").for_each(|id| {
                 black_box(id);
             });
         },
@@ -125,8 +125,8 @@ fn limiter() -> Result<(), Failure> {
     const KEYS: u32 = 1_000_000;
 
     let now = SystemClock.now();
-    let quota = Quota::new(NonZeroU32::new(10).ok_or("zero")?, Duration::from_secs(1))?;
-    let limiter = RateLimiter::new(quota, NonZeroU32::new(KEYS).ok_or("zero")?, now);
+    let quota = Quota::new(NonZeroU32::new(10).ok_or("not zero")?, Duration::from_secs(1))?;
+    let limiter = RateLimiter::new(quota, NonZeroU32::new(KEYS).ok_or("not zero")?, now);
     let check = |n: u64| {
         let key = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % u64::from(KEYS);
         limiter.check(black_box(key), now.after(Duration::from_millis(n / 1_000)))

@@ -28,8 +28,7 @@ use crate::{
 /// A decision about an activity is written to the catalogue first, with its audit row, then applied
 /// to the ledger. If that fails, the decision is not in force yet: repeat the call, or call
 /// [`apply_all`](Self::apply_all) at the next start. The change's id in the ledger is derived from
-/// the catalogue version. Applying it twice is therefore harmless, and an older version never
-/// undoes a newer one.
+/// the catalogue version. So applying it twice is harmless, and a newer version always wins.
 ///
 /// Adjustments, refunds and cancellations are decided by the ledger. Their audit rows come from its
 /// outbox: normally before the call returns, else from the [`AuditRecorder`] a little later.
