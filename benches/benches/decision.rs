@@ -1,5 +1,5 @@
-//! Decisions of the specification, without thread, channel or disk: a request of a new buyer, its repeat, one after the last
-//! unit, and the cancelling of an order. A decision is one of a batch; the time is that of the batch.
+//! Decisions of the state machine, without threads, channels or disk: a new buyer's request, its
+//! replay, a request after the last unit, a cancellation. Times are per batch.
 
 use std::{
     hint::black_box,
@@ -16,7 +16,7 @@ use flashsale_core::{
     },
 };
 
-/// After so many decisions a measurement goes on with a new machine, outside the time.
+/// Each state machine handles this many orders before a new one replaces it, outside the timing.
 const ORDERS: u64 = 100_000;
 
 fn decisions(criterion: &mut Criterion) {
@@ -52,11 +52,11 @@ fn decisions(criterion: &mut Criterion) {
     bench(criterion, "decision/advance/cancel", &cancels, sold, advance);
 }
 
-/// A state machine in which `ORDERS` units are on sale.
+/// Creates a state machine with `ORDERS` units on sale.
 fn opened(now: Timestamp) -> StateMachine {
     let mut machine = StateMachine::new(LedgerRole::Single);
     let units = u32::try_from(ORDERS).expect("fits");
-    machine.open(Batch { id: BatchId(0), now }, &sale::terms(units)).expect("it is not open yet");
+    machine.open(Batch { id: BatchId(0), now }, &sale::terms(units)).expect("not open yet");
     machine
 }
 
@@ -67,7 +67,7 @@ fn cancel(request: &Reserve) -> Advance {
     }
 }
 
-/// Gives the items to a book in batches; each item once to each machine.
+/// Feeds the items to a state machine in batches. No machine sees an item twice.
 fn bench<I, O>(
     criterion: &mut Criterion,
     name: &str,

@@ -1,4 +1,4 @@
-//! The rate limiter: one key, many keys, a table that is too small, and a key that is over its quota.
+//! The rate limiter: one key, many keys, too small a table, and a key over its quota.
 
 use std::{hint::black_box, num::NonZeroU32, time::Duration};
 
@@ -45,7 +45,7 @@ fn limiter(criterion: &mut Criterion) {
 
 fn new(burst: u32, keys: u32, now: Timestamp) -> RateLimiter {
     let burst = NonZeroU32::new(burst).expect("not zero");
-    let quota = Quota::new(burst, Duration::from_secs(1)).expect("a quota that the clock can tell");
+    let quota = Quota::new(burst, Duration::from_secs(1)).expect("a quota within the clock's resolution");
     RateLimiter::new(quota, NonZeroU32::new(keys).expect("not zero"), now)
 }
 

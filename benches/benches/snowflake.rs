@@ -1,11 +1,11 @@
-//! Ids, beside the snowflake crates of the registry.
+//! Id generation, compared with other snowflake crates.
 //!
-//! A layout of 41 + 10 + 12 bits holds 4,096 ids per millisecond, so a long run measures nothing but waiting for the clock. Each sample
-//! is therefore a burst of 4,000 ids from a generator that made none in this millisecond: the cost of an id.
-//! `borrow` is a burst of 40,000, where ours runs ahead of the clock and the others wait for it.
+//! With a layout of 41 + 10 + 12 bits there are 4,096 ids per millisecond, so a long run would only
+//! measure waiting for the clock. Each sample is therefore a burst of 4,000 ids from a new
+//! generator. In bursts of 40,000 (`borrow`), ours runs ahead of the clock and the others wait.
 //!
-//! Rows of one group read the same kind of clock: `system` asks the operating system for each id, `ticker` an atomic number that a thread renews
-//! every millisecond (ferroid's own way; ours takes any `Clock`).
+//! Rows of one group use the same kind of clock: `system` asks the operating system for each id,
+//! `ticker` reads an atomic that a thread updates every millisecond, as ferroid does.
 
 use std::{
     hint::black_box,
@@ -27,7 +27,7 @@ const BURST: u32 = 4_000;
 const LONG_BURST: u32 = 40_000;
 const BATCH: u32 = 250;
 
-/// The clock of the `ticker` rows, for ours.
+/// Our clock in the `ticker` rows.
 #[derive(Debug)]
 struct Ticker(Arc<AtomicU64>);
 
@@ -60,7 +60,7 @@ fn one_thread(criterion: &mut Criterion) {
         BURST,
         || ours(Arc::new(SystemClock)),
         |ids| {
-            black_box(ids.next().expect("room"));
+            black_box(ids.next().expect("ids available"));
         },
     );
     burst(
@@ -95,7 +95,7 @@ fn one_thread(criterion: &mut Criterion) {
             || ours(Arc::new(SystemClock)),
             |ids| {
                 for _ in 0..BURST / BATCH {
-                    ids.take(BATCH).expect("room").for_each(|id| {
+                    ids.take(BATCH).expect("ids available").for_each(|id| {
                         black_box(id);
                     });
                 }
@@ -113,7 +113,7 @@ fn one_thread(criterion: &mut Criterion) {
         BURST,
         || ours(ticker.clone()),
         |ids| {
-            black_box(ids.next().expect("room"));
+            black_box(ids.next().expect("ids available"));
         },
     );
     burst(
@@ -134,7 +134,7 @@ fn one_thread(criterion: &mut Criterion) {
         LONG_BURST,
         || ours(Arc::new(SystemClock)),
         |ids| {
-            black_box(ids.next().expect("room"));
+            black_box(ids.next().expect("ids available"));
         },
     );
     burst(
@@ -166,7 +166,7 @@ fn two_threads(criterion: &mut Criterion) {
         "flashsale",
         || ours(Arc::new(SystemClock)),
         |ids| {
-            black_box(ids.next().expect("room"));
+            black_box(ids.next().expect("ids available"));
         },
     );
     shared(
@@ -190,7 +190,7 @@ fn two_threads(criterion: &mut Criterion) {
         "rs-snowflake in a mutex",
         || Mutex::new(snowflake::SnowflakeIdGenerator::new(1, 1)),
         |ids| {
-            black_box(ids.lock().expect("nobody panics").real_time_generate());
+            black_box(ids.lock().expect("no thread panics").real_time_generate());
         },
     );
     group.finish();
@@ -201,7 +201,7 @@ fn two_threads(criterion: &mut Criterion) {
         "flashsale",
         || ours(ticker.clone()),
         |ids| {
-            black_box(ids.next().expect("room"));
+            black_box(ids.next().expect("ids available"));
         },
     );
     shared(
@@ -221,7 +221,7 @@ fn group<'a>(criterion: &'a mut Criterion, name: &str, ids: u32) -> BenchmarkGro
     group
 }
 
-/// `count` ids by one thread from a new generator.
+/// Measures `count` ids made by one thread with a new generator.
 fn burst<G>(
     group: &mut BenchmarkGroup<'_, WallTime>,
     name: &str,
@@ -243,7 +243,7 @@ fn burst<G>(
     });
 }
 
-/// `BURST` ids by two threads, half each, from one new generator; the time until both are done.
+/// Measures `BURST` ids made by two threads, half each, with one new generator.
 fn shared<G: Sync>(
     group: &mut BenchmarkGroup<'_, WallTime>,
     name: &str,
@@ -270,7 +270,7 @@ fn shared<G: Sync>(
             std::thread::scope(|scope| {
                 let other = scope.spawn(work);
                 let spent = work();
-                other.join().expect("nobody panics").max(spent)
+                other.join().expect("no thread panics").max(spent)
             })
         });
     });

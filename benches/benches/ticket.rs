@@ -1,4 +1,4 @@
-//! Tickets: what the check of a purchase URL costs before anything else is done.
+//! Tickets: the cost of issuing one, and of the check that precedes everything else in a purchase.
 
 use std::{hint::black_box, time::Duration};
 
@@ -10,7 +10,7 @@ use flashsale_core::{
 
 fn tickets(criterion: &mut Criterion) {
     let key = |id, byte| TicketKey::new(id, [byte; 32]).expect("not zero");
-    let keys = TicketKeys::new(key(2, 2), [key(1, 1)]).expect("two ids");
+    let keys = TicketKeys::new(key(2, 2), [key(1, 1)]).expect("distinct key ids");
     let now = SystemClock.now();
     let expires = now.after(Duration::from_secs(120));
     let claims = Claims {

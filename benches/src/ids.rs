@@ -1,4 +1,4 @@
-//! Generators of ids with the same settings: ours and those of the registry's crates.
+//! Id generators with the same settings: ours and those of other crates.
 
 use std::{
     sync::Arc,
@@ -11,7 +11,7 @@ use flashsale_core::{
     snowflake::{Generator, Lease, Settings},
 };
 
-/// The operating system's clock, for ferroid, whose own clock is a thread that renews a number.
+/// The system clock for ferroid, whose own clock is an atomic that a thread updates.
 #[derive(Clone, Copy, Debug)]
 pub struct FerroidSystem;
 
@@ -22,7 +22,7 @@ impl TimeSource<u64> for FerroidSystem {
     }
 }
 
-/// Ours.
+/// Creates our generator.
 ///
 /// # Panics
 /// Never: the default layout has room for worker 1.
@@ -31,7 +31,7 @@ pub fn ours(clock: Arc<dyn Clock>) -> Generator {
     Generator::new(&Settings::default(), lease, clock).expect("worker 1 fits")
 }
 
-/// Ferroid's.
+/// Creates ferroid's generator.
 pub fn ferroid<T: TimeSource<u64>>(time: T) -> AtomicSnowflakeGenerator<SnowflakeTwitterId, T> {
     AtomicSnowflakeGenerator::new(1, time)
 }

@@ -1,7 +1,7 @@
-//! What the benches share: the sale that they run, the readings of the machine, and the groups of `figures`.
+//! Shared code of the benchmarks: the sale, machine readings and the groups of `figures`.
 //!
-//! `cargo run --release -p flashsale-benches --bin figures -- core` makes the figures of docs/BENCHMARKS.md;
-//! `cargo bench -p flashsale-benches` runs the micro-benches.
+//! `cargo run --release -p flashsale-benches --bin figures -- core` prints the figures of
+//! docs/BENCHMARKS.md; `cargo bench -p flashsale-benches` runs the micro-benchmarks.
 
 pub mod groups;
 pub mod ids;
@@ -9,5 +9,5 @@ pub mod machine;
 pub mod report;
 pub mod sale;
 
-/// Why figures could not be made.
+/// Why a measurement failed.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;

@@ -1,4 +1,4 @@
-//! Readings of the machine and of this process, as Linux gives them.
+//! Machine and process readings on Linux.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -9,10 +9,10 @@ use rustix::{
 
 use crate::{Failure, report::info};
 
-/// Prints what the figures depend on.
+/// Prints the facts about the machine that the figures depend on.
 ///
 /// # Errors
-/// The machine does not tell.
+/// If a fact cannot be read.
 pub fn describe(directory: &Path) -> Result<(), Failure> {
     let cpu = fs::read_to_string("/proc/cpuinfo")?;
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown");
@@ -26,30 +26,30 @@ pub fn describe(directory: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// User and system time of this process so far.
+/// The user and system time of this process so far.
 pub fn cpu_time() -> Duration {
     read(ClockId::ProcessCPUTime)
 }
 
-/// User and system time of this thread so far.
+/// The user and system time of this thread so far.
 pub fn thread_time() -> Duration {
     read(ClockId::ThreadCPUTime)
 }
 
-/// Keeps this thread, and the processes that it starts, on one core.
+/// Pins this thread, and processes that it starts, to one core.
 ///
 /// # Errors
-/// The system does not allow it, or has no such core.
+/// If the system does not allow that, or has no such core.
 pub fn stay_on(core: usize) -> Result<(), Failure> {
     let mut cores = CpuSet::new();
     cores.set(core);
     Ok(sched_setaffinity(None, &cores)?)
 }
 
-/// How much of this process is in memory, in bytes.
+/// The resident memory of this process, in bytes.
 ///
 /// # Errors
-/// The system does not tell.
+/// If it cannot be read.
 pub fn resident_bytes() -> Result<u64, Failure> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
@@ -57,7 +57,7 @@ pub fn resident_bytes() -> Result<u64, Failure> {
     Ok(kibibytes * 1_024)
 }
 
-/// Type, device and options of the file system that holds a directory: of all mounts, the one with the longest path.
+/// Type, device and options of the file system of a directory: the mount with the longest path.
 fn file_system(directory: &Path) -> Result<String, Failure> {
     let directory = directory.canonicalize()?;
     let mounts = fs::read_to_string("/proc/mounts")?;
@@ -69,7 +69,7 @@ fn file_system(directory: &Path) -> Result<String, Failure> {
             directory.starts_with(at).then(|| (at.len(), format!("{kind} {device} {options}")))
         })
         .max_by_key(|(length, _)| *length);
-    Ok(found.ok_or("no mount holds the directory")?.1)
+    Ok(found.ok_or("no mount contains the directory")?.1)
 }
 
 fn read(clock: ClockId) -> Duration {

@@ -1,43 +1,43 @@
-//! The lines that `figures` prints: results on standard output, everything else on standard error.
+//! The output of `figures`: results on standard output, progress on standard error.
 
 use std::fmt::Display;
 
-/// A measured value with its unit.
+/// Prints a measured value with its unit.
 pub fn figure(name: &str, value: f64, unit: &str) {
     println!("figure {name} {} {unit}", rounded(value));
 }
 
-/// A comparison: ours divided by the reference, so that more is better.
+/// Prints a comparison: ours relative to the reference, scaled so that higher is better.
 pub fn ratio(name: &str, value: f64) {
     println!("ratio {name} {}", rounded(value));
 }
 
-/// What a reader needs to know to judge the figures.
+/// Prints a fact that helps to judge the figures.
 pub fn info(name: &str, value: impl Display) {
     println!("info {name} {value}");
 }
 
-/// What is being done, for whoever waits.
+/// Prints what is being measured.
 pub fn progress(text: impl Display) {
     eprintln!("{text}");
 }
 
-/// The middle one of some values; the upper of the two in the middle.
+/// The median; of an even number of values, the upper middle one.
 ///
 /// # Panics
-/// If there are none, or one is not a number.
+/// If there are no values, or one is NaN.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(|a, b| a.partial_cmp(b).expect("a measured value is a number"));
     values[values.len() / 2]
 }
 
-/// A number of events as a float; exact below 2⁵³.
+/// Converts a number of events to a float; exact below 2⁵³.
 #[expect(clippy::cast_precision_loss, reason = "nothing here counts to 2^53")]
 pub fn count(events: u64) -> f64 {
     events as f64
 }
 
-/// Three significant digits, or the whole number if that is longer.
+/// Rounds to three significant digits, or to an integer from 100 up.
 fn rounded(value: f64) -> String {
     match value.abs() {
         v if v >= 100.0 => format!("{value:.0}"),

@@ -1,4 +1,4 @@
-//! The sale that all figures run: one offer with a hold and a limit per user, and a buyer of one unit for each number.
+//! The sale in all figures: one offer with a hold and a limit per user; each buyer orders one unit.
 
 use std::{num::NonZeroU16, sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ pub fn lane() -> Lane {
     Lane::first(ActivityId::new(900_001).expect("not zero"))
 }
 
-/// Terms under which `units` are sold from 1970 on, two to a user, held for 15 minutes.
+/// Terms for `units` units, on sale since 1970, at most two per user, held for 15 minutes.
 ///
 /// # Panics
 /// If `units` is not from 1 to 10⁹.
@@ -29,12 +29,12 @@ pub fn terms(units: u32) -> Arc<Terms> {
     let offer = OfferTerms::new(sku(), price, units, Strategy::PreDeduct, hold)
         .and_then(|offer| offer.with_limits(vec![limit]))
         .expect("units from 1 to 10^9");
-    let window = Window::new(Timestamp::EPOCH, Timestamp::MAX).expect("it ends after it begins");
+    let window = Window::new(Timestamp::EPOCH, Timestamp::MAX).expect("ends after it begins");
     let terms = Terms::new(lane().activity, window, NonZeroU16::MIN, Timing::default(), vec![offer]);
     Arc::new(terms.expect("one offer"))
 }
 
-/// The first request of the `n`-th buyer. Key and nonce are as wide as those of real requests.
+/// The first request of the `n`-th buyer, with key and nonce as wide as in real requests.
 ///
 /// # Panics
 /// Never for `n` below 2⁶⁰.
@@ -51,7 +51,7 @@ pub fn request(n: u64) -> Reserve {
     }
 }
 
-/// The first requests of the buyers of a range.
+/// The first requests of a range of buyers.
 pub fn requests(buyers: std::ops::Range<u64>) -> Vec<Reserve> {
     buyers.map(request).collect()
 }
@@ -60,7 +60,7 @@ fn sku() -> SkuId {
     SkuId::new(700_001).expect("not zero")
 }
 
-/// The finaliser of SplitMix64 (Steele, Lea, Flood 2014).
+/// The finalizer of SplitMix64 (Steele, Lea, Flood 2014).
 fn scrambled(n: u64) -> u64 {
     let mut z = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

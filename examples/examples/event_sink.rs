@@ -1,11 +1,11 @@
-//! Tells a mailer what happens to orders: an event sink of one's own.
+//! How does another system learn about order events? Here a mailer is an event sink.
 //!
 //! ```text
 //! cargo run -p flashsale-examples --example event_sink
 //! ```
 //!
-//! What happens to an order is written in the step that changes it. A [`Notifier`] brings it from there into a queue, and from the
-//! queue to a sink: at least once each, several at a time, again when the sink fails, and aside when the sink will never take it.
+//! An order event is written in the same step as the change. A [`Notifier`] moves it to a queue and
+//! from there to a sink: at least once, possibly concurrently. A refused one becomes a dead letter.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -34,16 +34,15 @@ use tokio::runtime::Handle;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// Writes mails: "we have your order", "it has expired". What it is told twice it writes once, and an older word about an order
-/// does not follow a newer one.
+/// Mails "your order is reserved" and "your order has expired". Ignores repeated and stale events.
 #[derive(Debug, Default)]
 struct Mailer {
-    desk: Mutex<Desk>,
+    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
-struct Desk {
-    closed: bool,
+struct State {
+    down: bool,
     blocked: HashSet<u64>,
     written: HashSet<String>,
     newest: BTreeMap<OrderId, u64>,
@@ -51,8 +50,8 @@ struct Desk {
 }
 
 impl Mailer {
-    fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -60,29 +59,29 @@ impl Mailer {
 impl EventSink for Mailer {
     async fn deliver(&self, notification: &Notification) -> std::result::Result<(), SinkError> {
         let Notification { id, kind, order, .. } = notification;
-        let mut desk = self.desk();
-        if desk.closed {
-            // It comes again, later and later.
+        let mut state = self.state();
+        if state.down {
+            // Delivered again, with growing delays.
             return Err(SinkError::Unavailable("the mail server does not answer".to_owned()));
         }
-        if desk.blocked.contains(&order.key.user.value()) {
-            // It does not come again by itself: somebody has to look.
-            return Err(SinkError::Refused(format!("user {} takes no mail", order.key.user)));
+        if state.blocked.contains(&order.key.user.value()) {
+            // Not delivered again until someone replays the dead letter.
+            return Err(SinkError::Refused(format!("user {} does not accept mail", order.key.user)));
         }
-        // The same event has the same id, however often it is delivered.
-        if !desk.written.insert(id.to_string()) {
+        // Repeated deliveries of an event have the same id.
+        if !state.written.insert(id.to_string()) {
             return Ok(());
         }
-        // The order is shown as it is now, so a late word may be old news.
-        if desk.newest.insert(order.key.id, order.revision).is_some_and(|newest| newest >= order.revision) {
+        // The order is shown in its present state, so a late notification may be stale.
+        if state.newest.insert(order.key.id, order.revision).is_some_and(|newest| newest >= order.revision) {
             return Ok(());
         }
         let text = match (kind, order.status) {
-            (_, OrderStatus::Expired) => "your time to pay is over",
-            (NotificationKind::Placed, _) => "we keep it for you",
+            (_, OrderStatus::Expired) => "your order has expired",
+            (NotificationKind::Placed, _) => "your order is reserved",
             _ => return Ok(()),
         };
-        desk.outbox.push(format!("user {}: {text}", order.key.user));
+        state.outbox.push(format!("user {}: {text}", order.key.user));
         Ok(())
     }
 }
@@ -90,7 +89,7 @@ impl EventSink for Mailer {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let directory = tempfile::tempdir()?;
-    // 2026-11-27T00:00:00Z, and then as this program says.
+    // 2026-11-27T00:00:00Z; from here on the program moves the clock.
     let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_795_737_600_000)));
     let ledger: Arc<dyn Ledger> =
         Arc::new(EmbeddedLedger::in_memory(LedgerRole::Single, Arc::clone(&clock) as _));
@@ -101,13 +100,13 @@ async fn main() -> Result<()> {
     let sales = Arc::new(sales);
     let ordering = OrderService::new(Arc::clone(&sales), Arc::clone(&ids));
 
-    // The queue has to survive the process: the ledger forgets an event when the queue has it.
+    // The queue must survive the process: the ledger drops an event once it is queued.
     let queue: Arc<dyn Queue> =
         Arc::new(EmbeddedQueue::open(directory.path(), Arc::clone(&clock) as Arc<dyn Clock>)?);
     let mailer = Arc::new(Mailer::default());
     let sink = Arc::clone(&mailer) as Arc<dyn EventSink>;
     let notifier = Notifier::new(Arc::clone(&sales), Arc::clone(&queue), sink, Retries::default());
-    // From here on the ledger keeps events until the notifier has read them.
+    // From now on the ledger keeps events until the notifier has read them.
     notifier.register().await?;
 
     let price = Money::new(9_900, "CNY".parse()?)?;
@@ -129,46 +128,46 @@ async fn main() -> Result<()> {
         };
         match ordering.place(&request).await? {
             Placement::Placed(..) => Ok(()),
-            other => Err(format!("there are units: {other:?}").into()),
+            other => Err(format!("there should be units: {other:?}").into()),
         }
     };
 
-    // A service spawns `Notifier::run`. Here its rounds are called one by one, when the clock has moved.
+    // A service would spawn `Notifier::run`. Here single rounds run after the clock moves.
     order(1).await?;
     notifier.notify_once().await?;
-    assert_eq!(mailer.desk().outbox, ["user 1: we keep it for you"]);
-    println!("An order is placed, and its buyer has a mail.");
+    assert_eq!(mailer.state().outbox, ["user 1: your order is reserved"]);
+    println!("An order is placed, and its buyer gets a mail.");
 
-    mailer.desk().closed = true;
+    mailer.state().down = true;
     order(2).await?;
     notifier.notify_once().await?;
     assert_eq!(notifier.worker().counts().retried, 1);
-    mailer.desk().closed = false;
+    mailer.state().down = false;
     clock.advance(Duration::from_secs(1));
     notifier.notify_once().await?;
-    assert_eq!(mailer.desk().outbox.last().map(String::as_str), Some("user 2: we keep it for you"));
-    println!("The mail server was away for a moment; the second buyer's mail has come a little later.");
+    assert_eq!(mailer.state().outbox.last().map(String::as_str), Some("user 2: your order is reserved"));
+    println!("The mail server was down for a moment; the second buyer got the mail a little later.");
 
-    mailer.desk().blocked.insert(3);
+    mailer.state().blocked.insert(3);
     order(3).await?;
     order(4).await?;
     notifier.notify_once().await?;
-    assert_eq!(mailer.desk().outbox.len(), 3, "nobody waits for the one that is refused");
+    assert_eq!(mailer.state().outbox.len(), 3, "a refused notification blocks no other");
     let letters = queue.dead_letters(None, 10).await?;
-    assert_eq!((letters.len(), letters[0].error.as_str()), (1, "user 3 takes no mail"));
-    mailer.desk().blocked.clear();
+    assert_eq!((letters.len(), letters[0].error.as_str()), (1, "user 3 does not accept mail"));
+    mailer.state().blocked.clear();
     assert!(queue.replay(letters[0].number).await?);
     notifier.notify_once().await?;
-    assert_eq!(mailer.desk().outbox.last().map(String::as_str), Some("user 3: we keep it for you"));
-    println!("One was refused, lay aside as a dead letter, and was replayed when its cause was gone.");
+    assert_eq!(mailer.state().outbox.last().map(String::as_str), Some("user 3: your order is reserved"));
+    println!("One mail was refused, became a dead letter, and was replayed when the cause was fixed.");
 
     let payments = Payments::new(Arc::clone(&sales), ids, []);
-    let upkeep = Maintenance::new(Arc::clone(&sales), payments, Arc::clone(&queue), Retries::default());
+    let maintenance = Maintenance::new(Arc::clone(&sales), payments, Arc::clone(&queue), Retries::default());
     clock.advance(hold);
-    upkeep.expire_once().await?;
+    maintenance.expire_once().await?;
     notifier.notify_once().await?;
-    let over = mailer.desk().outbox.iter().filter(|mail| mail.ends_with("is over")).count();
-    assert_eq!(over, 4);
-    println!("Nobody has paid: four orders have expired, and four buyers know.");
+    let expired = mailer.state().outbox.iter().filter(|mail| mail.ends_with("has expired")).count();
+    assert_eq!(expired, 4);
+    println!("Nobody paid: four orders have expired, and their buyers have been told.");
     Ok(())
 }

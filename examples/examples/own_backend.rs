@@ -1,15 +1,15 @@
-//! How do I test a ledger of my own with the conformance suite, and what does a failure look like?
+//! How do I test my own ledger with the conformance suite, and what does a failure look like?
 //!
 //! `cargo run -p flashsale-examples --example own_backend [all]`
 //!
-//! The ledger here keeps its records in one file: every change is appended and synced before it is answered, and
-//! opening the file repeats them. What a change *is* it takes from the specification,
-//! `flashsale_core::ledger::state_machine::StateMachine`; a backend whose store decides itself (in scripts, in SQL) implements the
-//! same trait and passes the same suite.
+//! This ledger keeps its records in one file: every change is appended and synced before the
+//! answer, and replayed when the file is opened. Decisions come from the specification,
+//! `flashsale_core::ledger::state_machine::StateMachine`. A backend whose store decides (scripts,
+//! SQL) implements the same trait and passes the same suite.
 //!
-//! Then the suite runs on the same ledger with two mistakes that we make on purpose, to see what it says.
+//! The suite then runs on the same ledger with two deliberate mistakes, to show what it reports.
 //!
-//! In a crate of your own the suite is one test; the rest of what it needs is `Factory` and `TestControl`, below:
+//! In your own crate the suite is one test; all else that it needs is `Factory` and `TestControl`:
 //!
 //! ```text
 //! [dev-dependencies]
@@ -48,8 +48,8 @@ use flashsale_core::{
     },
 };
 
-/// Which files of cases are played. The others, `table`, `transitions` and `concurrency`, take tens of thousands of
-/// steps, and this ledger syncs its file after each; `all` plays them too.
+/// The groups of cases to run. The others (`table`, `transitions`, `concurrency`) take tens of
+/// thousands of steps, and this ledger syncs after each step; `all` runs them too.
 const SELECTION: [&str; 12] = [
     "reserve::",
     "precedence::",
@@ -65,12 +65,12 @@ const SELECTION: [&str; 12] = [
     "machine::",
 ];
 
-/// A plain `main`: the suite brings a runtime of its own.
+/// A plain `main`, because the suite has its own runtime.
 fn main() -> Result<(), Box<dyn Error>> {
     let directory = tempfile::tempdir()?;
 
-    // 1. The ledger as it should be. `quick` plays with few buyers and short random sequences; in your tests take
-    //    `Options::of_environment()`, which plays more and can be told what to play.
+    // 1. The correct ledger. `quick` uses few buyers and short random sequences; your tests should
+    //    use `Options::of_environment()`, which runs more and can be configured.
     let files: Arc<dyn Factory> = Arc::new(Files::new(directory.path(), None));
     let everything = std::env::args().nth(1).as_deref() == Some("all");
     let selection = if everything { vec![None] } else { SELECTION.map(|file| Some(file.into())).to_vec() };
@@ -80,21 +80,21 @@ fn main() -> Result<(), Box<dyn Error>> {
         assert_eq!(report.failures().count(), 0, "{report}");
         played += report.played.len();
     }
-    println!("\nThe ledger in a file conforms, as far as {played} cases tell.\n");
-    assert!(played > 50, "the suite was played");
+    println!("\nThe file ledger conforms: {played} cases passed.\n");
+    assert!(played > 50, "the suite ran");
 
-    // 2. A mistake that a shop notices on its best day: a request that is repeated with its key makes a second order.
-    //    Named cases find it: each tells a story that went wrong in some shop.
-    println!("Now a ledger that forgets the keys of requests, and the cases about keys:\n");
+    // 2. A mistake that a shop notices on its best day: repeating a request with the same key makes
+    //    a second order. Named cases find it; each describes a failure seen in a real shop.
+    println!("Now a ledger that forgets idempotency keys, with the cases about keys:\n");
     let forgetful: Arc<dyn Factory> = Arc::new(Files::new(directory.path(), Some(Mistake::ForgetsKeys)));
     let report =
         conformance::examine(&forgetful, &Options { only: Some("keys::".into()), ..Options::quick() });
     explain(&report)?;
 
-    // 3. A mistake that no answer shows until the power fails: nothing is written. Random sequences with restarts in
-    //    them find it, each step compared with the specification; the sequence that is reported is the shortest that
-    //    the suite could find.
-    println!("Now a ledger that writes nothing, and random steps:\n");
+    // 3. A mistake that no answer reveals until the power fails: nothing is written. Random
+    //    sequences with restarts find it by comparing each step with the specification. The suite
+    //    reports the shortest failing sequence that it can find.
+    println!("Now a ledger that writes nothing, with random steps:\n");
     let volatile: Arc<dyn Factory> = Arc::new(Files::new(directory.path(), Some(Mistake::WritesNothing)));
     let only = Some("random_steps_over_one_bucket".into());
     let report = conformance::examine(&volatile, &Options { only, sequences: 200, ..Options::quick() });
@@ -103,20 +103,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What a failure says. The suite has printed it; this reads it from the report.
+/// Explains the first failure of a report, which the suite has also printed.
 fn explain(report: &Report) -> Result<(), Box<dyn Error>> {
     let failed = report.failures().next().ok_or("the suite missed the mistake")?;
-    let failure = failed.failure.as_ref().ok_or("a case that failed says why")?;
+    let failure = failed.failure.as_ref().ok_or("a failed case has a failure")?;
     println!("\n{report}");
     println!(
-        "So step {} of \"{}\" shows the mistake. The lines \"before\" are the way to it, and the line \"again\" plays \
-         it once more: set these variables when you run the test.\n",
+        "Step {} of \"{}\" reveals the mistake. The output above lists the steps before it, and the variables \
+         to set if you want to run just this case again.\n",
         failure.step, failed.case
     );
     Ok(())
 }
 
-/// A mistake that we make on purpose.
+/// A deliberate mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mistake {
     /// Every request counts as a new one.
@@ -137,20 +137,20 @@ struct FileLedger {
 struct State {
     machine: StateMachine,
     file: File,
-    /// After a failed write the machine is ahead of the file: nothing may be answered from it any more.
+    /// Set after a failed write: the machine is then ahead of the file and must not answer.
     stopped: bool,
 }
 
 impl FileLedger {
-    /// Opens the file, which is made if it is not there, and repeats its records.
+    /// Opens or creates the file and replays its records.
     fn open(path: PathBuf, mistake: Option<Mistake>) -> io::Result<Self> {
         let mut file = File::options().create(true).read(true).append(true).open(&path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         let mut machine = StateMachine::new(LedgerRole::Single);
         let mut rest = bytes.as_slice();
-        // A record is its length and its bytes. A crash can leave half of the last one, which nobody was told of: it
-        // is cut off. A real backend adds a checksum, to tell that from damage.
+        // A record is its length followed by its bytes. A crash can leave half of the last record.
+        // It was never acknowledged, so it is cut off. A real backend also adds a checksum.
         while let Some((length, tail)) = rest.split_first_chunk::<8>() {
             let length = usize::try_from(u64::from_le_bytes(*length)).map_err(io::Error::other)?;
             let Some((record, tail)) = tail.split_at_checked(length) else { break };
@@ -158,21 +158,21 @@ impl FileLedger {
             rest = tail;
         }
         file.set_len(u64::try_from(bytes.len() - rest.len()).map_err(io::Error::other)?)?;
-        // From here on the machine notes what it changes.
+        // From now on the machine records its changes.
         machine.journal();
         Ok(Self { path, state: Mutex::new(State { machine, file, stopped: false }), mistake })
     }
 
-    /// One atomic step: decide, write, and only then answer. The lock makes steps one after the other, and a step is
-    /// never half taken if a caller goes away, because nothing in it waits for another task. That blocks the thread
-    /// for the time of a sync, though; `EmbeddedLedger` has a thread of its own and writes many steps at once.
+    /// Runs one atomic step: decide, write, then answer. The lock serializes steps. Without an
+    /// await point, a dropped caller cannot leave a step half-done, but the thread blocks during
+    /// the sync. `EmbeddedLedger` has its own thread and writes many steps at once.
     fn step<T>(
         &self,
         step: impl FnOnce(&mut StateMachine, Batch) -> Result<T, LedgerError>,
     ) -> Result<T, LedgerError> {
         let mut state = self.state()?;
         let State { machine, file, stopped } = &mut *state;
-        // A batch id is unlike every other, so that readers of the outbox notice another history.
+        // The batch id is random, so that readers of the outbox notice if history differs.
         let batch = Batch { id: BatchId(fastrand::u64(..)), now: SystemClock.now() };
         let answer = step(machine, batch);
         let records = machine.take_journal(Vec::new());
@@ -181,7 +181,7 @@ impl FileLedger {
         }
         let length = (records.len() as u64).to_le_bytes();
         let written = file.write_all(&[&length, records.as_slice()].concat()).and_then(|()| file.sync_data());
-        // Whether the step will be there after a restart is not known, and the error has to say so.
+        // Whether the step survives a restart is unknown, and the error must say so.
         written.map_err(|error| {
             *stopped = true;
             LedgerError::Unknown(error.to_string().into())
@@ -189,17 +189,17 @@ impl FileLedger {
         answer
     }
 
-    /// A look that changes nothing.
-    fn look<T>(&self, look: impl FnOnce(&StateMachine) -> T) -> Result<T, LedgerError> {
-        Ok(look(&self.state()?.machine))
+    /// Reads the state machine.
+    fn read<T>(&self, read: impl FnOnce(&StateMachine) -> T) -> Result<T, LedgerError> {
+        Ok(read(&self.state()?.machine))
     }
 
     fn state(&self) -> Result<MutexGuard<'_, State>, LedgerError> {
-        // A panic in a step may have left the machine half-way.
+        // A panic in a step may have left the machine in an inconsistent state.
         let state = self.state.lock().map_err(PoisonError::into_inner);
         match state {
             Ok(state) if !state.stopped => Ok(state),
-            _ => Err(LedgerError::Stopped("a step or a write failed; open the file anew".into())),
+            _ => Err(LedgerError::Stopped("a step or a write failed; reopen the file".into())),
         }
     }
 }
@@ -270,27 +270,27 @@ impl Ledger for FileLedger {
     }
 
     async fn transfers(&self, lane: Lane) -> Result<Vec<Transfer>, LedgerError> {
-        self.look(|machine| machine.transfers(lane))?
+        self.read(|machine| machine.transfers(lane))?
     }
 
     async fn activities(&self) -> Result<Vec<ActivityId>, LedgerError> {
-        self.look(StateMachine::activities)
+        self.read(StateMachine::activities)
     }
 
     async fn terms(&self, activity: ActivityId) -> Result<Option<Arc<Terms>>, LedgerError> {
-        self.look(|machine| machine.terms(activity))
+        self.read(|machine| machine.terms(activity))
     }
 
     async fn stock(&self, activity: ActivityId, sku: SkuId) -> Result<Option<Stock>, LedgerError> {
-        self.look(|machine| machine.stock(activity, sku))
+        self.read(|machine| machine.stock(activity, sku))
     }
 
     async fn view(&self, lane: Lane) -> Result<View, LedgerError> {
-        self.look(|machine| machine.view(SystemClock.now(), lane))?
+        self.read(|machine| machine.view(SystemClock.now(), lane))?
     }
 
     async fn order(&self, key: OrderKey) -> Result<Option<Order>, LedgerError> {
-        self.look(|machine| machine.order(key))
+        self.read(|machine| machine.order(key))
     }
 
     async fn orders_of(
@@ -299,11 +299,11 @@ impl Ledger for FileLedger {
         after: Option<OrderId>,
         limit: usize,
     ) -> Result<Vec<Order>, LedgerError> {
-        self.look(|machine| machine.orders_of(user, after, limit))
+        self.read(|machine| machine.orders_of(user, after, limit))
     }
 
     async fn locate(&self, reference: Reference) -> Result<Option<OrderKey>, LedgerError> {
-        self.look(|machine| machine.locate(reference))
+        self.read(|machine| machine.locate(reference))
     }
 
     async fn adjustment(
@@ -311,7 +311,7 @@ impl Ledger for FileLedger {
         activity: ActivityId,
         id: &AdjustmentId,
     ) -> Result<Option<(SkuId, i64)>, LedgerError> {
-        self.look(|machine| machine.adjustment(activity, id))?
+        self.read(|machine| machine.adjustment(activity, id))?
     }
 
     async fn refunds_due(
@@ -320,7 +320,7 @@ impl Ledger for FileLedger {
         after: Option<OrderId>,
         limit: usize,
     ) -> Result<Vec<RefundTask>, LedgerError> {
-        self.look(|machine| machine.refunds_due(lane, after, limit))
+        self.read(|machine| machine.refunds_due(lane, after, limit))
     }
 
     async fn keep_unmatched(&self, capture: Capture) -> Result<Kept, LedgerError> {
@@ -348,7 +348,7 @@ impl Ledger for FileLedger {
         from: Option<Position>,
         limit: usize,
     ) -> Result<Vec<Entry>, LedgerError> {
-        self.look(|machine| machine.events(consumer, lane, from, limit))?
+        self.read(|machine| machine.events(consumer, lane, from, limit))?
     }
 
     async fn ack(&self, consumer: &Consumer, lane: Lane, position: Position) -> Result<(), LedgerError> {
@@ -356,7 +356,7 @@ impl Ledger for FileLedger {
     }
 }
 
-/// Makes ledgers for the suite, each with a file of its own.
+/// Creates ledgers for the suite, each with its own file.
 #[derive(Debug)]
 struct Files {
     directory: PathBuf,
@@ -373,11 +373,11 @@ impl Files {
         self.directory.join(format!("{}.records", MADE.fetch_add(1, Ordering::Relaxed)))
     }
 
-    fn subject(&self, path: PathBuf) -> LedgerUnderTest {
+    fn ledger_under_test(&self, path: PathBuf) -> LedgerUnderTest {
         let ledger = FileLedger::open(path, self.mistake).expect("a temporary file can be opened");
         let ledger = Arc::new(ledger);
         let files = Self::new(&self.directory, self.mistake);
-        LedgerUnderTest::single(Arc::clone(&ledger) as _, Arc::new(FileProbe { ledger, files }))
+        LedgerUnderTest::single(Arc::clone(&ledger) as _, Arc::new(FileControl { ledger, files }))
     }
 }
 
@@ -385,12 +385,12 @@ impl Files {
 impl Factory for Files {
     fn name(&self) -> String {
         match self.mistake {
-            None => "a ledger in a file".to_owned(),
-            Some(mistake) => format!("a ledger in a file that has a mistake, {mistake:?}"),
+            None => "file ledger".to_owned(),
+            Some(mistake) => format!("file ledger with the mistake {mistake:?}"),
         }
     }
 
-    /// Cases for gates and truths are left out: this ledger is neither.
+    /// Excludes the cases for gates and truths: this ledger is neither.
     fn roles(&self) -> Vec<LedgerRole> {
         vec![LedgerRole::Single]
     }
@@ -400,37 +400,37 @@ impl Factory for Files {
     }
 
     async fn fresh(&self, _role: LedgerRole) -> LedgerUnderTest {
-        self.subject(self.next_path())
+        self.ledger_under_test(self.next_path())
     }
 }
 
-/// What the suite may do with the ledger, and users may not.
-struct FileProbe {
+/// Access to the ledger that the suite has, but users do not.
+struct FileControl {
     ledger: Arc<FileLedger>,
     files: Files,
 }
 
 #[async_trait]
-impl TestControl for FileProbe {
-    /// All counters, as they are stored: the suite checks the invariants on them after every step.
+impl TestControl for FileControl {
+    /// Returns all counters as stored. The suite checks the invariants on them after every step.
     async fn inspect(&self, activity: ActivityId) -> Option<Inspection> {
-        self.ledger.look(|machine| machine.inspect(activity)).expect("the ledger works")
+        self.ledger.read(|machine| machine.inspect(activity)).expect("the ledger works")
     }
 
-    /// The suite moves time instead of waiting for it.
+    /// Advances time, so that the suite need not wait.
     async fn advance_time(&self, lane: Lane, to: Timestamp) {
         let mut state = self.ledger.state().expect("the ledger works");
-        // A lane that is not open yet has no time.
+        // A lane that is not open has no time yet.
         let _ = state.machine.advance_time(lane, to);
     }
 
-    /// Nothing is ever under way in a ledger of one part.
+    /// Does nothing: this ledger has no background work.
     async fn settle(&self) {}
 
-    /// The file as it is now is what a crash leaves. The old ledger still has it open, so the new one gets a copy.
+    /// Opens a copy of the file as a crash would leave it; the old ledger still has it open.
     async fn restart(&self) -> Option<LedgerUnderTest> {
         let copy = self.files.next_path();
         fs::copy(&self.ledger.path, &copy).expect("a temporary file can be copied");
-        Some(self.files.subject(copy))
+        Some(self.files.ledger_under_test(copy))
     }
 }

@@ -1,10 +1,10 @@
-//! How do I connect my payment provider, and what happens while it is down?
+//! How do I connect my payment provider, and what if it is down?
 //!
 //! `cargo run -p flashsale-examples --example payment_provider`
 //!
-//! A `PaymentProvider` of your own is three calls. The library makes them when their time has come, repeats them until it knows
-//! the answer, and stops for a while when too many fail. Here the provider talks to an acquirer that is made up, and stands
-//! in for one behind HTTP: requests and answers are what they would be on the wire, only nothing is sent.
+//! Your own `PaymentProvider` has three calls. The library makes and repeats them as needed, and
+//! pauses if too many fail. Here the provider talks to a fictional acquirer in memory, with the
+//! requests and answers that would otherwise go over HTTP.
 
 use std::{
     collections::HashMap,
@@ -41,10 +41,10 @@ type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
 /// How long a buyer has to pay.
 const HOLD: Duration = Duration::from_secs(900);
-/// For how long the acquirer is left alone.
+/// How long the breaker stays open after too many failures.
 const OPEN_FOR: Duration = Duration::from_secs(30);
 
-/// The provider: it says in the acquirer's words what the library wants.
+/// The provider. It translates the library's calls into the acquirer's API.
 #[derive(Debug)]
 struct HarbourPay {
     name: Provider,
@@ -57,8 +57,8 @@ impl PaymentProvider for HarbourPay {
         &self.name
     }
 
-    /// Comes again with the same payment whenever an answer was lost or the buyer asks once more, so it carries our id as
-    /// the acquirer's idempotency key: there is one payment, and the same page to pay on.
+    /// May be repeated for the same payment: after a lost answer, or when the buyer asks again. Our
+    /// payment id is therefore the acquirer's idempotency key: it yields one payment and one page.
     async fn open(
         &self,
         payment: PaymentId,
@@ -72,26 +72,26 @@ impl PaymentProvider for HarbourPay {
         Ok(text(&answer, "pay_url")?.to_owned())
     }
 
-    /// `Closed` is a promise: from then on no money is taken for this payment. It has to hold for a payment of which the
-    /// acquirer has not heard yet, too, because the call that opens it may still be on its way.
+    /// `Closed` is a promise: no money will be taken for this payment. It must hold even if the
+    /// acquirer does not know the payment yet, since the call that opens it may still be in flight.
     async fn close(&self, payment: PaymentId) -> Result<Closed, ProviderError> {
         let key = format!("close-{payment}");
         let answer = self.ask("POST", &format!("/payments/{payment}/close"), &key, &json!({})).await?;
         match text(&answer, "status")? {
             "closed" => Ok(Closed::Closed),
             "captured" => Ok(Closed::Captured(self.capture(&answer)?)),
-            other => Err(ProviderError::Failed(format!("a payment is {other:?}, which we do not know"))),
+            other => Err(ProviderError::Failed(format!("unknown payment status {other:?}"))),
         }
     }
 
-    /// Comes again until it is known to be done. The key is the transaction and not the payment, of which money may have
-    /// been taken twice.
+    /// Repeated until the refund is known to be done. The key is the transaction, not the payment,
+    /// because a payment may have been captured twice.
     async fn refund(&self, capture: &Capture) -> Result<RefundOutcome, ProviderError> {
         let transaction = capture.transaction.as_str();
         let body = json!({ "transaction": transaction, "amount": capture.amount });
         match self.ask("POST", "/refunds", transaction, &body).await {
             Ok(_) => Ok(RefundOutcome::Done),
-            // A card that was closed, say. Asking again would not help: it is for support now.
+            // For instance a closed card. A retry would not help; support has to handle it.
             Err(ProviderError::Refused(_)) => Ok(RefundOutcome::Failed),
             Err(error) => Err(error),
         }
@@ -99,32 +99,32 @@ impl PaymentProvider for HarbourPay {
 }
 
 impl HarbourPay {
-    /// One call of the acquirer. What matters is the difference between an answer that we do not like, which is `Refused`,
-    /// and no answer, which is `Failed`: failures make the breaker open, refusals do not.
+    /// Calls the acquirer. The distinction matters: `Refused` is a negative answer, `Failed` is no
+    /// usable answer. Only failures open the breaker.
     async fn ask(&self, method: &str, path: &str, key: &str, body: &Value) -> Result<Value, ProviderError> {
-        // In your service: your HTTP client. After 10 s the library gives the call up and drops this future; a timeout
-        // of the client's own, below that, says in the log what was waited for.
+        // In your service, use your HTTP client. The library drops this future after 10 s; a
+        // shorter timeout in your client can log what it was waiting for.
         match self.acquirer.call(method, path, key, body).await {
             None => Err(ProviderError::Failed("connection refused".to_owned())),
             Some((200..300, answer)) => Ok(answer),
-            // "Too many requests" and "timeout" are no opinions about this payment.
+            // "Too many requests" and "timeout" say nothing about this payment.
             Some((status @ (408 | 429 | 500..), _)) => Err(ProviderError::Failed(format!("HTTP {status}"))),
             Some((status, answer)) => Err(ProviderError::Refused(format!("HTTP {status}: {answer}"))),
         }
     }
 
-    /// What the acquirer says about money that it took; in the answer to closing, and in its callbacks.
+    /// Parses the acquirer's report of captured money, from callbacks and answers to closing.
     fn capture(&self, report: &Value) -> Result<Capture, ProviderError> {
-        let wrong = |error: &dyn Error| ProviderError::Failed(format!("a report is not understood: {error}"));
+        let wrong = |error: &dyn Error| ProviderError::Failed(format!("invalid report: {error}"));
         let number = |field: &str| {
-            report[field].as_u64().ok_or_else(|| ProviderError::Failed(format!("no {field} in a report")))
+            report[field].as_u64().ok_or_else(|| ProviderError::Failed(format!("the report has no {field}")))
         };
         Ok(Capture {
             provider: self.name.clone(),
             event: text(report, "event")?.parse().map_err(|error| wrong(&error))?,
             transaction: text(report, "transaction")?.parse().map_err(|error| wrong(&error))?,
             payment: PaymentId::try_from(number("payment")?).map_err(|error| wrong(&error))?,
-            // As it was taken, not as it should have been: the ledger compares.
+            // The amount that was taken, not the one expected: the ledger compares them.
             amount: number("amount")?,
             currency: text(report, "currency")?.parse().map_err(|error| wrong(&error))?,
         })
@@ -132,7 +132,7 @@ impl HarbourPay {
 }
 
 fn text<'a>(answer: &'a Value, field: &str) -> Result<&'a str, ProviderError> {
-    answer[field].as_str().ok_or_else(|| ProviderError::Failed(format!("no {field} in an answer")))
+    answer[field].as_str().ok_or_else(|| ProviderError::Failed(format!("the answer has no {field}")))
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -145,25 +145,25 @@ async fn main() -> Result<()> {
     assert_eq!(shop.pay(&ana).await?.pay_url, opened.pay_url);
     assert_eq!(shop.acquirer.payments(), 1);
     println!("Ana pays at {}.", opened.pay_url);
-    // The acquirer reports the money to your callback, more than once. Verify its signature over the raw body first (the
-    // reference server's src/signature.rs does), then hand over what it says; answer 200 when that is done.
+    // The acquirer calls your callback, more than once. Verify its signature over the raw body
+    // first (see the reference server's src/auth/signature.rs), pass it on, and answer 200.
     let report = shop.acquirer.buyer_pays(opened.payment.id)?;
     for _ in 0..3 {
         let paid = shop.callback(&report).await?;
         assert!(matches!(paid, Advanced::Done(_) | Advanced::Replayed(_)), "{paid:?}");
     }
     assert_eq!(shop.status(&ana).await?, OrderStatus::Paid);
-    println!("The acquirer reports it three times, and her order is paid once.");
+    println!("The acquirer reports the payment three times; her order is paid once.");
 
-    // 2. The acquirer takes nothing below 1.00. That is an answer, and says nothing about its health.
+    // 2. The acquirer refuses amounts below 1.00. That is an answer, not a failure.
     let cup = shop.order(1, CUP).await?;
     let refused = shop.pay(&cup).await;
     assert!(matches!(refused, Err(ServiceError::Provider(_))), "{refused:?}");
     assert_eq!((shop.breaker().state, shop.breaker().failed), (BreakerState::Closed, 0));
-    println!("It refuses 0.50; the breaker stays closed.");
+    println!("The acquirer refuses 0.50; the breaker stays closed.");
 
-    // 3. The acquirer goes down, just after Ben paid there: its report is stuck. Chen and Dana get an error, after which
-    //    nobody knows whether the acquirer has heard of their payments. These two failures open the breaker.
+    // 3. The acquirer goes down just after Ben has paid; its report is stuck. Chen and Dana get
+    //    errors, so their payments may or may not be open. These two failures open the breaker.
     let [ben, chen, dana, eve] = [
         shop.order(2, TEAPOT).await?,
         shop.order(3, TEAPOT).await?,
@@ -179,20 +179,20 @@ async fn main() -> Result<()> {
         assert_eq!(shop.status(order).await?, OrderStatus::Paying);
     }
     assert_eq!(shop.breaker().state, BreakerState::Open);
-    println!("The acquirer is down. After two failures the breaker is open.");
+    println!("The acquirer is down. After two failures, the breaker is open.");
 
-    // 4. Eve is told at once when to come again, and nothing is asked of the acquirer. Her order is what it was: it waits
-    //    for a payment, with its deadline.
+    // 4. Eve is told at once when to try again, without a call to the acquirer. Her order is
+    //    unchanged: it is pending, with its deadline.
     let asked = shop.acquirer.calls();
     let Err(ServiceError::ProviderUnavailable { retry_after }) = shop.pay(&eve).await else {
-        return Err("the breaker lets nobody through".into());
+        return Err("the breaker should reject all calls".into());
     };
     assert_eq!((retry_after, shop.acquirer.calls()), (OPEN_FOR, asked));
     assert_eq!(shop.status(&eve).await?, OrderStatus::Pending);
-    println!("Eve is told to come again in {} s; her order stays as it is.", retry_after.as_secs());
+    println!("Eve is told to try again in {} s; her order is unchanged.", retry_after.as_secs());
 
-    // 5. When that time is over a probe is let through, and the acquirer is well again: the breaker closes. Chen's payment
-    //    goes on where it stopped.
+    // 5. After that time one probe is let through. The acquirer is up again, so the breaker closes.
+    //    Chen's payment continues where it stopped.
     shop.acquirer.go_down(false);
     shop.clock.advance(OPEN_FOR);
     assert_eq!(shop.breaker().state, BreakerState::HalfOpen);
@@ -205,41 +205,39 @@ async fn main() -> Result<()> {
     }
     assert_eq!(shop.status(&eve).await?, OrderStatus::Paid);
     assert_eq!(shop.status(&chen).await?, OrderStatus::Paid);
-    println!("Eve's second try is the probe and succeeds: the breaker is closed. Eve and Chen pay.");
+    println!("Eve's second try is the probe. It succeeds, so the breaker closes. Eve and Chen pay.");
 
-    // 6. Down again, for long. The time of Ben and Dana is over, and nobody can ask the acquirer to close their payments:
-    //    they are waited for until their grace is over, then their units are for others.
+    // 6. The acquirer is down again, for longer. Ben's and Dana's orders are overdue, but their
+    //    payments cannot be closed. After a grace period the orders expire and release their units.
     shop.acquirer.go_down(true);
     shop.clock.advance(HOLD);
-    shop.upkeep.expire_once().await?;
+    shop.maintenance.expire_once().await?;
     assert_eq!(shop.status(&ben).await?, OrderStatus::Paying);
     shop.clock.advance(Timing::default().close_grace);
-    shop.upkeep.expire_once().await?;
+    shop.maintenance.expire_once().await?;
     for order in [&ben, &dana] {
         assert_eq!(shop.status(order).await?, OrderStatus::Expired);
     }
-    println!("It is down until the orders of Ben and Dana have expired.");
+    println!("The acquirer is down until Ben's and Dana's orders have expired.");
 
-    // 7. The acquirer is back and reports Ben's money. It is too late for his order, so a refund is due. The upkeep tries
-    //    it until the acquirer has done it, also after a crash, a lost answer, or an open breaker.
+    // 7. The acquirer is back and reports Ben's payment. His order has expired, so a refund is due.
+    //    Maintenance retries it until done, also after a crash, a lost answer or an open breaker.
     let late = shop.callback(&stuck).await?;
     assert!(matches!(late, Advanced::RefundDue(..)), "{late:?}");
-    shop.upkeep.settle_once().await?;
-    // The acquirer does not answer yet: the refund waits in the queue of the upkeep.
+    shop.maintenance.settle_once().await?;
+    // The acquirer is still down for our calls: the refund waits in the queue.
     assert_eq!(shop.refund(&ben).await?, Some(RefundStatus::Due));
     shop.acquirer.go_down(false);
     shop.clock.advance(OPEN_FOR);
-    shop.upkeep.settle_once().await?;
+    shop.maintenance.settle_once().await?;
     assert_eq!(shop.refund(&ben).await?, Some(RefundStatus::Done));
-    // Whoever repeats the call finds it done.
+    // A repeated call finds it done.
     let capture = shop.provider.capture(&stuck)?;
     assert_eq!(shop.provider.refund(&capture).await?, RefundOutcome::Done);
     assert_eq!(shop.acquirer.refunds(), 1);
-    println!("Ben's money turns up late and goes back to him, once.");
+    println!("Ben's late payment is refunded, once.");
     let BreakerReading { succeeded, failed, rejected, .. } = shop.breaker();
-    println!(
-        "The breaker counted {succeeded} answers, {failed} failures, {rejected} calls that were not made."
-    );
+    println!("The breaker counted {succeeded} answers, {failed} failures and {rejected} rejected calls.");
     Ok(())
 }
 
@@ -247,20 +245,20 @@ async fn main() -> Result<()> {
 const TEAPOT: u64 = 11;
 const CUP: u64 = 12;
 
-/// What a service keeps to sell; the example `embed` explains it.
+/// The parts that a service keeps; the `embed` example explains them.
 struct Shop {
     clock: Arc<ManualClock>,
     acquirer: Arc<Acquirer>,
     provider: Arc<HarbourPay>,
     ordering: OrderService,
     payments: Payments,
-    upkeep: Maintenance,
+    maintenance: Maintenance,
     asked: AtomicU64,
 }
 
 impl Shop {
     async fn open() -> Result<Self> {
-        // 2026-11-27T00:00:00Z. The breakers read the clock of the sales.
+        // 2026-11-27T00:00:00Z. The breakers use the clock of the sales.
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_795_737_600_000)));
         let ledger: Arc<dyn Ledger> =
             Arc::new(EmbeddedLedger::in_memory(LedgerRole::Single, Arc::clone(&clock) as _));
@@ -272,8 +270,8 @@ impl Shop {
 
         let acquirer = Arc::new(Acquirer::default());
         let provider = Arc::new(HarbourPay { name: "harbour".parse()?, acquirer: Arc::clone(&acquirer) });
-        // Two failures among the last four calls open it, one probe closes it: few, so that you can follow. A service
-        // begins with `BreakerOptions::default()`, which is what `Payments::new` takes.
+        // Two failures in the last four calls open the breaker, and one probe closes it: small
+        // numbers, easy to follow. A service starts with the defaults of `Payments::new`.
         let breaker = BreakerOptions::new(4, 2, OPEN_FOR, 1)?;
         let providers = [Arc::clone(&provider) as Arc<dyn PaymentProvider>];
         let payments = Payments::with_breakers(Arc::clone(&sales), Arc::clone(&ids), providers, breaker);
@@ -290,7 +288,7 @@ impl Shop {
         let queue = Arc::new(InMemoryQueue::new(Arc::clone(&clock) as _));
         Ok(Self {
             ordering: OrderService::new(Arc::clone(&sales), ids),
-            upkeep: Maintenance::new(sales, payments.clone(), queue, Retries::default()),
+            maintenance: Maintenance::new(sales, payments.clone(), queue, Retries::default()),
             asked: AtomicU64::new(0),
             clock,
             acquirer,
@@ -312,26 +310,26 @@ impl Shop {
         };
         match self.ordering.place(&request).await? {
             Placement::Placed(order, _) => Ok(*order),
-            other => Err(format!("there are units: {other:?}").into()),
+            other => Err(format!("there should be units: {other:?}").into()),
         }
     }
 
-    /// What the handler of "pay" does. A service answers `ProviderUnavailable` with 503 and `Retry-After`.
+    /// The "pay" handler. A service answers `ProviderUnavailable` with 503 and `Retry-After`.
     async fn pay(&self, order: &Order) -> Result<OpenedPayment, ServiceError> {
         let opened = self.payments.open(order.key.user, order.key.id, self.provider.name()).await?;
         Ok(opened.expect("the orders of this example take payments"))
     }
 
-    /// What the handler of the callback does, once the signature is verified.
+    /// The callback handler, once the signature is verified.
     async fn callback(&self, report: &Value) -> Result<Advanced> {
         match self.payments.captured(self.provider.capture(report)?).await? {
             CaptureResult::Applied(advanced) => Ok(advanced),
-            CaptureResult::Unmatched => Err("the payment is known".into()),
+            CaptureResult::Unmatched => Err("the payment should be known".into()),
         }
     }
 
     async fn read(&self, order: &Order) -> Result<Order> {
-        Ok(self.ordering.order(order.key.user, order.key.id).await?.ok_or("an order is gone")?)
+        Ok(self.ordering.order(order.key.user, order.key.id).await?.ok_or("the order is missing")?)
     }
 
     async fn status(&self, order: &Order) -> Result<OrderStatus> {
@@ -342,13 +340,13 @@ impl Shop {
         Ok(self.read(order).await?.refund().map(|(_, refund)| refund.status))
     }
 
-    /// For your metrics: the state of a breaker, and what it has counted.
+    /// For your metrics: the state and counts of a breaker.
     fn breaker(&self) -> BreakerReading {
-        self.payments.breakers().next().expect("each provider has one").read()
+        self.payments.breakers().next().expect("each provider has a breaker").read()
     }
 }
 
-/// The acquirer, at the other end of the wire.
+/// The acquirer at the other end.
 #[derive(Debug, Default)]
 struct Acquirer {
     books: Mutex<Books>,
@@ -358,7 +356,7 @@ struct Acquirer {
 
 #[derive(Debug, Default)]
 struct Books {
-    /// By our payment id, as it stands in the path.
+    /// By our payment id, as in the path.
     payments: HashMap<String, Account>,
     /// By transaction.
     refunds: HashMap<String, u64>,
@@ -370,13 +368,13 @@ enum Account {
         amount: u64,
         currency: String,
     },
-    /// With the report that says so.
+    /// With the report of the capture.
     Captured(Value),
     Closed,
 }
 
 impl Acquirer {
-    /// Takes a request; `None` if there is no answer.
+    /// Handles a request; `None` if there is no answer.
     async fn call(&self, method: &str, path: &str, key: &str, body: &Value) -> Option<(u16, Value)> {
         self.calls.fetch_add(1, SeqCst);
         if self.is_down.load(SeqCst) {
@@ -391,16 +389,16 @@ impl Acquirer {
                 books.refunds.entry(key.to_owned()).or_insert(amount);
                 (200, json!({ "status": "refunded" }))
             }
-            _ => (404, json!({ "error": "there is no such call" })),
+            _ => (404, json!({ "error": "no such endpoint" })),
         }))
     }
 
-    /// A buyer pays on the acquirer's page; answers what it reports to us.
+    /// Lets a buyer pay on the acquirer's page, and returns the report for us.
     fn buyer_pays(&self, payment: PaymentId) -> Result<Value> {
         self.with(|books| {
             let id = payment.to_string();
             let Some(Account::Open { amount, currency }) = books.payments.get(&id) else {
-                return Err("there is no such page to pay on".into());
+                return Err("this payment is not open".into());
             };
             let report = json!({
                 "status": "captured", "event": format!("event-{id}"), "transaction": format!("transaction-{id}"),
@@ -436,17 +434,17 @@ impl Books {
     fn open(&mut self, id: &str, body: &Value) -> (u16, Value) {
         let amount = body["amount"].as_u64().unwrap_or_default();
         if amount < 100 {
-            return (422, json!({ "error": "amounts begin at 1.00" }));
+            return (422, json!({ "error": "the minimum amount is 1.00" }));
         }
         let currency = body["currency"].as_str().unwrap_or_default().to_owned();
-        // The same id is the same payment; one that was closed stays closed.
+        // The same id is the same payment. A closed one stays closed.
         match self.payments.entry(id.to_owned()).or_insert(Account::Open { amount, currency }) {
             Account::Closed => (409, json!({ "error": "this payment is closed" })),
             _ => (201, json!({ "pay_url": format!("https://pay.harbour.example/{id}") })),
         }
     }
 
-    /// Closes a payment for good, one that was never opened too.
+    /// Closes a payment for good, even if it was never opened.
     fn close(&mut self, id: &str) -> (u16, Value) {
         match self.payments.get(id) {
             Some(Account::Captured(report)) => (200, report.clone()),

@@ -1,10 +1,10 @@
-//! How do I decide myself who looks like a script?
+//! How do I decide myself which buyers look like bots?
 //!
 //! `cargo run -p flashsale-examples --example risk_profile`
 //!
-//! A shop knows more about its customers than any library: who bought before, who was sent back to the warehouse how often,
-//! what its fraud service says. A `RiskProfile` of your own turns that into a number from 0 to 100, and the guards turn
-//! the number into a step: nothing, a proof of work, a quiz, no ticket.
+//! A shop knows more about its customers than any library: who bought before, who returns goods,
+//! what its fraud service says. Your own `RiskProfile` turns that into a number from 0 to 100, and
+//! the guards turn the number into a step: nothing, a proof of work, a quiz, or no ticket.
 
 use std::{
     collections::HashMap,
@@ -29,16 +29,16 @@ use flashsale_core::{
     rate_limiter::Quota,
 };
 
-/// What this shop knows about a customer.
+/// This shop's record of a customer.
 #[derive(Clone, Copy, Debug)]
 struct History {
     /// Orders that were paid and kept.
     kept: u32,
-    /// Holds that were left to expire, which kept units from others.
+    /// Holds that expired unpaid, keeping units from others.
     abandoned: u32,
 }
 
-/// Where histories are. In your service: a database that is too far away to be asked for each ticket.
+/// Where histories are stored. In your service, a database too slow to be queried for each ticket.
 #[derive(Debug, Default)]
 struct Database {
     histories: HashMap<UserId, History>,
@@ -46,19 +46,19 @@ struct Database {
 }
 
 impl Database {
-    /// Give the real one a time limit: everybody who wants the same history waits for this one call.
+    /// Give the real query a timeout: everyone who needs the same history waits for one call.
     async fn history(&self, user: UserId) -> Result<Option<History>, Infallible> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         Ok(self.histories.get(&user).copied())
     }
 }
 
-/// The shop's own profile: its history first, and what the library sees for everybody it does not know.
+/// The shop's profile: the customer's history if known, else the library's own assessment.
 #[derive(Debug)]
 struct ShopRisk {
     database: Database,
-    // Histories that were read, and users of whom is known that there is none. What changes within a minute (how often
-    // somebody asked, or failed) is in the visitor, and never kept.
+    // Caches histories, and users who have none. Only slow-changing facts: recent requests and
+    // failures are in the visitor and never cached.
     histories: Cache<UserId, History>,
     otherwise: AccountRisk,
 }
@@ -67,8 +67,8 @@ struct ShopRisk {
 impl RiskProfile for ShopRisk {
     async fn risk(&self, visitor: &Visitor, now: Timestamp) -> Risk {
         let usual = self.otherwise.risk(visitor, now).await;
-        // The guards wait for the answer, so it has to come in milliseconds; if the database does not answer, decide here
-        // which risk that is. There is no error to return.
+        // The guards wait for this, so it must return within milliseconds. It cannot fail: if the
+        // database does not answer, decide here which risk applies.
         let known = self.histories.get(&visitor.user, self.database.history(visitor.user)).await;
         let Ok(Some(history)) = known else { return usual };
         let trust = 10 * history.kept.min(5);
@@ -90,19 +90,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
         otherwise: AccountRisk,
     });
 
-    // 1. Put the chain together. Each rule has a mode: begin with `Observe`, look at the counters for a while, and turn
-    //    it on when it hits those it is meant for.
+    // 1. Assemble the guards. Each rule has a mode: start with `Observe`, watch the counters for a
+    //    while, and turn the rule on when it hits the right buyers.
     let guards = Guards::new(&options(Mode::On)?, Arc::clone(&profile) as _, now);
 
-    // 2. Ask it for each ticket, with what you know: the account, and digests of address and device.
+    // 2. Ask the guards for each ticket, with the account and digests of address and device.
     let new_account = Account { created_at: Some(now.before(Duration::from_secs(3_600))), level: Some(0) };
     let address = SubjectId::digest(b"203.0.113.9");
     for (name, user, account) in [
-        ("Ana, who has bought twelve times", ana, new_account),
+        ("Ana, who bought twelve times", ana, new_account),
         ("Ben, who lets holds expire", ben, new_account),
         ("Chen, who is new", chen, new_account),
         (
-            "Chen, had the account been older",
+            "Chen, if the account were older",
             chen,
             Account { created_at: Some(Timestamp::EPOCH), level: Some(3) },
         ),
@@ -116,26 +116,26 @@ async fn main() -> Result<(), Box<dyn Error>> {
     assert_eq!(step(ben).await, Ok(Step::Deny));
     assert_eq!(step(chen).await, Ok(Step::ProofOfWork));
 
-    // 3. Tell it of solutions that were wrong: the next challenge is harder.
+    // 3. Report wrong solutions: the next challenge is harder.
     guards.failed(chen, now);
     assert_eq!(step(chen).await, Ok(Step::Quiz));
     println!("Chen, after a wrong solution: {}", in_words(Step::Quiz));
 
-    // 4. Look at what it said. In your service these are metrics.
+    // 4. Look at the counts. In your service these are metrics.
     for Count { rule, verdict, count } in guards.counts().filter(|count| count.count > 0) {
         println!("{} {}: {count}", rule.as_str(), verdict.as_str());
     }
 
-    // 5. The same profile, only observed: Ben passes, and is counted.
+    // 5. In observe mode Ben passes, but is counted.
     let observed = Guards::new(&options(Mode::Observe)?, Arc::clone(&profile) as _, now);
     assert_eq!(observed.ask(ben, new_account, address, None, now).await, Ok(Step::None));
     let denied =
         observed.counts().find(|count| count.rule == Rule::Risk && count.verdict.as_str() == "denied");
     assert_eq!(denied.map(|count| count.count), Some(1));
-    println!("Observed only, Ben passes and is counted.");
+    println!("In observe mode, Ben passes but is counted.");
 
-    // 6. All of this asked the database once for each of the three, Chen included, of whom it knows nothing. When a
-    //    history changes, forget it.
+    // 6. The database was asked once per user, even about Chen, whom it does not know. When a
+    //    history changes, remove it from the cache.
     assert_eq!(profile.database.asked.load(Ordering::Relaxed), 3);
     profile.histories.forget(&ben);
     assert_eq!(step(ben).await, Ok(Step::Deny));
@@ -168,8 +168,8 @@ fn options(mode: Mode) -> Result<GuardOptions, Box<dyn Error>> {
 fn in_words(step: Step) -> &'static str {
     match step {
         Step::None => "gets a ticket at once",
-        Step::ProofOfWork => "lets the device work for a second",
-        Step::Quiz => "reads a picture",
+        Step::ProofOfWork => "solves a proof of work",
+        Step::Quiz => "solves a quiz",
         Step::Deny => "gets no ticket",
     }
 }

@@ -1,16 +1,16 @@
-//! What do the three strategies do with the same buyers, and what becomes of money that comes late?
+//! How do the three strategies differ, and what happens to late payments?
 //!
 //! `cargo run -p flashsale-examples --example strategies`
 //!
-//! One ledger, three offers of two units that differ in nothing but their strategy. The same buyers do the same things to
-//! all of them, and after each step a row shows what the ledger counts:
+//! One ledger with three offers of two units that differ only in their strategy. The same buyers do
+//! the same things to each, and after each step a row shows the ledger's counts:
 //!
 //! - *available*: units that can be taken,
 //! - *held*: units that belong to an unpaid order,
-//! - *sold*: units that belong to a paid one,
-//! - *pending*: units that orders wait for without holding them, which only `pay_time` has.
+//! - *sold*: units that belong to a paid order,
+//! - *pending*: units of orders that do not hold them yet, only with `pay_time`.
 //!
-//! The clock is a `ManualClock`: it moves when the example says so, which is also how you test your own sale.
+//! The clock is a `ManualClock`, which moves only when told to. Test your own sale that way.
 
 use std::{
     error::Error,
@@ -53,7 +53,7 @@ const BEN: u64 = 2;
 const CHEN: u64 = 3;
 const DORA: u64 = 4;
 
-/// How long an unpaid order holds its units, and how long a payment stays open.
+/// How long an unpaid order holds its units, and a payment stays open.
 const HOLD: Duration = Duration::from_secs(60);
 
 #[tokio::main]
@@ -62,15 +62,15 @@ async fn main() -> Result<()> {
     late_money().await
 }
 
-/// The same buyers against the three strategies.
+/// Compares the three strategies.
 async fn strategies() -> Result<()> {
-    println!("Three offers of 2 units. Each cell: available held sold pending.\n");
+    println!("Three offers of 2 units. Each cell shows: available held sold pending.\n");
     let fair = Fair::open([
-        // Units are taken when the order is placed, and stay with it until it is paid or cancelled. (It may have a hold
-        // time too; then it does what pre_deduct does.)
+        // Units are taken when the order is placed, and belong to it until it is paid or cancelled.
+        // (With a hold time it behaves like pre_deduct.)
         ("order_time", offer(1, 2, Strategy::OrderTime, None)?),
-        // Units are taken when the payment opens. Until then more orders may wait than there are units: at most
-        // `overbook_percent` of what is available, 150 % unless the offer says otherwise.
+        // Units are taken when the payment opens. Until then there may be more orders than units:
+        // up to `overbook_percent` of what is available, by default 150 %.
         ("pay_time", offer(2, 2, Strategy::PayTime, Some(HOLD))?),
         // Units are taken when the order is placed, for a limited time.
         ("pre_deduct", offer(3, 2, Strategy::PreDeduct, Some(HOLD))?),
@@ -78,7 +78,7 @@ async fn strategies() -> Result<()> {
     .await?;
     fair.row("the sale opens", [[2, 0, 0, 0], [2, 0, 0, 0], [2, 0, 0, 0]], "").await?;
 
-    // Two units, four buyers. Pay-time takes three orders, since 150 % of 2 is 3, and no unit moves.
+    // Two units, four buyers. Pay-time accepts three orders (150 % of 2) without moving a unit.
     let ana = fair.order_all(ANA).await?;
     let ben = fair.order_all(BEN).await?;
     let chen = fair.order_all(CHEN).await?;
@@ -90,27 +90,23 @@ async fn strategies() -> Result<()> {
     fair.row(
         "Ana, Ben, Chen, Dora order",
         [[0, 2, 0, 0], [2, 0, 0, 3], [0, 2, 0, 0]],
-        "pay_time lets 3 orders wait for 2 units",
+        "pay_time accepts 3 orders for 2 units",
     )
     .await?;
 
-    // For whoever pays at once the strategies are the same.
+    // If the buyer pays at once, the strategies do not differ.
     for order in ana.iter().flatten() {
         let payment = fair.open_payment(order).await?.map_err(unexpected)?;
         let Advanced::Done(paid) = fair.captured(order, payment).await? else {
-            return Err("Ana pays in time".into());
+            return Err("Ana's payment should be in time".into());
         };
         assert_eq!(paid.status, OrderStatus::Paid);
     }
-    fair.row(
-        "Ana pays",
-        [[0, 1, 1, 0], [1, 0, 1, 2], [0, 1, 1, 0]],
-        "one unit is sold, whatever the strategy",
-    )
-    .await?;
+    fair.row("Ana pays", [[0, 1, 1, 0], [1, 0, 1, 2], [0, 1, 1, 0]], "one unit is sold with every strategy")
+        .await?;
 
-    // Ben and Chen go to pay. In pay-time two orders wait for one unit, so this is where one of them is declined: before
-    // any money moves.
+    // Ben and Chen open payments. With pay-time, two orders compete for one unit: one is declined,
+    // before any money moves.
     let mut payments = Vec::new();
     for order in ben.iter().flatten() {
         payments.push(fair.open_payment(order).await?.map_err(unexpected)?);
@@ -120,24 +116,24 @@ async fn strategies() -> Result<()> {
         assert_eq!(declined, Some(Advanced::SoldOut { available: 0 }));
     }
     fair.row(
-        "Ben and Chen go to pay",
+        "Ben and Chen open payments",
         [[0, 1, 1, 0], [0, 1, 1, 1], [0, 1, 1, 0]],
-        "pay_time tells Chen: sold out",
+        "pay_time declines Chen: sold out",
     )
     .await?;
 
-    // Ben's card is refused. His orders wait again. Under pay-time his unit goes back, and whoever pays first gets it.
+    // Ben's card is declined, so his orders are pending again. Pay-time returns his unit.
     for payment in payments {
         assert!(matches!(fair.payments.failed(&fair.bank, payment).await?, Advanced::Done(_)));
     }
     fair.row(
-        "Ben's card is refused",
+        "Ben's card is declined",
         [[0, 1, 1, 0], [1, 0, 1, 2], [0, 1, 1, 0]],
-        "only pay_time gives the unit back at once",
+        "only pay_time returns the unit at once",
     )
     .await?;
 
-    // A minute after they ordered, what is not paid expires, unless it has no deadline: order-time keeps Ben's unit.
+    // A minute after ordering, unpaid orders expire, except with order-time, which keeps Ben's.
     fair.pass(HOLD).await?;
     let mut statuses = Vec::new();
     for order in ben.iter().flatten() {
@@ -151,12 +147,12 @@ async fn strategies() -> Result<()> {
     )
     .await?;
 
-    // What has expired is sold again.
+    // Units of expired orders are sold again.
     assert_eq!(placed(&fair.order_all(DORA).await?), [false, true, true]);
-    fair.row("Dora orders again", [[0, 1, 1, 0], [1, 0, 1, 1], [0, 1, 1, 0]], "what expired is sold again")
+    fair.row("Dora orders again", [[0, 1, 1, 0], [1, 0, 1, 1], [0, 1, 1, 0]], "expired units are sold again")
         .await?;
 
-    // Order-time gives a unit back when its order is cancelled. An order that has expired cannot be cancelled any more.
+    // Order-time returns a unit when its order is cancelled. Expired orders cannot be cancelled.
     let mut outcomes = Vec::new();
     for order in ben.iter().flatten() {
         outcomes.push(fair.ordering.cancel(order.key.user, order.key.id, &fair.payments).await?);
@@ -166,14 +162,14 @@ async fn strategies() -> Result<()> {
     fair.row(
         "Ben cancels",
         [[1, 0, 1, 0], [1, 0, 1, 1], [0, 1, 1, 0]],
-        "his order had expired in the other two",
+        "in the other two his order has expired",
     )
     .await
 }
 
-/// Money that arrives after its order expired: never kept without a unit, never a unit sold twice.
+/// A payment after expiry is never kept without a unit, and no unit is sold twice.
 async fn late_money() -> Result<()> {
-    println!("\nMoney that comes too late. Three offers of 1 unit, all pre_deduct.\n");
+    println!("\nLate payments. Three offers of 1 unit, all pre_deduct.\n");
     let refund = offer(1, 1, Strategy::PreDeduct, Some(HOLD))?;
     let retake = |sku| -> Result<OfferTerms> {
         Ok(offer(sku, 1, Strategy::PreDeduct, Some(HOLD))?.with_late_capture(LateCapture::Retake))
@@ -185,9 +181,9 @@ async fn late_money() -> Result<()> {
     for order in ana.iter().flatten() {
         payments.push((order, fair.open_payment(order).await?.map_err(unexpected)?));
     }
-    fair.row("Ana orders and goes to pay", [[0, 1, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0]], "").await?;
+    fair.row("Ana orders, opens payments", [[0, 1, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0]], "").await?;
 
-    // Her time is over. The payment is closed at the bank first, which has seen no money; then the order expires.
+    // Ana's time is over. Her payments are closed at the bank, unpaid; then her orders expire.
     fair.pass(HOLD).await?;
     for (order, _) in &payments {
         assert_eq!(fair.status(order).await?, OrderStatus::Expired);
@@ -195,14 +191,14 @@ async fn late_money() -> Result<()> {
     fair.row("a minute passes", [[1, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0]], "the unpaid orders expire")
         .await?;
 
-    // In the third offer somebody else is quicker than Ana's money.
-    let ben = fair.order(BEN, 2).await?.ok_or("a unit is there for Ben")?;
+    // In the third offer, Ben is faster than Ana's money.
+    let ben = fair.order(BEN, 2).await?.ok_or("there should be a unit for Ben")?;
     let payment = fair.open_payment(&ben).await?.map_err(unexpected)?;
     fair.captured(&ben, payment).await?;
     fair.row("Ben buys the third", [[1, 0, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0]], "").await?;
 
-    // The bank was wrong: the money was on its way. EXPIRED is final, so Ana's order does not come back to life. With
-    // `retake` she gets a new, paid order that replaces it, if there is a unit; in every other case a refund is due.
+    // The bank was wrong: the money was on its way. EXPIRED is final, so Ana's orders stay expired.
+    // With `retake` she gets a new, paid order if there is a unit; otherwise a refund is due.
     let mut outcomes = Vec::new();
     for (order, payment) in &payments {
         outcomes.push(fair.captured(order, *payment).await?);
@@ -210,44 +206,44 @@ async fn late_money() -> Result<()> {
     let [Advanced::RefundDue(first, too_late), Advanced::Retaken(new), Advanced::RefundDue(third, gone)] =
         outcomes.as_slice()
     else {
-        return Err(format!("late money has other outcomes: {outcomes:?}").into());
+        return Err(format!("unexpected outcomes of late payments: {outcomes:?}").into());
     };
     assert_eq!((*too_late, *gone), (RefundReason::OrderClosed, RefundReason::NoUnits));
     assert_eq!((new.status, new.replaces), (OrderStatus::Paid, Some(payments[1].0.key.id)));
     fair.row(
-        "Ana's money turns up",
+        "Ana's money arrives",
         [[1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 1, 0]],
         "refund due, new paid order, refund due",
     )
     .await?;
 
-    // Upkeep sends the refunds that are due, and tries again until the bank has done it.
+    // Maintenance sends due refunds, and retries until the bank has made them.
     fair.settle().await?;
     for order in [first, third] {
-        let order = fair.ordering.order(order.key.user, order.key.id).await?.ok_or("an order is gone")?;
+        let order = fair.ordering.order(order.key.user, order.key.id).await?.ok_or("an order is missing")?;
         let refund = order.refund().map(|(capture, refund)| (capture.amount, refund.status));
         assert_eq!(refund, Some((order.amount.amount(), RefundStatus::Done)));
     }
-    println!("\nAna has one order and paid for one: the other two payments went back to her.");
+    println!("\nAna has one paid order; the other two payments were refunded.");
     Ok(())
 }
 
-/// Terms of an offer at 99.00 CNY.
+/// Builds an offer at 99.00 CNY.
 fn offer(sku: u64, units: u32, strategy: Strategy, hold: Option<Duration>) -> Result<OfferTerms> {
     let price = Money::new(9_900, "CNY".parse()?)?;
     Ok(OfferTerms::new(SkuId::try_from(sku)?, price, units, strategy, hold)?)
 }
 
-/// Which of the offers took the order.
+/// Which of the offers accepted the order.
 fn placed(orders: &[Option<Order>; 3]) -> [bool; 3] {
     orders.each_ref().map(Option::is_some)
 }
 
 fn unexpected(outcome: Advanced) -> String {
-    format!("the ledger did something else: {outcome:?}")
+    format!("unexpected outcome: {outcome:?}")
 }
 
-/// Three offers of one activity, with everything that sells them.
+/// Three offers of one activity, and the services that sell them.
 struct Fair {
     skus: [SkuId; 3],
     activity: ActivityId,
@@ -255,7 +251,7 @@ struct Fair {
     engine: Arc<EmbeddedLedger>,
     ordering: OrderService,
     payments: Payments,
-    upkeep: Maintenance,
+    maintenance: Maintenance,
     bank: Provider,
     asked: AtomicU64,
 }
@@ -267,7 +263,7 @@ impl Fair {
         let engine = Arc::new(EmbeddedLedger::in_memory(LedgerRole::Single, Arc::clone(&clock) as _));
         let ledger: Arc<dyn Ledger> = Arc::clone(&engine) as _;
 
-        // Ids may run on a clock of their own. A lease that outlasts the program need not be renewed.
+        // Ids can use another clock. This lease outlasts the program, so it needs no renewal.
         let settings = Settings { term: Duration::from_secs(3_600), ..Settings::default() };
         let ids = Generator::acquire(&InMemoryLease::new(0..=0), &settings, Arc::new(SystemClock)).await?;
         let ids = Arc::new(ids);
@@ -289,8 +285,8 @@ impl Fair {
         let queue = Arc::new(InMemoryQueue::new(Arc::clone(&clock) as _));
         Ok(Self {
             ordering: OrderService::new(Arc::clone(&sales), ids),
-            // A service spawns `Maintenance::run`. Here its rounds are called one by one, when the clock has moved.
-            upkeep: Maintenance::new(Arc::clone(&sales), payments.clone(), queue, Retries::default()),
+            // A service would spawn `Maintenance::run`. Here single rounds run on demand.
+            maintenance: Maintenance::new(Arc::clone(&sales), payments.clone(), queue, Retries::default()),
             asked: AtomicU64::new(0),
             skus,
             activity,
@@ -302,10 +298,10 @@ impl Fair {
         })
     }
 
-    /// Prints what the ledger counts, and fails if it is not what was expected.
+    /// Prints the ledger's counts, and fails if they are not as expected.
     async fn row(&self, step: &str, expected: [Units; 3], remark: &str) -> Result<()> {
-        let inspection = self.engine.inspect(self.activity).await?.ok_or("the sale is open")?;
-        // The checks that the tests, `audit` and load runs share: no unit is made or lost, whatever happens.
+        let inspection = self.engine.inspect(self.activity).await?.ok_or("the sale should be open")?;
+        // The invariant checks shared by tests, `audit` and load runs: no unit is gained or lost.
         assert_eq!(invariants::check(&inspection, Owing::Forbidden), []);
         let mut units = [[0; 4]; 3];
         for (units, offer) in units.iter_mut().zip(&inspection.lanes[0].offers) {
@@ -319,13 +315,13 @@ impl Fair {
         Ok(())
     }
 
-    /// One unit of each offer for a buyer; `None` where it is sold out.
+    /// Orders one unit of each offer for a buyer; `None` if it is sold out.
     async fn order_all(&self, buyer: u64) -> Result<[Option<Order>; 3]> {
         Ok([self.order(buyer, 0).await?, self.order(buyer, 1).await?, self.order(buyer, 2).await?])
     }
 
     async fn order(&self, buyer: u64, column: usize) -> Result<Option<Order>> {
-        // A service takes key and nonce from the request and its ticket; see the example `embed`.
+        // A service takes key and nonce from request and ticket; see the `embed` example.
         let number = self.asked.fetch_add(1, Relaxed);
         let request = OrderRequest {
             user: UserId::try_from(buyer)?,
@@ -339,7 +335,7 @@ impl Fair {
         match self.ordering.place(&request).await? {
             Placement::Placed(order, _) => Ok(Some(*order)),
             Placement::Declined(Outcome::SoldOut { .. }) => Ok(None),
-            other => Err(format!("nothing but sold out is expected here: {other:?}").into()),
+            other => Err(format!("expected a sold-out offer: {other:?}").into()),
         }
     }
 
@@ -348,7 +344,7 @@ impl Fair {
         Ok(opened.map(|opened| opened.payment.id))
     }
 
-    /// The bank reports that it took the money.
+    /// Reports a capture as the bank would.
     async fn captured(&self, order: &Order, payment: PaymentId) -> Result<Advanced> {
         let capture = Capture {
             provider: self.bank.clone(),
@@ -360,28 +356,28 @@ impl Fair {
         };
         match self.payments.captured(capture).await? {
             CaptureResult::Applied(advanced) => Ok(advanced),
-            CaptureResult::Unmatched => Err("the payment is known".into()),
+            CaptureResult::Unmatched => Err("the payment should be known".into()),
         }
     }
 
     async fn status(&self, order: &Order) -> Result<OrderStatus> {
         let order = self.ordering.order(order.key.user, order.key.id).await?;
-        Ok(order.ok_or("an order is gone")?.status)
+        Ok(order.ok_or("the order is missing")?.status)
     }
 
-    /// Moves the clock, and expires what is due then.
+    /// Advances the clock and expires what is due.
     async fn pass(&self, span: Duration) -> Result<()> {
         self.clock.advance(span);
-        Ok(self.upkeep.expire_once().await?)
+        Ok(self.maintenance.expire_once().await?)
     }
 
-    /// Sends refunds that are due.
+    /// Sends due refunds.
     async fn settle(&self) -> Result<()> {
-        Ok(self.upkeep.settle_once().await?)
+        Ok(self.maintenance.settle_once().await?)
     }
 }
 
-/// A bank that agrees to everything, and does not always know what it has done.
+/// A bank that accepts everything, but may report a closed payment as captured later.
 #[derive(Debug)]
 struct Bank(Provider);
 

@@ -1,13 +1,18 @@
-//! One small program per question that a user of flashsale has.
+//! Small programs that answer the questions of flashsale users.
 //!
-//! Each prints what it does in plain words, explains itself step by step in its source, and fails if what it claims
-//! does not hold. Run one with `cargo run -p flashsale-examples --example NAME`:
+//! Each prints what it does, explains itself step by step in its source, and fails if a claim does
+//! not hold. Run one with `cargo run -p flashsale-examples --example NAME`:
 //!
-//! - `embed`: how do I sell through the library inside my own service?
-//! - `strategies`: what do the three strategies do with the same buyers, and what becomes of money that comes late?
-//! - `risk_profile`: how do I decide myself who looks like a script?
-//! - `payment_provider`: how do I connect my payment provider, and what happens while it is down?
-//! - `event_sink`: how does another system learn what happens to orders?
-//! - `own_backend`: how do I test a ledger of my own with the conformance suite, and what does a failure look like?
+//! - `embed`: how do I sell through the library in my own service?
+//! - `strategies`: how do the three strategies differ, and what happens to late payments?
+//! - `risk_profile`: how do I decide myself which buyers look like bots?
+//! - `payment_provider`: how do I connect my payment provider, and what if it is down?
+//! - `event_sink`: how does another system learn about order events?
+//! - `own_backend`: how do I test my own ledger with the conformance suite?
 //!
-//! Beside them, `data/` holds a catalogue that the reference server imports; `docs/IMPORT.md` describes its format.
+//! `data/` contains a catalogue for the reference server; `docs/IMPORT.md` describes its format.
+
+/// The Rust example in the README, as a doc test.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -1,8 +1,8 @@
-//! Compares what buyers were told with what the server shows when nothing is under way.
+//! Compares what buyers were told with the server's state at rest.
 //!
-//! The numbers in messages are those of the project's invariants: I1 units add up, I4 limits, I5 one order for a key, I6
-//! statuses move forward, I7 each hold ends once, I8 money is accounted for, I9 nothing acknowledged is missing, I10 a
-//! ticket makes one order, I12 ids are unique.
+//! Messages name the project's invariants: I1 units add up, I4 limits, I5 one order per key, I6
+//! statuses only move forward, I7 each hold ends once, I8 money is accounted for, I9 nothing
+//! acknowledged is missing, I10 one order per ticket, I12 ids are unique.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -21,12 +21,12 @@ use crate::{
     client::Client,
 };
 
-/// The stock of an offer as operators see it.
+/// The stock of an offer as shown to operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub struct StockView {
     /// Units on sale at the start.
     pub units: u64,
-    /// The sum of all adjustments.
+    /// The sum of all adjustments, in units.
     pub adjusted: i64,
     /// Units that can be taken.
     pub available: u64,
@@ -44,59 +44,59 @@ impl StockView {
     }
 }
 
-/// What the server shows of the offers and orders of a test.
+/// The server's view of a test's offers and orders.
 #[derive(Clone, Debug)]
 pub struct Census {
     /// The stock of each offer.
     pub stock: BTreeMap<(ActivityId, SkuId), StockView>,
-    /// All orders of everybody who is in the notes.
+    /// All orders of every user in the log.
     pub orders: Vec<OrderView>,
 }
 
 /// Reads the stock of an offer.
 ///
 /// # Panics
-/// When the operations listener does not show it.
+/// If the operations listener does not return it.
 pub async fn stock(shop: &Shop, client: &mut Client, offer: &Offer) -> StockView {
     let authorization = format!("Bearer {}", shop.operator_token);
     let path = format!("{}/stock", offer.path());
     let answer = client.request(Method::GET, &path, &[("authorization", &authorization)], None).await;
     let answer = answer.unwrap_or_else(|error| panic!("{path}: {error}"));
-    // Where there is a gate, the truth's numbers are the outer ones.
+    // With a gate, the outer numbers are those of the truth.
     serde_json::from_value(answer.body.clone()).unwrap_or_else(|error| panic!("{path} ({error}): {answer}"))
 }
 
 impl Census {
-    /// Takes the census: reads stock and all orders, again as long as something changes meanwhile.
+    /// Reads stock and all orders, and repeats that until nothing changes in between.
     ///
     /// # Panics
-    /// When the server does not answer, or does not come to rest.
-    pub async fn take(shop: &Shop, notes: &ClientLog, offers: &[Offer]) -> Self {
+    /// If the server does not answer, or something still changes after fifty tries.
+    pub async fn take(shop: &Shop, log: &ClientLog, offers: &[Offer]) -> Self {
         for _ in 0..50 {
             let before = stocks(shop, offers).await;
-            let orders = all_orders(shop, notes).await;
+            let orders = all_orders(shop, log).await;
             if before == stocks(shop, offers).await {
                 return Self { stock: before, orders };
             }
         }
-        panic!("the stock changed during each of fifty censuses: something still sells");
+        panic!("the stock changed during each of 50 censuses: something is still selling");
     }
 
-    /// Takes a census once nothing will change any more: no order of an offer with a hold is open, every refund is done.
+    /// Takes a census once nothing changes any more: no held order is open, every refund is done.
     ///
     /// # Panics
-    /// When that does not come true within `deadline` (invariants L3 and L6).
-    pub async fn take_at_rest(shop: &Shop, notes: &ClientLog, offers: &[Offer], deadline: Duration) -> Self {
+    /// If that takes longer than `deadline` (invariants L3 and L6).
+    pub async fn take_at_rest(shop: &Shop, log: &ClientLog, offers: &[Offer], deadline: Duration) -> Self {
         let end = Instant::now() + deadline;
         loop {
-            let census = Self::take(shop, notes, offers).await;
+            let census = Self::take(shop, log, offers).await;
             let unsettled = census.unsettled(offers);
             if unsettled.is_empty() {
                 return census;
             }
             assert!(
                 Instant::now() < end,
-                "L3, L6: {} orders are open past every deadline, or their refund stays due, as {:?}",
+                "L3, L6: {} orders are open past every deadline or have a refund due, such as {:?}",
                 unsettled.len(),
                 unsettled[0]
             );
@@ -104,7 +104,7 @@ impl Census {
         }
     }
 
-    /// Orders that time alone will change.
+    /// Orders that will still change with time.
     fn unsettled(&self, offers: &[Offer]) -> Vec<&OrderView> {
         let has_hold = |order: &OrderView| {
             let mut offers = offers.iter().filter(|offer| offer.hold_seconds.is_some());
@@ -117,10 +117,10 @@ impl Census {
             .collect()
     }
 
-    /// Compares the census with what buyers were told, and returns everything that is wrong.
-    pub fn check(&self, offers: &[Offer], notes: &ClientLog) -> Findings {
-        let mut findings = Findings { violations: notes.violations() };
-        let purchases = notes.purchases();
+    /// Compares the census with what buyers were told, and returns all violations.
+    pub fn check(&self, offers: &[Offer], log: &ClientLog) -> Findings {
+        let mut findings = Findings { violations: log.violations() };
+        let purchases = log.purchases();
         self.check_units(offers, &mut findings);
         self.check_limits(offers, &mut findings);
         self.check_acknowledged(&purchases, &mut findings);
@@ -163,7 +163,7 @@ impl Census {
         }
     }
 
-    /// I4: units of orders that did not end unpaid, per user and offer.
+    /// I4: units per user and offer in open and paid orders.
     fn check_limits(&self, offers: &[Offer], findings: &mut Findings) {
         for offer in offers {
             let mut taken: BTreeMap<UserId, u32> = BTreeMap::new();
@@ -185,8 +185,8 @@ impl Census {
         }
     }
 
-    /// I9, I6 and I8: what was told is there, has moved on by the rules, and captured money bought something or goes
-    /// back.
+    /// I9, I6, I8: acknowledged orders exist, their statuses only moved forward, and captured money
+    /// bought something or is refunded.
     fn check_acknowledged(&self, purchases: &[Purchase], findings: &mut Findings) {
         let orders: HashMap<OrderId, &OrderView> =
             self.orders.iter().map(|order| (order.order_id, order)).collect();
@@ -195,20 +195,20 @@ impl Census {
             let Some(placed) = &purchase.placed else { continue };
             let Some(order) = orders.get(&placed.order) else {
                 findings.add(format!(
-                    "I9: order {} was acknowledged as {:?} and is missing",
+                    "I9: order {} was acknowledged as {:?} but is missing",
                     placed.order, placed.status
                 ));
                 continue;
             };
             if order.user != Some(purchase.user) || order.quantity != purchase.quantity {
                 findings.add(format!(
-                    "I9: order {} was acknowledged to {purchase:?} and is {order:?}",
+                    "I9: order {} was acknowledged to {purchase:?} but is {order:?}",
                     placed.order
                 ));
             }
             if !reachable(placed.status, order.status) {
                 findings.add(format!(
-                    "I6: order {} was acknowledged as {:?} and is {:?}",
+                    "I6: order {} was acknowledged as {:?} but is {:?}",
                     placed.order, placed.status, order.status
                 ));
             }
@@ -218,13 +218,13 @@ impl Census {
                 && !replaced.contains(&placed.order)
             {
                 findings.add(format!(
-                    "I8: money was captured for order {order:?}, and neither bought nor goes back"
+                    "I8: money was captured for order {order:?}, which is neither paid nor refunded"
                 ));
             }
         }
     }
 
-    /// I12 and I5: ids are unique, and every order is one that somebody asked for and was or could not be told of.
+    /// I12 and I5: ids are unique, and each order has its own answered or unanswered request.
     fn check_orders(&self, purchases: &[Purchase], findings: &mut Findings) {
         let told: BTreeSet<OrderId> = purchases
             .iter()
@@ -238,7 +238,7 @@ impl Census {
         let mut seen = BTreeSet::new();
         for order in &self.orders {
             if !seen.insert(order.order_id) {
-                findings.add(format!("I12: order {} is there twice", order.order_id));
+                findings.add(format!("I12: order {} is listed twice", order.order_id));
             }
             if told.contains(&order.order_id) || order.replaces.is_some() {
                 continue;
@@ -246,9 +246,9 @@ impl Census {
             let intent = order.user.and_then(|user| untold.get_mut(&(user, order.sku_id, order.quantity)));
             match intent {
                 Some(left) if *left > 0 => *left -= 1,
-                _ => findings.add(format!(
-                    "I5: nobody asked for order {order:?}, or it was asked for once and is there twice"
-                )),
+                _ => {
+                    findings.add(format!("I5: order {order:?} belongs to no request, or is its second order"))
+                }
             }
         }
     }
@@ -269,7 +269,7 @@ fn check_keys_and_tickets(purchases: &[Purchase], findings: &mut Findings) {
             let first = *by_key.entry((purchase.offer.activity, purchase.user, key)).or_insert(placed.order);
             if first != placed.order {
                 findings.add(format!(
-                    "I5: key {key} of user {} made {first} and {}",
+                    "I5: key {key} of user {} made orders {first} and {}",
                     purchase.user, placed.order
                 ));
             }
@@ -282,18 +282,18 @@ fn check_keys_and_tickets(purchases: &[Purchase], findings: &mut Findings) {
     }
 }
 
-/// What is wrong.
+/// The violations that a check found.
 #[derive(Clone, Debug)]
 pub struct Findings {
-    /// One line each.
+    /// One line per violation.
     pub violations: Vec<String>,
 }
 
 impl Findings {
-    /// Fails the test if anything is wrong.
+    /// Fails the test if there are any.
     ///
     /// # Panics
-    /// With everything that is wrong, up to fifty lines.
+    /// With up to fifty violations.
     #[track_caller]
     pub fn assert_none(&self) {
         assert!(self.violations.is_empty(), "{self}");
@@ -311,11 +311,11 @@ impl fmt::Display for Findings {
     }
 }
 
-/// Whether an order that was once `told` may now be `now`.
+/// Whether an order reported as `told` may later be `now`.
 pub fn reachable(told: OrderStatus, now: OrderStatus) -> bool {
     told == now
         || told.may_become(now)
-        // Pending and paying can follow each other many times, so two steps reach whatever many can.
+        // Pending and paying may alternate many times, so two steps reach whatever many steps can.
         || [OrderStatus::Pending, OrderStatus::Paying]
             .into_iter()
             .any(|between| told.may_become(between) && between.may_become(now))
@@ -330,19 +330,19 @@ async fn stocks(shop: &Shop, offers: &[Offer]) -> BTreeMap<(ActivityId, SkuId), 
     stocks
 }
 
-/// The orders of every user in the notes, read through sessions of their own.
-async fn all_orders(shop: &Shop, notes: &ClientLog) -> Vec<OrderView> {
-    let users: BTreeSet<UserId> = notes.purchases().iter().map(|purchase| purchase.user).collect();
+/// Reads the orders of every user in the log, with each user's own session.
+async fn all_orders(shop: &Shop, log: &ClientLog) -> Vec<OrderView> {
+    let users: BTreeSet<UserId> = log.purchases().iter().map(|purchase| purchase.user).collect();
     let users: Vec<UserId> = users.into_iter().collect();
     let shop = Arc::new(shop.clone());
     let mut readers = JoinSet::new();
     for users in users.chunks(users.len().div_ceil(32).max(1)) {
-        let (shop, notes, users) = (shop.clone(), notes.clone(), users.to_vec());
+        let (shop, log, users) = (shop.clone(), log.clone(), users.to_vec());
         readers.spawn(async move {
             let mut client = Client::new(shop.public);
             let mut orders = Vec::new();
             for user in users {
-                let buyer = Buyer::sign_in(&shop, &notes, &mut client, user).await;
+                let buyer = Buyer::sign_in(&shop, &log, &mut client, user).await;
                 let buyer = buyer.unwrap_or_else(|interrupted| panic!("no session: {}", interrupted.0));
                 let read = buyer.orders(&mut client).await;
                 orders.extend(read.unwrap_or_else(|interrupted| panic!("no orders: {}", interrupted.0)));
@@ -392,7 +392,7 @@ mod tests {
         Purchase { key: Some("key".to_owned()), unanswered, ..purchase }
     }
 
-    /// User 1 paid for two units, user 2 holds one, user 3 cancelled, user 4 was not told of an order for one.
+    /// User 1 paid for two units, user 2 holds one, user 3 cancelled, user 4 got no answer.
     fn world() -> (Census, ClientLog) {
         let orders = vec![
             view(11, 1, 2, Paid),
@@ -400,16 +400,16 @@ mod tests {
             view(13, 3, 3, Cancelled),
             view(14, 4, 1, Pending),
         ];
-        let notes = ClientLog::new();
+        let log = ClientLog::new();
         for order in &orders {
             let user = order.user.unwrap().value();
-            let number = notes.intent(purchase(user, order.quantity, user == 4));
+            let number = log.intent(purchase(user, order.quantity, user == 4));
             if user != 4 {
-                notes.told(number, order);
+                log.told(number, order);
             }
         }
         let stock = StockView { units: 10, adjusted: 0, available: 6, held: 2, sold: 2 };
-        (Census { stock: BTreeMap::from([((offer().activity, offer().sku), stock)]), orders }, notes)
+        (Census { stock: BTreeMap::from([((offer().activity, offer().sku), stock)]), orders }, log)
     }
 
     fn stock_of(census: &mut Census) -> &mut StockView {
@@ -418,8 +418,8 @@ mod tests {
 
     #[test]
     fn a_world_in_order_has_no_findings() {
-        let (census, notes) = world();
-        census.check(&[offer()], &notes).assert_none();
+        let (census, log) = world();
+        census.check(&[offer()], &log).assert_none();
     }
 
     #[test]
@@ -434,26 +434,26 @@ mod tests {
             }),
             ("I4", |census, _| census.orders.push(view(15, 1, 2, Paid))),
             ("I5", |census, _| census.orders.push(view(15, 4, 1, Pending))),
-            ("I5", |census, notes| {
+            ("I5", |census, log| {
                 let second = view(15, 1, 2, Pending);
-                notes.told(notes.intent(purchase(1, 2, false)), &second);
+                log.told(log.intent(purchase(1, 2, false)), &second);
                 census.orders.push(second);
             }),
             ("I6", |census, _| census.orders[0].status = Expired),
             ("I6", |census, _| census.orders[2].status = Pending),
-            ("I8", |_, notes| notes.placed(2, |placed| placed.captured.push("t".to_owned()))),
+            ("I8", |_, log| log.placed(2, |placed| placed.captured.push("t".to_owned()))),
             ("I9", |census, _| drop(census.orders.remove(0))),
-            ("I10", |census, notes| {
+            ("I10", |census, log| {
                 let second = view(15, 1, 1, Cancelled);
-                notes.told(notes.intent(Purchase { key: None, ..purchase(1, 1, false) }), &second);
+                log.told(log.intent(Purchase { key: None, ..purchase(1, 1, false) }), &second);
                 census.orders.push(second);
             }),
             ("I12", |census, _| census.orders.push(census.orders[2].clone())),
         ];
         for (number, (invariant, fault)) in faults.into_iter().enumerate() {
-            let (mut census, notes) = world();
-            fault(&mut census, &notes);
-            let findings = census.check(&[offer()], &notes);
+            let (mut census, log) = world();
+            fault(&mut census, &log);
+            let findings = census.check(&[offer()], &log);
             let found = findings.violations.iter().any(|line| line.starts_with(&format!("{invariant}:")));
             assert!(found, "fault {number} breaks {invariant}: {findings}");
         }
@@ -461,18 +461,18 @@ mod tests {
 
     #[test]
     fn money_that_goes_back_is_accounted_for() {
-        let (mut census, notes) = world();
-        notes.placed(2, |placed| placed.captured.push("t".to_owned()));
+        let (mut census, log) = world();
+        log.placed(2, |placed| placed.captured.push("t".to_owned()));
         let amount = census.orders[2].amount.clone();
         census.orders[2].refund = Some(RefundView { status: "due".to_owned(), amount });
-        census.check(&[offer()], &notes).assert_none();
+        census.check(&[offer()], &log).assert_none();
     }
 
     #[test]
     fn another_order_for_the_same_purchase_is_a_violation() {
-        let (census, notes) = world();
-        notes.told(0, &view(12, 1, 1, Paid));
-        assert_eq!(census.check(&[offer()], &notes).violations.len(), 2);
+        let (census, log) = world();
+        log.told(0, &view(12, 1, 1, Paid));
+        assert_eq!(census.check(&[offer()], &log).violations.len(), 2);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 client with one kept-alive connection, for load and for tests.
+//! A small HTTP/1.1 client with one keep-alive connection, for load and for tests.
 
 use std::{fmt, io, net::SocketAddr, time::Duration};
 
@@ -12,36 +12,36 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
-/// One connection to a server, opened when it is needed and opened again when the server has closed it.
+/// One connection to a server. It is opened on demand, and again if the server has closed it.
 pub struct Client {
     server: SocketAddr,
     connection: Option<SendRequest<Full<Bytes>>>,
-    patience: Duration,
+    timeout: Duration,
 }
 
-/// What the server answered.
+/// A server's response.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The status.
     pub status: StatusCode,
     /// The headers.
     pub headers: HeaderMap,
-    /// The body if it is JSON; a body that is not becomes a string, none becomes `null`.
+    /// The JSON body. A body that is not JSON becomes a string, an empty one `null`.
     pub body: Value,
 }
 
 impl Answer {
-    /// The stable code of a problem; empty for another answer.
+    /// The stable code of a problem response; empty for other responses.
     pub fn code(&self) -> &str {
         self.text("code")
     }
 
-    /// A member of the body that is a string; empty where there is none.
+    /// A string member of the body; empty if there is none.
     pub fn text(&self, member: &str) -> &str {
         self.body[member].as_str().unwrap_or_default()
     }
 
-    /// A header's text; empty where there is none.
+    /// The text of a header; empty if there is none.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
@@ -53,12 +53,12 @@ impl fmt::Display for Answer {
     }
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Debug)]
 pub enum NoAnswer {
-    /// There was no connection: the server did not see the request.
+    /// The request was not sent, so the server did not see it.
     NotSent(String),
-    /// The connection ended, or patience did, after the request was sent: what the server did is unknown.
+    /// The connection failed or timed out after the request was sent; its effect is unknown.
     Unknown(String),
 }
 
@@ -66,7 +66,7 @@ impl fmt::Display for NoAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotSent(reason) => write!(f, "the request was not sent: {reason}"),
-            Self::Unknown(reason) => write!(f, "the request was sent, no answer came: {reason}"),
+            Self::Unknown(reason) => write!(f, "the request was sent, but no response came: {reason}"),
         }
     }
 }
@@ -74,18 +74,18 @@ impl fmt::Display for NoAnswer {
 impl std::error::Error for NoAnswer {}
 
 impl Client {
-    /// A client of the server at this address. Nothing is connected yet; an answer is awaited for 30 s.
+    /// Creates an unconnected client for the server at this address, with a timeout of 30 s.
     pub fn new(server: SocketAddr) -> Self {
-        Self { server, connection: None, patience: Duration::from_secs(30) }
+        Self { server, connection: None, timeout: Duration::from_secs(30) }
     }
 
-    /// Sends a request and waits for its answer.
+    /// Sends a request and waits for the response.
     ///
     /// # Errors
-    /// Where no answer came, with whether the server may have acted.
+    /// If no response came; says whether the server may have acted.
     ///
     /// # Panics
-    /// When path or headers are not those of a request.
+    /// If the path or the headers are invalid.
     pub async fn request(
         &mut self,
         method: Method,
@@ -97,13 +97,13 @@ impl Client {
         self.send(method, path, headers, body).await
     }
 
-    /// Like [`request`](Self::request), with a body of any bytes; it is announced as JSON.
+    /// Like [`request`](Self::request), with arbitrary bytes declared as JSON.
     ///
     /// # Errors
-    /// Where no answer came, with whether the server may have acted.
+    /// If no response came; says whether the server may have acted.
     ///
     /// # Panics
-    /// When path or headers are not those of a request.
+    /// If the path or the headers are invalid.
     pub async fn send(
         &mut self,
         method: Method,
@@ -118,20 +118,18 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let mut request =
-            request.body(Full::new(body.unwrap_or_default())).expect("a path and headers of a request");
+        let mut request = request.body(Full::new(body.unwrap_or_default())).expect("valid path and headers");
 
-        // A kept connection may have been closed by the server meanwhile; a request that was not written can be sent
-        // again on a new one.
+        // The server may have closed the kept connection. Resend an unwritten request on a new one.
         for _ in 0..2 {
             let mut connection = self.connection().await?;
-            let sent = timeout(self.patience, connection.try_send_request(request)).await;
-            match sent.map_err(|_| NoAnswer::Unknown(format!("nothing within {:?}", self.patience)))? {
+            let sent = timeout(self.timeout, connection.try_send_request(request)).await;
+            match sent.map_err(|_| NoAnswer::Unknown(format!("no response within {:?}", self.timeout)))? {
                 Ok(response) => {
                     let (head, body) = response.into_parts();
-                    let body = timeout(self.patience, body.collect()).await;
+                    let body = timeout(self.timeout, body.collect()).await;
                     let body = body
-                        .map_err(|_| NoAnswer::Unknown(format!("no whole body within {:?}", self.patience)))?
+                        .map_err(|_| NoAnswer::Unknown(format!("incomplete body within {:?}", self.timeout)))?
                         .map_err(|error| NoAnswer::Unknown(error.to_string()))?
                         .to_bytes();
                     self.connection = Some(connection);
@@ -146,10 +144,10 @@ impl Client {
         Err(NoAnswer::NotSent("the server closed two connections before the request was written".to_owned()))
     }
 
-    /// Writes a request on a connection of its own and hangs up without reading: as a buyer's phone does in a tunnel.
+    /// Sends a request on a new connection and hangs up, like a phone that loses its signal.
     ///
     /// # Errors
-    /// When there was no connection or it did not take the bytes.
+    /// If the connection or the write fails.
     pub async fn send_and_hang_up(
         &self,
         method: Method,
@@ -177,12 +175,12 @@ impl Client {
             return Ok(kept);
         }
         let not_sent = |error: &dyn fmt::Display| NoAnswer::NotSent(error.to_string());
-        let connect = timeout(self.patience, TcpStream::connect(self.server)).await;
+        let connect = timeout(self.timeout, TcpStream::connect(self.server)).await;
         let stream = connect.map_err(|error| not_sent(&error))?.map_err(|error| not_sent(&error))?;
         stream.set_nodelay(true).map_err(|error| not_sent(&error))?;
         let (sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| not_sent(&error))?;
-        // Its errors reach the request that is under way.
+        // Its errors surface in the pending request.
         tokio::spawn(connection);
         Ok(sender)
     }
@@ -208,7 +206,7 @@ mod tests {
 
     use super::*;
 
-    /// A server that answers `requests_per_connection` requests on each connection with what it was asked, then closes.
+    /// A server that echoes the path, and closes each connection after `requests_per_connection`.
     async fn echo(requests_per_connection: usize, connections: Arc<Mutex<usize>>) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -260,7 +258,7 @@ mod tests {
         assert!(matches!(answer, Err(NoAnswer::Unknown(_))), "{answer:?}");
         silent.await.unwrap();
 
-        // Bound, so that it is nobody else's port, and not listening.
+        // Bound, so no one else can use the port, but not listening.
         let deaf = TcpSocket::new_v4().unwrap();
         deaf.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let answer = Client::new(deaf.local_addr().unwrap()).request(Method::GET, "/", &[], None).await;

@@ -1,9 +1,9 @@
-//! A file system of its own that can lose power.
+//! A separate file system that can lose power.
 //!
-//! The file system is an ext4 image on a loop device. What a program wrote but did not sync is in the page cache of the
-//! file system *inside* the image and never reaches the image; what it synced does. So a copy of the image, taken while
-//! the program is held, is what a disk holds when the power goes: `kill -9` alone proves nothing about syncing, because
-//! the page cache survives it.
+//! It is an ext4 image on a loop device. Data that was written but not synced sits in the page
+//! cache of the file system *inside* the image and has not reached the image; synced data has. A
+//! copy of the image, taken while the program is stopped, is therefore what a disk holds after a
+//! power cut. `kill -9` proves nothing about syncing, because the page cache survives it.
 
 use std::{
     fmt, fs,
@@ -16,17 +16,17 @@ use tempfile::TempDir;
 
 use crate::process::Process;
 
-/// A mounted file system, unmounted and removed when dropped.
+/// A mounted file system, unmounted and deleted on drop.
 pub struct Disk {
     // Holds the image and the mount point.
     home: TempDir,
 }
 
 impl Disk {
-    /// Makes and mounts an empty file system of `size_mib` mebibytes.
+    /// Creates and mounts an empty file system of `size_mib` MiB.
     ///
     /// # Errors
-    /// Where this process may not mount: without root, in most containers, without mkfs.ext4.
+    /// If this process may not mount: without root, in most containers, or without mkfs.ext4.
     pub fn new(size_mib: u32) -> Result<Self, MountRefused> {
         let home =
             tempfile::tempdir().map_err(|error| MountRefused(format!("no temporary directory: {error}")))?;
@@ -34,7 +34,7 @@ impl Disk {
         fs::File::create(disk.image())
             .and_then(|image| image.set_len(u64::from(size_mib) << 20))
             .map_err(|error| MountRefused(format!("no room for an image: {error}")))?;
-        // Everything is initialised now: a lazy initialisation would write to the image behind our back.
+        // Initialize everything now: lazy initialization would write to the image later.
         let format = ["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"];
         run(command("mkfs.ext4").args(format).arg(disk.image()))?;
         disk.mount()?;
@@ -46,16 +46,16 @@ impl Disk {
         self.home.path().join("mounted")
     }
 
-    /// Cuts the power while `process` runs on this disk, and returns the disk as it is when the power comes back: what
-    /// was synced is there, what was only written is not (unless the kernel happened to write it).
+    /// Cuts the power while `process` runs on this disk, and returns the disk after the power is
+    /// back: synced data is there, unsynced data is not (unless the kernel happened to write it).
     ///
     /// # Panics
-    /// When the image cannot be copied or the copy cannot be mounted, which its twin could.
+    /// If the image cannot be copied, or the copy cannot be mounted.
     #[track_caller]
     pub fn power_cut(&self, process: &Process) -> Self {
         process.hold();
-        let cut = Self { home: tempfile::tempdir().expect("a temporary directory could be made before") };
-        // The kernel may write to the image during the copy, which then is no picture of one moment: take another.
+        let cut = Self { home: tempfile::tempdir().expect("one was created before") };
+        // If the kernel writes to the image during the copy, the copy is inconsistent: repeat it.
         let mut before = self.writes();
         loop {
             run(command("cp").args(["--reflink=auto", "--sparse=always"]).arg(self.image()).arg(cut.image()))
@@ -71,15 +71,15 @@ impl Disk {
         cut
     }
 
-    /// Fills the disk with a file until not one byte more fits.
+    /// Fills the disk with a file until not one more byte fits.
     ///
     /// # Panics
-    /// When writing fails for another reason than a full disk.
+    /// If writing fails for any reason other than a full disk.
     pub fn fill(&self) {
         let path = self.filler();
-        let mut file = fs::File::create(&path).expect("a file can be made on a mounted disk");
+        let mut file = fs::File::create(&path).expect("a file can be created on a mounted disk");
         let mut size = 1 << 20;
-        // Smaller and smaller pieces, down to a byte; synced, so that delayed allocation does not hide the end.
+        // Ever smaller pieces down to one byte, synced so delayed allocation cannot hide the end.
         while size > 0 {
             match file.write_all(&vec![0xa5; size]).and_then(|()| file.sync_all()) {
                 Ok(()) => {}
@@ -89,25 +89,25 @@ impl Disk {
         }
     }
 
-    /// Removes what filled the disk.
+    /// Removes the file that fills the disk.
     ///
     /// # Panics
-    /// When nothing did, or there is no room afterwards.
+    /// If the disk was not filled, or is still full afterwards.
     pub fn make_room(&self) {
         fs::remove_file(self.filler()).expect("a filled disk has a filler");
-        // ext4 gives blocks out again only a moment after it is durable that they are free.
+        // ext4 reuses blocks only some time after their release is durable.
         let room = (0..100).any(|_| {
             run(command("sync").arg("--file-system").arg(self.path())).expect("a mounted disk can be synced");
             fs::write(self.filler(), [0; 4096]).is_ok()
         });
-        assert!(room, "the disk is full without its filler");
+        assert!(room, "the disk is still full without its filler");
         fs::remove_file(self.filler()).expect("it was just written");
     }
 
-    /// Mounts the disk again so that nothing can be written to it.
+    /// Remounts the disk read-only.
     ///
     /// # Panics
-    /// When that fails, as it does while a file on it is open for writing.
+    /// If that fails, for instance because a file on it is open for writing.
     #[track_caller]
     pub fn make_read_only(&self) {
         run(command("mount").args(["-o", "remount,ro"]).arg(self.path()))
@@ -124,7 +124,7 @@ impl Disk {
 
     fn mount(&self) -> Result<(), MountRefused> {
         fs::create_dir_all(self.path()).map_err(|error| MountRefused(format!("no mount point: {error}")))?;
-        // ext4 commits its journal every five seconds by itself, which would make unsynced writes durable by luck.
+        // By default ext4 commits its journal every 5 s, which could make unsynced writes durable.
         let options = "loop,noatime,commit=600";
         run(command("mount").args(["-t", "ext4", "-o", options]).arg(self.image()).arg(self.path()))
     }
@@ -142,13 +142,13 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         if loop_device(&self.path()).is_some() && run(command("umount").arg(self.path())).is_err() {
-            // Something still has a file open on it; the kernel unmounts it when that is closed.
+            // A file on it is still open; a lazy unmount takes effect when it is closed.
             let _ = run(command("umount").arg("--lazy").arg(self.path()));
         }
     }
 }
 
-/// This machine does not let the process mount a file system.
+/// This process may not mount a file system here.
 #[derive(Debug)]
 pub struct MountRefused(String);
 
@@ -164,14 +164,14 @@ impl fmt::Display for MountRefused {
 
 impl std::error::Error for MountRefused {}
 
-/// Requests that the loop device has written, and those that it is at.
+/// Write requests that the loop device has completed, and those in flight.
 #[derive(PartialEq, Eq)]
 struct Writes {
     completed: u64,
     in_flight: u64,
 }
 
-/// The name of the loop device that is mounted at `mount_point`.
+/// The loop device mounted at `mount_point`.
 fn loop_device(mount_point: &Path) -> Option<String> {
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
     mounts.lines().find_map(|line| {
@@ -185,7 +185,7 @@ fn loop_device(mount_point: &Path) -> Option<String> {
     })
 }
 
-/// A command that is also found where only root's PATH looks.
+/// Builds a command that is also looked up in root's PATH.
 fn command(program: &str) -> Command {
     let mut command = Command::new(program);
     let path = std::env::var("PATH").unwrap_or_default();

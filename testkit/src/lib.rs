@@ -1,8 +1,8 @@
-//! What the tests of flashsale share: server processes that can be killed at any moment, disks that lose power, an HTTP
-//! client, crowds of buyers that note what they were told, and checks that compare the notes with what is there.
+//! Test utilities: server processes that can be killed at any time, disks that lose power, an HTTP
+//! client, simulated buyers that log all answers, and checks of that log against the server.
 //!
-//! Everything here speaks to a server through its sockets and knows nothing of its inside. A helper that cannot do its
-//! part panics with what the server printed, because that is what the reader of a failed test needs.
+//! Everything here talks to a server through its sockets and knows none of its internals. A helper
+//! that fails panics with the server's output, to make failed tests readable.
 
 use std::io::Write;
 
@@ -12,19 +12,19 @@ pub mod client;
 pub mod disk;
 pub mod process;
 
-/// How many times the plain number of cases, rounds and seeds a suite runs: `FLASHSALE_TEST_SCALE`, 1 unless set.
+/// The factor for the number of cases, rounds and seeds: `FLASHSALE_TEST_SCALE`, 1 by default.
 ///
 /// # Panics
-/// When the variable is not a whole number from 1 to 1000.
+/// If the variable is not a whole number from 1 to 1000.
 pub fn scale() -> u32 {
     let Some(text) = std::env::var_os("FLASHSALE_TEST_SCALE") else { return 1 };
     let scale = text.to_str().and_then(|text| text.parse().ok()).filter(|scale| (1..=1000).contains(scale));
-    scale.unwrap_or_else(|| panic!("FLASHSALE_TEST_SCALE is {text:?}, and has to be a number from 1 to 1000"))
+    scale.unwrap_or_else(|| panic!("FLASHSALE_TEST_SCALE is {text:?}, but must be from 1 to 1000"))
 }
 
-/// Says something that also whoever lets a test pass has to see: what it counted, or that it did not run. It goes to
-/// standard error past the test runner, which shows only what failing tests print.
+/// Prints a message to standard error even if the test passes, such as a count or "not run". It
+/// bypasses the test runner, which captures the output of passing tests.
 pub fn say(what: &str) {
-    // Nobody may be listening, which fails no test.
+    // A closed standard error must not fail a test.
     let _ = writeln!(std::io::stderr(), "{what}");
 }

@@ -1,4 +1,4 @@
-//! A server process in a group of its own, with its output captured. It does not outlive the process that started it.
+//! A server process in its own process group with captured output. It ends with its owner.
 
 use std::{
     fmt,
@@ -20,10 +20,10 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a command in a process group of its own, with standard output and error captured line by line.
+    /// Starts a command in a new process group and captures its standard output and error.
     ///
     /// # Panics
-    /// When the command cannot be started.
+    /// If the command cannot be started.
     #[track_caller]
     pub fn start(mut command: Command) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
@@ -40,11 +40,11 @@ impl Process {
         ];
         let waiter = shared.clone();
         thread::spawn(move || {
-            let status = child.wait().expect("a child that nobody else waits for can be waited for");
-            // Before the number of the group can be given to others.
+            let status = child.wait().expect("only this thread waits for the child");
+            // Stop the watchdog before the group id can be reused.
             let _ = watchdog.kill();
             let _ = watchdog.wait();
-            // The exit is told after the last line, so that whoever sees it has all of the output.
+            // Set the exit status after the last line, so whoever sees it has the whole output.
             for reader in readers.into_iter().flatten() {
                 reader.join().expect("a reader of output does not panic");
             }
@@ -53,10 +53,10 @@ impl Process {
         Self { name, group, shared }
     }
 
-    /// Waits for the first line of output, from the start, that `matches`, and returns it.
+    /// Returns the first line of output that `matches`, waiting for it if necessary.
     ///
     /// # Panics
-    /// With the output so far, when the process ends or `deadline` passes before such a line.
+    /// If the process ends or `deadline` passes before such a line; shows the output so far.
     #[track_caller]
     pub fn wait_for_line(&self, deadline: Duration, matches: impl Fn(&str) -> bool) -> String {
         let found = self.shared.wait(deadline, |state| {
@@ -65,61 +65,61 @@ impl Process {
         });
         match found {
             Some(Some(line)) => line,
-            Some(None) => panic!("{self} ended before the line that was waited for"),
-            None => panic!("{self} did not print the line that was waited for within {deadline:?}"),
+            Some(None) => panic!("{self} ended before it printed the expected line"),
+            None => panic!("{self} did not print the expected line within {deadline:?}"),
         }
     }
 
     /// Waits for the process to end.
     ///
     /// # Panics
-    /// With the output so far, when `deadline` passes before.
+    /// If `deadline` passes first; shows the output so far.
     #[track_caller]
     pub fn wait_for_exit(&self, deadline: Duration) -> ExitStatus {
         let exit = self.shared.wait(deadline, |state| state.exit);
         exit.unwrap_or_else(|| panic!("{self} did not end within {deadline:?}"))
     }
 
-    /// Whether the process has not ended.
+    /// Whether the process is still running.
     pub fn is_running(&self) -> bool {
         self.shared.state().exit.is_none()
     }
 
-    /// Kills the process group at once, as `kill -9` does, and waits for its end.
+    /// Kills the process group like `kill -9`, and waits for it to end.
     #[track_caller]
     pub fn kill(&self) {
         self.signal(Signal::KILL);
         self.wait_for_exit(Duration::from_secs(30));
     }
 
-    /// Asks the process to end, as a service manager does.
+    /// Sends SIGTERM, as a service manager does to stop a process.
     pub fn terminate(&self) {
         self.signal(Signal::TERM);
     }
 
-    /// Asks the process to read its files again, as a service manager does.
+    /// Sends SIGHUP, as a service manager does to make a process reload its files.
     pub fn hang_up(&self) {
         self.signal(Signal::HUP);
     }
 
-    /// Holds the process: none of its threads runs until [`resume`](Self::resume).
+    /// Stops all threads of the process until [`resume`](Self::resume).
     pub fn hold(&self) {
         self.signal(Signal::STOP);
     }
 
-    /// Lets a held process run on.
+    /// Resumes a held process.
     pub fn resume(&self) {
         self.signal(Signal::CONT);
     }
 
-    /// What the process has printed so far, standard output and error mixed line by line.
+    /// The output so far: standard output and error, interleaved by line.
     pub fn output(&self) -> String {
         self.shared.state().lines.join("\n")
     }
 
     fn signal(&self, signal: Signal) {
         if self.is_running() {
-            // It may have ended since: then there is nobody to tell.
+            // The process may have ended in the meantime.
             let _ = kill_process_group(self.group, signal);
         }
     }
@@ -128,19 +128,19 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
-        // A data directory may be removed next, so the writer has to be gone.
+        // The data directory may be removed next, so the process must be gone.
         self.shared.wait(Duration::from_secs(30), |state| state.exit);
     }
 }
 
 impl fmt::Display for Process {
-    /// The program, its process id and all of its output.
+    /// Shows the program, its process id and all of its output.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (process {})\n--- its output ---\n{}\n---", self.name, self.group, self.output())
+        write!(f, "{} (process {})\n--- output ---\n{}\n---", self.name, self.group, self.output())
     }
 }
 
-/// Kills a group when this process ends without dropping anything, as on Ctrl-C: then its end of the pipe is closed.
+/// Kills a group if this process ends without running destructors, as on Ctrl-C.
 fn watchdog(group: Pid) -> Child {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", "read -r _; kill -9 \"-$0\"", &group.to_string()]).process_group(0);
@@ -148,7 +148,7 @@ fn watchdog(group: Pid) -> Child {
     command.spawn().unwrap_or_else(|error| panic!("cannot start /bin/sh: {error}"))
 }
 
-/// What the threads that watch the process share with its owner.
+/// The state shared between the owner and the threads that watch the process.
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
@@ -171,7 +171,7 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Waits until `look` sees what it looks for; `None` when `deadline` passes before.
+    /// Waits until `look` returns a value; `None` if `deadline` passes first.
     fn wait<T>(&self, deadline: Duration, look: impl Fn(&State) -> Option<T>) -> Option<T> {
         let end = Instant::now() + deadline;
         let mut state = self.state();
@@ -225,7 +225,7 @@ mod tests {
         shell("echo no such thing; exit 3").wait_for_line(SOON, |line| line == "ready");
     }
 
-    /// Runs itself once more, as a process that starts another one and aborts.
+    /// Runs this test again in a child process, which starts a process and aborts.
     #[test]
     fn a_process_ends_with_its_owner() {
         const ABORTS: &str = "FLASHSALE_TEST_ABORTS";
@@ -253,7 +253,7 @@ mod tests {
     fn signals_reach_the_whole_group() {
         let killed = shell("sleep 1000 & echo ready; wait");
         killed.wait_for_line(SOON, |line| line == "ready");
-        // The background process holds the pipe too: the exit is told only once it is gone.
+        // The background process holds the pipe too, so the exit is reported only once it is gone.
         killed.kill();
         assert_eq!(killed.wait_for_exit(SOON).signal(), Some(9));
 

@@ -1,10 +1,10 @@
-//! Makes the figures of a group in one run and prints one line for each.
+//! Measures a group of figures and prints one line per figure.
 
 use std::process::ExitCode;
 
 use flashsale_benches::groups;
 
-/// The allocator of the server.
+/// The same allocator as in the server.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

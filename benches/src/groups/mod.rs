@@ -1,4 +1,4 @@
-//! The groups of figures.
+//! Groups of figures.
 
 pub mod bots;
 pub mod core;
@@ -10,28 +10,28 @@ use tempfile::TempDir;
 
 use crate::Failure;
 
-/// The names of the groups.
+/// The names of all groups.
 pub const NAMES: [&str; 3] = ["core", "bots", "http"];
 
-/// Makes the figures of a group.
+/// Measures and prints a group of figures.
 ///
 /// # Errors
-/// There is no such group, or something could not be measured.
+/// If there is no such group, or a measurement fails.
 pub fn run(name: &str) -> Result<(), Failure> {
     match name {
         "core" => core::run(),
         "http" => http::run(),
         "bots" => bots::run(),
-        _ => Err(format!("there is no group {name}; there is: {}", NAMES.join(", ")).into()),
+        _ => Err(format!("there is no group {name}; the groups are {}", NAMES.join(", ")).into()),
     }
 }
 
-/// Where data is written: beside this program, which is on a disk and not in memory as /tmp may be.
-fn place() -> Result<PathBuf, Failure> {
+/// The parent of all data: the directory of this program, since /tmp may be in memory.
+fn data_root() -> Result<PathBuf, Failure> {
     let program = std::env::current_exe()?;
-    Ok(program.parent().ok_or("the program is in no directory")?.to_path_buf())
+    Ok(program.parent().ok_or("the program has no parent directory")?.to_path_buf())
 }
 
-fn directory(place: &Path) -> Result<TempDir, Failure> {
-    Ok(tempfile::Builder::new().prefix("figures-").tempdir_in(place)?)
+fn temp_directory(root: &Path) -> Result<TempDir, Failure> {
+    Ok(tempfile::Builder::new().prefix("figures-").tempdir_in(root)?)
 }

@@ -1,9 +1,9 @@
-//! Steps in the life of orders, on their way to the ledger.
+//! Sends steps in the life of orders to the ledger.
 
 use super::{Sales, ServiceError};
 use crate::ledger::{Advance, Advanced};
 
-/// Takes a step in the life of an order, through the queue of its lane.
+/// Advances an order through the batcher of its lane.
 pub(super) async fn advance(sales: &Sales, step: Advance) -> Result<Advanced, ServiceError> {
     let order = step.order();
     let Some(sale) = sales.sale(order.activity) else {

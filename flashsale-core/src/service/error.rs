@@ -1,33 +1,33 @@
-//! Why a service did not answer.
+//! The error type of the services.
 
 use std::time::Duration;
 
 use super::BatcherError;
 use crate::{ledger::LedgerError, snowflake::IdError};
 
-/// Why a service did not answer.
+/// Why a service call failed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServiceError {
-    /// The queue is full; nothing was done.
-    #[error("too many requests wait already")]
+    /// The queue is full. Nothing was done.
+    #[error("too many requests are waiting")]
     Busy {
-        /// When to try again.
+        /// How long to wait before trying again.
         retry_after: Duration,
     },
-    /// The ledger did not answer. If it is indefinite, the request is repeated with the same key.
+    /// The ledger failed. After an indefinite error, repeat the request with the same key.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// There is no id for an order at this moment.
-    #[error("no id can be made: {0}")]
+    /// No id can be generated right now.
+    #[error("cannot generate an id: {0}")]
     Id(#[from] IdError),
-    /// The payment provider did not do what it was asked, or did not answer.
-    #[error("the payment provider did not do what it was asked: {0}")]
+    /// The payment provider refused, failed or did not answer, or is not configured.
+    #[error("payment provider error: {0}")]
     Provider(String),
-    /// The payment provider failed too often and is left alone for a while; it was not asked.
-    #[error("the payment provider is not available now")]
+    /// The payment provider was not called, because its circuit breaker is open.
+    #[error("the payment provider is unavailable")]
     ProviderUnavailable {
-        /// When to try again.
+        /// How long to wait before trying again.
         retry_after: Duration,
     },
 }

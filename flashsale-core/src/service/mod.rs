@@ -1,10 +1,10 @@
-//! Services: what applications call. Validation, retries and the shortcuts of the hot path live here, once, above
-//! whatever [`Ledger`](crate::ledger::Ledger) is underneath.
+//! The services that applications call. Validation, retries and hot-path shortcuts live here, once,
+//! on top of any [`Ledger`](crate::ledger::Ledger).
 //!
-//! [`Sales`] holds a queue and a view for each lane; [`OrderService`] takes orders; [`Payments`] talks to providers;
-//! [`Maintenance`] does what nobody asks for: views, expiry, refunds, transfers. [`Operations`] is what operators do,
-//! [`AuditRecorder`] gives what they change in the ledger its audit rows, and [`Notifier`] tells other systems what happens to
-//! orders.
+//! [`Sales`] holds a batcher and a view per lane, [`OrderService`] places orders and [`Payments`]
+//! talks to providers. [`Maintenance`] runs the background jobs: view renewal, expiry, refunds and
+//! transfers. [`Operations`] is for operators, [`AuditRecorder`] writes the audit rows for their
+//! ledger changes, and [`Notifier`] reports order events to other systems.
 
 mod advance;
 mod error;

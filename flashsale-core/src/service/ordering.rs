@@ -1,4 +1,4 @@
-//! Taking orders, reading them, giving them up.
+//! Placing, reading and cancelling orders.
 
 use std::sync::Arc;
 
@@ -12,37 +12,37 @@ use crate::{
     snowflake::Generator,
 };
 
-/// A request for units, by somebody whose ticket was verified.
+/// A request for units. The caller has verified the user's ticket.
 #[derive(Clone, Copy, Debug)]
 pub struct OrderRequest {
-    /// Who asks.
+    /// The buyer.
     pub user: UserId,
-    /// In which activity.
+    /// The activity.
     pub activity: ActivityId,
-    /// For which offer.
+    /// The SKU of the offer.
     pub sku: SkuId,
-    /// For how many.
+    /// The number of units.
     pub quantity: Quantity,
-    /// The caller's key and the ticket's nonce.
+    /// The caller's idempotency key and the ticket's nonce.
     pub idempotency: Idempotency,
     /// Device and address, for limits that count them.
     pub subjects: Subjects,
-    /// The ticket is authentic and expired: only an order made before is answered.
+    /// The ticket is authentic but has expired: only an existing order is returned, none is placed.
     pub ticket_expired: bool,
 }
 
-/// What became of a request.
+/// The result of an order request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Placement {
-    /// A new order. It is queued if it is not persisted, and the position is part of its receipt.
+    /// A new order. It is queued if it is not persisted yet; the position is part of its receipt.
     Placed(Box<Order>, Position),
-    /// The order that the key made before, as it stands now.
+    /// The order that an earlier request with the same key placed, in its current state.
     Existing(Box<Order>),
-    /// No order; never [`Outcome::Reserved`] or [`Outcome::Replayed`].
+    /// No order. Never [`Outcome::Reserved`] or [`Outcome::Replayed`].
     Declined(Outcome),
 }
 
-/// Takes, reads and gives up orders.
+/// Places, reads and cancels orders.
 #[derive(Clone, Debug)]
 pub struct OrderService {
     sales: Arc<Sales>,
@@ -51,46 +51,45 @@ pub struct OrderService {
 
 /// A request that the local view did not decline.
 #[derive(Debug)]
-#[must_use = "nothing is ordered until it is placed"]
+#[must_use = "no order is made until `place` is called"]
 pub struct Attempt<'a> {
     service: &'a OrderService,
     sale: Arc<Sale>,
     request: OrderRequest,
 }
 
-/// How often a request that found its lane empty is decided again after units were borrowed.
+/// How often a sold-out request is decided again after its lane borrowed units.
 const BORROWINGS: usize = 3;
 
 impl OrderService {
-    /// A service over these sales.
+    /// Creates a service for these sales.
     pub fn new(sales: Arc<Sales>, ids: Arc<Generator>) -> Self {
         Self { sales, ids }
     }
 
-    /// The sales underneath.
+    /// The sales that this service works on.
     pub fn sales(&self) -> &Arc<Sales> {
         &self.sales
     }
 
-    /// Looks at a request without I/O and without waiting. What the local view declines ends here; anything else is an
-    /// attempt that goes to the ledger.
+    /// Checks a request against the local view without I/O. If it passes, the ledger has to decide.
     ///
     /// # Errors
-    /// The outcome, if no order can be made and this buyer certainly has none that could be repeated.
+    /// The outcome, if the request is certain to fail and this buyer has no order to replay.
     pub fn attempt(&self, request: &OrderRequest) -> Result<Attempt<'_>, Outcome> {
         let sale = self.sales.sale(request.activity).ok_or(Outcome::NotReady)?;
         match sale.shortcut(self.sales.clock().now(), request.user, request.sku) {
-            // Whoever is declined here made no order, and an expired ticket makes none any more.
+            // Whoever is declined here has no order, and an expired ticket cannot make one.
             Some(_) if request.ticket_expired => Err(Outcome::TicketExpired),
             Some(outcome) => Err(outcome),
             None => Ok(Attempt { service: self, sale, request: *request }),
         }
     }
 
-    /// Places an order. The future may be dropped: the request is then decided all the same, or not at all.
+    /// Places an order. If the future is dropped, the order is either decided anyway or not made.
     ///
     /// # Errors
-    /// [`ServiceError`]; after an indefinite one the same key tells what became of the request.
+    /// [`ServiceError`]. After an indefinite error, repeating with the same key gives the outcome.
     pub async fn place(&self, request: &OrderRequest) -> Result<Placement, ServiceError> {
         match self.attempt(request) {
             Ok(attempt) => attempt.place().await,
@@ -98,7 +97,7 @@ impl OrderService {
         }
     }
 
-    /// An order of this user.
+    /// Returns an order of this user.
     ///
     /// # Errors
     /// Those of the ledger.
@@ -109,7 +108,7 @@ impl OrderService {
         }
     }
 
-    /// The orders of a user, highest id first, below `after`.
+    /// Lists a user's orders by descending id, starting below `after`.
     ///
     /// # Errors
     /// Those of the ledger.
@@ -122,10 +121,10 @@ impl OrderService {
         Ok(self.sales.ledger().orders_of(user, after, limit).await?)
     }
 
-    /// Gives an order up. An open payment is closed at its provider first.
+    /// Cancels an order, after closing any open payment at its provider.
     ///
     /// # Errors
-    /// [`ServiceError`]; repeat it to learn what became of it.
+    /// [`ServiceError`]; repeat the call to learn the outcome.
     pub async fn cancel(
         &self,
         user: UserId,
@@ -145,11 +144,11 @@ impl OrderService {
 }
 
 impl Attempt<'_> {
-    /// Has the ledger decide; while the buyer's lane is sold out, units are borrowed from others. The future may be
-    /// dropped: the request is then decided all the same, or not at all.
+    /// Sends the request to the ledger; while the buyer's lane is sold out, borrows units from
+    /// other lanes. If the future is dropped, the order is either decided anyway or not made.
     ///
     /// # Errors
-    /// [`ServiceError`]; after an indefinite one the same key tells what became of the request.
+    /// As [`OrderService::place`].
     pub async fn place(self) -> Result<Placement, ServiceError> {
         let front = self.sale.front(self.request.user);
         let mut borrowings = front.borrowings();
@@ -174,13 +173,13 @@ impl Attempt<'_> {
         })
     }
 
-    /// Borrows units for the lane of the request, in a task of its own: a caller that goes away leaves none on their way.
+    /// Borrows units in a separate task, so a dropped caller leaves no transfer half-way.
     async fn borrow_units(&self, seen: u64, wanted: u32) -> Result<Option<u32>, ServiceError> {
         let sales = &self.service.sales;
         let (ledger, sale) = (Arc::clone(sales.ledger()), Arc::clone(&self.sale));
         let OrderRequest { user, sku, .. } = self.request;
         let borrow = async move { borrow_units(&ledger, &sale, sale.front(user), seen, sku, wanted).await };
-        let lost = || LedgerError::Unavailable("the task that borrowed units has ended early".into());
+        let lost = || LedgerError::Unavailable("the task that borrows units ended early".into());
         Ok(sales.background().spawn(borrow).await.map_err(|_| lost())??)
     }
 
@@ -194,7 +193,7 @@ impl Attempt<'_> {
     }
 }
 
-/// Gives an order up for its buyer, or for an operator. An open payment is closed at its provider first.
+/// Cancels an order for its buyer or an operator, after closing any open payment at its provider.
 pub(super) async fn cancel(
     sales: &Sales,
     payments: &Payments,

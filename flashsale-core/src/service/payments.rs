@@ -1,4 +1,4 @@
-//! Payments: opening them, what providers report, closing them, refunds.
+//! Payments: opening, captures, closing and refunds.
 
 use std::{collections::HashMap, fmt::Debug, sync::Arc, time::Duration};
 
@@ -15,19 +15,19 @@ use crate::{
     snowflake::Generator,
 };
 
-/// Somebody who takes money.
+/// A payment provider.
 ///
-/// Opening and closing carry our payment id as the idempotency key, a refund the transaction that it sends back: one
-/// payment may have been captured twice. A provider does each thing once for its key.
+/// The idempotency key of `open` and `close` is our payment id; that of `refund` is the
+/// transaction, as a payment may be captured twice. A provider does each operation once per key.
 ///
-/// Each call is given up after 10 s, and goes through a [`Breaker`]: a provider that fails too often is left alone for a
-/// while.
+/// Each call times out after 10 s and goes through a [`Breaker`]: a provider that fails too often
+/// is not called for a while.
 #[async_trait]
 pub trait PaymentProvider: Send + Sync + Debug {
-    /// The name under which payments, callbacks and captures know it.
+    /// The provider's name in payments, callbacks and captures.
     fn name(&self) -> &Provider;
 
-    /// Opens a payment, or finds it open; answers where the buyer pays.
+    /// Opens a payment, or finds it already open. Returns the URL where the buyer pays.
     ///
     /// # Errors
     /// [`ProviderError`]; the payment may have been opened.
@@ -38,36 +38,36 @@ pub trait PaymentProvider: Send + Sync + Debug {
         deadline: Timestamp,
     ) -> Result<String, ProviderError>;
 
-    /// Ends a payment, so that no money will be taken for it any more, or learns that it was taken.
+    /// Closes a payment so that it can no longer be captured, or reports that it already was.
     ///
     /// # Errors
     /// [`ProviderError`]; the payment may still be open.
     async fn close(&self, payment: PaymentId) -> Result<Closed, ProviderError>;
 
-    /// Sends the money of a transaction back, whole.
+    /// Sends back the full amount of a transaction.
     ///
     /// # Errors
-    /// [`ProviderError`]; the money may be on its way, and the call is repeated.
+    /// [`ProviderError`]; the refund may have been made, and the call is repeated.
     async fn refund(&self, capture: &Capture) -> Result<RefundOutcome, ProviderError>;
 }
 
-/// What a provider answers to closing a payment.
+/// A provider's answer to closing a payment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Closed {
-    /// It takes no money for it any more.
+    /// The payment can no longer be captured.
     Closed,
-    /// It had taken the money.
+    /// The payment had already been captured.
     Captured(Capture),
 }
 
-/// A provider did not do what it was asked, or nobody knows whether it did.
+/// Why a provider call failed. The operation may have happened all the same.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ProviderError {
-    /// It answered, and does not do this: nothing is wrong with it.
-    #[error("it refuses: {0}")]
+    /// The provider is healthy, but refuses this operation.
+    #[error("refused: {0}")]
     Refused(String),
-    /// It did not answer, or not as agreed; too many of these open its breaker.
-    #[error("it fails: {0}")]
+    /// No answer, or an unexpected one. Too many of these open the breaker.
+    #[error("failed: {0}")]
     Failed(String),
 }
 
@@ -76,31 +76,31 @@ pub enum ProviderError {
 pub struct OpenedPayment {
     /// The payment.
     pub payment: Payment,
-    /// Where the buyer pays.
+    /// The URL where the buyer pays.
     pub pay_url: String,
-    /// Whether it was opened by this call.
+    /// Whether this call opened it.
     pub new: bool,
 }
 
-/// What became of a provider's report.
+/// The result of a provider's capture report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CaptureResult {
-    /// It was applied, now or before; what the ledger said.
+    /// The report was applied, now or earlier; contains the ledger's answer.
     Applied(Advanced),
-    /// The payment is unknown; the report is kept, and somebody should look.
+    /// The payment is unknown. The report is kept for an operator to look at.
     Unmatched,
 }
 
-/// Opens, books and closes payments.
+/// Opens and closes payments, and records captures and refunds.
 #[derive(Clone, Debug)]
 pub struct Payments {
     sales: Arc<Sales>,
     ids: Arc<Generator>,
-    lines: Arc<HashMap<Provider, Line>>,
+    providers: Arc<HashMap<Provider, GuardedProvider>>,
 }
 
 impl Payments {
-    /// A service over these sales and providers, each behind a breaker with the default options.
+    /// Creates a service for these sales and providers, with a default breaker per provider.
     pub fn new(
         sales: Arc<Sales>,
         ids: Arc<Generator>,
@@ -109,35 +109,35 @@ impl Payments {
         Self::with_breakers(sales, ids, providers, BreakerOptions::default())
     }
 
-    /// A service over these sales and providers, each behind a breaker that reads the clock of the sales.
+    /// Creates a service with a breaker per provider, which uses the clock of the sales.
     pub fn with_breakers(
         sales: Arc<Sales>,
         ids: Arc<Generator>,
         providers: impl IntoIterator<Item = Arc<dyn PaymentProvider>>,
         options: BreakerOptions,
     ) -> Self {
-        let line = |provider: Arc<dyn PaymentProvider>| {
+        let guarded = |provider: Arc<dyn PaymentProvider>| {
             let name = provider.name().clone();
             let breaker = Breaker::new(format!("payment/{name}"), options, Arc::clone(sales.clock()));
-            (name, Line { provider, breaker })
+            (name, GuardedProvider { provider, breaker })
         };
-        let lines = providers.into_iter().map(line).collect();
-        Self { sales, ids, lines: Arc::new(lines) }
+        let providers = providers.into_iter().map(guarded).collect();
+        Self { sales, ids, providers: Arc::new(providers) }
     }
 
-    /// The breakers of all providers; the name of each is `payment/` and the provider's.
+    /// The breakers of all providers, each named `payment/<provider>`.
     pub fn breakers(&self) -> impl Iterator<Item = &Breaker> {
-        self.lines.values().map(|line| &line.breaker)
+        self.providers.values().map(|guarded| &guarded.breaker)
     }
 
-    /// Opens a payment for an order of this user, or answers the one that is open. `Err` inside `Ok` is what the ledger
-    /// said instead.
+    /// Opens a payment for an order of this user, or returns the one that is open. An inner `Err`
+    /// is the ledger's answer if the order takes no payment.
     ///
-    /// The provider's breaker is asked first: while it is open an order stays PENDING, with its deadline, and takes no units
-    /// (`pay_time`) for a payment that nobody can make.
+    /// Asks the provider's breaker first. While it is open, the order stays PENDING with its
+    /// deadline, and a `pay_time` order takes no units for a payment that cannot be made.
     ///
     /// # Errors
-    /// [`ServiceError`]; a repetition goes on where it stopped.
+    /// [`ServiceError`]; a repeated call continues where this one stopped.
     pub async fn open(
         &self,
         user: UserId,
@@ -148,9 +148,9 @@ impl Payments {
         let Some(order) = key else {
             return Ok(Err(Advanced::NotFound));
         };
-        let mut permit = self.line(provider)?.breaker.enter();
+        let mut permit = self.guarded(provider)?.breaker.enter();
         if let Err(rejected) = permit
-            && self.needs(order, provider).await?
+            && self.needs_provider(order, provider).await?
         {
             return Err(rejected.into());
         }
@@ -164,20 +164,20 @@ impl Payments {
         };
         let amount = outcome.order().map(|order| order.amount);
         let Some(amount) = amount else { return Ok(Err(outcome)) };
-        let line = self.line(&payment.provider)?;
+        let guarded = self.guarded(&payment.provider)?;
         if payment.provider != *provider {
-            permit = line.breaker.enter();
+            permit = guarded.breaker.enter();
         }
-        let call = line.provider.open(payment.id, amount, payment.deadline);
-        let pay_url = patiently(permit?, call).await?;
+        let call = guarded.provider.open(payment.id, amount, payment.deadline);
+        let pay_url = call_provider(permit?, call).await?;
         let new = matches!(outcome, Advanced::Done(_));
         Ok(Ok(OpenedPayment { payment: payment.clone(), pay_url, new }))
     }
 
-    /// Books money that a provider took. The report has to be verified before.
+    /// Records captured money. The caller has verified the report.
     ///
     /// # Errors
-    /// [`ServiceError`]: the report may not be kept, and the provider has to come again.
+    /// [`ServiceError`]: the report may not be stored, so the provider has to send it again.
     pub async fn captured(&self, capture: Capture) -> Result<CaptureResult, ServiceError> {
         let ledger = self.sales.ledger();
         let known = match ledger.locate(Reference::Payment(capture.payment)).await? {
@@ -193,11 +193,11 @@ impl Payments {
         }
     }
 
-    /// Books that a provider could not take the money. The report has to be verified before; one about a payment of another
-    /// provider changes nothing.
+    /// Records a failed payment. The caller has verified the report; a report about another
+    /// provider's payment is ignored.
     ///
     /// # Errors
-    /// [`ServiceError`]: the provider has to come again.
+    /// [`ServiceError`]: the provider has to send the report again.
     pub async fn failed(&self, provider: &Provider, payment: PaymentId) -> Result<Advanced, ServiceError> {
         let ledger = self.sales.ledger();
         let Some(key) = ledger.locate(Reference::Payment(payment)).await? else {
@@ -211,11 +211,11 @@ impl Payments {
         advance(&self.sales, Advance::PaymentFailed { order: key, payment }).await
     }
 
-    /// Ends the open payment of an order at its provider.
+    /// Closes the open payment of an order at its provider.
     ///
     /// # Errors
-    /// [`ServiceError::Provider`] if the provider does not answer, [`ServiceError::ProviderUnavailable`] if it is left alone;
-    /// the payment stays open.
+    /// [`ServiceError::Provider`] if the provider fails, [`ServiceError::ProviderUnavailable`] if
+    /// its breaker is open; the payment stays open.
     pub async fn close(&self, order: OrderKey) -> Result<Advanced, ServiceError> {
         let Some(open) =
             self.sales.ledger().order(order).await?.filter(|order| order.status == OrderStatus::Paying)
@@ -234,24 +234,24 @@ impl Payments {
         payment: PaymentId,
         provider: &Provider,
     ) -> Result<Advanced, ServiceError> {
-        let line = self.line(provider)?;
-        match patiently(line.breaker.enter()?, line.provider.close(payment)).await? {
+        let guarded = self.guarded(provider)?;
+        match call_provider(guarded.breaker.enter()?, guarded.provider.close(payment)).await? {
             Closed::Closed => advance(&self.sales, Advance::PaymentClosed { order, payment }).await,
             Closed::Captured(capture) => self.capture(order, capture).await,
         }
     }
 
-    /// Sends money back that has to go back.
+    /// Sends due money back through its provider.
     ///
     /// # Errors
     /// [`ServiceError`]; the refund stays due.
     pub(super) async fn refund(&self, task: &RefundTask) -> Result<Advanced, ServiceError> {
-        let line = self.line(&task.capture.provider)?;
-        let outcome = patiently(line.breaker.enter()?, line.provider.refund(&task.capture)).await?;
+        let guarded = self.guarded(&task.capture.provider)?;
+        let outcome = call_provider(guarded.breaker.enter()?, guarded.provider.refund(&task.capture)).await?;
         self.settle(task, outcome).await
     }
 
-    /// What has become of a refund, as the ledger says now; `None` if it has none such.
+    /// Reads the status of a refund from the ledger; `None` if it has no such refund.
     ///
     /// # Errors
     /// Those of the ledger.
@@ -268,11 +268,11 @@ impl Payments {
         }))
     }
 
-    /// Writes down that money will not go back through its provider.
+    /// Records that the money will not go back through its provider.
     ///
     /// # Errors
     /// [`ServiceError`]; the refund stays due.
-    pub(super) async fn give_up_refund(&self, task: &RefundTask) -> Result<Advanced, ServiceError> {
+    pub(super) async fn abandon_refund(&self, task: &RefundTask) -> Result<Advanced, ServiceError> {
         self.settle(task, RefundOutcome::Failed).await
     }
 
@@ -291,8 +291,8 @@ impl Payments {
         advance(&self.sales, Advance::Capture { order, capture, replacement }).await
     }
 
-    /// Whether a payment of this order needs this provider: a new one, or one that is open there.
-    async fn needs(&self, order: OrderKey, provider: &Provider) -> Result<bool, ServiceError> {
+    /// Whether a payment of this order needs this provider: a new payment, or one open there.
+    async fn needs_provider(&self, order: OrderKey, provider: &Provider) -> Result<bool, ServiceError> {
         let order = self.sales.ledger().order(order).await?;
         Ok(order.is_some_and(|order| match order.status {
             OrderStatus::Pending => true,
@@ -301,14 +301,14 @@ impl Payments {
         }))
     }
 
-    fn line(&self, name: &Provider) -> Result<&Line, ServiceError> {
-        self.lines.get(name).ok_or_else(|| ServiceError::Provider(format!("{name} is not configured")))
+    fn guarded(&self, name: &Provider) -> Result<&GuardedProvider, ServiceError> {
+        self.providers.get(name).ok_or_else(|| ServiceError::Provider(format!("{name} is not configured")))
     }
 }
 
-/// A provider, and what stands in front of it.
+/// A provider behind its breaker.
 #[derive(Debug)]
-struct Line {
+struct GuardedProvider {
     provider: Arc<dyn PaymentProvider>,
     breaker: Breaker,
 }
@@ -319,21 +319,21 @@ impl From<Rejected> for ServiceError {
     }
 }
 
-/// How long a provider may take for one call.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The timeout of one provider call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Waits for a provider, but not for ever: one that hangs must not hold up the others' orders.
-async fn patiently<T>(
+/// Calls a provider with a timeout, so that one that hangs does not block other orders.
+async fn call_provider<T>(
     permit: Permit<'_>,
     call: impl Future<Output = Result<T, ProviderError>>,
 ) -> Result<T, ServiceError> {
-    let error = match tokio::time::timeout(PATIENCE, call).await {
+    let error = match tokio::time::timeout(CALL_TIMEOUT, call).await {
         Ok(answer @ (Ok(_) | Err(ProviderError::Refused(_)))) => {
             permit.succeeded();
             return answer.map_err(|refused| ServiceError::Provider(refused.to_string()));
         }
         Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
+        Err(_) => format!("no answer within {} s", CALL_TIMEOUT.as_secs()),
     };
     permit.failed();
     Err(ServiceError::Provider(error))
@@ -383,7 +383,7 @@ mod tests {
         Hanging,
     }
 
-    /// A provider that does what its mood says.
+    /// A provider that behaves according to its mood.
     #[derive(Debug)]
     struct Bank {
         name: Provider,
@@ -436,15 +436,15 @@ mod tests {
         sales: Arc<Sales>,
         ordering: OrderService,
         payments: Payments,
-        /// The provider that gets into trouble, and another one.
+        /// The provider that will fail, and another one.
         bank: Arc<Bank>,
         other: Arc<Bank>,
         keys: AtomicU64,
     }
 
     impl Shop {
-        /// Three units of SKU 11, pre-deduct, and of SKU 12, pay-time. Two failures of the last four calls open a breaker,
-        /// two probes close it.
+        /// Three units each of SKU 11 (pre-deduct) and SKU 12 (pay-time). Two failures in the last
+        /// four calls open a breaker; two probes close it.
         async fn open() -> Self {
             let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_800_000_000_000)));
             let ledger: Arc<dyn Ledger> =
@@ -486,7 +486,7 @@ mod tests {
             }
         }
 
-        async fn again(&self, order: &Order) -> Order {
+        async fn reload(&self, order: &Order) -> Order {
             self.ordering.order(user(), order.key.id).await.unwrap().unwrap()
         }
 
@@ -499,8 +499,8 @@ mod tests {
             self.payments.breakers().find(|breaker| breaker.name() == name).unwrap().read().state
         }
 
-        /// Opens the breaker of the bank: with payments of two orders, which are opened at a bank that does not answer.
-        async fn trouble(&self) -> [Order; 2] {
+        /// Opens the bank's breaker by opening the payments of two orders while the bank fails.
+        async fn open_breaker(&self) -> [Order; 2] {
             let orders = [self.order(11).await, self.order(11).await];
             self.bank.set(Mood::Failing);
             for order in &orders {
@@ -551,37 +551,37 @@ mod tests {
     async fn no_order_waits_for_a_payment_that_nobody_can_make() {
         let shop = Shop::open().await;
         let (held, unheld) = (shop.order(11).await, shop.order(12).await);
-        let [opened, _] = shop.trouble().await;
-        assert_eq!(shop.again(&opened).await.status, OrderStatus::Paying);
+        let [opened, _] = shop.open_breaker().await;
+        assert_eq!(shop.reload(&opened).await.status, OrderStatus::Paying);
         for order in [&held, &unheld] {
             expect_unavailable(shop.pay(order, &shop.bank).await, OPEN_FOR);
-            assert_eq!(shop.again(order).await, *order, "nothing of it has changed");
+            assert_eq!(shop.reload(order).await, *order, "the order is unchanged");
         }
-        assert_eq!(shop.stock(12).await.available, 3, "a payment takes units, and there is none");
+        assert_eq!(shop.stock(12).await.available, 3, "no payment was opened, so no units were taken");
         expect_unavailable(shop.pay(&opened, &shop.bank).await, OPEN_FOR);
 
-        // Another provider is another breaker, and an order that is open there is not this one's affair.
+        // The other provider has its own breaker, and a payment open there stays there.
         let there = shop.pay(&held, &shop.other).await.unwrap();
         assert_eq!(shop.pay(&held, &shop.bank).await.unwrap().payment, there.payment);
-        // A payment that is open at the bank stays there, whoever is asked for.
+        // A payment that is open at the bank stays there, whichever provider is requested.
         expect_unavailable(shop.pay(&opened, &shop.other).await, OPEN_FOR);
 
-        // Two probes that are answered, and it goes on: with the payment that was opened, and with a new one.
+        // Two successful probes close the breaker: an open payment, then a new one.
         shop.bank.set(Mood::Well);
         shop.clock.advance(OPEN_FOR);
         let resumed = shop.pay(&opened, &shop.bank).await.unwrap();
-        assert_eq!(Some(&resumed.payment), shop.again(&opened).await.payment());
+        assert_eq!(Some(&resumed.payment), shop.reload(&opened).await.payment());
         assert_eq!(shop.state(&shop.bank), BreakerState::HalfOpen);
         assert!(shop.pay(&unheld, &shop.bank).await.unwrap().new);
         assert_eq!(shop.state(&shop.bank), BreakerState::Closed);
     }
 
     #[tokio::test]
-    async fn what_takes_no_payment_says_so_while_the_breaker_is_open() {
+    async fn orders_that_take_no_payment_say_so_while_the_breaker_is_open() {
         let shop = Shop::open().await;
         let cancelled = shop.order(11).await;
         shop.ordering.cancel(user(), cancelled.key.id, &shop.payments).await.unwrap();
-        shop.trouble().await;
+        shop.open_breaker().await;
         let open = async |user, id| shop.payments.open(user, id, &shop.bank.name).await.unwrap().unwrap_err();
         assert_eq!(open(user(), cancelled.key.id).await, Advanced::WrongState(OrderStatus::Cancelled));
         assert_eq!(open(UserId::new(8).unwrap(), cancelled.key.id).await, Advanced::NotFound);
@@ -613,12 +613,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_caller_that_goes_away_gives_its_probe_back() {
+    async fn a_dropped_caller_returns_its_probe() {
         let shop = Shop::open().await;
-        let [order, _] = shop.trouble().await;
+        let [order, _] = shop.open_breaker().await;
         shop.clock.advance(OPEN_FOR);
         shop.bank.set(Mood::Hanging);
-        // The permit of the call before.
+        // Uses up the notification of the failed calls.
         shop.bank.asked.notified().await;
         for _ in 0..5 {
             tokio::select! {
@@ -633,14 +633,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn money_that_was_taken_is_booked_and_goes_back_later() {
+    async fn captures_are_recorded_while_the_breaker_is_open_and_refunded_later() {
         let shop = Shop::open().await;
         let (paid, late) = (shop.order(12).await, shop.order(12).await);
         let opened = [shop.pay(&paid, &shop.bank).await.unwrap(), shop.pay(&late, &shop.bank).await.unwrap()];
         let late_money = shop.capture(&opened[1], "late");
         shop.payments.failed(&shop.bank.name, opened[1].payment.id).await.unwrap();
         shop.ordering.cancel(user(), late.key.id, &shop.payments).await.unwrap();
-        shop.trouble().await;
+        shop.open_breaker().await;
 
         let outcome = shop.payments.captured(shop.capture(&opened[0], "in time")).await.unwrap();
         assert!(matches!(outcome, CaptureResult::Applied(Advanced::Done(_))), "{outcome:?}");
@@ -652,33 +652,33 @@ mod tests {
         assert_eq!(tasks.len(), 1);
         expect_unavailable(shop.payments.refund(&tasks[0]).await, OPEN_FOR);
         let refund = |order: &Order| order.refund().map(|(_, refund)| refund.status);
-        assert_eq!(refund(&shop.again(&late).await), Some(RefundStatus::Due));
+        assert_eq!(refund(&shop.reload(&late).await), Some(RefundStatus::Due));
         shop.bank.set(Mood::Well);
         shop.clock.advance(OPEN_FOR);
         shop.payments.refund(&tasks[0]).await.unwrap();
-        assert_eq!(refund(&shop.again(&late).await), Some(RefundStatus::Done));
+        assert_eq!(refund(&shop.reload(&late).await), Some(RefundStatus::Done));
     }
 
     #[tokio::test]
     async fn orders_expire_whose_payments_cannot_be_closed() {
         let shop = Shop::open().await;
-        let orders = shop.trouble().await;
+        let orders = shop.open_breaker().await;
         let queue = Arc::new(InMemoryQueue::new(Arc::clone(&shop.clock) as _));
-        let upkeep =
+        let maintenance =
             Maintenance::new(Arc::clone(&shop.sales), shop.payments.clone(), queue, Retries::default());
         assert_eq!(shop.stock(11).await.available, 1);
         shop.clock.advance(HOLD);
-        // Half-open by now: both are asked for, and the first failure opens it again.
-        upkeep.expire_once().await.unwrap();
+        // The breaker is half-open: both closings are tried, and the first failure opens it again.
+        maintenance.expire_once().await.unwrap();
         assert_eq!(shop.state(&shop.bank), BreakerState::Open);
-        assert_eq!(shop.again(&orders[0]).await.status, OrderStatus::Paying);
+        assert_eq!(shop.reload(&orders[0]).await.status, OrderStatus::Paying);
         shop.clock.advance(TIMING.close_retry);
-        upkeep.expire_once().await.unwrap();
-        assert_eq!(shop.again(&orders[0]).await.status, OrderStatus::Paying, "not before its grace is over");
+        maintenance.expire_once().await.unwrap();
+        assert_eq!(shop.reload(&orders[0]).await.status, OrderStatus::Paying, "its grace is not over yet");
         shop.clock.advance(TIMING.close_grace);
-        upkeep.expire_once().await.unwrap();
+        maintenance.expire_once().await.unwrap();
         for order in &orders {
-            assert_eq!(shop.again(order).await.status, OrderStatus::Expired);
+            assert_eq!(shop.reload(order).await.status, OrderStatus::Expired);
         }
         assert_eq!(shop.stock(11).await.available, 3);
     }

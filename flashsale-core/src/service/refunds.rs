@@ -1,4 +1,4 @@
-//! Refunds: from what the ledger says is due to the provider, by a queue.
+//! Refunds: a queue carries them from the ledger, where they fall due, to the provider.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,23 +9,23 @@ use crate::{
     queue::{Job, MAX_BATCH, NewJob, Put, Queue, QueueError, Retries, Topic, Verdict, Worker},
 };
 
-/// Orders whose refunds are read at once.
+/// The number of orders whose refunds are read in one call.
 const AT_ONCE: usize = 64;
-/// How much longer than its breaker a refund leaves its provider alone, at most.
-const LEFT_ALONE: Duration = Duration::from_secs(30);
+/// The longest random delay on top of the breaker's, so that postponed refunds spread out.
+const POSTPONE_JITTER: Duration = Duration::from_secs(30);
 
-/// Why refunds that are due are not in the queue yet. They stay due in the ledger.
+/// Why due refunds are not in the queue yet. They stay due in the ledger.
 #[derive(Debug, thiserror::Error)]
 pub enum RefundError {
     /// The ledger cannot be read.
     #[error(transparent)]
     Service(#[from] ServiceError),
-    /// The queue takes nothing.
+    /// The queue did not take them.
     #[error(transparent)]
     Queue(#[from] QueueError),
 }
 
-/// Takes refunds out of the ledger and carries them out.
+/// Moves due refunds from the ledger to the queue, and executes them.
 #[derive(Debug)]
 pub(super) struct Refunds {
     sales: Arc<Sales>,
@@ -33,17 +33,17 @@ pub(super) struct Refunds {
     pub(super) worker: Worker,
 }
 
-/// What was read of a lane's refunds.
+/// The result of reading a lane's refunds.
 pub(super) struct Taken {
-    /// Where to read on; `None` at the end.
+    /// Where to continue; `None` at the end of the lane.
     pub(super) after: Option<OrderId>,
     /// How many were not in the queue before.
     pub(super) new: usize,
 }
 
-/// The topic of refunds: `refunds`. The content of its jobs is a [`RefundTask`].
+/// The topic `refunds`, whose jobs contain a [`RefundTask`].
 pub(super) fn topic() -> Topic {
-    "refunds".parse().expect("it is a topic")
+    "refunds".parse().expect("a valid topic")
 }
 
 impl Refunds {
@@ -60,8 +60,8 @@ impl Refunds {
         Self { sales, queue, worker }
     }
 
-    /// Puts refunds of a lane that are due into the queue, those after an order, as many as are read at once. One that is
-    /// there already, waiting or parked, stays as it is.
+    /// Queues up to [`AT_ONCE`] orders' due refunds, starting after an order. Refunds that are
+    /// already queued or parked stay as they are.
     pub(super) async fn take(&self, lane: Lane, after: Option<OrderId>) -> Result<Taken, RefundError> {
         let due = self.sales.ledger().refunds_due(lane, after, AT_ONCE).await.map_err(ServiceError::from)?;
         let Some(last) = due.last() else { return Ok(Taken { after: None, new: 0 }) };
@@ -78,7 +78,7 @@ impl Refunds {
         Ok(Taken { after, new })
     }
 
-    /// Puts all refunds of a lane that are due into the queue.
+    /// Queues all due refunds of a lane.
     pub(super) async fn take_all(&self, lane: Lane) -> Result<(), RefundError> {
         let mut after = None;
         loop {
@@ -90,13 +90,13 @@ impl Refunds {
     }
 }
 
-/// The job of a refund: the same for the same transaction.
+/// Builds the job of a refund. The same transaction always gets the same job id.
 fn job(task: &RefundTask) -> NewJob {
     let (provider, transaction) = (task.capture.provider.as_str(), task.capture.transaction.as_str());
-    // Names of providers have no line feeds.
+    // Provider names contain no line feeds.
     let digest = text::digest128(format!("{provider}\n{transaction}").as_bytes());
     NewJob::now(&topic(), &format!("refund/{}/{digest:032x}", task.order.id), task)
-        .expect("its id is short, and its content has no more than a transaction")
+        .expect("the id is short and the content small")
 }
 
 async fn carry_out(payments: &Payments, job: &Job) -> Verdict {
@@ -104,7 +104,7 @@ async fn carry_out(payments: &Payments, job: &Job) -> Verdict {
         Ok(task) => task,
         Err(error) => return Verdict::Park { error: error.to_string() },
     };
-    // The job may be older than what was decided since: somebody gave the refund up, or another attempt has done it.
+    // The refund may have been settled or abandoned since the job was queued.
     match payments.refund_of(&task).await {
         Ok(Some(RefundStatus::Due)) => {}
         Ok(_) => return Verdict::Done,
@@ -112,9 +112,9 @@ async fn carry_out(payments: &Payments, job: &Job) -> Verdict {
     }
     match payments.refund(&task).await {
         Ok(_) => Verdict::Done,
-        // Nobody was asked: that was no attempt. Those that wait are not asked for all at once afterwards.
+        // The provider was not called, so this does not count as an attempt.
         Err(ServiceError::ProviderUnavailable { retry_after }) => {
-            Verdict::Postpone { wait: retry_after + LEFT_ALONE.mul_f64(fastrand::f64()) }
+            Verdict::Postpone { wait: retry_after + POSTPONE_JITTER.mul_f64(fastrand::f64()) }
         }
         Err(ServiceError::Busy { retry_after }) => {
             Verdict::Retry { wait: retry_after, error: "the ledger is busy".to_owned() }

@@ -1,4 +1,4 @@
-//! What goes through queues: refunds, notifications, dead letters.
+//! Tests of queued work: refunds, notifications and dead letters.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -26,7 +26,7 @@ use crate::{
     snowflake::{Generator, InMemoryLease, Settings},
 };
 
-/// A provider that answers to refunds what it was told, and then that they are done.
+/// A provider that answers refunds as scripted, then always with `Done`.
 #[derive(Debug)]
 struct Bank {
     name: Provider,
@@ -54,7 +54,7 @@ impl PaymentProvider for Bank {
     }
 }
 
-/// A receiver that answers what it was told, and then takes everything.
+/// A receiver that answers as scripted, then accepts everything.
 #[derive(Debug, Default)]
 struct Receiver {
     answers: Mutex<VecDeque<Result<(), SinkError>>>,
@@ -86,7 +86,7 @@ struct Shop {
     ordering: OrderService,
     payments: Payments,
     operations: Operations,
-    upkeep: Arc<Maintenance>,
+    maintenance: Arc<Maintenance>,
     queue: Arc<InMemoryQueue>,
     catalogue: Arc<EmbeddedCatalogue>,
     bank: Arc<Bank>,
@@ -114,7 +114,7 @@ impl Shop {
         let ledger: Arc<dyn Ledger> =
             Arc::new(EmbeddedLedger::in_memory(LedgerRole::Single, Arc::clone(&clock) as _));
         let leases = InMemoryLease::new(0..=9);
-        // The clock of a test jumps; ids need no renewal in between.
+        // The test clock jumps; a long term needs no lease renewal.
         let settings = Settings { term: Duration::from_secs(86_400), ..Settings::default() };
         let ids = Generator::acquire(&leases, &settings, Arc::clone(&clock) as _).await.unwrap();
         let ids = Arc::new(ids);
@@ -143,7 +143,8 @@ impl Shop {
             Timing::default(),
         );
         operations.recorder().register().await.unwrap();
-        let upkeep = Maintenance::new(Arc::clone(&sales), payments.clone(), Arc::clone(&queue) as _, RETRIES);
+        let maintenance =
+            Maintenance::new(Arc::clone(&sales), payments.clone(), Arc::clone(&queue) as _, RETRIES);
         let ordering = OrderService::new(Arc::clone(&sales), ids);
         Self {
             clock,
@@ -151,7 +152,7 @@ impl Shop {
             ordering,
             payments,
             operations,
-            upkeep: Arc::new(upkeep),
+            maintenance: Arc::new(maintenance),
             queue,
             catalogue,
             bank,
@@ -179,7 +180,7 @@ impl Shop {
         }
     }
 
-    /// An order that its buyer has paid with a transaction of this name.
+    /// Places an order and pays it with this transaction.
     async fn paid(&self, user: u64, transaction: &str) -> OrderId {
         let order = self.order(user).await;
         let opened =
@@ -196,7 +197,7 @@ impl Shop {
         order.key.id
     }
 
-    /// A paid order whose money has to go back.
+    /// Places and pays an order, then makes its refund due.
     async fn owed(&self, user: u64, transaction: &str) -> OrderId {
         let id = self.paid(user, transaction).await;
         self.operations.refund(id, true, &by()).await.unwrap();
@@ -213,36 +214,36 @@ impl Shop {
         rows.iter().map(|row| row.change.action.to_string()).collect()
     }
 
-    /// Lets the longest wait pass, and does what is ready then.
+    /// Advances the clock by the longest wait, and does what is ready.
     async fn round(&self) {
         self.clock.advance(RETRIES.longest);
-        self.upkeep.settle_once().await.unwrap();
+        self.maintenance.settle_once().await.unwrap();
     }
 }
 
-fn unavailable() -> Result<RefundOutcome, ProviderError> {
+fn refused() -> Result<RefundOutcome, ProviderError> {
     Err(ProviderError::Refused("closed on Sundays".to_owned()))
 }
 
 #[tokio::test]
 async fn a_refund_is_tried_until_the_provider_answers() {
     let shop = Shop::open().await;
-    shop.bank.answers.lock().unwrap().extend([unavailable(), unavailable()]);
+    shop.bank.answers.lock().unwrap().extend([refused(), refused()]);
     shop.owed(1, "t1").await;
     for expected in [RefundStatus::Due, RefundStatus::Due, RefundStatus::Done] {
         shop.round().await;
         assert_eq!(shop.refund_of(1).await, Some(expected));
     }
     shop.round().await;
-    assert_eq!(*shop.bank.refunds.lock().unwrap(), ["t1"; 3], "and not again");
+    assert_eq!(*shop.bank.refunds.lock().unwrap(), ["t1"; 3], "not sent again");
     assert_eq!(shop.queue.depths().await.unwrap()[0].waiting, 0);
 }
 
 #[tokio::test]
-async fn a_refund_that_cannot_be_done_holds_up_no_other_and_waits_for_somebody() {
+async fn a_refund_that_keeps_failing_blocks_no_other_and_becomes_a_dead_letter() {
     let shop = Shop::open().await;
     shop.owed(1, "bad").await;
-    shop.bank.answers.lock().unwrap().extend([unavailable(), unavailable(), unavailable()]);
+    shop.bank.answers.lock().unwrap().extend([refused(), refused(), refused()]);
     for _ in 0..4 {
         shop.round().await;
     }
@@ -267,10 +268,10 @@ async fn a_refund_that_cannot_be_done_holds_up_no_other_and_waits_for_somebody()
 }
 
 #[tokio::test]
-async fn a_refund_that_is_given_up_has_failed_and_does_not_come_again() {
+async fn a_discarded_refund_has_failed_and_is_not_queued_again() {
     let shop = Shop::open().await;
     shop.owed(1, "t1").await;
-    shop.bank.answers.lock().unwrap().extend([unavailable(), unavailable(), unavailable()]);
+    shop.bank.answers.lock().unwrap().extend([refused(), refused(), refused()]);
     for _ in 0..4 {
         shop.round().await;
     }
@@ -290,10 +291,10 @@ async fn a_refund_that_is_given_up_has_failed_and_does_not_come_again() {
 }
 
 #[tokio::test]
-async fn a_refund_that_was_done_after_all_is_not_given_up_and_not_sent_again() {
+async fn a_refund_that_was_paid_is_neither_abandoned_nor_sent_again() {
     let shop = Shop::open().await;
     shop.owed(1, "t1").await;
-    shop.bank.answers.lock().unwrap().extend([unavailable(), unavailable(), unavailable()]);
+    shop.bank.answers.lock().unwrap().extend([refused(), refused(), refused()]);
     for _ in 0..4 {
         shop.round().await;
     }
@@ -306,7 +307,7 @@ async fn a_refund_that_was_done_after_all_is_not_given_up_and_not_sent_again() {
     assert_eq!(shop.operations.dead_letters(None, 9).await.unwrap(), []);
     assert_eq!(shop.actions().await.last().map(String::as_str), Some("dead_letter.found_done"));
 
-    // A job that is older than what was decided asks nobody for anything.
+    // A job that is older than the decision calls nobody.
     let stale = NewJob::now(&"refunds".parse().unwrap(), "an older one", &task).unwrap();
     shop.queue.put(vec![stale]).await.unwrap();
     shop.round().await;
@@ -315,7 +316,7 @@ async fn a_refund_that_was_done_after_all_is_not_given_up_and_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_sink_that_is_down_is_left_alone_and_what_waits_uses_up_no_attempt() {
+async fn a_sink_that_is_down_is_not_called_and_waiting_uses_up_no_attempt() {
     let shop = Shop::open().await;
     let sink = Arc::new(Receiver::default());
     let notifier = shop.notifier(&sink);
@@ -340,10 +341,10 @@ async fn a_sink_that_is_down_is_left_alone_and_what_waits_uses_up_no_attempt() {
 }
 
 #[tokio::test]
-async fn more_refunds_than_are_read_at_once_are_all_done() {
+async fn more_refunds_than_one_read_returns_are_all_done() {
     let shop = Shop::open().await;
     for user in 1..=150 {
-        // A late payment: every order was given up before, so units come back.
+        // A capture of the wrong amount is refunded; cancelling the order returns its unit.
         let order = shop.order(user).await;
         let opened =
             shop.payments.open(order.key.user, order.key.id, &shop.bank.name).await.unwrap().unwrap();
@@ -365,29 +366,29 @@ async fn more_refunds_than_are_read_at_once_are_all_done() {
 }
 
 #[tokio::test]
-async fn whatever_happens_to_an_order_is_told_once_each() {
+async fn each_order_event_is_delivered_once() {
     use NotificationKind::{Cancelled, Expired, Paid, PaymentOpened, Placed, RefundDone, RefundDue};
     let shop = Shop::open().await;
     let sink = Arc::new(Receiver::default());
     let notifier = shop.notifier(&sink);
     notifier.register().await.unwrap();
     shop.owed(1, "t1").await;
-    shop.upkeep.settle_once().await.unwrap();
+    shop.maintenance.settle_once().await.unwrap();
     let second = shop.order(2).await;
     shop.ordering.cancel(second.key.user, second.key.id, &shop.payments).await.unwrap();
     shop.order(3).await;
     shop.clock.advance(Duration::from_secs(61));
-    shop.upkeep.expire_once().await.unwrap();
+    shop.maintenance.expire_once().await.unwrap();
     notifier.notify_once().await.unwrap();
     let kinds: Vec<_> = sink.seen().into_iter().map(|(_, kind, _)| kind).collect();
     let expected = [Placed, PaymentOpened, Paid, RefundDue, RefundDone, Placed, Cancelled, Placed, Expired];
     assert_eq!(kinds, expected);
     assert!(sink.seen()[0].0.starts_with("7.0."), "{:?}", sink.seen());
-    assert_eq!(sink.seen()[0].2, OrderStatus::Paid, "the order as it is now");
+    assert_eq!(sink.seen()[0].2, OrderStatus::Paid, "the order in its present state");
     notifier.notify_once().await.unwrap();
-    assert_eq!(sink.seen().len(), expected.len(), "nothing is told twice while all goes well");
+    assert_eq!(sink.seen().len(), expected.len(), "nothing is delivered twice without a failure");
 
-    // Another process that knows nothing of this one begins with the last that this one has acknowledged.
+    // A new process starts with the last entry that this one acknowledged.
     shop.order(4).await;
     shop.notifier(&sink).notify_once().await.unwrap();
     let told = sink.seen();
@@ -396,7 +397,7 @@ async fn whatever_happens_to_an_order_is_told_once_each() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_fails_gets_it_again_and_one_that_refuses_does_not() {
+async fn failed_deliveries_are_retried_and_refused_ones_are_not() {
     let shop = Shop::open().await;
     let sink = Arc::new(Receiver::default());
     let notifier = shop.notifier(&sink);
@@ -421,14 +422,14 @@ async fn a_receiver_that_fails_gets_it_again_and_one_that_refuses_does_not() {
 }
 
 #[tokio::test]
-async fn running_upkeep_refunds_and_expires_by_itself_and_stops() {
+async fn running_maintenance_refunds_and_expires_by_itself_and_stops() {
     let shop = Shop::open().await;
     shop.owed(1, "t1").await;
     let held = shop.order(2).await;
     shop.clock.advance(Duration::from_secs(61));
     let (stop, stopped) = watch::channel(false);
-    let running = tokio::spawn(Arc::clone(&shop.upkeep).run(stopped));
-    // Waiting for a change of what the ledger says; upkeep has nothing else to tell.
+    let running = tokio::spawn(Arc::clone(&shop.maintenance).run(stopped));
+    // Polls the ledger: maintenance has no other signal.
     while shop.refund_of(1).await != Some(RefundStatus::Done)
         || shop.sales.ledger().order(held.key).await.unwrap().unwrap().status != OrderStatus::Expired
     {

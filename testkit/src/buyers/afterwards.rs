@@ -1,4 +1,4 @@
-//! What buyers and providers do when the rush is over, or when the server is back.
+//! What buyers and providers do after the sale, or after a restart of the server.
 
 use std::sync::Arc;
 
@@ -9,68 +9,67 @@ use tokio::task::JoinSet;
 use super::{Buyer, ClientLog, Ending, Interrupted, Purchase, Shop};
 use crate::client::Client;
 
-/// Connections on which buyers come again.
+/// The number of connections for repeated requests.
 const CONNECTIONS: usize = 16;
 
-/// Lets the buyers of all purchases from number `first` on repeat what they sent, as after a crash: who was told of an
-/// order gets the same one, and who was not is now either told of it or declined. Their provider repeats its captures,
-/// also those that got no answer, and each captured order is paid or has its refund.
+/// Repeats the requests of all purchases from number `first` on, as clients do after a crash. A
+/// buyer who knows an order gets the same one again; the others now get one or are declined. The
+/// provider repeats its captures, including unanswered ones: a captured order is paid or refunded.
 ///
 /// # Panics
-/// When the server goes away, or a buyer panics.
-pub async fn come_again(shop: &Shop, notes: &ClientLog, first: usize) {
-    let purchases: Vec<(usize, Purchase)> = notes.purchases().into_iter().enumerate().skip(first).collect();
+/// If the server goes away, or a buyer panics.
+pub async fn come_again(shop: &Shop, log: &ClientLog, first: usize) {
+    let purchases: Vec<(usize, Purchase)> = log.purchases().into_iter().enumerate().skip(first).collect();
     let shop = Arc::new(shop.clone());
     let mut connections = JoinSet::new();
     for share in purchases.chunks(purchases.len().div_ceil(CONNECTIONS).max(1)) {
-        let (shop, notes, share) = (shop.clone(), notes.clone(), share.to_vec());
+        let (shop, log, share) = (shop.clone(), log.clone(), share.to_vec());
         connections.spawn(async move {
             let mut client = Client::new(shop.public);
             for (number, purchase) in share {
-                let buyer = Buyer::sign_in(&shop, &notes, &mut client, purchase.user).await?;
+                let buyer = Buyer::sign_in(&shop, &log, &mut client, purchase.user).await?;
                 buyer.come_again(&mut client, number, &purchase).await?;
             }
             Ok::<_, Interrupted>(())
         });
     }
     for ended in connections.join_all().await {
-        ended.unwrap_or_else(|interrupted| panic!("the server goes away: {}", interrupted.0));
+        ended.unwrap_or_else(|interrupted| panic!("the server went away: {}", interrupted.0));
     }
 }
 
-/// Captures, as the provider, every payment that a buyer left open to pay late, once its order has expired; then the
-/// order has a refund, or another order replaces it.
+/// Captures each payment left open to be paid late, after its order has expired.
 ///
 /// # Errors
-/// When the server goes away.
+/// If the server goes away.
 ///
 /// # Panics
-/// When a user's number is not an id.
-pub async fn pay_late(shop: &Shop, notes: &ClientLog) -> Result<(), Interrupted> {
+/// If the system clock is before 1970.
+pub async fn pay_late(shop: &Shop, log: &ClientLog) -> Result<(), Interrupted> {
     let mut client = Client::new(shop.public);
-    for (number, purchase) in notes.purchases().into_iter().enumerate() {
+    for (number, purchase) in log.purchases().into_iter().enumerate() {
         let Some(placed) = purchase.placed else { continue };
         let (Ending::PayLate, Some(payment)) = (purchase.ending, placed.payment) else { continue };
-        let buyer = Buyer::sign_in(shop, notes, &mut client, purchase.user).await?;
+        let buyer = Buyer::sign_in(shop, log, &mut client, purchase.user).await?;
         let Some(view) = buyer.watch(&mut client, &placed.order, |view| !view.status.is_open()).await? else {
             continue;
         };
-        notes.told(number, &view);
+        log.told(number, &view);
         if view.status != OrderStatus::Expired {
-            notes.violation(format!("nobody paid for order {}, and it is {view:?}", placed.order));
+            log.violation(format!("order {} should have expired unpaid, but is {view:?}", placed.order));
             continue;
         }
         let transaction = format!("late-{payment}");
-        // The provider comes again until it is answered, and sometimes once more.
+        // Providers repeat callbacks until they are answered, and sometimes once more.
         for _ in 0..2 {
             let answer =
                 shop.provider.callback(&mut client, &payment, "captured", &view.amount, &transaction).await?;
             if answer.status != StatusCode::OK {
-                notes.violation(format!("the late capture of payment {payment}: {answer}"));
+                log.violation(format!("answer to the late capture of payment {payment}: {answer}"));
             }
         }
-        notes.placed(number, |placed| placed.captured.push(transaction));
-        notes.count("captured late");
+        log.placed(number, |placed| placed.captured.push(transaction));
+        log.count("captured late");
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! One buyer.
+//! A simulated buyer.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use tokio::time::{Instant, sleep};
 use super::{BuyerScript, ClientLog, Ending, Offer, OrderView, Purchase, Sending, Shop};
 use crate::client::{Answer, Client, NoAnswer};
 
-/// How long a buyer comes again, and waits for an order to change: 20 s.
+/// How long a buyer keeps asking, or waits for an order to change: 20 s.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The server went away; what the buyer had under way is unknown.
+/// The server went away. The outcome of the buyer's last request is unknown.
 #[derive(Debug)]
 pub struct Interrupted(pub NoAnswer);
 
@@ -23,10 +23,10 @@ impl From<NoAnswer> for Interrupted {
     }
 }
 
-/// One buyer with a session.
+/// A buyer with a session.
 pub struct Buyer<'a> {
     shop: &'a Shop,
-    notes: &'a ClientLog,
+    log: &'a ClientLog,
     user: UserId,
     session: String,
 }
@@ -35,10 +35,10 @@ impl<'a> Buyer<'a> {
     /// Signs in with the demo identity.
     ///
     /// # Errors
-    /// When the server does not answer, or not with a token.
+    /// If the server does not answer, or returns no token.
     pub async fn sign_in(
         shop: &'a Shop,
-        notes: &'a ClientLog,
+        log: &'a ClientLog,
         client: &mut Client,
         user: UserId,
     ) -> Result<Self, Interrupted> {
@@ -46,16 +46,16 @@ impl<'a> Buyer<'a> {
         let answer = ask(client, Method::POST, "/v1/sessions", &[], Some(&identity)).await?;
         let token = answer.text("token");
         if token.is_empty() {
-            notes.violation(format!("no session for user {user}: {answer}"));
+            log.violation(format!("no session for user {user}: {answer}"));
             return Err(Interrupted(NoAnswer::NotSent("no session".to_owned())));
         }
-        Ok(Self { shop, notes, user, session: format!("Bearer {token}") })
+        Ok(Self { shop, log, user, session: format!("Bearer {token}") })
     }
 
-    /// Plays a part for an offer: ticket, order, and what becomes of the order.
+    /// Runs a script for an offer: gets a ticket, places the order and handles it.
     ///
     /// # Errors
-    /// When the server goes away.
+    /// If the server goes away.
     pub async fn play(
         &self,
         client: &mut Client,
@@ -67,7 +67,7 @@ impl<'a> Buyer<'a> {
             (part.sending != Sending::WithoutKey).then(|| format!("{}-{:x}", self.user, fastrand::u64(..)));
         let purchase =
             Purchase { key, ending: part.ending, ..Purchase::new(*offer, self.user, ticket, part.quantity) };
-        let number = self.notes.intent(purchase.clone());
+        let number = self.log.intent(purchase.clone());
         let order = match part.sending {
             Sending::Once | Sending::WithoutKey => self.order(client, number, &purchase).await?,
             Sending::Repeated => {
@@ -116,7 +116,7 @@ impl<'a> Buyer<'a> {
                 if let Some(ticket) = self.ticket(client, offer).await? {
                     let key = Some(format!("{}-second", self.user));
                     let second = Purchase { ticket, key, ending: Ending::Leave, ..purchase.clone() };
-                    let number = self.notes.intent(second.clone());
+                    let number = self.log.intent(second.clone());
                     self.order(client, number, &second).await?;
                 }
                 order
@@ -128,22 +128,22 @@ impl<'a> Buyer<'a> {
         }
     }
 
-    /// Asks for a ticket; `None` when it is declined.
+    /// Requests a ticket; `None` if it is declined.
     ///
     /// # Errors
-    /// When the server goes away.
+    /// If the server goes away.
     pub async fn ticket(&self, client: &mut Client, offer: &Offer) -> Result<Option<String>, Interrupted> {
         let path = format!("{}/ticket", offer.path());
         let answer = ask(client, Method::POST, &path, &self.credentials(), Some(&json!({}))).await?;
         match answer.status {
             StatusCode::OK => return Ok(Some(answer.text("ticket").to_owned())),
-            StatusCode::CONFLICT => self.notes.count(&format!("ticket declined {}", answer.code())),
-            _ => self.notes.violation(format!("a ticket for user {}: {answer}", self.user)),
+            StatusCode::CONFLICT => self.log.count(&format!("ticket declined {}", answer.code())),
+            _ => self.log.violation(format!("answer to the ticket request of user {}: {answer}", self.user)),
         }
         Ok(None)
     }
 
-    /// Sends the order of a purchase; `None` when it is declined.
+    /// Sends the order of a purchase; `None` if it is declined.
     async fn order(
         &self,
         client: &mut Client,
@@ -153,23 +153,23 @@ impl<'a> Buyer<'a> {
         let answer = match self.send_order(client, purchase).await {
             Ok(answer) => answer,
             Err(reason) => {
-                self.notes.unanswered(number);
+                self.log.unanswered(number);
                 return Err(reason.into());
             }
         };
         match answer.status {
             StatusCode::CREATED | StatusCode::OK => {
                 return Ok(self.view(&answer).map(|view| {
-                    self.notes.told(number, &view);
+                    self.log.told(number, &view);
                     view.order_id
                 }));
             }
-            StatusCode::CONFLICT => self.notes.count(&format!("declined {}", answer.code())),
+            StatusCode::CONFLICT => self.log.count(&format!("declined {}", answer.code())),
             status => {
                 if status.is_server_error() {
-                    self.notes.unanswered(number);
+                    self.log.unanswered(number);
                 }
-                self.notes.violation(format!("an order of user {}: {answer}", self.user));
+                self.log.violation(format!("answer to an order of user {}: {answer}", self.user));
             }
         }
         Ok(None)
@@ -183,12 +183,12 @@ impl<'a> Buyer<'a> {
     }
 
     async fn hang_up(&self, client: &Client, number: usize, purchase: &Purchase) {
-        self.notes.hung_up(number);
-        self.notes.count("hung up");
+        self.log.hung_up(number);
+        self.log.count("hung up");
         let (path, body) =
             (format!("/v1/orders/{}", purchase.ticket), json!({ "quantity": purchase.quantity }));
         let key = purchase.key.as_ref().map(|key| ("idempotency-key", key.as_str()));
-        // Whether the bytes arrived is what nobody knows.
+        // Whether the bytes arrived is unknown.
         let _ = client.send_and_hang_up(Method::POST, &path, key.as_slice(), &body).await;
     }
 
@@ -200,12 +200,12 @@ impl<'a> Buyer<'a> {
     ) -> Result<(), Interrupted> {
         let answer = self.send_order(client, purchase).await?;
         if answer.status == StatusCode::OK {
-            self.notes.count("replayed");
+            self.log.count("replayed");
             if let Some(view) = self.view(&answer) {
-                self.notes.told(number, &view);
+                self.log.told(number, &view);
             }
         } else {
-            self.notes.violation(format!("a repeat of user {} got {answer}", self.user));
+            self.log.violation(format!("answer to a repeated order of user {}: {answer}", self.user));
         }
         Ok(())
     }
@@ -218,9 +218,9 @@ impl<'a> Buyer<'a> {
     ) -> Result<(), Interrupted> {
         let answer = self.send_order(client, purchase).await?;
         if answer.code() == code {
-            self.notes.count(&format!("declined {code}"));
+            self.log.count(&format!("declined {code}"));
         } else {
-            self.notes.violation(format!("user {} expected {code} and got {answer}", self.user));
+            self.log.violation(format!("user {} expected {code} but got {answer}", self.user));
         }
         Ok(())
     }
@@ -238,8 +238,8 @@ impl<'a> Buyer<'a> {
                 for _ in 0..2 {
                     let answer = self.post(client, &format!("/v1/orders/{order}/cancel")).await?;
                     if let Some(view) = self.expect(&answer, StatusCode::OK, "cancel") {
-                        self.notes.told(number, &view);
-                        self.notes.count("cancelled");
+                        self.log.told(number, &view);
+                        self.log.count("cancelled");
                     }
                 }
             }
@@ -259,7 +259,7 @@ impl<'a> Buyer<'a> {
         Ok(())
     }
 
-    /// Opens a payment, twice, which is one payment; `None` when it is declined.
+    /// Opens a payment twice, expecting the same one; `None` if it is declined.
     async fn open_payment(
         &self,
         client: &mut Client,
@@ -269,19 +269,19 @@ impl<'a> Buyer<'a> {
         let path = format!("/v1/orders/{order}/payment");
         let answer = self.post(client, &path).await?;
         if answer.status != StatusCode::CREATED {
-            // Units of a pay-time offer may be gone, and an order may have expired while its buyer hesitated.
+            // The units of a pay-time offer may be gone, or the order may have expired meanwhile.
             if matches!(answer.code(), "sold_out" | "wrong_state") {
-                self.notes.count(&format!("payment declined {}", answer.code()));
+                self.log.count(&format!("payment declined {}", answer.code()));
             } else {
-                self.notes.violation(format!("a payment of order {order}: {answer}"));
+                self.log.violation(format!("answer to the payment of order {order}: {answer}"));
             }
             return Ok(None);
         }
         let payment = answer.text("payment_id").to_owned();
-        self.notes.placed(number, |placed| placed.payment = Some(payment.clone()));
+        self.log.placed(number, |placed| placed.payment = Some(payment.clone()));
         let again = self.post(client, &path).await?;
         if again.status.is_success() && again.text("payment_id") != payment {
-            self.notes.violation(format!("order {order} has payments {answer} and {again} open"));
+            self.log.violation(format!("order {order} has two open payments: {answer} and {again}"));
         }
         Ok(Some(payment))
     }
@@ -295,13 +295,13 @@ impl<'a> Buyer<'a> {
         let Some(payment) = self.open_payment(client, number, order).await? else { return Ok(false) };
         let answer = self.post(client, &format!("/sandbox/payments/{payment}/fail")).await?;
         if !answer.status.is_success() {
-            self.notes.violation(format!("the sandbox cannot fail payment {payment}: {answer}"));
+            self.log.violation(format!("the sandbox did not fail payment {payment}: {answer}"));
             return Ok(false);
         }
         let view = self.watch(client, order, |view| view.status != OrderStatus::Paying).await?;
         if let Some(view) = &view {
-            self.notes.told(number, view);
-            self.notes.count("payment failed");
+            self.log.told(number, view);
+            self.log.count("payment failed");
         }
         Ok(view.is_some_and(|view| view.status == OrderStatus::Pending))
     }
@@ -313,24 +313,24 @@ impl<'a> Buyer<'a> {
         }
         let view = self.watch(client, order, |view| !view.status.is_open()).await?;
         if let Some(view) = view {
-            self.notes.told(number, &view);
+            self.log.told(number, &view);
             match (view.status, &view.refund) {
-                (OrderStatus::Paid, _) => self.notes.count("paid"),
-                (_, Some(_)) => self.notes.count("paid too late, refund"),
-                _ => self.notes.violation(format!("order {order} was captured and is {view:?}")),
+                (OrderStatus::Paid, _) => self.log.count("paid"),
+                (_, Some(_)) => self.log.count("paid too late, refund"),
+                _ => self.log.violation(format!("order {order} was captured but is {view:?}")),
             }
         }
         Ok(())
     }
 
-    /// Lets the sandbox capture a payment. Once that is answered the server has the money, and has to account for it.
+    /// Has the sandbox capture a payment. Once answered, the server must account for it.
     async fn capture(&self, client: &mut Client, number: usize, payment: &str) -> Result<bool, Interrupted> {
         let answer = self.post(client, &format!("/sandbox/payments/{payment}/capture")).await?;
         if !answer.status.is_success() {
-            self.notes.violation(format!("the sandbox cannot capture payment {payment}: {answer}"));
+            self.log.violation(format!("the sandbox did not capture payment {payment}: {answer}"));
             return Ok(false);
         }
-        self.notes.placed(number, |placed| {
+        self.log.placed(number, |placed| {
             let transaction = format!("sandbox-{payment}");
             if !placed.captured.contains(&transaction) {
                 placed.captured.push(transaction);
@@ -339,7 +339,7 @@ impl<'a> Buyer<'a> {
         Ok(true)
     }
 
-    /// Repeats what was sent for a purchase; see [`come_again`](super::come_again).
+    /// Repeats the requests of a purchase; see [`come_again`](super::come_again).
     pub(super) async fn come_again(
         &self,
         client: &mut Client,
@@ -351,26 +351,26 @@ impl<'a> Buyer<'a> {
                 let what = match self.order(client, number, purchase).await? {
                     Some(_) => "told when asking again",
                     None => {
-                        self.notes.declined(number);
+                        self.log.declined(number);
                         "declined when asking again"
                     }
                 };
-                self.notes.count(what);
+                self.log.count(what);
             }
             return Ok(());
         };
         self.expect_replay(client, number, purchase).await?;
         if let (Ending::Pay | Ending::FailAndPay, Some(payment)) = (purchase.ending, &placed.payment) {
             self.capture(client, number, payment).await?;
-            self.notes.count("captured again");
+            self.log.count("captured again");
         }
         Ok(())
     }
 
-    /// Reads an order until it is as `wanted`; `None`, and a violation, when it is not within 20 s.
+    /// Reads an order until it is as `wanted`; `None` and a violation if that takes more than 20 s.
     ///
     /// # Errors
-    /// When the server goes away.
+    /// If the server goes away.
     pub async fn watch(
         &self,
         client: &mut Client,
@@ -379,7 +379,7 @@ impl<'a> Buyer<'a> {
     ) -> Result<Option<OrderView>, Interrupted> {
         let path = format!("/v1/orders/{order}");
         let end = Instant::now() + PATIENCE;
-        // The first answer comes at once: an order that is as wanted already may not change any more.
+        // The first read does not wait: an order that is already as wanted may not change again.
         let mut headers = vec![("authorization", self.session.as_str())];
         loop {
             let answer = ask(client, Method::GET, &path, &headers, None).await?;
@@ -388,7 +388,7 @@ impl<'a> Buyer<'a> {
                 return Ok(Some(view));
             }
             if Instant::now() > end {
-                self.notes.violation(format!("order {order} stays {view:?}"));
+                self.log.violation(format!("order {order} stays {view:?}"));
                 return Ok(None);
             }
             headers.truncate(1);
@@ -399,22 +399,20 @@ impl<'a> Buyer<'a> {
     /// Reads all orders of this buyer, page by page.
     ///
     /// # Errors
-    /// When the server goes away.
+    /// If the server goes away.
     pub async fn orders(&self, client: &mut Client) -> Result<Vec<OrderView>, Interrupted> {
         let mut orders = Vec::new();
         let mut path = "/v1/orders?limit=100".to_owned();
         loop {
             let answer = ask(client, Method::GET, &path, &self.credentials(), None).await?;
             let Some(items) = answer.body["items"].as_array() else {
-                self.notes.violation(format!("the orders of user {}: {answer}", self.user));
+                self.log.violation(format!("answer to the order list of user {}: {answer}", self.user));
                 return Ok(orders);
             };
             for item in items {
                 match serde_json::from_value::<OrderView>(item.clone()) {
                     Ok(view) => orders.push(OrderView { user: Some(self.user), ..view }),
-                    Err(error) => {
-                        self.notes.violation(format!("an order that cannot be read ({error}): {item}"))
-                    }
+                    Err(error) => self.log.violation(format!("invalid order ({error}): {item}")),
                 }
             }
             match answer.body["next"].as_str() {
@@ -432,15 +430,15 @@ impl<'a> Buyer<'a> {
         [("authorization", &self.session)]
     }
 
-    /// The order in an answer with this status; else notes a violation, except that an order may have expired.
+    /// Returns the order in an answer of this status. Others are violations, except after expiry.
     fn expect(&self, answer: &Answer, status: StatusCode, what: &str) -> Option<OrderView> {
         if answer.status == status {
             return self.view(answer);
         }
         if answer.code() == "wrong_state" && answer.text("order_status") == "expired" {
-            self.notes.count(&format!("{what} after expiry"));
+            self.log.count(&format!("{what} after expiry"));
         } else {
-            self.notes.violation(format!("{what} of user {} got {answer}", self.user));
+            self.log.violation(format!("answer to {what} by user {}: {answer}", self.user));
         }
         None
     }
@@ -449,14 +447,14 @@ impl<'a> Buyer<'a> {
         match serde_json::from_value::<OrderView>(answer.body.clone()) {
             Ok(view) => Some(OrderView { user: Some(self.user), ..view }),
             Err(error) => {
-                self.notes.violation(format!("an order that cannot be read ({error}): {answer}"));
+                self.log.violation(format!("invalid order ({error}): {answer}"));
                 None
             }
         }
     }
 }
 
-/// Asks, and comes again as long as the server says so, up to [`PATIENCE`].
+/// Sends a request, and repeats it while the server asks for that, for up to [`PATIENCE`].
 async fn ask(
     client: &mut Client,
     method: Method,
@@ -472,7 +470,7 @@ async fn ask(
         if !again || Instant::now() > end {
             return Ok(answer);
         }
-        // Less than the whole second that Retry-After can say: a crowd in a test has to press.
+        // Shorter than the Retry-After of at least 1 s, to keep up the load.
         sleep(Duration::from_millis(20)).await;
     }
 }

@@ -1,27 +1,27 @@
-//! The parts that buyers play, chosen by a seed.
+//! Scripts for buyers, chosen by a seed.
 
 use fastrand::Rng;
 
 /// How a buyer places an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sending {
-    /// Once, with a key.
+    /// Once, with an idempotency key.
     Once,
     /// Once, without a key header: the ticket's nonce is the key.
     WithoutKey,
-    /// Again with the same key and ticket, after the answer: the same order is expected.
+    /// Again after the answer, with the same key and ticket: expects the same order.
     Repeated,
-    /// Twice at the same time on two connections: one order is expected.
+    /// Twice concurrently, on two connections: expects one order.
     Twice,
-    /// Hangs up after sending, and never comes back.
+    /// Hangs up after sending, and never asks again.
     HangUp,
-    /// Hangs up after sending, then asks again: an order, if there was one to be had, and only one.
+    /// Hangs up after sending, then asks again: expects at most one order.
     HangUpAndRepeat,
-    /// Again with the same ticket and another key: a ticket makes one order.
+    /// Again with the same ticket and another key: expects no second order.
     TicketAgain,
-    /// Again with the same key and another quantity.
+    /// Again with the same key and another quantity: expects no second order.
     KeyAgain,
-    /// A second order with another ticket and key, which the limit decides.
+    /// A second order with another ticket and key; the limit decides.
     SecondOrder,
 }
 
@@ -30,34 +30,34 @@ pub enum Sending {
 pub enum Ending {
     /// Nothing.
     Leave,
-    /// Cancels it, twice.
+    /// Cancels it twice.
     Cancel,
     /// Pays.
     Pay,
-    /// Has a payment fail, then pays.
+    /// Lets a payment fail, then pays.
     FailAndPay,
-    /// Has a payment fail and leaves.
+    /// Lets a payment fail, then leaves.
     FailAndLeave,
     /// Opens a payment and leaves.
     OpenAndLeave,
-    /// Opens a payment that the provider captures after the order has expired; see [`pay_late`](super::pay_late).
+    /// Opens a payment that is captured after the order expired; see [`pay_late`](super::pay_late).
     PayLate,
 }
 
-/// The part of one buyer.
+/// The script of one buyer.
 #[derive(Clone, Copy, Debug)]
 pub struct BuyerScript {
-    /// How it orders.
+    /// How the order is placed.
     pub sending: Sending,
-    /// What becomes of the order.
+    /// What happens to the order.
     pub ending: Ending,
-    /// How many units it asks for, at least 1.
+    /// The number of units, at least 1.
     pub quantity: u32,
 }
 
 impl BuyerScript {
-    /// A part for a buyer who may have `per_user` units: mostly one unit, ordered once and paid, and everything else
-    /// that buyers do often enough to be met in a crowd of a hundred.
+    /// Draws a script for a buyer with a limit of `per_user` units. Most order one unit once and
+    /// pay; everything else is frequent enough to occur in a crowd of a hundred.
     pub fn draw(random: &mut Rng, per_user: u32) -> Self {
         let sending = match random.u32(0..100) {
             0..40 => Sending::Once,
@@ -79,7 +79,7 @@ impl BuyerScript {
             81..90 => Ending::PayLate,
             _ => Ending::Leave,
         };
-        // A second order meets the limit only after a large first one.
+        // A second order reaches the limit only after a large first one.
         let is_single = sending != Sending::SecondOrder && random.u32(0..100) < 80;
         let quantity = if is_single { 1 } else { random.u32(1..=per_user) };
         Self { sending, ending, quantity }

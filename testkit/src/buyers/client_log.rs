@@ -1,4 +1,4 @@
-//! What buyers were told.
+//! The log of what buyers were told.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::{Ending, Offer, OrderView};
 
-/// What all buyers of a test were told. Clones share the notes.
+/// The log of all buyers of a test. Clones share the log.
 #[derive(Clone, Debug)]
 pub struct ClientLog {
     shared: Arc<Shared>,
@@ -18,18 +18,18 @@ pub struct ClientLog {
 
 #[derive(Debug)]
 struct Shared {
-    pages: Mutex<Pages>,
+    records: Mutex<Records>,
     acknowledged: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
-struct Pages {
+struct Records {
     purchases: Vec<Purchase>,
     counts: BTreeMap<String, u64>,
     violations: Vec<String>,
 }
 
-/// One intent to buy: a ticket and a key. It is noted before the order is sent, because no answer may come.
+/// One intent to buy, with its ticket and key. Logged before it is sent, as no answer may come.
 #[derive(Clone, Debug)]
 pub struct Purchase {
     /// The offer.
@@ -40,20 +40,20 @@ pub struct Purchase {
     pub ticket: String,
     /// The idempotency key, if one was sent.
     pub key: Option<String>,
-    /// Units asked for.
+    /// The number of units.
     pub quantity: u32,
-    /// What the buyer means to do with an order.
+    /// What the buyer will do with the order.
     pub ending: Ending,
     /// The order that the server acknowledged.
     pub placed: Option<Placed>,
-    /// Whether a request for it got no answer: there may be an order that nobody was told of.
+    /// Whether a request got no answer, so that an order may exist that the buyer does not know.
     pub unanswered: bool,
-    /// Whether that was because the buyer hung up.
+    /// Whether that is because the buyer hung up.
     pub hung_up: bool,
 }
 
 impl Purchase {
-    /// An intent of which nothing is known yet.
+    /// Creates a purchase without a key, which has not been sent yet.
     pub fn new(offer: Offer, user: UserId, ticket: String, quantity: u32) -> Self {
         Self {
             offer,
@@ -69,53 +69,53 @@ impl Purchase {
     }
 }
 
-/// An order that the server acknowledged, as it was told last.
+/// An order that the server acknowledged, in its last known state.
 #[derive(Clone, Debug)]
 pub struct Placed {
     /// The order.
     pub order: OrderId,
-    /// The last status that the server told.
+    /// The last status that the server reported.
     pub status: OrderStatus,
-    /// The payment that was opened last.
+    /// The latest payment.
     pub payment: Option<String>,
-    /// Transactions whose capture the server answered with 200: it keeps the money, so it has to account for it.
+    /// Transactions whose capture the server answered with 200, so it has the money.
     pub captured: Vec<String>,
 }
 
 impl ClientLog {
-    /// Empty notes.
+    /// Creates an empty log.
     pub fn new() -> Self {
-        Self { shared: Arc::new(Shared { pages: Mutex::default(), acknowledged: watch::Sender::new(0) }) }
+        Self { shared: Arc::new(Shared { records: Mutex::default(), acknowledged: watch::Sender::new(0) }) }
     }
 
-    /// Notes an intent, and returns its number.
+    /// Logs an intent to buy and returns its number.
     pub fn intent(&self, purchase: Purchase) -> usize {
-        let mut pages = self.pages();
-        pages.purchases.push(purchase);
-        pages.purchases.len() - 1
+        let mut records = self.records();
+        records.purchases.push(purchase);
+        records.purchases.len() - 1
     }
 
-    /// Notes that a request for this purchase got no answer.
+    /// Logs that a request for this purchase got no answer.
     pub fn unanswered(&self, purchase: usize) {
-        self.pages().purchases[purchase].unanswered = true;
+        self.records().purchases[purchase].unanswered = true;
     }
 
-    /// Notes that the server has declined this purchase for good: there is no order that nobody was told of.
+    /// Logs that this purchase was finally declined, so no unknown order exists.
     pub fn declined(&self, purchase: usize) {
-        self.pages().purchases[purchase].unanswered = false;
+        self.records().purchases[purchase].unanswered = false;
     }
 
-    /// Notes that the buyer hung up on a request for this purchase.
+    /// Logs that the buyer hung up on a request for this purchase.
     pub fn hung_up(&self, purchase: usize) {
-        let purchase = &mut self.pages().purchases[purchase];
+        let purchase = &mut self.records().purchases[purchase];
         (purchase.unanswered, purchase.hung_up) = (true, true);
     }
 
-    /// Notes what an answer told of this purchase's order. An answer about another order than before, or with another
-    /// content than was asked for, is a violation.
+    /// Logs an order returned for this purchase. A different order than before, or one that does
+    /// not match the request, is a violation.
     pub fn told(&self, purchase: usize, view: &OrderView) {
-        let mut pages = self.pages();
-        let noted = &mut pages.purchases[purchase];
+        let mut records = self.records();
+        let noted = &mut records.purchases[purchase];
         let mut violations = Vec::new();
         if (view.activity_id, view.sku_id, view.quantity)
             != (noted.offer.activity, noted.offer.sku, noted.quantity)
@@ -137,74 +137,74 @@ impl ClientLog {
             ));
         }
         placed.status = view.status;
-        pages.violations.extend(violations);
-        drop(pages);
+        records.violations.extend(violations);
+        drop(records);
         if first {
             self.count(&format!("told {:?}", view.status).to_lowercase());
             self.shared.acknowledged.send_modify(|acknowledged| *acknowledged += 1);
         }
     }
 
-    /// Changes what is noted of an acknowledged order.
+    /// Changes the log entry of an acknowledged order.
     ///
     /// # Panics
-    /// When no order was acknowledged for this purchase.
+    /// If no order was acknowledged for this purchase.
     pub fn placed(&self, purchase: usize, change: impl FnOnce(&mut Placed)) {
-        change(self.pages().purchases[purchase].placed.as_mut().expect("an acknowledged order"));
+        change(self.records().purchases[purchase].placed.as_mut().expect("an acknowledged order"));
     }
 
-    /// Counts something that happened.
+    /// Counts an event.
     pub fn count(&self, what: &str) {
-        let mut pages = self.pages();
-        match pages.counts.get_mut(what) {
+        let mut records = self.records();
+        match records.counts.get_mut(what) {
             Some(count) => *count += 1,
             None => {
-                pages.counts.insert(what.to_owned(), 1);
+                records.counts.insert(what.to_owned(), 1);
             }
         }
     }
 
-    /// Notes something that must not be.
+    /// Logs a violation.
     pub fn violation(&self, what: String) {
-        self.pages().violations.push(what);
+        self.records().violations.push(what);
     }
 
     /// Waits until `orders` orders have been acknowledged.
     ///
     /// # Panics
-    /// Never: the sender lives as long as these notes.
+    /// Never: the sender lives as long as the log.
     pub async fn acknowledged(&self, orders: u64) {
         let mut acknowledged = self.shared.acknowledged.subscribe();
-        acknowledged.wait_for(|count| *count >= orders).await.expect("the sender is part of the notes");
+        acknowledged.wait_for(|count| *count >= orders).await.expect("the sender is part of the log");
     }
 
-    /// How many orders have been acknowledged so far.
+    /// The number of orders acknowledged so far.
     pub fn acknowledged_so_far(&self) -> u64 {
         *self.shared.acknowledged.borrow()
     }
 
-    /// Everything that was meant and told so far.
+    /// All purchases so far, in order.
     pub fn purchases(&self) -> Vec<Purchase> {
-        self.pages().purchases.clone()
+        self.records().purchases.clone()
     }
 
-    /// How often what happened.
+    /// How often each event was counted.
     pub fn counts(&self) -> BTreeMap<String, u64> {
-        self.pages().counts.clone()
+        self.records().counts.clone()
     }
 
-    /// How often this happened.
+    /// How often this event was counted.
     pub fn counted(&self, what: &str) -> u64 {
-        self.pages().counts.get(what).copied().unwrap_or(0)
+        self.records().counts.get(what).copied().unwrap_or(0)
     }
 
-    /// What must not be.
+    /// All violations so far.
     pub fn violations(&self) -> Vec<String> {
-        self.pages().violations.clone()
+        self.records().violations.clone()
     }
 
-    fn pages(&self) -> MutexGuard<'_, Pages> {
-        self.shared.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    fn records(&self) -> MutexGuard<'_, Records> {
+        self.shared.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Many buyers at once.
+//! A crowd of concurrent buyers.
 
 use std::{
     ops::Range,
@@ -15,33 +15,33 @@ use tokio::task::JoinSet;
 use super::{Buyer, BuyerScript, ClientLog, Offer, Shop};
 use crate::client::Client;
 
-/// A crowd: every user plays one part for one of the offers, which the seed chooses.
+/// A crowd of users. Each follows one script for one offer, both chosen by the seed.
 #[derive(Clone, Debug)]
 pub struct Crowd {
-    /// Numbers of the users.
+    /// The user ids.
     pub users: Range<u64>,
     /// The offers.
     pub offers: Vec<Offer>,
-    /// Connections that are kept busy at the same time.
+    /// The number of concurrent connections.
     pub connections: usize,
-    /// Decides who plays what.
+    /// Determines every user's offer and script.
     pub seed: u64,
-    /// The part that everybody plays; `None` for one drawn for each.
+    /// The script that everyone follows; `None` to draw one per user.
     pub part: Option<BuyerScript>,
 }
 
 impl Crowd {
-    /// Lets everybody buy. A buyer whose server goes away gives up, and so does its connection's queue; what was not
-    /// answered is in the notes.
+    /// Runs all buyers. If the server goes away, a connection stops with its remaining users;
+    /// unanswered requests are in the log.
     ///
     /// # Panics
-    /// When a buyer panics, or a user's number is not an id.
-    pub async fn buy(&self, shop: &Shop, notes: &ClientLog) {
+    /// If a buyer panics, or a user number is not a valid id.
+    pub async fn buy(&self, shop: &Shop, log: &ClientLog) {
         let crowd = Arc::new(self.clone());
         let (shop, next) = (Arc::new(shop.clone()), Arc::new(AtomicU64::new(self.users.start)));
         let mut connections = JoinSet::new();
         for _ in 0..self.connections {
-            let (crowd, shop, notes, next) = (crowd.clone(), shop.clone(), notes.clone(), next.clone());
+            let (crowd, shop, log, next) = (crowd.clone(), shop.clone(), log.clone(), next.clone());
             connections.spawn(async move {
                 let mut client = Client::new(shop.public);
                 loop {
@@ -49,8 +49,8 @@ impl Crowd {
                     if number >= crowd.users.end {
                         break;
                     }
-                    if let Err(interrupted) = crowd.play(&shop, &notes, &mut client, number).await {
-                        notes.count("interrupted");
+                    if let Err(interrupted) = crowd.play(&shop, &log, &mut client, number).await {
+                        log.count("interrupted");
                         return Some(interrupted);
                     }
                 }
@@ -65,15 +65,15 @@ impl Crowd {
     async fn play(
         &self,
         shop: &Shop,
-        notes: &ClientLog,
+        log: &ClientLog,
         client: &mut Client,
         number: u64,
     ) -> Result<(), super::Interrupted> {
-        let user = UserId::new(number).expect("a user's number from 1");
+        let user = UserId::new(number).expect("user numbers start at 1");
         let mut random = Rng::with_seed(self.seed.wrapping_add(number));
         let offer = self.offers[random.usize(0..self.offers.len())];
         let part = self.part.unwrap_or_else(|| BuyerScript::draw(&mut random, offer.per_user));
-        let buyer = Buyer::sign_in(shop, notes, client, user).await?;
+        let buyer = Buyer::sign_in(shop, log, client, user).await?;
         buyer.play(client, &offer, part).await
     }
 }

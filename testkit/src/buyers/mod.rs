@@ -1,7 +1,7 @@
-//! Crowds of buyers: each plays one [`BuyerScript`] against the public API and notes what the server told it.
+//! Simulated buyers. Each follows a [`BuyerScript`] against the public API and logs the answers.
 //!
-//! [`Shop`] is where they buy, [`Crowd`] is who comes, [`ClientLog`] is what they were told; [`crate::checks`] compares the
-//! notes with what is there.
+//! [`Shop`] is the server, [`Crowd`] the set of buyers and [`ClientLog`] the log of their answers,
+//! which [`crate::checks`] compares with the server's state.
 
 mod afterwards;
 mod buyer;

@@ -14,7 +14,7 @@ use crate::client::{Answer, Client, NoAnswer};
 /// A payment provider that shares a secret with the server.
 #[derive(Clone)]
 pub struct Provider {
-    /// Its name in the callback's path.
+    /// The name in the callback path.
     pub name: String,
     /// The secret that signs callbacks.
     pub secret: String,
@@ -27,14 +27,14 @@ impl fmt::Debug for Provider {
 }
 
 impl Provider {
-    /// Tells the server that a payment was captured, or that it failed, as transaction `transaction`. The same
-    /// transaction is the same event.
+    /// Reports `kind` (captured or failed) for a payment. The event id is derived from kind and
+    /// transaction, so repeating both repeats the event.
     ///
     /// # Errors
-    /// Where no answer came.
+    /// If no response came.
     ///
     /// # Panics
-    /// When the clock of the machine is before 1970.
+    /// If the system clock is before 1970.
     pub async fn callback(
         &self,
         client: &mut Client,

@@ -1,4 +1,4 @@
-//! Where buyers buy: addresses, offers, and the way orders look from outside.
+//! The server as buyers see it: addresses, offers and orders.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::Provider;
 
-/// A running server as its clients know it. It changes its addresses when it is started again.
+/// A running server as seen by its clients. Its addresses change when it restarts.
 #[derive(Clone, Debug)]
 pub struct Shop {
     /// The public listener.
@@ -16,11 +16,11 @@ pub struct Shop {
     pub operations: SocketAddr,
     /// A token with the role `operator`.
     pub operator_token: String,
-    /// The payment provider, for callbacks that the sandbox does not send by itself.
+    /// The payment provider, for callbacks that the sandbox does not send on its own.
     pub provider: Provider,
 }
 
-/// What the buyers and the checks know of an offer.
+/// An offer, as far as buyers and checks need to know it.
 #[derive(Clone, Copy, Debug)]
 pub struct Offer {
     /// The activity.
@@ -31,7 +31,7 @@ pub struct Offer {
     pub strategy: Strategy,
     /// Units on sale at the start.
     pub units: u64,
-    /// How long an unpaid order lasts, in seconds; `None` for ever.
+    /// How long an unpaid order is held, in seconds; `None` for no expiry.
     pub hold_seconds: Option<u32>,
     /// The limit on units per user and offer.
     pub per_user: u32,
@@ -47,55 +47,55 @@ impl Offer {
 /// An order as `GET /v1/orders/{id}` shows it to its owner.
 #[derive(Clone, Debug, Deserialize)]
 pub struct OrderView {
-    /// Its id.
+    /// The order id.
     pub order_id: OrderId,
-    /// Where it stands. A queued order cannot be read: these tests are of deployments that answer Persisted.
+    /// The status. These tests only cover deployments that answer Persisted, so no order is queued.
     pub status: OrderStatus,
     /// The activity.
     pub activity_id: ActivityId,
-    /// What is bought.
+    /// The SKU.
     pub sku_id: SkuId,
-    /// How many.
+    /// The number of units.
     pub quantity: u32,
-    /// What it costs.
+    /// The price of the order.
     pub amount: Amount,
-    /// The payment that was opened last.
+    /// The latest payment.
     #[serde(default)]
     pub payment: Option<PaymentView>,
-    /// Money that goes back.
+    /// The refund, if one is due or done.
     #[serde(default)]
     pub refund: Option<RefundView>,
-    /// The expired order in whose place it was made.
+    /// The expired order that this one replaces.
     #[serde(default)]
     pub replaces: Option<OrderId>,
-    /// Whose it is: filled in by whoever read it, the answer does not say.
+    /// The owner, filled in by the reader; the response does not contain it.
     #[serde(skip)]
     pub user: Option<UserId>,
 }
 
-/// Money on the wire.
+/// Money as serialized by the API.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Amount {
     /// Minor units.
     pub amount: u64,
-    /// ISO 4217.
+    /// The ISO 4217 code.
     pub currency: String,
 }
 
-/// A payment as its order shows it.
+/// A payment in an order.
 #[derive(Clone, Debug, Deserialize)]
 pub struct PaymentView {
-    /// Its id.
+    /// The payment id.
     pub id: String,
-    /// Where it stands.
+    /// The status.
     pub status: String,
 }
 
-/// A refund as its order shows it.
+/// A refund in an order.
 #[derive(Clone, Debug, Deserialize)]
 pub struct RefundView {
     /// `due`, `done` or `failed`.
     pub status: String,
-    /// How much.
+    /// The amount that is sent back.
     pub amount: Amount,
 }

@@ -1,7 +1,7 @@
-//! What somebody with a thousand accounts gets of a sale: with the guards off, observed, on.
+//! What an actor with a thousand accounts gets of a sale, with the guards off, observing and on.
 //!
-//! Ledger and guards are the real ones; the clock is moved by hand, so that the same scenario gives the same figures. What
-//! challenges cost their solvers is time in the simulation, not work.
+//! Ledger and guards are real. The clock is manual, so the same scenario always gives the same
+//! figures. Solving a challenge takes simulated time only.
 
 mod plot;
 mod scenario;
@@ -14,24 +14,24 @@ pub use simulation::{Outcome, Share, play};
 
 use crate::{Failure, report};
 
-/// Where the plot goes.
+/// The output path of the plot.
 const PLOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/bots.svg");
 
-/// A way to play the scenario.
+/// Settings with which the scenario is played.
 #[derive(Clone, Copy, Debug)]
 pub struct Variant {
-    /// Its name in figures.
+    /// The name in figures.
     pub name: &'static str,
-    /// Of all rules.
+    /// The mode of all rules.
     pub mode: Mode,
-    /// Whether the identity provider tells age and level of accounts.
+    /// Whether the identity provider reports age and level of accounts.
     pub accounts_known: bool,
-    /// An address is busy after a third as many requests, the work instead of a quiz is 16 times as long, and challenges are
-    /// issued from two minutes before the start on, not from ten.
+    /// An address counts as busy after a third of the requests, the work that replaces a quiz is 16
+    /// times harder, and challenges are issued from 2 minutes before the start instead of 10.
     pub strict: bool,
 }
 
-/// All of them.
+/// All variants.
 pub const VARIANTS: [Variant; 6] = {
     let off = Variant { name: "off", mode: Mode::Off, accounts_known: true, strict: false };
     let on = Variant { name: "on", mode: Mode::On, ..off };
@@ -45,10 +45,10 @@ pub const VARIANTS: [Variant; 6] = {
     ]
 };
 
-/// Plays the scenario in every way, prints the table and writes the plot.
+/// Plays the scenario in every variant, prints the figures and writes the plot.
 ///
 /// # Errors
-/// The scenario cannot be read, or the plot not written.
+/// If the scenario cannot be read, or the plot cannot be written.
 pub fn run() -> Result<(), Failure> {
     let scenario = Scenario::read()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
@@ -59,7 +59,7 @@ pub fn run() -> Result<(), Failure> {
     }
     report::info(
         "bots.columns",
-        "actor and people: units paid, hold-seconds; challenged and denied people; actor's work",
+        "units: paid; orders: placed; hold: unit-seconds in unpaid orders; cores, readers: work on challenges",
     );
     for (Variant { name, .. }, outcome) in &outcomes {
         let Outcome { people, actor } = outcome;
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(
             first,
             play(&scenario, observed).await.unwrap(),
-            "observing changes nothing, nor does chance"
+            "observing changes nothing, and neither does chance"
         );
         let guarded = play(&scenario, on).await.unwrap();
         for outcome in [first, guarded] {

@@ -1,4 +1,4 @@
-//! The plot: two bars for each variant.
+//! The plot: two bars per variant.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ const ROW: u64 = 74;
 const LEFT: u64 = 190;
 const WIDTH: u64 = 520;
 
-/// Bars of the units and hold-seconds of people and actor, as an SVG.
+/// Draws the units and unit-seconds of actor and people as an SVG.
 pub(super) fn bars(outcomes: &[(Variant, Outcome)]) -> String {
     let most =
         |of: fn(&Outcome) -> u64| outcomes.iter().map(|(_, outcome)| of(outcome)).max().unwrap_or(1).max(1);
@@ -24,8 +24,8 @@ pub(super) fn bars(outcomes: &[(Variant, Outcome)]) -> String {
          <rect x=\"10\" y=\"34\" width=\"12\" height=\"12\" fill=\"#b3261e\"/><text x=\"28\" y=\"45\">actor</text>\n\
          <rect x=\"90\" y=\"34\" width=\"12\" height=\"12\" fill=\"#2a6f97\"/><text x=\"108\" y=\"45\">people</text>\n"
     );
-    for (place, (variant, Outcome { people, actor })) in (0_u64..).zip(outcomes) {
-        let top = 60 + ROW * place;
+    for (row, (variant, Outcome { people, actor })) in (0_u64..).zip(outcomes) {
+        let top = 60 + ROW * row;
         let name = variant.name.replace('_', " ");
         let _ = writeln!(svg, "<text x=\"10\" y=\"{}\">{name}</text>", top + 16);
         let hold = |ms: u64| ms / 1_000;

@@ -4,63 +4,63 @@ use serde::Deserialize;
 
 use crate::Failure;
 
-/// A sale, who comes to it, and the guards.
+/// A sale, its visitors and the guards.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// Of all random numbers.
+    /// The seed of all random numbers.
     pub seed: u64,
-    /// How long the sale lasts.
+    /// The duration of the sale.
     pub minutes: u64,
-    /// What is sold.
+    /// The offer.
     pub offer: Offer,
-    /// Persons.
+    /// Ordinary buyers, with one account each.
     pub people: People,
     /// One person with many accounts.
     pub actor: Actor,
-    /// Quotas and difficulties.
+    /// Quotas and difficulties of the guards.
     pub guards: GuardNumbers,
 }
 
-/// What is sold.
+/// The offer.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Offer {
-    /// Units.
+    /// The number of units.
     pub units: u32,
     /// How long an unpaid order holds its unit.
     pub hold_seconds: u64,
 }
 
-/// How somebody behaves.
+/// The behaviour of ordinary buyers.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct People {
-    /// How many.
+    /// The number of people.
     pub count: u64,
-    /// The share that comes from shared addresses.
+    /// The fraction from shared addresses.
     pub shared: f64,
-    /// How many shared addresses there are.
+    /// The number of shared addresses.
     pub shared_addresses: u64,
-    /// The age of the oldest account.
+    /// The maximum age of an account.
     pub oldest_days: u64,
-    /// From the start until the last one comes.
+    /// The time in which everyone arrives after the start.
     pub arrive_seconds: u64,
-    /// The share that comes in the two minutes before the start.
+    /// The fraction that arrives in the two minutes before the start.
     pub prepared: f64,
-    /// One try of a proof of work.
+    /// The time per try of a proof of work.
     pub try_ms: u64,
-    /// Reading a picture.
+    /// The time to read a picture.
     pub read_ms: u64,
-    /// The share of pictures that are read right.
+    /// The fraction of pictures read correctly.
     pub read_right: f64,
-    /// How often somebody looks for units that come back.
+    /// How often a buyer without a unit looks for returned ones.
     pub look_seconds: u64,
-    /// For how long.
+    /// How long a buyer keeps looking after the start.
     pub patience_seconds: u64,
-    /// The share that pays.
+    /// The fraction of orders that are paid.
     pub pay: f64,
-    /// Within which time.
+    /// The maximum time to payment.
     pub pay_seconds: u64,
 }
 
@@ -68,59 +68,59 @@ pub struct People {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Actor {
-    /// Accounts.
+    /// The number of accounts.
     pub accounts: u64,
-    /// Addresses.
+    /// The number of addresses.
     pub addresses: u64,
-    /// The age of the oldest account.
+    /// The maximum age of an account.
     pub oldest_days: u64,
-    /// Requests for challenges, from the first moment on.
+    /// Requests for challenges per second, as soon as they are issued.
     pub asks_per_second: u64,
-    /// Processors for proofs of work.
+    /// CPU cores for proofs of work.
     pub cores: usize,
-    /// One try on one of them.
+    /// The time per try on one core.
     pub try_ms: u64,
     /// Hired people who read pictures.
     pub readers: usize,
-    /// How long one takes.
+    /// The time to read a picture.
     pub read_ms: u64,
-    /// The share that is read right.
+    /// The fraction of pictures read correctly.
     pub read_right: f64,
-    /// How often an account looks for units that come back.
+    /// How often an account without a unit looks for returned ones.
     pub look_seconds: u64,
-    /// For how long.
+    /// How long an account keeps looking after the start.
     pub patience_seconds: u64,
-    /// The share that is paid.
+    /// The fraction of orders that are paid.
     pub pay: f64,
-    /// Within which time.
+    /// The maximum time to payment.
     pub pay_seconds: u64,
 }
 
-/// Quotas and difficulties.
+/// Quotas and difficulties of the guards.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GuardNumbers {
-    /// Tickets and challenges of a user.
+    /// Tickets and challenges per user.
     pub user_tickets: u32,
-    /// The same from an address until it is busy.
+    /// Tickets and challenges per address before it counts as busy.
     pub busy_address: u32,
-    /// The span of both.
+    /// The period of both quotas.
     pub tickets_seconds: u64,
-    /// Failures that are told apart.
+    /// The most failed challenges per user that are counted.
     pub failures: u32,
-    /// Until they are forgotten.
+    /// The time after which failures are forgotten.
     pub failures_seconds: u64,
-    /// Zeros of a proof of work.
+    /// Leading zero digits of a proof of work.
     pub digits: u32,
-    /// Zeros of the one instead of a quiz.
+    /// Leading zero digits of the proof of work that replaces a quiz.
     pub digits_instead_of_quiz: u32,
 }
 
 impl Scenario {
-    /// The scenario that comes with the benches.
+    /// Parses the built-in scenario.
     ///
     /// # Errors
-    /// If the file is not a scenario.
+    /// If the file is invalid.
     pub fn read() -> Result<Self, Failure> {
         Ok(toml::from_str(include_str!("../../../scenarios/bots.toml"))?)
     }

@@ -1,4 +1,4 @@
-//! One sale on a clock that is moved by hand.
+//! Plays one sale on a manual clock.
 
 use std::{
     cmp::Reverse,
@@ -26,44 +26,44 @@ use flashsale_core::{
 use super::{Scenario, Variant};
 use crate::Failure;
 
-/// The start of the sale, in milliseconds; before it challenges and tickets are issued.
+/// The start of the sale, of challenges and of tickets, in milliseconds since 1970.
 const START: u64 = 1_790_000_000_000;
 const CHALLENGES: u64 = START - 600_000;
 const TICKETS: u64 = START - 60_000;
-/// How long a ticket holds, from the start if that is later.
+/// The validity of a ticket, which counts from the start of the sale at the earliest.
 const TICKET_LIFE: u64 = 300_000;
 const DAY_MS: u64 = 86_400_000;
 const PRICE: u64 = 9_900;
 
-/// What each side got.
+/// The result of a sale.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// The people.
+    /// The ordinary buyers together.
     pub people: Share,
     /// The actor.
     pub actor: Share,
 }
 
-/// What one side got and did.
+/// The result of one side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Share {
-    /// Units that were paid.
+    /// Units paid.
     pub units: u64,
-    /// Orders that were made.
+    /// Orders placed.
     pub orders: u64,
-    /// Sum over orders of the milliseconds for which they held a unit unpaid.
+    /// The time for which orders held a unit unpaid, summed over all orders.
     pub hold_ms: u64,
-    /// Accounts that had to solve something.
+    /// Accounts that had to solve a challenge.
     pub challenged: u64,
-    /// Accounts that got no ticket.
+    /// Accounts that were denied a ticket.
     pub denied: u64,
-    /// Processor time for proofs of work.
+    /// CPU time for proofs of work.
     pub work_ms: u64,
-    /// Time spent on pictures.
+    /// Time for reading pictures.
     pub read_ms: u64,
 }
 
-/// How one side behaves.
+/// The behaviour of one side.
 #[derive(Clone, Copy)]
 struct Habit {
     try_ms: u64,
@@ -72,7 +72,7 @@ struct Habit {
     look_ms: u64,
     pay: f64,
     pay_ms: u64,
-    /// From the ticket to the order, at most.
+    /// The maximum time from the ticket to the order.
     reaction_ms: u64,
 }
 
@@ -81,7 +81,7 @@ struct Visitor {
     user: UserId,
     address: SubjectId,
     account: Account,
-    /// What the solved challenge in hand is good for; it can be used once.
+    /// The challenge that is solved but not used yet; a solution works once.
     solved: Step,
     challenged: bool,
     ticket_until: u64,
@@ -90,17 +90,17 @@ struct Visitor {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    /// Overdue orders expire.
+    /// Expires overdue orders.
     Expire,
     /// Asks for a challenge or a ticket.
     Ask(usize),
-    /// Has worked on a challenge.
+    /// Finishes work on a challenge, correctly or not.
     Solve(usize, Step, bool),
-    /// Orders, or looks again where nothing is left.
+    /// Orders, or looks again later if nothing is available.
     Order(usize),
-    /// Pays, if it has not expired.
+    /// Pays the order placed at this time.
     Pay(usize, OrderKey, u64),
-    /// The hold of an order that was not paid is over.
+    /// Loses an unpaid order to expiry.
     Lose(usize),
 }
 
@@ -108,8 +108,8 @@ struct Sale<'a> {
     scenario: &'a Scenario,
     digits: [u32; 2],
     ledger: EmbeddedLedger,
-    /// The units that can be ordered; `None` if the ledger has done something since they were read. Those who look for
-    /// units that come back ask a million times.
+    /// The units available; `None` after each change of the ledger. Cached, because a million looks
+    /// for returned units read it.
     available: Option<i64>,
     clock: Arc<ManualClock>,
     guards: Guards,
@@ -117,7 +117,7 @@ struct Sale<'a> {
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     sequence: u64,
     random: Rng,
-    /// When each processor and each reader of the actor is free.
+    /// When each of the actor's cores and readers is free.
     cores: BTreeSet<(u64, usize)>,
     readers: BTreeSet<(u64, usize)>,
     outcome: Outcome,
@@ -126,14 +126,14 @@ struct Sale<'a> {
 /// Plays a scenario.
 ///
 /// # Errors
-/// If its numbers make no sale, or the ledger declines what it should not.
+/// If the scenario's numbers are invalid, or the ledger gives an unexpected answer.
 pub async fn play(scenario: &Scenario, variant: Variant) -> Result<Outcome, Failure> {
     let mut sale = Sale::open(scenario, variant).await?;
-    sale.invite(variant);
+    sale.schedule_visitors(variant);
     let end = START + scenario.minutes * 60_000;
     while let Some(Reverse((at, _, event))) = sale.events.pop() {
         sale.clock.set(Timestamp::from_millis(at));
-        sale.happen(at, event, end).await?;
+        sale.handle(at, event, end).await?;
     }
     Ok(sale.outcome)
 }
@@ -170,8 +170,8 @@ impl<'a> Sale<'a> {
         })
     }
 
-    /// Everybody, and when they come.
-    fn invite(&mut self, variant: Variant) {
+    /// Creates all visitors and schedules their arrival.
+    fn schedule_visitors(&mut self, variant: Variant) {
         let Scenario { people, actor, .. } = self.scenario;
         for number in 0..people.count {
             let own = u64::MAX - number;
@@ -182,13 +182,13 @@ impl<'a> Sale<'a> {
             let comes_at = if prepared {
                 START - self.random.u64(0..120_000)
             } else {
-                // The keenest first: half of them in the first quarter of the time.
+                // The keenest first: half of them arrive in the first quarter of the time.
                 let share = self.random.f64();
                 START + scaled(people.arrive_seconds * 1_000, share * share)
             };
             let level = u8::try_from((days / 60).min(5)).unwrap_or(5);
             let gives_up_at = comes_at.max(START) + people.patience_seconds * 1_000;
-            self.admit(variant, false, 1 + number, address, (days, level), comes_at, gives_up_at);
+            self.add_visitor(variant, false, 1 + number, address, (days, level), comes_at, gives_up_at);
         }
         for number in 0..actor.accounts {
             let first = if variant.strict { START - 120_000 } else { CHALLENGES };
@@ -196,14 +196,14 @@ impl<'a> Sale<'a> {
             let days = self.random.u64(0..=actor.oldest_days);
             let gives_up_at = START + actor.patience_seconds * 1_000;
             let address = 2_000_000 + number % actor.addresses;
-            // Without guards nothing is to be prepared, and the first request is for the ticket.
-            self.admit(variant, true, 1_000_000 + number, address, (days, 0), comes_at, gives_up_at);
+            // With the guards off there are no challenges, so this only waits for tickets.
+            self.add_visitor(variant, true, 1_000_000 + number, address, (days, 0), comes_at, gives_up_at);
         }
         self.at(START, Event::Expire);
     }
 
     #[expect(clippy::too_many_arguments, reason = "one caller for each side")]
-    fn admit(
+    fn add_visitor(
         &mut self,
         variant: Variant,
         is_actor: bool,
@@ -233,12 +233,12 @@ impl<'a> Sale<'a> {
         self.events.push(Reverse((at, self.sequence, event)));
     }
 
-    async fn happen(&mut self, at: u64, event: Event, end: u64) -> Result<(), Failure> {
+    async fn handle(&mut self, at: u64, event: Event, end: u64) -> Result<(), Failure> {
         match event {
             Event::Expire => {
                 self.available = None;
                 self.ledger.expire_due(lane(), 10_000).await?;
-                // Beyond the end, so that what is held then is accounted for.
+                // Continue past the end, so that units held then are accounted for.
                 if at < end + 1_000 * self.scenario.offer.hold_seconds {
                     self.at(at + 500, Event::Expire);
                 }
@@ -263,7 +263,7 @@ impl<'a> Sale<'a> {
         Ok(())
     }
 
-    /// Asks for a challenge while it is too early for tickets, then for a ticket, with the solution in hand.
+    /// Asks for a challenge before tickets are issued, then for a ticket with the solved challenge.
     async fn ask(&mut self, at: u64, who: usize) {
         let Visitor { user, account, address, solved, is_actor, .. } = self.visitors[who];
         let now = Timestamp::from_millis(at);
@@ -288,14 +288,14 @@ impl<'a> Sale<'a> {
         }
     }
 
-    /// Works on a challenge: people one after the other by themselves, the actor with what it has.
+    /// Works on a challenge: each person alone, the actor with its cores and readers.
     fn solve(&mut self, at: u64, who: usize, step: Step) {
         let habit = self.habit(who);
         if !std::mem::replace(&mut self.visitors[who].challenged, true) {
             self.share(who).challenged += 1;
         }
         let digits = self.digits[usize::from(step == Step::Quiz)];
-        // Tries until one is good: a geometric distribution.
+        // The number of tries is geometrically distributed.
         let tries = 1.0 - (1.0 - self.random.f64()).ln() * 16_f64.powi(i32::try_from(digits).unwrap_or(0));
         let work_ms = scaled(habit.try_ms, tries).max(1);
         let right = self.random.f64() < habit.read_right;
@@ -319,13 +319,13 @@ impl<'a> Sale<'a> {
         let by_reader = reader.map(|(free, _)| free.max(at) + habit.read_ms);
         match (by_core, by_reader) {
             (core_end, Some(end)) if core_end.is_none_or(|core_end| end < core_end) => {
-                let (_, reader) = self.readers.pop_first().expect("there is one");
+                let (_, reader) = self.readers.pop_first().expect("not empty");
                 self.readers.insert((end, reader));
                 self.share(who).read_ms += habit.read_ms;
                 self.at(end, Event::Solve(who, step, right));
             }
             (Some(end), _) => {
-                let (_, core) = self.cores.pop_first().expect("there is one");
+                let (_, core) = self.cores.pop_first().expect("not empty");
                 self.cores.insert((end, core));
                 self.share(who).work_ms += work_ms;
                 self.at(end, Event::Solve(who, step, true));
@@ -337,7 +337,7 @@ impl<'a> Sale<'a> {
     async fn order(&mut self, at: u64, who: usize) -> Result<(), Failure> {
         let Visitor { user, address, ticket_until, .. } = self.visitors[who];
         if self.available().await? <= 0 {
-            // What the status says: nobody orders then.
+            // The status page says so; nobody orders then.
             let look = self.habit(who).look_ms;
             let pause = look / 2 + self.random.u64(0..=look);
             self.at(at + pause, Event::Order(who));
@@ -378,14 +378,14 @@ impl<'a> Sale<'a> {
                 }
             }
             Reserved::SoldOut { .. } => self.at(at + 100, Event::Order(who)),
-            other => return Err(format!("{user:?} is answered {other:?}").into()),
+            other => return Err(format!("unexpected answer to {user:?}: {other:?}").into()),
         }
         Ok(())
     }
 
     async fn available(&mut self) -> Result<i64, Failure> {
         if self.available.is_none() {
-            let stock = self.ledger.stock(lane().activity, sku()).await?.ok_or("it is offered")?;
+            let stock = self.ledger.stock(lane().activity, sku()).await?.ok_or("the SKU is not offered")?;
             self.available = Some(stock.available);
         }
         Ok(self.available.unwrap_or_default())
@@ -408,13 +408,13 @@ impl<'a> Sale<'a> {
             Advance::Capture {
                 order,
                 capture,
-                replacement: OrderId::new(order.id.value() + (1 << 60)).ok_or("id")?,
+                replacement: OrderId::new(order.id.value() + (1 << 60)).ok_or("not zero")?,
             },
         ];
         self.available = None;
         let answer = self.ledger.advance(lane(), steps).await?;
         if !answer.outcomes.iter().all(|outcome| matches!(outcome, Advanced::Done(_))) {
-            return Err(format!("a payment is answered {:?}", answer.outcomes).into());
+            return Err(format!("unexpected answer to a payment: {:?}", answer.outcomes).into());
         }
         let share = self.share(who);
         share.units += 1;
@@ -473,7 +473,7 @@ fn guards(scenario: &Scenario, variant: Variant) -> Result<Guards, Failure> {
         risk_mode: mode,
         ladder: Ladder::default(),
         failures: quota(numbers.failures, numbers.failures_seconds)?,
-        // So many that no two keys share a slot: the seed of the tables is not ours.
+        // Large enough that no keys share a slot, since the table's hash seed is random.
         users: many,
         addresses: many,
     };

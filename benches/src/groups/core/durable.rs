@@ -1,5 +1,5 @@
-//! Durable orders: buyers at a batcher in front of the engine, each waiting for its answer before it asks again; beside
-//! it a plain file that gets the same commits.
+//! Durable orders: buyers at a batcher on top of the engine, each waiting for its answer before the
+//! next request. A plain file with the same commits is the reference.
 
 use std::{
     path::Path,
@@ -22,71 +22,71 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{directory, plain_file};
+use super::{plain_file, temp_directory};
 use crate::{
     Failure, machine,
     report::{count, figure, median, progress, ratio},
     sale,
 };
 
-/// How many orders one run takes at most, each by another user.
+/// The most orders of one run, each by another user.
 const ORDERS: u64 = 2_000_000;
 
-/// How long one run takes at most.
+/// The longest duration of one run.
 const SPAN: Duration = Duration::from_secs(8);
 
-/// How often a load is run; the medians are printed.
+/// Runs per load; the medians are printed.
 const RUNS: usize = 3;
 
-/// How many buyers wait at the same time. A third of them is in each commit: one is being written, one decided, one
-/// collected. So this decides how large commits are.
+/// Concurrent buyers. This determines the size of commits, since each has a third of the buyers:
+/// while one batch is written, another is decided and a third is collected.
 const WAITING: u64 = 1_024;
 
-/// Other numbers of waiting buyers, and how the figures of these loads end.
+/// Other numbers of buyers, and the suffixes of their figures.
 const OTHERS: [(u64, &str); 2] = [(16_384, ".waiting_16384"), (256, ".waiting_256")];
 
-/// The most requests that wait in the batcher: more than are sent, so that a slow disk shows as latency.
+/// The batcher's queue limit. It exceeds the load, so that a slow disk shows up as latency.
 const ROOM: usize = 8_000_000;
 
-/// What a run took.
+/// The measurements of a run.
 #[derive(Clone, Copy, Debug)]
-struct Taken {
+struct Measured {
     orders: f64,
     wall: Duration,
-    /// User and system time of the whole process, buyers included.
+    /// User and system time of the whole process, including the buyers.
     cpu: Duration,
 }
 
-/// Prints the figures of the first load; answers its orders per second.
-pub(super) fn run(runtime: &Runtime, place: &Path) -> Result<f64, Failure> {
-    load(runtime, place, WAITING, "")
+/// Prints the figures of the main load, and returns its orders per second.
+pub(super) fn run(runtime: &Runtime, root: &Path) -> Result<f64, Failure> {
+    load(runtime, root, WAITING, "")
 }
 
 /// Prints the figures of the other loads.
-pub(super) fn run_others(runtime: &Runtime, place: &Path) -> Result<(), Failure> {
+pub(super) fn run_others(runtime: &Runtime, root: &Path) -> Result<(), Failure> {
     for (waiting, name) in OTHERS {
-        load(runtime, place, waiting, name)?;
+        load(runtime, root, waiting, name)?;
     }
     Ok(())
 }
 
-fn load(runtime: &Runtime, place: &Path, waiting: u64, name: &str) -> Result<f64, Failure> {
+fn load(runtime: &Runtime, root: &Path, waiting: u64, name: &str) -> Result<f64, Failure> {
     let (mut ours, mut cpu, mut per_commit, mut bytes) = (vec![], vec![], vec![], vec![]);
     let (mut appended, mut overwritten, mut p50, mut p99) = (vec![], vec![], vec![], vec![]);
     for run in 1..=RUNS {
-        progress(format!("run {run} of {RUNS}: durable orders of {waiting} buyers at a time"));
-        let taken_in = directory(place)?;
-        let taken = take_orders(runtime, taken_in.path(), waiting)?;
-        let (commits, orders) = (commits(taken_in.path())?, taken.orders);
-        drop(taken_in);
-        let append = plain_file::append(directory(place)?.path(), &commits)?;
-        let overwrite = plain_file::overwrite(directory(place)?.path(), &commits)?;
-        ours.push(orders / taken.wall.as_secs_f64());
-        cpu.push(taken.cpu.as_secs_f64() * 1e6 / orders);
+        progress(format!("run {run} of {RUNS}: durable orders from {waiting} concurrent buyers"));
+        let journal = temp_directory(root)?;
+        let measured = take_orders(runtime, journal.path(), waiting)?;
+        let (commits, orders) = (commits(journal.path())?, measured.orders);
+        drop(journal);
+        let append = plain_file::append(temp_directory(root)?.path(), &commits)?;
+        let overwrite = plain_file::overwrite(temp_directory(root)?.path(), &commits)?;
+        ours.push(orders / measured.wall.as_secs_f64());
+        cpu.push(measured.cpu.as_secs_f64() * 1e6 / orders);
         per_commit.push(orders / count(commits.len() as u64));
         bytes.push(count(commits.iter().map(Vec::len).sum::<usize>() as u64) / orders);
-        appended.push(append.wall.as_secs_f64() / taken.wall.as_secs_f64());
-        overwritten.push(overwrite.wall.as_secs_f64() / taken.wall.as_secs_f64());
+        appended.push(append.wall.as_secs_f64() / measured.wall.as_secs_f64());
+        overwritten.push(overwrite.wall.as_secs_f64() / measured.wall.as_secs_f64());
         p50.push(count(append.syncs.value_at_quantile(0.5)) / 1e3);
         p99.push(count(append.syncs.value_at_quantile(0.99)) / 1e3);
     }
@@ -102,8 +102,8 @@ fn load(runtime: &Runtime, place: &Path, waiting: u64, name: &str) -> Result<f64
     Ok(orders_per_s)
 }
 
-/// Takes orders into a new journal.
-fn take_orders(runtime: &Runtime, directory: &Path, waiting: u64) -> Result<Taken, Failure> {
+/// Places orders against a new journal.
+fn take_orders(runtime: &Runtime, directory: &Path, waiting: u64) -> Result<Measured, Failure> {
     runtime.block_on(async {
         let batcher = open(directory, ORDERS).await?;
         let next = Arc::new(AtomicU64::new(0));
@@ -125,16 +125,16 @@ fn take_orders(runtime: &Runtime, directory: &Path, waiting: u64) -> Result<Take
         while let Some(ended) = buyers.join_next().await {
             ended??;
         }
-        // Each buyer who found nothing left has counted once too many.
+        // A buyer that reaches the limit increments `next` once more without an order.
         let orders = count(next.load(Ordering::Relaxed).min(ORDERS));
-        let taken = Taken { orders, wall: began.elapsed(), cpu: machine::cpu_time() - cpu };
-        // The batcher's task holds the engine, and the engine its files.
+        let measured = Measured { orders, wall: began.elapsed(), cpu: machine::cpu_time() - cpu };
+        // Drain, because the batcher's task keeps the engine and its files open.
         batcher.drain().await;
-        Ok(taken)
+        Ok(measured)
     })
 }
 
-/// A batcher in front of a new engine with its journal in a directory, where `units` are on sale.
+/// Creates a batcher on a new engine with `units` on sale and its journal in a directory.
 pub(super) async fn open(directory: &Path, units: u64) -> Result<Arc<Batcher>, Failure> {
     let options = EmbeddedOptions::new(directory, LedgerRole::Single, Arc::new(SystemClock));
     let engine = EmbeddedLedger::open(options)?;
@@ -144,15 +144,15 @@ pub(super) async fn open(directory: &Path, units: u64) -> Result<Arc<Batcher>, F
     Ok(Arc::new(batcher))
 }
 
-/// One order of the `n`-th buyer.
+/// Places one order of the `n`-th buyer.
 pub(super) async fn buy(batcher: &Batcher, n: u64) -> Result<(), Failure> {
     match batcher.reserve(sale::request(n)).await? {
         (_, Outcome::Reserved { .. }) => Ok(()),
-        (_, outcome) => Err(format!("buyer {n} got no order: {outcome:?}").into()),
+        (_, outcome) => Err(format!("buyer {n} did not get an order: {outcome:?}").into()),
     }
 }
 
-/// The commits of a run as the engine wrote them, one row of its journal each, without the one that opened the sale.
+/// Reads a run's commits from the engine's journal rows, without the one that opened the sale.
 fn commits(directory: &Path) -> Result<Vec<Vec<u8>>, Failure> {
     const JOURNAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("journal");
 
@@ -162,7 +162,7 @@ fn commits(directory: &Path) -> Result<Vec<Vec<u8>>, Failure> {
     for row in reading.open_table(JOURNAL)?.iter()? {
         let (number, bytes) = row?;
         if number.value() != u64::try_from(commits.len() + 1)? {
-            return Err("rows of the journal are missing: a snapshot fell into the run".into());
+            return Err("the journal lacks rows: a snapshot was taken during the run".into());
         }
         commits.push(bytes.value().to_vec());
     }

@@ -1,4 +1,4 @@
-//! Whether an order costs more after many orders.
+//! Whether the cost of an order grows with the number of orders.
 
 use std::sync::Arc;
 
@@ -15,23 +15,22 @@ use crate::{
     sale,
 };
 
-/// How often all is measured; the medians are printed.
+/// Runs per figure; the medians are printed.
 const RUNS: usize = 5;
 const UNITS: u32 = 2_000_000;
 const BATCH: usize = 500;
 
-/// How many orders a window has.
+/// Orders per measured window.
 const WINDOW: u64 = 10_000;
 
-/// After how many orders windows begin.
+/// The number of orders before each window, and the figure's name.
 const AFTER: [(u64, &str); 3] = [
     (10_000, "embedded.cost_at_1e4"),
     (100_000, "embedded.cost_at_1e5"),
     (1_000_000, "embedded.cost_at_1e6"),
 ];
 
-/// Measures the processor time of an order, user and system, without a disk: decided by the engine's thread, answered to
-/// its caller, in batches.
+/// Measures CPU time per order (user and system) without a disk, in batches.
 pub(super) fn run(runtime: &Runtime) -> Result<(), Failure> {
     let mut costs = AFTER.map(|_| Vec::new());
     for run in 1..=RUNS {
@@ -53,7 +52,7 @@ pub(super) fn run(runtime: &Runtime) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The processor time of each order of a range, in microseconds.
+/// The CPU time per order in a range of buyers, in microseconds.
 fn cost(runtime: &Runtime, engine: &EmbeddedLedger, buyers: std::ops::Range<u64>) -> Result<f64, Failure> {
     let orders = count(buyers.end - buyers.start);
     let batches: Vec<_> = sale::requests(buyers).chunks(BATCH).map(<[_]>::to_vec).collect();

@@ -21,14 +21,14 @@ use crate::{
 
 const SPAN: Duration = Duration::from_secs(8);
 
-/// How many tasks send.
+/// The number of sending tasks.
 const SENDERS: u32 = 2;
 
-/// Sends orders at a constant rate, whether earlier ones are answered or not, and prints how long the answers took; `name`
-/// is how the figures end.
+/// Sends orders at a constant rate without waiting for answers, and prints latencies; `name` is the
+/// suffix of the figures.
 ///
-/// The time of an order counts from the moment at which the rate says that it is due, not from when it was sent: an
-/// order that could not be sent in time, because the machine was busy, is as late as a buyer would see it.
+/// Latency counts from when the order was due at this rate, not from when it was sent. If the
+/// machine was too busy to send in time, the delay counts, as it would for a buyer.
 pub(super) fn run(runtime: &Runtime, directory: &Path, orders_per_s: f64, name: &str) -> Result<(), Failure> {
     progress(format!("latency at {orders_per_s:.0} orders/s for {} s", SPAN.as_secs()));
     let micros = runtime.block_on(send(directory, orders_per_s))?;
@@ -50,7 +50,7 @@ pub(super) fn run(runtime: &Runtime, directory: &Path, orders_per_s: f64, name: 
     Ok(())
 }
 
-/// Sends the orders; answers the time that each took, in microseconds.
+/// Sends the orders and returns the latency of each, in microseconds.
 async fn send(directory: &Path, orders_per_s: f64) -> Result<Arc<[AtomicU32]>, Failure> {
     let gap = Duration::from_secs_f64(1.0 / orders_per_s);
     let orders = u32::try_from(SPAN.as_nanos() / gap.as_nanos())?;

@@ -1,4 +1,4 @@
-//! Memory of an open order: what a fresh process has more in memory after a million of them.
+//! The memory of an open order: how much a new process grows by a million of them.
 
 use std::{process::Command, sync::Arc};
 
@@ -14,13 +14,13 @@ use crate::{
     sale,
 };
 
-/// The argument with which `figures` calls itself.
+/// The argument with which `figures` runs itself for this measurement.
 pub const OPEN_ORDERS: &str = "open-orders";
 
 const ORDERS: u64 = 1_000_000;
 const BATCH: u64 = 1_000;
 
-/// Measures in a process of its own, whose allocator has not been used before.
+/// Measures in a new process, whose allocator is unused.
 pub(super) fn run() -> Result<(), Failure> {
     progress(format!("memory of {ORDERS} open orders"));
     let output = Command::new(std::env::current_exe()?).arg(OPEN_ORDERS).output()?;
@@ -34,10 +34,10 @@ pub(super) fn run() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Takes the orders and prints by how many bytes the process has grown, the indices of the offer included.
+/// Places the orders and prints the growth of this process in bytes, including the offer's indices.
 ///
 /// # Errors
-/// An order was declined, or the system does not tell.
+/// If an order is declined, or the memory cannot be read.
 pub fn print_open_orders() -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let engine = EmbeddedLedger::in_memory(LedgerRole::Single, Arc::new(SystemClock));

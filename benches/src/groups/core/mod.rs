@@ -1,4 +1,4 @@
-//! The figures of the library alone: the embedded engine with its journal on disk, and the parts that run in memory.
+//! Figures of the library: the embedded engine with its journal on disk, and the in-memory parts.
 
 mod durable;
 mod flat;
@@ -9,24 +9,24 @@ mod plain_file;
 
 pub use memory::{OPEN_ORDERS, print_open_orders};
 
-use super::{directory, place};
+use super::{data_root, temp_directory};
 use crate::{Failure, machine};
 
-/// Durable orders per second that the engine has to take.
+/// The number of durable orders per second that the engine must handle.
 const REQUIRED: f64 = 250_000.0;
 
-/// Makes the figures.
+/// Measures and prints the figures.
 ///
 /// # Errors
-/// The journal could not be written, or an order was declined.
+/// If the journal cannot be written, or an order is declined.
 pub fn run() -> Result<(), Failure> {
-    let place = place()?;
-    machine::describe(&place)?;
+    let root = data_root()?;
+    machine::describe(&root)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build()?;
-    let orders_per_s = durable::run(&runtime, &place)?;
-    latency::run(&runtime, directory(&place)?.path(), REQUIRED / 2.0, "")?;
-    latency::run(&runtime, directory(&place)?.path(), orders_per_s / 2.0, ".at_half_of_measured")?;
-    durable::run_others(&runtime, &place)?;
+    let orders_per_s = durable::run(&runtime, &root)?;
+    latency::run(&runtime, temp_directory(&root)?.path(), REQUIRED / 2.0, "")?;
+    latency::run(&runtime, temp_directory(&root)?.path(), orders_per_s / 2.0, ".at_half_of_measured")?;
+    durable::run_others(&runtime, &root)?;
     memory::run()?;
     flat::run(&runtime)?;
     parts::run()

@@ -1,4 +1,4 @@
-//! Parts of the hot path that touch no store: ids, tickets, the limiter, decisions.
+//! Hot-path parts without I/O: ids, tickets, the limiter and decisions.
 
 use std::{
     hint::black_box,
@@ -25,17 +25,16 @@ use crate::{
     sale,
 };
 
-/// Prints nanoseconds of each part.
+/// Prints nanoseconds per operation.
 pub(super) fn run() -> Result<(), Failure> {
-    progress("ids, tickets, limiter, decisions");
+    progress("in-memory parts: ids, tickets, rate limiter, decisions");
     snowflake();
     tickets()?;
     limiter()?;
     decisions()
 }
 
-/// Ids of one burst from a new generator: no more than a millisecond holds, or it would be the wait for the clock that is
-/// measured.
+/// Ids per burst from a new generator. More than fit in 1 ms would wait for the clock.
 const BURST: u32 = 4_000;
 const BURSTS: usize = 500;
 const TAKEN_AT_ONCE: u32 = 250;
@@ -44,14 +43,14 @@ fn snowflake() {
     let next = burst(
         || ids::ours(Arc::new(SystemClock)),
         |ids| {
-            black_box(ids.next().expect("room"));
+            black_box(ids.next().expect("ids available"));
         },
         1,
     );
     let take = burst(
         || ids::ours(Arc::new(SystemClock)),
         |ids| {
-            ids.take(TAKEN_AT_ONCE).expect("room").for_each(|id| {
+            ids.take(TAKEN_AT_ONCE).expect("ids available").for_each(|id| {
                 black_box(id);
             });
         },
@@ -87,7 +86,7 @@ fn snowflake() {
     }
 }
 
-/// Nanoseconds of an id of which `step` makes `at_once`.
+/// Nanoseconds per id, if each `step` makes `at_once` ids.
 fn burst<G>(generator: impl Fn() -> G, step: impl Fn(&mut G), at_once: u32) -> f64 {
     let once = || {
         let mut generator = generator();
@@ -126,8 +125,8 @@ fn limiter() -> Result<(), Failure> {
     const KEYS: u32 = 1_000_000;
 
     let now = SystemClock.now();
-    let quota = Quota::new(NonZeroU32::new(10).ok_or("zero")?, Duration::from_secs(1))?;
-    let limiter = RateLimiter::new(quota, NonZeroU32::new(KEYS).ok_or("zero")?, now);
+    let quota = Quota::new(NonZeroU32::new(10).ok_or("not zero")?, Duration::from_secs(1))?;
+    let limiter = RateLimiter::new(quota, NonZeroU32::new(KEYS).ok_or("not zero")?, now);
     let check = |n: u64| {
         let key = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % u64::from(KEYS);
         limiter.check(black_box(key), now.after(Duration::from_millis(n / 1_000)))
@@ -136,7 +135,7 @@ fn limiter() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The specification by itself, without thread, channel or disk, in processor time.
+/// The state machine alone, without threads, channels or disk, in CPU time.
 fn decisions() -> Result<(), Failure> {
     const ORDERS: u64 = 200_000;
     const BATCH: usize = 1_000;
@@ -151,7 +150,7 @@ fn decisions() -> Result<(), Failure> {
         for (number, requests) in (0..).zip(requests.chunks(BATCH)) {
             let answer = ledger.reserve(Batch { id: BatchId(number), now }, sale::lane(), None, requests)?;
             if !answer.outcomes.iter().all(expected) {
-                return Err("the decisions are not what is measured".into());
+                return Err("an outcome differs from the one to be measured".into());
             }
             room = ledger.take_journal(room);
             room.clear();
@@ -179,7 +178,7 @@ fn decisions() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Nanoseconds of processor time of one call: the median of some series of calls.
+/// CPU time of one call in nanoseconds: the median of several series.
 fn nanos<T>(calls: u64, call: impl Fn(u64) -> T) -> f64 {
     const SERIES: u64 = 7;
 

@@ -1,4 +1,4 @@
-//! The reference of the engine: its own bytes in its own commits, written to a plain file, one fdatasync each.
+//! The engine's reference: the same commits written to a plain file, with an fdatasync each.
 
 use std::{
     fs::File,
@@ -11,20 +11,20 @@ use hdrhistogram::Histogram;
 
 use crate::Failure;
 
-/// What writing took.
+/// The measurements of writing all commits.
 #[derive(Debug)]
 pub(super) struct Written {
     pub(super) wall: Duration,
-    /// Each fdatasync, in nanoseconds.
+    /// The duration of each fdatasync, in nanoseconds.
     pub(super) syncs: Histogram<u64>,
 }
 
-/// Appends the commits to a new file, whose length each fdatasync has to keep too.
+/// Appends the commits to a new file. Each fdatasync must persist the new file length as well.
 pub(super) fn append(directory: &Path, commits: &[Vec<u8>]) -> Result<Written, Failure> {
     write(File::create(directory.join("plain"))?, commits)
 }
 
-/// Writes the commits over a file that is there already in full length: the least that an fdatasync can have to do.
+/// Overwrites a file that has its full length already: the least work for an fdatasync.
 pub(super) fn overwrite(directory: &Path, commits: &[Vec<u8>]) -> Result<Written, Failure> {
     let mut file = File::create(directory.join("plain"))?;
     for commit in commits {

@@ -1,5 +1,5 @@
-//! Orders that are accepted: each buyer's first, with a ticket of its own that was made before; the server writes them to
-//! its disk before it answers.
+//! Accepted orders: each is its buyer's first, with its own ticket issued in advance. The server
+//! persists each order before it answers.
 
 use std::{path::Path, time::Duration};
 
@@ -12,24 +12,24 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 
 use super::{
-    CONNECTIONS, SERVERS_CORE, Whom, compare,
+    CONNECTIONS, SERVERS_CORE, Server, compare,
     load::{self, Requests, Target},
     shop::{self, Shop, Storage},
 };
 use crate::{Failure, machine, report::count};
 
-/// How many orders one measurement takes; with sixteen under way on each connection they come out even.
+/// Orders per measurement: a multiple of 32 connections times 16 pipelined requests.
 const ORDERS: u64 = 204_800;
 
-/// Enough for every measurement, ten times over.
+/// Enough for all measurements, with a wide margin.
 const UNITS: u64 = 100 * ORDERS;
 
 const SKU: u64 = 11;
 
-/// For how long tickets and holds last: longer than all measurements.
+/// The validity of tickets and holds: longer than all measurements together.
 const LIFE: Duration = Duration::from_secs(6 * 3_600);
 
-/// Makes the figures.
+/// Measures and prints the figures.
 pub(super) fn run(runtime: &Runtime, directory: &Path) -> Result<(), Failure> {
     machine::stay_on(SERVERS_CORE)?;
     let data = directory.join("data");
@@ -40,25 +40,25 @@ pub(super) fn run(runtime: &Runtime, directory: &Path) -> Result<(), Failure> {
         "hold_seconds": LIFE.as_secs(), "limits": limits,
     });
     runtime.block_on(shop.sell(&json!([offer])))?;
-    // The server's own keys: its data directory has them.
+    // Use the server's own ticket keys, from its data directory.
     let tickets = Keyring::load(&Config::default(), Some(&data))?.tickets;
     let mut buyers = Buyers { tickets, seen: 0 };
 
     let target = Target { address: shop.public, request: buyers.order()?, begins: "HTTP/1.1 201" };
     let answer = runtime.block_on(load::answer(&target))?;
     let mut orders = buyers.orders(ORDERS)?;
-    compare(directory, "accepted", &answer, |whom, depth| {
-        let address = whom.address(shop.public);
+    compare(directory, "accepted", &answer, |server, depth| {
+        let address = server.address(shop.public);
         let target = Target { address, ..target.clone() };
         let run = load::run_through(&target, &orders, answer.len(), CONNECTIONS, depth);
-        let taken = match whom {
-            Whom::Ours => runtime.block_on(run)?,
-            Whom::Bare(_) => {
-                // What ours still does for its orders must not cost the reference time; it does it in its next turn.
+        let taken = match server {
+            Server::Ours => runtime.block_on(run)?,
+            Server::Bare(_) => {
+                // Our server's remaining work on its orders must not slow down the reference.
                 shop.process.hold();
                 let taken = runtime.block_on(run);
                 shop.process.resume();
-                // Both have had these.
+                // Both servers have received these orders, so make new ones.
                 orders = buyers.orders(ORDERS)?;
                 taken?
             }
@@ -66,25 +66,25 @@ pub(super) fn run(runtime: &Runtime, directory: &Path) -> Result<(), Failure> {
         Ok(count(ORDERS) / taken.as_secs_f64())
     })?;
 
-    // The orders made last were not sent.
+    // The last batch of orders was not sent.
     let placed = buyers.seen - ORDERS;
     let held = runtime.block_on(shop.held(SKU))?;
     if held == placed {
         Ok(())
     } else {
-        Err(format!("{placed} orders were placed, {held} units are held").into())
+        Err(format!("{placed} orders were placed, but {held} units are held").into())
     }
 }
 
-/// People who have not ordered yet.
+/// An endless supply of buyers who have not ordered.
 struct Buyers {
     tickets: TicketKeys,
-    /// How many have.
+    /// The number of buyers used.
     seen: u64,
 }
 
 impl Buyers {
-    /// Orders of one unit by the next so many.
+    /// Builds the orders of the next `many` buyers, one unit each.
     fn orders(&mut self, many: u64) -> Result<Requests, Failure> {
         let orders: Vec<_> = (0..many).map(|_| self.order()).collect::<Result<_, _>>()?;
         Requests::new(orders)

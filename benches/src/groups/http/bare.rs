@@ -1,4 +1,4 @@
-//! Bare hyper: the same answer to everything, after draining the body.
+//! Bare hyper: drains the body of any request and returns a fixed answer.
 
 use std::{convert::Infallible, net::Ipv4Addr, path::Path};
 
@@ -16,10 +16,10 @@ use tokio::net::TcpListener;
 
 use crate::Failure;
 
-/// Serves the answer in a file, as it was read from a socket, on one thread, until the process is killed.
+/// Serves the answer recorded in a file, on one thread, until the process is killed.
 ///
 /// # Errors
-/// The file has no answer, or nothing can be bound.
+/// If the file is not an HTTP answer, or the address cannot be bound.
 pub fn serve(file: &Path) -> Result<(), Failure> {
     let (status, headers, body) = parse(&std::fs::read(file)?)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -43,22 +43,22 @@ pub fn serve(file: &Path) -> Result<(), Failure> {
             let serving =
                 http1::Builder::new().pipeline_flush(true).serve_connection(TokioIo::new(stream), service);
             tokio::spawn(async move {
-                // A client that goes away ends its connection; there is nothing to do about it.
+                // A client that disconnects ends its connection; nothing to do.
                 let _ = serving.await;
             });
         }
     })
 }
 
-/// An answer as it was read. Date and length are hyper's own business.
+/// Parses a recorded answer. Leaves date and length to hyper.
 fn parse(answer: &[u8]) -> Result<(StatusCode, HeaderMap, Bytes), Failure> {
-    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").ok_or("no head")?;
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").ok_or("the answer has no head")?;
     let head = std::str::from_utf8(&answer[..end])?;
     let mut lines = head.split("\r\n");
     let status = lines.next().and_then(|line| line.split(' ').nth(1)).ok_or("no status")?.parse()?;
     let mut headers = HeaderMap::new();
     for line in lines {
-        let (name, value) = line.split_once(": ").ok_or("a field without a value")?;
+        let (name, value) = line.split_once(": ").ok_or("a header without a value")?;
         headers.append(HeaderName::try_from(name)?, HeaderValue::try_from(value)?);
     }
     headers.remove(DATE);

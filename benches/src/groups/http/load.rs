@@ -1,5 +1,5 @@
-//! The client: a few connections that send the same request again and again, or each of many once, and read answers of
-//! the same length.
+//! The load generator: a few connections send the same request repeatedly, or each of many requests
+//! once. All answers to a target must have the same length.
 
 use std::{
     net::SocketAddr,
@@ -20,16 +20,16 @@ use tokio::{
 
 use crate::Failure;
 
-/// What is asked of whom.
+/// A server address, a request and its expected answer.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
     pub(super) address: SocketAddr,
     pub(super) request: Vec<u8>,
-    /// How every answer begins.
+    /// The prefix of every answer.
     pub(super) begins: &'static str,
 }
 
-/// Requests of one length, of which each is sent once.
+/// Requests of equal length, each sent once.
 #[derive(Clone, Debug)]
 pub(super) struct Requests {
     bytes: Bytes,
@@ -37,39 +37,39 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    /// These requests, in this order.
+    /// Concatenates these requests in order.
     pub(super) fn new(requests: impl IntoIterator<Item = Vec<u8>>) -> Result<Self, Failure> {
         let mut requests = requests.into_iter();
         let mut bytes = requests.next().ok_or("no request")?;
         let length = bytes.len();
         for request in requests {
             if request.len() != length {
-                return Err("a request has another length than the first".into());
+                return Err("the requests differ in length".into());
             }
             bytes.extend_from_slice(&request);
         }
         Ok(Self { bytes: bytes.into(), length })
     }
 
-    /// Some of them, one after the other; `None` beyond the last.
+    /// The bytes of a range of requests; `None` if it exceeds their number.
     fn some(&self, numbers: Range<usize>) -> Option<&[u8]> {
         self.bytes.get(numbers.start * self.length..numbers.end * self.length)
     }
 }
 
-/// One answer, as it comes from the socket.
+/// Sends one request and returns the raw answer.
 pub(super) async fn answer(target: &Target) -> Result<Vec<u8>, Failure> {
     let mut stream = connect(target).await?;
     stream.write_all(&target.request).await?;
     let mut answer = Vec::new();
     loop {
         if stream.read_buf(&mut answer).await? == 0 {
-            return Err("the connection ended before its answer".into());
+            return Err("the connection ended before the answer".into());
         }
         let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
         let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-        let length: usize = length.ok_or("an answer without a length")?.parse()?;
+        let length: usize = length.ok_or("the answer has no content-length")?.parse()?;
         if answer.len() >= end + 4 + length {
             check(target, &answer)?;
             return Ok(answer);
@@ -77,7 +77,7 @@ pub(super) async fn answer(target: &Target) -> Result<Vec<u8>, Failure> {
     }
 }
 
-/// How many answers come in a span, with `depth` requests under way on each connection.
+/// Counts the answers within `span`, with `depth` pipelined requests per connection.
 pub(super) async fn run(
     target: &Target,
     connections: usize,
@@ -108,8 +108,8 @@ pub(super) async fn run(
     Ok(count)
 }
 
-/// How long it takes until each request has its answer of `length` bytes, with `depth` requests under way on each
-/// connection. What is left over by a whole `depth` is not sent. `target` says whom to ask and how answers begin.
+/// Measures how long it takes to send each request once and read its answer of `length` bytes, with
+/// `depth` pipelined requests per connection. A remainder smaller than `depth` is not sent.
 pub(super) async fn run_through(
     target: &Target,
     requests: &Requests,
@@ -138,7 +138,7 @@ pub(super) async fn run_through(
     Ok(began.elapsed())
 }
 
-/// Sends requests, and reads an answer to each.
+/// Sends pipelined requests and reads their answers.
 async fn exchange(
     stream: &mut TcpStream,
     target: &Target,
@@ -170,5 +170,5 @@ fn check(target: &Target, answer: &[u8]) -> Result<(), Failure> {
         return Ok(());
     }
     let answer = String::from_utf8_lossy(&answer[..answer.len().min(200)]).into_owned();
-    Err(format!("not {:?}: {answer:?}", target.begins).into())
+    Err(format!("the answer does not start with {:?}: {answer:?}", target.begins).into())
 }

@@ -1,5 +1,5 @@
-//! The figures of the server over HTTP: what buyers ask for most, beside bare hyper that answers the same requests with the
-//! same bytes. The server (or bare hyper) has one core, the client the other.
+//! Figures of the server over HTTP: the most frequent requests, compared with bare hyper, which
+//! answers the same requests with the same bytes. The server has one core, the client another.
 
 mod accepted;
 mod bare;
@@ -16,35 +16,35 @@ use self::{
     load::Target,
     shop::{Shop, Storage},
 };
-use super::{directory, place};
+use super::{data_root, temp_directory};
 use crate::{
     Failure, machine,
     report::{count, figure, info, median, progress, ratio},
 };
 
-/// The argument with which `figures` calls itself to be bare hyper; the file with the answer follows.
+/// The argument with which `figures` runs itself as bare hyper, followed by the answer file.
 pub const BARE: &str = "bare-hyper";
 
-/// How long a measurement takes (of accepted orders: until all are placed), and how often it is made; the medians are
-/// printed.
+/// The duration of a measurement (accepted orders: until all are placed), and the number of
+/// repetitions; the medians are printed.
 const SPAN: Duration = Duration::from_secs(2);
 const RUNS: usize = 5;
 
 const CONNECTIONS: usize = 32;
 
-/// Requests that a connection has under way, and how the figures of that are called.
+/// Pipelined requests per connection, and the name of that way in figures.
 const DEPTHS: [(usize, &str); 2] = [(1, "keepalive"), (16, "pipelined")];
 
-/// Both servers get this core, the client the other.
+/// The core of both servers, and that of the client.
 const SERVERS_CORE: usize = 0;
 const CLIENTS_CORE: usize = 1;
 
-/// Makes the figures.
+/// Measures and prints the figures.
 ///
 /// # Errors
-/// A server could not be built or started, or answered something else.
+/// If a server cannot be built or started, or gives an unexpected answer.
 pub fn run() -> Result<(), Failure> {
-    let directory = directory(&place()?)?;
+    let directory = temp_directory(&data_root()?)?;
     let directory = directory.path();
     machine::describe(directory)?;
     shop::build()?;
@@ -53,14 +53,14 @@ pub fn run() -> Result<(), Failure> {
     accepted::run(&runtime, directory)
 }
 
-/// What can be asked again and again.
+/// Measures requests that can be repeated.
 fn repeated(runtime: &Runtime, directory: &Path) -> Result<(), Failure> {
     machine::stay_on(SERVERS_CORE)?;
     let shop = Shop::start(directory, &Storage::Memory)?;
     for (name, target) in runtime.block_on(shop.targets())? {
         let answer = runtime.block_on(load::answer(&target))?;
-        compare(directory, name, &answer, |whom, depth| {
-            let address = whom.address(target.address);
+        compare(directory, name, &answer, |server, depth| {
+            let address = server.address(target.address);
             let target = Target { address, ..target.clone() };
             let answers = runtime.block_on(load::run(&target, CONNECTIONS, depth, SPAN))?;
             Ok(count(answers) / SPAN.as_secs_f64())
@@ -69,15 +69,15 @@ fn repeated(runtime: &Runtime, directory: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Who is measured.
+/// The server that is measured.
 #[derive(Clone, Copy, Debug)]
-enum Whom {
+enum Server {
     Ours,
-    /// Bare hyper, at this address.
+    /// Bare hyper at this address.
     Bare(SocketAddr),
 }
 
-impl Whom {
+impl Server {
     fn address(self, ours: SocketAddr) -> SocketAddr {
         match self {
             Self::Ours => ours,
@@ -86,13 +86,13 @@ impl Whom {
     }
 }
 
-/// Prints the figures of an answer of ours, and of bare hyper that gives the same: `rate` measures the answers per second
-/// with so many requests under way on each connection, ours first.
+/// Compares our server with bare hyper giving the same answer, and prints the figures. `rate`
+/// measures answers per second at a pipelining depth.
 fn compare(
     directory: &Path,
     name: &str,
     answer: &[u8],
-    mut rate: impl FnMut(Whom, usize) -> Result<f64, Failure>,
+    mut rate: impl FnMut(Server, usize) -> Result<f64, Failure>,
 ) -> Result<(), Failure> {
     info(&format!("http.{name}.bytes"), answer.len());
     let file = directory.join(name);
@@ -106,8 +106,8 @@ fn compare(
         progress(format!("{name}, {way}"));
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..RUNS {
-            ours.push(rate(Whom::Ours, depth)?);
-            theirs.push(rate(Whom::Bare(address), depth)?);
+            ours.push(rate(Server::Ours, depth)?);
+            theirs.push(rate(Server::Bare(address), depth)?);
         }
         let (ours, theirs) = (median(ours), median(theirs));
         figure(&format!("http.{name}.{way}"), ours, "answers/s");
@@ -117,7 +117,7 @@ fn compare(
     Ok(())
 }
 
-/// Starts a process and reads the address that it prints after `word`.
+/// Starts a process and parses the address that it prints after `word`.
 fn started(command: Command, word: &str) -> Result<(Process, SocketAddr), Failure> {
     const SOON: Duration = Duration::from_secs(60);
     let process = Process::start(command);

@@ -1,4 +1,4 @@
-//! The server of the figures: on one core, without limits of rate.
+//! The measured server: one worker, no rate limits.
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ use crate::{Failure, report::progress};
 
 const TOKEN: &str = "operator-token-of-the-figures";
 
-/// How long the page of a sold-out offer may take to say so.
+/// How long the sold-out state may take to appear in the status.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) struct Shop {
@@ -29,19 +29,19 @@ pub(super) struct Shop {
     operations: SocketAddr,
 }
 
-/// Where the server keeps what it sells.
+/// Where the server stores its data.
 pub(super) enum Storage {
     Memory,
     Directory(PathBuf),
 }
 
-/// Builds the server, beside this program.
+/// Builds the server into the directory of this program.
 pub(super) fn build() -> Result<(), Failure> {
     progress("building the server");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
     let built = build.args(["build", "--release", "--quiet", "-p", "reference-server"]).status()?;
-    if built.success() { Ok(()) } else { Err("the server cannot be built".into()) }
+    if built.success() { Ok(()) } else { Err("the server did not build".into()) }
 }
 
 impl Shop {
@@ -52,7 +52,7 @@ impl Shop {
         let storage = match storage {
             Storage::Memory => "in_memory = true".to_owned(),
             Storage::Directory(directory) => {
-                format!("directory = {:?}", directory.to_str().ok_or("no UTF-8")?)
+                format!("directory = {:?}", directory.to_str().ok_or("the path is not UTF-8")?)
             }
         };
         fs::write(
@@ -92,8 +92,8 @@ impl Shop {
         Ok(Self { process, public: address(&line, "public=")?, operations })
     }
 
-    /// Puts goods on sale, one with units for everybody and one with a single unit, sells that out, and answers what is
-    /// asked: by name, a page, the status document, and an order of what is sold out.
+    /// Sets up a sale with one offer in stock and one sold out. Returns the requests to measure by
+    /// name: a page, the status document, and an order for the sold-out offer.
     pub(super) async fn targets(&self) -> Result<Vec<(&'static str, Target)>, Failure> {
         let offer = |sku: &str, units: u32| json!({ "sku_id": sku, "price": price(), "units": units, "strategy": "order_time", "limits": [] });
         self.sell(&json!([offer("11", 1_000_000), offer("12", 1)])).await?;
@@ -102,7 +102,7 @@ impl Shop {
         let mut buyer = Client::new(self.public);
         let answer = buyer.request(Method::POST, &path, &[], Some(&json!({ "quantity": 1 }))).await?;
         if answer.status != 201 {
-            return Err(format!("the last unit is not sold: {answer}").into());
+            return Err(format!("the only unit was not sold: {answer}").into());
         }
         let late = self.ticket(2, 12).await?;
         let begun = Instant::now();
@@ -112,7 +112,7 @@ impl Shop {
                 break;
             }
             if begun.elapsed() > PATIENCE {
-                return Err(format!("it is not sold out: {status}").into());
+                return Err(format!("the offer does not become sold out: {status}").into());
             }
         }
         let get = |path: &str, more: &str| Target {
@@ -127,16 +127,16 @@ impl Shop {
         ])
     }
 
-    /// Puts offers of the SKUs 11 and 12 on sale, in activity 1.
+    /// Opens activity 1 with offers of SKUs 11 and 12.
     pub(super) async fn sell(&self, offers: &Value) -> Result<(), Failure> {
         let answer = self.operate(Method::POST, "/v1/import", Some(&catalogue(offers))).await?;
         if answer.status.is_success() {
             return Ok(());
         }
-        Err(format!("the import fails: {answer}\n{}", self.process).into())
+        Err(format!("the import failed: {answer}\n{}", self.process).into())
     }
 
-    /// How many units of an offer orders hold.
+    /// The number of units of an offer held by unpaid orders.
     pub(super) async fn held(&self, sku: u64) -> Result<u64, Failure> {
         let path = format!("/v1/activities/1/offers/{sku}/stock");
         let answer = self.operate(Method::GET, &path, None).await?;
@@ -163,7 +163,7 @@ impl Shop {
     }
 }
 
-/// An order of one unit, as it is sent.
+/// Builds the raw request for an order of one unit.
 pub(super) fn order(ticket: &str) -> Vec<u8> {
     let body = r#"{"quantity":1}"#;
     let head = format!(

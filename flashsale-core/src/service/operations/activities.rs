@@ -1,4 +1,4 @@
-//! Activities: writing them, their way to the buyers, live changes.
+//! Activities: drafts, review, publication and live changes.
 
 use serde::Deserialize;
 
@@ -11,70 +11,70 @@ use crate::{
     },
 };
 
-/// How often a change of whatever version there is, is made again on a newer one.
+/// How often a change without an expected version is tried again on a newer version.
 const ATTEMPTS: usize = 5;
 
-/// What an activity is made of.
+/// The content of a new activity.
 #[derive(Clone, Debug)]
 pub struct NewActivity {
-    /// Its id; a fresh one if `None`.
+    /// The id; a new one if `None`.
     pub id: Option<ActivityId>,
-    /// What buyers see on the home page.
+    /// The name shown to buyers.
     pub name: Name,
-    /// What buyers read on its page.
+    /// The description on the activity's page.
     pub description: Option<Text>,
     /// When it sells.
     pub window: Window,
-    /// Over how many lanes its ledger is spread.
+    /// The number of lanes that its ledger uses.
     pub buckets: Buckets,
-    /// What it sells.
+    /// The offers.
     pub offers: Vec<OfferTerms>,
 }
 
-/// A change of an activity: what is `None` stays as it is.
+/// A change of an activity. Fields that are `None` stay as they are.
 #[derive(Clone, Debug, Default)]
 pub struct ActivityEdit {
-    /// Another name.
+    /// The new name.
     pub name: Option<Name>,
-    /// Another description, or none.
+    /// The new description; `Some(None)` removes it.
     pub description: Option<Option<Text>>,
-    /// Another start.
+    /// The new start.
     pub starts_at: Option<crate::domain::Timestamp>,
-    /// Another end.
+    /// The new end.
     pub ends_at: Option<crate::domain::Timestamp>,
-    /// Another number of lanes.
+    /// The new number of lanes.
     pub buckets: Option<Buckets>,
-    /// Other offers: all of them.
+    /// The new offers, replacing all present ones.
     pub offers: Option<Vec<OfferTerms>>,
 }
 
-/// A step in the life of an activity. A step that was taken before changes nothing.
+/// A step in the life of an activity. Repeating a step changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActivityStep {
-    /// From draft: a reviewer shall look at it.
+    /// From draft to review.
     Submit,
-    /// From submitted, by somebody else than who wrote it.
+    /// From submitted to approved, by someone other than the creator.
     Approve,
-    /// From submitted or approved, back to draft.
+    /// From submitted or approved back to draft.
     Reject,
-    /// From approved: buyers see it, and it sells in its window.
+    /// From approved to published: visible to buyers, and sold in its window.
     Publish,
-    /// Of a published one: takes no orders for now.
+    /// Stops taking orders for now.
     Pause,
-    /// Of a paused one: takes orders again.
+    /// Takes orders again after a pause.
     Resume,
-    /// Of a published one: never takes orders again. Orders that were placed can be paid in their time.
+    /// Stops taking orders for good. Orders already placed can still be paid in time.
     End,
-    /// Of a published one that is over: buyers do not see it any more.
+    /// Hides a published activity that is over.
     Archive,
 }
 
 impl Operations {
-    /// Writes a draft. Its creator is who does it. Creating what is there with the same content answers what is there.
+    /// Creates a draft. If an identical activity with this id exists, returns it.
     ///
     /// # Errors
-    /// [`OperationError`]: conflict if the id is taken, refused if an offer does not fit its SKU.
+    /// [`OperationError`]: conflict if the id is taken, refused if an offer does not match its SKU.
     pub async fn create_activity(
         &self,
         new: NewActivity,
@@ -104,8 +104,8 @@ impl Operations {
         Ok(same(present, &activity).map_or(result, Ok)?)
     }
 
-    /// Changes an activity: a draft wholly, a published one as far as the rules of the catalogue allow, and then in the
-    /// ledger too. With `expected` only that version is changed.
+    /// Changes an activity: a draft entirely, a published one within the rules of the catalogue,
+    /// and then in the ledger too. If `expected` is set, only that version is changed.
     ///
     /// # Errors
     /// [`OperationError`].
@@ -135,10 +135,10 @@ impl Operations {
         .await
     }
 
-    /// Adds an offer to a draft. One that is there with the same terms stays.
+    /// Adds an offer to a draft. Does nothing if an identical offer exists.
     ///
     /// # Errors
-    /// [`OperationError`]; invalid if the SKU is offered with other terms.
+    /// [`OperationError`]; invalid if the SKU is already offered on other terms.
     pub async fn attach_offer(
         &self,
         id: ActivityId,
@@ -155,10 +155,10 @@ impl Operations {
         .await
     }
 
-    /// Changes an offer: `edit` makes the new terms of the present ones. Of a published activity only limits change.
+    /// Replaces an offer's terms by what `edit` returns. Only limits can change once published.
     ///
     /// # Errors
-    /// [`OperationError`]; not found if there is no such offer; what `edit` answers.
+    /// [`OperationError`]; not found if there is no such offer; errors of `edit`.
     pub async fn edit_offer(
         &self,
         id: ActivityId,
@@ -176,7 +176,7 @@ impl Operations {
         .await
     }
 
-    /// Takes an offer out of a draft.
+    /// Removes an offer from a draft.
     ///
     /// # Errors
     /// [`OperationError`]; not found if there is no such offer.
@@ -198,11 +198,11 @@ impl Operations {
         .await
     }
 
-    /// Takes a step in the life of an activity.
+    /// Moves an activity one step through its life.
     ///
     /// # Errors
-    /// [`OperationError`]: [`WrongState`](OperationError::WrongState) if it is not possible from where the activity
-    /// stands, [`OwnWork`](OperationError::OwnWork) if its creator wants to approve it.
+    /// [`OperationError`]: [`WrongState`](OperationError::WrongState) if its state does not allow
+    /// the step, [`OwnWork`](OperationError::OwnWork) if the creator approves it.
     pub async fn step(
         &self,
         id: ActivityId,
@@ -224,7 +224,7 @@ impl Operations {
         let over = is_over(activity.selling, activity.window, now);
         match (step, activity.status, activity.selling) {
             (ActivityStep::Submit, Draft, _) => {
-                // What a ledger would refuse is told before a reviewer looks at it.
+                // Report what a ledger would refuse before a reviewer looks at it.
                 self.terms_of(activity)?;
                 activity.status = Submitted;
             }
@@ -238,7 +238,7 @@ impl Operations {
                 (activity.status, activity.reviewer) = (Draft, None);
             }
             (ActivityStep::Publish, Approved, _) if over => {
-                let reason = "the window is over: reject the activity, change it, and have it approved again";
+                let reason = "the window is over; reject the activity, change it and have it approved again";
                 return Err(Invalid::new("ends_at", reason).into());
             }
             (ActivityStep::Publish, Approved, _) => activity.status = Published,
@@ -249,7 +249,7 @@ impl Operations {
             }
             (ActivityStep::Archive, Published, _) if !over => return Err(OperationError::NotOver),
             (ActivityStep::Archive, Published, _) => activity.status = Archived,
-            // Taken before.
+            // A repeated step.
             (ActivityStep::Submit, Submitted, _)
             | (ActivityStep::Reject, Draft, _)
             | (ActivityStep::Publish, Published, _)
@@ -263,7 +263,7 @@ impl Operations {
         Ok(())
     }
 
-    /// Reads an activity, changes it, writes it, and brings it to the ledger.
+    /// Reads, changes and writes an activity, and applies it to the ledger.
     async fn change(
         &self,
         id: ActivityId,
@@ -288,6 +288,6 @@ impl Operations {
                 }
             }
         }
-        unreachable!("the last attempt answers")
+        unreachable!("the last attempt returns")
     }
 }

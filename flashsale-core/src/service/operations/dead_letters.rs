@@ -1,4 +1,4 @@
-//! Dead letters: what the queue could not do, and what a person decides about it.
+//! Dead letters: jobs that kept failing, and what operators decide about them.
 
 use serde_json::json;
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Operations {
-    /// Dead letters by their numbers, from the one after `after`, at most `limit`.
+    /// Lists up to `limit` dead letters by number, starting after `after`.
     ///
     /// # Errors
     /// Those of the queue.
@@ -24,7 +24,7 @@ impl Operations {
         Ok(self.queue.dead_letters(after, limit).await?)
     }
 
-    /// One dead letter; `None` if no job with this number is parked.
+    /// Returns one dead letter; `None` if no job with this number is parked.
     ///
     /// # Errors
     /// Those of the queue.
@@ -32,11 +32,11 @@ impl Operations {
         Ok(self.queue.dead_letter(number).await?)
     }
 
-    /// Has a dead letter tried again from the beginning; answers what it was, or `None` if no job with this number is
-    /// parked, which it is not after the first of two calls either.
+    /// Makes a dead letter a job again, with no attempts, and returns the letter. Returns `None` if
+    /// no job with this number is parked, for instance on a repeated call.
     ///
     /// # Errors
-    /// Those of catalogue and queue; repeat it.
+    /// Those of the catalogue and the queue; repeat the call.
     pub async fn replay_dead_letter(
         &self,
         number: JobNumber,
@@ -48,15 +48,14 @@ impl Operations {
         Ok(Some(letter))
     }
 
-    /// Gives a dead letter up; answers what it was, or `None` if no job with this number is parked, which it is not after
-    /// the first of two calls either.
+    /// Discards a dead letter and returns it. Returns `None` if no job with this number is parked,
+    /// for instance on a repeated call.
     ///
-    /// A refund that is given up has failed for good: its order says so from then on, and whoever owes the money has to send
-    /// it in another way.
+    /// Discarding a refund marks it as failed in its order. The money is then owed by other means.
     ///
     /// # Errors
-    /// [`OperationError::AlreadyRefunded`] if it turns out that the money went back after all: the letter is gone then, and
-    /// nothing is to be sent. Those of catalogue, ledger and queue; repeat it.
+    /// [`OperationError::AlreadyRefunded`] if the refund turns out to be paid: the letter is
+    /// removed, and no money is owed. Those of the catalogue, ledger and queue; repeat the call.
     pub async fn discard_dead_letter(
         &self,
         number: JobNumber,
@@ -69,22 +68,22 @@ impl Operations {
         if let Some(task) = &refund
             && self.payments.refund_of(task).await? == Some(RefundStatus::Done)
         {
-            // The answer of the last attempt was lost. Whoever gives it up would send the money once more.
+            // The last answer was lost. Discarding would make an operator pay the money twice.
             self.note(&letter, "found_done", by).await?;
             self.queue.discard(number).await?;
             return Err(OperationError::AlreadyRefunded);
         }
         self.note(&letter, "discarded", by).await?;
-        // First the ledger: a refund that is due and in no queue would be put in again.
+        // The ledger first: a refund that is due and not queued would be queued again.
         if let Some(task) = &refund {
-            self.payments.give_up_refund(task).await?;
+            self.payments.abandon_refund(task).await?;
         }
         self.queue.discard(number).await?;
         Ok(Some(letter))
     }
 
-    /// Writes what is decided about a dead letter, once for each time that it was parked. It is the decision: what follows is
-    /// done by a repetition if a crash prevents it.
+    /// Writes the audit row of a decision, once for each time that the letter was parked. If a
+    /// crash follows, repeating the call finishes the decision.
     async fn note(&self, letter: &DeadLetter, verb: &str, by: &Attribution) -> Result<(), OperationError> {
         let DeadLetter { number, claims, topic, id, attempts, error, parked_at, .. } = letter;
         let change = Change {
@@ -92,7 +91,7 @@ impl Operations {
             subject: format!("dead_letter/{number}").parse()?,
             detail: json!({ "topic": topic, "job": id, "attempts": attempts, "error": error }),
         };
-        // Numbers begin again with a new file of the queue.
+        // A new queue file starts numbering again, so the event name has the time as well.
         let event = format!("dead_letter/{number}/{claims}/{}/{verb}", parked_at.as_millis()).parse()?;
         self.catalogue.record(&event, change, by).await?;
         Ok(())

@@ -1,4 +1,4 @@
-//! Why an operation was not done.
+//! The error type of operations.
 
 use crate::{
     catalogue::CatalogueError,
@@ -9,60 +9,60 @@ use crate::{
     snowflake::IdError,
 };
 
-/// Why an operation was not done.
+/// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OperationError {
-    /// The catalogue did not take it: not found, another version, refused, out of order.
+    /// The catalogue rejected the change (not found, version conflict, invalid) or failed.
     #[error(transparent)]
     Catalogue(#[from] CatalogueError),
-    /// The ledger did not answer.
+    /// The ledger failed.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// It is decided and written down, but the ledger did not take it: it is not in force yet. The same call again brings
-    /// it in force.
-    #[error("it is decided and not yet in force, repeat it: {0}")]
+    /// The decision is written to the catalogue, but the ledger failed to apply it. Repeat the call
+    /// to bring it into force.
+    #[error("decided, but not yet in force; repeat the call: {0}")]
     NotInForce(#[source] LedgerError),
-    /// The step is not possible from where the activity stands.
+    /// The step is not possible in the activity's current state.
     #[error("the activity is {status:?}, selling is {selling:?}")]
     WrongState {
-        /// Where it stands.
+        /// The status of the activity.
         status: ActivityStatus,
-        /// Whether it sells.
+        /// Whether it is selling.
         selling: Selling,
     },
-    /// Whoever wrote an activity does not approve it.
-    #[error("an activity is approved by somebody else than who wrote it")]
+    /// The creator of an activity may not approve it.
+    #[error("an activity must be approved by someone other than its creator")]
     OwnWork,
-    /// The activity is not over, and cannot be archived.
+    /// The activity is not over, so it cannot be archived.
     #[error("the activity is not over: end it, or wait until its window is over")]
     NotOver,
     /// A value breaks a rule.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// There is no id at this moment.
+    /// No id can be generated right now.
     #[error(transparent)]
     Id(#[from] IdError),
-    /// The queue of jobs did not answer.
+    /// The job queue failed.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// A refund that should be given up has been carried out.
-    #[error("the money went back after all: send nothing; the dead letter is removed")]
+    /// The refund to be discarded has been paid out.
+    #[error("the refund has already been paid out: send nothing; the dead letter is removed")]
     AlreadyRefunded,
-    /// A batcher or a payment provider did not answer.
+    /// The batcher is busy, or a payment provider failed.
     #[error(transparent)]
     Service(ServiceError),
-    /// The ledger sells activities that the catalogue does not have: they do not belong together.
+    /// The ledger sells activities that the catalogue lacks: the two do not belong together.
     #[error(
-        "the ledger sells what the catalogue does not have (activities {}): the catalogue is missing or belongs to \
-         another ledger. Put the catalogue of this ledger back, from a backup of the directory if it is lost",
+        "the ledger sells activities that the catalogue lacks ({}): the catalogue is missing or belongs to \
+         another ledger. Restore this ledger's catalogue, from a backup of the directory if necessary",
         .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     )]
     Unlisted(Vec<ActivityId>),
-    /// The ledger has changes of a later version than the catalogue's: the catalogue is older than its ledger.
+    /// The ledger has changes of a newer version: the catalogue is older than the ledger.
     #[error(
-        "activity {0}: the ledger has changes that are newer than the catalogue, which is older than its ledger: put \
-         the newer catalogue back, or make the change again"
+        "activity {0}: the ledger has changes that are newer than the catalogue; restore the newer \
+         catalogue, or make the change again"
     )]
     Outdated(ActivityId),
 }

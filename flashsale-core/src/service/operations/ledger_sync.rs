@@ -1,4 +1,4 @@
-//! Bringing the ledger up to what the catalogue says.
+//! Applies the decisions in the catalogue to the ledger.
 
 use std::sync::Arc;
 
@@ -9,23 +9,23 @@ use crate::{
     ledger::{Change, ChangeId, Lane, LedgerError, Terms},
 };
 
-/// Numbers of changes that follow from a version start here: above every id of a generator, so that they hold against
-/// changes that were numbered by one.
-const FIRST: u64 = 1 << 62;
-/// What may change of one activity in one version: selling, window, and the limits of each offer.
-const PARTS: u64 = 1 << 10;
+/// The first change id derived from a version. It is above all generated ids, so derived changes
+/// win over changes with generated ids.
+const FIRST_DERIVED_ID: u64 = 1 << 62;
+/// The change ids reserved per version: selling, window, and the limits of each offer.
+const IDS_PER_VERSION: u64 = 1 << 10;
 const SELLING: u64 = 0;
 const WINDOW: u64 = 1;
 const LIMITS: u64 = 2;
 
-const _: () = assert!(LIMITS + Activity::MAX_OFFERS as u64 <= PARTS);
+const _: () = assert!(LIMITS + Activity::MAX_OFFERS as u64 <= IDS_PER_VERSION);
 
 impl Operations {
-    /// Brings the ledger up to everything that the catalogue calls published, one activity after the other.
+    /// Applies every published activity to the ledger, one after another.
     ///
     /// # Errors
-    /// The first failure; what came before is in force, and repeating it goes on. That the ledger has newer changes is
-    /// logged only.
+    /// The first failure. Earlier activities are in force; repeat the call for the rest. If the
+    /// ledger has newer changes, that is only logged.
     pub async fn apply_all(&self, by: &Attribution) -> Result<(), OperationError> {
         let mut after = None;
         loop {
@@ -33,9 +33,9 @@ impl Operations {
             after = page.last().map(|activity| activity.value.id);
             for activity in &page {
                 match self.apply(activity, by).await {
-                    // The others can be sold all the same, and an operator can make the change again.
+                    // The other activities can still be sold; an operator can repeat this change.
                     Err(error @ OperationError::Outdated(_)) => {
-                        tracing::error!(%error, "a change is not in force")
+                        tracing::error!(%error, "a change is not in force: the ledger has a newer one")
                     }
                     result => result?,
                 }
@@ -46,7 +46,7 @@ impl Operations {
         }
     }
 
-    /// The activities of the ledger are in the catalogue.
+    /// Checks that the catalogue has every activity of the ledger.
     pub(super) async fn check_listed(&self) -> Result<(), OperationError> {
         let mut unlisted = Vec::new();
         for id in self.sales.ledger().activities().await? {
@@ -57,7 +57,7 @@ impl Operations {
         if unlisted.is_empty() { Ok(()) } else { Err(OperationError::Unlisted(unlisted)) }
     }
 
-    /// Brings the ledger up to what this version of an activity says, if it is published.
+    /// Applies this version of an activity to the ledger, if it is published.
     pub(super) async fn apply(
         &self,
         activity: &Versioned<Activity>,
@@ -89,7 +89,7 @@ impl Operations {
         }
         let terms = ledger.terms(id).await.map_err(OperationError::NotInForce)?.unwrap_or(terms);
         let left = self.changes(&terms, activity).await.map_err(OperationError::NotInForce)?;
-        // The reader of another version may be ahead of this one; then its changes hold, and that is right.
+        // Another process may have applied a newer version; then its changes win.
         let newest = self.catalogue.activity(id).await?.map(|newest| newest.version);
         if !left.is_empty() && newest == Some(activity.version) {
             return Err(OperationError::Outdated(id));
@@ -99,7 +99,7 @@ impl Operations {
         Ok(())
     }
 
-    /// The terms with which an activity is opened.
+    /// Builds the terms with which an activity is opened.
     ///
     /// # Errors
     /// What a ledger would refuse.
@@ -108,15 +108,15 @@ impl Operations {
         Terms::new(*id, *window, buckets.value(), self.timing, offers.clone())
     }
 
-    /// What has to change in the ledger, with the numbers that follow from the version. Everything else of a published
-    /// activity is fixed by the rules of the catalogue.
+    /// Lists the changes missing in the ledger, with ids derived from the version. The catalogue's
+    /// rules fix everything else about a published activity.
     async fn changes(
         &self,
         terms: &Terms,
         activity: &Versioned<Activity>,
     ) -> Result<Vec<(ChangeId, Change)>, LedgerError> {
         let Versioned { version, value: activity } = activity;
-        let number = |part| ChangeId(FIRST + version * PARTS + part);
+        let number = |part| ChangeId(FIRST_DERIVED_ID + version * IDS_PER_VERSION + part);
         let mut changes = Vec::new();
         let in_force = self.in_force_everywhere(terms, activity).await?;
         if !in_force.selling {
@@ -136,7 +136,7 @@ impl Operations {
         Ok(changes)
     }
 
-    /// Looks at every lane: a change that broke off has reached some only.
+    /// Checks every lane, because an interrupted change may have reached only some.
     async fn in_force_everywhere(&self, terms: &Terms, activity: &Activity) -> Result<InForce, LedgerError> {
         let mut in_force = InForce { selling: true, window: true };
         for bucket in 0..terms.buckets().get() {
@@ -148,13 +148,13 @@ impl Operations {
     }
 }
 
-/// Which decisions of the catalogue have reached every lane.
+/// Which catalogue decisions have reached every lane.
 struct InForce {
     selling: bool,
     window: bool,
 }
 
-/// Where an activity stands by time and by what operators decided.
+/// Whether an activity is over, by its window or by an operator's decision.
 pub(super) fn is_over(selling: Selling, window: Window, now: crate::domain::Timestamp) -> bool {
     selling == Selling::Ended || now >= window.ends_at()
 }

@@ -1,5 +1,4 @@
-//! What operators do: catalogue, activities and their life, live changes, stock, orders of buyers, dead letters, the kill
-//! switch.
+//! Operations for operators: catalogue, activities, stock, orders, dead letters, the kill switch.
 
 mod activities;
 mod dead_letters;
@@ -24,16 +23,15 @@ use crate::{
     snowflake::Generator,
 };
 
-/// Runs a shop's sales: every change that a person at a desk makes goes through here.
+/// Every change that an operator makes goes through here.
 ///
-/// What is decided about an activity is written to the catalogue first, with its audit row, and then brought to the
-/// ledger. A failure in between leaves a decision that is not in force yet: the same call again, or
-/// [`apply_all`](Self::apply_all) at the next start, brings it in force. What a change is called in the ledger follows from the
-/// version that it has in the catalogue, so bringing it there twice changes nothing, and an older version never undoes a
-/// newer one.
+/// A decision about an activity is written to the catalogue first, with its audit row, then applied
+/// to the ledger. If that fails, the decision is not in force yet: repeat the call, or call
+/// [`apply_all`](Self::apply_all) at the next start. The change's id in the ledger is derived from
+/// the catalogue version. So applying it twice is harmless, and a newer version always wins.
 ///
-/// Adjustments, refunds and cancellations are decided by the ledger, and get their audit rows from its outbox; these are
-/// written before the answer is given, or by the [`AuditRecorder`] a little later.
+/// Adjustments, refunds and cancellations are decided by the ledger. Their audit rows come from its
+/// outbox: normally before the call returns, else from the [`AuditRecorder`] a little later.
 #[derive(Debug)]
 pub struct Operations {
     catalogue: Arc<dyn Catalogue>,
@@ -43,12 +41,12 @@ pub struct Operations {
     queue: Arc<dyn Queue>,
     recorder: Arc<AuditRecorder>,
     timing: Timing,
-    /// One activity at a time is brought to the ledger.
+    /// Only one activity at a time is applied to the ledger.
     applying: Mutex<()>,
 }
 
 impl Operations {
-    /// Operations on this catalogue, these sales, and the dead letters of this queue; `timing` is that of activities that are published from here on.
+    /// Creates the service; `timing` applies to activities published from now on.
     pub fn new(
         catalogue: Arc<dyn Catalogue>,
         sales: Arc<Sales>,
@@ -61,16 +59,16 @@ impl Operations {
         Self { catalogue, sales, payments, ids, queue, recorder, timing, applying: Mutex::new(()) }
     }
 
-    /// What writes the audit rows of changes in the ledger; it has to run beside this service.
+    /// Writes the audit rows of changes in the ledger. It must run alongside this service.
     pub fn recorder(&self) -> &Arc<AuditRecorder> {
         &self.recorder
     }
 
-    /// Takes up what is there when a process starts: sees that ledger and catalogue belong together, makes the recorder
-    /// known to the ledger, and turns the kill switch as it stood. [`apply_all`](Self::apply_all) comes next.
+    /// Prepares a process at its start: checks the catalogue against the ledger, registers the
+    /// recorder and restores the kill switch. Call [`apply_all`](Self::apply_all) next.
     ///
     /// # Errors
-    /// [`OperationError`], among them [`OperationError::Unlisted`] if ledger and catalogue do not belong together.
+    /// [`OperationError`]; [`OperationError::Unlisted`] if the catalogue lacks an activity.
     pub async fn resume(&self) -> Result<(), OperationError> {
         self.check_listed().await?;
         self.recorder.register().await?;
@@ -82,17 +80,16 @@ impl Operations {
 
     // Products and SKUs.
 
-    /// An id for something new that nobody has given one.
+    /// Generates an id for a new item.
     ///
     /// # Errors
-    /// If no id can be made at this moment.
+    /// [`OperationError::Id`] if no id can be generated right now.
     pub fn fresh_id<T: TryFrom<u64, Error = Invalid>>(&self) -> Result<T, OperationError> {
         Ok(T::try_from(self.ids.next()?.value())?)
     }
 
-    /// Creates a product, or replaces the version `expected` of it.
-    ///
-    /// Creating what is there with the same content answers what is there.
+    /// Creates a product, or replaces its version `expected`. Creating one that already exists with
+    /// the same content returns it.
     ///
     /// # Errors
     /// [`OperationError::Catalogue`].
@@ -111,7 +108,7 @@ impl Operations {
         Ok(same(present, &product).map_or(result, Ok)?)
     }
 
-    /// Creates an SKU, or replaces the version `expected` of it; as [`put_product`](Self::put_product).
+    /// Creates an SKU, or replaces its version `expected`, like [`put_product`](Self::put_product).
     ///
     /// # Errors
     /// [`OperationError::Catalogue`].
@@ -132,10 +129,10 @@ impl Operations {
 
     // Stock.
 
-    /// Adds units to an offer of a published activity, or takes available ones away, once for its id.
+    /// Adds or removes available units of an offer in a published activity, once per adjustment id.
     ///
     /// # Errors
-    /// Those of [`Sales::adjust`]; repeat it with the same id.
+    /// Those of [`Sales::adjust`]; repeat the call with the same id.
     pub async fn adjust(&self, adjustment: Adjustment) -> Result<Adjusted, OperationError> {
         let activity = adjustment.activity;
         if self.sales.sale(activity).is_none() {
@@ -146,12 +143,12 @@ impl Operations {
         Ok(outcome)
     }
 
-    // Orders of buyers.
+    // Buyers' orders.
 
-    /// Gives an order up for its buyer. An open payment is closed at its provider first.
+    /// Cancels an order, after closing any open payment at its provider.
     ///
     /// # Errors
-    /// Those of the ledger; repeat it to learn what became of it.
+    /// Those of the ledger and the payment provider; repeat the call to learn the outcome.
     pub async fn cancel(&self, order: OrderId, by: &Attribution) -> Result<Advanced, OperationError> {
         let Some(key) = self.locate(order).await? else { return Ok(Advanced::NotFound) };
         let outcome = cancel(&self.sales, &self.payments, key, Some(by.clone())).await?;
@@ -159,11 +156,11 @@ impl Operations {
         Ok(outcome)
     }
 
-    /// Sends the money of a paid order back; `units_returned` says whether its units can be sold again. Its limits are
-    /// not given back.
+    /// Refunds a paid order. `units_returned` says whether its units go back on sale. Purchase
+    /// limits still count the order.
     ///
     /// # Errors
-    /// Those of the ledger; repeat it to learn what became of it.
+    /// Those of the ledger; repeat the call to learn the outcome.
     pub async fn refund(
         &self,
         order: OrderId,
@@ -177,8 +174,8 @@ impl Operations {
         Ok(outcome)
     }
 
-    /// Notes that a buyer's name was erased, once for each buyer. Neither ledger nor catalogue keeps names; an application
-    /// that does erases them itself.
+    /// Records in the audit trail, once per buyer, that a buyer's name was erased. Ledger and
+    /// catalogue store no names; the application that stores them must erase them.
     ///
     /// # Errors
     /// Those of the catalogue.
@@ -194,7 +191,7 @@ impl Operations {
 
     // The kill switch.
 
-    /// How the kill switch stands; `None` if it was never used.
+    /// The state of the kill switch; `None` if it was never used.
     ///
     /// # Errors
     /// Those of the catalogue.
@@ -202,10 +199,10 @@ impl Operations {
         Ok(self.catalogue.kill_switch().await?)
     }
 
-    /// Stops every sale at once, or lets them go on. It is in force when this answers, and after a restart.
+    /// Stops all sales, or resumes them. In force when the call returns, and still after a restart.
     ///
     /// # Errors
-    /// Those of the catalogue; nothing is stopped then.
+    /// Those of the catalogue; then the kill switch stays as it was.
     pub async fn set_kill_switch(
         &self,
         on: bool,
@@ -226,7 +223,7 @@ impl Operations {
         }
     }
 
-    /// Writes audit rows of a lane now; what fails is done by the recorder later.
+    /// Writes a lane's audit rows now; the recorder retries what fails.
     async fn record(&self, lane: Lane) {
         if let Err(error) = self.recorder.record_lane(lane).await {
             tracing::warn!(?lane, %error, "an operator's change has no audit row yet");
@@ -234,7 +231,7 @@ impl Operations {
     }
 }
 
-/// What is there already, if it is what somebody wanted to create.
+/// Returns the existing item if it equals the one to create.
 fn same<T: PartialEq>(present: Option<Versioned<T>>, wanted: &T) -> Option<Versioned<T>> {
     present.filter(|present| present.value == *wanted)
 }

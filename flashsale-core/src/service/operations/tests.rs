@@ -1,4 +1,4 @@
-//! What operators decide is in force once, whatever happened between catalogue and ledger.
+//! Operators' decisions are applied exactly once, whatever happens between catalogue and ledger.
 
 use std::{sync::Arc, time::Duration};
 
@@ -39,7 +39,7 @@ fn sku() -> SkuId {
     SkuId::new(11).unwrap()
 }
 
-/// A moment of the test: so many milliseconds after one that ids can be made at.
+/// A time in milliseconds after the start of the test, late enough for the id generator.
 fn at(millis: u64) -> Timestamp {
     Timestamp::from_millis(1_800_000_000_000 + millis)
 }
@@ -57,7 +57,7 @@ fn offer() -> OfferTerms {
 }
 
 impl Shop {
-    /// A shop with product and SKU, at 1,000 s.
+    /// A shop with a product and an SKU, at 1,000 s.
     async fn open() -> Self {
         let clock = Arc::new(ManualClock::new(at(1_000_000)));
         let catalogue = Arc::new(EmbeddedCatalogue::in_memory(Arc::clone(&clock) as _).unwrap());
@@ -77,7 +77,7 @@ impl Shop {
         Self::over(catalogue, ledger, clock).await
     }
 
-    /// Another process over the same stores.
+    /// A new process on the same stores.
     async fn over(
         catalogue: Arc<EmbeddedCatalogue>,
         ledger: Arc<dyn Ledger>,
@@ -104,8 +104,8 @@ impl Shop {
         Self { operations, ordering, catalogue, sales, clock }
     }
 
-    /// The same stores after the process has ended.
-    async fn again(&self) -> Self {
+    /// Restarts the process on the same stores.
+    async fn restart(&self) -> Self {
         Self::over(Arc::clone(&self.catalogue), Arc::clone(self.sales.ledger()), Arc::clone(&self.clock))
             .await
     }
@@ -129,7 +129,7 @@ impl Shop {
         self.operations.step(id(), None, step, &by(actor)).await.unwrap()
     }
 
-    /// Writes a change to the catalogue, and ends before it gets to the ledger.
+    /// Writes a change to the catalogue and stops before it reaches the ledger.
     async fn decide(&self, change: impl FnOnce(&mut Activity)) -> Versioned<Activity> {
         let Versioned { version, mut value } = self.catalogue.activity(id()).await.unwrap().unwrap();
         change(&mut value);
@@ -168,10 +168,10 @@ impl Shop {
 }
 
 #[tokio::test]
-async fn what_was_decided_before_a_crash_is_in_force_after_it_and_once() {
+async fn decisions_made_before_a_crash_are_applied_once_after_it() {
     let shop = Shop::open().await;
     shop.publish(3).await;
-    let shop = shop.again().await;
+    let shop = shop.restart().await;
     let limits = serde_json::from_value(json!([{"subject": "user", "per": "offer", "max": 1}])).unwrap();
     shop.decide(|activity| {
         activity.window = window(5, 3_000_000);
@@ -181,24 +181,24 @@ async fn what_was_decided_before_a_crash_is_in_force_after_it_and_once() {
     .await;
     assert_eq!(shop.window().await, window(1, 2_000_000));
 
-    let shop = shop.again().await;
+    let shop = shop.restart().await;
     shop.operations.apply_all(&by("server")).await.unwrap();
     assert_eq!(shop.window().await, window(5, 3_000_000));
     assert_eq!(shop.order(1, 1).await, Placement::Declined(Outcome::Paused));
     let versions = shop.versions().await;
     shop.operations.apply_all(&by("server")).await.unwrap();
-    assert_eq!(shop.versions().await, versions, "a second time changes nothing");
-    // Repeating the call whose answer was lost is another way.
+    assert_eq!(shop.versions().await, versions, "a repetition changes nothing");
+    // Repeating the interrupted call applies its change as well.
     shop.decide(|activity| activity.selling = Selling::On).await;
     shop.step(ActivityStep::Resume, "wang").await;
     assert!(matches!(shop.order(1, 1).await, Placement::Placed(..)));
     assert!(matches!(shop.order(1, 2).await, Placement::Declined(Outcome::LimitReached { .. })));
     shop.operations.recorder().record_all().await.unwrap();
-    assert_eq!(shop.rows("activity.amended").await.len(), 4, "one for each change, not for each lane");
+    assert_eq!(shop.rows("activity.amended").await.len(), 4, "one per change, not per lane");
 }
 
 #[tokio::test]
-async fn a_publication_that_broke_off_is_finished() {
+async fn an_interrupted_publication_is_finished() {
     let shop = Shop::open().await;
     shop.publish(1).await;
     let other = Shop::open().await;
@@ -225,20 +225,20 @@ async fn an_older_version_does_not_undo_a_newer_one() {
 }
 
 #[tokio::test]
-async fn a_catalogue_that_is_older_than_its_ledger_is_told() {
+async fn a_catalogue_that_is_older_than_its_ledger_is_reported() {
     let shop = Shop::open().await;
     let published = shop.publish(1).await;
     let newer = Versioned { version: 99, ..published };
     let newer = Versioned { value: Activity { selling: Selling::Paused, ..newer.value }, ..newer };
     shop.operations.apply(&newer, &by("somebody with the newer catalogue")).await.unwrap();
     let edit = ActivityEdit { ends_at: Some(at(1_500_000)), ..ActivityEdit::default() };
-    let told = shop.operations.edit_activity(id(), None, &edit, &by("wang")).await.unwrap_err();
-    assert!(matches!(told, OperationError::Outdated(_)), "{told}");
+    let error = shop.operations.edit_activity(id(), None, &edit, &by("wang")).await.unwrap_err();
+    assert!(matches!(error, OperationError::Outdated(_)), "{error}");
     shop.operations.apply_all(&by("server")).await.unwrap();
 }
 
 #[tokio::test]
-async fn who_wrote_it_does_not_approve_it() {
+async fn the_creator_cannot_approve_an_activity() {
     let shop = Shop::open().await;
     let new = NewActivity {
         id: None,
@@ -256,9 +256,9 @@ async fn who_wrote_it_does_not_approve_it() {
     step(ActivityStep::Submit, "li").await.unwrap();
     assert!(matches!(step(ActivityStep::Approve, "chen").await, Err(OperationError::OwnWork)));
     let approved = step(ActivityStep::Approve, "li").await.unwrap();
-    assert_eq!(step(ActivityStep::Approve, "li").await.unwrap(), approved, "again changes nothing");
+    assert_eq!(step(ActivityStep::Approve, "li").await.unwrap(), approved, "a repetition changes nothing");
     assert!(matches!(step(ActivityStep::Approve, "wang").await, Err(OperationError::WrongState { .. })));
-    // Its window is over: nobody could buy.
+    // Its window is over, so nobody could buy.
     let over = step(ActivityStep::Publish, "wang").await.unwrap_err();
     assert!(matches!(over, OperationError::Invalid(ref invalid) if invalid.field == "ends_at"), "{over}");
     let draft = step(ActivityStep::Reject, "li").await.unwrap().value;
@@ -266,7 +266,7 @@ async fn who_wrote_it_does_not_approve_it() {
 }
 
 #[tokio::test]
-async fn changes_in_the_ledger_get_their_rows_once_though_a_process_ends_in_between() {
+async fn changes_in_the_ledger_get_one_audit_row_even_if_the_process_restarts() {
     let shop = Shop::open().await;
     shop.publish(2).await;
     let adjustment = |name: &str, delta| Adjustment {
@@ -276,22 +276,22 @@ async fn changes_in_the_ledger_get_their_rows_once_though_a_process_ends_in_betw
         delta,
         by: by("wang"),
     };
-    // Past the service: as if the process had ended before the row was written.
+    // Bypasses the service, as if the process had stopped before writing the row.
     shop.sales.adjust(adjustment("unseen", 5)).await.unwrap();
     assert!(shop.rows("offer.adjusted").await.is_empty());
-    let shop = shop.again().await;
+    let shop = shop.restart().await;
     shop.operations.recorder().record_all().await.unwrap();
     let row = shop.rows("offer.adjusted").await.remove(0);
     assert_eq!((row.actor.as_str(), row.event.unwrap().as_str()), ("wang", "adjusted/1/unseen"));
     assert_eq!(row.change.detail, json!({"adjustment_id": "unseen", "delta": 5}));
 
     shop.operations.adjust(adjustment("seen", -3)).await.unwrap();
-    assert_eq!(shop.rows("offer.adjusted").await.len(), 2, "it is there when the call answers");
-    let Placement::Placed(order, _) = shop.order(1, 1).await else { panic!("there are units") };
+    assert_eq!(shop.rows("offer.adjusted").await.len(), 2, "the row is there when the call returns");
+    let Placement::Placed(order, _) = shop.order(1, 1).await else { panic!("there should be units") };
     for _ in 0..2 {
         shop.operations.cancel(order.key.id, &by("li")).await.unwrap();
         shop.operations.recorder().record_all().await.unwrap();
-        shop.again().await.operations.recorder().record_all().await.unwrap();
+        shop.restart().await.operations.recorder().record_all().await.unwrap();
     }
     assert_eq!(shop.rows("order.cancelled").await.len(), 1);
     assert_eq!(shop.rows("offer.adjusted").await.len(), 2);
@@ -302,14 +302,14 @@ async fn changes_in_the_ledger_get_their_rows_once_though_a_process_ends_in_betw
 async fn the_kill_switch_declines_new_requests_and_finds_old_orders() {
     let shop = Shop::open().await;
     shop.publish(1).await;
-    let Placement::Placed(won, _) = shop.order(1, 1).await else { panic!("there are units") };
+    let Placement::Placed(won, _) = shop.order(1, 1).await else { panic!("there should be units") };
     shop.operations.set_kill_switch(true, &by("wang")).await.unwrap();
     assert_eq!(shop.order(2, 2).await, Placement::Declined(Outcome::Paused));
     assert_eq!(shop.order(1, 3).await, Placement::Declined(Outcome::Paused));
     assert_eq!(shop.order(1, 1).await, Placement::Existing(won.clone()));
-    let again = shop.again().await;
-    assert_eq!(again.order(2, 2).await, Placement::Declined(Outcome::Paused));
-    again.clock.advance(Duration::from_secs(1));
-    again.operations.set_kill_switch(false, &by("li")).await.unwrap();
-    assert!(matches!(again.order(2, 2).await, Placement::Placed(..)));
+    let restarted = shop.restart().await;
+    assert_eq!(restarted.order(2, 2).await, Placement::Declined(Outcome::Paused));
+    restarted.clock.advance(Duration::from_secs(1));
+    restarted.operations.set_kill_switch(false, &by("li")).await.unwrap();
+    assert!(matches!(restarted.order(2, 2).await, Placement::Placed(..)));
 }

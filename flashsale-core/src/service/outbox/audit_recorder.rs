@@ -1,4 +1,4 @@
-//! The audit trail of what operators change in the ledger.
+//! The audit trail of operators' changes in the ledger.
 
 use std::sync::Arc;
 
@@ -14,11 +14,11 @@ use crate::{
     service::Sales,
 };
 
-/// Reads the outboxes of the ledger, and gives each change that an operator made there its row in the audit trail: an
-/// adjustment, a change of terms, a refund, a cancellation.
+/// Writes an audit row for each change that an operator makes in the ledger: adjustments, changes
+/// of terms, refunds and cancellations.
 ///
-/// A row is written once for its event, and an entry is acknowledged after its row is on the disk, so a crash in between
-/// costs nothing.
+/// Each event gets exactly one row: rows are idempotent, and an outbox entry is acknowledged only
+/// after its row is on disk.
 #[derive(Debug)]
 pub struct AuditRecorder {
     sales: Arc<Sales>,
@@ -26,7 +26,7 @@ pub struct AuditRecorder {
     outbox: Outbox,
 }
 
-/// Why a change has no row yet. It gets one later.
+/// Why a change has no audit row yet. It is retried.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// The ledger cannot be read.
@@ -35,22 +35,22 @@ pub enum RecordError {
     /// The row cannot be written.
     #[error(transparent)]
     Catalogue(#[from] CatalogueError),
-    /// The change has no name for its row.
-    #[error("the change has no name for its audit row: {0}")]
+    /// The change does not yield a valid row name.
+    #[error("invalid name for an audit row: {0}")]
     Name(#[from] Invalid),
 }
 
 impl AuditRecorder {
-    /// The name of the outboxes' consumer.
+    /// The consumer name in the outboxes.
     pub const CONSUMER: &str = "audit";
 
-    /// A recorder of these sales' ledger.
+    /// Creates a recorder for the ledger of these sales.
     pub fn new(sales: Arc<Sales>, catalogue: Arc<dyn Catalogue>) -> Self {
         let outbox = Outbox::new(Arc::clone(&sales), Self::CONSUMER);
         Self { sales, catalogue, outbox }
     }
 
-    /// Makes the recorder known to the ledger: what happens from here on is kept for it.
+    /// Registers the recorder with the ledger, which keeps events for it from now on.
     ///
     /// # Errors
     /// Those of the ledger.
@@ -58,7 +58,7 @@ impl AuditRecorder {
         self.outbox.register().await
     }
 
-    /// Works until `stop` becomes true, for sales that are opened later too.
+    /// Runs until `stop` becomes true. Picks up sales opened later.
     pub async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         while !*stop.borrow() {
             if let Err(error) = self.record_all().await {
@@ -68,10 +68,10 @@ impl AuditRecorder {
         }
     }
 
-    /// Writes the rows of everything that is new in all lanes.
+    /// Writes the rows of all new events in all lanes.
     ///
     /// # Errors
-    /// The first lane's failure, after all were tried.
+    /// The last failure, after all lanes were tried.
     pub async fn record_all(&self) -> Result<(), RecordError> {
         let mut result = Ok(());
         for front in self.sales.all().iter().flat_map(|sale| sale.fronts()) {
@@ -82,7 +82,7 @@ impl AuditRecorder {
         result
     }
 
-    /// Writes the rows of what is new in a lane.
+    /// Writes the rows of a lane's new events.
     pub(in crate::service) async fn record_lane(&self, lane: Lane) -> Result<(), RecordError> {
         let mut reading = self.outbox.read(lane);
         while let Some(entries) = reading.next().await? {
@@ -96,16 +96,16 @@ impl AuditRecorder {
     }
 }
 
-/// What an event is in the audit trail.
+/// The audit row of an event.
 struct Row {
-    /// The same for the same change, in whichever lane it is read.
+    /// The name of the event: the same for the same change, whichever lane it is read from.
     event: Name,
     change: catalogue::Change,
     by: Attribution,
 }
 
 impl Row {
-    /// `None` for what no operator did.
+    /// Builds the row of an event; `None` if no operator caused it.
     fn of(activity: ActivityId, event: &Event) -> Result<Option<Self>, Invalid> {
         let row = |event: String, action: &str, subject: String, detail: Value, by: &Attribution| {
             let change = catalogue::Change { action: action.parse()?, subject: subject.parse()?, detail };

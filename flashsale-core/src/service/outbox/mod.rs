@@ -1,4 +1,4 @@
-//! Readers of the ledger's outbox: the audit trail, and notifications for other systems.
+//! Readers of the ledger's outbox: the audit recorder, and notifications for other systems.
 
 mod audit_recorder;
 mod notifier;

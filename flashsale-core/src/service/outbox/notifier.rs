@@ -1,4 +1,4 @@
-//! Notifications: what happened to orders, for other systems of the shop.
+//! Notifications about orders for other systems of the shop.
 
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
@@ -16,78 +16,79 @@ use crate::{
     service::Sales,
 };
 
-/// Another system that wants to know what happens to orders: a mailer, a warehouse, a data lake.
+/// Another system that receives order events: a mailer, a warehouse, a data lake.
 ///
-/// Each notification is delivered *at least* once, several at a time, and not always in order. The receiver knows a repetition by
-/// [`Notification::id`], and a late one by the [`revision`](Order::revision) of its order.
+/// Each notification is delivered *at least* once, possibly concurrently and out of order.
+/// Receivers recognize a repetition by [`Notification::id`], and stale content by the order's
+/// [`revision`](Order::revision).
 #[async_trait]
 pub trait EventSink: Send + Sync + Debug {
-    /// Hands over a notification. It is delivered when this answers, so it has to be kept by then.
+    /// Delivers a notification. Once this returns `Ok` it is not sent again, so it must be stored.
     ///
-    /// A call that takes longer than 10 s is given up, as a failure. Whenever its future is dropped, nobody knows what became of
-    /// the notification, and it comes again.
+    /// A call times out after 10 s, which counts as a failure. If the future is dropped, the
+    /// notification is delivered again.
     ///
     /// # Errors
-    /// [`SinkError`], which says whether it comes again.
+    /// [`SinkError`], which says whether to deliver again.
     async fn deliver(&self, notification: &Notification) -> Result<(), SinkError>;
 }
 
-/// A notification was not taken, or nobody knows whether it was.
+/// A notification was not accepted, or its fate is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SinkError {
-    /// The receiver does not answer or cannot take it now; it comes again.
+    /// The receiver does not answer or cannot accept it now. It is delivered again.
     #[error("{0}")]
     Unavailable(String),
-    /// The receiver will never take it: it is parked as a dead letter, for somebody to look at.
+    /// The receiver will never accept it. It becomes a dead letter, for an operator to look at.
     #[error("{0}")]
     Refused(String),
 }
 
-/// What happened to an order.
+/// An event in the life of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notification {
-    /// The same for the same event, however often it is delivered: activity, bucket, epoch and sequence in the lane's outbox,
-    /// and the time in milliseconds, such as `7.0.0.1234.1795737600000`. A ledger that was restored counts on from its backup;
-    /// the time tells its events from those that are gone.
+    /// Identifies the event in all of its deliveries: activity, bucket, epoch and sequence in the
+    /// lane's outbox, and time in milliseconds, such as `7.0.0.1234.1795737600000`. A restored
+    /// ledger reuses sequence numbers after its backup; the time keeps its events distinct.
     pub id: Name,
     /// What happened.
     pub kind: NotificationKind,
-    /// When it happened, on the clock that decided it.
+    /// When it happened, by the ledger's clock.
     pub at: Timestamp,
-    /// The order as it stands when this is delivered, which may be later.
+    /// The order in its state at delivery, which may be later than the event.
     pub order: Order,
 }
 
-/// Kinds of notifications.
+/// The kind of a notification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NotificationKind {
-    /// It was placed.
+    /// The order was placed.
     Placed,
-    /// The truth did not take it.
+    /// The truth refused the order.
     Refused,
-    /// A payment was opened for it.
+    /// A payment was opened.
     PaymentOpened,
-    /// Its payment failed.
+    /// A payment failed.
     PaymentFailed,
-    /// Its payment was closed.
+    /// A payment was closed.
     PaymentClosed,
-    /// It was paid; one that was made in place of an expired order too.
+    /// The order was paid, or placed and paid at once in place of an expired one.
     Paid,
-    /// It was cancelled, by its buyer or an operator.
+    /// The order was cancelled by its buyer or an operator.
     Cancelled,
-    /// It was not paid in time.
+    /// The order was not paid in time.
     Expired,
-    /// Money has to go back.
+    /// A refund is due.
     RefundDue,
-    /// Money went back.
+    /// A refund was made.
     RefundDone,
-    /// Money could not be sent back.
+    /// A refund failed for good.
     RefundFailed,
 }
 
 impl NotificationKind {
-    /// The word of it, such as `payment_opened`.
+    /// The serialized name, such as `payment_opened`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Placed => "placed",
@@ -128,17 +129,18 @@ pub enum NotifyError {
     /// The ledger cannot be read.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// The queue takes nothing.
+    /// The queue did not take them.
     #[error(transparent)]
     Queue(#[from] QueueError),
 }
 
-/// Brings what happens to orders from the outboxes of the ledger to an [`EventSink`].
+/// Forwards order events from the outboxes of the ledger to an [`EventSink`].
 ///
-/// A sink that fails too often is left alone for a while by a [`Breaker`], and what waits for it is not tried meanwhile.
+/// A [`Breaker`] protects the sink: after too many failures, deliveries are postponed for a while.
 ///
-/// An event goes into a queue before it is acknowledged to the ledger, so that one that cannot be delivered holds up no other;
-/// the queue has to be one that survives a crash. What is delivered is settled afterwards, so a crash in between delivers again.
+/// An event is queued before it is acknowledged to the ledger, so one that cannot be delivered
+/// blocks no other. The queue must survive a crash. A job is settled after delivery, so a crash in
+/// between causes a second delivery.
 #[derive(Debug)]
 pub struct Notifier {
     sales: Arc<Sales>,
@@ -148,7 +150,7 @@ pub struct Notifier {
     breaker: Arc<Breaker>,
 }
 
-/// What a job says; the order is read when it is delivered.
+/// The content of a job. The order is read at delivery.
 #[derive(Debug, Serialize, Deserialize)]
 struct Happened {
     kind: NotificationKind,
@@ -156,20 +158,20 @@ struct Happened {
     order: OrderKey,
 }
 
-/// How long a sink may take for one notification.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How much longer than its breaker a notification leaves its sink alone, at most.
-const LEFT_ALONE: Duration = Duration::from_secs(30);
+/// The timeout of one delivery.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest random delay on top of the breaker's, so that postponed notifications spread out.
+const POSTPONE_JITTER: Duration = Duration::from_secs(30);
 
 fn topic() -> Topic {
-    "notifications".parse().expect("it is a topic")
+    "notifications".parse().expect("a valid topic")
 }
 
 impl Notifier {
-    /// The name of the outboxes' consumer.
+    /// The consumer name in the outboxes.
     pub const CONSUMER: &str = "notifications";
 
-    /// Delivers what happens in these sales to `sink`, and tries again as `retries` say.
+    /// Creates a notifier that delivers order events of these sales to `sink`, with `retries`.
     pub fn new(sales: Arc<Sales>, queue: Arc<dyn Queue>, sink: Arc<dyn EventSink>, retries: Retries) -> Self {
         let outbox = Outbox::new(Arc::clone(&sales), Self::CONSUMER);
         let clock = Arc::clone(sales.clock());
@@ -182,10 +184,10 @@ impl Notifier {
         Self { sales, queue, outbox, worker, breaker }
     }
 
-    /// Makes it known to the ledger: what happens from here on is kept for it.
+    /// Registers the notifier with the ledger, which keeps events for it from now on.
     ///
-    /// Who does not want notifications any more has to [retire](crate::ledger::Ledger::retire) [`Self::CONSUMER`], since
-    /// the outbox keeps what was not read.
+    /// To stop notifications for good, [retire](crate::ledger::Ledger::retire) [`Self::CONSUMER`];
+    /// otherwise the outbox keeps growing.
     ///
     /// # Errors
     /// Those of the ledger.
@@ -193,23 +195,23 @@ impl Notifier {
         self.outbox.register().await
     }
 
-    /// What stands in front of the sink; its name is `notifications`.
+    /// The breaker in front of the sink, named `notifications`.
     pub fn breaker(&self) -> &Breaker {
         &self.breaker
     }
 
-    /// Who delivers, for whoever shows what it does.
+    /// The delivery worker, for monitoring.
     pub fn worker(&self) -> &Worker {
         &self.worker
     }
 
-    /// Works until `stop` becomes true, for sales that are opened later too.
+    /// Runs until `stop` becomes true. Picks up sales opened later.
     pub async fn run(&self, stop: watch::Receiver<bool>) {
         let queueing = async {
             let mut stop = stop.clone();
             while !*stop.borrow() {
                 if let Err(error) = self.queue_all().await {
-                    tracing::warn!(%error, "what happened to orders is not in the queue yet");
+                    tracing::warn!(%error, "order events are not in the queue yet");
                 }
                 pause(&mut stop, reader::EVERY).await;
             }
@@ -217,11 +219,10 @@ impl Notifier {
         tokio::join!(queueing, self.worker.run(stop.clone()));
     }
 
-    /// Queues everything that is new in all lanes, and delivers what is ready: for simulations and tests that move an
-    /// injected clock.
+    /// Queues and delivers what is ready. For simulations and tests with an injected clock.
     ///
     /// # Errors
-    /// The first failure, after all lanes were tried.
+    /// A lane's failure, after all lanes were tried, or the queue's.
     pub async fn notify_once(&self) -> Result<(), NotifyError> {
         let queued = self.queue_all().await;
         self.worker.work_once().await?;
@@ -251,7 +252,7 @@ impl Notifier {
     }
 }
 
-/// The job of an event; `None` for what is no news about an order.
+/// Builds the job of an event; `None` if no notification is due.
 fn job(lane: Lane, entry: &Entry) -> Option<NewJob> {
     let Event::Order { id, user, change } = &entry.event else { return None };
     let kind = NotificationKind::of(change)?;
@@ -259,7 +260,7 @@ fn job(lane: Lane, entry: &Entry) -> Option<NewJob> {
         Happened { kind, at: entry.at, order: OrderKey { activity: lane.activity, user: *user, id: *id } };
     let (epoch, sequence) = (entry.position.epoch.0, entry.position.sequence);
     let id = format!("{}.{}.{epoch}.{sequence}.{}", lane.activity, lane.bucket, entry.at.as_millis());
-    Some(NewJob::now(&topic(), &id, &happened).expect("its id is short, and its content small"))
+    Some(NewJob::now(&topic(), &id, &happened).expect("the id is short and the content small"))
 }
 
 async fn deliver(sales: &Sales, sink: &dyn EventSink, breaker: &Breaker, job: &Job) -> Verdict {
@@ -270,22 +271,22 @@ async fn deliver(sales: &Sales, sink: &dyn EventSink, breaker: &Breaker, job: &J
     let retry = |error: String| Verdict::Retry { wait: Duration::ZERO, error };
     let order = match sales.ledger().order(order).await {
         Ok(Some(order)) => order,
-        Ok(None) => return Verdict::Park { error: format!("the order {} is not there", order.id) },
+        Ok(None) => return Verdict::Park { error: format!("order {} does not exist", order.id) },
         Err(error) => return retry(error.to_string()),
     };
     hand_over(sink, breaker, &Notification { id: job.id.clone(), kind, at, order }).await
 }
 
-/// Brings a notification to a sink, unless that is left alone.
+/// Delivers a notification, unless the breaker is open.
 async fn hand_over(sink: &dyn EventSink, breaker: &Breaker, notification: &Notification) -> Verdict {
     let permit = match breaker.enter() {
         Ok(permit) => permit,
-        // Nobody was asked: that was no attempt. Those that wait do not come all at once afterwards.
+        // The sink was not called, so this does not count as an attempt.
         Err(Rejected { retry_after }) => {
-            return Verdict::Postpone { wait: retry_after + LEFT_ALONE.mul_f64(fastrand::f64()) };
+            return Verdict::Postpone { wait: retry_after + POSTPONE_JITTER.mul_f64(fastrand::f64()) };
         }
     };
-    let error = match timeout(PATIENCE, sink.deliver(notification)).await {
+    let error = match timeout(DELIVERY_TIMEOUT, sink.deliver(notification)).await {
         Ok(Ok(())) => {
             permit.succeeded();
             return Verdict::Done;
@@ -295,8 +296,8 @@ async fn hand_over(sink: &dyn EventSink, breaker: &Breaker, notification: &Notif
             return Verdict::Park { error };
         }
         Ok(Err(SinkError::Unavailable(error))) => error,
-        // Said here, and not by the end of the lease: a breaker does not count what was dropped.
-        Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
+        // Not left to the job's lease: a breaker does not count dropped permits.
+        Err(_) => format!("no answer within {} s", DELIVERY_TIMEOUT.as_secs()),
     };
     permit.failed();
     Verdict::Retry { wait: Duration::ZERO, error }

@@ -1,4 +1,4 @@
-//! The outboxes of all lanes, as one consumer reads them.
+//! Reads the outboxes of all lanes for one consumer.
 
 use std::{
     collections::HashMap,
@@ -11,24 +11,24 @@ use crate::{
     service::Sales,
 };
 
-/// How often outboxes are read when nobody asks for it.
+/// How often outboxes are polled.
 pub(super) const EVERY: Duration = Duration::from_millis(500);
-/// Entries that are read at once.
+/// Entries per read.
 const ENTRIES_AT_ONCE: usize = 1_000;
-/// How many times one reading goes on in a lane, before it leaves the rest to the next.
+/// The most reads of a lane before the others have their turn.
 const READS: usize = 64;
 
-/// What one consumer knows of the outboxes.
+/// A consumer's progress in the outboxes.
 #[derive(Debug)]
 pub(super) struct Outbox {
     sales: Arc<Sales>,
     consumer: Consumer,
-    /// The last entry of each lane that was acknowledged.
+    /// The last acknowledged entry of each lane.
     acknowledged: Mutex<HashMap<Lane, Position>>,
 }
 
-/// One reading of a lane. What was given is done before the next is asked for, and acknowledged in the end; a reading that is
-/// dropped is repeated.
+/// One pass over a lane. The caller processes each batch before it asks for the next, and finally
+/// calls `ack`. A dropped pass is repeated.
 #[derive(Debug)]
 pub(super) struct Reading<'a> {
     outbox: &'a Outbox,
@@ -43,7 +43,7 @@ impl Outbox {
         Self { sales, consumer: Consumer::new(consumer), acknowledged: Mutex::default() }
     }
 
-    /// Makes the consumer known to the ledger: what happens from here on is kept for it.
+    /// Registers the consumer with the ledger, which keeps events for it from now on.
     pub(super) async fn register(&self) -> Result<(), LedgerError> {
         self.sales.ledger().register(&self.consumer).await
     }
@@ -59,7 +59,7 @@ impl Outbox {
 }
 
 impl Reading<'_> {
-    /// The next entries; `None` if there are no more for now.
+    /// Returns the next entries; `None` if there are no more for now.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<Entry>>, LedgerError> {
         if self.left == 0 {
             return Ok(None);
@@ -67,13 +67,13 @@ impl Reading<'_> {
         let Outbox { sales, consumer, .. } = self.outbox;
         let mut entries = sales.ledger().events(consumer, self.lane, self.last, ENTRIES_AT_ONCE).await?;
         self.left = if entries.len() < ENTRIES_AT_ONCE { 0 } else { self.left - 1 };
-        // The one that was read last comes again.
+        // The last entry read is returned again.
         entries.retain(|entry| Some(entry.position) != self.last);
         self.last = entries.last().map(|entry| entry.position).or(self.last);
         Ok(Some(entries).filter(|entries| !entries.is_empty()))
     }
 
-    /// Acknowledges what was given.
+    /// Acknowledges everything that was returned.
     pub(super) async fn ack(self) -> Result<(), LedgerError> {
         let Some(last) = self.last.filter(|last| Some(*last) != self.before) else { return Ok(()) };
         let Outbox { sales, consumer, .. } = self.outbox;
