@@ -99,7 +99,8 @@ impl LaneState {
         }
     }
 
-    /// When the payment window ends: never before the order's deadline, and at most the payment cap after it.
+    /// When the payment window ends: never before the order's deadline, and at most the payment cap
+    /// after it.
     fn payment_deadline(&self, now: Timestamp, deadline: Timestamp) -> Timestamp {
         let timing = self.terms.timing();
         let end = now.after(timing.payment_window);

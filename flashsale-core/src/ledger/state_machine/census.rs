@@ -15,8 +15,8 @@ pub struct Census {
     pub orders: [u64; OrderStatus::ALL.len()],
     /// Orders with a deadline.
     pub waiting: u64,
-    /// Their ages, counted by [`Census::AGES`] and one more bucket for older ones. Covers the [`Census::LOOKED_AT`] orders
-    /// of each lane that are due first.
+    /// Their ages, counted by [`Census::AGES`] and one more bucket for older ones. Covers the
+    /// [`Census::LOOKED_AT`] orders of each lane that are due first.
     pub ages: [u64; Census::AGES.len() + 1],
     /// How far the earliest deadline has passed. Zero if none has.
     pub overdue: Duration,
@@ -38,7 +38,8 @@ impl Census {
         Duration::from_secs(24 * 60 * 60),
     ];
 
-    /// The most orders per lane whose age is read. It keeps a census well below a millisecond however many are waiting.
+    /// The most orders per lane whose age is read. It keeps a census well below a millisecond
+    /// however many are waiting.
     pub const LOOKED_AT: usize = 4_096;
 
     fn add(&mut self, lane: &LaneState, now: Timestamp) {
@@ -56,7 +57,8 @@ impl Census {
 }
 
 impl StateMachine {
-    /// The census of an activity, from a bounded number of orders. `None` if the activity is not open.
+    /// The census of an activity, from a bounded number of orders. `None` if the activity is not
+    /// open.
     pub fn census(&self, now: Timestamp, activity: ActivityId) -> Option<Census> {
         let sale = self.sales.get(&activity)?;
         let mut census = Census::default();

@@ -225,8 +225,8 @@ impl super::lane::LaneState {
     }
 }
 
-/// Divides the available units equally among the lanes. They are derived, never copied: the terms' units plus
-/// adjustments, less what orders hold.
+/// Divides the available units equally among the lanes. They are derived, never copied: the terms'
+/// units plus adjustments, less what orders hold.
 fn divide(lanes: &mut [super::lane::LaneState], terms: &Arc<crate::ledger::Terms>) {
     let count = i64::try_from(lanes.len()).unwrap_or(i64::MAX);
     for (index, offer) in terms.offers().iter().enumerate() {

@@ -13,7 +13,8 @@ use crate::{
     },
 };
 
-/// The whole state. Derived values, such as counters and available units, are not stored but derived again.
+/// The whole state. Derived values, such as counters and available units, are not stored but
+/// derived again.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Image {
     role: LedgerRole,

@@ -1,5 +1,5 @@
-//! One lane: its state, what can be ordered from it, and the events of its terms and units. Events of orders are in
-//! `order_events`.
+//! One lane: its state, what can be ordered from it, and the events of its terms and units. Events
+//! of orders are in `order_events`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -98,8 +98,9 @@ impl LaneState {
         }
     }
 
-    /// Writes to a new lane's memory once. The operating system provides memory on the first write, which takes 0.2 to
-    /// 30 µs per 4 KiB (measured on a virtual machine). Otherwise the first buyers would wait for that.
+    /// Writes to a new lane's memory once. The operating system provides memory on the first write,
+    /// which takes 0.2 to 30 µs per 4 KiB (measured on a virtual machine). Otherwise the first
+    /// buyers would wait for that.
     pub(super) fn prefault(&mut self) {
         self.orders.prefault(room(&self.units));
         self.counters.prefault();
@@ -138,7 +139,8 @@ impl LaneState {
         .max(0)
     }
 
-    /// The units that may go to another bucket: those available, less what pay-time orders waiting here need.
+    /// The units that may go to another bucket: those available, less what pay-time orders waiting
+    /// here need.
     pub(super) fn sendable(&self, offer: u32) -> i64 {
         let units = self.units[offer as usize];
         let overbook = i64::from(self.terms.offers()[offer as usize].overbook().value());

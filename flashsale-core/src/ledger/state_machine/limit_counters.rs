@@ -75,8 +75,8 @@ impl LimitCounters {
         Self { used: HashMap::with_capacity(if per_user { buyers } else { 0 }), counted }
     }
 
-    /// Starts counting what these terms need. Returns whether that is more than before: then all counters are reset to 0,
-    /// and the caller must count its orders again.
+    /// Starts counting what these terms need. Returns whether that is more than before: then all
+    /// counters are reset to 0, and the caller must count its orders again.
     pub(super) fn start_over_for(&mut self, terms: &Terms) -> bool {
         let before = self.counted.len();
         self.counted.extend(counted_by(terms));
@@ -119,7 +119,8 @@ impl LimitCounters {
         self.used.iter().map(|(counter, used)| (*counter, *used))
     }
 
-    /// Writes to the counters' memory once; see [`LaneState::prefault`](super::lane::LaneState::prefault).
+    /// Writes to the counters' memory once; see
+    /// [`LaneState::prefault`](super::lane::LaneState::prefault).
     pub(super) fn prefault(&mut self) {
         for id in 0..self.used.capacity() as u64 {
             self.used.insert(Counter::new(Subject::User, id, 0), 0);

@@ -1,4 +1,5 @@
-//! The state machine: all activities of a ledger, with the methods of [`Ledger`](crate::ledger::Ledger).
+//! The state machine: all activities of a ledger, with the methods of
+//! [`Ledger`](crate::ledger::Ledger).
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -97,7 +98,8 @@ impl StateMachine {
     /// [`Opened::Before`] if the activity is open with these terms, `None` if it is not open.
     ///
     /// # Errors
-    /// [`LedgerError::Invalid`] if it is open with other terms; [`LedgerError::NotDeciding`] at a gate.
+    /// [`LedgerError::Invalid`] if it is open with other terms; [`LedgerError::NotDeciding`] at a
+    /// gate.
     pub fn opened(&self, terms: &Terms) -> Result<Option<Opened>, LedgerError> {
         self.deciding("openings")?;
         match self.sales.get(&terms.activity()) {
@@ -377,7 +379,8 @@ impl StateMachine {
         self.sales.insert(terms.activity(), sale);
     }
 
-    /// Applies the events of one decision, and writes them to the journal and the outbox. Returns the last one's position.
+    /// Applies the events of one decision, and writes them to the journal and the outbox. Returns
+    /// the last one's position.
     pub(super) fn commit(
         &mut self,
         lane: Lane,
@@ -409,7 +412,8 @@ impl StateMachine {
         };
         let index = usize::from(lane.bucket);
         let state = &mut sale.lanes[index];
-        // Revisions count the truth's events. A gate's own decision precedes everything it will follow.
+        // Revisions count the truth's events. A gate's own decision precedes everything it will
+        // follow.
         let revision = if self.role == LedgerRole::Gate { 0 } else { position.sequence };
         state.apply(revision, event)?;
         state.head = position;

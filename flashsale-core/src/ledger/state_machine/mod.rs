@@ -1,9 +1,10 @@
 //! The specification of the ledger: a state machine without I/O, async, clock or randomness.
 //!
-//! A [`StateMachine`] holds the lanes of all activities. Its methods are those of the traits, with a [`Batch`] (id and time)
-//! as an argument. Each works in two steps: decide without changing anything, then apply the events of the decision. The
-//! same calls in the same order give the same answers, so a backend is correct if it answers as the state machine does.
-//! The embedded engine is this state machine behind a journal.
+//! A [`StateMachine`] holds the lanes of all activities. Its methods are those of the traits, with
+//! a [`Batch`] (id and time) as an argument. Each works in two steps: decide without changing
+//! anything, then apply the events of the decision. The same calls in the same order give the same
+//! answers, so a backend is correct if it answers as the state machine does. The embedded engine is
+//! this state machine behind a journal.
 //!
 //! | To change | open |
 //! |---|---|

@@ -1,4 +1,5 @@
-//! Events of orders: what each does to an order, and to the units, limits and deadline that follow from its status.
+//! Events of orders: what each does to an order, and to the units, limits and deadline that follow
+//! from its status.
 
 use super::{
     lane::{CorruptState, LaneState},
@@ -204,8 +205,8 @@ impl LaneState {
         self.follow_status(row_id, Some((was, before)));
     }
 
-    /// Makes units, limits and deadline follow an order's status. `before` is its previous status and holding; `None` for
-    /// a new order.
+    /// Makes units, limits and deadline follow an order's status. `before` is its previous status
+    /// and holding; `None` for a new order.
     fn follow_status(&mut self, row_id: RowId, before: Option<(OrderStatus, Holding)>) {
         self.move_units(row_id, before.map_or(Holding::Nothing, |(_, holding)| holding));
         let row = self.orders.row(row_id);

@@ -1,7 +1,8 @@
 //! The orders of a lane, and how they are found.
 //!
-//! Orders live in rows of fixed size that never move. Every index holds four-byte row ids. An unpaid order takes about
-//! 270 bytes with all its indices, and no step of an order walks over other buyers' orders.
+//! Orders live in rows of fixed size that never move. Every index holds four-byte row ids. An
+//! unpaid order takes about 270 bytes with all its indices, and no step of an order walks over
+//! other buyers' orders.
 
 use std::hash::{BuildHasher, Hash};
 
@@ -21,8 +22,8 @@ pub(super) type RowId = u32;
 const NONE: RowId = RowId::MAX;
 const CHUNK: usize = 4_096;
 
-/// Up to this many orders of one user are searched for keys and nonces one by one. Hardly any user has more, and an index
-/// for everyone would cost a cache miss per order.
+/// Up to this many orders of one user are searched for keys and nonces one by one. Hardly any user
+/// has more, and an index for everyone would cost a cache miss per order.
 const WALKED: u32 = 8;
 
 /// An order as the lane keeps it.
@@ -171,7 +172,8 @@ impl Orders {
         }
     }
 
-    /// Writes once to the memory of the indices and of the first `orders` rows. Only for an empty lane.
+    /// Writes once to the memory of the indices and of the first `orders` rows. Only for an empty
+    /// lane.
     pub(super) fn prefault(&mut self, orders: usize) {
         let Self { chunks, by_id, by_user, hasher, .. } = self;
         for table in [by_id, by_user] {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::lane::LaneState;
 use crate::ledger::{Lane, LedgerRole, Terms};
 
-/// The lanes of an activity that is not open yet. They are built outside the state machine, so that it need not wait for
-/// their memory: hundreds of megabytes for millions of units.
+/// The lanes of an activity that is not open yet. They are built outside the state machine, so that
+/// it need not wait for their memory: hundreds of megabytes for millions of units.
 #[derive(Debug)]
 pub struct Prepared {
     pub(super) terms: Arc<Terms>,
@@ -22,8 +22,8 @@ impl Prepared {
         Self { terms: Arc::clone(terms), lanes: (0..buckets).map(lane).collect() }
     }
 
-    /// Writes once to the memory for each lane's first two million units, so that no buyer waits for the operating system
-    /// to provide it.
+    /// Writes once to the memory for each lane's first two million units, so that no buyer waits
+    /// for the operating system to provide it.
     pub fn prefault(&mut self) {
         self.lanes.iter_mut().for_each(LaneState::prefault);
     }

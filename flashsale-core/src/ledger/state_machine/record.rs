@@ -10,7 +10,8 @@ use crate::{
     ledger::{BatchId, Bucket, Chunk, Consumer, Entry, Epoch, Event, Fence, Lane, Position, Terms},
 };
 
-/// One change of the state. The variants are part of the journal's format: add new ones at the end only.
+/// One change of the state. The variants are part of the journal's format: add new ones at the end
+/// only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Record<E> {
     /// The header of the events that follow: their lane and time.

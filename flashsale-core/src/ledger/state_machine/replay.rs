@@ -21,15 +21,15 @@ impl StateMachine {
         self.journal.bytes()
     }
 
-    /// Takes the records of all changes since the last take. Later records are written into `room`, which must be empty
-    /// and may have capacity.
+    /// Takes the records of all changes since the last take. Later records are written into `room`,
+    /// which must be empty and may have capacity.
     pub fn take_journal(&mut self, room: Vec<u8>) -> Vec<u8> {
         debug_assert!(room.is_empty());
         self.journal.take(room)
     }
 
-    /// Replays a journal: records as they were taken, complete and in order. Call it before [`StateMachine::journal`]; after
-    /// it, some of them would be recorded again.
+    /// Replays a journal: records as they were taken, complete and in order. Call it before
+    /// [`StateMachine::journal`]; after it, some of them would be recorded again.
     ///
     /// # Errors
     /// [`CorruptState`] if the records are damaged or contradict the current state.

@@ -63,7 +63,8 @@ impl StateMachine {
                     self.persist_order(batch, entry.position.epoch, key, *placed)?
                 }
                 Event::Adjusted { id, sku, delta, by } => {
-                    // A salvage may contain adjustments that were already refused, and reported as such.
+                    // A salvage may contain adjustments that were already refused, and reported as
+                    // such.
                     let judged = mode == PersistMode::Salvage
                         && entry.position.epoch == position.epoch
                         && entry.position.sequence <= position.sequence;

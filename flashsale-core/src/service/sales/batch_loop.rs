@@ -165,7 +165,8 @@ fn stop(request: &mut Reserve) {
     }
 }
 
-/// Remembers who won, before anyone is answered: an older view must not decline the repeat of a request that won.
+/// Remembers who won, before anyone is answered: an older view must not decline the repeat of a
+/// request that won.
 fn note_buyers(recent: &RecentBuyers, outcomes: &[Outcome]) {
     for outcome in outcomes {
         if let Outcome::Reserved { order, .. } = outcome {

@@ -33,8 +33,8 @@ pub(super) enum NextBatch {
     Advance(QueuedBatch<Advance, Advanced>),
 }
 
-/// Items of one kind in their order. They are cut into batches as they arrive, so taking a batch costs the same however
-/// many wait.
+/// Items of one kind in their order. They are cut into batches as they arrive, so taking a batch
+/// costs the same however many wait.
 #[derive(Debug)]
 pub(super) struct Backlog<I, O> {
     batches: VecDeque<QueuedBatch<I, O>>,
@@ -64,7 +64,8 @@ impl BatchQueue {
         }
     }
 
-    /// Later steps go first, but not twice in a row while requests for units wait, so neither kind can starve the other.
+    /// Later steps go first, but not twice in a row while requests for units wait, so neither kind
+    /// can starve the other.
     pub(super) fn pop(&mut self) -> Option<NextBatch> {
         let must_yield = self.advanced_last && self.reserves.len > 0;
         let advances = if must_yield { None } else { self.advances.pop() };

@@ -1,10 +1,13 @@
 //! Batching: many concurrent requests become one call of the ledger.
 //!
 //! 1. A request joins the queue of its lane.
-//! 2. While one batch is in flight, or as many as the ledger wants ([`Bounds::max_in_flight`]), the next one grows.
-//! 3. As soon as the ledger answers, the whole queue becomes the next batch, up to [`Bounds::max_batch`].
+//! 2. While one batch is in flight, or as many as the ledger wants ([`Bounds::max_in_flight`]), the
+//!    next one grows.
+//! 3. As soon as the ledger answers, the whole queue becomes the next batch, up to
+//!    [`Bounds::max_batch`].
 //!
-//! An idle lane therefore answers after one round trip, a busy one in large batches, and there is no timer to tune.
+//! An idle lane therefore answers after one round trip, a busy one in large batches, and there is
+//! no timer to tune.
 //!
 //! [`Bounds::max_in_flight`]: crate::ledger::Bounds::max_in_flight
 //! [`Bounds::max_batch`]: crate::ledger::Bounds::max_batch
@@ -36,8 +39,8 @@ use crate::{
 pub struct BatcherOptions {
     /// The most requests for units that may wait. Default 65,536.
     pub reserve_room: usize,
-    /// The most later steps of orders that may wait. Default 16,384. They have room of their own, so that a rush for
-    /// units does not keep buyers from paying.
+    /// The most later steps of orders that may wait. Default 16,384. They have room of their own,
+    /// so that a rush for units does not keep buyers from paying.
     pub advance_room: usize,
 }
 
@@ -53,7 +56,8 @@ pub enum BatcherError {
     /// The queue is full. Nothing was done.
     #[error("too many requests are waiting")]
     Busy {
-        /// When to try again: 50 ms to 5 s, from the length of the queue and the time that the last batch took.
+        /// When to try again: 50 ms to 5 s, from the length of the queue and the time that the last
+        /// batch took.
         retry_after: Duration,
     },
     /// The ledger answered the batch with an error.
@@ -63,8 +67,8 @@ pub enum BatcherError {
 
 /// Gathers requests for one lane into batches.
 ///
-/// A task of its own calls the ledger: if a caller drops its future, its request is decided all the same. If the batcher
-/// is dropped, the task finishes what waits.
+/// A task of its own calls the ledger: if a caller drops its future, its request is decided all the
+/// same. If the batcher is dropped, the task finishes what waits.
 #[derive(Debug)]
 pub struct Batcher {
     shared: Arc<Shared>,
@@ -78,7 +82,8 @@ impl Batcher {
         Self::with_kill_switch(Arc::default(), ledger, lane, options, background)
     }
 
-    /// As [`Batcher::new`]; while `kill_switch` is on, requests find only the orders that their keys made before.
+    /// As [`Batcher::new`]; while `kill_switch` is on, requests find only the orders that their
+    /// keys made before.
     pub(crate) fn with_kill_switch(
         kill_switch: Arc<KillSwitchFlag>,
         ledger: Arc<dyn Ledger>,

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Whether the operator has stopped all sales. Cheap to read for every request.
 #[derive(Debug, Default)]
 pub(crate) struct KillSwitchFlag {
-    /// The decision's version, shifted left by one, and in the lowest bit whether sales are stopped. A later decision
-    /// is therefore a larger number.
+    /// The decision's version, shifted left by one, and in the lowest bit whether sales are
+    /// stopped. A later decision is therefore a larger number.
     state: AtomicU64,
 }
 

@@ -1,4 +1,5 @@
-//! The hot path: for each lane a batcher, a cached view, and the buyers who won since the view was read.
+//! The hot path: for each lane a batcher, a cached view, and the buyers who won since the view was
+//! read.
 
 mod batch_loop;
 mod batch_queue;

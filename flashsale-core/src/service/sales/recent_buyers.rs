@@ -4,13 +4,16 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::{domain::UserId, ledger::BuyerFilter};
 
-/// 8 KiB per generation. At 100,000 orders per second and a view every 50 ms, 1 in 20 others is mistaken for a buyer.
+/// 8 KiB per generation. At 100,000 orders per second and a view every 50 ms, 1 in 20 others is
+/// mistaken for a buyer.
 const BLOCKS: usize = 1024;
 
-/// The buyers who got orders since the view was read: a Bloom filter, so it has false positives but no false negatives.
+/// The buyers who got orders since the view was read: a Bloom filter, so it has false positives but
+/// no false negatives.
 ///
-/// A view that was read before an order was made does not show its buyer. Until a newer view does, a view must not
-/// decline anyone in this set: the retry of a request that won has to find its order.
+/// A view that was read before an order was made does not show its buyer. Until a newer view does,
+/// a view must not decline anyone in this set: the retry of a request that won has to find its
+/// order.
 ///
 /// It works without a lock, in two generations:
 /// 1. Buyers enter the current generation.
@@ -36,8 +39,8 @@ impl RecentBuyers {
         self.generations[self.current.load(Ordering::Acquire)][block(hash)].fetch_or(bits, Ordering::Release);
     }
 
-    /// Whether the buyer may have won recently. Ask this before loading the view: whoever is forgotten in between is in
-    /// the view that you load then.
+    /// Whether the buyer may have won recently. Ask this before loading the view: whoever is
+    /// forgotten in between is in the view that you load then.
     pub fn may_contain(&self, user: UserId) -> bool {
         let (hash, bits) = BuyerFilter::bits(user);
         let block = block(hash);

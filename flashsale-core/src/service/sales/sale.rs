@@ -18,8 +18,8 @@ use crate::{
 
 /// How long a view may be used: 1 s. Without a fresh view, every request goes to the ledger.
 const VIEW_LIFETIME: Duration = Duration::from_secs(1);
-/// How far the clocks of this process and the ledger may differ. Closer than this to the window's edges, the ledger
-/// decides.
+/// How far the clocks of this process and the ledger may differ. Closer than this to the window's
+/// edges, the ledger decides.
 const CLOCK_ERROR: Duration = Duration::from_millis(250);
 
 /// One activity that this process sells.
@@ -51,7 +51,8 @@ pub(super) struct Renewed {
 }
 
 impl Sale {
-    /// The terms at the time this process joined. The window and limits may have changed since: see the views.
+    /// The terms at the time this process joined. The window and limits may have changed since: see
+    /// the views.
     pub fn terms(&self) -> &Arc<Terms> {
         &self.terms
     }
@@ -66,8 +67,9 @@ impl Sale {
         &self.fronts[usize::from(Lane::of(self.terms.activity(), user, self.terms.buckets()).bucket)]
     }
 
-    /// Declines a request without asking the ledger, if the views allow it: the activity is paused, clearly outside its
-    /// window, or sold out in every lane. Never declines a buyer who may have an order: this may be its retry.
+    /// Declines a request without asking the ledger, if the views allow it: the activity is paused,
+    /// clearly outside its window, or sold out in every lane. Never declines a buyer who may have
+    /// an order: this may be its retry.
     pub fn shortcut(&self, now: Timestamp, user: UserId, sku: SkuId) -> Option<Outcome> {
         let front = self.front(user);
         if front.batcher.recent().may_contain(user) {
@@ -121,8 +123,8 @@ impl Sale {
             .map(|version| version + self.kill_switch.version())
     }
 
-    /// The first lane's view, for what all lanes share: the window, and whether the activity sells. The kill switch
-    /// shows as paused. `None` without a fresh view.
+    /// The first lane's view, for what all lanes share: the window, and whether the activity sells.
+    /// The kill switch shows as paused. `None` without a fresh view.
     pub fn common_view(&self, now: Timestamp) -> Option<View> {
         let renewed = self.fronts[0].view.load();
         let mut view = renewed.as_ref().filter(|renewed| renewed.is_fresh(now))?.view.clone();
@@ -149,7 +151,8 @@ impl LaneFront {
         view.offers.iter().find(|offer| offer.sku == sku).map(|offer| offer.takeable)
     }
 
-    /// Whether the lane certainly has no units of an offer, neither available nor in transit to another lane.
+    /// Whether the lane certainly has no units of an offer, neither available nor in transit to
+    /// another lane.
     fn is_empty(&self, now: Timestamp, sku: SkuId) -> bool {
         let renewed = self.view.load();
         let Some(renewed) = renewed.as_ref().filter(|renewed| renewed.is_fresh(now)) else { return false };

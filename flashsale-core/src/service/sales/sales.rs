@@ -32,8 +32,8 @@ pub struct Sales {
 }
 
 impl Sales {
-    /// Starts without activities. Batchers run on `background`, so a request that entered a batch is decided even if its
-    /// caller leaves.
+    /// Starts without activities. Batchers run on `background`, so a request that entered a batch
+    /// is decided even if its caller leaves.
     pub fn new(
         ledger: Arc<dyn Ledger>,
         clock: Arc<dyn Clock>,
@@ -116,8 +116,8 @@ impl Sales {
         Ok(())
     }
 
-    /// Adjusts the units of an offer. The first lane decides; to remove units, it first borrows them from the others.
-    /// [`Adjusted::Insufficient`] gives the sum over all lanes.
+    /// Adjusts the units of an offer. The first lane decides; to remove units, it first borrows
+    /// them from the others. [`Adjusted::Insufficient`] gives the sum over all lanes.
     ///
     /// # Errors
     /// Those of [`Ledger::adjust`]; repeat it with the same id.
@@ -143,8 +143,8 @@ impl Sales {
         Ok(outcome)
     }
 
-    /// Turns the kill switch of this process on or off. While it is on, a request is answered `Paused`, unless its key
-    /// has already made an order. A batch in flight is still decided.
+    /// Turns the kill switch of this process on or off. While it is on, a request is answered
+    /// `Paused`, unless its key has already made an order. A batch in flight is still decided.
     ///
     /// `version` is the version of the operator's decision. Stale versions are ignored.
     pub fn note_kill_switch(&self, version: u64, on: bool) {

@@ -8,15 +8,17 @@ use crate::{
     service::{LaneFront, Sale},
 };
 
-/// Borrows units of an offer for a lane: settles every transfer in transit first, then asks the other lanes until it has
-/// `wanted` units. It asks each for what is missing, or for half of its stock if that is more, so that the next buyer
-/// need not wait.
+/// Borrows units of an offer for a lane: settles every transfer in transit first, then asks the
+/// other lanes until it has `wanted` units. It asks each for what is missing, or for half of its
+/// stock if that is more, so that the next buyer need not wait.
 ///
-/// Returns how many units arrived. `seen` is the value of [`LaneFront::borrowings`] before the lane was found empty; if
-/// another borrowing has finished since then, returns `None`: the lane may have units again, so ask it first.
+/// Returns how many units arrived. `seen` is the value of [`LaneFront::borrowings`] before the lane
+/// was found empty; if another borrowing has finished since then, returns `None`: the lane may have
+/// units again, so ask it first.
 ///
 /// # Errors
-/// Those of the ledger. Units that have left a lane are in its journalled transfers; a repetition delivers them.
+/// Those of the ledger. Units that have left a lane are in its journalled transfers; a repetition
+/// delivers them.
 pub(in crate::service) async fn borrow_units(
     ledger: &Arc<dyn Ledger>,
     sale: &Sale,
@@ -68,7 +70,8 @@ async fn borrow_units_alone(
     Ok(borrowed)
 }
 
-/// Delivers a transfer to its destination, then removes it from the source's journal. Returns the units that arrived.
+/// Delivers a transfer to its destination, then removes it from the source's journal. Returns the
+/// units that arrived.
 ///
 /// # Errors
 /// Those of the ledger. The transfer then stays journalled at its source.
