@@ -1,4 +1,4 @@
-//! The conformance suite on the specification and on the embedded engine.
+//! Runs the conformance suite on the specification, the embedded engine, two tiers and the queues.
 
 mod embedded;
 mod journal_format;
@@ -9,7 +9,8 @@ use std::{sync::Arc, time::Instant};
 
 use flashsale_core::conformance::{self, Factory, Models, Options, QueueFactory, storms};
 
-/// `more` times as many random sequences as usual, where they cost little.
+/// Returns the options of a run with `more` times the usual number of random sequences, for ledgers
+/// that are fast.
 fn options(more: u32) -> Options {
     let options = Options::of_environment();
     Options {
@@ -40,17 +41,18 @@ fn the_engine_with_a_journal_conforms() {
 #[test]
 fn two_tiers_conform_when_settled() {
     let factory: Arc<dyn Factory> = Arc::new(tiered::TwoTiers);
-    // The truth numbers the taking of an epoch among its events, so positions and revisions are not those of a single
-    // ledger; storms compare the tiers with each other.
+    // At a truth, taking an epoch is an event too, so positions and revisions differ from those of a
+    // single ledger. Storms compare the tiers with each other instead.
     conformance::run(&factory, &Options { except: &["events::", "machine::"], ..options(1) });
 }
 
-/// Faults between the tiers: by invariants and allowed outcomes. 40 seeds for each of the others'.
+/// Faults between the tiers, judged by invariants and allowed outcomes. Runs 40 times as many storms
+/// as other tests run random sequences.
 #[test]
 fn storms_between_two_tiers_lose_nothing() {
     let options = options(40);
     let began = Instant::now();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime can be made");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("failed to start a runtime");
     match runtime.block_on(storms(&options, tiered::pair)) {
         Ok(weathered) => println!("storms: {weathered:?} in {:.1} s", began.elapsed().as_secs_f64()),
         Err(what) => panic!("{what}"),
