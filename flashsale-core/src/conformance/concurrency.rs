@@ -45,7 +45,7 @@ async fn step(ledger: &Arc<dyn Ledger>, lane: Lane, step: Advance) -> Result<Adv
     answer.outcomes.into_iter().next().ok_or_else(|| LedgerError::Unavailable("no outcome".into()))
 }
 
-/// Runs all futures at the same moment, as far as threads allow, and returns their answers in order.
+/// Runs all futures at once, as far as threads allow, and returns their answers in order.
 async fn concurrently<T: Send + 'static>(
     work: Vec<impl Future<Output = Result<T, LedgerError>> + Send + 'static>,
 ) -> Result<Vec<T>, Failure> {
@@ -77,8 +77,7 @@ fn count(words: &[String], what: &str) -> usize {
     words.iter().filter(|word| word.as_str() == what).count()
 }
 
-/// From 2 buyers for 1 unit to 10,000 for 100: exactly the units are sold, and repeating a winning
-/// request returns its order.
+/// Exactly the offered units are sold, and repeating a winning request returns its order.
 async fn the_last_units_are_sold_once(scene: &mut Scene) -> Check {
     let most = scene.options.buyers;
     for (buyers, units) in [(2, 1), (10, 1), (100, 7), (1_000, 100), (10_000, 100)] {
@@ -259,7 +258,7 @@ async fn poll_at_most<T>(polls: u32, future: impl Future<Output = T>) -> Option<
     .await
 }
 
-/// A dropped request may or may not have been decided; repeating it with the same key makes one order.
+/// A dropped request may have been decided; repeating it with the same key makes one order.
 async fn dropped_requests_can_be_retried(scene: &mut Scene) -> Check {
     for _ in 0..scene.options.rounds {
         scene.open(vec![offer(1, Strategy::PreDeduct, 40)]).await?;

@@ -162,8 +162,7 @@ impl World<'_> {
         failure
     }
 
-    /// Makes the oracle and the system under test, each one ledger or two tiers. The tier that is not
-    /// under test is a [`Model`] in both.
+    /// Makes the oracle and the system under test. The tier that is not under test is a [`Model`].
     async fn sides(&self, tiers: bool) -> (System, System) {
         let subject = self.factory.fresh(self.role).await;
         if !tiers {
@@ -183,7 +182,7 @@ impl World<'_> {
 
     async fn play(&self, setup: &Setup, ops: &[Op], tiers: bool, count: &dyn Fn()) -> Result<(), Failure> {
         let (mut oracle, mut tested) = self.sides(tiers).await;
-        let mut history = History::new(setup, if tiers { LedgerRole::Gate } else { self.role });
+        let mut past = History::new(setup, if tiers { LedgerRole::Gate } else { self.role });
         let fail = |step: usize, expected: String, observed: String| Failure {
             step,
             did: step
@@ -195,37 +194,32 @@ impl World<'_> {
             before: Vec::new(),
         };
         for side in [&oracle, &tested] {
-            side.begin(&history).await.map_err(|error| fail(0, "an open sale".into(), error.to_string()))?;
+            side.begin(&past).await.map_err(|error| fail(0, "an open sale".into(), error.to_string()))?;
         }
         for (step, op) in (1..).zip(ops) {
             count();
-            let expected = oracle.perform(op, &history).await;
-            let observed = tested.perform(op, &history).await;
+            let expected = oracle.perform(op, &past).await;
+            let observed = tested.perform(op, &past).await;
             if expected.text != observed.text {
                 return Err(fail(step, expected.text, observed.text));
             }
-            history.learn(op, expected);
-            self.check(&oracle, &tested, &history).await.map_err(|(what, seen)| fail(step, what, seen))?;
+            past.learn(op, expected);
+            self.check(&oracle, &tested, &past).await.map_err(|(what, seen)| fail(step, what, seen))?;
         }
         for side in [&oracle, &tested] {
-            let differences = side.differences(&history).await;
+            let differences = side.differences(&past).await;
             let differences =
                 differences.map_err(|error| fail(ops.len(), "settled tiers".into(), error.to_string()))?;
             if !differences.is_empty() {
                 return Err(fail(ops.len(), "gate and truth agree at rest".into(), differences.join("; ")));
             }
         }
-        self.check(&oracle, &tested, &history).await.map_err(|(what, seen)| fail(ops.len(), what, seen))
+        self.check(&oracle, &tested, &past).await.map_err(|(what, seen)| fail(ops.len(), what, seen))
     }
 
     /// Checks the invariants of the tested system, and that it stores what the oracle stores.
-    async fn check(
-        &self,
-        oracle: &System,
-        tested: &System,
-        history: &History,
-    ) -> Result<(), (String, String)> {
-        let (expected, observed) = (oracle.inspect(history).await, tested.inspect(history).await);
+    async fn check(&self, oracle: &System, tested: &System, past: &History) -> Result<(), (String, String)> {
+        let (expected, observed) = (oracle.inspect(past).await, tested.inspect(past).await);
         for (index, inspection) in observed.iter().enumerate() {
             let gate = tested.truth.is_some() && index == 0;
             let owing = if gate { Owing::Allowed } else { Owing::Forbidden };

@@ -1,11 +1,10 @@
 //! The conformance suite: the tests that every ledger must pass.
 //!
-//! A backend provides a [`Factory`], which makes empty ledgers that share nothing, and a
-//! [`TestControl`] for each ledger, which shows what is stored, sets the time and simulates crashes.
-//! [`run`] runs every case for the factory's roles, prints a line for each, and panics at the end if
-//! one failed. A failure shows the step, what was expected, what was observed, the steps before it,
-//! and how to run that case again. What a ledger must do is documented with the traits in
-//! [`ledger`](crate::ledger); a case's doc comment names the mistake that it looks for.
+//! A backend provides a [`Factory`], which makes empty ledgers that share nothing, and for each
+//! ledger a [`TestControl`], which shows what is stored, sets the time and simulates crashes.
+//! [`run`] runs every case for the factory's roles and panics at the end if one failed. A failure
+//! shows the step, what was expected, what was observed, the steps before, and how to run the case
+//! again. The traits in [`ledger`](crate::ledger) say what a ledger must do.
 //!
 #![cfg_attr(feature = "embedded", doc = "```")]
 #![cfg_attr(not(feature = "embedded"), doc = "```ignore")]
@@ -50,10 +49,9 @@
 //! # What is tested
 //! - Cases with hand-written expectations, one file per concept. The
 //!   [invariants](crate::ledger::invariants) are checked after every step.
-//! - `machine`: random sequences of operations. Every answer and everything that is stored must
-//!   equal those of the [specification](crate::ledger::state_machine). A failing sequence is
-//!   shortened before it is reported. A gate runs with a [`Model`] as its truth, a truth with a
-//!   [`Model`] as its gate; at the end both tiers must agree.
+//! - `machine`: random sequences of operations. Answers and stored content must equal those of the
+//!   [specification](crate::ledger::state_machine). A failing sequence is shortened before it is
+//!   reported. The other tier of a gate or truth is a [`Model`]; at the end both tiers must agree.
 //! - `transitions`: from every status, each step twice and each pair of steps in both orders.
 //! - `concurrency`: 2 to 10,000 buyers for 1 to 100 units, concurrent captures and cancellations,
 //!   and futures that are dropped after a random number of polls.

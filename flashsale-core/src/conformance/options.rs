@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Options {
     /// Random sequences per seed and scenario. Default 48.
     pub sequences: u32,
-    /// Upper bound, exclusive, on the steps of a random sequence; a storm has exactly this many. Default 60.
+    /// Exclusive upper bound on the steps of a random sequence; exact for storms. Default 60.
     pub steps: usize,
     /// Number of seeds, starting at [`Options::seed`]. Default 2.
     pub seeds: u64,
@@ -19,13 +19,13 @@ pub struct Options {
     pub rounds: u32,
     /// Runs only cases whose name contains this text. Default all.
     pub only: Option<String>,
-    /// Skips cases whose name contains one of these texts; explain why beside the list. Default none.
+    /// Skips cases whose name contains one of these texts; say why beside the list. Default none.
     pub except: &'static [&'static str],
     /// Timeout of one case; random sequences have none. Default 5 minutes.
     pub patience: Duration,
     /// Whether to stop after the first failure. Default `false`.
     pub stop_at_failure: bool,
-    /// File that stores the seeds of failed random sequences of ledgers; they are tried first. Default none.
+    /// File with seeds of failed random sequences of ledgers, which run first. Default none.
     pub regressions: Option<&'static str>,
 }
 
@@ -67,8 +67,7 @@ impl Options {
         options
     }
 
-    /// The smallest run that still finds seeded faults: few buyers, few and short sequences, and a
-    /// stop at the first failure.
+    /// The smallest run that finds the seeded faults; stops at the first failure.
     pub fn quick() -> Self {
         Self {
             sequences: 12,

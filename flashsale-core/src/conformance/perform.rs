@@ -151,32 +151,32 @@ impl System {
     }
 
     /// Opens the sale, and warms up the gate if there are two tiers.
-    pub(super) async fn begin(&self, history: &History) -> Result<(), LedgerError> {
-        self.deciding().open(Arc::clone(&history.terms)).await?;
+    pub(super) async fn begin(&self, past: &History) -> Result<(), LedgerError> {
+        self.deciding().open(Arc::clone(&past.terms)).await?;
         if let Some((gate, truth)) = self.tiers() {
             gate.register(&Consumer::new(BY_TRUTH)).await?;
             truth.register(&Consumer::new(BY_GATE)).await?;
-            self.rebuild(history, false, 100, usize::MAX).await?;
+            self.rebuild(past, false, 100, usize::MAX).await?;
         }
-        self.set_time(history, history.now).await;
+        self.set_time(past, past.now).await;
         Ok(())
     }
 
-    async fn set_time(&self, history: &History, to: Timestamp) {
-        for lane in history.lanes() {
+    async fn set_time(&self, past: &History, to: Timestamp) {
+        for lane in past.lanes() {
             self.main.probe.advance_time(lane, to).await;
         }
         if let Some(truth) = &self.truth {
-            truth.probe.advance_time(Lane::first(history.terms.activity()), to).await;
+            truth.probe.advance_time(Lane::first(past.terms.activity()), to).await;
         }
     }
 
     /// Returns what each ledger stores, without the times of lanes, which answers show.
-    pub(super) async fn inspect(&self, history: &History) -> Vec<Option<Inspection>> {
+    pub(super) async fn inspect(&self, past: &History) -> Vec<Option<Inspection>> {
         let mut inspections = Vec::new();
         for subject in [Some(&self.main), self.truth.as_ref()].into_iter().flatten() {
             subject.probe.settle().await;
-            let mut inspection = subject.probe.inspect(history.terms.activity()).await;
+            let mut inspection = subject.probe.inspect(past.terms.activity()).await;
             for lane in inspection.iter_mut().flat_map(|inspection| &mut inspection.lanes) {
                 lane.last = Timestamp::EPOCH;
             }
@@ -186,20 +186,20 @@ impl System {
     }
 
     /// Performs one operation.
-    pub(super) async fn perform(&mut self, op: &Op, history: &History) -> Observation {
+    pub(super) async fn perform(&mut self, op: &Op, past: &History) -> Observation {
         let mut observation = Observation::default();
         observation.text = match op {
             Op::Reserve { buyer, asks, stale_epoch } => {
-                self.reserve(history, *buyer, asks, *stale_epoch, &mut observation).await
+                self.reserve(past, *buyer, asks, *stale_epoch, &mut observation).await
             }
-            Op::Advance(steps) => self.advance(history, steps, &mut observation).await,
+            Op::Advance(steps) => self.advance(past, steps, &mut observation).await,
             Op::Expire { bucket, limit } => {
-                let lane = if self.truth.is_some() { history.lane(0) } else { history.lane(*bucket) };
+                let lane = if self.truth.is_some() { past.lane(0) } else { past.lane(*bucket) };
                 show(&self.deciding().expire_due(lane, *limit).await)
             }
             Op::Adjust { id, sku, delta } => {
                 let adjustment = Adjustment {
-                    activity: history.terms.activity(),
+                    activity: past.terms.activity(),
                     sku: make::sku(*sku),
                     id: make::adjustment_id(&format!("adj-{id}")),
                     delta: *delta,
@@ -211,29 +211,27 @@ impl System {
             }
             Op::Amend { id, change } => {
                 let change = change_of(change);
-                show(
-                    &self.deciding().amend(history.terms.activity(), ChangeId(*id), change, make::by()).await,
-                )
+                show(&self.deciding().amend(past.terms.activity(), ChangeId(*id), change, make::by()).await)
             }
             Op::Send { from, to, sku, units } => {
-                let sent = self.main.ledger.send(history.lane(*from), *to, make::sku(*sku), *units).await;
+                let sent = self.main.ledger.send(past.lane(*from), *to, make::sku(*sku), *units).await;
                 observation.sent = sent.as_ref().ok().copied().flatten();
                 show(&sent)
             }
             Op::Receive { pick } => {
-                let Some(transfer) = pick_from(&history.transfers, *pick) else { return observation };
+                let Some(transfer) = pick_from(&past.transfers, *pick) else { return observation };
                 let received = self.main.ledger.receive(transfer).await;
                 observation.arrived = matches!(received, Ok(true)).then_some(transfer);
                 show(&received)
             }
             Op::Forget { pick } => {
-                let Some(transfer) = pick_from(&history.arrived, *pick) else { return observation };
+                let Some(transfer) = pick_from(&past.arrived, *pick) else { return observation };
                 show(&self.main.ledger.forget(transfer).await)
             }
             Op::Register { consumer } => show(&self.main.ledger.register(&reader(*consumer)).await),
             Op::Retire { consumer } => show(&self.main.ledger.retire(&reader(*consumer)).await),
             Op::Ack { consumer, bucket, pick } => {
-                let (consumer, lane) = (reader(*consumer), history.lane(*bucket));
+                let (consumer, lane) = (reader(*consumer), past.lane(*bucket));
                 match self.main.ledger.events(&consumer, lane, None, 10_000).await {
                     Ok(entries) => match pick_from(&entries, *pick) {
                         Some(entry) => show(&self.main.ledger.ack(&consumer, lane, entry.position).await),
@@ -245,36 +243,32 @@ impl System {
             Op::Read { consumer, bucket, pick, limit } => {
                 let from =
                     pick.map(|pick| Position { sequence: u64::from(pick % 40), ..Position::default() });
-                let (consumer, lane) = (reader(*consumer), history.lane(*bucket));
+                let (consumer, lane) = (reader(*consumer), past.lane(*bucket));
                 let entries = self.main.ledger.events(&consumer, lane, from, *limit).await;
-                format!(
-                    "{} and {}",
-                    show(&entries.map(without_opening_times)),
-                    self.read(history, *limit).await
-                )
+                format!("{} and {}", show(&entries.map(without_opening_times)), self.read(past, *limit).await)
             }
             Op::Keep { order, capture } => {
-                let Some(order) = history.order(*order) else { return observation };
+                let Some(order) = past.order(*order) else { return observation };
                 let capture = capture_of(order, self.find(order).await.as_ref(), *capture);
                 show(&self.deciding().keep_unmatched(capture).await)
             }
             Op::Time(seconds) => {
-                self.set_time(history, history.now.after(make::seconds(*seconds))).await;
+                self.set_time(past, past.now.after(make::seconds(*seconds))).await;
                 String::new()
             }
             Op::Restart => {
-                self.restart(history).await;
+                self.restart(past).await;
                 String::new()
             }
             Op::Persist { bucket, limit, repeated, acknowledged } => {
-                show(&self.persist(history.lane(*bucket), *limit, *repeated, *acknowledged).await)
+                show(&self.persist(past.lane(*bucket), *limit, *repeated, *acknowledged).await)
             }
             Op::Follow { bucket, limit, repeated, gap } => {
-                show(&self.follow(history.lane(*bucket), *limit, *repeated, *gap).await)
+                show(&self.follow(past.lane(*bucket), *limit, *repeated, *gap).await)
             }
             Op::Rebuild { salvage, chunk, steps } => {
-                let rebuilt = self.rebuild(history, *salvage, *chunk, *steps).await;
-                self.set_time(history, history.now).await;
+                let rebuilt = self.rebuild(past, *salvage, *chunk, *steps).await;
+                self.set_time(past, past.now).await;
                 show(&rebuilt)
             }
         };
@@ -283,16 +277,16 @@ impl System {
 
     async fn reserve(
         &self,
-        history: &History,
+        past: &History,
         buyer: u16,
         asks: &[super::operation::RandomAsk],
         stale_epoch: bool,
         seen: &mut Observation,
     ) -> String {
         let buyer = 1 + u64::from(buyer) % BUYERS;
-        let lane = history.lane_of(buyer);
+        let lane = past.lane_of(buyer);
         // Other buyers of the lane may be in the batch.
-        let others: Vec<_> = (1..=BUYERS).filter(|other| history.lane_of(*other) == lane).collect();
+        let others: Vec<_> = (1..=BUYERS).filter(|other| past.lane_of(*other) == lane).collect();
         let requests = asks.iter().enumerate().map(|(index, ask)| Reserve {
             order: make::order_id(u64::from(ask.id) * 4 + u64::from(lane.bucket)),
             user: make::user(if index == 0 { buyer } else { others[usize::from(ask.key) % others.len()] }),
@@ -315,16 +309,16 @@ impl System {
         show(&answer)
     }
 
-    async fn advance(&self, history: &History, steps: &[RandomStep], seen: &mut Observation) -> String {
-        let Some(first) = history.order(steps[0].order) else { return String::new() };
+    async fn advance(&self, past: &History, steps: &[RandomStep], seen: &mut Observation) -> String {
+        let Some(first) = past.order(steps[0].order) else { return String::new() };
         let at_truth = self.truth.is_some();
         let lane_of = |order: OrderKey| {
-            if at_truth { history.lane(0) } else { history.lane_of(order.user.value()) }
+            if at_truth { past.lane(0) } else { past.lane_of(order.user.value()) }
         };
         let lane = lane_of(first);
         let mut batch = Vec::new();
         for step in steps {
-            let Some(mut order) = history.order(step.order) else { continue };
+            let Some(mut order) = past.order(step.order) else { continue };
             let there = self.find(order).await;
             if step.stranger {
                 order.user = make::user(1 + order.user.value() % BUYERS);
@@ -347,24 +341,24 @@ impl System {
     }
 
     /// Describes the answers of read-only methods.
-    async fn read(&self, history: &History, limit: usize) -> String {
+    async fn read(&self, past: &History, limit: usize) -> String {
         let mut answers = String::new();
         for ledger in
             [Some(&self.main.ledger), self.truth.as_ref().map(|truth| &truth.ledger)].into_iter().flatten()
         {
-            let activity = history.terms.activity();
+            let activity = past.terms.activity();
             for sku in 1..=4 {
                 answers += &show(&ledger.stock(activity, make::sku(sku)).await);
             }
             for buyer in 1..=BUYERS {
                 answers += &show(&ledger.orders_of(make::user(buyer), None, limit).await);
             }
-            answers += &show(&ledger.refunds_due(history.lane(0), None, 1_000).await);
-            answers += &show(&ledger.transfers(history.lane(0)).await);
+            answers += &show(&ledger.refunds_due(past.lane(0), None, 1_000).await);
+            answers += &show(&ledger.transfers(past.lane(0)).await);
             answers += &show(&ledger.terms(activity).await);
-            let view = ledger.view(history.lane(0)).await;
+            let view = ledger.view(past.lane(0)).await;
             answers += &show(&view.map(|view| (view.epoch, view.at, view.selling, view.window, view.offers)));
-            for order in &history.orders {
+            for order in &past.orders {
                 answers += &show(&ledger.locate(Reference::Order(order.id)).await);
             }
         }
@@ -372,14 +366,14 @@ impl System {
     }
 
     /// Restarts every durable ledger from what is durable.
-    pub(super) async fn restart(&mut self, history: &History) {
+    pub(super) async fn restart(&mut self, past: &History) {
         for subject in [Some(&mut self.main), self.truth.as_mut()].into_iter().flatten() {
             let again = subject.probe.restart().await;
             if let Some(again) = again {
                 *subject = again;
             }
         }
-        self.set_time(history, history.now).await;
+        self.set_time(past, past.now).await;
     }
 
     // Between the tiers.
@@ -430,24 +424,23 @@ impl System {
         Ok(format!("{answer} {again} {}", show(&gate.followed(lane).await)))
     }
 
-    /// Rebuilds the gate: close, salvage, take the next epoch, load, reopen. Takes at most `steps` of
-    /// these.
+    /// Takes the first `steps` steps of a rebuild: close, salvage, take an epoch, load, reopen.
     async fn rebuild(
         &self,
-        history: &History,
+        past: &History,
         salvage: bool,
         chunk: usize,
         steps: usize,
     ) -> Result<String, LedgerError> {
         let Some((gate, truth)) = self.tiers() else { return Ok(String::new()) };
-        let activity = history.terms.activity();
+        let activity = past.terms.activity();
         let expected = truth.epoch(activity).await?;
         let mut answers = String::new();
         if steps >= 1 {
             gate.close(activity, expected).await?;
         }
         if steps >= 2 && salvage {
-            for lane in history.lanes() {
+            for lane in past.lanes() {
                 let Ok(entries) = gate.events(&Consumer::new(BY_TRUTH), lane, None, 10_000).await else {
                     continue;
                 };
@@ -478,20 +471,20 @@ impl System {
     }
 
     /// Settles both tiers and describes where they still differ.
-    pub(super) async fn differences(&self, history: &History) -> Result<Vec<String>, LedgerError> {
+    pub(super) async fn differences(&self, past: &History) -> Result<Vec<String>, LedgerError> {
         let Some((gate, truth)) = self.tiers() else { return Ok(Vec::new()) };
-        let activity = history.terms.activity();
+        let activity = past.terms.activity();
         if gate.epoch(activity).await? != Some(truth.epoch(activity).await?) {
-            self.rebuild(history, true, 100, usize::MAX).await?;
+            self.rebuild(past, true, 100, usize::MAX).await?;
         }
-        for lane in history.lanes() {
+        for lane in past.lanes() {
             self.persist(lane, 100_000, false, true).await?;
         }
-        for lane in history.lanes() {
+        for lane in past.lanes() {
             self.follow(lane, 100_000, false, false).await?;
         }
         let mut differences = Vec::new();
-        for offer in history.terms.offers() {
+        for offer in past.terms.offers() {
             let (ours, theirs) =
                 (gate.stock(activity, offer.sku()).await?, truth.stock(activity, offer.sku()).await?);
             let numbers = |stock: crate::ledger::Stock| {
@@ -502,7 +495,7 @@ impl System {
                     .push(format!("SKU {}: {ours:?} at the gate, {theirs:?} at the truth", offer.sku()));
             }
         }
-        for key in &history.orders {
+        for key in &past.orders {
             let (ours, theirs) = (gate.order(*key).await?, truth.order(*key).await?);
             let seen = |order: &Order| {
                 (

@@ -77,8 +77,7 @@ async fn of_two_possible_outcomes_the_first_wins(scene: &mut Scene) -> Check {
     Ok(())
 }
 
-/// Whether two ways cannot apply to the same request: a window has one state, a key one order, and a
-/// request one mode.
+/// A window has one state, a key belongs to one order, and a request has one mode.
 fn are_exclusive(first: Way, second: Way) -> bool {
     matches!(
         (first, second),

@@ -50,8 +50,7 @@ pub struct Played {
 /// Runs every case that applies to a backend and prints a line for each.
 ///
 /// # Panics
-/// After the last case if one failed; if called inside a tokio runtime, since the suite starts its
-/// own.
+/// After the last case if one failed; inside a tokio runtime, since the suite starts its own.
 pub fn run(factory: &Arc<dyn Factory>, options: &Options) {
     let report = examine(factory, options);
     println!("{report}");

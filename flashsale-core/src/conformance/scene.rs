@@ -21,8 +21,7 @@ use crate::{
 /// The result of a check or of a whole case.
 pub(super) type Check = Result<(), Failure>;
 
-/// The ledger under test in one case. Each change is a numbered step, followed by a check of the
-/// invariants.
+/// The ledger under test in one case. Each change is a numbered step; then invariants are checked.
 pub(super) struct Scene {
     /// The ledger under test.
     pub(super) subject: LedgerUnderTest,
@@ -379,8 +378,8 @@ impl Scene {
         self.capture(order, payment, payment, "done paid").await.map(drop)
     }
 
-    /// Expires what is due in a buyer's lane, and compares the numbers of orders that expired and of
-    /// payments that were handed out to be closed.
+    /// Expires what is due in a buyer's lane, and compares the numbers of expired orders and of
+    /// payments to close.
     pub(super) async fn expire(&mut self, buyer: u64, expected: (usize, usize)) -> Result<Due, Failure> {
         self.note("expire what is due");
         let due = self.ok("expire_due", self.ledger().expire_due(self.lane(buyer), 1_000).await)?;

@@ -1,4 +1,4 @@
-//! Storms: two tiers under faults. Whatever is lost, delayed, repeated, rolled back or wiped, the truth
+//! Two tiers under faults. Whatever is lost, delayed, repeated, rolled back or wiped, the truth
 //! loses no order, no unit is sold twice, and every queued order gets a definite answer.
 
 use std::{
@@ -72,8 +72,7 @@ pub struct Weathered {
     pub refused: u64,
 }
 
-/// Runs `seeds` × `sequences` storms, one per seed: [`Options::steps`] random steps against [`Tiered`]
-/// over a fresh pair.
+/// Runs `seeds` × `sequences` storms of `steps` random steps against [`Tiered`] over a fresh pair.
 ///
 /// # Errors
 /// The first violation found, with its seed and the last 60 steps before it.

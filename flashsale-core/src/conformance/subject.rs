@@ -67,20 +67,18 @@ impl fmt::Debug for LedgerUnderTest {
 /// Test-only access to a ledger.
 #[async_trait]
 pub trait TestControl: Send + Sync {
-    /// Returns an activity with all its counters as stored, or `None` if it is not open. A
-    /// composition of two tiers returns the truth's.
+    /// Returns an activity with all counters as stored; `None` if it is not open. A composition of
+    /// two tiers returns the truth's.
     async fn inspect(&self, activity: ActivityId) -> Option<Inspection>;
 
-    /// Sets the time of a lane's last decision to `to`, unless it is later already; a lane that is
-    /// not open is ignored. The suite runs in the year 2100, so even a backend with a real clock
-    /// decides at the time set here.
+    /// Raises the time of a lane's last decision to at least `to`, a moment in the year 2100, so
+    /// even a backend with a real clock decides at that time. A lane that is not open is ignored.
     async fn advance_time(&self, lane: Lane, to: Timestamp);
 
-    /// Waits until the parts of a composed ledger have nothing left to exchange. A ledger of one part
-    /// does nothing.
+    /// Waits until the parts of a composed ledger have nothing left to exchange.
     async fn settle(&self);
 
-    /// Simulates a crash at this moment: opens a new ledger from what is durable. The old one is not
-    /// used again. Returns `None` if the ledger is not durable; the case then continues with it.
+    /// Simulates a crash at this moment: opens a new ledger from what is durable. The old one is
+    /// not used again. Returns `None` if the ledger is not durable; the case then continues with it.
     async fn restart(&self) -> Option<LedgerUnderTest>;
 }

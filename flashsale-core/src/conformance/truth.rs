@@ -260,7 +260,7 @@ async fn units_limits_keys_and_tickets_are_checked_again(scene: &mut Scene) -> C
     Ok(())
 }
 
-/// The gate decides about the window and the pay-time bound, and a pause concerns only new requests.
+/// The gate decides about window and pay-time bound; a pause concerns only new requests.
 async fn window_pause_and_pay_time_bound_are_not_checked_again(scene: &mut Scene) -> Check {
     scene.open_tiers(1, vec![offer(1, Strategy::PayTime, 2)]).await?;
     let lane = Lane::first(scene.activity());

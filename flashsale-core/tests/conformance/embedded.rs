@@ -78,7 +78,7 @@ impl Factory for Journalled {
     }
 }
 
-/// The directory of one engine. A restart opens a copy, since the old engine still uses the original.
+/// The directory of one engine. A restart opens a copy, since the old engine uses the original.
 struct Directory {
     _all: Arc<TempDir>,
     path: std::path::PathBuf,

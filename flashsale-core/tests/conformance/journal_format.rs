@@ -173,8 +173,7 @@ fn single() -> StateMachine {
     machine
 }
 
-/// Makes a gate and a truth. In each of two epochs the gate is built from the truth and admits two
-/// orders, which the truth persists; one of them is cancelled.
+/// Makes a gate and a truth with two epochs of two orders each, of which one is cancelled.
 fn tiers() -> [StateMachine; 2] {
     let (lane, terms) = (Lane::first(activity()), terms(NonZeroU16::MIN));
     let pump = Consumer::new("pump");
@@ -222,7 +221,7 @@ fn bytes(hex: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
-/// Compares with a golden file and returns its bytes. `FLASHSALE_WRITE_GOLDEN=1` writes the file first.
+/// Compares with a golden file and returns its bytes; `FLASHSALE_WRITE_GOLDEN=1` writes it first.
 fn golden(name: &str, actual: &[u8]) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/golden").join(name);
     if std::env::var_os("FLASHSALE_WRITE_GOLDEN").is_some() {

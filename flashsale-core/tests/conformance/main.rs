@@ -9,8 +9,7 @@ use std::{sync::Arc, time::Instant};
 
 use flashsale_core::conformance::{self, Factory, Models, Options, QueueFactory, storms};
 
-/// Returns the options of a run with `more` times the usual number of random sequences, for ledgers
-/// that are fast.
+/// Multiplies the usual number of random sequences by `more`, for backends that are fast.
 fn options(more: u32) -> Options {
     let options = Options::of_environment();
     Options {
@@ -41,13 +40,12 @@ fn the_engine_with_a_journal_conforms() {
 #[test]
 fn two_tiers_conform_when_settled() {
     let factory: Arc<dyn Factory> = Arc::new(tiered::TwoTiers);
-    // At a truth, taking an epoch is an event too, so positions and revisions differ from those of a
-    // single ledger. Storms compare the tiers with each other instead.
+    // At a truth, taking an epoch is an event too, so positions and revisions differ from those of
+    // a single ledger. Storms compare the tiers with each other instead.
     conformance::run(&factory, &Options { except: &["events::", "machine::"], ..options(1) });
 }
 
-/// Faults between the tiers, judged by invariants and allowed outcomes. Runs 40 times as many storms
-/// as other tests run random sequences.
+/// Storms are cheap: 40 for each random sequence of a usual run.
 #[test]
 fn storms_between_two_tiers_lose_nothing() {
     let options = options(40);

@@ -1,5 +1,5 @@
-//! Two tiers as one ledger under test: each call settles before it returns, and returns orders as the
-//! truth has them. `storms` tests faults between the tiers.
+//! Two tiers as one ledger under test: each call settles before it returns, and returns orders as
+//! the truth has them. `storms` tests faults between the tiers.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ impl Factory for TwoTiers {
         vec![LedgerRole::Single]
     }
 
-    /// At a truth an offer has one stock row, so several buckets would differ from a single ledger's.
+    /// A truth has one stock row per offer, so several buckets would differ from a single ledger's.
     fn max_buckets(&self) -> u16 {
         1
     }

@@ -17,7 +17,7 @@ use crate::{
 
 pub(super) const NAME: &str = "machine::random_steps";
 
-/// A step. It picks its job or claim when it is taken, so a sequence stays meaningful while it shrinks.
+/// A step. It picks its job or claim when it runs, so a sequence stays meaningful while it shrinks.
 #[derive(Clone, Debug)]
 enum Step {
     Put(Vec<(u8, u8, u16)>),
@@ -59,8 +59,7 @@ fn steps() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Runs random sequences and shrinks the first that fails. Returns the number of steps taken, and the
-/// failure.
+/// Runs random sequences and shrinks the first that fails. Returns the number of steps taken.
 pub(super) fn explore(
     factory: &Arc<dyn QueueFactory>,
     options: &Options,
@@ -108,8 +107,7 @@ impl Pair {
         Self { spec: QueueSpec::default(), tested, now: BEGIN, claims: Vec::new(), numbers: 0 }
     }
 
-    /// Takes a step on both sides. Returns what the specification and the queue answered, each with its
-    /// depths and dead letters afterwards.
+    /// Takes a step on both sides. Returns both answers, with depths and dead letters afterwards.
     async fn take(&mut self, step: &Step) -> (String, String) {
         let (now, queue) = (self.now, Arc::clone(&self.tested.queue));
         let answers = match step {

@@ -42,12 +42,12 @@ impl fmt::Debug for QueueUnderTest {
 /// Test-only access to a queue.
 #[async_trait]
 pub trait QueueTestControl: Send + Sync {
-    /// Sets the queue's clock to `now`. The suite runs in the year 2100 and only moves forward, so a
-    /// backend with a real clock can add an offset.
+    /// Sets the queue's clock to `now`, a moment in the year 2100 that never goes back. A backend
+    /// with a real clock can add an offset.
     async fn set_time(&self, now: Timestamp);
 
-    /// Simulates a crash at this moment: opens a new queue from what is durable. The old one is not
-    /// used again. Returns `None` if the queue is not durable; the case then continues with it or ends.
+    /// Simulates a crash at this moment: opens a new queue from what is durable. The old queue is
+    /// not used again. Returns `None` if the queue is not durable.
     async fn restart(&self) -> Option<QueueUnderTest>;
 }
 
@@ -65,8 +65,7 @@ struct Scenario {
 /// Runs every case on a backend's queues and prints a line for each.
 ///
 /// # Panics
-/// After the last case if one failed; if called inside a tokio runtime, since the suite starts its
-/// own.
+/// After the last case if one failed; inside a tokio runtime, since the suite starts its own.
 pub fn run_queue(factory: &Arc<dyn QueueFactory>, options: &Options) {
     let report = examine_queue(factory, options);
     println!("{report}");
