@@ -16,7 +16,7 @@ cases! {
         held_and_sold_units_cannot_be_removed;
 }
 
-/// A sold-out flag is never reset, so added units are not sold.
+/// Mistake: a sold-out flag is never reset, so added units are not sold.
 async fn added_units_can_be_sold(scene: &mut Scene) -> Check {
     for strategy in make::STRATEGIES {
         scene.open(vec![offer(1, strategy, 1)]).await?;
@@ -68,20 +68,20 @@ async fn an_adjustment_is_applied_once(scene: &mut Scene) -> Check {
     scene.same("adjustment after", Some((make::sku(1), 7)), known)
 }
 
-/// A quantity of −5 turns a stock of 1 into 6.
+/// Mistake: a quantity of −5 turns a stock of 1 into 6.
 async fn an_invalid_adjustment_is_rejected(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::OrderTime, 5)]).await?;
     for delta in [0, 1_000_000_001, -1_000_000_001, i64::MAX, i64::MIN] {
-        scene.adjust("odd", delta, "error: invalid").await?;
+        scene.adjust("invalid", delta, "error: invalid").await?;
     }
-    scene.adjust_sku("odd", 99, 1, "unknown_offer").await?;
+    scene.adjust_sku("invalid", 99, 1, "unknown_offer").await?;
     scene.stock(1, [5, 0, 0]).await?;
     scene.adjust("as much as there is", 1_000_000_000, "done").await?;
     scene.adjust("and back", -1_000_000_000, "done").await?;
     scene.stock(1, [5, 0, 0]).await
 }
 
-/// A job that syncs the stock by copying a number overwrites live decrements; a delta does not.
+/// Mistake: a job that syncs the stock by copying a number overwrites live decrements.
 async fn held_and_sold_units_cannot_be_removed(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::PreDeduct, 5)]).await?;
     let (sold, held) = (scene.ask(1).units(2), scene.ask(2).units(2));

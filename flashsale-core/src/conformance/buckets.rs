@@ -75,7 +75,7 @@ async fn the_stock_is_divided_among_the_buckets(scene: &mut Scene) -> Check {
     scene.reserve(ask, "sold_out 0").await.map(drop)
 }
 
-/// Buckets that do not borrow say "sold out" while others have units.
+/// Mistake: buckets that do not borrow say "sold out" while others have units.
 async fn a_sold_out_bucket_borrows_units_from_others(scene: &mut Scene) -> Check {
     scene.open_over(4, vec![offer(1, Strategy::OrderTime, 8)]).await?;
     let buyer = scene.buyer_of(2, 1);

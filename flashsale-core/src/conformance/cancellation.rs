@@ -20,7 +20,7 @@ cases! {
         a_batch_with_a_step_for_another_lane_is_rejected_whole;
 }
 
-/// A second release shows only while another order holds units, or exceeds the total.
+/// Mistake: a second release takes the units of another order, or exceeds the total.
 async fn cancelling_twice_takes_no_units_from_another_order(scene: &mut Scene) -> Check {
     for strategy in STRATEGIES {
         scene.open(vec![offer(1, strategy, 2)]).await?;
@@ -67,7 +67,7 @@ async fn an_operator_cancellation_names_the_operator(scene: &mut Scene) -> Check
     scene.same("who cancelled what", expected, ends)
 }
 
-/// Cancellation by the buyer, expiry and an operator's refund release the units more than once.
+/// Mistake: cancel, expiry and an operator each release the units.
 async fn cancel_expiry_and_refund_release_units_once(scene: &mut Scene) -> Check {
     for first in 0..3 {
         scene.open(vec![offer(1, Strategy::PreDeduct, 5)]).await?;

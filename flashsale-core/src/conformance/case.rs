@@ -17,7 +17,7 @@ pub(super) enum Needs {
     Truth,
 }
 
-/// A named test of one behaviour.
+/// A named test of one behaviour. Its comment may name a mistake, seen elsewhere, that it catches.
 pub(super) struct Case {
     file: &'static str,
     name: &'static str,

@@ -140,7 +140,7 @@ async fn concurrent_requests_with_one_key_make_one_order(scene: &mut Scene) -> C
     Ok(())
 }
 
-/// Concurrent requests of one buyer exceed the limit.
+/// Mistake: concurrent requests of one buyer exceed the limit.
 async fn limits_hold_under_concurrent_requests(scene: &mut Scene) -> Check {
     for _ in 0..scene.options.rounds {
         scene
@@ -162,7 +162,7 @@ async fn limits_hold_under_concurrent_requests(scene: &mut Scene) -> Check {
     Ok(())
 }
 
-/// 64 concurrent deliveries all pass the "seen?" check.
+/// Mistake: 64 concurrent deliveries all pass the "seen?" check.
 async fn concurrent_captures_pay_once(scene: &mut Scene) -> Check {
     for _ in 0..scene.options.rounds {
         scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
@@ -188,7 +188,7 @@ async fn concurrent_captures_pay_once(scene: &mut Scene) -> Check {
     Ok(())
 }
 
-/// Concurrent cancellations, expiries and captures of an order release its units more than once.
+/// Mistake: concurrent cancellations and expiries of an order release its units twice.
 async fn concurrent_steps_end_an_order_once(scene: &mut Scene) -> Check {
     for _ in 0..scene.options.rounds {
         scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;

@@ -204,7 +204,7 @@ async fn consumers_read_at_their_own_pace(scene: &mut Scene) -> Check {
     scene.same("read by mail", vec![3, 4], sequences(&read(scene, "mail", None, 99).await?))
 }
 
-/// A bounded stream silently drops undelivered events.
+/// Mistake: a bounded stream silently drops undelivered events.
 async fn unacknowledged_entries_are_never_dropped(scene: &mut Scene) -> Check {
     register(scene, "slow").await?;
     register(scene, "fast").await?;

@@ -54,7 +54,7 @@ async fn a_hold_without_a_deadline_never_expires(scene: &mut Scene) -> Check {
     scene.pay(&order).await
 }
 
-/// A hold's record has a TTL, so the unit is lost when the sweeper is late.
+/// Mistake: a hold's record has a TTL, so the unit is lost when the sweeper is late.
 async fn a_late_sweeper_loses_no_units(scene: &mut Scene) -> Check {
     for strategy in [Strategy::PayTime, Strategy::PreDeduct] {
         scene.open(vec![offer(1, strategy, 2)]).await?;

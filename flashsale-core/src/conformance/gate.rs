@@ -195,7 +195,7 @@ async fn a_request_for_another_epoch_answers_not_ready(scene: &mut Scene) -> Che
     scene.reserve_in(ask, Some(second.epoch), "reserved").await.map(drop)
 }
 
-/// A truth's entry is ignored because its sequence is lower than those of the gate's own entries.
+/// Mistake: a truth's entry is ignored because the gate's own sequence is higher.
 async fn an_order_is_confirmed_even_if_the_gate_wrote_more_entries(scene: &mut Scene) -> Check {
     scene.open_tiers(2, vec![offer(1, Strategy::PreDeduct, 20)]).await?;
     for _ in 0..10 {
@@ -473,7 +473,7 @@ async fn changes_made_during_a_rebuild_are_followed(scene: &mut Scene) -> Check 
     scene.gate_stock([18, 2, 0]).await
 }
 
-/// A transfer that is resent after a rebuild adds its units a second time.
+/// Mistake: a transfer that is resent after a rebuild adds its units a second time.
 async fn a_transfer_is_void_after_its_epoch(scene: &mut Scene) -> Check {
     scene.open_tiers(2, vec![offer(1, Strategy::PreDeduct, 10)]).await?;
     let first = Lane { bucket: 0, ..scene.lane(1) };

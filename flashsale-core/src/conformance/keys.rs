@@ -27,7 +27,7 @@ cases! {
         an_order_id_cannot_be_used_twice;
 }
 
-/// The check for duplicates comes after the check of stock, so the winner's retry is told "failed".
+/// Mistake: duplicates are checked after the stock, so the winner's retry is told "failed".
 async fn the_request_that_took_the_last_unit_can_be_retried(scene: &mut Scene) -> Check {
     for strategy in STRATEGIES {
         scene.open(vec![offer(1, strategy, 1)]).await?;
@@ -88,7 +88,7 @@ async fn a_key_repeated_in_a_batch_makes_one_order(scene: &mut Scene) -> Check {
     scene.stock(1, [8, 1, 0]).await
 }
 
-/// A declined buyer is blocked as a duplicate for an hour.
+/// Mistake: a declined buyer is blocked as a duplicate for an hour.
 async fn a_declined_request_uses_up_neither_key_nor_ticket(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::PreDeduct, 1)]).await?;
     let holder = scene.place(1).await?;
@@ -167,7 +167,7 @@ async fn every_key_and_ticket_of_a_frequent_buyer_is_kept(scene: &mut Scene) -> 
     scene.reserve(theirs, "reserved").await.map(drop)
 }
 
-/// Order ids come from a fixed random seed.
+/// Mistake: order ids come from a fixed random seed.
 async fn an_order_id_cannot_be_used_twice(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
     let first = scene.ask(1);

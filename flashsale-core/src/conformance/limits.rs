@@ -33,7 +33,7 @@ cases! {
 
 const USER: Subject = Subject::User;
 
-/// Numbers are compared as strings: with 10 units, a buyer passes a limit of 9.
+/// Mistake: numbers are compared as strings: with 10 units, a buyer passes a limit of 9.
 async fn limits_are_compared_as_numbers(scene: &mut Scene) -> Check {
     scene.open(vec![limited(offer(1, Strategy::PreDeduct, 50), &[rule(USER, Per::Offer, 10)])]).await?;
     let (nine, two) = (scene.ask(1).units(9), scene.ask(1).units(2));
@@ -59,7 +59,7 @@ async fn a_limit_counts_unpaid_orders(scene: &mut Scene) -> Check {
     Ok(())
 }
 
-/// A limit that expires with the hold lets a buyer buy again after paying.
+/// Mistake: a limit that expires with the hold lets a buyer buy again after paying.
 async fn a_limit_outlives_the_hold(scene: &mut Scene) -> Check {
     scene.open(vec![limited(offer(1, Strategy::PreDeduct, 9), &[rule(USER, Per::Offer, 1)])]).await?;
     let order = scene.place(1).await?;

@@ -63,7 +63,7 @@
 //! | seen in other systems | case |
 //! |---|---|
 //! | a missing stock key crashes the script | `reserve::an_unknown_activity_answers_not_ready`, `gate::a_gate_without_content_is_not_ready` |
-//! | the check for duplicates comes after the check of stock | `keys::the_request_that_took_the_last_unit_can_be_retried` |
+//! | duplicates are checked after the stock | `keys::the_request_that_took_the_last_unit_can_be_retried` |
 //! | numbers are compared as strings | `limits::limits_are_compared_as_numbers` |
 //! | a quantity of −5 adds stock | `adjustment::an_invalid_adjustment_is_rejected`; a request cannot express it |
 //! | `>=` sells one too many | `reserve::exactly_the_offered_units_are_sold` |

@@ -118,7 +118,7 @@ async fn a_second_channel_that_pays_is_refunded(scene: &mut Scene) -> Check {
     Ok(())
 }
 
-/// A late "paid" callback revives a cancelled order and takes its units again.
+/// Mistake: a late "paid" callback revives a cancelled order and takes its units again.
 async fn a_late_capture_does_not_revive_a_cancelled_order(scene: &mut Scene) -> Check {
     for strategy in STRATEGIES {
         let order = bring(scene, strategy, At::Cancelled, LateCapture::Retake).await?;

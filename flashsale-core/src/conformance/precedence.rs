@@ -128,7 +128,7 @@ async fn arrange(
     })
 }
 
-/// The sale window is enforced only on the page, not in the ledger.
+/// Mistake: the sale window is enforced only on the page, not in the ledger.
 async fn the_window_is_enforced_by_reserve(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::OrderTime, 9)]).await?;
     let (from, to) = (scene.moment(10), scene.moment(20));

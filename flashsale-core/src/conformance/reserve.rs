@@ -28,7 +28,7 @@ cases! {
         a_view_shows_how_many_units_can_be_ordered;
 }
 
-/// The most copied script crashes when the stock key is missing.
+/// Mistake: the script crashes when the stock key is missing.
 async fn an_unknown_activity_answers_not_ready(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::OrderTime, 1)]).await?;
     let ask = scene.ask(1);
@@ -42,7 +42,7 @@ async fn an_unknown_activity_answers_not_ready(scene: &mut Scene) -> Check {
     )
 }
 
-/// A comparison with `>=` sells one unit too many.
+/// Mistake: a comparison with `>=` sells one unit too many.
 async fn exactly_the_offered_units_are_sold(scene: &mut Scene) -> Check {
     for strategy in [Strategy::OrderTime, Strategy::PreDeduct] {
         scene.open(vec![offer(1, strategy, 5)]).await?;
@@ -60,7 +60,7 @@ async fn exactly_the_offered_units_are_sold(scene: &mut Scene) -> Check {
     Ok(())
 }
 
-/// A batch checks every request against the stock before the batch.
+/// Mistake: a batch checks every request against the stock before the batch.
 async fn requests_for_one_offer_in_a_batch_are_decided_in_order(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::OrderTime, 3), offer(2, Strategy::OrderTime, 1)]).await?;
     let asks = vec![
@@ -99,7 +99,7 @@ async fn a_batch_larger_than_the_stock_sells_what_is_left(scene: &mut Scene) -> 
     scene.stock(1, [0, 7, 0]).await
 }
 
-/// A sold-out flag is never reset, so released units are not sold.
+/// Mistake: a sold-out flag is never reset, so released units are not sold.
 async fn released_units_are_sold_again(scene: &mut Scene) -> Check {
     for strategy in STRATEGIES {
         scene.open(vec![offer(1, strategy, 2)]).await?;
@@ -119,7 +119,7 @@ async fn released_units_are_sold_again(scene: &mut Scene) -> Check {
     Ok(())
 }
 
-/// The price is taken from the client. Here a request has none; the order takes the offer's.
+/// Mistake: the price is taken from the client. A request has none.
 async fn the_price_comes_from_the_offer(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::PreDeduct, 10)]).await?;
     let ask = scene.ask(1).units(3);
@@ -146,7 +146,7 @@ async fn an_order_records_the_request(scene: &mut Scene) -> Check {
     scene.same("the order as read back", order, read)
 }
 
-/// Startup code sets the stock and overwrites live decrements.
+/// Mistake: startup code sets the stock and overwrites live decrements.
 async fn opening_twice_changes_nothing(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::OrderTime, 5)]).await?;
     scene.place(1).await?;
@@ -195,7 +195,7 @@ async fn activities_and_terms_can_be_read(scene: &mut Scene) -> Check {
     scene.same("stock of an unknown SKU", None, stock)
 }
 
-/// The query for a user's orders lacks the user filter.
+/// Mistake: the query for a user's orders lacks the user filter.
 async fn a_user_sees_only_their_own_orders(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::OrderTime, 9)]).await?;
     let mine = [scene.place(1).await?, scene.place(1).await?, scene.place(1).await?];

@@ -79,13 +79,15 @@ pub fn examine(factory: &Arc<dyn Factory>, options: &Options) -> Report {
         }
         for seed in (options.seed..).take(usize::try_from(options.seeds).unwrap_or(usize::MAX)) {
             let options = Options { seed, ..options.clone() };
-            for story in machine::SCENARIOS.iter().filter(|story| story.suits(role, factory.max_buckets())) {
-                if report.is_over(&options) || !options.selects(story.name) {
+            for scenario in
+                machine::SCENARIOS.iter().filter(|scenario| scenario.suits(role, factory.max_buckets()))
+            {
+                if report.is_over(&options) || !options.selects(scenario.name) {
                     continue;
                 }
                 let began = Instant::now();
-                let (steps, failure) = story.run(factory, role, &options, &runtime);
-                let case = format!("{} {}", of_role(role), story.name);
+                let (steps, failure) = scenario.run(factory, role, &options, &runtime);
+                let case = format!("{} {}", of_role(role), scenario.name);
                 report.add(Played { case, steps, seed, took: began.elapsed(), failure });
             }
         }

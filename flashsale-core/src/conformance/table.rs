@@ -246,7 +246,7 @@ pub(super) fn build(scene: &mut Scene, order: &Order, at: At, step: Step) -> Adv
     }
 }
 
-/// An order is released without checking its owner.
+/// Mistake: an order is released without checking its owner.
 async fn steps_by_another_user_are_not_found(scene: &mut Scene) -> Check {
     for at in ALL {
         for step in STEPS {

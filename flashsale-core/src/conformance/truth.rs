@@ -73,7 +73,7 @@ async fn a_placed_order_is_persisted(scene: &mut Scene) -> Check {
     scene.truth_stock([5, 2, 2]).await
 }
 
-/// The price is taken from the client.
+/// Mistake: the price is taken from the client.
 async fn the_price_is_taken_from_the_offer(scene: &mut Scene) -> Check {
     let (lane, position, mut entries) = admitted(scene, 9).await?;
     let Event::Order { id, user, change: OrderChange::Placed(placed) } = &mut entries[0].event else {

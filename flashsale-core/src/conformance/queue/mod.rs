@@ -81,20 +81,20 @@ pub fn examine_queue(factory: &Arc<dyn QueueFactory>, options: &Options) -> Repo
     let runtime: Runtime = runtime.expect("failed to start worker threads");
     let began = Instant::now();
     let mut report = Report::begin(factory.name(), options);
-    for story in scenarios::SCENARIOS {
-        if report.is_over(options) || !options.selects(story.name) {
+    for scenario in scenarios::SCENARIOS {
+        if report.is_over(options) || !options.selects(scenario.name) {
             continue;
         }
         let began = Instant::now();
         let (factory, options) = (Arc::clone(factory), options.clone());
         let failure = runtime.block_on(async {
             let playing = async {
-                (story.play)(factory.fresh(BEGIN).await, options.clone()).await;
+                (scenario.play)(factory.fresh(BEGIN).await, options.clone()).await;
                 Ok(())
             };
             guarded(&options, playing).await.err()
         });
-        let case = format!("queue {}", story.name);
+        let case = format!("queue {}", scenario.name);
         report.add(Played { case, steps: 1, seed: options.seed, took: began.elapsed(), failure });
     }
     for seed in (options.seed..).take(usize::try_from(options.seeds).unwrap_or(usize::MAX)) {
