@@ -79,6 +79,6 @@ pub trait TestControl: Send + Sync {
     async fn settle(&self);
 
     /// Simulates a crash at this moment: opens a new ledger from what is durable. The old one is
-    /// not used again. Returns `None` if the ledger is not durable; the case then continues with it.
+    /// not used again. Returns `None` if the ledger is not durable; the case then continues.
     async fn restart(&self) -> Option<LedgerUnderTest>;
 }
