@@ -1,4 +1,4 @@
-//! Adjustments: units are changed by deltas, never to a value.
+//! Adjustments change units by a delta; they never set a value.
 
 use super::{
     case::cases,
@@ -9,15 +9,15 @@ use crate::domain::Strategy;
 
 cases! {
     Deciding:
-        added_units_are_sold,
-        units_are_taken_whole_or_not_at_all,
-        an_adjustment_is_made_once,
-        an_adjustment_that_cannot_be_meant_is_refused,
-        held_and_sold_units_are_not_taken;
+        added_units_can_be_sold,
+        a_removal_takes_all_its_units_or_none,
+        an_adjustment_is_applied_once,
+        an_invalid_adjustment_is_rejected,
+        held_and_sold_units_cannot_be_removed;
 }
 
-/// Added units are not sold, because a sold-out flag never resets.
-async fn added_units_are_sold(scene: &mut Scene) -> Check {
+/// Mistake: a sold-out flag is never reset, so added units are not sold.
+async fn added_units_can_be_sold(scene: &mut Scene) -> Check {
     for strategy in make::STRATEGIES {
         scene.open(vec![offer(1, strategy, 1)]).await?;
         let first = scene.place(1).await?;
@@ -33,7 +33,7 @@ async fn added_units_are_sold(scene: &mut Scene) -> Check {
     Ok(())
 }
 
-async fn units_are_taken_whole_or_not_at_all(scene: &mut Scene) -> Check {
+async fn a_removal_takes_all_its_units_or_none(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::OrderTime, 5)]).await?;
     scene.place(1).await?;
     scene.adjust("five", -5, "insufficient 4").await?;
@@ -43,18 +43,18 @@ async fn units_are_taken_whole_or_not_at_all(scene: &mut Scene) -> Check {
     scene.adjust("one", -1, "insufficient 0").await?;
     let ask = scene.ask(2);
     scene.reserve(ask, "sold_out 0").await?;
-    // What was refused left no trace: the same id may be tried again.
+    // A declined adjustment leaves no trace, so its id can be used again.
     scene.adjust("back", 3, "done").await?;
     scene.adjust("one", -1, "done").await?;
     scene.stock(1, [2, 1, 0]).await
 }
 
-async fn an_adjustment_is_made_once(scene: &mut Scene) -> Check {
+async fn an_adjustment_is_applied_once(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::OrderTime, 5), offer(2, Strategy::OrderTime, 5)]).await?;
     let activity = scene.lane(1).activity;
     let id = make::adjustment_id("补货 #1");
-    let known = scene.ok("an adjustment", scene.ledger().adjustment(activity, &id).await)?;
-    scene.same("before", None, known)?;
+    let known = scene.ok("adjustment", scene.ledger().adjustment(activity, &id).await)?;
+    scene.same("adjustment before", None, known)?;
     for expected in ["done", "replayed", "replayed"] {
         scene.adjust("补货 #1", 7, expected).await?;
         scene.stock(1, [12, 0, 0]).await?;
@@ -64,25 +64,25 @@ async fn an_adjustment_is_made_once(scene: &mut Scene) -> Check {
     scene.adjust_sku("补货 #1", 2, 7, "id_reused").await?;
     scene.stock(1, [12, 0, 0]).await?;
     scene.stock(2, [5, 0, 0]).await?;
-    let known = scene.ok("an adjustment", scene.ledger().adjustment(activity, &id).await)?;
-    scene.same("after", Some((make::sku(1), 7)), known)
+    let known = scene.ok("adjustment", scene.ledger().adjustment(activity, &id).await)?;
+    scene.same("adjustment after", Some((make::sku(1), 7)), known)
 }
 
-/// Quantity −5 turns stock 1 into 6.
-async fn an_adjustment_that_cannot_be_meant_is_refused(scene: &mut Scene) -> Check {
+/// Mistake: a quantity of −5 turns a stock of 1 into 6.
+async fn an_invalid_adjustment_is_rejected(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::OrderTime, 5)]).await?;
     for delta in [0, 1_000_000_001, -1_000_000_001, i64::MAX, i64::MIN] {
-        scene.adjust("odd", delta, "error: invalid").await?;
+        scene.adjust("invalid", delta, "error: invalid").await?;
     }
-    scene.adjust_sku("odd", 99, 1, "unknown_offer").await?;
+    scene.adjust_sku("invalid", 99, 1, "unknown_offer").await?;
     scene.stock(1, [5, 0, 0]).await?;
     scene.adjust("as much as there is", 1_000_000_000, "done").await?;
     scene.adjust("and back", -1_000_000_000, "done").await?;
     scene.stock(1, [5, 0, 0]).await
 }
 
-/// An "align" job that copies a number overwrites live decrements: a delta does not.
-async fn held_and_sold_units_are_not_taken(scene: &mut Scene) -> Check {
+/// Mistake: a job that syncs the stock by copying a number overwrites live decrements.
+async fn held_and_sold_units_cannot_be_removed(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::PreDeduct, 5)]).await?;
     let (sold, held) = (scene.ask(1).units(2), scene.ask(2).units(2));
     let sold = scene.place_ask(sold).await?;

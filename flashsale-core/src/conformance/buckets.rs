@@ -1,4 +1,4 @@
-//! Buckets: one activity in several lanes, and units on their way between them.
+//! Buckets: one activity in several lanes, and transfers of units between them.
 
 use super::{
     case::cases,
@@ -14,16 +14,16 @@ use crate::{
 
 cases! {
     Buckets:
-        the_stock_is_divided_whole,
-        a_bucket_that_is_sold_out_gets_units_of_others,
-        a_transfer_arrives_once,
-        transfers_arrive_in_their_order,
-        a_transfer_is_kept_until_it_is_forgotten,
-        no_more_is_sent_than_there_is,
-        a_transfer_that_cannot_be_meant_is_refused,
-        a_request_in_another_lane_is_refused,
-        an_adjustment_takes_from_the_first_bucket,
-        orders_of_all_buckets_can_be_read;
+        the_stock_is_divided_among_the_buckets,
+        a_sold_out_bucket_borrows_units_from_others,
+        a_transfer_is_received_once,
+        transfers_are_received_in_order,
+        a_transfer_is_listed_until_forgotten,
+        only_available_units_are_sent,
+        an_invalid_transfer_is_rejected,
+        a_request_in_the_wrong_lane_is_rejected,
+        an_adjustment_applies_to_the_first_bucket,
+        orders_in_every_bucket_can_be_found;
 }
 
 pub(super) async fn send(
@@ -34,21 +34,21 @@ pub(super) async fn send(
 ) -> Result<Option<Transfer>, Failure> {
     let lane = lane(scene, from);
     scene.note(format!("send {units} from bucket {from} to {to}"));
-    let sent = scene.ok("sent", scene.ledger().send(lane, to, make::sku(1), units).await)?;
+    let sent = scene.ok("send", scene.ledger().send(lane, to, make::sku(1), units).await)?;
     scene.check().await?;
     Ok(sent)
 }
 
 pub(super) async fn receive(scene: &mut Scene, transfer: Transfer, expected: bool) -> Check {
     scene.note(format!("receive {transfer:?}"));
-    let received = scene.ok("received", scene.ledger().receive(transfer).await)?;
+    let received = scene.ok("receive", scene.ledger().receive(transfer).await)?;
     scene.check().await?;
-    scene.same("the destination has it", expected, received)
+    scene.same("receive", expected, received)
 }
 
 pub(super) async fn forget(scene: &mut Scene, transfer: Transfer) -> Check {
     scene.note(format!("forget {transfer:?}"));
-    scene.ok("forgotten", scene.ledger().forget(transfer).await)?;
+    scene.ok("forget", scene.ledger().forget(transfer).await)?;
     scene.check().await
 }
 
@@ -56,7 +56,7 @@ fn lane(scene: &Scene, bucket: u16) -> Lane {
     Lane { bucket, ..Lane::first(scene.terms.as_ref().expect("an activity is open").activity()) }
 }
 
-/// Available units of each bucket.
+/// Returns the available units of each bucket.
 async fn shares(scene: &Scene, sku: SkuId) -> Result<Vec<i64>, Failure> {
     let activity = scene.terms.as_ref().expect("an activity is open").activity();
     let inspection = scene.inspect(activity).await?;
@@ -64,19 +64,19 @@ async fn shares(scene: &Scene, sku: SkuId) -> Result<Vec<i64>, Failure> {
     Ok(inspection.lanes.iter().map(|lane| lane.offers[index].available).collect())
 }
 
-async fn the_stock_is_divided_whole(scene: &mut Scene) -> Check {
+async fn the_stock_is_divided_among_the_buckets(scene: &mut Scene) -> Check {
     let offers = vec![offer(1, Strategy::OrderTime, 10), offer(2, Strategy::PreDeduct, 3)];
     scene.open_over(4, offers).await?;
-    scene.same("shares", vec![3, 3, 2, 2], shares(scene, make::sku(1)).await?)?;
-    scene.same("shares", vec![1, 1, 1, 0], shares(scene, make::sku(2)).await?)?;
+    scene.same("available in each bucket", vec![3, 3, 2, 2], shares(scene, make::sku(1)).await?)?;
+    scene.same("available in each bucket", vec![1, 1, 1, 0], shares(scene, make::sku(2)).await?)?;
     scene.stock(1, [10, 0, 0]).await?;
     let empty = scene.buyer_of(3, 1);
     let ask = scene.ask(empty).of(2);
     scene.reserve(ask, "sold_out 0").await.map(drop)
 }
 
-/// Bucketed stock without borrowing says "sold out" while other buckets have units.
-async fn a_bucket_that_is_sold_out_gets_units_of_others(scene: &mut Scene) -> Check {
+/// Mistake: buckets that do not borrow say "sold out" while others have units.
+async fn a_sold_out_bucket_borrows_units_from_others(scene: &mut Scene) -> Check {
     scene.open_over(4, vec![offer(1, Strategy::OrderTime, 8)]).await?;
     let buyer = scene.buyer_of(2, 1);
     let ask = scene.ask(buyer).units(8);
@@ -84,140 +84,140 @@ async fn a_bucket_that_is_sold_out_gets_units_of_others(scene: &mut Scene) -> Ch
     for from in [0, 1, 3] {
         let transfer = send(scene, from, 2, 100).await?;
         let transfer = transfer.ok_or_else(|| scene.failure("a transfer", "none".into()))?;
-        scene.same("units", 2, transfer.units)?;
+        scene.same("units sent", 2, transfer.units)?;
         receive(scene, transfer, true).await?;
         forget(scene, transfer).await?;
     }
     let order = scene.place_ask(ask).await?;
     scene.stock(1, [0, 8, 0]).await?;
     scene.cancel(&order, "done cancelled").await?;
-    scene.same("shares", vec![0, 0, 8, 0], shares(scene, make::sku(1)).await?)
+    scene.same("available in each bucket", vec![0, 0, 8, 0], shares(scene, make::sku(1)).await?)
 }
 
-/// A lost reply: the transfer is sent again.
-async fn a_transfer_arrives_once(scene: &mut Scene) -> Check {
+/// A transfer is resent after a lost reply.
+async fn a_transfer_is_received_once(scene: &mut Scene) -> Check {
     scene.open_over(2, vec![offer(1, Strategy::OrderTime, 8)]).await?;
     let transfer = send(scene, 0, 1, 3).await?.ok_or_else(|| scene.failure("a transfer", "none".into()))?;
-    scene.same("shares", vec![1, 4], shares(scene, make::sku(1)).await?)?;
+    scene.same("available in each bucket", vec![1, 4], shares(scene, make::sku(1)).await?)?;
     let activity = scene.lane(1).activity;
     let stock = scene.ok("stock", scene.ledger().stock(activity, make::sku(1)).await)?;
-    scene.same("in transit", Some(3), stock.map(|stock| stock.transit))?;
+    scene.same("units in transit", Some(3), stock.map(|stock| stock.transit))?;
     for _ in 0..3 {
         receive(scene, transfer, true).await?;
-        scene.same("shares", vec![1, 7], shares(scene, make::sku(1)).await?)?;
+        scene.same("available in each bucket", vec![1, 7], shares(scene, make::sku(1)).await?)?;
     }
     forget(scene, transfer).await?;
     receive(scene, transfer, true).await?;
-    scene.same("shares", vec![1, 7], shares(scene, make::sku(1)).await?)
+    scene.same("available in each bucket", vec![1, 7], shares(scene, make::sku(1)).await?)
 }
 
-async fn transfers_arrive_in_their_order(scene: &mut Scene) -> Check {
+async fn transfers_are_received_in_order(scene: &mut Scene) -> Check {
     scene.open_over(3, vec![offer(1, Strategy::OrderTime, 30)]).await?;
     let mut sent = Vec::new();
     for units in [1, 2, 3] {
         sent.extend(send(scene, 0, 1, units).await?);
     }
-    let elsewhere = send(scene, 2, 1, 4).await?.ok_or_else(|| scene.failure("a transfer", "none".into()))?;
+    let other = send(scene, 2, 1, 4).await?.ok_or_else(|| scene.failure("a transfer", "none".into()))?;
     receive(scene, sent[1], false).await?;
     receive(scene, sent[2], false).await?;
-    receive(scene, elsewhere, true).await?;
+    receive(scene, other, true).await?;
     receive(scene, sent[0], true).await?;
     receive(scene, sent[2], false).await?;
     receive(scene, sent[1], true).await?;
     receive(scene, sent[0], true).await?;
     receive(scene, sent[2], true).await?;
-    scene.same("shares", vec![4, 20, 6], shares(scene, make::sku(1)).await?)
+    scene.same("available in each bucket", vec![4, 20, 6], shares(scene, make::sku(1)).await?)
 }
 
-async fn a_transfer_is_kept_until_it_is_forgotten(scene: &mut Scene) -> Check {
+async fn a_transfer_is_listed_until_forgotten(scene: &mut Scene) -> Check {
     scene.open_over(2, vec![offer(1, Strategy::OrderTime, 8)]).await?;
     let first = send(scene, 0, 1, 1).await?.ok_or_else(|| scene.failure("a transfer", "none".into()))?;
     let second = send(scene, 0, 1, 2).await?.ok_or_else(|| scene.failure("a transfer", "none".into()))?;
     let lane = lane(scene, 0);
     let kept = scene.ok("transfers", scene.ledger().transfers(lane).await)?;
-    scene.same("kept", vec![first, second], kept)?;
+    scene.same("transfers", vec![first, second], kept)?;
     receive(scene, first, true).await?;
     let kept = scene.ok("transfers", scene.ledger().transfers(lane).await)?;
-    scene.same("kept", vec![first, second], kept)?;
+    scene.same("transfers", vec![first, second], kept)?;
     for _ in 0..2 {
         forget(scene, first).await?;
         let kept = scene.ok("transfers", scene.ledger().transfers(lane).await)?;
-        scene.same("kept", vec![second], kept)?;
+        scene.same("transfers", vec![second], kept)?;
     }
     receive(scene, second, true).await?;
     forget(scene, second).await?;
     let kept = scene.ok("transfers", scene.ledger().transfers(lane).await)?;
-    scene.same("kept", vec![], kept)
+    scene.same("transfers", vec![], kept)
 }
 
-async fn no_more_is_sent_than_there_is(scene: &mut Scene) -> Check {
+async fn only_available_units_are_sent(scene: &mut Scene) -> Check {
     scene.open_over(2, vec![offer(1, Strategy::PreDeduct, 6)]).await?;
     let buyer = scene.buyer_of(0, 1);
     let ask = scene.ask(buyer).units(2);
     scene.place_ask(ask).await?;
     let sent = send(scene, 0, 1, 5).await?;
-    scene.same("units", Some(1), sent.map(|transfer| transfer.units))?;
+    scene.same("units sent", Some(1), sent.map(|transfer| transfer.units))?;
     for units in [1, 0] {
         let sent = send(scene, 0, 1, units).await?;
-        scene.same("a transfer", None, sent)?;
+        scene.same("send", None, sent)?;
     }
     scene.note("send units of an unknown SKU");
     let sent = scene.ledger().send(lane(scene, 1), 0, make::sku(99), 1).await;
-    scene.same("a transfer", None, scene.ok("sent", sent)?)
+    scene.same("send", None, scene.ok("send", sent)?)
 }
 
-async fn a_transfer_that_cannot_be_meant_is_refused(scene: &mut Scene) -> Check {
+async fn an_invalid_transfer_is_rejected(scene: &mut Scene) -> Check {
     scene.open_over(2, vec![offer(1, Strategy::OrderTime, 8)]).await?;
     for to in [0, 2, 999] {
         scene.note(format!("send from bucket 0 to {to}"));
         let sent = scene.ledger().send(lane(scene, 0), to, make::sku(1), 1).await;
-        scene.same("sent", "error: invalid", word::of_result(&sent))?;
+        scene.same("send", "error: invalid", word::of_result(&sent))?;
     }
     let transfer = send(scene, 0, 1, 1).await?.ok_or_else(|| scene.failure("a transfer", "none".into()))?;
-    let odd = [
+    let invalid = [
         Transfer { sku: make::sku(99), ..transfer },
         Transfer { from: 1, ..transfer },
         Transfer { from: 7, ..transfer },
     ];
-    for odd in odd {
-        scene.note(format!("receive {odd:?}"));
-        let received = scene.ledger().receive(odd).await;
-        scene.same("received", "error: invalid", word::of_result(&received))?;
+    for invalid in invalid {
+        scene.note(format!("receive {invalid:?}"));
+        let received = scene.ledger().receive(invalid).await;
+        scene.same("receive", "error: invalid", word::of_result(&received))?;
         scene.check().await?;
     }
     let unknown = Transfer { activity: make::activity(999), ..transfer };
     let received = scene.ledger().receive(unknown).await;
-    scene.same("received", "error: not open", word::of_result(&received))?;
+    scene.same("receive", "error: not open", word::of_result(&received))?;
     receive(scene, transfer, true).await
 }
 
-async fn a_request_in_another_lane_is_refused(scene: &mut Scene) -> Check {
+async fn a_request_in_the_wrong_lane_is_rejected(scene: &mut Scene) -> Check {
     scene.open_over(4, vec![offer(1, Strategy::OrderTime, 8)]).await?;
     let stranger = scene.buyer_of(1, 1);
     let ask = scene.ask(stranger);
-    scene.note(format!("reserve in bucket 0 {ask:?}"));
+    scene.note(format!("reserve in bucket 0: {ask:?}"));
     let result = scene.ledger().reserve(lane(scene, 0), None, vec![ask.0]).await;
-    scene.same("reserved", "error: invalid", word::of_result(&result))?;
+    scene.same("reserve", "error: invalid", word::of_result(&result))?;
     let nowhere = lane(scene, 4);
     let result = scene.ledger().expire_due(nowhere, 1).await;
-    scene.same("expired", "error: not open", word::of_result(&result))?;
+    scene.same("expire_due", "error: not open", word::of_result(&result))?;
     scene.check().await?;
     scene.stock(1, [8, 0, 0]).await
 }
 
-async fn an_adjustment_takes_from_the_first_bucket(scene: &mut Scene) -> Check {
+async fn an_adjustment_applies_to_the_first_bucket(scene: &mut Scene) -> Check {
     scene.open_over(4, vec![offer(1, Strategy::OrderTime, 8)]).await?;
-    scene.adjust("three less", -3, "insufficient 2").await?;
+    scene.adjust("remove three", -3, "insufficient 2").await?;
     let transfer = send(scene, 3, 0, 1).await?.ok_or_else(|| scene.failure("a transfer", "none".into()))?;
-    scene.adjust("three less", -3, "insufficient 2").await?;
+    scene.adjust("remove three", -3, "insufficient 2").await?;
     receive(scene, transfer, true).await?;
-    scene.adjust("three less", -3, "done").await?;
-    scene.same("shares", vec![0, 2, 2, 1], shares(scene, make::sku(1)).await?)?;
-    scene.adjust("one more", 1, "done").await?;
-    scene.same("shares", vec![1, 2, 2, 1], shares(scene, make::sku(1)).await?)
+    scene.adjust("remove three", -3, "done").await?;
+    scene.same("available in each bucket", vec![0, 2, 2, 1], shares(scene, make::sku(1)).await?)?;
+    scene.adjust("add one", 1, "done").await?;
+    scene.same("available in each bucket", vec![1, 2, 2, 1], shares(scene, make::sku(1)).await?)
 }
 
-async fn orders_of_all_buckets_can_be_read(scene: &mut Scene) -> Check {
+async fn orders_in_every_bucket_can_be_found(scene: &mut Scene) -> Check {
     scene.open_over(4, vec![offer(1, Strategy::PreDeduct, 8)]).await?;
     for bucket in 0..4 {
         let buyer = scene.buyer_of(bucket, 2);
@@ -228,10 +228,10 @@ async fn orders_of_all_buckets_can_be_read(scene: &mut Scene) -> Check {
             crate::ledger::Reference::Order(order.key.id),
             crate::ledger::Reference::Payment(make::payment_id(order.key.id.value())),
         ] {
-            let located = scene.ok("located", scene.ledger().locate(reference).await)?;
-            scene.same("located", Some(order.key), located)?;
+            let located = scene.ok("locate", scene.ledger().locate(reference).await)?;
+            scene.same("locate", Some(order.key), located)?;
         }
-        let orders = scene.ok("orders", scene.ledger().orders_of(make::user(buyer), None, 9).await)?;
+        let orders = scene.ok("orders_of", scene.ledger().orders_of(make::user(buyer), None, 9).await)?;
         scene.same("orders", vec![order.key], orders.iter().map(|order| order.key).collect())?;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Cancellation: units are given back once, by whoever comes first.
+//! Cancellation: whoever ends an order first releases its units; nobody releases them again.
 
 use super::{
     case::cases,
@@ -12,16 +12,16 @@ use crate::{
 
 cases! {
     Deciding:
-        a_second_release_takes_nothing_from_another_order,
-        cancel_expiry_and_operator_give_units_back_once,
-        an_operator_who_cancels_is_named_in_the_event,
-        an_order_that_is_being_paid_is_closed_first,
-        a_batch_of_steps_is_taken_in_order,
-        steps_of_other_lanes_are_refused_whole;
+        cancelling_twice_takes_no_units_from_another_order,
+        cancel_expiry_and_refund_release_units_once,
+        an_operator_cancellation_names_the_operator,
+        an_open_payment_must_be_closed_before_cancelling,
+        steps_in_a_batch_are_taken_in_order,
+        a_batch_with_a_step_for_another_lane_is_rejected_whole;
 }
 
-/// Double release visible only while a second reservation is alive; release not bounded by the total.
-async fn a_second_release_takes_nothing_from_another_order(scene: &mut Scene) -> Check {
+/// Mistake: a second release takes the units of another order, or exceeds the total.
+async fn cancelling_twice_takes_no_units_from_another_order(scene: &mut Scene) -> Check {
     for strategy in STRATEGIES {
         scene.open(vec![offer(1, strategy, 2)]).await?;
         let (first, second) = (scene.place(1).await?, scene.place(2).await?);
@@ -39,11 +39,11 @@ async fn a_second_release_takes_nothing_from_another_order(scene: &mut Scene) ->
     Ok(())
 }
 
-/// Without the name in the event nobody could be held to account for it later.
-async fn an_operator_who_cancels_is_named_in_the_event(scene: &mut Scene) -> Check {
+/// The event must name the operator, so the cancellation can be attributed later.
+async fn an_operator_cancellation_names_the_operator(scene: &mut Scene) -> Check {
     let consumer = Consumer::new("audit");
     scene.note("register audit");
-    scene.ok("registered", scene.ledger().register(&consumer).await)?;
+    scene.ok("register", scene.ledger().register(&consumer).await)?;
     scene.open(vec![offer(1, Strategy::PreDeduct, 5)]).await?;
     let (mine, theirs) = (scene.place(1).await?, scene.place(1).await?);
     let by = Some(make::by());
@@ -67,8 +67,8 @@ async fn an_operator_who_cancels_is_named_in_the_event(scene: &mut Scene) -> Che
     scene.same("who cancelled what", expected, ends)
 }
 
-/// User cancel, timeout and operator cancel return the units more than once.
-async fn cancel_expiry_and_operator_give_units_back_once(scene: &mut Scene) -> Check {
+/// Mistake: cancel, expiry and an operator each release the units.
+async fn cancel_expiry_and_refund_release_units_once(scene: &mut Scene) -> Check {
     for first in 0..3 {
         scene.open(vec![offer(1, Strategy::PreDeduct, 5)]).await?;
         let order = scene.place(1).await?;
@@ -96,7 +96,7 @@ async fn cancel_expiry_and_operator_give_units_back_once(scene: &mut Scene) -> C
     Ok(())
 }
 
-async fn an_order_that_is_being_paid_is_closed_first(scene: &mut Scene) -> Check {
+async fn an_open_payment_must_be_closed_before_cancelling(scene: &mut Scene) -> Check {
     for strategy in STRATEGIES {
         scene.open(vec![offer(1, strategy, 5)]).await?;
         let order = scene.place(1).await?;
@@ -111,7 +111,7 @@ async fn an_order_that_is_being_paid_is_closed_first(scene: &mut Scene) -> Check
     Ok(())
 }
 
-async fn a_batch_of_steps_is_taken_in_order(scene: &mut Scene) -> Check {
+async fn steps_in_a_batch_are_taken_in_order(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::PreDeduct, 5)]).await?;
     let order = scene.place(1).await?;
     let payment = super::make::payment_id(1);
@@ -124,7 +124,7 @@ async fn a_batch_of_steps_is_taken_in_order(scene: &mut Scene) -> Check {
         Advance::Cancel { order: order.key, by: None },
     ];
     scene.note(format!("{steps:?}"));
-    let answer = scene.ok("advances", scene.ledger().advance(scene.lane(1), steps).await)?;
+    let answer = scene.ok("advance", scene.ledger().advance(scene.lane(1), steps).await)?;
     let expected =
         ["done paying", "wrong_state paying", "done pending", "done cancelled", "replayed cancelled"];
     let observed: Vec<_> = answer.outcomes.iter().map(super::word::of_advanced).collect();
@@ -133,18 +133,16 @@ async fn a_batch_of_steps_is_taken_in_order(scene: &mut Scene) -> Check {
     scene.stock(1, [5, 0, 0]).await
 }
 
-/// An error covers the whole batch, and nothing of it happened.
-async fn steps_of_other_lanes_are_refused_whole(scene: &mut Scene) -> Check {
+/// An error covers the whole batch: none of its steps was taken.
+async fn a_batch_with_a_step_for_another_lane_is_rejected_whole(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::PreDeduct, 5)]).await?;
-    let (mine, mut elsewhere) = (scene.place(1).await?, scene.place(2).await?);
-    elsewhere.key.activity = super::make::activity(999);
-    let steps = vec![
-        Advance::Cancel { order: mine.key, by: None },
-        Advance::Cancel { order: elsewhere.key, by: None },
-    ];
+    let (mine, mut other) = (scene.place(1).await?, scene.place(2).await?);
+    other.key.activity = super::make::activity(999);
+    let steps =
+        vec![Advance::Cancel { order: mine.key, by: None }, Advance::Cancel { order: other.key, by: None }];
     scene.note(format!("{steps:?}"));
     let result = scene.ledger().advance(scene.lane(1), steps).await;
-    scene.same("advanced", "error: invalid", super::word::of_result(&result))?;
+    scene.same("advance", "error: invalid", super::word::of_result(&result))?;
     scene.check().await?;
     scene.status(&mine, "pending").await?;
     scene.stock(1, [3, 2, 0]).await

@@ -1,23 +1,23 @@
-//! Cases, and the table of each file.
+//! Cases, and the macro that lists those of a file.
 
 use std::{future::Future, pin::Pin};
 
 use super::scene::{Check, Scene};
 
-/// What a case needs of a ledger.
+/// What a case requires of a ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Needs {
-    /// That it decides: alone or as a truth.
+    /// It decides, either alone or as a truth.
     Deciding,
-    /// That it decides alone, over several buckets.
+    /// It decides alone, over several buckets.
     Buckets,
-    /// That it is a gate.
+    /// It is a gate.
     Gate,
-    /// That it is a truth.
+    /// It is a truth.
     Truth,
 }
 
-/// One case: a story with its expectations.
+/// A named test of one behaviour. Its comment may name a mistake, seen elsewhere, that it catches.
 pub(super) struct Case {
     file: &'static str,
     name: &'static str,
@@ -41,7 +41,7 @@ impl Case {
     }
 }
 
-/// The table of a file's cases. A case that stands in no table is dead code, which the compiler reports.
+/// Lists the cases of a file. The compiler reports a case that is not listed as dead code.
 macro_rules! cases {
     ($($needs:ident: $($case:ident),+ $(,)?;)+) => {
         /// The cases of this file.

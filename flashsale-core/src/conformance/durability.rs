@@ -1,4 +1,4 @@
-//! Durability: what was answered is there after a crash.
+//! Durability: what was answered survives a crash.
 
 use super::{
     case::cases,
@@ -12,17 +12,17 @@ use crate::{
 
 cases! {
     Deciding:
-        what_was_answered_survives_a_crash,
-        a_ledger_goes_on_after_a_crash;
+        answered_calls_survive_a_crash,
+        a_ledger_survives_repeated_crashes;
     Gate:
         a_gate_survives_a_crash;
     Truth:
         a_truth_survives_a_crash;
 }
 
-/// Crashes and goes on with what is durable. A ledger that was never meant to last goes on as it is.
+/// Crashes and continues with what is durable. A ledger that is not durable continues as it is.
 async fn crash(scene: &mut Scene) -> Check {
-    scene.note("crash and start again");
+    scene.note("crash and restart");
     if let Some(again) = scene.subject.probe.restart().await {
         scene.subject = again;
     }
@@ -30,7 +30,7 @@ async fn crash(scene: &mut Scene) -> Check {
     scene.time_at(now).await
 }
 
-/// What is stored, without the times of lanes.
+/// Returns what is stored, without the times of lanes.
 async fn stored(scene: &Scene) -> Result<Inspection, super::Failure> {
     let mut inspection = scene.inspect(scene.activity()).await?;
     for lane in &mut inspection.lanes {
@@ -39,17 +39,17 @@ async fn stored(scene: &Scene) -> Result<Inspection, super::Failure> {
     Ok(inspection)
 }
 
-/// After each kind of step the ledger is what it was before the crash.
+/// Crashes and checks that the ledger stores the same as before.
 async fn survives(scene: &mut Scene) -> Check {
     let before = stored(scene).await?;
     crash(scene).await?;
     let after = stored(scene).await?;
-    scene.same("what is stored", before, after)
+    scene.same("stored content after the crash", before, after)
 }
 
-async fn what_was_answered_survives_a_crash(scene: &mut Scene) -> Check {
+async fn answered_calls_survive_a_crash(scene: &mut Scene) -> Check {
     let mail = Consumer::new("mail");
-    scene.ok("registered", scene.ledger().register(&mail).await)?;
+    scene.ok("register", scene.ledger().register(&mail).await)?;
     let offers = vec![limited(offer(1, Strategy::PreDeduct, 20), &[rule(Subject::User, Per::Offer, 9)])];
     scene.open(offers).await?;
     survives(scene).await?;
@@ -78,17 +78,17 @@ async fn what_was_answered_survives_a_crash(scene: &mut Scene) -> Check {
     scene.status(&expiring, "expired").await?;
     let waiting = scene.place(4).await?;
     let kept = scene.ledger().keep_unmatched(make::capture_of(&waiting, 44, 44)).await;
-    scene.ok("kept", kept)?;
+    scene.ok("keep_unmatched", kept)?;
     let lane = scene.lane(1);
     let entries = scene.ok("events", scene.ledger().events(&mail, lane, None, 99).await)?;
-    scene.ok("acknowledged", scene.ledger().ack(&mail, lane, entries[3].position).await)?;
+    scene.ok("ack", scene.ledger().ack(&mail, lane, entries[3].position).await)?;
     survives(scene).await?;
     let again = scene.ok("events", scene.ledger().events(&mail, lane, None, 99).await)?;
-    scene.same("entries", &entries[3..], &again)?;
+    scene.same("unacknowledged entries", &entries[3..], &again)?;
     scene.open_payment(&waiting, 44, "done paid").await
 }
 
-async fn a_ledger_goes_on_after_a_crash(scene: &mut Scene) -> Check {
+async fn a_ledger_survives_repeated_crashes(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::PreDeduct, 40)]).await?;
     let mut orders: Vec<OrderKey> = Vec::new();
     for round in 0..6 {
@@ -119,20 +119,20 @@ async fn a_gate_survives_a_crash(scene: &mut Scene) -> Check {
         let ask = scene.ask(buyer);
         scene.admitted(ask).await?;
     }
-    scene.adjust("less", -1, "done").await?;
+    scene.adjust("remove", -1, "done").await?;
     survives(scene).await?;
     scene.pump().await?;
     survives(scene).await?;
     let next = scene.next_epoch().await?;
-    for part in scene.content(2).await? {
-        scene.load(next.epoch, part, "ok").await?;
+    for chunk in scene.content(2).await? {
+        scene.load(next.epoch, chunk, "ok").await?;
         crash(scene).await?;
     }
     scene.reopen(next.epoch, next.batch, "ok").await?;
     survives(scene).await?;
     scene.gate_stock([13, 6, 0]).await?;
     scene.note("close");
-    scene.ok("closed", scene.gate().close(scene.activity(), next.epoch).await)?;
+    scene.ok("close", scene.gate().close(scene.activity(), next.epoch).await)?;
     crash(scene).await?;
     let ask = scene.ask(7);
     scene.admit(ask, "not_ready").await.map(drop)

@@ -1,4 +1,4 @@
-//! Events: the outbox of a lane and its consumers.
+//! Events: the outbox of each lane, and its consumers.
 
 use super::{
     case::cases,
@@ -15,17 +15,17 @@ use crate::{
 cases! {
     Deciding:
         events_are_numbered_without_gaps,
-        declined_requests_and_replays_write_nothing,
-        an_event_stands_where_the_answer_says,
-        events_say_what_happened,
+        declined_requests_and_replays_write_no_events,
+        an_event_is_at_the_position_in_the_answer,
+        events_record_what_happened,
         reading_starts_at_the_last_acknowledged_entry,
-        reading_from_a_position_includes_it,
-        several_consumers_read_at_their_own_pace,
-        nothing_is_dropped_that_somebody_has_not_acknowledged,
-        acknowledging_what_is_not_there_does_nothing,
-        a_consumer_that_comes_later_reads_from_then_on,
-        a_retired_consumer_holds_nothing_back,
-        an_unknown_consumer_is_refused;
+        reading_from_a_position_includes_that_entry,
+        consumers_read_at_their_own_pace,
+        unacknowledged_entries_are_never_dropped,
+        acknowledging_an_unknown_position_does_nothing,
+        a_late_consumer_reads_from_its_registration_on,
+        a_retired_consumer_is_forgotten,
+        an_unknown_consumer_is_rejected;
     Buckets:
         each_lane_numbers_its_own_events;
 }
@@ -36,7 +36,7 @@ fn consumer(name: &str) -> Consumer {
 
 async fn register(scene: &mut Scene, name: &str) -> Check {
     scene.note(format!("register {name}"));
-    scene.ok("registered", scene.ledger().register(&consumer(name)).await)
+    scene.ok("register", scene.ledger().register(&consumer(name)).await)
 }
 
 async fn read(
@@ -51,14 +51,14 @@ async fn read(
 
 async fn ack(scene: &mut Scene, name: &str, position: Position) -> Check {
     scene.note(format!("{name} acknowledges {position:?}"));
-    scene.ok("acknowledged", scene.ledger().ack(&consumer(name), scene.lane(1), position).await)
+    scene.ok("ack", scene.ledger().ack(&consumer(name), scene.lane(1), position).await)
 }
 
 fn sequences(entries: &[Entry]) -> Vec<u64> {
     entries.iter().map(|entry| entry.position.sequence).collect()
 }
 
-/// A sale with a consumer `mail` and four entries: opened and three orders.
+/// Opens a sale with a consumer `mail` and four entries: `Opened` and three orders.
 async fn sale(scene: &mut Scene) -> Result<Vec<Entry>, Failure> {
     register(scene, "mail").await?;
     scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
@@ -82,10 +82,10 @@ async fn events_are_numbered_without_gaps(scene: &mut Scene) -> Check {
     let entries = read(scene, "mail", None, 99).await?;
     scene.same("sequences", (1..=13).collect::<Vec<_>>(), sequences(&entries))?;
     let times = entries.windows(2).all(|pair| pair[0].at <= pair[1].at);
-    scene.holds("times do not go back", times, entries.iter().map(|entry| entry.at).collect::<Vec<_>>())
+    scene.holds("times never go back", times, entries.iter().map(|entry| entry.at).collect::<Vec<_>>())
 }
 
-async fn declined_requests_and_replays_write_nothing(scene: &mut Scene) -> Check {
+async fn declined_requests_and_replays_write_no_events(scene: &mut Scene) -> Check {
     sale(scene).await?;
     let ask = scene.ask(1);
     scene.place_ask(ask).await?;
@@ -105,7 +105,7 @@ async fn declined_requests_and_replays_write_nothing(scene: &mut Scene) -> Check
     scene.same("sequences", (1..=8).collect::<Vec<_>>(), sequences(&entries))
 }
 
-async fn an_event_stands_where_the_answer_says(scene: &mut Scene) -> Check {
+async fn an_event_is_at_the_position_in_the_answer(scene: &mut Scene) -> Check {
     sale(scene).await?;
     let asks = vec![scene.ask(1), scene.ask(1), scene.ask(1)];
     let outcomes = scene.reserve_all(asks, None).await?;
@@ -119,12 +119,12 @@ async fn an_event_stands_where_the_answer_says(scene: &mut Scene) -> Check {
             Event::Order { id, change: OrderChange::Placed(_), .. } => Some(id),
             _ => None,
         });
-        scene.same("the order at its position", Some(order.key.id), id)?;
+        scene.same("order placed at the position in the answer", Some(order.key.id), id)?;
     }
     Ok(())
 }
 
-async fn events_say_what_happened(scene: &mut Scene) -> Check {
+async fn events_record_what_happened(scene: &mut Scene) -> Check {
     sale(scene).await?;
     scene.time(7).await?;
     let ask = scene.ask(3).units(2);
@@ -132,7 +132,7 @@ async fn events_say_what_happened(scene: &mut Scene) -> Check {
     scene.open_payment(&order, 5, "done paying").await?;
     scene.capture(&order, 5, 5, "done paid").await?;
     let entries = read(scene, "mail", None, 99).await?;
-    scene.holds("the first opened the lane", matches!(entries[0].event, Event::Opened(_)), &entries[0])?;
+    scene.holds("the first event is `Opened`", matches!(entries[0].event, Event::Opened(_)), &entries[0])?;
     let mine: Vec<_> = entries
         .iter()
         .filter_map(|entry| match &entry.event {
@@ -141,14 +141,14 @@ async fn events_say_what_happened(scene: &mut Scene) -> Check {
         })
         .collect();
     let [placed, opened, paid] = mine[..] else {
-        return Err(scene.failure("three events of the order", format!("{mine:?}")));
+        return Err(scene.failure("three events about the order", format!("{mine:?}")));
     };
     for (entry, user, _) in [placed, opened, paid] {
-        scene.same("owner", order.key.user, user)?;
-        scene.same("at", scene.moment(7), entry.at)?;
+        scene.same("user of the event", order.key.user, user)?;
+        scene.same("time of the entry", scene.moment(7), entry.at)?;
     }
     let OrderChange::Placed(made) = placed.2 else {
-        return Err(scene.failure("placed", format!("{placed:?}")));
+        return Err(scene.failure("a `Placed` event", format!("{placed:?}")));
     };
     scene.same(
         "SKU, quantity, amount",
@@ -158,11 +158,11 @@ async fn events_say_what_happened(scene: &mut Scene) -> Check {
     scene.same("key", order.idempotency, made.idempotency)?;
     scene.same("deadline", order.deadline, made.deadline)?;
     let OrderChange::PaymentOpened { payment, deadline, .. } = opened.2 else {
-        return Err(scene.failure("a payment opened", format!("{opened:?}")));
+        return Err(scene.failure("a `PaymentOpened` event", format!("{opened:?}")));
     };
-    scene.same("payment", (make::payment_id(5), scene.moment(107)), (*payment, *deadline))?;
+    scene.same("payment and deadline", (make::payment_id(5), scene.moment(107)), (*payment, *deadline))?;
     let OrderChange::Paid(capture) = paid.2 else {
-        return Err(scene.failure("paid", format!("{paid:?}")));
+        return Err(scene.failure("a `Paid` event", format!("{paid:?}")));
     };
     scene.same("capture", &make::capture_of(&order, 5, 5), capture)
 }
@@ -171,41 +171,41 @@ async fn reading_starts_at_the_last_acknowledged_entry(scene: &mut Scene) -> Che
     let entries = sale(scene).await?;
     ack(scene, "mail", entries[1].position).await?;
     scene.same("sequences", vec![2, 3, 4], sequences(&read(scene, "mail", None, 99).await?))?;
-    scene.same("at most 2", vec![2, 3], sequences(&read(scene, "mail", None, 2).await?))?;
+    scene.same("sequences, at most 2", vec![2, 3], sequences(&read(scene, "mail", None, 2).await?))?;
     ack(scene, "mail", entries[3].position).await?;
-    scene.same("the last one is kept", vec![4], sequences(&read(scene, "mail", None, 99).await?))?;
-    // Acknowledging what was acknowledged takes nothing back.
+    scene.same("sequences after the ack", vec![4], sequences(&read(scene, "mail", None, 99).await?))?;
+    // Acknowledging an earlier entry changes nothing.
     ack(scene, "mail", entries[1].position).await?;
     scene.same("sequences", vec![4], sequences(&read(scene, "mail", None, 99).await?))
 }
 
-/// A reader that finds another batch id at its position has read another history.
-async fn reading_from_a_position_includes_it(scene: &mut Scene) -> Check {
+/// A reader that finds another batch id at its position knows that it read another history.
+async fn reading_from_a_position_includes_that_entry(scene: &mut Scene) -> Check {
     let entries = sale(scene).await?;
     let from = entries[2].position;
     let read_again = read(scene, "mail", Some(from), 99).await?;
     scene.same("entries", entries[2..].to_vec(), read_again)?;
-    let elsewhere = Position { batch: BatchId(from.batch.0 ^ 0x5555), ..from };
-    let read_again = read(scene, "mail", Some(elsewhere), 99).await?;
-    scene.same("the entry that is there", Some(from), read_again.first().map(|entry| entry.position))?;
+    let other_history = Position { batch: BatchId(from.batch.0 ^ 0x5555), ..from };
+    let read_again = read(scene, "mail", Some(other_history), 99).await?;
+    scene.same("position of the first entry", Some(from), read_again.first().map(|entry| entry.position))?;
     let ahead = Position { sequence: 5, ..from };
-    scene.same("behind the end", vec![], read(scene, "mail", Some(ahead), 99).await?)
+    scene.same("entries beyond the end", vec![], read(scene, "mail", Some(ahead), 99).await?)
 }
 
-async fn several_consumers_read_at_their_own_pace(scene: &mut Scene) -> Check {
+async fn consumers_read_at_their_own_pace(scene: &mut Scene) -> Check {
     register(scene, "search").await?;
     let entries = sale(scene).await?;
     ack(scene, "mail", entries[2].position).await?;
-    scene.same("mail", vec![3, 4], sequences(&read(scene, "mail", None, 99).await?))?;
-    scene.same("search", vec![1, 2, 3, 4], sequences(&read(scene, "search", None, 99).await?))?;
+    scene.same("read by mail", vec![3, 4], sequences(&read(scene, "mail", None, 99).await?))?;
+    scene.same("read by search", vec![1, 2, 3, 4], sequences(&read(scene, "search", None, 99).await?))?;
     register(scene, "search").await?;
     ack(scene, "search", entries[3].position).await?;
-    scene.same("search", vec![4], sequences(&read(scene, "search", None, 99).await?))?;
-    scene.same("mail", vec![3, 4], sequences(&read(scene, "mail", None, 99).await?))
+    scene.same("read by search", vec![4], sequences(&read(scene, "search", None, 99).await?))?;
+    scene.same("read by mail", vec![3, 4], sequences(&read(scene, "mail", None, 99).await?))
 }
 
-/// A bounded stream silently drops events that were not delivered.
-async fn nothing_is_dropped_that_somebody_has_not_acknowledged(scene: &mut Scene) -> Check {
+/// Mistake: a bounded stream silently drops undelivered events.
+async fn unacknowledged_entries_are_never_dropped(scene: &mut Scene) -> Check {
     register(scene, "slow").await?;
     register(scene, "fast").await?;
     scene.open(vec![offer(1, Strategy::PreDeduct, 1_000)]).await?;
@@ -214,7 +214,7 @@ async fn nothing_is_dropped_that_somebody_has_not_acknowledged(scene: &mut Scene
         let asks = (0..100).map(|_| scene.ask(buyer)).collect();
         scene.reserve_all(asks, None).await?;
         let last = read(scene, "fast", None, 999).await?.last().map(|entry| entry.position);
-        ack(scene, "fast", last.expect("there are entries")).await?;
+        ack(scene, "fast", last.expect("at least one entry")).await?;
     }
     let entries = read(scene, "slow", None, 999).await?;
     scene.same("sequences", (1..=501).collect::<Vec<_>>(), sequences(&entries))?;
@@ -223,7 +223,7 @@ async fn nothing_is_dropped_that_somebody_has_not_acknowledged(scene: &mut Scene
     scene.same("sequences", (251..=501).collect::<Vec<_>>(), sequences(&entries))
 }
 
-async fn acknowledging_what_is_not_there_does_nothing(scene: &mut Scene) -> Check {
+async fn acknowledging_an_unknown_position_does_nothing(scene: &mut Scene) -> Check {
     let entries = sale(scene).await?;
     let there = entries[2].position;
     for position in [
@@ -238,7 +238,7 @@ async fn acknowledging_what_is_not_there_does_nothing(scene: &mut Scene) -> Chec
     Ok(())
 }
 
-async fn a_consumer_that_comes_later_reads_from_then_on(scene: &mut Scene) -> Check {
+async fn a_late_consumer_reads_from_its_registration_on(scene: &mut Scene) -> Check {
     let entries = sale(scene).await?;
     ack(scene, "mail", entries[3].position).await?;
     register(scene, "search").await?;
@@ -246,34 +246,34 @@ async fn a_consumer_that_comes_later_reads_from_then_on(scene: &mut Scene) -> Ch
     scene.place(1).await?;
     ack(scene, "mail", read(scene, "mail", None, 99).await?[2].position).await?;
     let seen = sequences(&read(scene, "search", None, 99).await?);
-    scene.holds("5 and 6, perhaps after older ones", seen.ends_with(&[5, 6]), seen)
+    scene.holds("the last sequences are 5 and 6", seen.ends_with(&[5, 6]), seen)
 }
 
-async fn a_retired_consumer_holds_nothing_back(scene: &mut Scene) -> Check {
+async fn a_retired_consumer_is_forgotten(scene: &mut Scene) -> Check {
     register(scene, "gone").await?;
     let entries = sale(scene).await?;
     ack(scene, "mail", entries[3].position).await?;
     for _ in 0..2 {
         scene.note("retire gone");
-        scene.ok("retired", scene.ledger().retire(&consumer("gone")).await)?;
+        scene.ok("retire", scene.ledger().retire(&consumer("gone")).await)?;
     }
-    scene.same("mail", vec![4], sequences(&read(scene, "mail", None, 99).await?))?;
+    scene.same("read by mail", vec![4], sequences(&read(scene, "mail", None, 99).await?))?;
     let result = scene.ledger().events(&consumer("gone"), scene.lane(1), None, 1).await;
     scene.same("events", "error: invalid", word::of_result(&result))?;
-    // Registered again it begins anew, with what is written from then on.
+    // Registered again, it starts anew with what is written from then on.
     register(scene, "gone").await?;
     scene.place(1).await?;
     let seen = sequences(&read(scene, "gone", None, 99).await?);
-    scene.holds("5, perhaps after older ones", seen.ends_with(&[5]), seen)
+    scene.holds("the last sequence is 5", seen.ends_with(&[5]), seen)
 }
 
-async fn an_unknown_consumer_is_refused(scene: &mut Scene) -> Check {
+async fn an_unknown_consumer_is_rejected(scene: &mut Scene) -> Check {
     let entries = sale(scene).await?;
     let (unknown, lane) = (consumer("nobody"), scene.lane(1));
     let result = scene.ledger().events(&unknown, lane, None, 1).await;
     scene.same("events", "error: invalid", word::of_result(&result))?;
     let result = scene.ledger().ack(&unknown, lane, entries[0].position).await;
-    scene.same("acknowledged", "error: invalid", word::of_result(&result))?;
+    scene.same("ack", "error: invalid", word::of_result(&result))?;
     let nowhere = crate::ledger::Lane::first(make::activity(999));
     let result = scene.ledger().events(&consumer("mail"), nowhere, None, 1).await;
     scene.same("events", "error: not open", word::of_result(&result))

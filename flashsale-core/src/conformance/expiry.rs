@@ -1,4 +1,4 @@
-//! Expiry: what is not paid in time comes back, once.
+//! Expiry: orders that are not paid in time release their units once.
 
 use super::{
     case::cases,
@@ -10,23 +10,23 @@ use crate::domain::{Money, OfferTerms, Order, PaymentStatus, Strategy};
 cases! {
     Deciding:
         a_hold_ends_at_its_deadline,
-        a_hold_without_deadline_lasts,
-        a_sweeper_that_is_late_loses_no_unit,
-        the_longest_overdue_comes_first,
-        a_failed_payment_has_the_first_deadline,
-        a_payment_is_not_cut_short_by_the_hold,
-        a_payment_outlasts_the_hold_by_the_cap_at_most,
-        a_payment_is_handed_out_to_be_closed_until_it_is,
-        a_payment_that_cannot_be_closed_expires_after_the_grace,
-        a_payment_closed_after_its_deadline_expires_the_order,
-        a_capture_between_hand_out_and_close_pays,
+        a_hold_without_a_deadline_never_expires,
+        a_late_sweeper_loses_no_units,
+        the_longest_overdue_orders_expire_first,
+        after_a_failed_payment_the_first_deadline_applies,
+        a_payment_may_outlast_the_hold,
+        a_payment_outlasts_the_hold_by_at_most_the_cap,
+        an_overdue_payment_is_handed_out_until_it_is_closed,
+        an_order_with_an_unclosed_payment_expires_after_the_grace,
+        closing_a_payment_after_its_deadline_expires_the_order,
+        a_capture_while_the_payment_is_being_closed_pays,
         expired_orders_stay_expired;
 }
 
 async fn a_hold_ends_at_its_deadline(scene: &mut Scene) -> Check {
     for strategy in STRATEGIES {
-        let price = Money::new(make::PRICE, "CNY".parse().expect("is a currency")).expect("is a price");
-        let offer = OfferTerms::new(make::sku(1), price, 9, strategy, Some(HOLD)).expect("is an offer");
+        let price = Money::new(make::PRICE, "CNY".parse().expect("valid currency")).expect("valid price");
+        let offer = OfferTerms::new(make::sku(1), price, 9, strategy, Some(HOLD)).expect("valid offer");
         scene.open(vec![offer]).await?;
         let order = scene.place(1).await?;
         scene.same("deadline", Some(scene.moment(100)), order.deadline)?;
@@ -44,7 +44,7 @@ async fn a_hold_ends_at_its_deadline(scene: &mut Scene) -> Check {
     Ok(())
 }
 
-async fn a_hold_without_deadline_lasts(scene: &mut Scene) -> Check {
+async fn a_hold_without_a_deadline_never_expires(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::OrderTime, 9)]).await?;
     let order = scene.place(1).await?;
     scene.same("deadline", None, order.deadline)?;
@@ -54,8 +54,8 @@ async fn a_hold_without_deadline_lasts(scene: &mut Scene) -> Check {
     scene.pay(&order).await
 }
 
-/// A time to live on a hold's record loses the unit when the sweeper is late.
-async fn a_sweeper_that_is_late_loses_no_unit(scene: &mut Scene) -> Check {
+/// Mistake: a hold's record has a TTL, so the unit is lost when the sweeper is late.
+async fn a_late_sweeper_loses_no_units(scene: &mut Scene) -> Check {
     for strategy in [Strategy::PayTime, Strategy::PreDeduct] {
         scene.open(vec![offer(1, strategy, 2)]).await?;
         let (waiting, paying) = (scene.place(1).await?, scene.place(2).await?);
@@ -72,7 +72,7 @@ async fn a_sweeper_that_is_late_loses_no_unit(scene: &mut Scene) -> Check {
     Ok(())
 }
 
-async fn the_longest_overdue_comes_first(scene: &mut Scene) -> Check {
+async fn the_longest_overdue_orders_expire_first(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
     let mut keys = Vec::new();
     for second in [0, 3, 5, 9] {
@@ -83,17 +83,17 @@ async fn the_longest_overdue_comes_first(scene: &mut Scene) -> Check {
     let lane = scene.lane(1);
     for (limit, expected) in [(0, &keys[..0]), (2, &keys[..2])] {
         scene.note(format!("expire at most {limit}"));
-        let due = scene.ok("due", scene.ledger().expire_due(lane, limit).await)?;
+        let due = scene.ok("expire_due", scene.ledger().expire_due(lane, limit).await)?;
         scene.same("expired", expected, &due.expired)?;
     }
-    let rest = scene.ok("due", scene.ledger().expire_due(lane, 9).await)?;
+    let rest = scene.ok("expire_due", scene.ledger().expire_due(lane, 9).await)?;
     scene.same("next", Some(scene.moment(109)), rest.next)?;
-    scene.same("the third", keys[2..3].to_vec(), rest.expired)?;
+    scene.same("expired", keys[2..3].to_vec(), rest.expired)?;
     scene.check().await?;
     scene.stock(1, [8, 1, 0]).await
 }
 
-/// An order that is being paid: placed at 0 with a deadline at 100, payment opened at `opened`.
+/// Makes a paying order: placed at 0 with its deadline at 100, payment opened at `opened`.
 async fn paying(scene: &mut Scene, strategy: Strategy, opened: u64) -> Result<Order, super::Failure> {
     scene.open(vec![offer(1, strategy, 9)]).await?;
     let order = scene.place(1).await?;
@@ -102,7 +102,7 @@ async fn paying(scene: &mut Scene, strategy: Strategy, opened: u64) -> Result<Or
     scene.order(order.key.id, 1).await
 }
 
-async fn a_failed_payment_has_the_first_deadline(scene: &mut Scene) -> Check {
+async fn after_a_failed_payment_the_first_deadline_applies(scene: &mut Scene) -> Check {
     let order = paying(scene, Strategy::PreDeduct, 90).await?;
     scene.fail_payment(&order, order.key.id.value(), "done pending").await?;
     let pending = scene.order(order.key.id, 1).await?;
@@ -113,8 +113,8 @@ async fn a_failed_payment_has_the_first_deadline(scene: &mut Scene) -> Check {
     scene.expire(1, (1, 0)).await.map(drop)
 }
 
-async fn a_payment_is_not_cut_short_by_the_hold(scene: &mut Scene) -> Check {
-    // Payments take 60 s: opened early they last until the hold ends, opened at 70 until 130.
+async fn a_payment_may_outlast_the_hold(scene: &mut Scene) -> Check {
+    // The payment window is 60 s: a payment lasts at least until the hold's deadline at 100.
     for (opened, deadline) in [(5, 100), (40, 100), (70, 130)] {
         let order = paying(scene, Strategy::PreDeduct, opened).await?;
         let payment = order.payment().expect("a payment is open").deadline;
@@ -126,7 +126,7 @@ async fn a_payment_is_not_cut_short_by_the_hold(scene: &mut Scene) -> Check {
     Ok(())
 }
 
-async fn a_payment_outlasts_the_hold_by_the_cap_at_most(scene: &mut Scene) -> Check {
+async fn a_payment_outlasts_the_hold_by_at_most_the_cap(scene: &mut Scene) -> Check {
     let order = paying(scene, Strategy::PreDeduct, 99).await?;
     let payment = order.payment().expect("a payment is open").deadline;
     scene.same("the payment's deadline", scene.moment(140), payment)?;
@@ -134,17 +134,17 @@ async fn a_payment_outlasts_the_hold_by_the_cap_at_most(scene: &mut Scene) -> Ch
     let order = scene.place(1).await?;
     scene.open_payment(&order, 1, "done paying").await?;
     let payment = scene.order(order.key.id, 1).await?.payments[0].deadline;
-    scene.same("without a hold's deadline", scene.moment(60), payment)
+    scene.same("the payment's deadline without a hold's deadline", scene.moment(60), payment)
 }
 
-async fn a_payment_is_handed_out_to_be_closed_until_it_is(scene: &mut Scene) -> Check {
+async fn an_overdue_payment_is_handed_out_until_it_is_closed(scene: &mut Scene) -> Check {
     for strategy in [Strategy::PayTime, Strategy::PreDeduct] {
         let order = paying(scene, strategy, 0).await?;
         scene.time(100).await?;
         let due = scene.expire(1, (0, 1)).await?;
         let closing = &due.closing[0];
-        scene.same("whom to ask", (order.key, "sandbox"), (closing.order, closing.provider.as_str()))?;
-        scene.same("handed out again at", scene.moment(110), closing.retry_at)?;
+        scene.same("to close", (order.key, "sandbox"), (closing.order, closing.provider.as_str()))?;
+        scene.same("time of the retry", scene.moment(110), closing.retry_at)?;
         scene.same("next", Some(scene.moment(110)), due.next)?;
         scene.time(109).await?;
         scene.expire(1, (0, 0)).await?;
@@ -161,29 +161,29 @@ async fn a_payment_is_handed_out_to_be_closed_until_it_is(scene: &mut Scene) -> 
     Ok(())
 }
 
-async fn a_payment_that_cannot_be_closed_expires_after_the_grace(scene: &mut Scene) -> Check {
+async fn an_order_with_an_unclosed_payment_expires_after_the_grace(scene: &mut Scene) -> Check {
     let order = paying(scene, Strategy::PreDeduct, 0).await?;
     scene.time(100).await?;
     scene.expire(1, (0, 1)).await?;
     scene.time(125).await?;
     let due = scene.expire(1, (0, 1)).await?;
-    scene.same("not later than the grace", Some(scene.moment(130)), due.next)?;
+    scene.same("next, capped by the grace period", Some(scene.moment(130)), due.next)?;
     scene.time(130).await?;
     let due = scene.expire(1, (1, 0)).await?;
     scene.same("expired", vec![order.key], due.expired)?;
     let order = scene.order(order.key.id, 1).await?;
-    scene.same("the payment", PaymentStatus::Closed, order.payments[0].status)?;
+    scene.same("status of the payment", PaymentStatus::Closed, order.payments[0].status)?;
     scene.stock(1, [9, 0, 0]).await?;
     let late = capture_of(&order, order.payments[0].id.value(), 1);
     scene.capture_as(&order, late, "refund_due expired order_closed").await?;
     let order = scene.order(order.key.id, 1).await?;
-    scene.same("the payment", PaymentStatus::Captured, order.payments[0].status)
+    scene.same("status of the payment", PaymentStatus::Captured, order.payments[0].status)
 }
 
-async fn a_payment_closed_after_its_deadline_expires_the_order(scene: &mut Scene) -> Check {
+async fn closing_a_payment_after_its_deadline_expires_the_order(scene: &mut Scene) -> Check {
     let order = paying(scene, Strategy::PreDeduct, 70).await?;
     scene.time(129).await?;
-    // The hold's deadline is over, the payment's is not: the order is pending, and due.
+    // The hold's deadline has passed but the payment's has not: the order is pending, and due.
     scene.close_payment(&order, order.key.id.value(), "done pending").await?;
     scene.expire(1, (1, 0)).await?;
     let order = paying(scene, Strategy::PreDeduct, 70).await?;
@@ -192,7 +192,7 @@ async fn a_payment_closed_after_its_deadline_expires_the_order(scene: &mut Scene
     scene.stock(1, [9, 0, 0]).await
 }
 
-async fn a_capture_between_hand_out_and_close_pays(scene: &mut Scene) -> Check {
+async fn a_capture_while_the_payment_is_being_closed_pays(scene: &mut Scene) -> Check {
     for strategy in [Strategy::PayTime, Strategy::PreDeduct] {
         let order = paying(scene, strategy, 0).await?;
         let payment = order.key.id.value();
@@ -217,7 +217,7 @@ async fn expired_orders_stay_expired(scene: &mut Scene) -> Check {
     scene.cancel(&first, "wrong_state expired").await?;
     scene.open_payment(&first, 1, "wrong_state expired").await?;
     scene.expire(1, (0, 0)).await?;
-    // Releasing the first again would give away the unit of the second.
+    // Releasing the first order again would give away the second order's unit.
     scene.stock(1, [0, 1, 0]).await?;
     scene.status(&second, "pending").await
 }

@@ -1,19 +1,19 @@
-//! How a case failed.
+//! Failures of cases.
 
 use std::fmt;
 
 /// Why a case failed.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// The number of the step, from 1.
+    /// The number of the step, from 1; 0 if the failure belongs to no step.
     pub step: usize,
-    /// What the step was.
+    /// The step.
     pub did: String,
-    /// What was expected of it.
+    /// What was expected.
     pub expected: String,
-    /// What was seen.
+    /// What was observed.
     pub observed: String,
-    /// The steps before it, the last ones.
+    /// The steps before it, oldest first: the last 13, or the whole random sequence.
     pub before: Vec<String>,
 }
 
@@ -29,7 +29,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// A failure that does not know its step.
-pub(super) fn elsewhere(expected: &str, observed: String) -> Failure {
+/// A failure outside of any step, such as a panic or a timeout.
+pub(super) fn case_failure(expected: &str, observed: String) -> Failure {
     Failure { step: 0, did: String::new(), expected: expected.to_owned(), observed, before: Vec::new() }
 }

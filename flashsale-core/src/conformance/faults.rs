@@ -1,4 +1,4 @@
-//! What can go wrong between a caller and a ledger: delays, lost requests, lost replies, duplicates.
+//! Faults between a caller and a ledger: delays, lost requests, lost replies, duplicates.
 
 use std::{
     future::Future,
@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// How often calls go wrong, and how often they did.
+/// How often calls fail, and how often they have failed.
 #[derive(Debug)]
 pub struct Faults {
     percent: AtomicU32,
@@ -36,24 +36,24 @@ enum Fault {
 }
 
 impl Faults {
-    /// Faults that follow from a seed, switched off.
+    /// Makes faults that are determined by a seed; they are off until [`Faults::set_percent`].
     pub fn new(seed: u64) -> Arc<Self> {
         let dice = Mutex::new(fastrand::Rng::with_seed(seed));
         Arc::new(Self { percent: AtomicU32::new(0), dice, injected: AtomicU64::new(0) })
     }
 
-    /// Lets so many of 100 calls go wrong.
+    /// Injects a fault into `percent` of 100 calls; 100 or more means every call.
     pub fn set_percent(&self, percent: u32) {
         self.percent.store(percent, Ordering::SeqCst);
     }
 
-    /// How many calls went wrong.
+    /// Returns how many calls had a fault injected.
     pub fn injected(&self) -> u64 {
         self.injected.load(Ordering::SeqCst)
     }
 
-    /// Whether others get a turn before a call, which is no fault.
-    fn hesitates(&self) -> bool {
+    /// Whether other tasks run before a call, which is not a fault.
+    fn yields_first(&self) -> bool {
         self.percent.load(Ordering::SeqCst) > 0 && self.dice.lock().is_ok_and(|mut dice| dice.bool())
     }
 
@@ -72,7 +72,7 @@ impl Faults {
     }
 }
 
-/// A ledger that is reached over something that fails.
+/// A ledger behind an unreliable connection.
 #[derive(Debug)]
 pub struct Faulty<L: ?Sized> {
     inner: Arc<L>,
@@ -80,7 +80,7 @@ pub struct Faulty<L: ?Sized> {
 }
 
 impl<L: ?Sized> Faulty<L> {
-    /// Puts faults in front of a ledger.
+    /// Wraps a ledger.
     pub fn new(inner: Arc<L>, faults: Arc<Faults>) -> Arc<Self> {
         Arc::new(Self { inner, faults })
     }
@@ -89,7 +89,7 @@ impl<L: ?Sized> Faulty<L> {
     where
         F: Future<Output = Result<T, LedgerError>>,
     {
-        if self.faults.hesitates() {
+        if self.faults.yields_first() {
             tokio::task::yield_now().await;
         }
         match self.faults.roll() {

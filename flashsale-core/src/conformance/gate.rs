@@ -1,4 +1,4 @@
-//! Gates: they admit by content that was loaded, and follow their truth in everything else.
+//! Gates admit orders by content loaded from their truth, and follow it in everything else.
 
 use super::{
     case::cases,
@@ -14,32 +14,32 @@ use crate::{
 
 cases! {
     Gate:
-        a_gate_does_not_decide,
+        a_gate_leaves_decisions_to_the_truth,
         a_gate_without_content_is_not_ready,
-        a_gate_admits_and_stores_no_deadline,
-        parts_are_loaded_in_their_order,
+        a_gate_admits_orders_without_a_deadline,
+        chunks_are_loaded_in_order,
         an_epoch_opens_once,
-        the_outbox_begins_with_the_recorded_batch,
+        the_outbox_starts_with_the_batch_id_of_the_epoch,
         closing_stops_admission_and_keeps_the_outbox,
-        a_request_for_another_epoch_is_not_ready,
-        a_persisted_order_is_confirmed_whatever_its_number,
-        a_refused_order_gives_back_once,
-        the_life_of_orders_is_followed,
-        pay_time_units_move_as_the_truth_says,
-        entries_are_obeyed_once,
-        entries_may_not_be_missing,
-        units_that_are_missing_are_owed,
-        a_rebuild_changes_nothing_that_the_truth_has,
-        a_rebuild_divides_what_no_order_holds,
-        a_rebuild_forgets_what_the_truth_has_not,
-        content_is_older_than_what_is_followed,
-        a_transfer_ends_with_its_epoch,
-        units_are_taken_at_the_gate_first,
-        an_adjustment_that_the_truth_refuses_is_given_back,
-        changes_are_followed;
+        a_request_for_another_epoch_answers_not_ready,
+        an_order_is_confirmed_even_if_the_gate_wrote_more_entries,
+        a_refused_order_releases_its_units_once,
+        the_gate_follows_orders_through_their_life,
+        pay_time_units_follow_the_truth,
+        repeated_entries_are_applied_once,
+        a_gap_in_the_entries_is_rejected,
+        missing_units_are_owed,
+        a_rebuild_restores_what_the_truth_has,
+        a_rebuild_divides_the_free_units_among_the_buckets,
+        a_rebuild_drops_orders_unknown_to_the_truth,
+        changes_made_during_a_rebuild_are_followed,
+        a_transfer_is_void_after_its_epoch,
+        units_are_removed_at_the_gate_first,
+        an_adjustment_refused_by_the_truth_is_undone,
+        changes_of_terms_are_followed;
 }
 
-async fn a_gate_does_not_decide(scene: &mut Scene) -> Check {
+async fn a_gate_leaves_decisions_to_the_truth(scene: &mut Scene) -> Check {
     scene.open_tiers(1, vec![offer(1, Strategy::PreDeduct, 5)]).await?;
     let order = {
         let ask = scene.ask(1);
@@ -47,7 +47,7 @@ async fn a_gate_does_not_decide(scene: &mut Scene) -> Check {
     };
     let (gate, activity, lane) = (scene.gate(), scene.activity(), scene.lane(1));
     let terms = scene.terms.clone().expect("an activity is open");
-    scene.note("what only a truth decides");
+    scene.note("call what only a truth decides");
     let expected = "error: not deciding";
     scene.same("open", expected, word::of_result(&gate.open(terms).await))?;
     let change = Change::Selling(Selling::Paused);
@@ -58,9 +58,9 @@ async fn a_gate_does_not_decide(scene: &mut Scene) -> Check {
     )?;
     let cancel = Advance::Cancel { order: order.key, by: None };
     scene.same("advance", expected, word::of_result(&gate.advance(lane, vec![cancel]).await))?;
-    scene.same("expire", expected, word::of_result(&gate.expire_due(lane, 9).await))?;
+    scene.same("expire_due", expected, word::of_result(&gate.expire_due(lane, 9).await))?;
     let capture = make::capture_of(&order, 1, 1);
-    scene.same("keep", expected, word::of_result(&gate.keep_unmatched(capture).await))?;
+    scene.same("keep_unmatched", expected, word::of_result(&gate.keep_unmatched(capture).await))?;
     scene.adjust("more", 1, expected).await?;
     scene.gate_stock([4, 1, 0]).await
 }
@@ -69,21 +69,21 @@ async fn a_gate_without_content_is_not_ready(scene: &mut Scene) -> Check {
     let (gate, activity) = (scene.gate(), make::activity(77));
     let lane = Lane::first(activity);
     let ask = scene.ask(1);
-    let answer = scene.ok("an answer", gate.reserve(lane, None, vec![ask.0]).await)?;
+    let answer = scene.ok("reserve", gate.reserve(lane, None, vec![ask.0]).await)?;
     scene.same(
         "outcome",
         vec!["not_ready".to_owned()],
         answer.outcomes.iter().map(word::of_outcome).collect(),
     )?;
     scene.same("epoch", None, scene.ok("epoch", gate.epoch(activity).await)?)?;
-    scene.ok("closed", gate.close(activity, Epoch(9)).await)?;
+    scene.ok("close", gate.close(activity, Epoch(9)).await)?;
     scene.same("followed", "error: not open", word::of_result(&gate.followed(lane).await))?;
     scene.same("follow", "error: not open", word::of_result(&gate.follow(lane, Vec::new()).await))?;
     let reopened = gate.reopen(activity, Epoch(1), BatchId(1)).await;
-    scene.same("reopened without content", "error: invalid", word::of_result(&reopened))
+    scene.same("reopen without content", "error: invalid", word::of_result(&reopened))
 }
 
-async fn a_gate_admits_and_stores_no_deadline(scene: &mut Scene) -> Check {
+async fn a_gate_admits_orders_without_a_deadline(scene: &mut Scene) -> Check {
     scene.open_tiers(1, vec![offer(1, Strategy::PreDeduct, 2)]).await?;
     let ask = scene.ask(1).units(2);
     let order = scene.admitted(ask).await?;
@@ -94,10 +94,10 @@ async fn a_gate_admits_and_stores_no_deadline(scene: &mut Scene) -> Check {
     scene.admit(ask, "replayed pending").await?;
     scene.gate_stock([0, 2, 0]).await?;
     scene.pump().await?;
-    scene.same("after the truth took it", ("pending", true), scene.at_gate(&order).await?)
+    scene.same("(status, persisted)", ("pending", true), scene.at_gate(&order).await?)
 }
 
-async fn parts_are_loaded_in_their_order(scene: &mut Scene) -> Check {
+async fn chunks_are_loaded_in_order(scene: &mut Scene) -> Check {
     scene.open_tiers(1, vec![offer(1, Strategy::PreDeduct, 20)]).await?;
     for buyer in 1..=5 {
         let ask = scene.ask(buyer);
@@ -105,21 +105,21 @@ async fn parts_are_loaded_in_their_order(scene: &mut Scene) -> Check {
     }
     scene.pump().await?;
     let next = scene.next_epoch().await?;
-    let parts = scene.content(2).await?;
-    scene.same("parts", 3, parts.len())?;
-    scene.load(next.epoch, parts[1].clone(), "error: invalid").await?;
-    scene.load(next.epoch, parts[0].clone(), "ok").await?;
-    scene.load(next.epoch, parts[2].clone(), "error: invalid").await?;
+    let chunks = scene.content(2).await?;
+    scene.same("number of chunks", 3, chunks.len())?;
+    scene.load(next.epoch, chunks[1].clone(), "error: invalid").await?;
+    scene.load(next.epoch, chunks[0].clone(), "ok").await?;
+    scene.load(next.epoch, chunks[2].clone(), "error: invalid").await?;
     scene.reopen(next.epoch, next.batch, "error: invalid").await?;
-    scene.load(next.epoch, parts[0].clone(), "ok").await?;
-    scene.load(next.epoch, parts[1].clone(), "ok").await?;
-    scene.load(next.epoch, parts[1].clone(), "ok").await?;
+    scene.load(next.epoch, chunks[0].clone(), "ok").await?;
+    scene.load(next.epoch, chunks[1].clone(), "ok").await?;
+    scene.load(next.epoch, chunks[1].clone(), "ok").await?;
     scene.reopen(next.epoch, next.batch, "error: invalid").await?;
-    scene.load(next.epoch, parts[2].clone(), "ok").await?;
+    scene.load(next.epoch, chunks[2].clone(), "ok").await?;
     scene.reopen(next.epoch, next.batch, "ok").await?;
     scene.gate_stock([15, 5, 0]).await?;
-    // Content of the epoch that is open, or of one before, comes too late.
-    scene.load(next.epoch, parts[0].clone(), "error: moved").await
+    // Content of the open epoch or an older one comes too late.
+    scene.load(next.epoch, chunks[0].clone(), "error: moved").await
 }
 
 async fn an_epoch_opens_once(scene: &mut Scene) -> Check {
@@ -132,27 +132,27 @@ async fn an_epoch_opens_once(scene: &mut Scene) -> Check {
     scene.gate_stock([20, 0, 0]).await?;
     scene.reopen(first.epoch, first.batch, "error: moved").await?;
     scene.note("close the second epoch");
-    scene.ok("closed", scene.gate().close(scene.activity(), second.epoch).await)?;
+    scene.ok("close", scene.gate().close(scene.activity(), second.epoch).await)?;
     scene.reopen(second.epoch, second.batch, "error: moved").await?;
     scene.admit(ask, "not_ready").await?;
     scene.rebuild_gate().await?;
     scene.admit(ask, "reserved").await.map(drop)
 }
 
-async fn the_outbox_begins_with_the_recorded_batch(scene: &mut Scene) -> Check {
+async fn the_outbox_starts_with_the_batch_id_of_the_epoch(scene: &mut Scene) -> Check {
     for _ in 0..2 {
         let next = scene.open_tiers(3, vec![offer(1, Strategy::PreDeduct, 20)]).await?;
         for lane in scene.lanes() {
             let entries = scene.ok("events", scene.gate().events(&by_truth(), lane, None, 9).await)?;
             scene.holds(
-                "one entry, which reopens",
+                "the only entry is `Reopened`",
                 matches!(entries[..], [_]) && entries[0].event == Event::Reopened,
                 &entries,
             )?;
             let position = crate::ledger::Position { epoch: next.epoch, sequence: 1, batch: next.batch };
-            scene.same("its position", position, entries[0].position)?;
+            scene.same("position of the entry", position, entries[0].position)?;
             let at_truth = scene.ok("position", scene.truth().position(lane).await)?;
-            scene.same("the position at the truth", position, at_truth)?;
+            scene.same("position at the truth", position, at_truth)?;
         }
     }
     Ok(())
@@ -164,27 +164,27 @@ async fn closing_stops_admission_and_keeps_the_outbox(scene: &mut Scene) -> Chec
     let order = scene.admitted(ask).await?;
     let (gate, activity) = (scene.gate(), scene.activity());
     scene.note("close an older epoch");
-    scene.ok("closed", gate.close(activity, Epoch(next.epoch.0 - 1)).await)?;
+    scene.ok("close", gate.close(activity, Epoch(next.epoch.0 - 1)).await)?;
     scene.same("epoch", Some(next.epoch), scene.ok("epoch", gate.epoch(activity).await)?)?;
     for _ in 0..2 {
         scene.note("close");
-        scene.ok("closed", gate.close(activity, next.epoch).await)?;
+        scene.ok("close", gate.close(activity, next.epoch).await)?;
         scene.same("epoch", None, scene.ok("epoch", gate.epoch(activity).await)?)?;
         let other = scene.ask(2);
         scene.admit(other, "not_ready").await?;
         scene.admit(ask, "not_ready").await?;
     }
-    scene.adjust("less", -1, "error: not open").await?;
+    scene.adjust("remove", -1, "error: not open").await?;
     let lane = scene.lane(1);
     let sent = gate.send(lane, 1 - lane.bucket, make::sku(1), 1).await;
-    scene.same("sent", "error: not open", word::of_result(&sent))?;
+    scene.same("send", "error: not open", word::of_result(&sent))?;
     let (_, entries) = scene.unpersisted(lane).await?;
-    scene.same("entries that can still be saved", 1, entries.len())?;
+    scene.same("entries that can still be salvaged", 1, entries.len())?;
     scene.pump().await?;
-    scene.same("at the truth", Some("pending"), scene.at_truth(&order).await?)
+    scene.same("status at the truth", Some("pending"), scene.at_truth(&order).await?)
 }
 
-async fn a_request_for_another_epoch_is_not_ready(scene: &mut Scene) -> Check {
+async fn a_request_for_another_epoch_answers_not_ready(scene: &mut Scene) -> Check {
     let first = scene.open_tiers(1, vec![offer(1, Strategy::PreDeduct, 20)]).await?;
     let ask = scene.ask(1);
     scene.reserve_in(ask, Some(first.epoch), "reserved").await?;
@@ -195,12 +195,12 @@ async fn a_request_for_another_epoch_is_not_ready(scene: &mut Scene) -> Check {
     scene.reserve_in(ask, Some(second.epoch), "reserved").await.map(drop)
 }
 
-/// A gate that has written more than its truth is confirmed all the same.
-async fn a_persisted_order_is_confirmed_whatever_its_number(scene: &mut Scene) -> Check {
+/// Mistake: a truth's entry is ignored because the gate's own sequence is higher.
+async fn an_order_is_confirmed_even_if_the_gate_wrote_more_entries(scene: &mut Scene) -> Check {
     scene.open_tiers(2, vec![offer(1, Strategy::PreDeduct, 20)]).await?;
     for _ in 0..10 {
         let sent = scene.gate().send(Lane { bucket: 0, ..scene.lane(1) }, 1, make::sku(1), 1).await;
-        let sent = scene.ok("sent", sent)?;
+        let sent = scene.ok("send", sent)?;
         let sent = sent.ok_or_else(|| scene.failure("a transfer", "none".into()))?;
         super::buckets::receive(scene, sent, true).await?;
         super::buckets::forget(scene, sent).await?;
@@ -209,43 +209,43 @@ async fn a_persisted_order_is_confirmed_whatever_its_number(scene: &mut Scene) -
         let buyer = scene.buyer_of(bucket, 1);
         let ask = scene.ask(buyer);
         let order = scene.admitted(ask).await?;
-        scene.same("before", ("pending", false), scene.at_gate(&order).await?)?;
+        scene.same("(status, persisted)", ("pending", false), scene.at_gate(&order).await?)?;
         scene.pump().await?;
-        scene.same("after", ("pending", true), scene.at_gate(&order).await?)?;
+        scene.same("(status, persisted)", ("pending", true), scene.at_gate(&order).await?)?;
     }
     Ok(())
 }
 
-async fn a_refused_order_gives_back_once(scene: &mut Scene) -> Check {
+async fn a_refused_order_releases_its_units_once(scene: &mut Scene) -> Check {
     let offers = vec![limited(offer(1, Strategy::PreDeduct, 2), &[rule(Subject::User, Per::Offer, 1)])];
     scene.open_tiers(1, offers).await?;
-    // The truth sells both units to somebody whom the gate does not know.
+    // The truth sells both units to buyers unknown to the gate.
     for buyer in [8, 9] {
         let ask = scene.ask(buyer);
         scene.note("reserve at the truth");
         let lane = Lane::first(scene.activity());
-        scene.ok("reserved", scene.truth().reserve(lane, None, vec![ask.0]).await)?;
+        scene.ok("reserve", scene.truth().reserve(lane, None, vec![ask.0]).await)?;
     }
     let ask = scene.ask(1);
     let order = scene.admitted(ask).await?;
     scene.gate_stock([1, 1, 0]).await?;
     let lane = scene.lane(1);
     scene.persist(lane).await?;
-    scene.same("at the truth", Some("refused"), scene.at_truth(&order).await?)?;
+    scene.same("status at the truth", Some("refused"), scene.at_truth(&order).await?)?;
     let entries = scene.unfollowed(lane).await?;
     for _ in 0..2 {
         scene.follow_with(lane, entries.clone(), "ok").await?;
-        scene.same("at the gate", ("refused", true), scene.at_gate(&order).await?)?;
+        scene.same("(status, persisted)", ("refused", true), scene.at_gate(&order).await?)?;
         scene.gate_stock([0, 2, 0]).await?;
     }
     scene.admit(ask, "replayed refused").await?;
-    // The limit was given back, the key and the ticket were not.
+    // The refused order no longer counts for the limit, but its key and ticket stay used.
     let again = scene.ask(1);
     scene.admit(again, "sold_out 0").await?;
     scene.admit(again.nonce(ask.0.idempotency.nonce.0), "ticket_used").await.map(drop)
 }
 
-async fn the_life_of_orders_is_followed(scene: &mut Scene) -> Check {
+async fn the_gate_follows_orders_through_their_life(scene: &mut Scene) -> Check {
     for strategy in make::STRATEGIES {
         scene.open_tiers(1, vec![offer(1, strategy, 10)]).await?;
         let mut orders = Vec::new();
@@ -262,8 +262,8 @@ async fn the_life_of_orders_is_followed(scene: &mut Scene) -> Check {
         }
         scene.decide(Advance::Cancel { order: cancelled.key, by: None }, "done cancelled").await?;
         scene.pump().await?;
-        scene.same("paying", ("paying", true), scene.at_gate(paid).await?)?;
-        scene.same("cancelled", ("cancelled", true), scene.at_gate(cancelled).await?)?;
+        scene.same("(status, persisted)", ("paying", true), scene.at_gate(paid).await?)?;
+        scene.same("(status, persisted)", ("cancelled", true), scene.at_gate(cancelled).await?)?;
         scene.gate_stock([8, 2, 0]).await?;
         let payment = failed.key.id.value();
         let fail = Advance::PaymentFailed { order: failed.key, payment: make::payment_id(payment) };
@@ -272,8 +272,8 @@ async fn the_life_of_orders_is_followed(scene: &mut Scene) -> Check {
         let replacement = make::order_id(scene.fresh());
         scene.decide(Advance::Capture { order: paid.key, capture, replacement }, "done paid").await?;
         scene.pump().await?;
-        scene.same("paid", ("paid", true), scene.at_gate(paid).await?)?;
-        scene.same("failed", ("pending", true), scene.at_gate(failed).await?)?;
+        scene.same("(status, persisted)", ("paid", true), scene.at_gate(paid).await?)?;
+        scene.same("(status, persisted)", ("pending", true), scene.at_gate(failed).await?)?;
         scene.gate_stock(if strategy == Strategy::PayTime { [9, 0, 1] } else { [8, 1, 1] }).await?;
         let refund = Advance::Refund { order: paid.key, units_returned: true, by: make::by() };
         scene.decide(refund, "done paid").await?;
@@ -284,7 +284,7 @@ async fn the_life_of_orders_is_followed(scene: &mut Scene) -> Check {
     Ok(())
 }
 
-async fn pay_time_units_move_as_the_truth_says(scene: &mut Scene) -> Check {
+async fn pay_time_units_follow_the_truth(scene: &mut Scene) -> Check {
     scene.open_tiers(1, vec![offer(1, Strategy::PayTime, 2)]).await?;
     let (first, second) = (scene.ask(1).units(2), scene.ask(2));
     let (first, second) = (scene.admitted(first).await?, scene.admitted(second).await?);
@@ -306,7 +306,7 @@ async fn pay_time_units_move_as_the_truth_says(scene: &mut Scene) -> Check {
     scene.gate_stock([2, 0, 0]).await
 }
 
-async fn entries_are_obeyed_once(scene: &mut Scene) -> Check {
+async fn repeated_entries_are_applied_once(scene: &mut Scene) -> Check {
     scene.open_tiers(2, vec![offer(1, Strategy::PreDeduct, 20)]).await?;
     let mut orders = Vec::new();
     for bucket in [0, 1] {
@@ -326,12 +326,12 @@ async fn entries_are_obeyed_once(scene: &mut Scene) -> Check {
             scene.same("followed", last, Some(scene.ok("followed", scene.gate().followed(lane).await)?))?;
         }
     }
-    scene.same("cancelled", ("cancelled", true), scene.at_gate(&orders[0]).await?)?;
-    scene.same("pending", ("pending", true), scene.at_gate(&orders[1]).await?)?;
+    scene.same("(status, persisted)", ("cancelled", true), scene.at_gate(&orders[0]).await?)?;
+    scene.same("(status, persisted)", ("pending", true), scene.at_gate(&orders[1]).await?)?;
     scene.gate_stock([19, 1, 0]).await
 }
 
-async fn entries_may_not_be_missing(scene: &mut Scene) -> Check {
+async fn a_gap_in_the_entries_is_rejected(scene: &mut Scene) -> Check {
     scene.open_tiers(1, vec![offer(1, Strategy::PreDeduct, 20)]).await?;
     for buyer in 1..=4 {
         let ask = scene.ask(buyer);
@@ -342,13 +342,13 @@ async fn entries_may_not_be_missing(scene: &mut Scene) -> Check {
     let before = scene.ok("followed", scene.gate().followed(lane).await)?;
     let entries = scene.unfollowed(lane).await?;
     scene.follow_with(lane, entries[2..].to_vec(), "error: moved").await?;
-    let holed = vec![entries[1].clone(), entries[3].clone()];
-    scene.follow_with(lane, holed, "error: moved").await?;
+    let with_gap = vec![entries[1].clone(), entries[3].clone()];
+    scene.follow_with(lane, with_gap, "error: moved").await?;
     scene.same("followed", before, scene.ok("followed", scene.gate().followed(lane).await)?)?;
     scene.follow_with(lane, entries, "ok").await
 }
 
-async fn units_that_are_missing_are_owed(scene: &mut Scene) -> Check {
+async fn missing_units_are_owed(scene: &mut Scene) -> Check {
     scene.open_tiers(1, vec![offer(1, Strategy::PreDeduct, 1)]).await?;
     let lane = scene.lane(1);
     let ask = scene.ask(1);
@@ -356,16 +356,16 @@ async fn units_that_are_missing_are_owed(scene: &mut Scene) -> Check {
     let other = scene.ask(9);
     scene.note("reserve at the truth");
     let answer = scene.truth().reserve(Lane::first(scene.activity()), None, vec![other.0]).await;
-    let theirs = scene.ok("reserved", answer)?.outcomes[0].order().cloned();
-    let theirs = theirs.ok_or_else(|| scene.failure("an order", "none".into()))?;
+    let theirs = scene.ok("reserve", answer)?.outcomes[0].order().cloned();
+    let theirs = theirs.ok_or_else(|| scene.failure("the truth makes an order", "none".into()))?;
     let entries = scene.unfollowed(lane).await?;
     scene.follow_with(lane, entries, "ok").await?;
     scene.gate_stock([-1, 2, 0]).await?;
     let more = scene.ask(2);
     scene.admit(more, "sold_out 0").await?;
-    // The next given back pays what is owed.
+    // The next released units pay the debt.
     scene.pump().await?;
-    scene.same("at the gate", ("refused", true), scene.at_gate(&mine).await?)?;
+    scene.same("(status, persisted)", ("refused", true), scene.at_gate(&mine).await?)?;
     scene.gate_stock([0, 1, 0]).await?;
     scene.decide(Advance::Cancel { order: theirs.key, by: None }, "done cancelled").await?;
     scene.pump().await?;
@@ -373,7 +373,7 @@ async fn units_that_are_missing_are_owed(scene: &mut Scene) -> Check {
     scene.admit(more, "reserved").await.map(drop)
 }
 
-async fn a_rebuild_changes_nothing_that_the_truth_has(scene: &mut Scene) -> Check {
+async fn a_rebuild_restores_what_the_truth_has(scene: &mut Scene) -> Check {
     let rules = [rule(Subject::User, Per::Offer, 2), rule(Subject::User, Per::Activity, 2)];
     scene.open_tiers(1, vec![limited(offer(1, Strategy::PreDeduct, 20), &rules)]).await?;
     let asks: Vec<_> = (1..=5).map(|buyer| scene.ask(buyer).units(2)).collect();
@@ -381,7 +381,7 @@ async fn a_rebuild_changes_nothing_that_the_truth_has(scene: &mut Scene) -> Chec
     for ask in &asks {
         orders.push(scene.admitted(*ask).await?);
     }
-    scene.adjust("less", -3, "done").await?;
+    scene.adjust("remove", -3, "done").await?;
     scene.pump().await?;
     let payment = make::payment_id(1);
     let open = Advance::OpenPayment { order: orders[0].key, payment, provider: make::provider("sandbox") };
@@ -402,12 +402,12 @@ async fn a_rebuild_changes_nothing_that_the_truth_has(scene: &mut Scene) -> Chec
     let (limited, free) = (scene.ask(3), scene.ask(2));
     scene.admit(limited, "limit_reached user/offer 2 remaining 0").await?;
     scene.admit(free, "reserved").await?;
-    scene.adjust("less", -3, "replayed").await?;
+    scene.adjust("remove", -3, "replayed").await?;
     scene.pump().await?;
     scene.truth_stock([8, 7, 2]).await
 }
 
-async fn a_rebuild_divides_what_no_order_holds(scene: &mut Scene) -> Check {
+async fn a_rebuild_divides_the_free_units_among_the_buckets(scene: &mut Scene) -> Check {
     scene.open_tiers(3, vec![offer(1, Strategy::PreDeduct, 11)]).await?;
     let buyer = scene.buyer_of(1, 1);
     let ask = scene.ask(buyer).units(3);
@@ -420,7 +420,7 @@ async fn a_rebuild_divides_what_no_order_holds(scene: &mut Scene) -> Check {
     scene.gate_stock([8, 3, 0]).await
 }
 
-async fn a_rebuild_forgets_what_the_truth_has_not(scene: &mut Scene) -> Check {
+async fn a_rebuild_drops_orders_unknown_to_the_truth(scene: &mut Scene) -> Check {
     scene.open_tiers(1, vec![offer(1, Strategy::PreDeduct, 3)]).await?;
     let (kept, lost) = (scene.ask(1), scene.ask(2));
     scene.admitted(kept).await?;
@@ -428,13 +428,13 @@ async fn a_rebuild_forgets_what_the_truth_has_not(scene: &mut Scene) -> Check {
     let order = scene.admitted(lost).await?;
     let (_, entries) = scene.unpersisted(scene.lane(2)).await?;
     scene.rebuild_gate().await?;
-    let gone = scene.ok("an order", scene.gate().order(order.key).await)?;
-    scene.same("the order that was lost", None, gone)?;
+    let gone = scene.ok("order", scene.gate().order(order.key).await)?;
+    scene.same("the lost order at the gate", None, gone)?;
     scene.gate_stock([2, 1, 0]).await?;
-    // Its entry turns up late: it stands as refused, and holds nothing.
+    // Its entry arrives late: the order is recorded as refused and holds nothing.
     let lane = Lane::first(scene.activity());
     let verdicts = scene.persist_as(lane, 1, crate::ledger::PersistMode::Salvage, entries).await;
-    let verdicts = scene.ok("verdicts", verdicts)?;
+    let verdicts = scene.ok("persist", verdicts)?;
     let stale = crate::ledger::Verdict::Refused(crate::ledger::RefusedBecause::StaleEpoch);
     scene.same("verdicts", vec![stale], verdicts)?;
     scene.pump().await?;
@@ -442,8 +442,8 @@ async fn a_rebuild_forgets_what_the_truth_has_not(scene: &mut Scene) -> Check {
     scene.admit(lost, "replayed refused").await.map(drop)
 }
 
-/// Orders change while their content is being loaded.
-async fn content_is_older_than_what_is_followed(scene: &mut Scene) -> Check {
+/// Orders change while the gate is loading content.
+async fn changes_made_during_a_rebuild_are_followed(scene: &mut Scene) -> Check {
     scene.open_tiers(1, vec![offer(1, Strategy::PreDeduct, 20)]).await?;
     let mut orders = Vec::new();
     for buyer in 1..=4 {
@@ -454,86 +454,86 @@ async fn content_is_older_than_what_is_followed(scene: &mut Scene) -> Check {
     let next = scene.next_epoch().await?;
     let mut after = None;
     for index in 0..4 {
-        let part = scene.ok("content", scene.truth().content(scene.activity(), after, 1).await)?;
-        after = part.next;
-        scene.load(next.epoch, part, "ok").await?;
-        // One of those that were read, one of those that were not.
+        let chunk = scene.ok("content", scene.truth().content(scene.activity(), after, 1).await)?;
+        after = chunk.next;
+        scene.load(next.epoch, chunk, "ok").await?;
+        // Cancel one order that was read already and one that was not.
         if index == 1 {
             for order in [&orders[0], &orders[3]] {
                 scene.decide(Advance::Cancel { order: order.key, by: None }, "done cancelled").await?;
             }
         }
     }
-    scene.same("the last part", None, after)?;
+    scene.same("cursor after the last chunk", None, after)?;
     scene.reopen(next.epoch, next.batch, "ok").await?;
     scene.pump().await?;
     for (order, expected) in orders.iter().zip(["cancelled", "pending", "pending", "cancelled"]) {
-        scene.same("at the gate", (expected, true), scene.at_gate(order).await?)?;
+        scene.same("(status, persisted)", (expected, true), scene.at_gate(order).await?)?;
     }
     scene.gate_stock([18, 2, 0]).await
 }
 
-/// A transfer that is resent after a rebuild brings its units a second time.
-async fn a_transfer_ends_with_its_epoch(scene: &mut Scene) -> Check {
+/// Mistake: a transfer that is resent after a rebuild adds its units a second time.
+async fn a_transfer_is_void_after_its_epoch(scene: &mut Scene) -> Check {
     scene.open_tiers(2, vec![offer(1, Strategy::PreDeduct, 10)]).await?;
     let first = Lane { bucket: 0, ..scene.lane(1) };
     scene.note("send 3 units");
-    let old = scene.ok("sent", scene.gate().send(first, 1, make::sku(1), 3).await)?;
+    let old = scene.ok("send", scene.gate().send(first, 1, make::sku(1), 3).await)?;
     let old = old.ok_or_else(|| scene.failure("a transfer", "none".into()))?;
     scene.rebuild_gate().await?;
     scene.gate_stock([10, 0, 0]).await?;
-    scene.note("receive it in the next epoch");
+    scene.note("receive the transfer in the next epoch");
     let received = scene.gate().receive(old).await;
-    scene.same("received", "error: moved", word::of_result(&received))?;
+    scene.same("receive", "error: moved", word::of_result(&received))?;
     scene.gate_stock([10, 0, 0]).await?;
     scene.note("send 2 units");
-    let new = scene.ok("sent", scene.gate().send(first, 1, make::sku(1), 2).await)?;
+    let new = scene.ok("send", scene.gate().send(first, 1, make::sku(1), 2).await)?;
     let new = new.ok_or_else(|| scene.failure("a transfer", "none".into()))?;
     super::buckets::forget(scene, old).await?;
     super::buckets::receive(scene, new, true).await?;
     scene.gate_stock([10, 0, 0]).await
 }
 
-async fn units_are_taken_at_the_gate_first(scene: &mut Scene) -> Check {
+async fn units_are_removed_at_the_gate_first(scene: &mut Scene) -> Check {
     scene.open_tiers(1, vec![offer(1, Strategy::PreDeduct, 5)]).await?;
     let ask = scene.ask(1).units(2);
     scene.admitted(ask).await?;
-    scene.adjust("four less", -4, "insufficient 3").await?;
-    scene.adjust("three less", -3, "done").await?;
-    scene.adjust("three less", -3, "replayed").await?;
+    scene.adjust("remove four", -4, "insufficient 3").await?;
+    scene.adjust("remove three", -3, "done").await?;
+    scene.adjust("remove three", -3, "replayed").await?;
     scene.gate_stock([0, 2, 0]).await?;
     scene.pump().await?;
     scene.truth_stock([0, 2, 0]).await?;
     scene.gate_stock([0, 2, 0]).await?;
-    // Positive ones come from the truth.
-    scene.note("one more at the truth");
+    // Positive adjustments come from the truth.
+    scene.note("add 1 unit at the truth");
     let more = Adjustment {
         activity: scene.activity(),
         sku: make::sku(1),
-        id: make::adjustment_id("one more"),
+        id: make::adjustment_id("add one"),
         delta: 1,
         by: make::by(),
     };
-    scene.ok("adjusted", scene.truth().adjust(more).await)?;
+    scene.ok("adjust", scene.truth().adjust(more).await)?;
     scene.pump().await?;
     scene.gate_stock([1, 2, 0]).await?;
     scene.truth_stock([1, 2, 0]).await
 }
 
-async fn an_adjustment_that_the_truth_refuses_is_given_back(scene: &mut Scene) -> Check {
+async fn an_adjustment_refused_by_the_truth_is_undone(scene: &mut Scene) -> Check {
     scene.open_tiers(1, vec![offer(1, Strategy::PreDeduct, 5)]).await?;
     let ask = scene.ask(9).units(4);
     scene.note("reserve at the truth");
-    scene.ok("reserved", scene.truth().reserve(Lane::first(scene.activity()), None, vec![ask.0]).await)?;
-    scene.adjust("three less", -3, "done").await?;
+    scene.ok("reserve", scene.truth().reserve(Lane::first(scene.activity()), None, vec![ask.0]).await)?;
+    scene.adjust("remove three", -3, "done").await?;
     scene.gate_stock([2, 0, 0]).await?;
     scene.pump().await?;
     scene.gate_stock([1, 4, 0]).await?;
     scene.truth_stock([1, 4, 0]).await?;
-    let known = scene.gate().adjustment(scene.activity(), &make::adjustment_id("three less")).await;
-    scene.same("in force", None, scene.ok("an adjustment", known)?)?;
-    // Two ids with two meanings: what the truth has is in force in both.
-    scene.note("one more at the truth");
+    let known = scene.gate().adjustment(scene.activity(), &make::adjustment_id("remove three")).await;
+    scene.same("adjustment in force", None, scene.ok("adjustment", known)?)?;
+    // One id with two meanings: the truth's adjustment applies at both.
+    scene.note("add 1 unit at the truth");
     let more = Adjustment {
         activity: scene.activity(),
         sku: make::sku(1),
@@ -541,14 +541,14 @@ async fn an_adjustment_that_the_truth_refuses_is_given_back(scene: &mut Scene) -
         delta: 1,
         by: make::by(),
     };
-    scene.ok("adjusted", scene.truth().adjust(more).await)?;
+    scene.ok("adjust", scene.truth().adjust(more).await)?;
     scene.adjust("both", -1, "done").await?;
     scene.pump().await?;
     scene.gate_stock([2, 4, 0]).await?;
     scene.truth_stock([2, 4, 0]).await
 }
 
-async fn changes_are_followed(scene: &mut Scene) -> Check {
+async fn changes_of_terms_are_followed(scene: &mut Scene) -> Check {
     scene.open_tiers(2, vec![offer(1, Strategy::PreDeduct, 20)]).await?;
     let ask = scene.ask(1);
     scene.admitted(ask).await?;
@@ -560,7 +560,7 @@ async fn changes_are_followed(scene: &mut Scene) -> Check {
     for (id, change, expected) in changes {
         scene.note(format!("amend to {change:?} at the truth"));
         let amended = scene.truth().amend(scene.activity(), ChangeId(id), change, make::by()).await;
-        scene.ok("amended", amended)?;
+        scene.ok("amend", amended)?;
         scene.pump().await?;
         let ask = scene.ask(1);
         scene.admit(ask, expected).await?;

@@ -1,4 +1,4 @@
-//! Keys and tickets: a request that is repeated gets the order that it made.
+//! Keys and tickets: a repeated request gets the order that it made before.
 
 use super::{
     case::cases,
@@ -13,22 +13,22 @@ use crate::{
 
 cases! {
     Deciding:
-        the_retry_of_the_request_that_took_the_last_unit_is_replayed,
-        a_key_with_another_body_is_reused,
-        a_key_belongs_to_its_user,
-        a_key_belongs_to_its_activity,
-        a_key_twice_in_a_batch_makes_one_order,
+        the_request_that_took_the_last_unit_can_be_retried,
+        a_key_with_a_different_request_answers_key_reused,
+        keys_are_scoped_to_the_user,
+        keys_are_scoped_to_the_activity,
+        a_key_repeated_in_a_batch_makes_one_order,
         a_declined_request_uses_up_neither_key_nor_ticket,
-        a_replay_shows_the_present_status,
+        a_replay_shows_the_current_status,
         a_ticket_makes_one_order,
         a_request_with_an_expired_ticket_makes_no_order,
-        while_sales_are_stopped_a_key_finds_its_order_and_no_other_is_made,
-        every_key_and_ticket_of_a_buyer_of_many_orders_is_kept,
-        an_order_id_is_never_given_twice;
+        while_sales_are_stopped_requests_replay_but_make_no_order,
+        every_key_and_ticket_of_a_frequent_buyer_is_kept,
+        an_order_id_cannot_be_used_twice;
 }
 
-/// Duplicate check after stock check: the retry of the winner is told "failed".
-async fn the_retry_of_the_request_that_took_the_last_unit_is_replayed(scene: &mut Scene) -> Check {
+/// Mistake: duplicates are checked after the stock, so the winner's retry is told "failed".
+async fn the_request_that_took_the_last_unit_can_be_retried(scene: &mut Scene) -> Check {
     for strategy in STRATEGIES {
         scene.open(vec![offer(1, strategy, 1)]).await?;
         let winner = scene.ask(1);
@@ -38,36 +38,36 @@ async fn the_retry_of_the_request_that_took_the_last_unit_is_replayed(scene: &mu
         scene.reserve(loser, "sold_out 0").await?;
         let fresh = scene.fresh();
         let again = scene.reserve(winner.id(fresh), "replayed paying").await?;
-        scene.same("the order of the retry", Some(order.key), again.order().map(|order| order.key))?;
+        scene.same("order returned to the retry", Some(order.key), again.order().map(|order| order.key))?;
         scene.stock(1, [0, 1, 0]).await?;
     }
     Ok(())
 }
 
-/// A key reused with another body.
-async fn a_key_with_another_body_is_reused(scene: &mut Scene) -> Check {
+/// A key is reused with another body.
+async fn a_key_with_a_different_request_answers_key_reused(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::PreDeduct, 9), offer(2, Strategy::PreDeduct, 9)]).await?;
     let ask = scene.ask(1).units(2);
     scene.place_ask(ask).await?;
     scene.reserve(ask.units(3), "key_reused").await?;
     scene.reserve(ask.of(2), "key_reused").await?;
     scene.reserve(ask, "replayed pending").await?;
-    // Another ticket for the same order is the same request.
+    // The same request with another ticket is still the same request.
     scene.reserve(ask.nonce(9_999), "replayed pending").await?;
     scene.stock(1, [7, 2, 0]).await?;
     scene.stock(2, [9, 0, 0]).await
 }
 
-/// A key reused by another user.
-async fn a_key_belongs_to_its_user(scene: &mut Scene) -> Check {
+/// A key is reused by another user.
+async fn keys_are_scoped_to_the_user(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
     let (mine, theirs) = (scene.ask(1).key(7).nonce(7), scene.ask(2).key(7).nonce(7));
     let mine = scene.place_ask(mine).await?;
     let theirs = scene.place_ask(theirs).await?;
-    scene.holds("two orders", mine.key.id != theirs.key.id, (mine.key, theirs.key))
+    scene.holds("two different orders", mine.key.id != theirs.key.id, (mine.key, theirs.key))
 }
 
-async fn a_key_belongs_to_its_activity(scene: &mut Scene) -> Check {
+async fn keys_are_scoped_to_the_activity(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
     let ask = scene.ask(1);
     scene.place_ask(ask).await?;
@@ -77,7 +77,7 @@ async fn a_key_belongs_to_its_activity(scene: &mut Scene) -> Check {
     scene.place_ask(ask.id(id)).await.map(drop)
 }
 
-async fn a_key_twice_in_a_batch_makes_one_order(scene: &mut Scene) -> Check {
+async fn a_key_repeated_in_a_batch_makes_one_order(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
     let ask = scene.ask(1);
     let again = ask.id(scene.fresh());
@@ -88,7 +88,7 @@ async fn a_key_twice_in_a_batch_makes_one_order(scene: &mut Scene) -> Check {
     scene.stock(1, [8, 1, 0]).await
 }
 
-/// A refused buyer is blocked as a duplicate for an hour.
+/// Mistake: a declined buyer is blocked as a duplicate for an hour.
 async fn a_declined_request_uses_up_neither_key_nor_ticket(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::PreDeduct, 1)]).await?;
     let holder = scene.place(1).await?;
@@ -99,7 +99,7 @@ async fn a_declined_request_uses_up_neither_key_nor_ticket(scene: &mut Scene) ->
     scene.reserve(ask, "reserved").await.map(drop)
 }
 
-async fn a_replay_shows_the_present_status(scene: &mut Scene) -> Check {
+async fn a_replay_shows_the_current_status(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
     let (paid, cancelled, expired) = (scene.ask(1), scene.ask(2), scene.ask(3));
     let order = scene.place_ask(paid).await?;
@@ -135,7 +135,7 @@ async fn a_request_with_an_expired_ticket_makes_no_order(scene: &mut Scene) -> C
     scene.stock(1, [8, 1, 0]).await
 }
 
-async fn while_sales_are_stopped_a_key_finds_its_order_and_no_other_is_made(scene: &mut Scene) -> Check {
+async fn while_sales_are_stopped_requests_replay_but_make_no_order(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
     let ask = scene.ask(1);
     scene.reserve(ask.mode(ReserveMode::SalesStopped), "paused").await?;
@@ -145,8 +145,8 @@ async fn while_sales_are_stopped_a_key_finds_its_order_and_no_other_is_made(scen
     scene.stock(1, [8, 1, 0]).await
 }
 
-/// A ledger may find the keys of buyers with few orders in another way than those of buyers with many.
-async fn every_key_and_ticket_of_a_buyer_of_many_orders_is_kept(scene: &mut Scene) -> Check {
+/// A ledger may index the keys of buyers with many orders differently from those with few.
+async fn every_key_and_ticket_of_a_frequent_buyer_is_kept(scene: &mut Scene) -> Check {
     const ORDERS: u32 = 20;
     scene.open(vec![offer(1, Strategy::PreDeduct, ORDERS), offer(2, Strategy::PreDeduct, 1)]).await?;
     let stranger = scene.place(2).await?;
@@ -167,8 +167,8 @@ async fn every_key_and_ticket_of_a_buyer_of_many_orders_is_kept(scene: &mut Scen
     scene.reserve(theirs, "reserved").await.map(drop)
 }
 
-/// Order ids from a fixed random seed.
-async fn an_order_id_is_never_given_twice(scene: &mut Scene) -> Check {
+/// Mistake: order ids come from a fixed random seed.
+async fn an_order_id_cannot_be_used_twice(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
     let first = scene.ask(1);
     let second = scene.ask(2).id(first.0.order.value());

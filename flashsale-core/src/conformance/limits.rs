@@ -1,4 +1,4 @@
-//! Limits: rules on quantity per subject.
+//! Limits on the quantity per user, device and address.
 
 use super::{
     case::cases,
@@ -13,28 +13,28 @@ use crate::{
 
 cases! {
     Deciding:
-        a_limit_counts_units_as_numbers,
+        limits_are_compared_as_numbers,
         a_limit_counts_unpaid_orders,
         a_limit_outlives_the_hold,
-        a_limit_is_given_back_when_an_order_ends_unpaid,
-        a_refund_does_not_give_the_limit_back,
+        an_order_that_ends_unpaid_no_longer_counts,
+        a_refunded_order_still_counts,
         a_limit_per_activity_counts_all_offers,
         a_limit_per_offer_counts_one_offer,
-        devices_and_addresses_are_counted_over_users,
-        a_rule_without_its_subject_allows_nothing,
-        the_first_rule_that_fails_is_named,
+        devices_and_addresses_are_counted_across_users,
+        a_request_without_the_subject_of_a_rule_is_declined,
+        the_first_failing_rule_is_reported,
         a_batch_counts_its_own_orders,
         an_amended_limit_counts_earlier_orders,
-        a_limit_that_was_lifted_and_set_again_has_not_forgotten;
+        a_limit_set_again_counts_orders_placed_without_it;
     Buckets:
-        a_limit_that_buckets_cannot_enforce_is_refused,
-        a_user_has_one_limit_over_all_buckets;
+        a_limit_that_buckets_cannot_enforce_is_rejected,
+        a_user_limit_holds_in_every_bucket;
 }
 
 const USER: Subject = Subject::User;
 
-/// String comparison of numbers: limit 9, has 10, allowed.
-async fn a_limit_counts_units_as_numbers(scene: &mut Scene) -> Check {
+/// Mistake: numbers are compared as strings: with 10 units, a buyer passes a limit of 9.
+async fn limits_are_compared_as_numbers(scene: &mut Scene) -> Check {
     scene.open(vec![limited(offer(1, Strategy::PreDeduct, 50), &[rule(USER, Per::Offer, 10)])]).await?;
     let (nine, two) = (scene.ask(1).units(9), scene.ask(1).units(2));
     scene.place_ask(nine).await?;
@@ -59,7 +59,7 @@ async fn a_limit_counts_unpaid_orders(scene: &mut Scene) -> Check {
     Ok(())
 }
 
-/// Limits with the hold's time to live let a buyer buy again after paying.
+/// Mistake: a limit that expires with the hold lets a buyer buy again after paying.
 async fn a_limit_outlives_the_hold(scene: &mut Scene) -> Check {
     scene.open(vec![limited(offer(1, Strategy::PreDeduct, 9), &[rule(USER, Per::Offer, 1)])]).await?;
     let order = scene.place(1).await?;
@@ -71,7 +71,7 @@ async fn a_limit_outlives_the_hold(scene: &mut Scene) -> Check {
     scene.reserve(again, "limit_reached user/offer 1 remaining 0").await.map(drop)
 }
 
-async fn a_limit_is_given_back_when_an_order_ends_unpaid(scene: &mut Scene) -> Check {
+async fn an_order_that_ends_unpaid_no_longer_counts(scene: &mut Scene) -> Check {
     for strategy in make::STRATEGIES {
         let rules = [rule(USER, Per::Offer, 2), rule(USER, Per::Activity, 2)];
         scene.open(vec![limited(offer(1, strategy, 9), &rules)]).await?;
@@ -92,7 +92,7 @@ async fn a_limit_is_given_back_when_an_order_ends_unpaid(scene: &mut Scene) -> C
     Ok(())
 }
 
-async fn a_refund_does_not_give_the_limit_back(scene: &mut Scene) -> Check {
+async fn a_refunded_order_still_counts(scene: &mut Scene) -> Check {
     scene.open(vec![limited(offer(1, Strategy::PreDeduct, 9), &[rule(USER, Per::Offer, 1)])]).await?;
     let order = scene.place(1).await?;
     scene.pay(&order).await?;
@@ -127,7 +127,7 @@ async fn a_limit_per_offer_counts_one_offer(scene: &mut Scene) -> Check {
     scene.reserve(again, "limit_reached user/offer 1 remaining 0").await.map(drop)
 }
 
-async fn devices_and_addresses_are_counted_over_users(scene: &mut Scene) -> Check {
+async fn devices_and_addresses_are_counted_across_users(scene: &mut Scene) -> Check {
     let rules = [rule(Subject::Device, Per::Offer, 2), rule(Subject::Address, Per::Activity, 3)];
     scene.open(vec![limited(offer(1, Strategy::PreDeduct, 20), &rules)]).await?;
     for (buyer, device, address, expected) in [
@@ -145,7 +145,7 @@ async fn devices_and_addresses_are_counted_over_users(scene: &mut Scene) -> Chec
     Ok(())
 }
 
-async fn a_rule_without_its_subject_allows_nothing(scene: &mut Scene) -> Check {
+async fn a_request_without_the_subject_of_a_rule_is_declined(scene: &mut Scene) -> Check {
     scene
         .open(vec![limited(offer(1, Strategy::PreDeduct, 9), &[rule(Subject::Device, Per::Offer, 2)])])
         .await?;
@@ -154,13 +154,13 @@ async fn a_rule_without_its_subject_allows_nothing(scene: &mut Scene) -> Check {
     scene.reserve(bare.device(0), "reserved").await.map(drop)
 }
 
-async fn the_first_rule_that_fails_is_named(scene: &mut Scene) -> Check {
+async fn the_first_failing_rule_is_reported(scene: &mut Scene) -> Check {
     let rules =
         [rule(Subject::Device, Per::Offer, 3), rule(USER, Per::Activity, 1), rule(USER, Per::Offer, 1)];
     scene.open(vec![limited(offer(1, Strategy::PreDeduct, 1), &rules)]).await?;
     let ask = scene.ask(1).device(1);
     scene.place_ask(ask).await?;
-    // Sold out as well, and both user rules fail.
+    // Both user rules fail, and the offer is sold out too.
     let again = scene.ask(1).device(1);
     scene.reserve(again, "limit_reached user/activity 1 remaining 0").await?;
     scene.reserve(again.units(3), "limit_reached device/offer 3 remaining 2").await.map(drop)
@@ -200,7 +200,7 @@ async fn an_amended_limit_counts_earlier_orders(scene: &mut Scene) -> Check {
     scene.reserve(stranger, "reserved").await.map(drop)
 }
 
-async fn a_limit_that_was_lifted_and_set_again_has_not_forgotten(scene: &mut Scene) -> Check {
+async fn a_limit_set_again_counts_orders_placed_without_it(scene: &mut Scene) -> Check {
     let offer = offer(1, Strategy::PreDeduct, 20).with_late_capture(LateCapture::Retake);
     scene.open(vec![limited(offer, &[rule(USER, Per::Offer, 2)])]).await?;
     let first = scene.place(1).await?;
@@ -213,18 +213,18 @@ async fn a_limit_that_was_lifted_and_set_again_has_not_forgotten(scene: &mut Sce
     scene.reserve(two, "limit_reached user/offer 6 remaining 1").await.map(drop)
 }
 
-async fn a_limit_that_buckets_cannot_enforce_is_refused(scene: &mut Scene) -> Check {
+async fn a_limit_that_buckets_cannot_enforce_is_rejected(scene: &mut Scene) -> Check {
     scene.open_over(2, vec![offer(1, Strategy::PreDeduct, 20)]).await?;
-    scene.note("amend to a limit of devices");
+    scene.note("amend to a limit per device");
     let change = limits(1, &[rule(Subject::Device, Per::Offer, 1)]);
     let activity = scene.lane(1).activity;
     let result = scene.ledger().amend(activity, ChangeId(9), change, make::by()).await;
-    scene.same("amended", "error: invalid", word::of_result(&result))?;
+    scene.same("amend", "error: invalid", word::of_result(&result))?;
     scene.place(1).await?;
     scene.place(1).await.map(drop)
 }
 
-async fn a_user_has_one_limit_over_all_buckets(scene: &mut Scene) -> Check {
+async fn a_user_limit_holds_in_every_bucket(scene: &mut Scene) -> Check {
     let offers = vec![limited(offer(1, Strategy::PreDeduct, 40), &[rule(USER, Per::Offer, 2)])];
     scene.open_over(4, offers).await?;
     for bucket in 0..4 {

@@ -1,4 +1,4 @@
-//! Random sequences of operations, compared with the specification after every step.
+//! Random sequences of operations, compared with the specification after every operation.
 
 use std::{
     cell::Cell,
@@ -16,7 +16,7 @@ use proptest_state_machine::ReferenceStateMachine;
 
 use super::{
     Factory, Failure, Options,
-    failure::elsewhere,
+    failure::case_failure,
     model::Model,
     operation::{Op, Setup, operations, setups},
     perform::{History, System},
@@ -29,13 +29,13 @@ use crate::{
     panic_message::panic_message,
 };
 
-/// A kind of random sequences.
+/// A kind of random sequence.
 pub(super) struct Scenario {
     pub(super) name: &'static str,
     kind: Kind,
 }
 
-/// The kinds of random sequences.
+/// Every kind of random sequence.
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "machine::random_steps_over_one_bucket", kind: Kind::OneBucket },
     Scenario { name: "machine::random_steps_over_several_buckets", kind: Kind::SeveralBuckets },
@@ -58,7 +58,7 @@ impl Scenario {
         }
     }
 
-    /// Plays random sequences and shrinks the first that fails. Answers how many steps were taken.
+    /// Runs random sequences and shrinks the first that fails. Returns the number of steps taken.
     pub(super) fn run(
         &self,
         factory: &Arc<dyn Factory>,
@@ -76,11 +76,11 @@ impl Scenario {
     }
 }
 
-/// The most buckets of a random sale.
+/// The maximum number of buckets of a random sale.
 const MOST_BUCKETS: u16 = 3;
 
-/// Makes sales of at most so many buckets and operations on them. The state is the sale: operations pick what they
-/// concern when they are performed, so that a sequence stays meaningful while it shrinks.
+/// Generates sales of at most `BUCKETS` buckets and operations on them. The state is only the sale:
+/// operations pick their orders when they run, so a sequence stays meaningful while it shrinks.
 struct Sequences<const BUCKETS: u16, const TIERS: bool>;
 
 impl<const BUCKETS: u16, const TIERS: bool> ReferenceStateMachine for Sequences<BUCKETS, TIERS> {
@@ -126,7 +126,7 @@ impl World<'_> {
         let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
         let mut runner = TestRunner::new_with_rng(config, rng);
         let strategy = M::sequential_strategy(1..options.steps.max(2));
-        let told = runner.run(&strategy, |(setup, ops, seen)| {
+        let result = runner.run(&strategy, |(setup, ops, seen)| {
             let count = || {
                 self.steps.set(self.steps.get() + 1);
                 if let Some(seen) = &seen {
@@ -136,32 +136,33 @@ impl World<'_> {
             let played = self.runtime.block_on(self.play(&setup, &ops, tiers, &count));
             played.map_err(|failure| TestCaseError::fail(failure.to_string()))
         });
-        match told {
+        match result {
             Ok(()) => None,
-            Err(TestError::Abort(reason)) => Some(elsewhere("sequences", reason.to_string())),
+            Err(TestError::Abort(reason)) => {
+                Some(case_failure("sequences can be generated", reason.to_string()))
+            }
             Err(TestError::Fail(reason, (setup, ops, _))) => {
                 Some(self.explain(&setup, &ops, tiers, &reason.to_string()))
             }
         }
     }
 
-    /// Plays the shortest sequence that was found once more, for a failure with its steps.
+    /// Runs the shortest failing sequence once more, for a failure that lists its steps.
     fn explain(&self, setup: &Setup, ops: &[Op], tiers: bool, reason: &str) -> Failure {
         let again = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             self.runtime.block_on(self.play(setup, ops, tiers, &|| {}))
         }));
         let mut failure = match again {
             Ok(Err(failure)) => failure,
-            Ok(Ok(())) => elsewhere("the same answer every time", format!("once: {reason}")),
-            Err(panic) => elsewhere("no panic", panic_message(panic.as_ref())),
+            Ok(Ok(())) => case_failure("the sequence fails every time", format!("failed once: {reason}")),
+            Err(panic) => case_failure("no panic", panic_message(panic.as_ref())),
         };
         failure.before =
             std::iter::once(format!("{setup:?}")).chain(ops.iter().map(|op| format!("{op:?}"))).collect();
         failure
     }
 
-    /// A ledger with its specification, or both tiers with theirs: the one that is not under test is the specification
-    /// on both sides.
+    /// Makes the oracle and the system under test. The tier that is not under test is a [`Model`].
     async fn sides(&self, tiers: bool) -> (System, System) {
         let subject = self.factory.fresh(self.role).await;
         if !tiers {
@@ -181,7 +182,7 @@ impl World<'_> {
 
     async fn play(&self, setup: &Setup, ops: &[Op], tiers: bool, count: &dyn Fn()) -> Result<(), Failure> {
         let (mut oracle, mut tested) = self.sides(tiers).await;
-        let mut known = History::new(setup, if tiers { LedgerRole::Gate } else { self.role });
+        let mut past = History::new(setup, if tiers { LedgerRole::Gate } else { self.role });
         let fail = |step: usize, expected: String, observed: String| Failure {
             step,
             did: step
@@ -193,32 +194,32 @@ impl World<'_> {
             before: Vec::new(),
         };
         for side in [&oracle, &tested] {
-            side.begin(&known).await.map_err(|error| fail(0, "opened".into(), error.to_string()))?;
+            side.begin(&past).await.map_err(|error| fail(0, "an open sale".into(), error.to_string()))?;
         }
         for (step, op) in (1..).zip(ops) {
             count();
-            let expected = oracle.perform(op, &known).await;
-            let observed = tested.perform(op, &known).await;
+            let expected = oracle.perform(op, &past).await;
+            let observed = tested.perform(op, &past).await;
             if expected.text != observed.text {
                 return Err(fail(step, expected.text, observed.text));
             }
-            known.learn(op, expected);
-            self.check(&oracle, &tested, &known).await.map_err(|(what, seen)| fail(step, what, seen))?;
+            past.learn(op, expected);
+            self.check(&oracle, &tested, &past).await.map_err(|(what, seen)| fail(step, what, seen))?;
         }
         for side in [&oracle, &tested] {
-            let differences = side.differences(&known).await;
+            let differences = side.differences(&past).await;
             let differences =
-                differences.map_err(|error| fail(ops.len(), "rest".into(), error.to_string()))?;
+                differences.map_err(|error| fail(ops.len(), "settled tiers".into(), error.to_string()))?;
             if !differences.is_empty() {
-                return Err(fail(ops.len(), "tiers that agree at rest".into(), differences.join("; ")));
+                return Err(fail(ops.len(), "gate and truth agree at rest".into(), differences.join("; ")));
             }
         }
-        self.check(&oracle, &tested, &known).await.map_err(|(what, seen)| fail(ops.len(), what, seen))
+        self.check(&oracle, &tested, &past).await.map_err(|(what, seen)| fail(ops.len(), what, seen))
     }
 
-    /// Invariants of the tested side, and equality of everything that is stored.
-    async fn check(&self, oracle: &System, tested: &System, known: &History) -> Result<(), (String, String)> {
-        let (expected, observed) = (oracle.inspect(known).await, tested.inspect(known).await);
+    /// Checks the invariants of the tested system, and that it stores what the oracle stores.
+    async fn check(&self, oracle: &System, tested: &System, past: &History) -> Result<(), (String, String)> {
+        let (expected, observed) = (oracle.inspect(past).await, tested.inspect(past).await);
         for (index, inspection) in observed.iter().enumerate() {
             let gate = tested.truth.is_some() && index == 0;
             let owing = if gate { Owing::Allowed } else { Owing::Forbidden };

@@ -1,4 +1,4 @@
-//! Small makers of what cases need. Numbers that cannot be meant panic: cases write them.
+//! Constructors of test data. They panic on invalid values, since cases pass constants.
 
 use std::{num::NonZeroU16, time::Duration};
 
@@ -11,15 +11,15 @@ use crate::{
     ledger::{AdjustmentId, Change, Reserve, ReserveMode, Terms, Timing},
 };
 
-/// When the first sale of a case starts: 2100-01-01, later than any real clock.
+/// The start of a case's first sale: 2100-01-01, later than any real clock.
 pub(super) const START: Timestamp = Timestamp::from_millis(4_102_444_800_000);
-/// How long a hold lasts.
+/// The duration of a hold.
 pub(super) const HOLD: Duration = Duration::from_secs(100);
-/// How long sales last.
+/// The duration of a sale.
 pub(super) const SALE: Duration = Duration::from_secs(3_600);
-/// The price of a unit, in fen.
+/// The price of a unit, in fen (1/100 CNY).
 pub(super) const PRICE: u64 = 129_900;
-/// How long payments take in every sale.
+/// The time limits of payments in every sale.
 pub(super) const TIMING: Timing = Timing {
     payment_window: Duration::from_secs(60),
     payment_cap: Duration::from_secs(40),
@@ -30,27 +30,27 @@ pub(super) const TIMING: Timing = Timing {
 pub(super) const STRATEGIES: [Strategy; 3] = [Strategy::OrderTime, Strategy::PayTime, Strategy::PreDeduct];
 
 pub(super) fn activity(n: u64) -> ActivityId {
-    ActivityId::new(n).expect("is from 1")
+    ActivityId::new(n).expect("at least 1")
 }
 
 pub(super) fn sku(n: u64) -> SkuId {
-    SkuId::new(n).expect("is from 1")
+    SkuId::new(n).expect("at least 1")
 }
 
 pub(super) fn user(n: u64) -> UserId {
-    UserId::new(n).expect("is from 1")
+    UserId::new(n).expect("at least 1")
 }
 
 pub(super) fn order_id(n: u64) -> OrderId {
-    OrderId::new(n).expect("is from 1")
+    OrderId::new(n).expect("at least 1")
 }
 
 pub(super) fn payment_id(n: u64) -> PaymentId {
-    PaymentId::new(n).expect("is from 1")
+    PaymentId::new(n).expect("at least 1")
 }
 
 pub(super) fn quantity(n: u32) -> Quantity {
-    Quantity::try_from(n).expect("is from 1 to 10000")
+    Quantity::try_from(n).expect("between 1 and 10,000")
 }
 
 pub(super) fn seconds(n: u64) -> Duration {
@@ -58,56 +58,55 @@ pub(super) fn seconds(n: u64) -> Duration {
 }
 
 pub(super) fn window(from: Timestamp, to: Timestamp) -> Window {
-    Window::new(from, to).expect("is not empty")
+    Window::new(from, to).expect("valid window")
 }
 
 pub(super) fn by() -> Attribution {
     Attribution {
-        actor: "Wang Fang".parse().expect("is a name"),
-        reason: "counted again".parse().expect("is a text"),
+        actor: "Wang Fang".parse().expect("valid name"),
+        reason: "counted again".parse().expect("valid text"),
     }
 }
 
 pub(super) fn adjustment_id(text: &str) -> AdjustmentId {
-    AdjustmentId::new(text).expect("is 1 to 64 characters")
+    AdjustmentId::new(text).expect("valid adjustment id")
 }
 
 pub(super) fn provider(name: &str) -> Provider {
-    name.parse().expect("is a provider's name")
+    name.parse().expect("valid provider name")
 }
 
-/// An offer of SKU `n` whose holds last [`HOLD`]; order-time holds for ever.
+/// Makes an offer of SKU `n` whose holds last [`HOLD`]; under order-time they never expire.
 pub(super) fn offer(n: u64, strategy: Strategy, units: u32) -> OfferTerms {
     let hold = (strategy != Strategy::OrderTime).then_some(HOLD);
-    let price = Money::new(PRICE, "CNY".parse().expect("is a currency")).expect("is not too much");
-    OfferTerms::new(sku(n), price, units, strategy, hold).expect("is a valid offer")
+    let price = Money::new(PRICE, "CNY".parse().expect("valid currency")).expect("valid price");
+    OfferTerms::new(sku(n), price, units, strategy, hold).expect("valid offer")
 }
 
 pub(super) fn rule(subject: Subject, per: Per, max: u32) -> LimitRule {
-    LimitRule::new(subject, per, max).expect("allows something")
+    LimitRule::new(subject, per, max).expect("valid limit")
 }
 
 pub(super) fn limited(offer: OfferTerms, rules: &[LimitRule]) -> OfferTerms {
-    offer.with_limits(rules.to_vec()).expect("has valid limits")
+    offer.with_limits(rules.to_vec()).expect("valid limits")
 }
 
 pub(super) fn limits(n: u64, rules: &[LimitRule]) -> Change {
     Change::Limits { sku: sku(n), limits: rules.to_vec() }
 }
 
-/// Terms of activity `n`, on sale from `start` for [`SALE`].
+/// Makes terms of activity `n`, on sale from `start` for [`SALE`].
 pub(super) fn terms(n: u64, buckets: u16, start: Timestamp, offers: Vec<OfferTerms>) -> Terms {
-    let buckets = NonZeroU16::new(buckets).expect("is from 1");
-    Terms::new(activity(n), window(start, start.after(SALE)), buckets, TIMING, offers)
-        .expect("are valid terms")
+    let buckets = NonZeroU16::new(buckets).expect("at least 1");
+    Terms::new(activity(n), window(start, start.after(SALE)), buckets, TIMING, offers).expect("valid terms")
 }
 
-/// A request, one unit of SKU 1 unless said otherwise.
+/// A request builder; the default is one unit of SKU 1.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ask(pub(super) Reserve);
 
 impl Ask {
-    /// A request whose order id, key and nonce are all `id`.
+    /// Makes a request whose order id, key and nonce are all `id`.
     pub(super) fn new(id: u64, buyer: u64) -> Self {
         Self(Reserve {
             order: order_id(id),
@@ -161,12 +160,12 @@ impl Ask {
     }
 }
 
-/// A capture of what an order costs. `n` numbers the provider's event and transaction.
+/// Makes a capture of an order's full amount; `n` names the provider's event and transaction.
 pub(super) fn capture_of(order: &Order, payment: u64, n: u64) -> Capture {
     Capture {
         provider: provider("sandbox"),
-        event: format!("evt-{n}").parse().expect("is a text"),
-        transaction: format!("txn-{n}").parse().expect("is a text"),
+        event: format!("evt-{n}").parse().expect("valid text"),
+        transaction: format!("txn-{n}").parse().expect("valid text"),
         payment: payment_id(payment),
         amount: order.amount.amount(),
         currency: order.amount.currency(),

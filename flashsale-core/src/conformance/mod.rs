@@ -1,14 +1,16 @@
-//! The conformance suite: what every ledger has to pass.
+//! The conformance suite: the tests that every ledger must pass.
 //!
-//! A backend gives the suite a [`Factory`], which makes ledgers without content, and a [`TestControl`] for each of them, which
-//! shows what is stored and moves the time. [`run`] then plays every case that suits the factory's roles, prints a line
-//! for each, and panics at the end if one failed. A failure tells the step, what was expected, what was observed, and how
-//! to play that case again.
+//! A backend provides a [`Factory`], which makes empty ledgers that share nothing, and for each
+//! ledger a [`TestControl`], which shows what is stored, sets the time and simulates crashes.
+//! [`run`] runs every case for the factory's roles and panics at the end if one failed. A failure
+//! shows the step, what was expected, what was observed, the steps before, and how to run the case
+//! again. The traits in [`ledger`](crate::ledger) say what a ledger must do.
 //!
-//! ```
+#![cfg_attr(feature = "embedded", doc = "```")]
+#![cfg_attr(not(feature = "embedded"), doc = "```ignore")]
 //! use std::sync::Arc;
 //! use flashsale_core::{
-//!     conformance::{self, Factory, Options, TestControl, LedgerUnderTest},
+//!     conformance::{self, Factory, LedgerUnderTest, Options, TestControl},
 //!     domain::{ActivityId, SystemClock, Timestamp},
 //!     embedded::EmbeddedLedger,
 //!     ledger::{Lane, LedgerRole, state_machine::Inspection},
@@ -31,10 +33,10 @@
 //! #[async_trait::async_trait]
 //! impl TestControl for Inside {
 //!     async fn inspect(&self, activity: ActivityId) -> Option<Inspection> {
-//!         self.0.inspect(activity).await.expect("the engine runs")
+//!         self.0.inspect(activity).await.expect("the engine is running")
 //!     }
 //!     async fn advance_time(&self, lane: Lane, to: Timestamp) {
-//!         self.0.advance_time(lane, to).await.expect("the lane is open");
+//!         let _ = self.0.advance_time(lane, to).await; // fails if the lane is not open
 //!     }
 //!     async fn settle(&self) {}
 //!     async fn restart(&self) -> Option<LedgerUnderTest> { None }
@@ -44,49 +46,50 @@
 //! conformance::run(&factory, &Options { only: Some("keys::".into()), ..Options::quick() });
 //! ```
 //!
-//! # What is played
-//! - Stories with their expectations written by hand, a file for each concept. After every step the
-//!   [invariants](crate::ledger::invariants) are checked.
-//! - `machine`: random sequences of operations, each compared with the [specification](crate::ledger::state_machine), as is
-//!   everything that is stored; a sequence that fails is shortened first. A gate is played with a specified truth, a truth
-//!   with a specified gate, and in the end both have to agree.
-//! - `transitions`: each step twice and each pair of steps in both orders, from every status.
-//! - `concurrency`: 2 to 10,000 buyers for 1 to 100 units, deliveries and ends at the same moment, futures that are dropped
-//!   after a random number of polls.
+//! # What is tested
+//! - Cases with hand-written expectations, one file per concept. The
+//!   [invariants](crate::ledger::invariants) are checked after every step.
+//! - `machine`: random sequences of operations. Answers and stored content must equal those of the
+//!   [specification](crate::ledger::state_machine). A failing sequence is shortened before it is
+//!   reported. The other tier of a gate or truth is a [`Model`]; at the end both tiers must agree.
+//! - `transitions`: from every status, each step twice and each pair of steps in both orders.
+//! - `concurrency`: 2 to 10,000 buyers for 1 to 100 units, concurrent captures and cancellations,
+//!   and futures that are dropped after a random number of polls.
 //!
-//! [Queues](crate::queue) have a smaller suite of their own, [`run_queue`].
+//! [Queues](crate::queue) have their own, smaller suite: [`run_queue`]. [`storms`] tests two tiers
+//! with faults between them.
 //!
-//! # What is known to break, and the case that looks for it
-//! | seen elsewhere | case |
+//! # Known mistakes, and the cases that find them
+//! | seen in other systems | case |
 //! |---|---|
-//! | a missing stock key crashes the script | `reserve::an_unknown_activity_is_not_ready`, `gate::a_gate_without_content_is_not_ready` |
-//! | duplicate check after stock check | `keys::the_retry_of_the_request_that_took_the_last_unit_is_replayed` |
-//! | string comparison of numbers | `limits::a_limit_counts_units_as_numbers` |
-//! | quantity −5 adds stock | `adjustment::an_adjustment_that_cannot_be_meant_is_refused`; a request cannot carry one |
-//! | `>=` sells one too many | `reserve::units_run_out_exactly` |
-//! | a TTL on a hold loses the unit | `expiry::a_sweeper_that_is_late_loses_no_unit` |
-//! | limits with the hold's TTL | `limits::a_limit_outlives_the_hold`, `limits::a_limit_counts_unpaid_orders` |
-//! | boot code SETs stock, an align job copies it | `reserve::opening_again_overwrites_nothing`, `adjustment::held_and_sold_units_are_not_taken` |
-//! | a script error after a write is not rolled back | `cancellation::steps_of_other_lanes_are_refused_whole`, `truth::entries_follow_the_position_without_a_gap` |
-//! | `MAXLEN` drops undelivered events | `events::nothing_is_dropped_that_somebody_has_not_acknowledged` |
-//! | same SKU twice in one batch | `reserve::the_same_offer_twice_in_a_batch_is_decided_in_order` |
-//! | double release seen only while another order lives; release beyond the total | `cancellation::a_second_release_takes_nothing_from_another_order` |
-//! | sold-out flags that never reset | `reserve::units_given_back_are_sold_again`, `adjustment::added_units_are_sold` |
-//! | buckets without borrowing | `buckets::a_bucket_that_is_sold_out_gets_units_of_others` |
-//! | an UPDATE without `stock > 0`; version retries | `concurrency::the_last_units_are_sold_once` |
-//! | stock taken and message lost | `truth::what_is_persisted_is_persisted_once`, `durability::what_was_answered_survives_a_crash` |
-//! | price taken from the client | `reserve::the_price_comes_from_the_offer`, `truth::the_price_is_frozen_from_the_offer` |
-//! | orders of a user without the user filter | `reserve::orders_of_a_user_are_only_theirs`, `table::steps_of_strangers_are_not_found` |
-//! | order ids from a fixed seed | `keys::an_order_id_is_never_given_twice` |
-//! | payment after the hold was released | `payment::a_late_capture_takes_the_units_again`, `payment::a_late_capture_without_units_goes_back` |
-//! | two channels both pay | `payment::two_channels_both_pay` |
+//! | a missing stock key crashes the script | `reserve::an_unknown_activity_answers_not_ready`, `gate::a_gate_without_content_is_not_ready` |
+//! | duplicates are checked after the stock | `keys::the_request_that_took_the_last_unit_can_be_retried` |
+//! | numbers are compared as strings | `limits::limits_are_compared_as_numbers` |
+//! | a quantity of −5 adds stock | `adjustment::an_invalid_adjustment_is_rejected`; a request cannot express it |
+//! | `>=` sells one too many | `reserve::exactly_the_offered_units_are_sold` |
+//! | a hold with a TTL loses its unit | `expiry::a_late_sweeper_loses_no_units` |
+//! | a limit expires with the hold | `limits::a_limit_outlives_the_hold`, `limits::a_limit_counts_unpaid_orders` |
+//! | startup code sets the stock, or a sync job copies it | `reserve::opening_twice_changes_nothing`, `adjustment::held_and_sold_units_cannot_be_removed` |
+//! | a script error after a write is not rolled back | `cancellation::a_batch_with_a_step_for_another_lane_is_rejected_whole`, `truth::entries_must_follow_the_position_without_a_gap` |
+//! | `MAXLEN` drops undelivered events | `events::unacknowledged_entries_are_never_dropped` |
+//! | the same SKU twice in a batch | `reserve::requests_for_one_offer_in_a_batch_are_decided_in_order` |
+//! | a second release takes the units of another order, or exceeds the total | `cancellation::cancelling_twice_takes_no_units_from_another_order` |
+//! | a sold-out flag is never reset | `reserve::released_units_are_sold_again`, `adjustment::added_units_can_be_sold` |
+//! | buckets do not borrow from one another | `buckets::a_sold_out_bucket_borrows_units_from_others` |
+//! | an UPDATE lacks `stock > 0`, or retries on version conflicts | `concurrency::the_last_units_are_sold_once` |
+//! | stock is taken and the message is lost | `truth::redelivered_entries_are_persisted_once`, `durability::answered_calls_survive_a_crash` |
+//! | the price is taken from the client | `reserve::the_price_comes_from_the_offer`, `truth::the_price_is_taken_from_the_offer` |
+//! | the query for a user's orders lacks the user filter | `reserve::a_user_sees_only_their_own_orders`, `table::steps_by_another_user_are_not_found` |
+//! | order ids come from a fixed seed | `keys::an_order_id_cannot_be_used_twice` |
+//! | a payment arrives after the hold was released | `payment::a_late_capture_makes_a_new_order`, `payment::a_late_capture_without_units_is_refunded` |
+//! | two channels both pay | `payment::a_second_channel_that_pays_is_refunded` |
 //! | a late callback revives a cancelled order | `payment::a_late_capture_does_not_revive_a_cancelled_order` |
-//! | the callback comes before the order is stored | `payment::a_capture_before_its_payment_is_known_is_applied_when_it_opens` |
-//! | 64 deliveries at once pass the "seen?" check | `concurrency::captures_at_once_pay_once` |
-//! | a key reused with another body, by another user, in flight | `keys::a_key_with_another_body_is_reused`, `keys::a_key_belongs_to_its_user`, `concurrency::one_key_at_once_makes_one_order` |
-//! | cancel, timeout, operator and refusal give back more than once | `cancellation::cancel_expiry_and_operator_give_units_back_once`, `concurrency::whoever_ends_an_order_first_ends_it_alone`, `gate::a_refused_order_gives_back_once` |
-//! | the window is enforced on the page only | `precedence::the_window_is_enforced_at_the_order` |
-//! | drift, or a checker that is wrong itself | the invariants after every step, and the seeded faults of the test `mutants` |
+//! | the callback arrives before the order is stored | `payment::an_early_capture_is_applied_when_its_payment_opens` |
+//! | 64 concurrent deliveries all pass the "seen?" check | `concurrency::concurrent_captures_pay_once` |
+//! | a key is reused with another body, by another user, or while in flight | `keys::a_key_with_a_different_request_answers_key_reused`, `keys::keys_are_scoped_to_the_user`, `concurrency::concurrent_requests_with_one_key_make_one_order` |
+//! | cancel, timeout, operator and refusal release units more than once | `cancellation::cancel_expiry_and_refund_release_units_once`, `concurrency::concurrent_steps_end_an_order_once`, `gate::a_refused_order_releases_its_units_once` |
+//! | the window is enforced on the page only | `precedence::the_window_is_enforced_by_reserve` |
+//! | counters drift, or the checker itself is wrong | the invariants after every step; the seeded faults in the test `mutants` |
 
 mod adjustment;
 mod buckets;
@@ -130,7 +133,7 @@ pub use run::{Played, Report, examine, run};
 pub use storms::{Forgetful, Pair, Weathered, storms};
 pub use subject::{Factory, LedgerUnderTest, TestControl};
 
-/// The tables of all files. A table that is missing here is dead code, which the compiler reports.
+/// The cases of all files. The compiler reports a table that is missing here as dead code.
 const CASES: &[&[case::Case]] = &[
     reserve::CASES,
     precedence::CASES,

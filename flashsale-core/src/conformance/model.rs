@@ -1,5 +1,5 @@
-//! The specification as a ledger: what random steps are compared with, and the other tier of a gate or a truth under
-//! test.
+//! The specification as a ledger: the oracle of random sequences, and the other tier of a gate or a
+//! truth under test.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// A [`StateMachine`] behind a lock, with a time that only [`TestControl::advance_time`] moves.
+/// A [`StateMachine`] behind a lock, whose time only [`TestControl::advance_time`] moves.
 #[derive(Debug)]
 pub struct Model(Mutex<State>);
 
@@ -29,7 +29,7 @@ struct State {
 }
 
 impl Model {
-    /// An empty ledger.
+    /// Makes an empty ledger.
     pub fn new(role: LedgerRole) -> Arc<Self> {
         Arc::new(Self(Mutex::new(State {
             machine: StateMachine::new(role),
@@ -38,7 +38,7 @@ impl Model {
         })))
     }
 
-    /// An empty ledger as a subject.
+    /// Makes an empty ledger for the suite.
     pub fn subject(role: LedgerRole) -> LedgerUnderTest {
         let model = Self::new(role);
         let probe = Arc::clone(&model);
@@ -50,7 +50,7 @@ impl Model {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("a step of the model panicked")
+        self.0.lock().expect("a step of the model panicked before")
     }
 
     fn step<T>(&self, step: impl FnOnce(&mut StateMachine, Batch) -> T) -> T {
@@ -61,7 +61,7 @@ impl Model {
     }
 }
 
-/// Makes [`Model`]s, so that the suite can be run on the specification itself.
+/// Makes [`Model`]s, to run the suite on the specification itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Models;
 
@@ -93,7 +93,7 @@ impl TestControl for Model {
     async fn advance_time(&self, lane: Lane, to: Timestamp) {
         let mut state = self.state();
         state.now = state.now.max(to);
-        // A lane that is not open takes the time when it opens.
+        // A lane that is not open yet gets this time when it opens.
         let _ = state.machine.advance_time(lane, to);
     }
 

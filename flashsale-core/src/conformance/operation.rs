@@ -1,29 +1,29 @@
-//! Random operations, as values that can be made, shrunk and shown.
+//! Random operations, as values that can be generated, shrunk and shown.
 
 use proptest::{collection::vec, option, prelude::*, prop_oneof, strategy::Union};
 
 use crate::ledger::ReserveMode;
 
-/// What a random sale is like.
+/// A random sale.
 #[derive(Clone, Debug)]
 pub(super) struct Setup {
     pub(super) buckets: u16,
     pub(super) offers: Vec<RandomOffer>,
 }
 
-/// An offer of a random sale; its SKU is its place, from 1.
+/// An offer of a random sale; its SKU is its index, from 1.
 #[derive(Clone, Debug)]
 pub(super) struct RandomOffer {
     /// 0 order-time, 1 pay-time, 2 pre-deduct.
     pub(super) strategy: u8,
     pub(super) units: u32,
-    /// Whether an order-time hold ends.
+    /// Whether an order-time hold expires.
     pub(super) ends: bool,
     pub(super) retakes: bool,
     pub(super) rules: Vec<RandomRule>,
 }
 
-/// A limit. Subject: 0 user, 1 device, 2 address.
+/// A limit rule. Subject: 0 user, 1 device, 2 address.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RandomRule {
     pub(super) subject: u8,
@@ -31,7 +31,7 @@ pub(super) struct RandomRule {
     pub(super) max: u32,
 }
 
-/// One operation. What it picks, it picks among what there is, by the remainder.
+/// One operation. A pick is an index into what exists at that moment, modulo its number.
 #[derive(Clone, Debug)]
 pub(super) enum Op {
     Reserve {
@@ -62,7 +62,7 @@ pub(super) enum Op {
     Receive {
         pick: u16,
     },
-    /// Forgets a transfer that has arrived.
+    /// Forgets a transfer that was received.
     Forget {
         pick: u16,
     },
@@ -87,11 +87,11 @@ pub(super) enum Op {
         order: u16,
         capture: RandomCapture,
     },
-    /// Goes on by that many seconds.
+    /// Advances the time by so many seconds.
     Time(u64),
-    /// Loses everything that is not durable.
+    /// Crashes every durable ledger and reopens it.
     Restart,
-    // Between two tiers.
+    // Between the tiers.
     Persist {
         bucket: u16,
         limit: usize,
@@ -104,7 +104,7 @@ pub(super) enum Op {
         repeated: bool,
         gap: bool,
     },
-    /// Rebuilds the gate, or only the first steps of that.
+    /// Rebuilds the gate, or takes only the first `steps` of a rebuild.
     Rebuild {
         salvage: bool,
         chunk: usize,
@@ -128,7 +128,7 @@ pub(super) struct RandomAsk {
 #[derive(Clone, Debug)]
 pub(super) struct RandomStep {
     pub(super) order: u16,
-    /// Whether somebody else asks.
+    /// Whether another user asks.
     pub(super) stranger: bool,
     pub(super) kind: RandomKind,
 }
@@ -167,7 +167,7 @@ pub(super) enum RandomChange {
     },
 }
 
-/// Sales over at most so many buckets.
+/// Generates sales whose number of buckets is in the range.
 pub(super) fn setups(buckets: std::ops::RangeInclusive<u16>) -> BoxedStrategy<Setup> {
     let several = *buckets.end() > 1;
     let offer = (0..3_u8, 1..9_u32, any::<bool>(), any::<bool>(), rules(several)).prop_map(
@@ -192,7 +192,7 @@ fn rules(users_only: bool) -> BoxedStrategy<Vec<RandomRule>> {
         .boxed()
 }
 
-/// Operations on a sale. `tiers` says whether there are two, or else one that may be restarted.
+/// Generates operations on a sale. `tiers` adds those between a gate and its truth.
 pub(super) fn operations(setup: &Setup, tiers: bool) -> BoxedStrategy<Op> {
     let (buckets, several) = (setup.buckets, setup.buckets > 1);
     let bucket = 0..buckets;

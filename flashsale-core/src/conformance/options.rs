@@ -1,31 +1,31 @@
-//! How much the suite tries.
+//! Options of a run.
 
 use std::time::Duration;
 
-/// How much the suite tries, and what of it.
+/// Which cases to run, and how much to try.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Random sequences for each seed. Default 48.
+    /// Random sequences per seed and scenario. Default 48.
     pub sequences: u32,
-    /// The most steps of a random sequence. Default 60.
+    /// Exclusive upper bound on the steps of a random sequence; exact for storms. Default 60.
     pub steps: usize,
-    /// How many seeds, from [`Options::seed`] on. Default 2.
+    /// Number of seeds, starting at [`Options::seed`]. Default 2.
     pub seeds: u64,
-    /// The first seed. Default 1, so that two runs do the same.
+    /// The first seed. Default 1, so runs are reproducible.
     pub seed: u64,
-    /// The most buyers of a race. Default 10,000.
+    /// Maximum number of concurrent buyers. Default 10,000.
     pub buyers: u32,
-    /// Rounds of the cases that race or give up futures. Default 4.
+    /// Rounds of cases that run calls concurrently or drop futures. Default 4.
     pub rounds: u32,
-    /// Only cases whose name contains this. Default all.
+    /// Runs only cases whose name contains this text. Default all.
     pub only: Option<String>,
-    /// No cases whose name contains one of these; a reason belongs beside the list. Default none.
+    /// Skips cases whose name contains one of these texts; say why beside the list. Default none.
     pub except: &'static [&'static str],
-    /// How long one case may take. Default 5 minutes.
+    /// Timeout of one case; random sequences have none. Default 5 minutes.
     pub patience: Duration,
-    /// Whether to stop after the first failure. Default no.
+    /// Whether to stop after the first failure. Default `false`.
     pub stop_at_failure: bool,
-    /// The file that keeps the seeds of failed random sequences, which are tried first. Default none.
+    /// File with seeds of failed random sequences of ledgers, which run first. Default none.
     pub regressions: Option<&'static str>,
 }
 
@@ -48,9 +48,9 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The defaults, changed by the environment of the test process: `FLASHSALE_TEST_SCALE` multiplies sequences, seeds
-    /// and rounds, `FLASHSALE_TEST_SEED` is the first seed, `FLASHSALE_TEST_CASE` selects cases. Values that are no
-    /// numbers are ignored.
+    /// Reads overrides of the defaults from the environment: `FLASHSALE_TEST_SCALE` (1 to 1,000)
+    /// multiplies sequences and rounds, and seeds by at most 10; `FLASHSALE_TEST_SEED` is the only
+    /// seed; `FLASHSALE_TEST_CASE` is [`Options::only`]. Values that are not numbers are ignored.
     pub fn of_environment() -> Self {
         let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
         let mut options = Self::default();
@@ -67,7 +67,7 @@ impl Options {
         options
     }
 
-    /// As little as still finds seeded faults: few buyers, few and short sequences, stop at the first failure.
+    /// The smallest run that finds the seeded faults; stops at the first failure.
     pub fn quick() -> Self {
         Self {
             sequences: 12,

@@ -1,4 +1,4 @@
-//! Payments: money is taken once, or goes back.
+//! Payments: a capture pays for one order, or its refund is due.
 
 use super::{
     case::cases,
@@ -14,32 +14,32 @@ use crate::{
 
 cases! {
     Deciding:
-        a_payment_is_opened_once,
+        an_order_has_one_open_payment,
         a_payment_id_belongs_to_one_order,
-        a_wrong_amount_leaves_the_order_as_it_is,
-        a_capture_is_applied_once_by_event_and_by_transaction,
-        two_channels_both_pay,
+        a_wrong_amount_leaves_the_order_unchanged,
+        captures_are_deduplicated_by_event_and_transaction,
+        a_second_channel_that_pays_is_refunded,
         a_late_capture_does_not_revive_a_cancelled_order,
-        a_late_capture_takes_the_units_again,
-        a_late_capture_without_units_goes_back,
-        a_capture_before_its_payment_is_known_is_applied_when_it_opens,
-        a_kept_capture_of_a_wrong_amount_goes_back,
-        a_known_payment_is_not_kept,
-        pay_time_is_bounded_by_the_overbook_percentage,
+        a_late_capture_makes_a_new_order,
+        a_late_capture_without_units_is_refunded,
+        an_early_capture_is_applied_when_its_payment_opens,
+        kept_captures_that_do_not_pay_are_refunded,
+        a_capture_of_a_known_payment_is_not_kept,
+        pay_time_orders_are_bounded_by_the_overbook_percentage,
         pay_time_takes_units_when_the_payment_opens,
-        a_failed_payment_gives_pay_time_units_back,
+        a_failed_payment_releases_pay_time_units,
         a_refund_is_settled_once,
-        an_operator_refund_says_whether_units_return,
+        a_refund_returns_units_only_if_told_to,
         refunds_due_are_listed_until_settled,
-        payments_can_be_found;
+        an_order_can_be_found_by_its_payment;
 }
 
-async fn a_payment_is_opened_once(scene: &mut Scene) -> Check {
+async fn an_order_has_one_open_payment(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
     let order = scene.place(1).await?;
     scene.open_payment(&order, 1, "done paying").await?;
     scene.open_payment(&order, 1, "replayed paying").await?;
-    // While one is open, another id gets the open one.
+    // While a payment is open, a request with another id gets the open one.
     scene.open_payment(&order, 2, "replayed paying").await?;
     let open = scene.order(order.key.id, 1).await?;
     scene.same(
@@ -51,7 +51,7 @@ async fn a_payment_is_opened_once(scene: &mut Scene) -> Check {
     scene.open_payment(&order, 2, "done paying").await?;
     let statuses: Vec<_> =
         scene.order(order.key.id, 1).await?.payments.iter().map(|payment| payment.status).collect();
-    scene.same("statuses", vec![PaymentStatus::Failed, PaymentStatus::Open], statuses)
+    scene.same("statuses of the payments", vec![PaymentStatus::Failed, PaymentStatus::Open], statuses)
 }
 
 async fn a_payment_id_belongs_to_one_order(scene: &mut Scene) -> Check {
@@ -62,8 +62,8 @@ async fn a_payment_id_belongs_to_one_order(scene: &mut Scene) -> Check {
     scene.status(&second, "pending").await
 }
 
-/// A capture with a wrong amount or currency leaves the order as it is, and its refund is due.
-async fn a_wrong_amount_leaves_the_order_as_it_is(scene: &mut Scene) -> Check {
+/// A capture of a wrong amount or currency does not pay for the order; its refund is due.
+async fn a_wrong_amount_leaves_the_order_unchanged(scene: &mut Scene) -> Check {
     for strategy in STRATEGIES {
         for (wrong, amount, currency) in
             [(1, 2 * PRICE - 1, "CNY"), (2, 2 * PRICE + 1, "CNY"), (3, 0, "CNY"), (4, 2 * PRICE, "USD")]
@@ -74,7 +74,7 @@ async fn a_wrong_amount_leaves_the_order_as_it_is(scene: &mut Scene) -> Check {
             let right = capture_of(&order, payment, 1_000 * order.key.id.value());
             let capture = Capture {
                 amount,
-                currency: currency.parse().expect("is a currency"),
+                currency: currency.parse().expect("valid currency"),
                 ..capture_of(&order, payment, 1_000 * order.key.id.value() + wrong)
             };
             scene.capture_as(&order, capture.clone(), "refund_due paying wrong_amount").await?;
@@ -88,25 +88,25 @@ async fn a_wrong_amount_leaves_the_order_as_it_is(scene: &mut Scene) -> Check {
 }
 
 /// Captures are deduplicated by (provider, event) and by (provider, transaction).
-async fn a_capture_is_applied_once_by_event_and_by_transaction(scene: &mut Scene) -> Check {
+async fn captures_are_deduplicated_by_event_and_transaction(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
     let order = scene.place(1).await?;
     scene.open_payment(&order, 1, "done paying").await?;
     let first = capture_of(&order, 1, 1);
     scene.capture_as(&order, first.clone(), "done paid").await?;
     scene.capture_as(&order, first.clone(), "replayed paid").await?;
-    let same_transaction = Capture { event: "evt-other".parse().expect("is a text"), ..first.clone() };
+    let same_transaction = Capture { event: "evt-other".parse().expect("valid text"), ..first.clone() };
     scene.capture_as(&order, same_transaction, "replayed paid").await?;
-    let same_event = Capture { transaction: "txn-other".parse().expect("is a text"), ..first.clone() };
+    let same_event = Capture { transaction: "txn-other".parse().expect("valid text"), ..first.clone() };
     scene.capture_as(&order, same_event, "replayed paid").await?;
-    let elsewhere = Capture { provider: provider("another"), ..first };
-    scene.capture_as(&order, elsewhere, "refund_due paid paid_twice").await?;
+    let other_provider = Capture { provider: provider("another"), ..first };
+    scene.capture_as(&order, other_provider, "refund_due paid paid_twice").await?;
     let receipts = scene.order(order.key.id, 1).await?.receipts.len();
-    scene.same("receipts", 2, receipts)?;
+    scene.same("number of receipts", 2, receipts)?;
     scene.stock(1, [8, 0, 1]).await
 }
 
-async fn two_channels_both_pay(scene: &mut Scene) -> Check {
+async fn a_second_channel_that_pays_is_refunded(scene: &mut Scene) -> Check {
     for strategy in STRATEGIES {
         let order = bring(scene, strategy, At::Paid, LateCapture::Refund).await?;
         let first = scene.order(order.key.id, 1).await?.payments[0].id.value();
@@ -118,7 +118,7 @@ async fn two_channels_both_pay(scene: &mut Scene) -> Check {
     Ok(())
 }
 
-/// A late "paid" callback revives a cancelled order and takes stock again.
+/// Mistake: a late "paid" callback revives a cancelled order and takes its units again.
 async fn a_late_capture_does_not_revive_a_cancelled_order(scene: &mut Scene) -> Check {
     for strategy in STRATEGIES {
         let order = bring(scene, strategy, At::Cancelled, LateCapture::Retake).await?;
@@ -130,25 +130,25 @@ async fn a_late_capture_does_not_revive_a_cancelled_order(scene: &mut Scene) -> 
     Ok(())
 }
 
-/// Payment after the hold was released.
-async fn a_late_capture_takes_the_units_again(scene: &mut Scene) -> Check {
+/// A payment arrives after the hold was released.
+async fn a_late_capture_makes_a_new_order(scene: &mut Scene) -> Check {
     for strategy in [Strategy::PayTime, Strategy::PreDeduct] {
         let old = bring(scene, strategy, At::Expired, LateCapture::Retake).await?;
         let payment = scene.order(old.key.id, 1).await?.payments[0].id.value();
         let retaken = scene.capture(&old, payment, payment, "retaken paid").await?;
         let Advanced::Retaken(new) = retaken else {
-            return Err(scene.failure("a new order", format!("{retaken:?}")));
+            return Err(scene.failure("a new order replaces the expired one", format!("{retaken:?}")));
         };
         scene.same("replaces", Some(old.key.id), new.replaces)?;
-        scene.holds("another order", new.key.id != old.key.id, new.key)?;
+        scene.holds("the new order has its own id", new.key.id != old.key.id, new.key)?;
         scene.same("amount", old.amount, new.amount)?;
         let before = scene.order(old.key.id, 1).await?;
         scene.same("replaced by", Some(new.key.id), before.replaced_by)?;
         scene.status(&old, "expired").await?;
         scene.stock(1, [8, 0, 2]).await?;
-        // The same money again is the new order; other money goes back.
+        // The same capture again finds the new order; another capture is refunded.
         let again = scene.capture(&old, payment, payment, "replayed paid").await?;
-        scene.same("the order of the repetition", Some(new.key), again.order().map(|order| order.key))?;
+        scene.same("order of the repetition", Some(new.key), again.order().map(|order| order.key))?;
         scene.capture(&old, payment, payment + 500, "refund_due expired paid_twice").await?;
         scene.stock(1, [8, 0, 2]).await?;
         scene.refund(&new, true, "done paid").await?;
@@ -157,14 +157,14 @@ async fn a_late_capture_takes_the_units_again(scene: &mut Scene) -> Check {
     Ok(())
 }
 
-async fn a_late_capture_without_units_goes_back(scene: &mut Scene) -> Check {
+async fn a_late_capture_without_units_is_refunded(scene: &mut Scene) -> Check {
     let old = bring(scene, Strategy::PreDeduct, At::Expired, LateCapture::Retake).await?;
     let payment = scene.order(old.key.id, 1).await?.payments[0].id.value();
     let others = scene.ask(2).units(9);
     scene.place_ask(others).await?;
     scene.capture(&old, payment, payment, "refund_due expired no_units").await?;
     scene.stock(1, [1, 9, 0]).await?;
-    // And where a limit does not allow it.
+    // The same where a limit does not allow a new order.
     let old = bring(scene, Strategy::PreDeduct, At::Expired, LateCapture::Retake).await?;
     let payment = scene.order(old.key.id, 1).await?.payments[0].id.value();
     use crate::domain::{Per, Subject};
@@ -174,8 +174,8 @@ async fn a_late_capture_without_units_goes_back(scene: &mut Scene) -> Check {
     scene.stock(1, [9, 1, 0]).await
 }
 
-/// The callback arrives before the order is stored.
-async fn a_capture_before_its_payment_is_known_is_applied_when_it_opens(scene: &mut Scene) -> Check {
+/// The callback arrives before the order or its payment is stored.
+async fn an_early_capture_is_applied_when_its_payment_opens(scene: &mut Scene) -> Check {
     for strategy in STRATEGIES {
         scene.open(vec![offer(1, strategy, 9)]).await?;
         let order = scene.place(1).await?;
@@ -184,20 +184,20 @@ async fn a_capture_before_its_payment_is_known_is_applied_when_it_opens(scene: &
         scene.capture_as(&order, capture.clone(), "not_found").await?;
         for _ in 0..2 {
             scene.note("keep the capture");
-            let kept = scene.ok("kept", scene.ledger().keep_unmatched(capture.clone()).await)?;
-            scene.same("kept", Kept::Kept, kept)?;
+            let kept = scene.ok("keep_unmatched", scene.ledger().keep_unmatched(capture.clone()).await)?;
+            scene.same("keep_unmatched", Kept::Kept, kept)?;
         }
         scene.stock(1, if strategy == Strategy::PayTime { [9, 0, 0] } else { [8, 1, 0] }).await?;
         scene.open_payment(&order, payment, "done paid").await?;
         scene.stock(1, [8, 0, 1]).await?;
         let receipts = scene.order(order.key.id, 1).await?.receipts.len();
-        scene.same("receipts", 1, receipts)?;
+        scene.same("number of receipts", 1, receipts)?;
         scene.capture_as(&order, capture, "replayed paid").await?;
     }
     Ok(())
 }
 
-async fn a_kept_capture_of_a_wrong_amount_goes_back(scene: &mut Scene) -> Check {
+async fn kept_captures_that_do_not_pay_are_refunded(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
     let order = scene.place(1).await?;
     let right = capture_of(&order, 5, 5);
@@ -205,28 +205,28 @@ async fn a_kept_capture_of_a_wrong_amount_goes_back(scene: &mut Scene) -> Check 
         [Capture { amount: 1, ..capture_of(&order, 5, 6) }, right.clone(), capture_of(&order, 5, 7)]
     {
         scene.note("keep a capture");
-        scene.ok("kept", scene.ledger().keep_unmatched(capture).await)?;
+        scene.ok("keep_unmatched", scene.ledger().keep_unmatched(capture).await)?;
     }
     scene.open_payment(&order, 5, "done paid").await?;
     let order = scene.order(order.key.id, 1).await?;
     let mut reasons: Vec<_> = order.refund_reasons().map(word::of_reason).collect();
     reasons.sort_unstable();
-    scene.same("what goes back", vec!["paid_twice", "wrong_amount"], reasons)
+    scene.same("reasons", vec!["paid_twice", "wrong_amount"], reasons)
 }
 
-async fn a_known_payment_is_not_kept(scene: &mut Scene) -> Check {
+async fn a_capture_of_a_known_payment_is_not_kept(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
     let order = scene.place(1).await?;
     scene.open_payment(&order, 5, "done paying").await?;
     scene.note("keep a capture of a known payment");
-    let kept = scene.ok("kept", scene.ledger().keep_unmatched(capture_of(&order, 5, 5)).await)?;
-    scene.same("kept", Kept::Known(order.key), kept)?;
+    let kept = scene.ok("keep_unmatched", scene.ledger().keep_unmatched(capture_of(&order, 5, 5)).await)?;
+    scene.same("keep_unmatched", Kept::Known(order.key), kept)?;
     scene.status(&order, "paying").await
 }
 
-async fn pay_time_is_bounded_by_the_overbook_percentage(scene: &mut Scene) -> Check {
+async fn pay_time_orders_are_bounded_by_the_overbook_percentage(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::PayTime, 5)]).await?;
-    // 150 % of 5 is 7.5, and there are no half units.
+    // 150 % of 5 is 7.5, rounded down to 7.
     let (four, three, four_more) = (scene.ask(1).units(4), scene.ask(2).units(3), scene.ask(3).units(4));
     let paying = scene.place_ask(four).await?;
     scene.reserve(four_more, "sold_out 3").await?;
@@ -234,14 +234,14 @@ async fn pay_time_is_bounded_by_the_overbook_percentage(scene: &mut Scene) -> Ch
     let one = scene.ask(3);
     scene.reserve(one, "sold_out 0").await?;
     scene.stock(1, [5, 0, 0]).await?;
-    // What is being paid does not count, what is available does: 150 % of 1, less 3 that wait.
+    // Paying orders do not count: the bound is 150 % of the 1 available unit, and 3 are pending.
     scene.open_payment(&paying, 1, "done paying").await?;
     scene.stock(1, [1, 4, 0]).await?;
     scene.reserve(one, "sold_out 0").await?;
     scene.adjust("more", 2, "done").await?;
     scene.reserve(one.units(2), "sold_out 1").await?;
     scene.place_ask(one).await?;
-    let full = offer(1, Strategy::PayTime, 5).with_overbook(100.try_into().expect("is a percentage"));
+    let full = offer(1, Strategy::PayTime, 5).with_overbook(100.try_into().expect("valid percentage"));
     scene.open(vec![full]).await?;
     let five = scene.ask(1).units(5);
     scene.place_ask(five).await?;
@@ -260,17 +260,17 @@ async fn pay_time_takes_units_when_the_payment_opens(scene: &mut Scene) -> Check
     scene.capture(&first, 1, 1, "done paid").await?;
     scene.stock(1, [0, 0, 2]).await?;
     scene.open_payment(&second, 2, "sold_out 0").await?;
-    scene.adjust("one more", 1, "done").await?;
+    scene.adjust("add one", 1, "done").await?;
     scene.open_payment(&second, 2, "done paying").await?;
-    // A capture of an order whose units are gone goes back.
+    // A capture is refunded if the order's units are gone.
     scene.fail_payment(&second, 2, "done pending").await?;
-    scene.adjust("one less", -1, "done").await?;
+    scene.adjust("remove one", -1, "done").await?;
     scene.capture(&second, 2, 2, "refund_due pending no_units").await?;
     scene.status(&second, "pending").await?;
     scene.stock(1, [0, 0, 2]).await
 }
 
-async fn a_failed_payment_gives_pay_time_units_back(scene: &mut Scene) -> Check {
+async fn a_failed_payment_releases_pay_time_units(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::PayTime, 1)]).await?;
     let first = scene.place(1).await?;
     for payment in [1, 2] {
@@ -308,14 +308,14 @@ async fn a_refund_is_settled_once(scene: &mut Scene) -> Check {
     settled(scene, &order, 8, RefundOutcome::Failed, "replayed cancelled").await?;
     settled(scene, &order, 8, RefundOutcome::Done, "done cancelled").await?;
     settled(scene, &order, 8, RefundOutcome::Done, "replayed cancelled").await?;
-    // Money that went back does not come again.
+    // A refund that is done stays done.
     settled(scene, &order, 8, RefundOutcome::Failed, "replayed cancelled").await?;
     let order = scene.order(order.key.id, 1).await?;
     let status = order.refund().map(|(_, refund)| refund.status);
-    scene.same("refund", Some(crate::domain::RefundStatus::Done), status)
+    scene.same("status of the refund", Some(crate::domain::RefundStatus::Done), status)
 }
 
-async fn an_operator_refund_says_whether_units_return(scene: &mut Scene) -> Check {
+async fn a_refund_returns_units_only_if_told_to(scene: &mut Scene) -> Check {
     for strategy in STRATEGIES {
         for (returned, stock) in [(true, [10, 0, 0]), (false, [8, 0, 2])] {
             let order = bring(scene, strategy, At::Paid, LateCapture::Refund).await?;
@@ -338,34 +338,34 @@ async fn refunds_due_are_listed_until_settled(scene: &mut Scene) -> Check {
         let ledger = scene.ledger();
         async move { ledger.refunds_due(lane, None, 10).await }
     };
-    scene.same("due", 0, scene.ok("due", due(scene).await)?.len())?;
+    scene.same("number of refunds due", 0, scene.ok("refunds_due", due(scene).await)?.len())?;
     let [first, last] = <[_; 2]>::try_from(scene.order(order.key.id, 1).await?.payments)
         .map_err(|payments| scene.failure("two payments", format!("{payments:?}")))?;
     scene.capture(&order, first.id.value(), 5, "refund_due paid paid_twice").await?;
-    let tasks = scene.ok("due", due(scene).await)?;
+    let tasks = scene.ok("refunds_due", due(scene).await)?;
     let seen: Vec<_> =
         tasks.iter().map(|task| (task.order, task.capture.transaction.to_string(), task.reason)).collect();
     let expected = vec![(order.key, "txn-5".to_owned(), crate::domain::RefundReason::PaidTwice)];
-    scene.same("due", expected, seen)?;
+    scene.same("refunds due", expected, seen)?;
     scene.refund(&order, true, "done paid").await?;
-    scene.same("due", 2, scene.ok("due", due(scene).await)?.len())?;
-    let of_one = scene.ok("due", scene.ledger().refunds_due(lane, None, 1).await)?;
-    scene.same("the refunds of one order", 2, of_one.len())?;
-    let behind = scene.ok("due", scene.ledger().refunds_due(lane, Some(order.key.id), 1).await)?;
-    scene.same("behind it", 0, behind.len())?;
+    scene.same("number of refunds due", 2, scene.ok("refunds_due", due(scene).await)?.len())?;
+    let of_one = scene.ok("refunds_due", scene.ledger().refunds_due(lane, None, 1).await)?;
+    scene.same("refunds due of one order", 2, of_one.len())?;
+    let after = scene.ok("refunds_due", scene.ledger().refunds_due(lane, Some(order.key.id), 1).await)?;
+    scene.same("refunds due after that order", 0, after.len())?;
     settled(scene, &order, last.id.value(), RefundOutcome::Done, "done paid").await?;
     settled(scene, &order, 5, RefundOutcome::Failed, "done paid").await?;
-    scene.same("due", 0, scene.ok("due", due(scene).await)?.len())
+    scene.same("number of refunds due", 0, scene.ok("refunds_due", due(scene).await)?.len())
 }
 
-async fn payments_can_be_found(scene: &mut Scene) -> Check {
+async fn an_order_can_be_found_by_its_payment(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
     let order = scene.place(3).await?;
     scene.open_payment(&order, 5, "done paying").await?;
     for (payment, expected) in [(5, Some(order.key)), (6, None)] {
         let found = scene.ledger().locate(Reference::Payment(make::payment_id(payment))).await;
-        let found = scene.ok("located", found)?;
-        scene.same("the order of the payment", expected, found)?;
+        let found = scene.ok("locate", found)?;
+        scene.same("order of the payment", expected, found)?;
     }
     Ok(())
 }

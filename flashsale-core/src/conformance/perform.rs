@@ -1,4 +1,4 @@
-//! Performing random operations on a ledger, or on a gate and its truth, and telling what was answered.
+//! Performs random operations on a ledger, or on a gate and its truth, and describes the answers.
 
 use std::{num::NonZeroU16, sync::Arc};
 
@@ -26,7 +26,7 @@ pub(super) struct System {
     pub(super) truth: Option<LedgerUnderTest>,
 }
 
-/// What both sides have been told so far.
+/// What both sides have answered so far, which later operations refer to.
 #[derive(Clone, Debug)]
 pub(super) struct History {
     pub(super) terms: Arc<Terms>,
@@ -37,7 +37,7 @@ pub(super) struct History {
     arrived: Vec<Transfer>,
 }
 
-/// What an operation was answered, in words that both sides must share.
+/// The answer to an operation. Its text must be the same for the oracle and the tested system.
 #[derive(Debug, Default)]
 pub(super) struct Observation {
     pub(super) text: String,
@@ -58,10 +58,10 @@ impl History {
         Self { terms, role, now: START, orders: Vec::new(), transfers: Vec::new(), arrived: Vec::new() }
     }
 
-    pub(super) fn learn(&mut self, op: &Op, told: Observation) {
-        self.orders.extend(told.orders);
-        self.transfers.extend(told.sent);
-        self.arrived.extend(told.arrived);
+    pub(super) fn learn(&mut self, op: &Op, observation: Observation) {
+        self.orders.extend(observation.orders);
+        self.transfers.extend(observation.sent);
+        self.arrived.extend(observation.arrived);
         if let Op::Time(seconds) = op {
             self.now = self.now.after(make::seconds(*seconds));
         }
@@ -76,7 +76,7 @@ impl History {
         Lane { bucket, ..Lane::first(self.terms.activity()) }
     }
 
-    /// The lane of a buyer where reserves are decided.
+    /// Returns the lane in which a buyer's requests are decided.
     fn lane_of(&self, user: u64) -> Lane {
         match self.role {
             LedgerRole::Truth => Lane::first(self.terms.activity()),
@@ -96,14 +96,14 @@ fn terms_of(setup: &Setup) -> Terms {
         let strategy =
             [Strategy::OrderTime, Strategy::PayTime, Strategy::PreDeduct][usize::from(offer.strategy)];
         let hold = (strategy != Strategy::OrderTime || offer.ends).then_some(HOLD);
-        let price = Money::new(100 * n, "CNY".parse().expect("is a currency")).expect("is a price");
+        let price = Money::new(100 * n, "CNY".parse().expect("valid currency")).expect("valid price");
         let late = if offer.retakes { LateCapture::Retake } else { LateCapture::Refund };
-        let terms = OfferTerms::new(make::sku(n), price, offer.units, strategy, hold).expect("is an offer");
+        let terms = OfferTerms::new(make::sku(n), price, offer.units, strategy, hold).expect("valid offer");
         make::limited(terms, &rules_of(&offer.rules)).with_late_capture(late)
     });
-    let buckets = NonZeroU16::new(setup.buckets).expect("is from 1");
+    let buckets = NonZeroU16::new(setup.buckets).expect("at least 1");
     Terms::new(make::activity(1), make::window(START, START.after(SALE)), buckets, TIMING, offers.collect())
-        .expect("are valid terms")
+        .expect("valid terms")
 }
 
 fn rules_of(rules: &[RandomRule]) -> Vec<LimitRule> {
@@ -115,23 +115,23 @@ fn rules_of(rules: &[RandomRule]) -> Vec<LimitRule> {
     rules.iter().map(rule).collect()
 }
 
-/// What happened or what was refused, without what ledgers choose themselves: batch ids and texts of errors.
-fn tell<T: std::fmt::Debug>(result: &Result<T, LedgerError>) -> String {
+/// Describes a result without what a ledger may choose itself: batch ids and texts of errors.
+fn show<T: std::fmt::Debug>(result: &Result<T, LedgerError>) -> String {
     let text = match result {
         Ok(value) => format!("{value:?}"),
         Err(error) => super::word::of_error(error).to_owned(),
     };
     let mut parts = text.split("BatchId(");
-    let mut told = parts.next().unwrap_or_default().to_owned();
+    let mut described = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        told.push_str("BatchId(_");
-        told.push_str(part.trim_start_matches(|digit: char| digit.is_ascii_digit()));
+        described.push_str("BatchId(_");
+        described.push_str(part.trim_start_matches(|digit: char| digit.is_ascii_digit()));
     }
-    told
+    described
 }
 
-/// Entries without the times at which lanes were opened, which are the store's own.
-fn plain(mut entries: Vec<Entry>) -> Vec<Entry> {
+/// Removes the times at which lanes were opened, which depend on the store.
+fn without_opening_times(mut entries: Vec<Entry>) -> Vec<Entry> {
     for entry in &mut entries {
         if matches!(entry.event, Event::Opened(_) | Event::Reopened | Event::EpochTaken) {
             entry.at = Timestamp::EPOCH;
@@ -141,7 +141,7 @@ fn plain(mut entries: Vec<Entry>) -> Vec<Entry> {
 }
 
 impl System {
-    /// Where the life of orders is decided.
+    /// Returns the ledger that decides the life of orders.
     fn deciding(&self) -> &Arc<dyn Ledger> {
         self.truth.as_ref().map_or(&self.main.ledger, |truth| &truth.ledger)
     }
@@ -150,33 +150,33 @@ impl System {
         Some((self.main.gate.as_deref()?, self.truth.as_ref()?.truth.as_deref()?))
     }
 
-    /// Opens the sale.
-    pub(super) async fn begin(&self, known: &History) -> Result<(), LedgerError> {
-        self.deciding().open(Arc::clone(&known.terms)).await?;
+    /// Opens the sale, and warms up the gate if there are two tiers.
+    pub(super) async fn begin(&self, past: &History) -> Result<(), LedgerError> {
+        self.deciding().open(Arc::clone(&past.terms)).await?;
         if let Some((gate, truth)) = self.tiers() {
             gate.register(&Consumer::new(BY_TRUTH)).await?;
             truth.register(&Consumer::new(BY_GATE)).await?;
-            self.rebuild(known, false, 100, usize::MAX).await?;
+            self.rebuild(past, false, 100, usize::MAX).await?;
         }
-        self.set_time(known, known.now).await;
+        self.set_time(past, past.now).await;
         Ok(())
     }
 
-    async fn set_time(&self, known: &History, to: Timestamp) {
-        for lane in known.lanes() {
+    async fn set_time(&self, past: &History, to: Timestamp) {
+        for lane in past.lanes() {
             self.main.probe.advance_time(lane, to).await;
         }
         if let Some(truth) = &self.truth {
-            truth.probe.advance_time(Lane::first(known.terms.activity()), to).await;
+            truth.probe.advance_time(Lane::first(past.terms.activity()), to).await;
         }
     }
 
-    /// Both ledgers with all counters, without their times, which answers are compared by.
-    pub(super) async fn inspect(&self, known: &History) -> Vec<Option<Inspection>> {
+    /// Returns what each ledger stores, without the times of lanes, which answers show.
+    pub(super) async fn inspect(&self, past: &History) -> Vec<Option<Inspection>> {
         let mut inspections = Vec::new();
         for subject in [Some(&self.main), self.truth.as_ref()].into_iter().flatten() {
             subject.probe.settle().await;
-            let mut inspection = subject.probe.inspect(known.terms.activity()).await;
+            let mut inspection = subject.probe.inspect(past.terms.activity()).await;
             for lane in inspection.iter_mut().flat_map(|inspection| &mut inspection.lanes) {
                 lane.last = Timestamp::EPOCH;
             }
@@ -185,108 +185,108 @@ impl System {
         inspections
     }
 
-    /// Does one operation.
-    pub(super) async fn perform(&mut self, op: &Op, known: &History) -> Observation {
-        let mut told = Observation::default();
-        told.text = match op {
+    /// Performs one operation.
+    pub(super) async fn perform(&mut self, op: &Op, past: &History) -> Observation {
+        let mut observation = Observation::default();
+        observation.text = match op {
             Op::Reserve { buyer, asks, stale_epoch } => {
-                self.reserve(known, *buyer, asks, *stale_epoch, &mut told).await
+                self.reserve(past, *buyer, asks, *stale_epoch, &mut observation).await
             }
-            Op::Advance(steps) => self.advance(known, steps, &mut told).await,
+            Op::Advance(steps) => self.advance(past, steps, &mut observation).await,
             Op::Expire { bucket, limit } => {
-                let lane = if self.truth.is_some() { known.lane(0) } else { known.lane(*bucket) };
-                tell(&self.deciding().expire_due(lane, *limit).await)
+                let lane = if self.truth.is_some() { past.lane(0) } else { past.lane(*bucket) };
+                show(&self.deciding().expire_due(lane, *limit).await)
             }
             Op::Adjust { id, sku, delta } => {
                 let adjustment = Adjustment {
-                    activity: known.terms.activity(),
+                    activity: past.terms.activity(),
                     sku: make::sku(*sku),
                     id: make::adjustment_id(&format!("adj-{id}")),
                     delta: *delta,
                     by: make::by(),
                 };
-                // Units are added at the truth first, and taken at the gate first.
+                // Units are added at the truth first and removed at the gate first.
                 let ledger = if *delta > 0 { self.deciding() } else { &self.main.ledger };
-                tell(&ledger.adjust(adjustment).await)
+                show(&ledger.adjust(adjustment).await)
             }
             Op::Amend { id, change } => {
                 let change = change_of(change);
-                tell(&self.deciding().amend(known.terms.activity(), ChangeId(*id), change, make::by()).await)
+                show(&self.deciding().amend(past.terms.activity(), ChangeId(*id), change, make::by()).await)
             }
             Op::Send { from, to, sku, units } => {
-                let sent = self.main.ledger.send(known.lane(*from), *to, make::sku(*sku), *units).await;
-                told.sent = sent.as_ref().ok().copied().flatten();
-                tell(&sent)
+                let sent = self.main.ledger.send(past.lane(*from), *to, make::sku(*sku), *units).await;
+                observation.sent = sent.as_ref().ok().copied().flatten();
+                show(&sent)
             }
             Op::Receive { pick } => {
-                let Some(transfer) = picked(&known.transfers, *pick) else { return told };
+                let Some(transfer) = pick_from(&past.transfers, *pick) else { return observation };
                 let received = self.main.ledger.receive(transfer).await;
-                told.arrived = matches!(received, Ok(true)).then_some(transfer);
-                tell(&received)
+                observation.arrived = matches!(received, Ok(true)).then_some(transfer);
+                show(&received)
             }
             Op::Forget { pick } => {
-                let Some(transfer) = picked(&known.arrived, *pick) else { return told };
-                tell(&self.main.ledger.forget(transfer).await)
+                let Some(transfer) = pick_from(&past.arrived, *pick) else { return observation };
+                show(&self.main.ledger.forget(transfer).await)
             }
-            Op::Register { consumer } => tell(&self.main.ledger.register(&reader(*consumer)).await),
-            Op::Retire { consumer } => tell(&self.main.ledger.retire(&reader(*consumer)).await),
+            Op::Register { consumer } => show(&self.main.ledger.register(&reader(*consumer)).await),
+            Op::Retire { consumer } => show(&self.main.ledger.retire(&reader(*consumer)).await),
             Op::Ack { consumer, bucket, pick } => {
-                let (consumer, lane) = (reader(*consumer), known.lane(*bucket));
+                let (consumer, lane) = (reader(*consumer), past.lane(*bucket));
                 match self.main.ledger.events(&consumer, lane, None, 10_000).await {
-                    Ok(entries) => match picked(&entries, *pick) {
-                        Some(entry) => tell(&self.main.ledger.ack(&consumer, lane, entry.position).await),
+                    Ok(entries) => match pick_from(&entries, *pick) {
+                        Some(entry) => show(&self.main.ledger.ack(&consumer, lane, entry.position).await),
                         None => "nothing to acknowledge".to_owned(),
                     },
-                    Err(error) => tell::<()>(&Err(error)),
+                    Err(error) => show::<()>(&Err(error)),
                 }
             }
             Op::Read { consumer, bucket, pick, limit } => {
                 let from =
                     pick.map(|pick| Position { sequence: u64::from(pick % 40), ..Position::default() });
-                let (consumer, lane) = (reader(*consumer), known.lane(*bucket));
+                let (consumer, lane) = (reader(*consumer), past.lane(*bucket));
                 let entries = self.main.ledger.events(&consumer, lane, from, *limit).await;
-                format!("{} and {}", tell(&entries.map(plain)), self.read(known, *limit).await)
+                format!("{} and {}", show(&entries.map(without_opening_times)), self.read(past, *limit).await)
             }
             Op::Keep { order, capture } => {
-                let Some(order) = known.order(*order) else { return told };
+                let Some(order) = past.order(*order) else { return observation };
                 let capture = capture_of(order, self.find(order).await.as_ref(), *capture);
-                tell(&self.deciding().keep_unmatched(capture).await)
+                show(&self.deciding().keep_unmatched(capture).await)
             }
             Op::Time(seconds) => {
-                self.set_time(known, known.now.after(make::seconds(*seconds))).await;
+                self.set_time(past, past.now.after(make::seconds(*seconds))).await;
                 String::new()
             }
             Op::Restart => {
-                self.restart(known).await;
+                self.restart(past).await;
                 String::new()
             }
             Op::Persist { bucket, limit, repeated, acknowledged } => {
-                tell(&self.persist(known.lane(*bucket), *limit, *repeated, *acknowledged).await)
+                show(&self.persist(past.lane(*bucket), *limit, *repeated, *acknowledged).await)
             }
             Op::Follow { bucket, limit, repeated, gap } => {
-                tell(&self.follow(known.lane(*bucket), *limit, *repeated, *gap).await)
+                show(&self.follow(past.lane(*bucket), *limit, *repeated, *gap).await)
             }
             Op::Rebuild { salvage, chunk, steps } => {
-                let rebuilt = self.rebuild(known, *salvage, *chunk, *steps).await;
-                self.set_time(known, known.now).await;
-                tell(&rebuilt)
+                let rebuilt = self.rebuild(past, *salvage, *chunk, *steps).await;
+                self.set_time(past, past.now).await;
+                show(&rebuilt)
             }
         };
-        told
+        observation
     }
 
     async fn reserve(
         &self,
-        known: &History,
+        past: &History,
         buyer: u16,
         asks: &[super::operation::RandomAsk],
         stale_epoch: bool,
-        told: &mut Observation,
+        seen: &mut Observation,
     ) -> String {
         let buyer = 1 + u64::from(buyer) % BUYERS;
-        let lane = known.lane_of(buyer);
-        // Buyers of one lane may share a batch.
-        let others: Vec<_> = (1..=BUYERS).filter(|other| known.lane_of(*other) == lane).collect();
+        let lane = past.lane_of(buyer);
+        // Other buyers of the lane may be in the batch.
+        let others: Vec<_> = (1..=BUYERS).filter(|other| past.lane_of(*other) == lane).collect();
         let requests = asks.iter().enumerate().map(|(index, ask)| Reserve {
             order: make::order_id(u64::from(ask.id) * 4 + u64::from(lane.bucket)),
             user: make::user(if index == 0 { buyer } else { others[usize::from(ask.key) % others.len()] }),
@@ -303,22 +303,22 @@ impl System {
         let answer = self.main.ledger.reserve(lane, epoch, requests.collect()).await;
         for outcome in answer.iter().flat_map(|answer| &answer.outcomes) {
             if let Outcome::Reserved { order, .. } = outcome {
-                told.orders.push(order.key);
+                seen.orders.push(order.key);
             }
         }
-        tell(&answer)
+        show(&answer)
     }
 
-    async fn advance(&self, known: &History, steps: &[RandomStep], told: &mut Observation) -> String {
-        let Some(first) = known.order(steps[0].order) else { return String::new() };
+    async fn advance(&self, past: &History, steps: &[RandomStep], seen: &mut Observation) -> String {
+        let Some(first) = past.order(steps[0].order) else { return String::new() };
         let at_truth = self.truth.is_some();
         let lane_of = |order: OrderKey| {
-            if at_truth { known.lane(0) } else { known.lane_of(order.user.value()) }
+            if at_truth { past.lane(0) } else { past.lane_of(order.user.value()) }
         };
         let lane = lane_of(first);
         let mut batch = Vec::new();
         for step in steps {
-            let Some(mut order) = known.order(step.order) else { continue };
+            let Some(mut order) = past.order(step.order) else { continue };
             let there = self.find(order).await;
             if step.stranger {
                 order.user = make::user(1 + order.user.value() % BUYERS);
@@ -330,50 +330,50 @@ impl System {
         let answer = self.deciding().advance(lane, batch).await;
         for outcome in answer.iter().flat_map(|answer| &answer.outcomes) {
             if let crate::ledger::Advanced::Retaken(order) = outcome {
-                told.orders.push(order.key);
+                seen.orders.push(order.key);
             }
         }
-        tell(&answer)
+        show(&answer)
     }
 
     async fn find(&self, order: OrderKey) -> Option<Order> {
         self.deciding().order(order).await.ok().flatten()
     }
 
-    /// Everything that can be asked without changing anything.
-    async fn read(&self, known: &History, limit: usize) -> String {
-        let mut told = String::new();
+    /// Describes the answers of read-only methods.
+    async fn read(&self, past: &History, limit: usize) -> String {
+        let mut answers = String::new();
         for ledger in
             [Some(&self.main.ledger), self.truth.as_ref().map(|truth| &truth.ledger)].into_iter().flatten()
         {
-            let activity = known.terms.activity();
+            let activity = past.terms.activity();
             for sku in 1..=4 {
-                told += &tell(&ledger.stock(activity, make::sku(sku)).await);
+                answers += &show(&ledger.stock(activity, make::sku(sku)).await);
             }
             for buyer in 1..=BUYERS {
-                told += &tell(&ledger.orders_of(make::user(buyer), None, limit).await);
+                answers += &show(&ledger.orders_of(make::user(buyer), None, limit).await);
             }
-            told += &tell(&ledger.refunds_due(known.lane(0), None, 1_000).await);
-            told += &tell(&ledger.transfers(known.lane(0)).await);
-            told += &tell(&ledger.terms(activity).await);
-            let view = ledger.view(known.lane(0)).await;
-            told += &tell(&view.map(|view| (view.epoch, view.at, view.selling, view.window, view.offers)));
-            for order in &known.orders {
-                told += &tell(&ledger.locate(Reference::Order(order.id)).await);
+            answers += &show(&ledger.refunds_due(past.lane(0), None, 1_000).await);
+            answers += &show(&ledger.transfers(past.lane(0)).await);
+            answers += &show(&ledger.terms(activity).await);
+            let view = ledger.view(past.lane(0)).await;
+            answers += &show(&view.map(|view| (view.epoch, view.at, view.selling, view.window, view.offers)));
+            for order in &past.orders {
+                answers += &show(&ledger.locate(Reference::Order(order.id)).await);
             }
         }
-        told
+        answers
     }
 
-    /// Every ledger that is durable goes on from what is durable.
-    pub(super) async fn restart(&mut self, known: &History) {
+    /// Restarts every durable ledger from what is durable.
+    pub(super) async fn restart(&mut self, past: &History) {
         for subject in [Some(&mut self.main), self.truth.as_mut()].into_iter().flatten() {
             let again = subject.probe.restart().await;
             if let Some(again) = again {
                 *subject = again;
             }
         }
-        self.set_time(known, known.now).await;
+        self.set_time(past, past.now).await;
     }
 
     // Between the tiers.
@@ -390,14 +390,14 @@ impl System {
         let consumer = Consumer::new(BY_TRUTH);
         let mut entries = gate.events(&consumer, lane, Some(position), limit + 1).await?;
         if entries.first().is_none_or(|entry| entry.position != position) {
-            return Ok("another history".to_owned());
+            return Ok("the gate has another history".to_owned());
         }
         entries.remove(0);
         let last = entries.last().map_or(position, |entry| entry.position);
         let mode = PersistMode::After(position);
         let verdicts = truth.persist(lane, Fence(1), mode, entries.clone()).await?;
         let again =
-            if repeated { tell(&truth.persist(lane, Fence(1), mode, entries).await) } else { String::new() };
+            if repeated { show(&truth.persist(lane, Fence(1), mode, entries).await) } else { String::new() };
         if acknowledged {
             gate.ack(&consumer, lane, last).await?;
         }
@@ -419,46 +419,46 @@ impl System {
         if gap && entries.len() > 2 {
             entries.drain(..2);
         }
-        let told = tell(&gate.follow(lane, entries.clone()).await);
-        let again = if repeated { tell(&gate.follow(lane, entries).await) } else { String::new() };
-        Ok(format!("{told} {again} {}", tell(&gate.followed(lane).await)))
+        let answer = show(&gate.follow(lane, entries.clone()).await);
+        let again = if repeated { show(&gate.follow(lane, entries).await) } else { String::new() };
+        Ok(format!("{answer} {again} {}", show(&gate.followed(lane).await)))
     }
 
-    /// Close, save what is there, take an epoch, load, reopen: at most so many of these steps.
+    /// Takes the first `steps` steps of a rebuild: close, salvage, take an epoch, load, reopen.
     async fn rebuild(
         &self,
-        known: &History,
+        past: &History,
         salvage: bool,
         chunk: usize,
         steps: usize,
     ) -> Result<String, LedgerError> {
         let Some((gate, truth)) = self.tiers() else { return Ok(String::new()) };
-        let activity = known.terms.activity();
+        let activity = past.terms.activity();
         let expected = truth.epoch(activity).await?;
-        let mut told = String::new();
+        let mut answers = String::new();
         if steps >= 1 {
             gate.close(activity, expected).await?;
         }
         if steps >= 2 && salvage {
-            for lane in known.lanes() {
+            for lane in past.lanes() {
                 let Ok(entries) = gate.events(&Consumer::new(BY_TRUTH), lane, None, 10_000).await else {
                     continue;
                 };
-                told += &tell(&truth.persist(lane, Fence(1), PersistMode::Salvage, entries).await);
+                answers += &show(&truth.persist(lane, Fence(1), PersistMode::Salvage, entries).await);
             }
         }
         if steps < 3 {
-            return Ok(told);
+            return Ok(answers);
         }
         let next = truth.next_epoch(activity, expected).await?;
         let mut after = None;
         loop {
             if steps < 4 {
-                return Ok(told);
+                return Ok(answers);
             }
             let part = truth.content(activity, after, chunk).await?;
             after = part.next;
-            told += &tell(&Ok((part.after, part.next, part.position)));
+            answers += &show(&Ok((part.after, part.next, part.position)));
             gate.load(activity, next.epoch, part).await?;
             if after.is_none() {
                 break;
@@ -467,24 +467,24 @@ impl System {
         if steps >= 5 {
             gate.reopen(activity, next.epoch, next.batch).await?;
         }
-        Ok(told)
+        Ok(answers)
     }
 
-    /// Brings both tiers to rest, and says where they still differ.
-    pub(super) async fn differences(&self, known: &History) -> Result<Vec<String>, LedgerError> {
+    /// Settles both tiers and describes where they still differ.
+    pub(super) async fn differences(&self, past: &History) -> Result<Vec<String>, LedgerError> {
         let Some((gate, truth)) = self.tiers() else { return Ok(Vec::new()) };
-        let activity = known.terms.activity();
+        let activity = past.terms.activity();
         if gate.epoch(activity).await? != Some(truth.epoch(activity).await?) {
-            self.rebuild(known, true, 100, usize::MAX).await?;
+            self.rebuild(past, true, 100, usize::MAX).await?;
         }
-        for lane in known.lanes() {
+        for lane in past.lanes() {
             self.persist(lane, 100_000, false, true).await?;
         }
-        for lane in known.lanes() {
+        for lane in past.lanes() {
             self.follow(lane, 100_000, false, false).await?;
         }
         let mut differences = Vec::new();
-        for offer in known.terms.offers() {
+        for offer in past.terms.offers() {
             let (ours, theirs) =
                 (gate.stock(activity, offer.sku()).await?, truth.stock(activity, offer.sku()).await?);
             let numbers = |stock: crate::ledger::Stock| {
@@ -495,7 +495,7 @@ impl System {
                     .push(format!("SKU {}: {ours:?} at the gate, {theirs:?} at the truth", offer.sku()));
             }
         }
-        for key in &known.orders {
+        for key in &past.orders {
             let (ours, theirs) = (gate.order(*key).await?, truth.order(*key).await?);
             let seen = |order: &Order| {
                 (
@@ -518,7 +518,7 @@ fn reader(n: u8) -> Consumer {
     Consumer::new(["mail", "search"][usize::from(n)])
 }
 
-fn picked<T: Clone>(among: &[T], pick: u16) -> Option<T> {
+fn pick_from<T: Clone>(among: &[T], pick: u16) -> Option<T> {
     (!among.is_empty()).then(|| among[usize::from(pick) % among.len()].clone())
 }
 
@@ -535,7 +535,7 @@ fn change_of(change: &RandomChange) -> Change {
     }
 }
 
-/// Payments of an order have its id times ten, and a digit.
+/// A payment's id is its order's id times ten plus a digit.
 fn payment_of(order: OrderKey, n: u8) -> u64 {
     order.id.value() * 10 + u64::from(n)
 }
@@ -545,11 +545,11 @@ fn capture_of(order: OrderKey, there: Option<&Order>, random: RandomCapture) -> 
     let id = order.id;
     Capture {
         provider: make::provider("sandbox"),
-        event: format!("evt-{id}-{}", random.event).parse().expect("is a text"),
-        transaction: format!("txn-{id}-{}", random.transaction).parse().expect("is a text"),
+        event: format!("evt-{id}-{}", random.event).parse().expect("valid text"),
+        transaction: format!("txn-{id}-{}", random.transaction).parse().expect("valid text"),
         payment: make::payment_id(payment_of(order, random.payment)),
         amount: amount + u64::from(random.wrong_amount),
-        currency: "CNY".parse().expect("is a currency"),
+        currency: "CNY".parse().expect("valid currency"),
     }
 }
 
@@ -562,7 +562,7 @@ fn step_of(order: OrderKey, there: Option<&Order>, kind: &RandomKind) -> Advance
         RandomKind::Capture { capture, replacement } => Advance::Capture {
             order,
             capture: capture_of(order, there, *capture),
-            // As ids of the order's lane, which is what its own id ends with.
+            // The remainder of an id modulo 4 is its lane's bucket.
             replacement: make::order_id(u64::from(*replacement) * 4 + order.id.value() % 4),
         },
         RandomKind::Fail { payment: n } => Advance::PaymentFailed { order, payment: payment(*n) },

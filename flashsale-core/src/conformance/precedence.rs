@@ -1,4 +1,4 @@
-//! Precedence: of several outcomes that hold, the first is given.
+//! Precedence: of several possible outcomes of a reserve, the first in the fixed order wins.
 
 use super::{
     case::cases,
@@ -12,14 +12,14 @@ use crate::{
 
 cases! {
     Deciding:
-        of_two_outcomes_that_hold_the_first_is_given,
-        the_window_is_enforced_at_the_order,
-        pausing_stops_reserve_only,
-        ended_is_for_ever,
-        a_later_change_holds_in_whatever_order_they_come;
+        of_two_possible_outcomes_the_first_wins,
+        the_window_is_enforced_by_reserve,
+        pausing_or_ending_stops_only_reserve,
+        an_ended_activity_stays_ended,
+        the_latest_change_wins_in_any_order;
 }
 
-/// The ways to decline a request, in the order of precedence, with what each looks like.
+/// The ways not to make an order, in the order of precedence, each with its outcome.
 const WAYS: [(Way, &str); 13] = [
     (Way::UnknownOffer, "unknown_offer"),
     (Way::NotReady, "not_ready"),
@@ -53,11 +53,11 @@ enum Way {
     SoldOut,
 }
 
-/// Duplicate check after stock check, and every other pair that can hold at once.
-async fn of_two_outcomes_that_hold_the_first_is_given(scene: &mut Scene) -> Check {
+/// Tests every pair of outcomes that can apply at once, such as a replay of a sold-out offer.
+async fn of_two_possible_outcomes_the_first_wins(scene: &mut Scene) -> Check {
     for (index, (first, expected)) in WAYS.into_iter().enumerate() {
         for (second, _) in WAYS.into_iter().skip(index) {
-            if exclude_each_other(first, second) {
+            if are_exclusive(first, second) {
                 continue;
             }
             scene.open(vec![offer(1, Strategy::OrderTime, 3)]).await?;
@@ -70,15 +70,15 @@ async fn of_two_outcomes_that_hold_the_first_is_given(scene: &mut Scene) -> Chec
                 request =
                     arrange(scene, way, request, (known.key.id.value(), strangers.key.id.value())).await?;
             }
-            scene.note(format!("{first:?} and {second:?} hold"));
+            scene.note(format!("reserve where {first:?} and {second:?} apply"));
             scene.reserve_in(request.0, request.1, expected).await?;
         }
     }
     Ok(())
 }
 
-/// A window is before or after now, a key is of one order, and a request has one mode.
-fn exclude_each_other(first: Way, second: Way) -> bool {
+/// A window has one state, a key belongs to one order, and a request has one mode.
+fn are_exclusive(first: Way, second: Way) -> bool {
     matches!(
         (first, second),
         (Way::Replayed, Way::KeyReused)
@@ -87,7 +87,7 @@ fn exclude_each_other(first: Way, second: Way) -> bool {
     )
 }
 
-/// Brings ledger and request to where one way to decline holds. Each changes something of its own.
+/// Changes the ledger or the request so that `way` applies. No way undoes another.
 async fn arrange(
     scene: &mut Scene,
     way: Way,
@@ -128,14 +128,14 @@ async fn arrange(
     })
 }
 
-/// The purchase window is enforced on the page only, not on the order call.
-async fn the_window_is_enforced_at_the_order(scene: &mut Scene) -> Check {
+/// Mistake: the sale window is enforced only on the page, not in the ledger.
+async fn the_window_is_enforced_by_reserve(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::OrderTime, 9)]).await?;
     let (from, to) = (scene.moment(10), scene.moment(20));
     scene.amend(Change::Window(window(from, to))).await?;
     let early = scene.ask(1);
     let outcome = scene.reserve(early, "not_started").await?;
-    scene.same("starts at", crate::ledger::Outcome::NotStarted { starts_at: from }, outcome)?;
+    scene.same("outcome", crate::ledger::Outcome::NotStarted { starts_at: from }, outcome)?;
     scene.time_at(from.before(std::time::Duration::from_millis(1))).await?;
     scene.reserve(early, "not_started").await?;
     scene.time_at(from).await?;
@@ -148,8 +148,8 @@ async fn the_window_is_enforced_at_the_order(scene: &mut Scene) -> Check {
     scene.reserve(early, "replayed pending").await.map(drop)
 }
 
-/// Open orders can be paid, cancelled and expired while an activity is paused or ended.
-async fn pausing_stops_reserve_only(scene: &mut Scene) -> Check {
+/// While an activity is paused or ended, open orders can still be paid, cancelled and expired.
+async fn pausing_or_ending_stops_only_reserve(scene: &mut Scene) -> Check {
     for selling in [Selling::Paused, Selling::Ended] {
         scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
         let (paid, cancelled, _expired) =
@@ -168,7 +168,7 @@ async fn pausing_stops_reserve_only(scene: &mut Scene) -> Check {
     Ok(())
 }
 
-async fn ended_is_for_ever(scene: &mut Scene) -> Check {
+async fn an_ended_activity_stays_ended(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::OrderTime, 9)]).await?;
     for selling in [Selling::Ended, Selling::On, Selling::Paused] {
         scene.amend(Change::Selling(selling)).await?;
@@ -178,7 +178,7 @@ async fn ended_is_for_ever(scene: &mut Scene) -> Check {
     Ok(())
 }
 
-async fn a_later_change_holds_in_whatever_order_they_come(scene: &mut Scene) -> Check {
+async fn the_latest_change_wins_in_any_order(scene: &mut Scene) -> Check {
     use crate::ledger::ChangeId;
     scene.open(vec![offer(1, Strategy::OrderTime, 9)]).await?;
     let activity = scene.lane(1).activity;
@@ -186,15 +186,15 @@ async fn a_later_change_holds_in_whatever_order_they_come(scene: &mut Scene) -> 
     for (id, change) in [(20, &later), (10, &earlier), (10, &later), (20, &earlier)] {
         scene.note(format!("amend {id} to {change:?}"));
         let amended = scene.ledger().amend(activity, ChangeId(id), change.clone(), super::make::by()).await;
-        scene.ok("amended", amended)?;
+        scene.ok("amend", amended)?;
         scene.check().await?;
         scene.place(1).await?;
     }
     scene.note("amend 30 to limits of an unknown SKU");
     let change = limits(99, &[]);
     let result = scene.ledger().amend(activity, ChangeId(30), change, super::make::by()).await;
-    scene.same("amended", "error: invalid", super::word::of_result(&result))?;
+    scene.same("amend", "error: invalid", super::word::of_result(&result))?;
     let unknown = super::make::activity(99);
     let result = scene.ledger().amend(unknown, ChangeId(1), later, super::make::by()).await;
-    scene.same("amended", "error: not open", super::word::of_result(&result))
+    scene.same("amend", "error: not open", super::word::of_result(&result))
 }

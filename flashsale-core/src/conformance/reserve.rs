@@ -1,4 +1,4 @@
-//! Reserve: units are taken once, whole or not at all.
+//! Reserve: each unit is sold once, and a request gets all its units or none.
 
 use super::{
     case::cases,
@@ -13,28 +13,28 @@ use crate::{
 
 cases! {
     Deciding:
-        an_unknown_activity_is_not_ready,
-        units_run_out_exactly,
-        the_same_offer_twice_in_a_batch_is_decided_in_order,
-        a_batch_larger_than_the_stock_takes_what_there_is,
-        units_given_back_are_sold_again,
+        an_unknown_activity_answers_not_ready,
+        exactly_the_offered_units_are_sold,
+        requests_for_one_offer_in_a_batch_are_decided_in_order,
+        a_batch_larger_than_the_stock_sells_what_is_left,
+        released_units_are_sold_again,
         the_price_comes_from_the_offer,
-        an_order_says_what_was_asked,
-        opening_again_overwrites_nothing,
-        other_terms_do_not_open,
-        an_empty_batch_is_answered,
+        an_order_records_the_request,
+        opening_twice_changes_nothing,
+        opening_with_different_terms_fails,
+        an_empty_batch_gets_an_empty_answer,
         activities_and_terms_can_be_read,
-        orders_of_a_user_are_only_theirs,
-        a_view_shows_what_can_be_taken;
+        a_user_sees_only_their_own_orders,
+        a_view_shows_how_many_units_can_be_ordered;
 }
 
-/// A missing stock key crashes the most copied script.
-async fn an_unknown_activity_is_not_ready(scene: &mut Scene) -> Check {
+/// Mistake: the script crashes when the stock key is missing.
+async fn an_unknown_activity_answers_not_ready(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::OrderTime, 1)]).await?;
     let ask = scene.ask(1);
     let lane = crate::ledger::Lane::first(activity(4_711));
     let answer = scene.ledger().reserve(lane, None, vec![ask.0]).await;
-    let answer = scene.ok("an answer", answer)?;
+    let answer = scene.ok("reserve", answer)?;
     scene.same(
         "outcomes",
         vec!["not_ready".to_owned()],
@@ -42,8 +42,8 @@ async fn an_unknown_activity_is_not_ready(scene: &mut Scene) -> Check {
     )
 }
 
-/// `>=` sells one more than there are.
-async fn units_run_out_exactly(scene: &mut Scene) -> Check {
+/// Mistake: a comparison with `>=` sells one unit too many.
+async fn exactly_the_offered_units_are_sold(scene: &mut Scene) -> Check {
     for strategy in [Strategy::OrderTime, Strategy::PreDeduct] {
         scene.open(vec![offer(1, strategy, 5)]).await?;
         let (two, three) = (scene.ask(1).units(2), scene.ask(2).units(3));
@@ -60,8 +60,8 @@ async fn units_run_out_exactly(scene: &mut Scene) -> Check {
     Ok(())
 }
 
-/// The same SKU twice in one batch, checked against the number before the batch.
-async fn the_same_offer_twice_in_a_batch_is_decided_in_order(scene: &mut Scene) -> Check {
+/// Mistake: a batch checks every request against the stock before the batch.
+async fn requests_for_one_offer_in_a_batch_are_decided_in_order(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::OrderTime, 3), offer(2, Strategy::OrderTime, 1)]).await?;
     let asks = vec![
         scene.ask(1).units(2),
@@ -79,7 +79,7 @@ async fn the_same_offer_twice_in_a_batch_is_decided_in_order(scene: &mut Scene) 
     )
 }
 
-async fn a_batch_larger_than_the_stock_takes_what_there_is(scene: &mut Scene) -> Check {
+async fn a_batch_larger_than_the_stock_sells_what_is_left(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::PreDeduct, 7)]).await?;
     let buyer = 5;
     let asks: Vec<_> = (0..100).map(|_| scene.ask(buyer)).collect();
@@ -95,12 +95,12 @@ async fn a_batch_larger_than_the_stock_takes_what_there_is(scene: &mut Scene) ->
         })
         .collect();
     sequences.dedup();
-    scene.same("each order has its own entry", 7, sequences.len())?;
+    scene.same("distinct positions of the orders", 7, sequences.len())?;
     scene.stock(1, [0, 7, 0]).await
 }
 
-/// Sold-out flags that never reset: units given back or added are not sold.
-async fn units_given_back_are_sold_again(scene: &mut Scene) -> Check {
+/// Mistake: a sold-out flag is never reset, so released units are not sold.
+async fn released_units_are_sold_again(scene: &mut Scene) -> Check {
     for strategy in STRATEGIES {
         scene.open(vec![offer(1, strategy, 2)]).await?;
         let ask = scene.ask(1).units(2);
@@ -119,7 +119,7 @@ async fn units_given_back_are_sold_again(scene: &mut Scene) -> Check {
     Ok(())
 }
 
-/// Price or total taken from the client: a request has none, the order has the offer's.
+/// Mistake: the price is taken from the client. A request has none.
 async fn the_price_comes_from_the_offer(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::PreDeduct, 10)]).await?;
     let ask = scene.ask(1).units(3);
@@ -127,7 +127,7 @@ async fn the_price_comes_from_the_offer(scene: &mut Scene) -> Check {
     scene.same("amount", "3897.00 CNY".to_owned(), order.amount.to_string())
 }
 
-async fn an_order_says_what_was_asked(scene: &mut Scene) -> Check {
+async fn an_order_records_the_request(scene: &mut Scene) -> Check {
     let device = rule(Subject::Device, Per::Offer, 9);
     scene.open(vec![limited(offer(1, Strategy::PreDeduct, 10), &[device])]).await?;
     scene.time(5).await?;
@@ -143,11 +143,11 @@ async fn an_order_says_what_was_asked(scene: &mut Scene) -> Check {
     scene.same("deadline", Some(scene.moment(105)), order.deadline)?;
     scene.same("persisted", true, order.persisted)?;
     let read = scene.order(order.key.id, 7).await?;
-    scene.same("the order as it is read", order, read)
+    scene.same("the order as read back", order, read)
 }
 
-/// Boot code that SETs stock overwrites live decrements.
-async fn opening_again_overwrites_nothing(scene: &mut Scene) -> Check {
+/// Mistake: startup code sets the stock and overwrites live decrements.
+async fn opening_twice_changes_nothing(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::OrderTime, 5)]).await?;
     scene.place(1).await?;
     scene.adjust("more", 2, "done").await?;
@@ -155,30 +155,30 @@ async fn opening_again_overwrites_nothing(scene: &mut Scene) -> Check {
     scene.stock(1, [6, 1, 0]).await?;
     let terms = scene.terms.clone().expect("an activity is open");
     scene.note("open again");
-    let opened = scene.ok("opened", scene.ledger().open(terms).await)?;
-    scene.same("opened", Opened::Before, opened)?;
+    let opened = scene.ok("open", scene.ledger().open(terms).await)?;
+    scene.same("open", Opened::Before, opened)?;
     scene.check().await?;
     scene.stock(1, [6, 1, 0]).await
 }
 
-async fn other_terms_do_not_open(scene: &mut Scene) -> Check {
+async fn opening_with_different_terms_fails(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::OrderTime, 5)]).await?;
     let before = scene.terms.clone().expect("an activity is open");
     let other =
         make::terms(before.activity().value(), 1, make::START, vec![offer(1, Strategy::OrderTime, 6)]);
-    scene.note("open with other terms");
+    scene.note("open with different terms");
     let result = scene.ledger().open(other.into()).await;
-    scene.same("opened", "error: invalid", word::of_result(&result))?;
+    scene.same("open", "error: invalid", word::of_result(&result))?;
     scene.check().await?;
     scene.stock(1, [5, 0, 0]).await
 }
 
-async fn an_empty_batch_is_answered(scene: &mut Scene) -> Check {
+async fn an_empty_batch_gets_an_empty_answer(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::OrderTime, 1)]).await?;
     let lane = scene.lane(1);
-    let answer = scene.ok("reservations", scene.ledger().reserve(lane, None, Vec::new()).await)?;
+    let answer = scene.ok("reserve", scene.ledger().reserve(lane, None, Vec::new()).await)?;
     scene.same("outcomes", 0, answer.outcomes.len())?;
-    let answer = scene.ok("advances", scene.ledger().advance(lane, Vec::new()).await)?;
+    let answer = scene.ok("advance", scene.ledger().advance(lane, Vec::new()).await)?;
     scene.same("outcomes", 0, answer.outcomes.len())
 }
 
@@ -195,41 +195,41 @@ async fn activities_and_terms_can_be_read(scene: &mut Scene) -> Check {
     scene.same("stock of an unknown SKU", None, stock)
 }
 
-/// `orders of user` without the user filter.
-async fn orders_of_a_user_are_only_theirs(scene: &mut Scene) -> Check {
+/// Mistake: the query for a user's orders lacks the user filter.
+async fn a_user_sees_only_their_own_orders(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::OrderTime, 9)]).await?;
     let mine = [scene.place(1).await?, scene.place(1).await?, scene.place(1).await?];
     let theirs = scene.place(2).await?;
     let ids = |orders: &[crate::domain::Order]| orders.iter().map(|order| order.key.id).collect::<Vec<_>>();
     let [first, second, third] = mine.each_ref().map(|order| order.key.id);
-    let orders = scene.ok("orders", scene.ledger().orders_of(make::user(1), None, 2).await)?;
-    scene.same("the last two", vec![third, second], ids(&orders))?;
-    let orders = scene.ok("orders", scene.ledger().orders_of(make::user(1), Some(second), 9).await)?;
-    scene.same("those before", vec![first], ids(&orders))?;
+    let orders = scene.ok("orders_of", scene.ledger().orders_of(make::user(1), None, 2).await)?;
+    scene.same("the two latest orders", vec![third, second], ids(&orders))?;
+    let orders = scene.ok("orders_of", scene.ledger().orders_of(make::user(1), Some(second), 9).await)?;
+    scene.same("orders before the second", vec![first], ids(&orders))?;
     let key = crate::domain::OrderKey { user: make::user(1), ..theirs.key };
-    let order = scene.ok("an order", scene.ledger().order(key).await)?;
-    scene.same("the order of somebody else", None, order)?;
+    let order = scene.ok("order", scene.ledger().order(key).await)?;
+    scene.same("another user's order", None, order)?;
     let located = scene.ledger().locate(crate::ledger::Reference::Order(theirs.key.id)).await;
-    let located = scene.ok("located", located)?;
-    scene.same("where the order is", Some(theirs.key), located)
+    let located = scene.ok("locate", located)?;
+    scene.same("key of the located order", Some(theirs.key), located)
 }
 
-async fn a_view_shows_what_can_be_taken(scene: &mut Scene) -> Check {
+async fn a_view_shows_how_many_units_can_be_ordered(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::OrderTime, 2), offer(2, Strategy::PayTime, 3)]).await?;
     let takeable = |view: &crate::ledger::View| {
         view.offers.iter().map(|offer| (offer.sku.value(), offer.takeable)).collect::<Vec<_>>()
     };
-    let before = scene.ok("a view", scene.ledger().view(scene.lane(1)).await)?;
+    let before = scene.ok("view", scene.ledger().view(scene.lane(1)).await)?;
     scene.same("takeable", vec![(1, 2), (2, 4)], takeable(&before))?;
-    scene.holds("no filter of buyers while there are units", before.buyers.is_none(), &before)?;
+    scene.holds("no buyer filter while units are available", before.buyers.is_none(), &before)?;
     let ask = scene.ask(1).units(2);
     scene.place_ask(ask).await?;
     let pending = scene.ask(2).of(2);
     scene.place_ask(pending).await?;
-    let after = scene.ok("a view", scene.ledger().view(scene.lane(1)).await)?;
+    let after = scene.ok("view", scene.ledger().view(scene.lane(1)).await)?;
     scene.same("takeable", vec![(1, 0), (2, 3)], takeable(&after))?;
     scene.holds("the version grows", after.version > before.version, (before.version, after.version))?;
     scene.holds("the view has the lane's time", after.at > Timestamp::EPOCH, after.at)?;
     let knows = |buyer| after.buyers.as_ref().is_some_and(|buyers| buyers.may_contain(make::user(buyer)));
-    scene.holds("buyers are in the filter", knows(1) && knows(2), &after)
+    scene.holds("the buyer filter contains both buyers", knows(1) && knows(2), &after)
 }

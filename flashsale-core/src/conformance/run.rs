@@ -1,4 +1,4 @@
-//! Running the cases.
+//! Runs the cases and reports the results.
 
 use std::{
     fmt,
@@ -12,61 +12,61 @@ use std::{
 use super::{
     CASES, Factory, Options,
     case::{Case, Needs},
-    failure::{Failure, elsewhere},
+    failure::{Failure, case_failure},
     machine,
     model::Model,
     scene::Scene,
 };
 use crate::{ledger::LedgerRole, panic_message::panic_message};
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// The backend.
+    /// The name of the backend.
     pub backend: String,
-    /// Every case that was played.
+    /// Every case that ran, in order.
     pub played: Vec<Played>,
-    /// The seeds that were used.
+    /// The number of seeds.
     pub seeds: u64,
-    /// How long it took.
+    /// The duration of the run.
     pub took: Duration,
 }
 
-/// One case that was played.
+/// The result of one case.
 #[derive(Clone, Debug)]
 pub struct Played {
     /// Role and name, such as `single limits::a_limit_counts_unpaid_orders`.
     pub case: String,
-    /// How many steps it took.
+    /// The number of steps taken.
     pub steps: usize,
-    /// With which seed.
+    /// The seed.
     pub seed: u64,
-    /// How long it took.
+    /// The duration of the case.
     pub took: Duration,
     /// Why it failed, if it did.
     pub failure: Option<Failure>,
 }
 
-/// Plays every case that suits a backend, and prints a line for each.
+/// Runs every case that applies to a backend and prints a line for each.
 ///
 /// # Panics
-/// If a case fails, after all were played, or inside of a tokio runtime: the suite brings its own.
+/// After the last case if one failed; inside a tokio runtime, since the suite starts its own.
 pub fn run(factory: &Arc<dyn Factory>, options: &Options) {
     let report = examine(factory, options);
     println!("{report}");
     assert!(report.failures().next().is_none(), "{} does not conform, see above", report.backend);
 }
 
-/// Plays every case that suits a backend and reports what came of it.
+/// Runs every case that applies to a backend, prints a line for each, and returns the results.
 ///
 /// # Panics
-/// Inside of a tokio runtime: the suite brings its own.
+/// If called inside a tokio runtime, since the suite starts its own.
 pub fn examine(factory: &Arc<dyn Factory>, options: &Options) -> Report {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(4)
         .enable_all()
         .build()
-        .expect("the operating system has threads to give");
+        .expect("failed to start worker threads");
     let began = Instant::now();
     let mut report = Report::begin(factory.name(), options);
     for role in factory.roles() {
@@ -79,19 +79,21 @@ pub fn examine(factory: &Arc<dyn Factory>, options: &Options) -> Report {
         }
         for seed in (options.seed..).take(usize::try_from(options.seeds).unwrap_or(usize::MAX)) {
             let options = Options { seed, ..options.clone() };
-            for story in machine::SCENARIOS.iter().filter(|story| story.suits(role, factory.max_buckets())) {
-                if report.is_over(&options) || !options.selects(story.name) {
+            for scenario in
+                machine::SCENARIOS.iter().filter(|scenario| scenario.suits(role, factory.max_buckets()))
+            {
+                if report.is_over(&options) || !options.selects(scenario.name) {
                     continue;
                 }
                 let began = Instant::now();
-                let (steps, failure) = story.run(factory, role, &options, &runtime);
-                let case = format!("{} {}", of_role(role), story.name);
+                let (steps, failure) = scenario.run(factory, role, &options, &runtime);
+                let case = format!("{} {}", of_role(role), scenario.name);
                 report.add(Played { case, steps, seed, took: began.elapsed(), failure });
             }
         }
     }
     report.took = began.elapsed();
-    // A ledger that hangs must not keep the report back.
+    // Do not wait for a ledger that hangs.
     runtime.shutdown_background();
     report
 }
@@ -104,7 +106,7 @@ impl Options {
 }
 
 impl Report {
-    /// The cases that failed.
+    /// Returns the cases that failed.
     pub fn failures(&self) -> impl Iterator<Item = &Played> {
         self.played.iter().filter(|played| played.failure.is_some())
     }
@@ -179,7 +181,7 @@ async fn play(factory: Arc<dyn Factory>, role: LedgerRole, case: &Case, options:
                 Needs::Deciding | Needs::Buckets => None,
             };
             let failure = guarded(&options, (case.play)(&mut scene)).await.err();
-            // A panic or a timeout does not know where it was, the scene does.
+            // A panic or a timeout does not know its step, but the scene does.
             let failure = failure.map(|failure| match failure.step {
                 0 => scene.failure(&failure.expected, failure.observed),
                 _ => failure,
@@ -191,7 +193,7 @@ async fn play(factory: Arc<dyn Factory>, role: LedgerRole, case: &Case, options:
     Played { case, steps, seed: options.seed, took: began.elapsed(), failure }
 }
 
-/// Runs a case, and takes a panic or too long a time for a failure.
+/// Runs a case; a panic or a timeout is a failure.
 pub(super) async fn guarded<T>(
     options: &Options,
     case: impl Future<Output = Result<T, Failure>>,
@@ -200,11 +202,11 @@ pub(super) async fn guarded<T>(
     let caught = std::future::poll_fn(|context| {
         match catch_unwind(AssertUnwindSafe(|| case.as_mut().poll(context))) {
             Ok(poll) => poll,
-            Err(panic) => Poll::Ready(Err(elsewhere("no panic", panic_message(panic.as_ref())))),
+            Err(panic) => Poll::Ready(Err(case_failure("no panic", panic_message(panic.as_ref())))),
         }
     });
     match tokio::time::timeout(options.patience, caught).await {
         Ok(result) => result,
-        Err(_) => Err(elsewhere("an answer", format!("none within {:?}", options.patience))),
+        Err(_) => Err(case_failure("the case ends", format!("timeout after {:?}", options.patience))),
     }
 }

@@ -1,4 +1,4 @@
-//! A ledger on which one case plays, step by step.
+//! The scene: the ledger under test, with the steps and checks of one case.
 
 use std::{fmt::Debug, sync::Arc};
 
@@ -18,24 +18,24 @@ use crate::{
     },
 };
 
-/// What a case comes to.
+/// The result of a check or of a whole case.
 pub(super) type Check = Result<(), Failure>;
 
-/// A ledger on which one case plays. Every change is a numbered step, after which the invariants are checked.
+/// The ledger under test in one case. Each change is a numbered step; then invariants are checked.
 pub(super) struct Scene {
     /// The ledger under test.
     pub(super) subject: LedgerUnderTest,
-    /// Of a gate its truth, of a truth its gate.
+    /// The other tier: a gate's truth, or a truth's gate.
     pub(super) other: Option<LedgerUnderTest>,
     pub(super) role: LedgerRole,
     pub(super) options: Options,
     pub(super) rng: fastrand::Rng,
-    /// The present terms of the last opened activity, as the case wrote them.
+    /// The terms with which the current activity was opened.
     pub(super) terms: Option<Arc<Terms>>,
     opened: Vec<(ActivityId, u16)>,
-    /// How many activities this scene has seen.
+    /// The number of activities opened so far.
     activities: u64,
-    /// The start of the sale opened last.
+    /// The start of the current activity's sale.
     start: Timestamp,
     now: Timestamp,
     ids: u64,
@@ -72,13 +72,13 @@ impl Scene {
         Arc::clone(&self.subject.ledger)
     }
 
-    /// The gate of the scene, under test or beside it.
+    /// Returns the gate, which is either under test or the other tier.
     pub(super) fn gate(&self) -> Arc<dyn Gate> {
         let other = self.other.as_ref().and_then(|other| other.gate.as_ref());
         Arc::clone(self.subject.gate.as_ref().or(other).expect("the scene has a gate"))
     }
 
-    /// The truth of the scene, under test or beside it.
+    /// Returns the truth, which is either under test or the other tier.
     pub(super) fn truth(&self) -> Arc<dyn Truth> {
         let other = self.other.as_ref().and_then(|other| other.truth.as_ref());
         Arc::clone(self.subject.truth.as_ref().or(other).expect("the scene has a truth"))
@@ -86,7 +86,7 @@ impl Scene {
 
     // Steps.
 
-    /// Notes a step that the case takes itself.
+    /// Records a step that the case takes by calling the ledger directly.
     pub(super) fn note(&mut self, did: impl Into<String>) {
         self.steps += 1;
         self.trail.push(did.into());
@@ -95,7 +95,7 @@ impl Scene {
         }
     }
 
-    /// Fails unless both are equal.
+    /// Fails unless the two values are equal.
     pub(super) fn same<T: PartialEq + Debug>(&self, what: &str, expected: T, observed: T) -> Check {
         if expected == observed {
             return Ok(());
@@ -103,14 +103,14 @@ impl Scene {
         Err(self.failure(&format!("{what}: {expected:?}"), format!("{observed:?}")))
     }
 
-    /// Fails unless it holds.
+    /// Fails unless the condition holds.
     pub(super) fn holds(&self, what: &str, holds: bool, observed: impl Debug) -> Check {
         if holds { Ok(()) } else { Err(self.failure(what, format!("{observed:?}"))) }
     }
 
-    /// The value, or a failure.
-    pub(super) fn ok<T>(&self, what: &str, result: Result<T, LedgerError>) -> Result<T, Failure> {
-        result.map_err(|error| self.failure(what, format!("error: {error}")))
+    /// Returns the value; an error of the ledger's method `call` is a failure.
+    pub(super) fn ok<T>(&self, call: &str, result: Result<T, LedgerError>) -> Result<T, Failure> {
+        result.map_err(|error| self.failure(&format!("`{call}` succeeds"), format!("error: {error}")))
     }
 
     pub(super) fn failure(&self, expected: &str, observed: String) -> Failure {
@@ -119,7 +119,7 @@ impl Scene {
         Failure { step: self.steps, did, expected: expected.to_owned(), observed, before: before.to_vec() }
     }
 
-    /// Lets everything that is under way arrive, and checks the invariants of every open activity.
+    /// Settles the ledger and checks the invariants of the current activities.
     pub(super) async fn check(&self) -> Check {
         self.subject.probe.settle().await;
         for (activity, _) in &self.opened {
@@ -128,7 +128,7 @@ impl Scene {
         Ok(())
     }
 
-    /// An activity with all counters, after its invariants were checked.
+    /// Returns an activity with all its counters, after checking its invariants.
     pub(super) async fn inspect(&self, activity: ActivityId) -> Result<Inspection, Failure> {
         let inspection = self.subject.probe.inspect(activity).await;
         let inspection = inspection.ok_or_else(|| self.failure("an open activity", "not open".into()))?;
@@ -143,12 +143,12 @@ impl Scene {
 
     // Time.
 
-    /// A moment, in seconds after the start of the sale.
+    /// Returns the moment `seconds` after the start of the sale.
     pub(super) fn moment(&self, seconds: u64) -> Timestamp {
         self.start.after(make::seconds(seconds))
     }
 
-    /// Moves the time of all lanes to that many seconds after the start of the sale.
+    /// Moves the time of all lanes to `seconds` after the start of the sale.
     pub(super) async fn time(&mut self, seconds: u64) -> Check {
         self.time_at(self.moment(seconds)).await
     }
@@ -171,30 +171,30 @@ impl Scene {
 
     // Opening.
 
-    /// Terms of another activity, on sale from now on for [`make::SALE`].
+    /// Makes terms of another activity, on sale from now for [`make::SALE`].
     pub(super) fn next_terms(&mut self, buckets: u16, offers: Vec<OfferTerms>) -> Terms {
         self.activities += 1;
         make::terms(self.activities, buckets, self.now, offers)
     }
 
-    /// Opens another activity of one bucket, and leaves those before alone.
+    /// Opens an activity of one bucket and makes it the current one.
     pub(super) async fn open(&mut self, offers: Vec<OfferTerms>) -> Check {
         self.open_over(1, offers).await
     }
 
-    /// Opens another activity over several buckets, and leaves those before alone.
+    /// Opens an activity of several buckets and makes it the current one.
     pub(super) async fn open_over(&mut self, buckets: u16, offers: Vec<OfferTerms>) -> Check {
         self.leave();
         let terms = self.next_terms(buckets, offers);
         self.open_terms(terms).await
     }
 
-    /// Leaves the activities alone that are open.
+    /// Stops checking the activities opened so far and moving their time.
     pub(super) fn leave(&mut self) {
         self.opened.clear();
     }
 
-    /// Opens one activity more.
+    /// Opens a further activity, beside those that are current.
     pub(super) async fn open_terms(&mut self, terms: Terms) -> Check {
         let terms = Arc::new(terms);
         self.note(format!("open activity {}", terms.activity()));
@@ -202,7 +202,7 @@ impl Scene {
         self.opened(terms).await
     }
 
-    /// Makes the activity known to the scene, which somebody opened.
+    /// Makes an activity that is already open current.
     pub(super) async fn opened(&mut self, terms: Arc<Terms>) -> Check {
         self.opened.push((terms.activity(), terms.buckets().get()));
         self.start = self.now;
@@ -210,7 +210,7 @@ impl Scene {
         self.time_at(self.now).await
     }
 
-    /// All lanes of all activities.
+    /// Returns all lanes of the current activities.
     pub(super) fn lanes(&self) -> Vec<Lane> {
         let lanes = self
             .opened
@@ -219,7 +219,7 @@ impl Scene {
         lanes.collect()
     }
 
-    /// The lane of a buyer in the activity opened last.
+    /// Returns the lane of a buyer in the last opened activity.
     pub(super) fn lane(&self, buyer: u64) -> Lane {
         let terms = self.terms.as_ref().expect("an activity is open");
         match self.role {
@@ -230,35 +230,35 @@ impl Scene {
         }
     }
 
-    /// A buyer whose lane is this bucket, the `n`-th such, from 1.
+    /// Returns the `n`-th buyer, from 1, whose lane is this bucket.
     pub(super) fn buyer_of(&self, bucket: u16, n: usize) -> u64 {
-        (1..).filter(|buyer| self.lane(*buyer).bucket == bucket).nth(n - 1).expect("there are many numbers")
+        (1..).filter(|buyer| self.lane(*buyer).bucket == bucket).nth(n - 1).expect("every bucket has buyers")
     }
 
-    /// Changes the activity opened last, under the next number.
+    /// Amends the last opened activity under the next change id.
     pub(super) async fn amend(&mut self, change: Change) -> Check {
         let activity = self.terms.as_ref().expect("an activity is open").activity();
         self.changes += 1;
         self.note(format!("amend {} to {change:?}", self.changes));
         let id = ChangeId(self.changes);
-        self.ok("amended", self.ledger().amend(activity, id, change, make::by()).await)?;
+        self.ok("amend", self.ledger().amend(activity, id, change, make::by()).await)?;
         self.check().await
     }
 
     // Deciding.
 
-    /// A number that was not used for an order, a key or a payment.
+    /// Returns a number that was not used for an order, key or payment before.
     pub(super) fn fresh(&mut self) -> u64 {
         self.ids += 1;
         self.ids
     }
 
-    /// A request of a buyer for one unit of SKU 1, with fresh id, key and nonce.
+    /// Makes a request of a buyer for one unit of SKU 1, with a fresh id, key and nonce.
     pub(super) fn ask(&mut self, buyer: u64) -> Ask {
         Ask::new(self.fresh(), buyer)
     }
 
-    /// Decides one request and compares the outcome.
+    /// Sends one request and compares the outcome.
     pub(super) async fn reserve(&mut self, ask: Ask, expected: &str) -> Result<Outcome, Failure> {
         self.reserve_in(ask, None, expected).await
     }
@@ -271,14 +271,14 @@ impl Scene {
     ) -> Result<Outcome, Failure> {
         let outcomes = self.reserve_all(vec![ask], epoch).await?;
         let [outcome] = <[Outcome; 1]>::try_from(outcomes)
-            .map_err(|outcomes| self.failure("one outcome", format!("{outcomes:?}")))?;
+            .map_err(|outcomes| self.failure("`reserve` returns one outcome", format!("{outcomes:?}")))?;
         if expected == word::of_outcome(&outcome) {
             return Ok(outcome);
         }
         Err(self.failure(expected, format!("{} ({outcome:?})", word::of_outcome(&outcome))))
     }
 
-    /// Decides requests of one lane in one batch.
+    /// Sends requests of one lane in one batch.
     pub(super) async fn reserve_all(
         &mut self,
         asks: Vec<Ask>,
@@ -287,14 +287,14 @@ impl Scene {
         let requests: Vec<Reserve> = asks.iter().map(|ask| ask.0).collect();
         self.note(format!("reserve {requests:?}"));
         let lane = self.lane(requests[0].user.value());
-        let answer = self.ok("reservations", self.ledger().reserve(lane, epoch, requests).await)?;
-        self.holds("the answer carries the lane's time", answer.at >= self.now, answer.at)?;
-        self.same("one outcome for each request", asks.len(), answer.outcomes.len())?;
+        let answer = self.ok("reserve", self.ledger().reserve(lane, epoch, requests).await)?;
+        self.holds("the answer carries the time that was set, or later", answer.at >= self.now, answer.at)?;
+        self.same("number of outcomes", asks.len(), answer.outcomes.len())?;
         self.check().await?;
         Ok(answer.outcomes)
     }
 
-    /// Places an order of one unit of SKU 1.
+    /// Places an order for one unit of SKU 1.
     pub(super) async fn place(&mut self, buyer: u64) -> Result<Order, Failure> {
         let ask = self.ask(buyer);
         self.place_ask(ask).await
@@ -311,10 +311,10 @@ impl Scene {
     pub(super) async fn advance(&mut self, step: Advance, expected: &str) -> Result<Advanced, Failure> {
         self.note(format!("{step:?}"));
         let lane = self.lane(step.order().user.value());
-        let answer = self.ok("advances", self.ledger().advance(lane, vec![step]).await)?;
-        self.holds("the answer carries the lane's time", answer.at >= self.now, answer.at)?;
+        let answer = self.ok("advance", self.ledger().advance(lane, vec![step]).await)?;
+        self.holds("the answer carries the time that was set, or later", answer.at >= self.now, answer.at)?;
         let [outcome] = <[Advanced; 1]>::try_from(answer.outcomes)
-            .map_err(|outcomes| self.failure("one outcome", format!("{outcomes:?}")))?;
+            .map_err(|outcomes| self.failure("`advance` returns one outcome", format!("{outcomes:?}")))?;
         self.check().await?;
         if expected == word::of_advanced(&outcome) {
             return Ok(outcome);
@@ -345,7 +345,7 @@ impl Scene {
         self.advance(Advance::Cancel { order: order.key, by: None }, expected).await.map(drop)
     }
 
-    /// Reports a capture of the order's amount; `n` numbers event and transaction.
+    /// Captures the order's amount; `n` names the provider's event and transaction.
     pub(super) async fn capture(
         &mut self,
         order: &Order,
@@ -371,20 +371,20 @@ impl Scene {
         self.advance(step, expected).await.map(drop)
     }
 
-    /// Opens a payment and captures it.
+    /// Opens a payment and captures the order's amount.
     pub(super) async fn pay(&mut self, order: &Order) -> Check {
         let payment = self.fresh();
         self.open_payment(order, payment, "done paying").await?;
         self.capture(order, payment, payment, "done paid").await.map(drop)
     }
 
-    /// Expires what is due in the lane of a buyer and compares how many orders expired and how many payments were handed
-    /// out.
+    /// Expires what is due in a buyer's lane, and compares the numbers of expired orders and of
+    /// payments to close.
     pub(super) async fn expire(&mut self, buyer: u64, expected: (usize, usize)) -> Result<Due, Failure> {
         self.note("expire what is due");
-        let due = self.ok("due", self.ledger().expire_due(self.lane(buyer), 1_000).await)?;
+        let due = self.ok("expire_due", self.ledger().expire_due(self.lane(buyer), 1_000).await)?;
         self.check().await?;
-        self.same("(expired, to be closed)", expected, (due.expired.len(), due.closing.len()))?;
+        self.same("(expired orders, payments to close)", expected, (due.expired.len(), due.closing.len()))?;
         Ok(due)
     }
 
@@ -402,12 +402,12 @@ impl Scene {
             Err(error) => word::of_error(&error).to_owned(),
         };
         self.check().await?;
-        self.same("adjusted", expected.to_owned(), observed)
+        self.same("adjust", expected.to_owned(), observed)
     }
 
-    // Looking.
+    // Reading.
 
-    /// Compares (available, held, sold) of an SKU of the activity opened last.
+    /// Compares (available, held, sold) of an SKU of the last opened activity.
     pub(super) async fn stock(&self, sku: u64, expected: [i64; 3]) -> Check {
         let activity = self.terms.as_ref().expect("an activity is open").activity();
         let stock = self.ok("stock", self.ledger().stock(activity, make::sku(sku)).await)?;
@@ -415,11 +415,11 @@ impl Scene {
         self.same(&format!("SKU {sku}: [available, held, sold]"), Some(expected), observed)
     }
 
-    /// The order as it stands now.
+    /// Returns the current state of an order.
     pub(super) async fn order(&self, id: OrderId, buyer: u64) -> Result<Order, Failure> {
         let activity = self.lane(buyer).activity;
         let key = crate::domain::OrderKey { activity, user: make::user(buyer), id };
-        let order = self.ok("an order", self.ledger().order(key).await)?;
+        let order = self.ok("order", self.ledger().order(key).await)?;
         order.ok_or_else(|| self.failure(&format!("order {id} of user {buyer}"), "not found".into()))
     }
 

@@ -1,5 +1,5 @@
-//! Two tiers under faults: whatever is lost, delayed, repeated, rolled back or wiped between them, no order that the
-//! truth has is lost, no unit is sold twice, and every queued order gets a definite answer.
+//! Two tiers under faults. Whatever is lost, delayed, repeated, rolled back or wiped, the truth
+//! loses no order, no unit is sold twice, and every queued order gets a definite answer.
 
 use std::{
     any::Any,
@@ -28,19 +28,19 @@ use crate::{
     tiered::{Pumped, Resolution, Tiered, TieredOptions},
 };
 
-/// A store that can forget: what a gate is allowed to do to its tiers.
+/// A store that can lose content, as a gate's store may.
 pub trait Forgetful: TestControl {
-    /// The whole content as it is now.
+    /// Copies the whole content.
     fn mark(&self) -> Box<dyn Any + Send>;
 
-    /// Goes back to a mark.
+    /// Restores a copy made by [`Forgetful::mark`].
     fn roll_back(&self, mark: &(dyn Any + Send));
 
-    /// Forgets everything.
+    /// Deletes everything.
     fn wipe(&self);
 }
 
-/// A gate and a truth, fresh, whose stores tests can look into.
+/// An empty gate and an empty truth, with test access to their stores.
 #[derive(Clone)]
 pub struct Pair {
     /// The gate.
@@ -53,29 +53,29 @@ pub struct Pair {
     pub truth_store: Arc<dyn TestControl>,
 }
 
-/// What a run of [`storms`] did.
+/// Counts of what a run of [`storms`] did.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Weathered {
-    /// Seeds.
+    /// Storms, one per seed.
     pub seeds: u64,
     /// Steps.
     pub steps: u64,
-    /// Faults between the tiers.
+    /// Faults injected between the tiers.
     pub faults: u64,
-    /// Times that the gate was rolled back or wiped.
+    /// How often the gate was rolled back or wiped.
     pub forgotten: u64,
-    /// Futures that were dropped before they were ready.
+    /// Calls whose future was to be dropped after a few polls.
     pub dropped: u64,
     /// Orders that the gate admitted.
     pub queued: u64,
-    /// Of them, those that ended as refused.
+    /// Queued orders that ended as refused.
     pub refused: u64,
 }
 
-/// Plays one storm for each seed: random steps against [`Tiered`] over a fresh pair.
+/// Runs `seeds` × `sequences` storms of `steps` random steps against [`Tiered`] over a fresh pair.
 ///
 /// # Errors
-/// The first thing that went wrong, with the seed and the steps that led to it.
+/// The first violation found, with its seed and the last 60 steps before it.
 pub async fn storms(options: &Options, fresh: impl Fn() -> Pair) -> Result<Weathered, String> {
     let mut sum = Weathered::default();
     let seeds = options.seeds * u64::from(options.sequences);
@@ -91,7 +91,7 @@ pub async fn storms(options: &Options, fresh: impl Fn() -> Pair) -> Result<Weath
         sum.refused += storm.done.refused;
         if let Err(what) = result {
             let trail = storm.trail.iter().rev().take(60).rev().map(String::as_str).collect::<Vec<_>>();
-            return Err(format!("tiers, seed {seed}: {what}\nafter:\n  {}", trail.join("\n  ")));
+            return Err(format!("tiers, seed {seed}: {what}\nafter these steps:\n  {}", trail.join("\n  ")));
         }
     }
     Ok(sum)
@@ -99,28 +99,28 @@ pub async fn storms(options: &Options, fresh: impl Fn() -> Pair) -> Result<Weath
 
 const UNITS: [u32; 3] = [9, 6, 5];
 const BUYERS: u64 = 12;
-/// How often a call is polled at most: a paused pump may hold what it waits for.
-const PATIENCE: u32 = 300;
+/// The maximum number of polls of a call. A paused pump may hold the lock that it waits for.
+const MAX_POLLS: u32 = 300;
 
 type PausedRound = Pin<Box<dyn Future<Output = Result<Pumped, LedgerError>> + Send>>;
 
 struct Storm {
     dice: fastrand::Rng,
     pair: Pair,
-    /// Two processes over the same tiers. The second holds the newer lease or the same one.
+    /// Two processes over the same tiers. The second has the same fence or a higher one.
     nodes: [Arc<Tiered>; 2],
-    /// Rounds of the pump that stopped in the middle and may go on later, when everything has changed.
+    /// Pump rounds that stopped halfway and may resume later, when everything has changed.
     paused: Vec<PausedRound>,
     faults: Arc<Faults>,
     terms: Arc<Terms>,
     now: Timestamp,
     ids: u64,
     mark: Option<Box<dyn Any + Send>>,
-    /// Whether the gate may lose what it had. If not, no queued order may be lost either.
+    /// Whether the gate may lose content. If not, no queued order may be lost.
     forgetful: bool,
-    /// Orders that were answered, with what their receipts say.
+    /// Orders that were answered as queued, with the lane and position in their receipts.
     receipts: Vec<(Order, Lane, Position)>,
-    /// Orders that were seen persisted, with their last status.
+    /// Persisted orders, with their last known status.
     persisted: BTreeMap<OrderId, (OrderKey, OrderStatus)>,
     trail: Vec<String>,
     done: Weathered,
@@ -175,11 +175,11 @@ impl Storm {
         for _ in 0..steps {
             self.step().await?;
             self.done.steps += 1;
-            self.check_steadily().await?;
+            self.check_always().await?;
         }
         self.faults.set_percent(0);
         self.paused.clear();
-        self.calm().await
+        self.check_after_storm().await
     }
 
     async fn step(&mut self) -> Result<(), String> {
@@ -189,7 +189,7 @@ impl Storm {
             60..67 => self.pump().await,
             67..70 => self.resume().await,
             70..75 => {
-                let expired = give_up(self.expire(), PATIENCE).await;
+                let expired = poll_at_most(self.expire(), MAX_POLLS).await;
                 self.note(format!("expire -> {expired:?}"));
             }
             75..80 => {
@@ -200,28 +200,28 @@ impl Storm {
             }
             80..86 => self.adjust().await,
             86..90 => {
-                give_up(self.transfer(), PATIENCE).await;
+                poll_at_most(self.transfer(), MAX_POLLS).await;
             }
             90..93 => {
-                give_up(self.amend(), PATIENCE).await;
+                poll_at_most(self.amend(), MAX_POLLS).await;
             }
             93.. if !self.forgetful => self.pump().await,
             93..96 => {
-                self.note("the gate's store is copied".to_owned());
+                self.note("copy the gate's store".to_owned());
                 self.mark = Some(self.pair.gate_store.mark());
             }
             96..98 => {
                 if let Some(mark) = &self.mark {
                     self.pair.gate_store.roll_back(mark.as_ref());
                     self.done.forgotten += 1;
-                    self.note("the gate goes back to the copy".to_owned());
+                    self.note("roll the gate back to the copy".to_owned());
                     self.raise_time().await;
                 }
             }
             _ => {
                 self.pair.gate_store.wipe();
                 self.done.forgotten += 1;
-                self.note("the gate forgets everything".to_owned());
+                self.note("wipe the gate".to_owned());
             }
         }
         Ok(())
@@ -230,7 +230,7 @@ impl Storm {
     async fn reserve(&mut self) {
         let buyer = self.dice.u64(1..=BUYERS);
         self.ids += 1;
-        // Few keys, so that buyers repeat themselves; a key names one offer and quantity.
+        // Few keys, so buyers repeat requests. Each key stands for one offer and quantity.
         let key = self.dice.u64(1..4);
         let ask = Ask::new(self.ids, buyer)
             .of(1 + key % 3)
@@ -242,8 +242,8 @@ impl Storm {
     }
 
     async fn reserve_once(&mut self, request: Reserve, lane: Lane) {
-        let turns = self.patience();
-        let answer = give_up(self.node().reserve(lane, None, vec![request]), turns).await;
+        let polls = self.max_polls();
+        let answer = poll_at_most(self.node().reserve(lane, None, vec![request]), polls).await;
         self.note(format!("reserve {request:?} -> {answer:?}"));
         let Some(Ok(answer)) = answer else { return };
         if let Some(Outcome::Reserved { order, position }) = answer.outcomes.into_iter().next() {
@@ -278,8 +278,8 @@ impl Storm {
             _ => Advance::Cancel { order: order.key, by: None },
         };
         let lane = Lane::of(self.activity(), order.key.user, self.terms.buckets());
-        let turns = self.patience();
-        let answer = give_up(self.node().advance(lane, vec![step.clone()]), turns).await;
+        let polls = self.max_polls();
+        let answer = poll_at_most(self.node().advance(lane, vec![step.clone()]), polls).await;
         self.note(format!("advance {step:?} -> {answer:?}"));
         if let Some(Ok(answer)) = answer
             && let Some(Advanced::Done(order) | Advanced::Retaken(order)) = answer.outcomes.into_iter().next()
@@ -295,9 +295,9 @@ impl Storm {
 
     async fn pump(&mut self) {
         if self.dice.u8(0..3) > 0 {
-            let turns = self.patience();
+            let polls = self.max_polls();
             let node = self.node();
-            let pumped = give_up(node.pump(self.activity()), turns).await;
+            let pumped = poll_at_most(node.pump(self.activity()), polls).await;
             self.note(format!("pump -> {pumped:?}"));
             return;
         }
@@ -306,16 +306,16 @@ impl Storm {
         self.resume().await;
     }
 
-    /// Lets a paused round of the pump go on for a while.
+    /// Resumes a paused pump round for a few polls.
     async fn resume(&mut self) {
         if self.paused.is_empty() {
             return;
         }
         let index = self.dice.usize(0..self.paused.len());
-        let turns = self.dice.u32(1..5);
+        let polls = self.dice.u32(1..5);
         let mut round = self.paused.swap_remove(index);
-        match give_up(round.as_mut(), turns).await {
-            Some(pumped) => self.note(format!("a paused pump -> {pumped:?}")),
+        match poll_at_most(round.as_mut(), polls).await {
+            Some(pumped) => self.note(format!("resumed pump -> {pumped:?}")),
             None => self.paused.push(round),
         }
     }
@@ -341,8 +341,8 @@ impl Storm {
             delta,
             by: make::by(),
         };
-        let turns = self.patience();
-        let adjusted = give_up(self.node().adjust(adjustment), turns).await;
+        let polls = self.max_polls();
+        let adjusted = poll_at_most(self.node().adjust(adjustment), polls).await;
         self.note(format!("adjust {id} -> {adjusted:?}"));
     }
 
@@ -373,10 +373,10 @@ impl Storm {
         self.note(format!("amend {selling:?} -> {amended:?}"));
     }
 
-    /// What holds at every moment, whatever was lost.
-    async fn check_steadily(&mut self) -> Result<(), String> {
+    /// Checks what must hold at every moment, whatever was lost.
+    async fn check_always(&mut self) -> Result<(), String> {
         let activity = self.activity();
-        let truth = self.pair.truth_store.inspect(activity).await.ok_or("the truth is gone")?;
+        let truth = self.pair.truth_store.inspect(activity).await.ok_or("the truth lost the activity")?;
         let broken = invariants::check(&truth, Owing::Forbidden);
         if let Some(violation) = broken.into_iter().chain(invariants::check_limits_hold(&truth)).next() {
             return Err(format!("at the truth: {violation}"));
@@ -397,13 +397,13 @@ impl Storm {
         }
         let known = truth.lanes.iter().flat_map(|lane| &lane.orders).count();
         if known < self.persisted.len() {
-            return Err(format!("I9: {} orders were persisted, {known} are there", self.persisted.len()));
+            return Err(format!("I9: {} orders were persisted, {known} are left", self.persisted.len()));
         }
         Ok(())
     }
 
-    /// After the storm: everything settles, both tiers agree, and every receipt has a definite answer.
-    async fn calm(&mut self) -> Result<(), String> {
+    /// Checks that both tiers settle and agree, and that every receipt gets a definite answer.
+    async fn check_after_storm(&mut self) -> Result<(), String> {
         let activity = self.activity();
         let text = |error: LedgerError| format!("after the storm: {error}");
         self.nodes[1].settle(activity).await.map_err(text)?;
@@ -419,7 +419,7 @@ impl Storm {
             let status = match resolved {
                 Resolution::Refused if !self.forgetful => {
                     return Err(format!(
-                        "order {} was queued and is lost, though the gate forgot nothing",
+                        "order {} was queued and then lost, although the gate lost no content",
                         order.key.id
                     ));
                 }
@@ -435,18 +435,18 @@ impl Storm {
             }
             let key = order.idempotency.map(|known| (order.key.user, known.key));
             if let Some(other) = keys.insert(key, order.key.id) {
-                return Err(format!("I5: one key made the orders {other} and {}", order.key.id));
+                return Err(format!("I5: one key made orders {other} and {}", order.key.id));
             }
         }
         self.nodes[1].settle(activity).await.map_err(text)?;
-        self.check_steadily().await?;
+        self.check_always().await?;
         self.agree(activity).await
     }
 
-    /// L4: at rest the gate holds what the truth holds.
+    /// Checks L4: at rest, the gate holds what the truth holds.
     async fn agree(&self, activity: ActivityId) -> Result<(), String> {
-        let truth = self.pair.truth_store.inspect(activity).await.ok_or("the truth is gone")?;
-        let gate = self.pair.gate_store.inspect(activity).await.ok_or("the gate is gone")?;
+        let truth = self.pair.truth_store.inspect(activity).await.ok_or("the truth lost the activity")?;
+        let gate = self.pair.gate_store.inspect(activity).await.ok_or("the gate lost the activity")?;
         let orders = |lanes: &[crate::ledger::state_machine::LaneInspection]| -> BTreeMap<OrderId, (UserId, OrderStatus, bool)> {
             let orders = lanes.iter().flat_map(|lane| &lane.orders);
             orders.map(|order| (order.key.id, (order.key.user, order.status, order.persisted))).collect()
@@ -457,7 +457,7 @@ impl Storm {
             let seen = differs.and_then(|(id, _)| at_gate.get(id));
             let extra = at_gate.iter().find(|(id, _)| !at_truth.contains_key(id));
             return Err(format!(
-                "I3, L4: the truth has {differs:?}, the gate {seen:?}, and {extra:?} besides"
+                "I3, L4: the truth has {differs:?}, the gate has {seen:?}; only the gate has {extra:?}"
             ));
         }
         for offer in self.terms.offers() {
@@ -484,13 +484,13 @@ impl Storm {
         Arc::clone(&self.nodes[self.dice.usize(0..2)])
     }
 
-    /// How often a future is polled before it is dropped.
-    fn patience(&mut self) -> u32 {
+    /// Chooses how often a future is polled before it is dropped.
+    fn max_polls(&mut self) -> u32 {
         if self.dice.u8(0..6) == 0 {
             self.done.dropped += 1;
             self.dice.u32(1..6)
         } else {
-            PATIENCE
+            MAX_POLLS
         }
     }
 
@@ -507,14 +507,14 @@ impl Storm {
     }
 }
 
-/// Polls a future so many times and drops it if it is not ready by then: its caller died.
-async fn give_up<T>(future: impl Future<Output = T>, mut turns: u32) -> Option<T> {
+/// Polls a future at most `polls` times, then drops it, as if its caller had died.
+async fn poll_at_most<T>(future: impl Future<Output = T>, mut polls: u32) -> Option<T> {
     let mut future = pin!(future);
     poll_fn(|context| {
-        if turns == 0 {
+        if polls == 0 {
             return Poll::Ready(None);
         }
-        turns -= 1;
+        polls -= 1;
         match future.as_mut().poll(context) {
             Poll::Ready(value) => Poll::Ready(Some(value)),
             Poll::Pending => {

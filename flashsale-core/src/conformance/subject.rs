@@ -1,4 +1,4 @@
-//! What the suite has to know of a backend.
+//! What a backend implements to be tested.
 
 use std::{fmt, sync::Arc};
 
@@ -9,21 +9,22 @@ use crate::{
     ledger::{Gate, Lane, Ledger, LedgerRole, Truth, state_machine::Inspection},
 };
 
-/// Makes ledgers of one backend for the suite.
+/// Makes ledgers of one backend for the suite. Each case gets its own.
 #[async_trait]
 pub trait Factory: Send + Sync {
-    /// What reports call the backend.
+    /// The backend's name in reports.
     fn name(&self) -> String;
 
-    /// What its ledgers can be for. The cases of other roles are left out.
+    /// The roles that the backend supports. Cases for other roles are skipped.
     fn roles(&self) -> Vec<LedgerRole>;
 
-    /// Over how many buckets its activities can spread, from 1.
+    /// The maximum number of buckets of an activity, at least 1. Cases about buckets of a single
+    /// ledger need 4, random sequences 3; gates and truths are always tested with up to 3.
     fn max_buckets(&self) -> u16;
 
-    /// Makes a ledger without any content.
+    /// Makes an empty ledger that shares no content with any other.
     ///
-    /// A panic fails the case that asked for it.
+    /// A panic fails the case.
     async fn fresh(&self, role: LedgerRole) -> LedgerUnderTest;
 }
 
@@ -32,11 +33,11 @@ pub trait Factory: Send + Sync {
 pub struct LedgerUnderTest {
     /// The ledger.
     pub ledger: Arc<dyn Ledger>,
-    /// The same ledger as a gate, if it was made for that.
+    /// The same ledger as a gate, if that is its role.
     pub gate: Option<Arc<dyn Gate>>,
-    /// The same ledger as a truth, if it was made for that.
+    /// The same ledger as a truth, if that is its role.
     pub truth: Option<Arc<dyn Truth>>,
-    /// What tests may do with it and users may not.
+    /// Test-only access to the ledger.
     pub probe: Arc<dyn TestControl>,
 }
 
@@ -63,21 +64,21 @@ impl fmt::Debug for LedgerUnderTest {
     }
 }
 
-/// What tests may do with a ledger and users may not.
+/// Test-only access to a ledger.
 #[async_trait]
 pub trait TestControl: Send + Sync {
-    /// An activity with all counters as they are stored; `None` if it is not open. In a composition of two tiers that
-    /// is the truth's.
+    /// Returns an activity with all counters as stored; `None` if it is not open. A composition of
+    /// two tiers returns the truth's.
     async fn inspect(&self, activity: ActivityId) -> Option<Inspection>;
 
-    /// Raises the last time of a lane, unless it is later already. The suite lives in the year 2100, so a backend that
-    /// reads a real clock decides at the time that was set here.
+    /// Raises the time of a lane's last decision to at least `to`, a moment in the year 2100, so
+    /// even a backend with a real clock decides at that time. A lane that is not open is ignored.
     async fn advance_time(&self, lane: Lane, to: Timestamp);
 
-    /// Waits until nothing is under way between the parts of the ledger. A ledger of one part does nothing.
+    /// Waits until the parts of a composed ledger have nothing left to exchange.
     async fn settle(&self);
 
-    /// Opens the ledger anew on what a crash at this moment would leave; the old one is not used any more. `None` if there
-    /// is nothing to open, since it was never meant to last.
+    /// Simulates a crash at this moment: opens a new ledger from what is durable. The old one is
+    /// not used again. Returns `None` if the ledger is not durable; the case then continues.
     async fn restart(&self) -> Option<LedgerUnderTest>;
 }

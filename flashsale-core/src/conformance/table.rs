@@ -1,4 +1,4 @@
-//! The status table: what each step does to an order in each status, cell by cell, for each strategy.
+//! The status table: what each step does to an order in each status, under each strategy.
 
 use super::{
     case::cases,
@@ -13,12 +13,12 @@ use crate::{
 
 cases! {
     Deciding:
-        every_cell,
-        every_cell_twice,
-        steps_of_strangers_are_not_found;
+        every_step_in_every_status_follows_the_table,
+        every_repeated_step_changes_nothing,
+        steps_by_another_user_are_not_found;
 }
 
-/// A status with a way to it. Every order has had a first payment, number 1, that failed.
+/// The status of an order that [`bring`] made. Its first payment, number 1, has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum At {
     Pending,
@@ -30,16 +30,16 @@ pub(super) enum At {
 
 pub(super) const ALL: [At; 5] = [At::Pending, At::Paying, At::Paid, At::Cancelled, At::Expired];
 
-/// A step, seen from the order that [`bring`] made.
+/// A step of an order that [`bring`] made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Opens a payment under a new id.
     Open,
-    /// Opens the payment that failed once more, as after a lost reply.
+    /// Opens the failed payment again, as after a lost reply.
     OpenAgain,
     /// Captures the last payment.
     Capture,
-    /// Captures the first payment, by another transaction.
+    /// Captures the first payment with another transaction.
     CaptureFirst,
     Fail,
     FailFirst,
@@ -62,7 +62,7 @@ pub(super) const STEPS: [Step; 10] = [
     Step::Settle,
 ];
 
-/// The table of the design: the outcome, and where the two units of the order are afterwards.
+/// The status table: the outcome of a step, and where the order's two units are afterwards.
 fn cell(at: At, step: Step) -> (&'static str, Units) {
     use Units::{Free, Held, Open, Sold};
     let stays = match at {
@@ -109,10 +109,10 @@ fn cell(at: At, step: Step) -> (&'static str, Units) {
     }
 }
 
-/// Where the two units of an order are.
+/// The state of an order's two units.
 #[derive(Clone, Copy, Debug)]
 enum Units {
-    /// With an unpaid order that is not being paid.
+    /// Of a pending order: held, but available under the pay-time strategy.
     Open,
     Held,
     Sold,
@@ -120,7 +120,7 @@ enum Units {
 }
 
 impl Units {
-    /// (available, held, sold) of ten units.
+    /// Returns (available, held, sold) of an offer of ten units.
     fn of(self, strategy: Strategy) -> [i64; 3] {
         match self {
             Self::Open if strategy == Strategy::PayTime => [10, 0, 0],
@@ -131,12 +131,12 @@ impl Units {
     }
 }
 
-async fn every_cell(scene: &mut Scene) -> Check {
+async fn every_step_in_every_status_follows_the_table(scene: &mut Scene) -> Check {
     cells(scene, false).await
 }
 
-/// Repeats every step: the second answer tells what became of the first, and nothing moves twice.
-async fn every_cell_twice(scene: &mut Scene) -> Check {
+/// Repeats every step: the second answer reports the result of the first, and no unit moves twice.
+async fn every_repeated_step_changes_nothing(scene: &mut Scene) -> Check {
     cells(scene, true).await
 }
 
@@ -144,11 +144,11 @@ async fn cells(scene: &mut Scene, twice: bool) -> Check {
     for strategy in STRATEGIES {
         for at in ALL {
             if at == At::Expired && strategy == Strategy::OrderTime {
-                continue; // It has no deadline here; `expiry` has one that has.
+                continue; // It has no deadline here; `expiry` tests one that has.
             }
             for step in STEPS {
                 let order = bring(scene, strategy, at, LateCapture::Refund).await?;
-                scene.note(format!("{strategy:?}: {at:?} meets {step:?}"));
+                scene.note(format!("{strategy:?}, {at:?} order: {step:?}"));
                 let (expected, units) = cell(at, step);
                 let built = build(scene, &order, at, step);
                 scene.advance(built.clone(), expected).await?;
@@ -164,7 +164,7 @@ async fn cells(scene: &mut Scene, twice: bool) -> Check {
     Ok(())
 }
 
-/// What the repetition of a step is told: where the order stands now.
+/// Returns the outcome of a repeated step, given that of the first: the order's current status.
 fn repeated(first: &str) -> String {
     match first.split_once(' ') {
         Some(("done", status)) => format!("replayed {status}"),
@@ -175,7 +175,7 @@ fn repeated(first: &str) -> String {
     }
 }
 
-/// Opens an activity of ten units and brings an order of two to a status.
+/// Opens an activity of ten units and brings an order for two of them to a status.
 pub(super) async fn bring(
     scene: &mut Scene,
     strategy: Strategy,
@@ -204,13 +204,13 @@ pub(super) async fn bring(
     Ok(order)
 }
 
-/// The ids of the first and the last payment of an order.
+/// Returns the ids of an order's first and last payment.
 fn payments(order: &Order) -> [u64; 2] {
     let id = order.key.id.value() * 1_000;
     [id + 1, id + 2]
 }
 
-/// A step for the order that [`bring`] made.
+/// Makes a step for an order that [`bring`] made.
 pub(super) fn build(scene: &mut Scene, order: &Order, at: At, step: Step) -> Advance {
     let [first, last] = payments(order);
     let last = if matches!(at, At::Paying | At::Paid) { last } else { first };
@@ -246,18 +246,18 @@ pub(super) fn build(scene: &mut Scene, order: &Order, at: At, step: Step) -> Adv
     }
 }
 
-/// Release without owner check.
-async fn steps_of_strangers_are_not_found(scene: &mut Scene) -> Check {
+/// Mistake: an order is released without checking its owner.
+async fn steps_by_another_user_are_not_found(scene: &mut Scene) -> Check {
     for at in ALL {
         for step in STEPS {
             let order = bring(scene, Strategy::PreDeduct, at, LateCapture::Refund).await?;
             let before = scene.order(order.key.id, 1).await?;
-            let mut stranger = order.clone();
-            stranger.key.user = make::user(2);
-            let built = build(scene, &stranger, at, step);
+            let mut foreign = order.clone();
+            foreign.key.user = make::user(2);
+            let built = build(scene, &foreign, at, step);
             scene.advance(built, "not_found").await?;
             let after = scene.order(order.key.id, 1).await?;
-            scene.same("the order", before, after)?;
+            scene.same("order after another user's step", before, after)?;
         }
     }
     Ok(())

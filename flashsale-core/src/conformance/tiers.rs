@@ -1,4 +1,4 @@
-//! Two tiers on a scene: the one under test, and the specification as the other.
+//! A scene with two tiers: the one under test, and the specification as the other.
 
 use super::{
     Failure,
@@ -14,18 +14,18 @@ use crate::{
     },
 };
 
-/// Who reads the gate's outbox.
+/// The consumer by which the truth reads its gate's outbox.
 pub(super) fn by_truth() -> Consumer {
     Consumer::new("truth")
 }
 
-/// Who reads the truth's outbox.
+/// The consumer by which the gate reads its truth's outbox.
 pub(super) fn by_gate() -> Consumer {
     Consumer::new("gate")
 }
 
 impl Scene {
-    /// Opens an activity at the truth and warms the gate up.
+    /// Opens an activity at the truth and warms up the gate.
     pub(super) async fn open_tiers(
         &mut self,
         buckets: u16,
@@ -33,16 +33,16 @@ impl Scene {
     ) -> Result<NextEpoch, Failure> {
         self.leave();
         let terms = std::sync::Arc::new(self.next_terms(buckets, offers));
-        self.note("open at the truth, warm the gate up");
-        self.ok("registered", self.gate().register(&by_truth()).await)?;
-        self.ok("registered", self.truth().register(&by_gate()).await)?;
-        self.ok("opened", self.truth().open(terms.clone()).await)?;
+        self.note("open at the truth, warm up the gate");
+        self.ok("register", self.gate().register(&by_truth()).await)?;
+        self.ok("register", self.truth().register(&by_gate()).await)?;
+        self.ok("open", self.truth().open(terms.clone()).await)?;
         let activity = terms.activity();
         self.terms = Some(terms.clone());
         let epoch = self.rebuild_gate().await?;
         self.opened(terms).await?;
         self.same(
-            "the gate's epoch",
+            "epoch of the gate",
             Some(epoch.epoch),
             self.ok("epoch", self.gate().epoch(activity).await)?,
         )?;
@@ -55,73 +55,73 @@ impl Scene {
 
     pub(super) async fn next_epoch(&mut self) -> Result<NextEpoch, Failure> {
         let expected = self.ok("epoch", self.truth().epoch(self.activity()).await)?;
-        self.note(format!("take the epoch after {expected:?}"));
-        self.ok("next epoch", self.truth().next_epoch(self.activity(), expected).await)
+        self.note(format!("take the next epoch after {expected:?}"));
+        self.ok("next_epoch", self.truth().next_epoch(self.activity(), expected).await)
     }
 
-    /// The truth's content in parts of at most so many orders.
+    /// Reads the truth's content in chunks of at most `limit` orders.
     pub(super) async fn content(&self, limit: usize) -> Result<Vec<Chunk>, Failure> {
-        let mut parts = Vec::new();
+        let mut chunks = Vec::new();
         let mut after = None;
         loop {
-            let part = self.ok("content", self.truth().content(self.activity(), after, limit).await)?;
-            after = part.next;
-            parts.push(part);
+            let chunk = self.ok("content", self.truth().content(self.activity(), after, limit).await)?;
+            after = chunk.next;
+            chunks.push(chunk);
             if after.is_none() {
-                return Ok(parts);
+                return Ok(chunks);
             }
-            self.holds("parts that end", parts.len() < 1_000, parts.len())?;
+            self.holds("fewer than 1,000 chunks", chunks.len() < 1_000, chunks.len())?;
         }
     }
 
-    pub(super) async fn load(&mut self, epoch: Epoch, part: Chunk, expected: &str) -> Check {
-        self.note(format!("load the part after {:?} for {epoch:?}", part.after));
-        let loaded = self.gate().load(self.activity(), epoch, part).await;
-        self.same("loaded", expected, word::of_result(&loaded))
+    pub(super) async fn load(&mut self, epoch: Epoch, chunk: Chunk, expected: &str) -> Check {
+        self.note(format!("load the chunk after {:?} for {epoch:?}", chunk.after));
+        let loaded = self.gate().load(self.activity(), epoch, chunk).await;
+        self.same("load", expected, word::of_result(&loaded))
     }
 
     pub(super) async fn reopen(&mut self, epoch: Epoch, batch: BatchId, expected: &str) -> Check {
         self.note(format!("reopen in {epoch:?}"));
         let reopened = self.gate().reopen(self.activity(), epoch, batch).await;
-        self.same("reopened", expected, word::of_result(&reopened))?;
+        self.same("reopen", expected, word::of_result(&reopened))?;
         let now = self.now();
         self.time_at(now).await
     }
 
-    /// Takes the next epoch and fills the gate with the truth's content, in small parts.
+    /// Takes the next epoch and rebuilds the gate from the truth's content, in small chunks.
     pub(super) async fn rebuild_gate(&mut self) -> Result<NextEpoch, Failure> {
         let next = self.next_epoch().await?;
-        for part in self.content(2).await? {
-            self.load(next.epoch, part, "ok").await?;
+        for chunk in self.content(2).await? {
+            self.load(next.epoch, chunk, "ok").await?;
         }
         self.reopen(next.epoch, next.batch, "ok").await?;
         Ok(next)
     }
 
-    /// Lets the gate decide a request.
+    /// Sends a request to the gate and compares the outcome.
     pub(super) async fn admit(&mut self, ask: Ask, expected: &str) -> Result<Outcome, Failure> {
         self.note(format!("reserve at the gate {:?}", ask.0));
         let buckets = self.terms.as_ref().expect("an activity is open").buckets();
         let lane = Lane::of(self.activity(), ask.0.user, buckets);
-        let answer = self.ok("reservations", self.gate().reserve(lane, None, vec![ask.0]).await)?;
+        let answer = self.ok("reserve", self.gate().reserve(lane, None, vec![ask.0]).await)?;
         self.check().await?;
         let outcome = answer.outcomes.into_iter().next();
-        let outcome = outcome.ok_or_else(|| self.failure("an outcome", "none".into()))?;
+        let outcome = outcome.ok_or_else(|| self.failure("`reserve` returns an outcome", "none".into()))?;
         self.same("outcome", expected, word::of_outcome(&outcome).as_str())?;
         Ok(outcome)
     }
 
-    /// Lets the gate make an order.
+    /// Places an order at the gate.
     pub(super) async fn admitted(&mut self, ask: Ask) -> Result<Order, Failure> {
         let outcome = self.admit(ask, "reserved").await?;
         outcome.order().cloned().ok_or_else(|| self.failure("an order", format!("{outcome:?}")))
     }
 
-    /// Lets the truth take a step.
+    /// Advances an order at the truth and compares the outcome.
     pub(super) async fn decide(&mut self, step: Advance, expected: &str) -> Check {
         self.note(format!("at the truth {step:?}"));
         let lane = Lane::first(self.activity());
-        let answer = self.ok("advances", self.truth().advance(lane, vec![step]).await)?;
+        let answer = self.ok("advance", self.truth().advance(lane, vec![step]).await)?;
         self.check().await?;
         self.same(
             "outcome",
@@ -130,7 +130,7 @@ impl Scene {
         )
     }
 
-    /// What the gate has written and the truth not taken.
+    /// Returns the truth's position and the entries that the gate wrote after it.
     pub(super) async fn unpersisted(&self, lane: Lane) -> Result<(Position, Vec<Entry>), Failure> {
         let position = self.ok("position", self.truth().position(lane).await)?;
         let entries =
@@ -153,24 +153,24 @@ impl Scene {
         self.truth().persist(lane, Fence(fence), mode, entries).await
     }
 
-    /// Persists everything of a lane, and acknowledges it.
+    /// Persists all entries of a lane and acknowledges them at the gate.
     pub(super) async fn persist(&mut self, lane: Lane) -> Result<Vec<Verdict>, Failure> {
         let (position, entries) = self.unpersisted(lane).await?;
         let last = entries.last().map_or(position, |entry| entry.position);
         let verdicts = self.persist_as(lane, 1, PersistMode::After(position), entries).await;
-        let verdicts = self.ok("verdicts", verdicts)?;
-        self.ok("acknowledged", self.gate().ack(&by_truth(), lane, last).await)?;
+        let verdicts = self.ok("persist", verdicts)?;
+        self.ok("ack", self.gate().ack(&by_truth(), lane, last).await)?;
         self.check().await?;
         Ok(verdicts)
     }
 
-    /// Persists everything of a lane, and compares the verdicts.
+    /// Persists all entries of a lane and compares the verdicts.
     pub(super) async fn persists(&mut self, lane: Lane, expected: Vec<Verdict>) -> Check {
         let verdicts = self.persist(lane).await?;
         self.same("verdicts", expected, verdicts)
     }
 
-    /// What the truth has written since a gate's lane followed, that position included.
+    /// Returns the truth's entries from the last one that the gate's lane followed, inclusive.
     pub(super) async fn unfollowed(&self, lane: Lane) -> Result<Vec<Entry>, Failure> {
         let followed = self.ok("followed", self.gate().followed(lane).await)?;
         let first = Lane::first(lane.activity);
@@ -183,11 +183,11 @@ impl Scene {
             entries.iter().map(|entry| entry.position.sequence).collect::<Vec<_>>()
         ));
         let followed = self.gate().follow(lane, entries).await;
-        self.same("followed", expected, word::of_result(&followed))?;
+        self.same("follow", expected, word::of_result(&followed))?;
         self.check().await
     }
 
-    /// Persists and follows in every lane.
+    /// Persists and follows all entries in every lane.
     pub(super) async fn pump(&mut self) -> Check {
         for lane in self.lanes() {
             self.persist(lane).await?;
@@ -213,16 +213,16 @@ impl Scene {
         self.same("the truth's [available, held, sold]", Some(expected), observed)
     }
 
-    /// The order as the gate has it: status, and whether it is persisted.
+    /// Returns an order's status at the gate, and whether it is persisted.
     pub(super) async fn at_gate(&self, order: &Order) -> Result<(&'static str, bool), Failure> {
-        let found = self.ok("an order", self.gate().order(order.key).await)?;
-        let found = found.ok_or_else(|| self.failure("an order at the gate", "none".into()))?;
+        let found = self.ok("order", self.gate().order(order.key).await)?;
+        let found = found.ok_or_else(|| self.failure("the gate has the order", "not found".into()))?;
         Ok((word::of_status(found.status), found.persisted))
     }
 
-    /// The status of the order at the truth; `None` if it is not there.
+    /// Returns an order's status at the truth, or `None` if the truth does not have it.
     pub(super) async fn at_truth(&self, order: &Order) -> Result<Option<&'static str>, Failure> {
-        let found = self.ok("an order", self.truth().order(order.key).await)?;
+        let found = self.ok("order", self.truth().order(order.key).await)?;
         Ok(found.map(|order| word::of_status(order.status)))
     }
 }

@@ -1,11 +1,11 @@
-//! Outcomes in few words, which cases compare and failures show.
+//! Short descriptions of outcomes, for cases to compare and failures to show.
 
 use crate::{
     domain::{OrderStatus, Per, RefundReason, Subject},
     ledger::{Adjusted, Advanced, LedgerError, Outcome},
 };
 
-/// What a request for units came to.
+/// Describes the outcome of a reserve.
 pub(super) fn of_outcome(outcome: &Outcome) -> String {
     match outcome {
         Outcome::UnknownOffer => "unknown_offer".into(),
@@ -35,7 +35,7 @@ pub(super) fn of_outcome(outcome: &Outcome) -> String {
     }
 }
 
-/// What a step of an order's life came to.
+/// Describes the outcome of an advance.
 pub(super) fn of_advanced(advanced: &Advanced) -> String {
     match advanced {
         Advanced::NotFound => "not_found".into(),
@@ -52,7 +52,7 @@ pub(super) fn of_advanced(advanced: &Advanced) -> String {
     }
 }
 
-/// What an adjustment came to.
+/// Describes the outcome of an adjustment.
 pub(super) fn of_adjusted(adjusted: &Adjusted) -> String {
     match adjusted {
         Adjusted::UnknownOffer => "unknown_offer".into(),
@@ -85,7 +85,7 @@ pub(super) fn of_reason(reason: RefundReason) -> &'static str {
     }
 }
 
-/// The kind of an error; texts differ between backends.
+/// Describes the kind of an error; its text may differ between backends.
 pub(super) fn of_error(error: &LedgerError) -> &'static str {
     match error {
         LedgerError::Unknown(_) => "error: unknown outcome",
@@ -99,7 +99,7 @@ pub(super) fn of_error(error: &LedgerError) -> &'static str {
     }
 }
 
-/// A result whose value does not matter.
+/// Describes a result whose value does not matter: `ok` or the kind of error.
 pub(super) fn of_result<T>(result: &Result<T, LedgerError>) -> &'static str {
     result.as_ref().map_or_else(of_error, |_| "ok")
 }

@@ -1,4 +1,4 @@
-//! The embedded engine as a subject: in memory, and with a journal that survives.
+//! Factories of the embedded engine: in memory, and with a journal.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ use flashsale_core::{
 };
 use tempfile::TempDir;
 
-/// Engines without a directory.
+/// Makes engines in memory.
 pub(crate) struct InMemory;
 
 #[async_trait]
@@ -40,7 +40,7 @@ impl Factory for InMemory {
     }
 }
 
-/// Engines with a journal, each in a directory of its own.
+/// Makes engines with a journal, each in its own directory.
 pub(crate) struct Journalled {
     directory: Arc<TempDir>,
     made: AtomicU64,
@@ -48,7 +48,7 @@ pub(crate) struct Journalled {
 
 impl Journalled {
     pub(crate) fn new() -> Self {
-        let directory = TempDir::new().expect("a temporary directory can be made");
+        let directory = TempDir::new().expect("failed to create a temporary directory");
         Self { directory: Arc::new(directory), made: AtomicU64::new(0) }
     }
 }
@@ -78,7 +78,7 @@ impl Factory for Journalled {
     }
 }
 
-/// The directory of one engine. A restart goes on in a copy of it, since the old engine still has the original.
+/// The directory of one engine. A restart opens a copy, since the old engine uses the original.
 struct Directory {
     _all: Arc<TempDir>,
     path: std::path::PathBuf,
@@ -87,9 +87,9 @@ struct Directory {
 
 fn open(directory: Directory, role: LedgerRole) -> LedgerUnderTest {
     let mut options = EmbeddedOptions::new(&directory.path, role, Arc::new(SystemClock));
-    // Small, so that restarts meet snapshots of every age.
+    // Small, so restarts find snapshots of every age.
     options.snapshot_after_bytes = 20_000;
-    let engine = EmbeddedLedger::open(options).expect("the directory can be opened");
+    let engine = EmbeddedLedger::open(options).expect("failed to open the directory");
     subject(engine, Some(directory), role)
 }
 
@@ -112,11 +112,11 @@ struct EmbeddedProbe {
 #[async_trait]
 impl TestControl for EmbeddedProbe {
     async fn inspect(&self, activity: ActivityId) -> Option<Inspection> {
-        self.engine.inspect(activity).await.expect("the engine runs")
+        self.engine.inspect(activity).await.expect("the engine is running")
     }
 
     async fn advance_time(&self, lane: Lane, to: Timestamp) {
-        // A lane that is not open yet has no time.
+        // Fails if the lane is not open yet.
         let _ = self.engine.advance_time(lane, to).await;
     }
 
@@ -130,16 +130,16 @@ impl TestControl for EmbeddedProbe {
     }
 }
 
-/// What a crash leaves: the files as they are at this moment.
+/// Copies the files as they are at this moment, which is what a crash would leave.
 fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a directory can be made");
-    for entry in fs::read_dir(from).expect("the directory can be read") {
-        let entry = entry.expect("the directory can be read");
+    fs::create_dir_all(to).expect("failed to create a directory");
+    for entry in fs::read_dir(from).expect("failed to read the directory") {
+        let entry = entry.expect("failed to read the directory");
         let target = to.join(entry.file_name());
         if entry.path().is_dir() {
             copy(&entry.path(), &target);
         } else if let Err(error) = fs::copy(entry.path(), target) {
-            // A snapshot may be renamed or deleted meanwhile, as in a crash.
+            // The engine may rename or delete a snapshot meanwhile.
             assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
         }
     }

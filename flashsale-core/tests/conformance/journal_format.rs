@@ -1,5 +1,5 @@
-//! The bytes of journal and snapshot. Files that an earlier version wrote are read for ever, so these bytes may get
-//! company but never change.
+//! The byte format of journals and snapshots. Every later version must read files written by an
+//! earlier one, so the format may be extended but never changed.
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
@@ -53,7 +53,7 @@ fn terms(buckets: NonZeroU16) -> Arc<Terms> {
     Arc::new(Terms::new(activity(), window, buckets, Timing::default(), offers).unwrap())
 }
 
-/// Everybody who buys here is of the first of two lanes.
+/// Returns the `n`-th buyer, from 0, in the first of two lanes.
 fn buyer(n: u64) -> UserId {
     let buyers = (1..).map(|id| UserId::new(id).unwrap());
     buyers
@@ -93,7 +93,7 @@ fn batch(seconds: u64, id: u64) -> Batch {
     Batch { id: BatchId(id), now: at(seconds) }
 }
 
-/// A ledger to which everything happens that an order, an offer or a consumer can live through.
+/// Makes a single ledger whose journal has every kind of change of orders, offers and consumers.
 fn single() -> StateMachine {
     let lane = Lane::first(activity());
     let mut machine = StateMachine::new(LedgerRole::Single);
@@ -173,7 +173,7 @@ fn single() -> StateMachine {
     machine
 }
 
-/// A gate and a truth: orders on their way, a refused one, and a gate that was built again.
+/// Makes a gate and a truth with two epochs of two orders each, of which one is cancelled.
 fn tiers() -> [StateMachine; 2] {
     let (lane, terms) = (Lane::first(activity()), terms(NonZeroU16::MIN));
     let pump = Consumer::new("pump");
@@ -221,19 +221,19 @@ fn bytes(hex: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
-/// Compares with the file, which is kept with the code; FLASHSALE_WRITE_GOLDEN=1 writes it.
+/// Compares with a golden file and returns its bytes; `FLASHSALE_WRITE_GOLDEN=1` writes it first.
 fn golden(name: &str, actual: &[u8]) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/golden").join(name);
     if std::env::var_os("FLASHSALE_WRITE_GOLDEN").is_some() {
         fs::write(&path, hex(actual)).unwrap();
     }
     let expected = fs::read_to_string(&path).unwrap();
-    assert!(hex(actual) == expected, "{name}: other bytes are written than by earlier versions");
+    assert!(hex(actual) == expected, "{name}: the bytes differ from those of earlier versions");
     bytes(&expected)
 }
 
 #[test]
-fn journals_and_snapshots_are_written_and_read_as_ever() {
+fn journals_and_snapshots_keep_their_format() {
     let [gate, truth] = tiers();
     for (name, mut machine) in [("single", single()), ("gate", gate), ("truth", truth)] {
         let image = postcard::to_stdvec(&machine.image()).unwrap();

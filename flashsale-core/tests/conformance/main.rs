@@ -1,4 +1,4 @@
-//! The conformance suite on the specification and on the embedded engine.
+//! Runs the conformance suite on the specification, the embedded engine, two tiers and the queues.
 
 mod embedded;
 mod journal_format;
@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Instant};
 
 use flashsale_core::conformance::{self, Factory, Models, Options, QueueFactory, storms};
 
-/// `more` times as many random sequences as usual, where they cost little.
+/// Multiplies the usual number of random sequences by `more`, for backends that are fast.
 fn options(more: u32) -> Options {
     let options = Options::of_environment();
     Options {
@@ -40,17 +40,17 @@ fn the_engine_with_a_journal_conforms() {
 #[test]
 fn two_tiers_conform_when_settled() {
     let factory: Arc<dyn Factory> = Arc::new(tiered::TwoTiers);
-    // The truth numbers the taking of an epoch among its events, so positions and revisions are not those of a single
-    // ledger; storms compare the tiers with each other.
+    // At a truth, taking an epoch is an event too, so positions and revisions differ from those of
+    // a single ledger. Storms compare the tiers with each other instead.
     conformance::run(&factory, &Options { except: &["events::", "machine::"], ..options(1) });
 }
 
-/// Faults between the tiers: by invariants and allowed outcomes. 40 seeds for each of the others'.
+/// Storms are cheap: 40 for each random sequence of a usual run.
 #[test]
 fn storms_between_two_tiers_lose_nothing() {
     let options = options(40);
     let began = Instant::now();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime can be made");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("failed to start a runtime");
     match runtime.block_on(storms(&options, tiered::pair)) {
         Ok(weathered) => println!("storms: {weathered:?} in {:.1} s", began.elapsed().as_secs_f64()),
         Err(what) => panic!("{what}"),

@@ -1,4 +1,4 @@
-//! The queues of the process as subjects: in memory, and in a file that survives.
+//! Factories of the queues in core: in memory, and in a file.
 
 use std::{
     fs,
@@ -18,8 +18,8 @@ use flashsale_core::{
 };
 use tempfile::TempDir;
 
-/// Queues without a file.
-#[allow(dead_code, reason = "the seeded faults are in the one with a file")]
+/// Makes queues in memory.
+#[allow(dead_code, reason = "the seeded faults are in the queue in a file")]
 pub(crate) struct InMemory;
 
 #[async_trait]
@@ -35,7 +35,7 @@ impl QueueFactory for InMemory {
     }
 }
 
-/// Queues with a file, each in a directory of its own.
+/// Makes queues in files, each in its own directory.
 pub(crate) struct InFile {
     directory: Arc<TempDir>,
     made: Arc<AtomicU64>,
@@ -43,7 +43,7 @@ pub(crate) struct InFile {
 
 impl InFile {
     pub(crate) fn new() -> Self {
-        let directory = TempDir::new().expect("a temporary directory can be made");
+        let directory = TempDir::new().expect("failed to create a temporary directory");
         Self { directory: Arc::new(directory), made: Arc::default() }
     }
 }
@@ -61,7 +61,7 @@ impl QueueFactory for InFile {
 }
 
 fn open(directory: PathBuf, clock: Arc<ManualClock>) -> QueueUnderTest {
-    let queue = EmbeddedQueue::open(&directory, Arc::clone(&clock) as _).expect("the file can be opened");
+    let queue = EmbeddedQueue::open(&directory, Arc::clone(&clock) as _).expect("failed to open the file");
     QueueUnderTest { queue: Arc::new(queue), probe: Arc::new(TestControl { clock, file: Some(directory) }) }
 }
 
@@ -76,13 +76,13 @@ impl QueueTestControl for TestControl {
         self.clock.set(now);
     }
 
-    /// Goes on in a copy, since the old queue still has the file.
+    /// Opens a copy, since the old queue still has the file open.
     async fn restart(&self) -> Option<QueueUnderTest> {
         let from = self.file.as_ref()?;
         let to = PathBuf::from(format!("{}r", from.display()));
-        fs::create_dir(&to).expect("a directory can be made");
+        fs::create_dir(&to).expect("failed to create a directory");
         fs::copy(from.join(EmbeddedQueue::FILE), to.join(EmbeddedQueue::FILE))
-            .expect("the file can be copied");
+            .expect("failed to copy the file");
         Some(open(to, Arc::clone(&self.clock)))
     }
 }

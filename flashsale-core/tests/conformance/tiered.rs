@@ -1,6 +1,5 @@
-//! Two tiers as a subject: every step is settled before it is looked at, and an order is seen as the truth has it.
-//!
-//! Faults between the tiers are played by `storms`.
+//! Two tiers as one ledger under test: each call settles before it returns, and returns orders as
+//! the truth has them. `storms` tests faults between the tiers.
 
 use std::sync::Arc;
 
@@ -17,13 +16,13 @@ use flashsale_core::{
     tiered::{Tiered, TieredOptions},
 };
 
-/// Two ledgers in memory, to be put into a storm.
+/// Makes two empty ledgers in memory for a storm.
 pub(crate) fn pair() -> Pair {
     let (gate, truth) = (Model::new(LedgerRole::Gate), Model::new(LedgerRole::Truth));
     Pair { gate: gate.clone(), gate_store: gate, truth: truth.clone(), truth_store: truth }
 }
 
-/// [`Tiered`] over two ledgers in memory.
+/// Makes [`Tiered`] ledgers over two ledgers in memory.
 pub(crate) struct TwoTiers;
 
 #[async_trait]
@@ -36,7 +35,7 @@ impl Factory for TwoTiers {
         vec![LedgerRole::Single]
     }
 
-    /// At a truth an offer has one stock, so more buckets look different from a single ledger's.
+    /// A truth has one stock row per offer, so several buckets would differ from a single ledger's.
     fn max_buckets(&self) -> u16 {
         1
     }
@@ -50,7 +49,7 @@ impl Factory for TwoTiers {
     }
 }
 
-/// Two tiers that settle after each step.
+/// Two tiers that settle after each call.
 #[derive(Debug)]
 struct Settled {
     tiered: Tiered,
@@ -66,7 +65,7 @@ impl Settled {
     ) -> Result<T, LedgerError> {
         match self.tiered.settle(activity).await {
             Ok(()) | Err(LedgerError::NotOpen) => answer,
-            Err(error) => panic!("two tiers in memory do not settle: {error}"),
+            Err(error) => panic!("the tiers failed to settle: {error}"),
         }
     }
 }
@@ -78,14 +77,13 @@ impl TestControl for Settled {
     }
 
     async fn advance_time(&self, lane: Lane, to: Timestamp) {
-        // A lane that is not open yet has no time.
         self.gate.advance_time(lane, to).await;
         self.truth.advance_time(lane, to).await;
     }
 
     async fn settle(&self) {
-        for activity in self.truth.activities().await.expect("the truth runs") {
-            self.settled(activity, Ok(())).await.expect("nothing was asked");
+        for activity in self.truth.activities().await.expect("`activities` succeeds") {
+            self.settled(activity, Ok(())).await.expect("settling succeeds");
         }
     }
 
@@ -133,7 +131,7 @@ impl Ledger for Settled {
         let mut answer = self.settled(lane.activity, answer).await?;
         for outcome in &mut answer.outcomes {
             if let Outcome::Reserved { order, .. } | Outcome::Replayed(order) = outcome {
-                **order = self.tiered.order(order.key).await?.expect("an admitted order is persisted by now");
+                **order = self.tiered.order(order.key).await?.expect("the truth has the order");
             }
         }
         Ok(answer)

@@ -1,11 +1,11 @@
-//! Seeded faults: each one-line fault in the ledger and its engine has to be caught by the conformance suite.
+//! Seeded faults: the conformance suite must catch each one-line fault in ledger, engine and queue.
 
 #[path = "../conformance/embedded.rs"]
 mod embedded;
 #[path = "../conformance/queues.rs"]
 mod queues;
 #[path = "../conformance/tiered.rs"]
-#[allow(dead_code, reason = "the suite itself is not played on two tiers here")]
+#[allow(dead_code, reason = "the suite itself does not run on two tiers here")]
 mod tiered;
 
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Instant};
@@ -15,7 +15,7 @@ use flashsale_core::{
     mutants,
 };
 
-/// Every name in a `mutant!` of the sources.
+/// Returns the name of every `mutant!` in the sources.
 fn seeded() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut names);
@@ -23,13 +23,13 @@ fn seeded() -> BTreeSet<String> {
 }
 
 fn collect(path: &Path, names: &mut BTreeSet<String>) {
-    for entry in fs::read_dir(path).expect("the sources can be read") {
-        let path = entry.expect("the sources can be read").path();
+    for entry in fs::read_dir(path).expect("failed to read the sources") {
+        let path = entry.expect("failed to read the sources").path();
         if path.is_dir() {
             collect(&path, names);
             continue;
         }
-        let text = fs::read_to_string(&path).expect("sources are text");
+        let text = fs::read_to_string(&path).expect("failed to read a source file");
         for rest in text.split("mutant!(\"").skip(1) {
             names.extend(rest.split('"').next().map(str::to_owned));
         }
@@ -41,9 +41,9 @@ fn first_failure(report: &Report) -> Option<String> {
     Some(format!("{} in {} steps", failed.case, failed.steps))
 }
 
-/// Faults between two tiers show only when something goes wrong there.
-fn lost_between_tiers() -> Option<String> {
-    let runtime = tokio::runtime::Runtime::new().expect("there are threads");
+/// Runs storms: seeded faults between two tiers show only when messages or content are lost.
+fn first_storm_failure() -> Option<String> {
+    let runtime = tokio::runtime::Runtime::new().expect("failed to start a runtime");
     let options = Options { sequences: 3_000, steps: 60, ..Options::quick() };
     let failure = runtime.block_on(storms(&options, tiered::pair)).err()?;
     failure.lines().next().map(|line| format!("storms, {line}"))
@@ -66,7 +66,7 @@ fn every_seeded_fault_is_caught() {
         let caught = if name.starts_with("queue-") {
             first_failure(&conformance::examine_queue(&queue, &Options::quick()))
         } else {
-            suite(&in_memory).or_else(lost_between_tiers).or_else(|| suite(&journalled))
+            suite(&in_memory).or_else(first_storm_failure).or_else(|| suite(&journalled))
         };
         mutants::activate(None);
         let took = began.elapsed().as_secs_f64();
@@ -81,5 +81,5 @@ fn every_seeded_fault_is_caught() {
     lines.iter().for_each(|line| println!("{line}"));
     println!("mutants: {}/{} caught", seeded.len() - survivors.len(), seeded.len());
     assert!(survivors.is_empty(), "not caught: {survivors:?}");
-    assert!(only.is_some() || seeded.len() >= 12, "only {} faults are seeded", seeded.len());
+    assert!(only.is_some() || seeded.len() >= 12, "found only {} seeded faults", seeded.len());
 }

@@ -1,4 +1,4 @@
-//! Random sequences of steps, compared with the specification after each.
+//! Random sequences of steps, compared with the specification after every step.
 
 use std::{cell::Cell, fmt::Debug, sync::Arc, time::Duration};
 
@@ -17,8 +17,7 @@ use crate::{
 
 pub(super) const NAME: &str = "machine::random_steps";
 
-/// A step. What it concerns is picked from what is known when it is taken, so that a sequence stays meaningful while it
-/// shrinks.
+/// A step. It picks its job or claim when it runs, so a sequence stays meaningful while it shrinks.
 #[derive(Clone, Debug)]
 enum Step {
     Put(Vec<(u8, u8, u16)>),
@@ -60,7 +59,7 @@ fn steps() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Plays random sequences and shrinks the first that fails. Answers how many steps were taken, and what failed.
+/// Runs random sequences and shrinks the first that fails. Returns the number of steps taken.
 pub(super) fn explore(
     factory: &Arc<dyn QueueFactory>,
     options: &Options,
@@ -76,7 +75,7 @@ pub(super) fn explore(
     let seed: Vec<u8> = options.seed.to_le_bytes().repeat(4);
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
     let taken = Cell::new(0);
-    let told = runner.run(&vec(steps(), 1..options.steps.max(2)), |steps| {
+    let result = runner.run(&vec(steps(), 1..options.steps.max(2)), |steps| {
         runtime.block_on(async {
             let mut pair = Pair::new(factory.fresh(BEGIN).await);
             for (number, step) in steps.iter().enumerate() {
@@ -90,15 +89,15 @@ pub(super) fn explore(
             Ok(())
         })
     });
-    (taken.get(), told.err().map(|error| error.to_string()))
+    (taken.get(), result.err().map(|error| error.to_string()))
 }
 
-/// The queue and its specification, at the same moment.
+/// The queue under test and its specification, at the same moment.
 struct Pair {
     spec: QueueSpec,
     tested: QueueUnderTest,
     now: Timestamp,
-    /// Every claim that was given, valid or not.
+    /// Every claim handed out so far, valid or not.
     claims: Vec<Claim>,
     numbers: u64,
 }
@@ -108,7 +107,7 @@ impl Pair {
         Self { spec: QueueSpec::default(), tested, now: BEGIN, claims: Vec::new(), numbers: 0 }
     }
 
-    /// Takes a step on both sides: what each answered, and what it shows afterwards.
+    /// Takes a step on both sides. Returns both answers, with depths and dead letters afterwards.
     async fn take(&mut self, step: &Step) -> (String, String) {
         let (now, queue) = (self.now, Arc::clone(&self.tested.queue));
         let answers = match step {
@@ -163,8 +162,8 @@ impl Pair {
     fn job(&self, topic: u8, id: u8, delay: u16) -> NewJob {
         let ready_at = self.now.after(Duration::from_millis(u64::from(delay)));
         let id = format!("job {id}");
-        // The content is another each time: a job that is there keeps the one that it has.
-        NewJob::at(ready_at, &topic_of(topic), &id, &delay).expect("it is a job")
+        // The content differs each time: a job that exists keeps its own.
+        NewJob::at(ready_at, &topic_of(topic), &id, &delay).expect("valid job")
     }
 
     fn settlement(&self, which: u8, ending: Ending) -> Option<Settlement> {
@@ -187,10 +186,10 @@ impl Pair {
 }
 
 fn topic_of(topic: u8) -> Topic {
-    ["letters", "letters/late"][usize::from(topic) % 2].parse().expect("it is a topic")
+    ["letters", "letters/late"][usize::from(topic) % 2].parse().expect("valid topic")
 }
 
-/// An answer as text. The specification's comes from a function that cannot fail.
+/// Formats an answer. Answers of the specification are always `Ok`.
 fn text<T: Debug>(answer: Result<T, QueueError>) -> String {
     match answer {
         Ok(answer) => format!("{answer:?}"),

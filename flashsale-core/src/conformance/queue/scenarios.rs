@@ -1,4 +1,4 @@
-//! Stories with their expectations.
+//! Scenarios with hand-written expectations.
 
 use std::{collections::BTreeSet, future::Future, sync::Arc, task::Poll, time::Duration};
 
@@ -10,58 +10,58 @@ use crate::{
     queue::{Claimed, Job, JobNumber, MAX_BATCH, NewJob, Put, Queue, QueueError, Settlement, Topic, Verdict},
 };
 
-/// The table of the scenarios. One that stands in no table is dead code, which the compiler reports.
+/// Lists the scenarios. The compiler reports a scenario that is not listed as dead code.
 macro_rules! scenarios {
-    ($($story:ident),+ $(,)?) => {
+    ($($scenario:ident),+ $(,)?) => {
         pub(super) const SCENARIOS: &[Scenario] = &[
-            $(Scenario { name: concat!("scenarios::", stringify!($story)), play: |subject, options| Box::pin($story(subject, options)) }),+
+            $(Scenario { name: concat!("scenarios::", stringify!($scenario)), play: |subject, options| Box::pin($scenario(subject, options)) }),+
         ];
     };
 }
 
 scenarios![
-    a_job_is_put_once_while_it_is_there,
-    a_job_that_was_done_can_be_put_again,
-    jobs_come_in_the_order_in_which_they_are_ready,
-    a_delayed_job_comes_at_its_time,
-    a_claimed_job_comes_back_when_its_lease_ends,
-    a_claim_that_ended_settles_nothing,
+    a_job_is_not_put_twice_while_it_exists,
+    a_finished_job_can_be_put_again,
+    jobs_are_claimed_in_the_order_they_become_ready,
+    a_delayed_job_waits_for_its_time,
+    a_claimed_job_returns_when_its_lease_ends,
+    a_superseded_claim_settles_nothing,
     a_claim_is_settled_once,
-    a_retried_job_waits_and_counts,
-    a_postponed_job_was_not_tried,
-    a_parked_job_is_listed_replayed_and_discarded,
-    pages_of_dead_letters_leave_none_out,
-    what_is_there_no_more_is_not_found,
-    calls_that_are_too_large_are_refused_whole,
-    topics_do_not_meet,
-    a_job_is_handed_to_one_of_many,
-    one_of_many_puts_is_the_first,
-    a_put_that_was_given_up_is_repeated,
-    what_was_answered_survives_a_crash,
+    a_retry_waits_and_counts_as_an_attempt,
+    postponing_a_job_is_not_an_attempt,
+    a_parked_job_can_be_listed_replayed_and_discarded,
+    paging_through_dead_letters_skips_none,
+    only_parked_jobs_are_dead_letters,
+    oversized_calls_are_rejected_whole,
+    topics_are_independent,
+    each_job_is_handed_to_one_worker,
+    concurrent_puts_make_one_job,
+    dropped_calls_can_be_repeated,
+    answered_calls_survive_a_crash,
 ];
 
 const LEASE: Duration = Duration::from_secs(30);
 const SECOND: Duration = Duration::from_secs(1);
 
 fn topic() -> Topic {
-    "letters".parse().expect("it is a topic")
+    "letters".parse().expect("valid topic")
 }
 
 fn job(id: &str) -> NewJob {
-    NewJob::now(&topic(), id, &id).expect("it is a job")
+    NewJob::now(&topic(), id, &id).expect("valid job")
 }
 
 async fn put(queue: &Arc<dyn Queue>, id: &str) -> Put {
-    queue.put(vec![job(id)]).await.expect("the queue answers")[0]
+    queue.put(vec![job(id)]).await.expect("`put` succeeds")[0]
 }
 
 async fn claim(queue: &Arc<dyn Queue>, limit: usize) -> Claimed {
-    queue.claim(&topic(), limit, LEASE).await.expect("the queue answers")
+    queue.claim(&topic(), limit, LEASE).await.expect("`claim` succeeds")
 }
 
 async fn settle(queue: &Arc<dyn Queue>, job: &Job, verdict: Verdict) -> bool {
     let settlement = Settlement { claim: job.claim, verdict };
-    queue.settle(vec![settlement]).await.expect("the queue answers")[0]
+    queue.settle(vec![settlement]).await.expect("`settle` succeeds")[0]
 }
 
 fn ids(claimed: &Claimed) -> Vec<&str> {
@@ -72,47 +72,47 @@ fn park() -> Verdict {
     Verdict::Park { error: "it cannot be done".to_owned() }
 }
 
-async fn a_job_is_put_once_while_it_is_there(QueueUnderTest { queue, .. }: QueueUnderTest, _: Options) {
-    let Put::New(number) = put(&queue, "a").await else { panic!("it is new") };
-    assert_eq!(put(&queue, "a").await, Put::Known(number), "waiting");
-    let twice = queue.put(vec![job("b"), job("b")]).await.expect("the queue answers");
+async fn a_job_is_not_put_twice_while_it_exists(QueueUnderTest { queue, .. }: QueueUnderTest, _: Options) {
+    let Put::New(number) = put(&queue, "a").await else { panic!("`put` of a new job must answer `New`") };
+    assert_eq!(put(&queue, "a").await, Put::Known(number), "put of a waiting job");
+    let twice = queue.put(vec![job("b"), job("b")]).await.expect("`put` succeeds");
     assert!(matches!(twice[..], [Put::New(first), Put::Known(second)] if first == second), "{twice:?}");
     let claimed = claim(&queue, 1).await;
-    assert_eq!(put(&queue, "a").await, Put::Known(number), "claimed");
+    assert_eq!(put(&queue, "a").await, Put::Known(number), "put of a claimed job");
     assert!(settle(&queue, &claimed.jobs[0], park()).await);
-    assert_eq!(put(&queue, "a").await, Put::Known(number), "parked");
-    assert_eq!(ids(&claim(&queue, 9).await), ["b"], "nothing was put twice");
+    assert_eq!(put(&queue, "a").await, Put::Known(number), "put of a parked job");
+    assert_eq!(ids(&claim(&queue, 9).await), ["b"], "no job is put twice");
 }
 
-async fn a_job_that_was_done_can_be_put_again(QueueUnderTest { queue, .. }: QueueUnderTest, _: Options) {
+async fn a_finished_job_can_be_put_again(QueueUnderTest { queue, .. }: QueueUnderTest, _: Options) {
     let first = put(&queue, "a").await;
     let claimed = claim(&queue, 1).await;
     assert!(settle(&queue, &claimed.jobs[0], Verdict::Done).await);
     let second = put(&queue, "a").await;
     let (Put::New(first), Put::New(second)) = (first, second) else { panic!("{first:?} {second:?}") };
-    assert!(first < second, "numbers rise, and none is given twice");
+    assert!(first < second, "numbers increase and are never reused");
     let claimed = claim(&queue, 1).await;
     assert!(settle(&queue, &claimed.jobs[0], park()).await);
-    assert!(queue.discard(second).await.expect("the queue answers"));
+    assert!(queue.discard(second).await.expect("`discard` succeeds"));
     assert!(matches!(put(&queue, "a").await, Put::New(third) if second < third));
 }
 
-async fn jobs_come_in_the_order_in_which_they_are_ready(subject: QueueUnderTest, _: Options) {
+async fn jobs_are_claimed_in_the_order_they_become_ready(subject: QueueUnderTest, _: Options) {
     let QueueUnderTest { queue, probe } = subject;
     let at = |seconds, id| {
-        NewJob::at(BEGIN.after(Duration::from_secs(seconds)), &topic(), id, &()).expect("it is a job")
+        NewJob::at(BEGIN.after(Duration::from_secs(seconds)), &topic(), id, &()).expect("valid job")
     };
     let jobs = vec![at(3, "c"), at(1, "a"), at(3, "d"), at(2, "b"), job("now")];
-    queue.put(jobs).await.expect("the queue answers");
+    queue.put(jobs).await.expect("`put` succeeds");
     probe.set_time(BEGIN.after(Duration::from_secs(3))).await;
     assert_eq!(ids(&claim(&queue, 2).await), ["now", "a"]);
-    assert_eq!(ids(&claim(&queue, 9).await), ["b", "c", "d"], "of two at one moment the first that was put");
+    assert_eq!(ids(&claim(&queue, 9).await), ["b", "c", "d"], "ties in the order of their puts");
 }
 
-async fn a_delayed_job_comes_at_its_time(QueueUnderTest { queue, probe }: QueueUnderTest, _: Options) {
+async fn a_delayed_job_waits_for_its_time(QueueUnderTest { queue, probe }: QueueUnderTest, _: Options) {
     let ready_at = BEGIN.after(SECOND);
-    let late = NewJob::at(ready_at, &topic(), "late", &()).expect("it is a job");
-    queue.put(vec![late]).await.expect("the queue answers");
+    let late = NewJob::at(ready_at, &topic(), "late", &()).expect("valid job");
+    queue.put(vec![late]).await.expect("`put` succeeds");
     let claimed = claim(&queue, 9).await;
     assert_eq!((claimed.jobs.len(), claimed.next, claimed.at), (0, Some(ready_at), BEGIN));
     probe.set_time(BEGIN.after(Duration::from_millis(999))).await;
@@ -121,7 +121,7 @@ async fn a_delayed_job_comes_at_its_time(QueueUnderTest { queue, probe }: QueueU
     assert_eq!(ids(&claim(&queue, 9).await), ["late"]);
 }
 
-async fn a_claimed_job_comes_back_when_its_lease_ends(subject: QueueUnderTest, _: Options) {
+async fn a_claimed_job_returns_when_its_lease_ends(subject: QueueUnderTest, _: Options) {
     let QueueUnderTest { queue, probe } = subject;
     put(&queue, "a").await;
     let first = claim(&queue, 9).await;
@@ -133,36 +133,36 @@ async fn a_claimed_job_comes_back_when_its_lease_ends(subject: QueueUnderTest, _
     assert_ne!(second.jobs[0].claim, first.jobs[0].claim);
 }
 
-async fn a_claim_that_ended_settles_nothing(QueueUnderTest { queue, probe }: QueueUnderTest, _: Options) {
+async fn a_superseded_claim_settles_nothing(QueueUnderTest { queue, probe }: QueueUnderTest, _: Options) {
     put(&queue, "a").await;
     let first = claim(&queue, 1).await;
     probe.set_time(BEGIN.after(LEASE)).await;
     let second = claim(&queue, 1).await;
     for verdict in [Verdict::Done, park(), Verdict::Postpone { wait: Duration::ZERO }] {
-        assert!(!settle(&queue, &first.jobs[0], verdict).await, "somebody else has it");
+        assert!(!settle(&queue, &first.jobs[0], verdict).await, "another caller has claimed the job");
     }
-    assert!(claim(&queue, 1).await.jobs.is_empty(), "it is not free");
+    assert!(claim(&queue, 1).await.jobs.is_empty(), "the job is still claimed");
     assert!(settle(&queue, &second.jobs[0], Verdict::Done).await);
 }
 
 async fn a_claim_is_settled_once(QueueUnderTest { queue, probe }: QueueUnderTest, _: Options) {
     put(&queue, "a").await;
     let claimed = claim(&queue, 1).await;
-    // The lease has ended, and nobody has claimed it since: the result counts.
+    // The lease has ended but nobody has claimed the job since, so the claim is still valid.
     probe.set_time(BEGIN.after(LEASE + SECOND)).await;
     let retry = || Verdict::Retry { wait: Duration::ZERO, error: "no".to_owned() };
     assert!(settle(&queue, &claimed.jobs[0], retry()).await);
     assert!(!settle(&queue, &claimed.jobs[0], Verdict::Done).await, "a repetition changes nothing");
-    assert_eq!(claim(&queue, 1).await.jobs.len(), 1, "it is there");
+    assert_eq!(claim(&queue, 1).await.jobs.len(), 1, "the retried job is ready");
 }
 
-async fn a_retried_job_waits_and_counts(QueueUnderTest { queue, probe }: QueueUnderTest, _: Options) {
+async fn a_retry_waits_and_counts_as_an_attempt(QueueUnderTest { queue, probe }: QueueUnderTest, _: Options) {
     put(&queue, "a").await;
     let mut now = BEGIN;
     for attempt in 1..=5 {
         let claimed = claim(&queue, 1).await;
         assert_eq!(claimed.jobs[0].attempt, attempt);
-        assert_eq!(claimed.jobs[0].content::<String>().expect("it is a text"), "a");
+        assert_eq!(claimed.jobs[0].content::<String>().expect("content is a string"), "a");
         let retry = Verdict::Retry { wait: SECOND, error: format!("failure {attempt}") };
         assert!(settle(&queue, &claimed.jobs[0], retry).await);
         let waiting = claim(&queue, 1).await;
@@ -172,7 +172,7 @@ async fn a_retried_job_waits_and_counts(QueueUnderTest { queue, probe }: QueueUn
     }
 }
 
-async fn a_postponed_job_was_not_tried(QueueUnderTest { queue, probe }: QueueUnderTest, _: Options) {
+async fn postponing_a_job_is_not_an_attempt(QueueUnderTest { queue, probe }: QueueUnderTest, _: Options) {
     put(&queue, "a").await;
     let first = claim(&queue, 1).await;
     assert!(settle(&queue, &first.jobs[0], Verdict::Postpone { wait: SECOND }).await);
@@ -180,48 +180,48 @@ async fn a_postponed_job_was_not_tried(QueueUnderTest { queue, probe }: QueueUnd
     probe.set_time(BEGIN.after(SECOND)).await;
     let second = claim(&queue, 1).await;
     assert_eq!(second.jobs[0].attempt, 1);
-    assert_ne!(second.jobs[0].claim, first.jobs[0].claim, "a claim is never given twice");
+    assert_ne!(second.jobs[0].claim, first.jobs[0].claim, "claims are never reused");
 }
 
-async fn a_parked_job_is_listed_replayed_and_discarded(subject: QueueUnderTest, _: Options) {
+async fn a_parked_job_can_be_listed_replayed_and_discarded(subject: QueueUnderTest, _: Options) {
     let QueueUnderTest { queue, probe } = subject;
-    let Put::New(number) = put(&queue, "a").await else { panic!("it is new") };
+    let Put::New(number) = put(&queue, "a").await else { panic!("`put` of a new job must answer `New`") };
     let claimed = claim(&queue, 1).await;
     assert!(settle(&queue, &claimed.jobs[0], park()).await);
     probe.set_time(BEGIN.after(LEASE * 2)).await;
-    assert!(claim(&queue, 1).await.jobs.is_empty(), "a dead letter is not handed out");
-    let letters = queue.dead_letters(None, 9).await.expect("the queue answers");
+    assert!(claim(&queue, 1).await.jobs.is_empty(), "dead letters are not handed out");
+    let letters = queue.dead_letters(None, 9).await.expect("`dead_letters` succeeds");
     let [letter] = &letters[..] else { panic!("{letters:?}") };
     assert_eq!((letter.number, letter.id.as_str(), letter.attempts), (number, "a", 1));
     assert_eq!((letter.content.as_str(), letter.error.as_str()), ("\"a\"", "it cannot be done"));
     assert_eq!((letter.put_at, letter.parked_at), (BEGIN, BEGIN));
-    assert_eq!(queue.dead_letter(number).await.expect("the queue answers").as_ref(), Some(letter));
-    let depths = queue.depths().await.expect("the queue answers");
+    assert_eq!(queue.dead_letter(number).await.expect("`dead_letter` succeeds").as_ref(), Some(letter));
+    let depths = queue.depths().await.expect("`depths` succeeds");
     assert_eq!((depths[0].waiting, depths[0].dead, depths[0].first_ready), (0, 1, None));
 
-    assert!(queue.replay(number).await.expect("the queue answers"));
-    assert!(!queue.replay(number).await.expect("the queue answers"), "it is none any more");
+    assert!(queue.replay(number).await.expect("`replay` succeeds"));
+    assert!(!queue.replay(number).await.expect("`replay` succeeds"), "the job is no longer a dead letter");
     let again = claim(&queue, 1).await;
     assert_eq!((again.jobs[0].attempt, again.jobs[0].claim.number), (1, number));
-    assert!(!settle(&queue, &claimed.jobs[0], Verdict::Done).await, "the old claim is not valid again");
+    assert!(!settle(&queue, &claimed.jobs[0], Verdict::Done).await, "a replay does not revive an old claim");
     assert!(settle(&queue, &again.jobs[0], park()).await);
-    let second = queue.dead_letter(number).await.expect("the queue answers").expect("it is parked again");
-    assert_ne!(second.claims, letter.claims, "two parkings can be told apart");
-    assert!(queue.discard(number).await.expect("the queue answers"));
-    assert!(!queue.discard(number).await.expect("the queue answers"));
-    assert_eq!(queue.dead_letters(None, 9).await.expect("the queue answers"), []);
+    let second = queue.dead_letter(number).await.expect("`dead_letter` succeeds").expect("parked again");
+    assert_ne!(second.claims, letter.claims, "each time a job is parked, its number of claims differs");
+    assert!(queue.discard(number).await.expect("`discard` succeeds"));
+    assert!(!queue.discard(number).await.expect("`discard` succeeds"));
+    assert_eq!(queue.dead_letters(None, 9).await.expect("`dead_letters` succeeds"), []);
 }
 
-async fn pages_of_dead_letters_leave_none_out(QueueUnderTest { queue, .. }: QueueUnderTest, _: Options) {
+async fn paging_through_dead_letters_skips_none(QueueUnderTest { queue, .. }: QueueUnderTest, _: Options) {
     for number in 0..7 {
         put(&queue, &format!("job {number}")).await;
     }
     let claimed = claim(&queue, 7).await;
     let parked = claimed.jobs.iter().map(|job| Settlement { claim: job.claim, verdict: park() }).collect();
-    assert_eq!(queue.settle(parked).await.expect("the queue answers"), [true; 7]);
+    assert_eq!(queue.settle(parked).await.expect("`settle` succeeds"), [true; 7]);
     let (mut after, mut seen) = (None, Vec::new());
     loop {
-        let page = queue.dead_letters(after, 3).await.expect("the queue answers");
+        let page = queue.dead_letters(after, 3).await.expect("`dead_letters` succeeds");
         let Some(last) = page.last() else { break };
         after = Some(last.number);
         seen.extend(page.iter().map(|letter| letter.id.to_string()));
@@ -229,57 +229,54 @@ async fn pages_of_dead_letters_leave_none_out(QueueUnderTest { queue, .. }: Queu
     assert_eq!(seen, (0..7).map(|number| format!("job {number}")).collect::<Vec<_>>());
 }
 
-async fn what_is_there_no_more_is_not_found(QueueUnderTest { queue, .. }: QueueUnderTest, _: Options) {
-    let Put::New(waiting) = put(&queue, "a").await else { panic!("it is new") };
+async fn only_parked_jobs_are_dead_letters(QueueUnderTest { queue, .. }: QueueUnderTest, _: Options) {
+    let Put::New(waiting) = put(&queue, "a").await else { panic!("`put` of a new job must answer `New`") };
     for number in [waiting, JobNumber(0), JobNumber(99), JobNumber(u64::MAX)] {
-        assert!(!queue.replay(number).await.expect("the queue answers"));
-        assert!(!queue.discard(number).await.expect("the queue answers"));
-        assert_eq!(queue.dead_letter(number).await.expect("the queue answers"), None);
+        assert!(!queue.replay(number).await.expect("`replay` succeeds"));
+        assert!(!queue.discard(number).await.expect("`discard` succeeds"));
+        assert_eq!(queue.dead_letter(number).await.expect("`dead_letter` succeeds"), None);
     }
-    assert_eq!(queue.dead_letters(Some(JobNumber(u64::MAX)), 9).await.expect("the queue answers"), []);
+    assert_eq!(queue.dead_letters(Some(JobNumber(u64::MAX)), 9).await.expect("`dead_letters` succeeds"), []);
     assert_eq!(ids(&claim(&queue, 9).await), ["a"]);
 }
 
-async fn calls_that_are_too_large_are_refused_whole(
-    QueueUnderTest { queue, .. }: QueueUnderTest,
-    _: Options,
-) {
+async fn oversized_calls_are_rejected_whole(QueueUnderTest { queue, .. }: QueueUnderTest, _: Options) {
     let jobs = |count: usize| (0..count).map(|number| job(&format!("job {number}"))).collect::<Vec<_>>();
     let refused = queue.put(jobs(MAX_BATCH + 1)).await;
     assert!(matches!(refused, Err(QueueError::TooMany(items)) if items == MAX_BATCH + 1), "{refused:?}");
     assert!(matches!(queue.claim(&topic(), MAX_BATCH + 1, LEASE).await, Err(QueueError::TooMany(_))));
-    assert!(claim(&queue, MAX_BATCH).await.jobs.is_empty(), "nothing was put");
-    assert_eq!(queue.put(jobs(MAX_BATCH)).await.expect("the queue answers").len(), MAX_BATCH);
+    assert!(claim(&queue, MAX_BATCH).await.jobs.is_empty(), "a rejected call puts nothing");
+    assert_eq!(queue.put(jobs(MAX_BATCH)).await.expect("`put` succeeds").len(), MAX_BATCH);
     let claimed = claim(&queue, MAX_BATCH).await;
     let done = |job: &Job| Settlement { claim: job.claim, verdict: Verdict::Done };
     let mut settlements: Vec<_> = claimed.jobs.iter().map(done).collect();
     settlements.push(done(&claimed.jobs[0]));
     assert!(matches!(queue.settle(settlements.clone()).await, Err(QueueError::TooMany(_))));
     settlements.pop();
-    assert_eq!(queue.settle(settlements).await.expect("the queue answers"), [true; MAX_BATCH]);
+    assert_eq!(queue.settle(settlements).await.expect("`settle` succeeds"), [true; MAX_BATCH]);
 }
 
-async fn topics_do_not_meet(QueueUnderTest { queue, .. }: QueueUnderTest, _: Options) {
-    let other: Topic = "letter".parse().expect("it is a topic");
+async fn topics_are_independent(QueueUnderTest { queue, .. }: QueueUnderTest, _: Options) {
+    let other: Topic = "letter".parse().expect("valid topic");
     put(&queue, "a").await;
-    let same_id = NewJob::now(&other, "a", &()).expect("it is a job");
-    assert!(matches!(queue.put(vec![same_id]).await.expect("the queue answers")[..], [Put::New(_)]));
-    let claimed = queue.claim(&other, 9, LEASE).await.expect("the queue answers");
+    let same_id = NewJob::now(&other, "a", &()).expect("valid job");
+    assert!(matches!(queue.put(vec![same_id]).await.expect("`put` succeeds")[..], [Put::New(_)]));
+    let claimed = queue.claim(&other, 9, LEASE).await.expect("`claim` succeeds");
     assert_eq!(claimed.jobs.len(), 1);
-    let depths = queue.depths().await.expect("the queue answers");
+    let depths = queue.depths().await.expect("`depths` succeeds");
     let shown: Vec<_> =
         depths.iter().map(|depth| (depth.topic.as_str(), depth.waiting, depth.dead)).collect();
     assert_eq!(shown, [("letter", 1, 0), ("letters", 1, 0)]);
     assert!(
-        queue.claim(&"none".parse().expect("a topic"), 9, LEASE).await.expect("it answers").jobs.is_empty()
+        queue.claim(&"none".parse().expect("a topic"), 9, LEASE).await.expect("an answer").jobs.is_empty()
     );
-    assert_eq!(queue.depths().await.expect("the queue answers").len(), 2, "asking makes no topic");
+    assert_eq!(queue.depths().await.expect("`depths` succeeds").len(), 2, "claiming does not create a topic");
 }
 
-async fn a_job_is_handed_to_one_of_many(QueueUnderTest { queue, .. }: QueueUnderTest, options: Options) {
+async fn each_job_is_handed_to_one_worker(QueueUnderTest { queue, .. }: QueueUnderTest, options: Options) {
     for _ in 0..options.rounds {
         let jobs = (0..200).map(|number| job(&format!("job {number}"))).collect();
-        queue.put(jobs).await.expect("the queue answers");
+        queue.put(jobs).await.expect("`put` succeeds");
         let mut workers = JoinSet::new();
         for _ in 0..8 {
             let queue = Arc::clone(&queue);
@@ -292,7 +289,7 @@ async fn a_job_is_handed_to_one_of_many(QueueUnderTest { queue, .. }: QueueUnder
                     }
                     let done = |job: &Job| Settlement { claim: job.claim, verdict: Verdict::Done };
                     let ended = queue.settle(claimed.jobs.iter().map(done).collect()).await;
-                    assert!(ended.expect("the queue answers").into_iter().all(|valid| valid));
+                    assert!(ended.expect("`settle` succeeds").into_iter().all(|valid| valid));
                     mine.extend(claimed.jobs.into_iter().map(|job| job.id));
                 }
             });
@@ -303,7 +300,7 @@ async fn a_job_is_handed_to_one_of_many(QueueUnderTest { queue, .. }: QueueUnder
     }
 }
 
-async fn one_of_many_puts_is_the_first(QueueUnderTest { queue, .. }: QueueUnderTest, _: Options) {
+async fn concurrent_puts_make_one_job(QueueUnderTest { queue, .. }: QueueUnderTest, _: Options) {
     let mut callers = JoinSet::new();
     for _ in 0..64 {
         let queue = Arc::clone(&queue);
@@ -315,22 +312,22 @@ async fn one_of_many_puts_is_the_first(QueueUnderTest { queue, .. }: QueueUnderT
     assert_eq!(claim(&queue, 9).await.jobs.len(), 1);
 }
 
-async fn a_put_that_was_given_up_is_repeated(QueueUnderTest { queue, .. }: QueueUnderTest, _: Options) {
+async fn dropped_calls_can_be_repeated(QueueUnderTest { queue, .. }: QueueUnderTest, _: Options) {
     for polls in 0..4 {
         let id = format!("job {polls}");
-        given_up(polls, put(&queue, &id)).await;
+        poll_at_most(polls, put(&queue, &id)).await;
         put(&queue, &id).await;
     }
     let claimed = claim(&queue, 99).await;
-    assert_eq!(claimed.jobs.len(), 4, "each is there once");
+    assert_eq!(claimed.jobs.len(), 4, "each job exists once");
     for (polls, job) in (0..).zip(&claimed.jobs) {
-        given_up(polls, settle(&queue, job, Verdict::Done)).await;
+        poll_at_most(polls, settle(&queue, job, Verdict::Done)).await;
         settle(&queue, job, Verdict::Done).await;
     }
-    assert_eq!(queue.depths().await.expect("the queue answers")[0].waiting, 0);
+    assert_eq!(queue.depths().await.expect("`depths` succeeds")[0].waiting, 0);
 }
 
-async fn what_was_answered_survives_a_crash(QueueUnderTest { queue, probe }: QueueUnderTest, _: Options) {
+async fn answered_calls_survive_a_crash(QueueUnderTest { queue, probe }: QueueUnderTest, _: Options) {
     for id in ["done", "parked", "held", "waits"] {
         put(&queue, id).await;
     }
@@ -338,11 +335,11 @@ async fn what_was_answered_survives_a_crash(QueueUnderTest { queue, probe }: Que
     settle(&queue, &claimed.jobs[0], Verdict::Done).await;
     settle(&queue, &claimed.jobs[1], park()).await;
     let Some(QueueUnderTest { queue, probe }) = probe.restart().await else { return };
-    assert_eq!(queue.dead_letters(None, 9).await.expect("the queue answers")[0].id.as_str(), "parked");
+    assert_eq!(queue.dead_letters(None, 9).await.expect("`dead_letters` succeeds")[0].id.as_str(), "parked");
     assert_eq!(ids(&claim(&queue, 9).await), ["waits"]);
     assert!(
         settle(&queue, &claimed.jobs[2], Verdict::Postpone { wait: Duration::ZERO }).await,
-        "a claim lives on"
+        "claims survive a crash"
     );
     assert!(matches!(put(&queue, "new").await, Put::New(number) if number > claimed.jobs[2].claim.number));
     let later: Timestamp = BEGIN.after(LEASE);
@@ -350,8 +347,8 @@ async fn what_was_answered_survives_a_crash(QueueUnderTest { queue, probe }: Que
     assert_eq!(ids(&claim(&queue, 9).await), ["held", "new", "waits"]);
 }
 
-/// Polls a future so many times and drops it.
-async fn given_up<T>(polls: u32, future: impl Future<Output = T>) {
+/// Polls a future at most `polls` times, then drops it.
+async fn poll_at_most<T>(polls: u32, future: impl Future<Output = T>) {
     let mut future = Box::pin(future);
     let mut left = polls;
     std::future::poll_fn(move |context| {
