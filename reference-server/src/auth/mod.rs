@@ -1,4 +1,5 @@
-//! Who calls, and what the server signs and verifies: secrets, sessions, tokens of identity providers, receipts.
+//! Authentication: secrets, demo sessions, identity provider tokens, receipts, and callback
+//! signatures.
 
 pub mod caller;
 pub mod jwt;

@@ -1,4 +1,4 @@
-//! Which files are taken, and what is said about the others.
+//! Which certificate files are accepted, and the messages about the others.
 
 use std::{fs, path::PathBuf};
 
@@ -38,7 +38,7 @@ impl Directory {
     }
 }
 
-/// The one problem with these files.
+/// Returns the only problem with these files.
 #[track_caller]
 fn problem(files: CertificateFiles) -> String {
     let mut problems = Tls::new("public", &files, NOW).unwrap_err();
@@ -85,10 +85,10 @@ fn files_that_clients_would_stumble_over_are_refused() {
             "(BEGIN CERTIFICATE)",
         ),
         (with(good.key_file.clone(), None), "certificate_file: ", "(BEGIN CERTIFICATE)"),
-        (with(None, good.certificate_file.clone()), "key_file: ", "has to be decrypted"),
-        (with(None, directory.write("half", &key[..100])), "key_file: ", "has to be decrypted"),
+        (with(None, good.certificate_file.clone()), "key_file: ", "must be decrypted"),
+        (with(None, directory.write("half", &key[..100])), "key_file: ", "must be decrypted"),
         (with(None, other.key_file), "key_file: ", "good.pem"),
-        (directory.issue("old", 2026), "certificate_file: ", "2026-12-31T00:00:00.000Z; put a new one there"),
+        (directory.issue("old", 2026), "certificate_file: ", "2026-12-31T00:00:00.000Z; replace it"),
     ] {
         let problem = problem(files);
         assert!(problem.starts_with(&format!("tls.public.{start}")) && problem.ends_with(end), "{problem}");
