@@ -1,5 +1,4 @@
-//! The flashsale reference server: a hyper front end for `flashsale-core` with no external
-//! dependencies at run time.
+//! The flashsale reference server: hyper in front of `flashsale-core`; needs no other service.
 //!
 //! [`http`] is the transport and contains no business logic. [`routes`] maps requests to the
 //! services of `flashsale-core`. [`cli::serve`] assembles both from a [`config::Config`].

@@ -79,8 +79,7 @@ impl<'de> Deserialize<'de> for Rfc3339 {
 
 /// Converts days since 1970-01-01 to year, month and day in the proleptic Gregorian calendar.
 ///
-/// Source: H. Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`, for
-/// non-negative days.
+/// `civil_from_days` of H. Hinnant's "chrono-compatible low-level date algorithms", for days >= 0.
 fn civil(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
     let (era, of_era) = (shifted / 146_097, shifted % 146_097);

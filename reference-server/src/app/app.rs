@@ -132,8 +132,7 @@ pub(crate) fn by(actor: &'static str, reason: &'static str) -> Attribution {
     }
 }
 
-/// Returns the rate-limit subject of an address. IPv6 addresses share one per /64, the usual
-/// allocation per customer.
+/// Returns the rate-limit subject of an address; IPv6 counts per /64, a customer's usual share.
 pub(crate) fn address_subject(address: IpAddr) -> SubjectId {
     match address.to_canonical() {
         IpAddr::V4(address) => SubjectId::digest(&address.octets()),

@@ -25,8 +25,7 @@ use crate::{
 };
 
 impl App {
-    /// Opens the data directory, publishes its catalogue, and starts the background tasks. Blocks
-    /// on disk I/O.
+    /// Opens and publishes the data directory and starts the background tasks. Blocks on disk I/O.
     ///
     /// # Errors
     /// [`AppError`]; existing data is not damaged.
@@ -170,8 +169,7 @@ impl App {
         })
     }
 
-    /// Resumes from the stored state: brings the ledger up to date with the catalogue, then fills
-    /// the storefront.
+    /// Brings the ledger up to date with the catalogue, resumes sales, and fills the storefront.
     async fn resume(&self) -> Result<(), AppError> {
         self.operations.resume().await?;
         match &self.notifier {

@@ -9,8 +9,7 @@ use flashsale_core::domain::Attribution;
 use super::{App, PublishError};
 
 impl App {
-    /// Brings ledger and storefront up to date with the catalogue, and renders the products on
-    /// sale. Idempotent.
+    /// Updates ledger and storefront from the catalogue and renders products on sale. Idempotent.
     ///
     /// # Errors
     /// [`PublishError`]; call it again.

@@ -1,5 +1,4 @@
-//! The stores of an application. Nothing above this module knows which kind of deployment it runs
-//! on.
+//! The stores of an application. Nothing above this module depends on the kind of deployment.
 
 use std::{error::Error, fmt, fs, os::unix::fs::DirBuilderExt as _, path::Path, sync::Arc};
 
@@ -42,8 +41,7 @@ pub struct Deployment {
     pub close: Close,
 }
 
-/// Closes the stores in order. Every acknowledged order is on disk already, whether or not closing
-/// succeeds.
+/// Closes the stores in order. Acknowledged orders are on disk even if closing fails.
 pub struct Close(Box<dyn Fn() -> Closing + Send + Sync>);
 
 type Closing = BoxFuture<'static, Result<(), Box<dyn Error + Send + Sync>>>;
@@ -65,8 +63,7 @@ impl fmt::Debug for Close {
 }
 
 impl Deployment {
-    /// Opens the embedded stores, in the configured data directory or in memory. Blocks on disk
-    /// I/O.
+    /// Opens the embedded stores, in the data directory or in memory. Blocks on disk I/O.
     ///
     /// # Errors
     /// If the directory or one of its files cannot be used; existing data is not damaged.

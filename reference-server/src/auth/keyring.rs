@@ -108,9 +108,8 @@ impl Keyring {
     /// The name of the secrets file in a data directory. Only its owner can read it.
     pub const FILE: &'static str = "secrets.json";
 
-    /// Loads the secrets that the configuration names. Missing ones come from the file in
-    /// `directory`, which is created if necessary. Without a directory they are random and last
-    /// until the process ends.
+    /// Loads the configured secrets. Others come from the file in `directory`, which is created if
+    /// necessary; without a directory they are random for each process.
     ///
     /// # Errors
     /// If a file cannot be read, written, or parsed.

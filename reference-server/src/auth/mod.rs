@@ -1,5 +1,4 @@
-//! Authentication: secrets, demo sessions, identity provider tokens, receipts, and callback
-//! signatures.
+//! Authentication: secrets, demo sessions, JWTs, receipts, and callback signatures.
 
 pub mod caller;
 pub mod jwt;

@@ -1,5 +1,4 @@
-//! Order receipts: signed text in an order's URL with its buyer and its position in the lane's
-//! outbox.
+//! Order receipts: signed URL text with an order's buyer and its position in the outbox.
 
 use std::fmt;
 
@@ -24,13 +23,11 @@ const CONTEXT: &str = "flashsale server v1: MAC of a receipt";
 pub struct Receipt {
     /// The buyer.
     pub user: UserId,
-    /// The order's position in the outbox; the default for a replayed order, whose position is
-    /// unknown.
+    /// The order's position in the outbox; the default for a replayed order.
     pub position: Position,
 }
 
-/// Issues and verifies receipts. A receipt does not expire; it is valid as long as its key is
-/// accepted.
+/// Issues and verifies receipts. A receipt is valid as long as its key is accepted.
 pub struct Receipts {
     /// The first signs, all are accepted.
     keys: Vec<[u8; 32]>,

@@ -30,16 +30,14 @@ pub enum Command {
     DeadLetters(DeadLettersArgs),
     /// Check that every unit, order and payment is accounted for; exit with 1 if not.
     Audit(AuditArgs),
-    /// Print the configuration that `serve` would use and the source of each value; exit with 1 if
-    /// it is invalid.
+    /// Print the effective configuration with the source of each value; exit with 1 if invalid.
     CheckConfig(ServeArgs),
 }
 
 /// Flags of `serve` and `check-config`; they override the environment and the configuration file.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ServeArgs {
-    /// Run a demo: demo data, demo identity, sandbox payments, generated secrets and tokens. Not
-    /// for public networks.
+    /// Run an insecure demo: demo data, demo identity, sandbox payments, generated secrets.
     #[arg(long)]
     pub demo: bool,
     /// Configuration file and data directory.
@@ -64,15 +62,13 @@ pub struct StorageArgs {
     pub data: Option<PathBuf>,
 }
 
-/// How a command reaches a running server. Without `--server` it opens the data directory of a
-/// stopped one.
+/// How a command reaches a running server. Without `--server` it opens the data directory itself.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ServerArgs {
     /// Operations listener of a running server; prefix it with https:// if it uses TLS.
     #[arg(long, value_name = "HOST:PORT", requires = "token")]
     pub server: Option<String>,
-    /// File with the CA certificates (PEM) that the server's certificate is checked against;
-    /// required for https://.
+    /// File with the CA certificates (PEM) to verify the server's; required for https://.
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
     /// Operations token.
@@ -83,8 +79,7 @@ pub struct ServerArgs {
 /// Flags of `import`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ImportArgs {
-    /// CSV or JSON files, or directories that contain products.csv, skus.csv, activities.csv and
-    /// offers.csv.
+    /// Files, or directories with products.csv, skus.csv, activities.csv and offers.csv.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Configuration file and data directory.
@@ -101,8 +96,7 @@ pub struct PublishArgs {
     /// Output directory: new, empty, or written by this command before.
     #[arg(long, value_name = "DIRECTORY")]
     pub out: PathBuf,
-    /// URL at which the pages reach the public listener, such as https://api.example; defaults to
-    /// http.public_url.
+    /// URL of the public listener, such as https://api.example; defaults to http.public_url.
     #[arg(long, value_name = "URL")]
     pub api_base: Option<String>,
     /// Add the demo sign-in to the pages, for a server that runs with --demo.

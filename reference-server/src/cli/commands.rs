@@ -1,5 +1,4 @@
-//! The commands other than `serve`. With `--server` a command calls a running server; without it,
-//! it opens the data directory itself.
+//! The commands other than `serve`. They call a running server, or open the data directory.
 
 use std::{
     env,
@@ -58,8 +57,7 @@ pub fn import(args: &ImportArgs) -> Outcome {
     background.block_on(async {
         if let Some(server) = remote(&args.server)? {
             let sources = import::load(&args.files)?;
-            // Parse locally first: the request can carry only UTF-8, and faults show without a
-            // round trip.
+            // Parse locally first: only UTF-8 can be sent, and faults need no round trip.
             import::parse(&sources, SystemClock.now())?;
             let files: Vec<_> = sources
                 .into_iter()
@@ -80,8 +78,7 @@ pub fn import(args: &ImportArgs) -> Outcome {
 /// Exports the published pages as files.
 ///
 /// # Errors
-/// If the API address is missing or invalid, the data cannot be read, or the files cannot be
-/// written.
+/// If the API URL is missing or invalid, or data or files cannot be read or written.
 pub fn publish(args: &PublishArgs) -> Outcome {
     let serve = ServeArgs { storage: args.storage.clone(), demo: args.demo, ..ServeArgs::default() };
     let config = Config::load(&serve)?;
@@ -217,8 +214,7 @@ pub fn audit(args: &AuditArgs) -> Outcome {
     })
 }
 
-/// Prints the effective configuration and the source of each value. The exit code is 1 if it is
-/// invalid.
+/// Prints the effective configuration with the source of each value. Exits with 1 if it is invalid.
 ///
 /// # Errors
 /// All problems at once.

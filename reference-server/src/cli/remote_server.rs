@@ -69,8 +69,7 @@ impl RemoteServer {
     /// the server's certificate must be signed by a CA in the PEM file `ca`.
     ///
     /// # Errors
-    /// [`RemoteError::NotAsked`] if `ca` is missing or unusable, or the host is not a valid name or
-    /// address.
+    /// [`RemoteError::NotAsked`] if `ca` is missing or unusable, or the host is invalid.
     pub fn new(server: &str, token: &str, ca: Option<&Path>) -> Result<Self, RemoteError> {
         let trimmed = server.trim_end_matches('/');
         let (server, tls) = match trimmed.strip_prefix("https://") {

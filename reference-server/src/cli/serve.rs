@@ -29,16 +29,14 @@ use crate::{
     },
 };
 
-/// Further stop signals within this time are ignored: supervisors, `timeout` and process groups
-/// send duplicates.
+/// How long to ignore further stop signals: supervisors and process groups send duplicates.
 const DUPLICATE_SIGNALS: Duration = Duration::from_secs(2);
 
-/// Serves until SIGTERM or SIGINT. A second signal, at least 2 s after the first, ends the process
-/// at once. SIGHUP reloads the certificates.
+/// Serves until SIGTERM or SIGINT. A second one, at least 2 s later, ends the process at once.
+/// SIGHUP reloads the certificates.
 ///
 /// # Errors
-/// If the configuration is invalid, the data cannot be opened, an address cannot be bound, or a
-/// thread cannot start.
+/// If the configuration is invalid, or data, addresses or threads are not available.
 pub fn run(args: &ServeArgs) -> Result<(), Box<dyn Error>> {
     let config = check_config::load(args)?;
     logging::start(&config.log);

@@ -11,14 +11,12 @@ use serde::{Deserialize, Serialize};
 pub struct BreakerConfig {
     /// `payment.breaker.calls`: size of the window of recent calls, 1 to 64. Default 20.
     pub calls: u32,
-    /// `payment.breaker.failures`: calls in the window that fail or take longer than 10 s before
-    /// the breaker opens, 1 to `calls`. Default 10.
+    /// `payment.breaker.failures`: failures or calls over 10 s that open it, 1 to `calls`. Default
+    /// 10.
     pub failures: u32,
-    /// `payment.breaker.open_seconds`: how long the breaker stays open before it lets probes
-    /// through, 1 to 3600. Default 10.
+    /// `payment.breaker.open_seconds`: time until probes are let through, 1 to 3600. Default 10.
     pub open_seconds: u64,
-    /// `payment.breaker.probes`: probe calls, 1 to 64; the breaker closes when all succeed. Default
-    /// 3.
+    /// `payment.breaker.probes`: probes that must succeed to close it, 1 to 64. Default 3.
     pub probes: u32,
 }
 

@@ -4,23 +4,19 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-/// Caches of rendered products and SKUs; table `[cache]`. Activities and the home page are always
-/// in memory.
+/// Caches of rendered products and SKUs; table `[cache]`. Activities are always in memory.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CacheConfig {
-    /// `cache.products`: capacity of the product cache and of the SKU cache, 32 to 1000000. A
-    /// product takes about 40 KiB. Default 10000.
+    /// `cache.products`: products (about 40 KiB each) and SKUs kept, 32 to 1000000. Default 10000.
     pub products: NonZeroUsize,
-    /// `cache.life_seconds`: maximum age of an entry, 1 to 2592000; operators' changes take effect
-    /// at once. Default 86400.
+    /// `cache.life_seconds`: maximum age, 1 to 2592000; changes show at once. Default 86400.
     pub life_seconds: u64,
     /// `cache.absences`: how many unknown ids are remembered, 32 to 1000000. Default 10000.
     pub absences: NonZeroUsize,
     /// `cache.absence_seconds`: how long an unknown id is remembered, 1 to 86400. Default 30.
     pub absence_seconds: u64,
-    /// `cache.loads`: products, and SKUs, rendered concurrently, at most 1024; 0 means one per
-    /// core. Default 0.
+    /// `cache.loads`: concurrent loads per cache, at most 1024; 0 means one per core. Default 0.
     pub loads: u32,
 }
 

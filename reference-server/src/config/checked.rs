@@ -25,8 +25,7 @@ impl fmt::Display for ConfigErrors {
 }
 
 impl Checked {
-    /// Merges file, environment and flags over the defaults and validates all values, but not the
-    /// files that they name.
+    /// Merges the layers and validates all values, but not the files that they name.
     pub fn new(args: &ServeArgs, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         let mut layers = Layers::new();
         let mut unread = None;
@@ -97,8 +96,7 @@ impl Checked {
 }
 
 impl Config {
-    /// Loads the configuration from the file in `args`, the environment, and the flags. Does not
-    /// check the files that it names.
+    /// Loads the configuration from file, environment and flags. Does not check the files it names.
     ///
     /// # Errors
     /// All problems at once, each with its key and the allowed values.

@@ -12,8 +12,7 @@ use super::{
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// `demo`: demo identity, sandbox provider, generated secrets and tokens. Default false; flag
-    /// `--demo`.
+    /// `demo`: demo identity, sandbox provider, generated tokens. Default false; flag `--demo`.
     pub demo: bool,
     /// `[http]`: listeners, runtimes and limits of the transport.
     pub http: HttpConfig,

@@ -10,8 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::challenge::{ChallengeOptions, Difficulty};
 
-/// Which protection rules are active; table `[guard]`. Each is `"off"`, `"observe"` (counts,
-/// refuses nobody) or `"on"`.
+/// Protection rules; table `[guard]`. Each is `"off"`, `"on"` or `"observe"` (only counts).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GuardConfig {
@@ -25,8 +24,8 @@ pub struct GuardConfig {
     pub busy_address: Mode,
     /// `guard.risk`: require challenges by the visitor's risk score, 0 to 100. Default on.
     pub risk: Mode,
-    /// `guard.proof_of_work_from`: lowest risk score that requires a proof of work; 101 means
-    /// never. Default 30.
+    /// `guard.proof_of_work_from`: lowest risk that needs a proof of work; 101 is never. Default
+    /// 30.
     pub proof_of_work_from: u8,
     /// `guard.quiz_from`: lowest risk score that requires a quiz. Default 60.
     pub quiz_from: u8,
@@ -74,8 +73,7 @@ impl GuardConfig {
     }
 }
 
-/// Challenges for suspicious visitors; table `[challenge]`. Changing `cost` or the digits
-/// invalidates open challenges.
+/// Challenges for suspicious visitors; table `[challenge]`. A new difficulty voids open ones.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ChallengeConfig {
@@ -85,19 +83,16 @@ pub struct ChallengeConfig {
     /// `challenge.digits`: leading hexadecimal zeros of a proof of work, 0 to 4; each takes 16
     /// times as long. Default 1, about half a second in a desktop browser.
     pub digits: u8,
-    /// `challenge.digits_instead_of_quiz`: the same for the proof of work that may replace a quiz.
-    /// Default 2.
+    /// `challenge.digits_instead_of_quiz`: the same when it replaces a quiz. Default 2.
     pub digits_instead_of_quiz: u8,
     /// `challenge.lead_seconds`: how long before the sale challenges are issued. Default 600.
     pub lead_seconds: u64,
-    /// `challenge.lifetime_seconds`: how long a challenge is valid, counted from the start of the
-    /// sale if that is later. Default 300.
+    /// `challenge.lifetime_seconds`: validity from issue or sale start, the later one. Default 300.
     pub lifetime_seconds: u64,
-    /// `challenge.remembered`: used challenges that are remembered until they expire, about 50
-    /// bytes each. Default 1048576.
+    /// `challenge.remembered`: used challenges tracked, about 50 bytes each. Default 1048576.
     pub remembered: usize,
-    /// `challenge.verifying`: solutions verified concurrently; more are answered `busy`; 0 means
-    /// four per core. Default 0.
+    /// `challenge.verifying`: concurrent verifications; more are `busy`; 0 is 4 per core. Default
+    /// 0.
     pub verifying: usize,
 }
 

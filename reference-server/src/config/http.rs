@@ -15,13 +15,11 @@ pub struct HttpConfig {
     pub operations: SocketAddr,
     /// `http.workers`: threads of the public listener; 0 means one per core. Default 0.
     pub workers: usize,
-    /// `http.shared_runtime`: use one multi-threaded runtime instead of one per core. Default
-    /// false.
+    /// `http.shared_runtime`: one multi-threaded runtime instead of one per core. Default false.
     pub shared_runtime: bool,
     /// `http.backlog`: pending connections per worker (the `listen` backlog). Default 4096.
     pub backlog: u16,
-    /// `http.max_connections`: open connections per listener; more are answered `busy`, or closed
-    /// with TLS. Default 16384.
+    /// `http.max_connections`: open connections per listener; more are refused. Default 16384.
     pub max_connections: usize,
     /// `http.head_bytes`: maximum size of a request head. Default 16384.
     pub head_bytes: usize,
@@ -41,24 +39,18 @@ pub struct HttpConfig {
     pub body_timeout_ms: u64,
     /// `http.request_timeout_ms`: time limit of the handler, including the body. Default 15000.
     pub request_timeout_ms: u64,
-    /// `http.operations_body_timeout_ms`: body limit of the operations listener, which takes
-    /// imports. Default 120000.
+    /// `http.operations_body_timeout_ms`: `body_timeout_ms` for operators. Default 120000.
     pub operations_body_timeout_ms: u64,
-    /// `http.operations_request_timeout_ms`: handler limit there, which includes backups. Default
-    /// 600000.
+    /// `http.operations_request_timeout_ms`: `request_timeout_ms` for operators. Default 600000.
     pub operations_request_timeout_ms: u64,
-    /// `http.drain_timeout_ms`: how long to wait for requests in flight when stopping. Default
-    /// 20000.
+    /// `http.drain_timeout_ms`: how long a stop waits for requests in flight. Default 20000.
     pub drain_timeout_ms: u64,
-    /// `http.public_url`: the base URL of the public listener, such as `https://shop.example`.
-    /// Without it `pay_url` is a path. Default none.
+    /// `http.public_url`: base URL of the public listener. Default none: `pay_url` is a path.
     pub public_url: Option<String>,
-    /// `http.trusted_proxies`: networks of the proxies in front, such as `["10.0.0.0/8",
-    /// "2001:db8::1/128"]`. Only their entries in `X-Forwarded-For` are trusted. Default none: the
-    /// peer is the client.
+    /// `http.trusted_proxies`: networks of proxies, such as `["10.0.0.0/8", "2001:db8::1/128"]`,
+    /// whose entries in `X-Forwarded-For` are trusted. Default none: the peer is the client.
     pub trusted_proxies: Vec<IpNet>,
-    /// `http.cors_origins`: origins that may call the public listener, such as
-    /// `https://shop.example`. Default none.
+    /// `http.cors_origins`: origins of other sites that may call the public listener. Default none.
     pub cors_origins: Vec<String>,
 }
 

@@ -10,8 +10,8 @@ use super::JwtConfig;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IdentityConfig {
-    /// `identity.demo`: `POST /v1/sessions` signs anybody in as any user. For tests and demos only.
-    /// Default false; `demo` turns it on.
+    /// `identity.demo`: let anybody sign in as any user; for demos only. Default false; on with
+    /// `demo`.
     pub demo: bool,
     /// `[identity.jwt]`: tokens of the shop's identity provider.
     pub jwt: JwtConfig,

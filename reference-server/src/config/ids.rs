@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IdsConfig {
-    /// `ids.lease_seconds`: lease term of a worker id; it is renewed after a third of the term.
-    /// Default 10.
+    /// `ids.lease_seconds`: lease term of a worker id, renewed after a third of it. Default 10.
     pub lease_seconds: u64,
 }
 

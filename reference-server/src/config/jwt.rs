@@ -4,46 +4,39 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-/// Tokens from the shop's identity provider; table `[identity.jwt]`. Without a key no token is
-/// accepted.
+/// Tokens from the shop's identity provider; table `[identity.jwt]`. Off without a key.
 ///
 /// Changed files are reloaded within `reload_seconds`. To rotate, add the new key to the set, and
 /// remove the old one when its last token has expired.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct JwtConfig {
-    /// `identity.jwt.hs256_secret_file`: file with a shared secret of at least 32 bytes, for HS256.
-    /// Default none.
+    /// `identity.jwt.hs256_secret_file`: file with an HS256 secret, at least 32 bytes. Default
+    /// none.
     pub hs256_secret_file: Option<PathBuf>,
-    /// `identity.jwt.rs256_key_file`: file with an RSA public key (PEM, at least 2048 bits), for
-    /// RS256. Default none.
+    /// `identity.jwt.rs256_key_file`: PEM file with an RSA public key, at least 2048 bits. Default
+    /// none.
     pub rs256_key_file: Option<PathBuf>,
-    /// `identity.jwt.jwks_file`: file with a JSON Web Key Set; its HS256 and RS256 keys are used.
-    /// Default none.
+    /// `identity.jwt.jwks_file`: JSON Web Key Set; its HS256 and RS256 keys are used. Default none.
     pub jwks_file: Option<PathBuf>,
     /// `identity.jwt.issuer`: the required `iss` claim. Required with a key.
     pub issuer: Option<String>,
-    /// `identity.jwt.audience`: a value that the `aud` claim must be or contain. Required with a
-    /// key.
+    /// `identity.jwt.audience`: value that `aud` must be or contain. Required with a key.
     pub audience: Option<String>,
-    /// `identity.jwt.leeway_seconds`: allowed clock difference between provider and server. Default
-    /// 30.
+    /// `identity.jwt.leeway_seconds`: tolerated clock difference to the provider. Default 30.
     pub leeway_seconds: u64,
-    /// `identity.jwt.user_claim`: claim with the user's id, a number of at least 1, as string or
-    /// number. Default sub.
+    /// `identity.jwt.user_claim`: claim with the user's id, a number from 1 or its text. Default
+    /// sub.
     pub user_claim: String,
-    /// `identity.jwt.name_claim`: claim with the user's name; if a token lacks it, the id is used.
-    /// Default name.
+    /// `identity.jwt.name_claim`: claim with the user's name; if missing, the id. Default name.
     pub name_claim: String,
     /// `identity.jwt.created_claim`: claim with the account's creation time in seconds since 1970,
-    /// for the guards. A token without it is accepted; one with another type of value is not.
-    /// Default none: unknown.
+    /// for the guards. Optional in tokens, but must be valid if present. Default none.
     pub created_claim: Option<String>,
     /// `identity.jwt.level_claim`: claim with the customer's level, 0 (new) to 255, for the guards.
-    /// A token without it is accepted; one with any other value is not. Default none: unknown.
+    /// Optional in tokens, but must be valid if present. Default none.
     pub level_claim: Option<String>,
-    /// `identity.jwt.cached_tokens`: verified tokens that are cached, about 200 bytes each. Default
-    /// 65536.
+    /// `identity.jwt.cached_tokens`: cached verified tokens, about 200 bytes each. Default 65536.
     pub cached_tokens: usize,
     /// `identity.jwt.reload_seconds`: how often the files are checked for changes. Default 10.
     pub reload_seconds: u64,

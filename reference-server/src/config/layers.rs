@@ -7,11 +7,9 @@ use toml::{Table, Value};
 
 use super::Config;
 
-/// The prefix of environment variables that set a key, such as `FLASHSALE__HTTP__PUBLIC` for
-/// `http.public`.
+/// The prefix of variables that set a key, such as `FLASHSALE__HTTP__PUBLIC` for `http.public`.
 ///
-/// Two underscores, because orchestrators define variables such as `FLASHSALE_SERVICE_HOST` with
-/// one.
+/// Two underscores, because orchestrators define their own, such as `FLASHSALE_SERVICE_HOST`.
 const PREFIX: &str = "FLASHSALE__";
 
 /// Variables with special names.
@@ -196,8 +194,7 @@ fn merge(table: &mut Table, over: Table) {
     }
 }
 
-/// Formats a syntax error with its line number, but without the line's text, which may contain a
-/// token.
+/// Formats a syntax error with its line number, without the line itself: it may contain a token.
 fn syntax(text: &str, error: &toml::de::Error) -> String {
     match error.span().and_then(|span| text.as_bytes().get(..span.start)) {
         Some(before) => {

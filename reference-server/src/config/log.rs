@@ -7,8 +7,7 @@ use tracing_subscriber::EnvFilter;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogConfig {
-    /// `log.filter`: a level or target levels, such as `info` or `debug,hyper=warn`. Default info;
-    /// variable FLASHSALE_LOG.
+    /// `log.filter`, or FLASHSALE_LOG: levels, such as `info` or `debug,hyper=warn`. Default info.
     pub filter: String,
     /// `log.format`: `text` for people or `json` for log collectors. Default text.
     pub format: LogFormat,

@@ -8,14 +8,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NotificationsConfig {
-    /// `notifications.webhook`: URL that receives each event, `https://HOST[:PORT]/PATH`. Default
-    /// none: events are not sent.
+    /// `notifications.webhook`: URL that gets each event, `https://HOST[:PORT]/PATH`. Default none.
     pub webhook: Option<String>,
-    /// `notifications.ca_file`: CA certificates (PEM) to verify the receiver's certificate;
-    /// required with `https`.
+    /// `notifications.ca_file`: CA certificates (PEM) of the receiver; required with `https`.
     pub ca_file: Option<PathBuf>,
-    /// `notifications.secret_file`: file with the secret that signs events; required with
-    /// `webhook`.
+    /// `notifications.secret_file`: file with the signing secret; required with `webhook`.
     pub secret_file: Option<PathBuf>,
 }
 

@@ -13,16 +13,13 @@ use super::BreakerConfig;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PaymentConfig {
-    /// `payment.sandbox`: use the sandbox provider, which moves no money. Default false; `demo`
-    /// turns it on.
+    /// `payment.sandbox`: use the sandbox, which moves no money. Default false; on with `demo`.
     pub sandbox: bool,
     /// `payment.window_seconds`: how long a buyer has to complete a payment. Default 900.
     pub window_seconds: u64,
-    /// `payment.cap_seconds`: how long a payment may outlast the original deadline of its order.
-    /// Default 900.
+    /// `payment.cap_seconds`: how long a payment may outlast its order's deadline. Default 900.
     pub cap_seconds: u64,
-    /// `payment.close_grace_seconds`: how long after its deadline to wait for a payment that the
-    /// provider cannot close. Default 300.
+    /// `payment.close_grace_seconds`: how long after its deadline to retry closing. Default 300.
     pub close_grace_seconds: u64,
     /// `payment.close_retry_seconds`: interval between attempts to close a payment. Default 10.
     pub close_retry_seconds: u64,

@@ -11,8 +11,7 @@ use serde::{Deserialize, Serialize};
 pub struct QueueConfig {
     /// `queue.attempts`: maximum attempts of a job, 1 to 100. Default 12.
     pub attempts: u32,
-    /// `queue.first_wait_ms`: maximum wait before the second attempt; it doubles with each attempt.
-    /// Default 1000.
+    /// `queue.first_wait_ms`: maximum wait before attempt 2; doubles each time. Default 1000.
     pub first_wait_ms: u64,
     /// `queue.longest_wait_seconds`: upper bound of the wait. Default 300: with the other defaults
     /// the last attempt is about 20 minutes after the first.

@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RateConfig {
-    /// `rate.user_orders`: order requests per user in `user_seconds`, in a burst or spread. Default
-    /// 30.
+    /// `rate.user_orders`: order requests per user in `user_seconds`, bursts included. Default 30.
     pub user_orders: NonZeroU32,
     /// `rate.user_seconds`: period of `user_orders`. Default 10.
     pub user_seconds: u64,
@@ -19,8 +18,8 @@ pub struct RateConfig {
     pub address_orders: NonZeroU32,
     /// `rate.address_seconds`: period of `address_orders`. Default 10.
     pub address_seconds: u64,
-    /// `rate.user_tickets`: requests for tickets and challenges per user in `tickets_seconds`.
-    /// Default 30.
+    /// `rate.user_tickets`: ticket and challenge requests per user in `tickets_seconds`. Default
+    /// 30.
     pub user_tickets: NonZeroU32,
     /// `rate.busy_address`: requests for tickets and challenges per address in `tickets_seconds`
     /// before the address counts as busy. Default 60.

@@ -6,8 +6,7 @@ use serde_json::Value as Json;
 
 use super::{Config, Source};
 
-/// Formats one line per key, such as `http.workers = 4 # environment FLASHSALE__HTTP__WORKERS`.
-/// Secrets show as `set`.
+/// Formats one line per key, such as `demo = true  # flag --demo`. Secrets show as `set`.
 pub(super) fn report(config: &Config, sources: &BTreeMap<String, Source>) -> String {
     let document = serde_json::to_value(config).expect("a configuration can be serialized");
     let mut lines = Vec::new();

@@ -8,11 +8,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StorageConfig {
-    /// `storage.directory`: data directory; only one process can use it. Default ./flashsale-data;
-    /// flag `--data`.
+    /// `storage.directory`: data directory of one process. Default ./flashsale-data; flag `--data`.
     pub directory: PathBuf,
-    /// `storage.in_memory`: keep all data in memory and lose it at exit. Default false; flag
-    /// `--in-memory`.
+    /// `storage.in_memory`: keep data only in memory. Default false; flag `--in-memory`.
     pub in_memory: bool,
     /// `storage.snapshot_after_bytes`: journal growth that triggers a snapshot. A smaller value
     /// shortens the start after a crash but writes snapshots more often. Default 268435456.
@@ -42,8 +40,7 @@ impl StorageConfig {
 pub struct OrderConfig {
     /// `order.reserve_queue`: queued reserves per lane; more are answered `busy`. Default 65536.
     pub reserve_queue: usize,
-    /// `order.advance_queue`: queued payments and cancels per lane; more are answered `busy`.
-    /// Default 16384.
+    /// `order.advance_queue`: the same for payments and cancels. Default 16384.
     pub advance_queue: usize,
     /// `order.max_batch`: maximum items in one ledger batch. Default 4096.
     pub max_batch: usize,
@@ -69,8 +66,7 @@ impl OrderConfig {
 pub struct TicketConfig {
     /// `ticket.lead_seconds`: how long before the sale tickets are issued. Default 60.
     pub lead_seconds: u64,
-    /// `ticket.lifetime_seconds`: how long a ticket is valid, counted from the start of the sale if
-    /// that is later. Default 300.
+    /// `ticket.lifetime_seconds`: validity from issue or sale start, the later one. Default 300.
     pub lifetime_seconds: u64,
 }
 

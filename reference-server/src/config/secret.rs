@@ -93,9 +93,8 @@ pub struct SecretsConfig {
     /// `[[secrets.ticket_keys]]`: keys of tickets; the first signs, all are accepted. Keep an old
     /// one for `ticket.lead_seconds` plus `ticket.lifetime_seconds`.
     pub ticket_keys: Vec<TicketKey>,
-    /// `[secrets.callback_files]`: for each payment provider the file with its callback secret, or
-    /// a list of files. All are accepted: remove the old one when the provider signs with the new
-    /// one.
+    /// `[secrets.callback_files]`: the file, or files, with each payment provider's callback
+    /// secret. All are accepted: remove an old one once the provider signs with the new one.
     pub callback_files: BTreeMap<String, Files>,
 }
 

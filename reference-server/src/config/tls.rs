@@ -21,8 +21,7 @@ pub struct TlsConfig {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CertificateFiles {
-    /// `certificate_file`: PEM file with the certificate followed by its chain of issuers. Default
-    /// none.
+    /// `certificate_file`: PEM file with the certificate and its chain of issuers. Default none.
     pub certificate_file: Option<PathBuf>,
     /// `key_file`: its private key in PEM (PKCS #8, PKCS #1 or SEC 1), unencrypted. Default none.
     pub key_file: Option<PathBuf>,

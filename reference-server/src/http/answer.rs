@@ -87,11 +87,9 @@ pub(super) fn with_body(status: StatusCode, content_type: HeaderValue, body: Byt
     response
 }
 
-/// A response that is built once and sent many times. Its body is shared and its headers are cheap
-/// to clone.
+/// A response built once and sent many times: its body is shared, its headers are cheap to clone.
 ///
-/// Use it for what many clients get at the same time, such as "sold out", a page, or the status of
-/// an activity.
+/// For what many clients get at the same time, such as "sold out", a page, or an activity's status.
 #[derive(Clone, Debug)]
 pub struct Prepared {
     pub(super) status: StatusCode,

@@ -52,8 +52,7 @@ impl Body {
     /// Reads the whole body.
     ///
     /// # Errors
-    /// 413 if it exceeds the size limit, 408 if it takes longer than `http.body_timeout_ms`, 400 if
-    /// the client disconnects.
+    /// 413 if it is too large, 408 after `http.body_timeout_ms`, 400 if the client disconnects.
     pub async fn bytes(self) -> Result<Bytes, Problem> {
         if self.is_empty() {
             return Ok(Bytes::new());
@@ -77,12 +76,11 @@ impl Body {
 
     /// Reads the whole body as JSON; `headers` are those of the request.
     ///
-    /// Body types reject unknown fields with `#[serde(deny_unknown_fields)]`; serde rejects
-    /// repeated fields.
+    /// Body types use `#[serde(deny_unknown_fields)]`; serde itself rejects repeated fields.
     ///
     /// # Errors
-    /// Those of [`Body::bytes`]; 415 if the content type is not JSON; 400 with `field`, if known,
-    /// if the body is invalid.
+    /// As [`Body::bytes`]; 415 if the type is not JSON; 400, with `field` if known, if it is
+    /// invalid.
     pub async fn json<T: DeserializeOwned>(self, headers: &HeaderMap) -> Result<T, Problem> {
         if !is_json(headers) {
             return Err(Problem::new(Code::UnsupportedMediaType, "Send content-type: application/json."));

@@ -25,8 +25,7 @@ use crate::config::HttpConfig;
 
 /// How long a connection that was accepted just before a stop may take to send its first request.
 const LATE_REQUEST: Duration = Duration::from_millis(50);
-/// How long, and for how many bytes, to keep reading a closing connection, so that the client
-/// receives the answer.
+/// Time and bytes to keep reading a closing connection, so that the client gets the answer.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 256 * 1024;
 
@@ -52,8 +51,7 @@ impl Timeouts {
         }
     }
 
-    /// The polling interval: a quarter of the shortest limit, so no limit is exceeded by more than
-    /// half.
+    /// The polling interval: a quarter of the shortest limit, so that it overruns by half at most.
     fn period(self) -> Duration {
         (self.idle.min(self.head).min(self.write) / 4).max(Duration::from_millis(1))
     }
@@ -61,8 +59,7 @@ impl Timeouts {
 
 /// Serves a connection until it is closed, times out, or has sent its last answer after a stop.
 ///
-/// Generic over the halves of a stream: those of a socket need no lock, those of a TLS stream share
-/// their state.
+/// Generic over a stream's halves: those of a socket need no lock; those of TLS share state.
 pub(super) async fn serve<R, W, H>(
     reader: R,
     writer: W,
@@ -120,8 +117,7 @@ pub(super) async fn serve<R, W, H>(
             format!("Send the whole head within {} ms.", timeouts.head.as_millis()),
         )),
         (Some(Phase::Idle), _) => {
-            // With TLS this sends close_notify, if the socket's buffer has room, so that the client
-            // knows that nothing was cut off.
+            // With TLS this sends close_notify, if there is room: nothing was cut off.
             let _ = poll_fn(|context| lock(&outgoing).poll_shutdown(context)).now_or_never();
             return;
         }
@@ -187,8 +183,7 @@ async fn told_to_stop(stages: &mut watch::Receiver<Stage>, progress: &Progress) 
     }
 }
 
-/// Detects a phase without progress for too long. It polls at intervals, which is cheaper than a
-/// timer per request.
+/// Detects a phase without progress. Polling at intervals is cheaper than a timer per request.
 struct Watchdog {
     timeouts: Timeouts,
     ticks: tokio::time::Interval,

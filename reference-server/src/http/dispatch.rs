@@ -94,8 +94,7 @@ impl<H: Handler> Dispatch<H> {
         self.counters.handshake_failed(failed);
     }
 
-    /// Serializes a problem as a raw response with `connection: close`, for a connection that hyper
-    /// does not serve.
+    /// Serializes a problem as a last raw response, for a connection that hyper does not serve.
     pub(super) fn raw(&self, problem: Problem) -> Vec<u8> {
         let (status, headers, body) = problem.into_parts();
         let mut bytes =

@@ -26,8 +26,7 @@ pub(super) enum NoTls {
     Failed,
     /// The client does not speak TLS; its first bytes are still unread.
     Plain(TcpStream),
-    /// The client disconnected without sending anything, as health probes do, or the server is
-    /// stopping.
+    /// The client sent nothing and disconnected, as health probes do, or the server stops.
     Closed,
 }
 

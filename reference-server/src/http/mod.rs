@@ -1,5 +1,4 @@
-//! Transport: listeners, connections, limits, problem documents. It knows no routes and no business
-//! logic.
+//! Transport: listeners, connections, limits, problem documents. No routes, no business logic.
 //!
 //! A [`Server`] accepts connections of one listener and passes each request to a [`Handler`]. The
 //! common parts of every answer (request id, limits, panics, timeouts) are in `dispatch`.

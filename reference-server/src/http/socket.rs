@@ -8,8 +8,7 @@ use crate::http::tls::Tls;
 
 /// A bound address with one socket per worker.
 ///
-/// With several sockets (`SO_REUSEPORT`) the kernel distributes connections among the workers,
-/// which share nothing.
+/// With `SO_REUSEPORT` the kernel distributes connections among workers, which share nothing.
 #[derive(Debug)]
 pub struct Listener {
     address: SocketAddr,
@@ -18,8 +17,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Checks that `address` can be bound and is not in use, not even by a process that shares its
-    /// port.
+    /// Checks that `address` can be bound and is not in use, not even with a shared port.
     ///
     /// # Errors
     /// If the address is in use or does not belong to this machine.
@@ -27,8 +25,7 @@ impl Listener {
         bound(address, false).map(drop)
     }
 
-    /// Binds `address` for `workers` workers, each with its own accept queue of `backlog`
-    /// connections.
+    /// Binds `address` for `workers` workers, each with an accept queue of `backlog` connections.
     ///
     /// Port 0 selects a free port, the same for all workers; see [`Listener::address`].
     ///

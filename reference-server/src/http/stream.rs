@@ -1,5 +1,4 @@
-//! Wraps a connection's stream to track progress, batch writes, and intercept hyper's own error
-//! responses.
+//! Wraps a connection's stream: tracks progress, batches writes, intercepts hyper's own errors.
 
 use std::{
     io,
@@ -62,8 +61,7 @@ impl Progress {
 /// Output that reaches this size is written directly instead of being buffered.
 const LARGE_WRITE: usize = 16 * 1024;
 
-/// The stream that hyper reads and writes. It records reads in [`Progress`] and passes writes to
-/// [`Outgoing`].
+/// The stream as hyper sees it: records reads in [`Progress`], passes writes to [`Outgoing`].
 ///
 /// `R` and `W` are the halves of the socket or of the TLS stream.
 #[derive(Debug)]
@@ -82,8 +80,7 @@ pub(super) struct Watched<R, W> {
 /// before a malformed head and delays them while the next head is incomplete.
 ///
 /// **Interception.** hyper answers an invalid head (400, 414, 431) without body and request id, and
-/// closes. This answer, the last thing that it writes, is withheld so that a problem document can
-/// be sent instead.
+/// closes. This last answer is withheld, and a problem document is sent instead.
 #[derive(Debug)]
 pub(super) struct Outgoing<W> {
     writer: W,

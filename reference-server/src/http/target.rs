@@ -9,8 +9,8 @@ const MAX_SEGMENTS: usize = 8;
 
 /// Splits a path into its raw segments; `None` if it has more than eight, which no route has.
 ///
-/// `/` has one empty segment. A trailing or doubled slash also yields an empty segment, so it
-/// matches no other route.
+/// `/` has one empty segment. A trailing or doubled slash adds an empty one, so it matches no
+/// route.
 ///
 /// ```
 /// # use reference_server::http::segments;
@@ -39,8 +39,7 @@ pub fn decode_segment(raw: &str) -> Result<Cow<'_, str>, Problem> {
 pub struct Query<'a>(Vec<(&'static str, Cow<'a, str>)>);
 
 impl<'a> Query<'a> {
-    /// Parses a query string with the allowed parameters `known`. `+` is a space, as in form
-    /// encoding.
+    /// Parses a query string with the allowed parameters `known`. `+` is a space, as in forms.
     ///
     /// # Errors
     /// 400 with the parameter that is unknown, repeated, or malformed.

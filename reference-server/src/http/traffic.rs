@@ -27,8 +27,7 @@ const MICROS: &[u64] = &[
     2_500_000, 5_000_000, 10_000_000,
 ];
 
-/// One in this many requests is timed on the hot routes of a sale, where reading the clock twice is
-/// a measurable cost.
+/// One in this many requests is timed on hot routes, where reading the clock costs too much.
 const SAMPLE: u64 = 16;
 
 /// The label of requests that match no route.

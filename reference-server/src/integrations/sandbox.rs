@@ -1,5 +1,4 @@
-//! The sandbox payment provider. It moves no money, keeps no payments, and succeeds at once unless
-//! told to fail.
+//! The sandbox payment provider: moves no money, and succeeds at once unless told to fail.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,8 +12,7 @@ use serde_json::json;
 
 const NAME: &str = "sandbox";
 
-/// A payment provider for demos and tests. This server hosts its pay page, which reports results by
-/// signed callbacks as a real provider does.
+/// A provider for demos and tests. Its pay page, on this server, reports by signed callbacks.
 #[derive(Debug)]
 pub struct Sandbox {
     name: Provider,
@@ -53,8 +51,7 @@ impl Sandbox {
         NAME.parse().unwrap_or_else(|_| unreachable!("`sandbox` is a valid provider name"))
     }
 
-    /// Builds the callback body for a payment of `order`. Equal reports have equal event and
-    /// transaction ids.
+    /// Builds the callback body for a payment of `order`. Equal reports have equal ids.
     pub fn callback(payment: PaymentId, order: &Order, report: Report) -> Vec<u8> {
         let kind = match report {
             Report::Captured => "captured",

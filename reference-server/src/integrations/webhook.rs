@@ -63,8 +63,7 @@ impl Webhook {
     /// certificate must be signed by a CA in the PEM file `ca`.
     ///
     /// # Errors
-    /// If the URL does not have the form `https://HOST[:PORT]/PATH`, or `ca` is missing or
-    /// unusable.
+    /// If the URL is not `https://HOST[:PORT]/PATH`, or `ca` is missing or unusable.
     pub fn new(url: &str, ca: Option<&Path>, secret: Secret, clock: Arc<dyn Clock>) -> Result<Self, String> {
         let form = || "write it as https://HOST[:PORT]/PATH or http://HOST[:PORT]/PATH".to_owned();
         let url: Uri = url.parse().map_err(|_| form())?;

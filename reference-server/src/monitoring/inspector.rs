@@ -10,8 +10,7 @@ use flashsale_core::{
     },
 };
 
-/// Reads ledger internals that the [`Ledger`](flashsale_core::ledger::Ledger) trait does not
-/// expose.
+/// Reads ledger internals that the `Ledger` trait does not expose.
 #[async_trait]
 pub trait Inspector: Send + Sync + std::fmt::Debug {
     /// Checks that the ledger is running.
@@ -29,8 +28,7 @@ pub trait Inspector: Send + Sync + std::fmt::Debug {
     /// [`LedgerError`] if the ledger cannot be read.
     async fn census(&self, activity: ActivityId) -> Result<Option<Census>, LedgerError>;
 
-    /// Returns the whole state of an activity; `None` if it is not open. Takes time linear in its
-    /// orders.
+    /// Returns all state of an activity, in time linear in its orders; `None` if it is not open.
     ///
     /// # Errors
     /// [`LedgerError`] if the ledger cannot be read.

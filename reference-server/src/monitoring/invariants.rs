@@ -152,8 +152,7 @@ impl Monitor {
         Ok(())
     }
 
-    /// Compares the readings with the limits. Logs each violation once when it begins and once when
-    /// it ends.
+    /// Compares readings with limits. Logs each violation when it begins and when it ends.
     pub fn judge(&self, readings: &[ActivityReading], now: Timestamp) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut broken = BTreeMap::new();

@@ -88,8 +88,7 @@ pub async fn inspect(
                 .push(differs("the ledger sells an activity that the catalogue does not have".into())),
             Some(published) => {
                 compare(&inspection, &published.value, &mut violations);
-                // Earlier orders may break a window or limit that was edited later. Version 1 was
-                // never edited.
+                // Orders may break limits that were edited later. Version 1 was never edited.
                 if published.version == 1 {
                     violations.extend(invariants::check_limits_hold(&inspection));
                     check_window(&inspection, &mut violations);

@@ -16,9 +16,8 @@ use crate::runtime::current_request;
 
 /// A multi-threaded runtime for everything that touches a store: batchers, timers, spawned tasks.
 ///
-/// A handler's future is dropped when its client disconnects; work on this runtime is not. It
-/// continues whether the future that [`Spawner::run`] returns is awaited or dropped, and
-/// [`Spawner::drain`] waits for it.
+/// A handler's future is dropped when its client disconnects; work on this runtime continues, even
+/// if the future that [`Spawner::run`] returns is dropped. [`Spawner::drain`] waits for it.
 #[derive(Debug)]
 pub struct Background {
     runtime: runtime::Runtime,
@@ -82,8 +81,7 @@ impl Spawner {
         &self.runtime
     }
 
-    /// Waits up to `limit` for all work that [`Spawner::run`] started; returns how many tasks are
-    /// still running.
+    /// Waits up to `limit` for work started by [`Spawner::run`]; returns how many tasks still run.
     pub async fn drain(&self, limit: Duration) -> usize {
         let idle = async {
             loop {

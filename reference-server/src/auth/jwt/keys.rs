@@ -58,8 +58,7 @@ impl Keys {
         if problems.is_empty() { Ok(Self { keys, digest: digest.finalize() }) } else { Err(problems) }
     }
 
-    /// Returns whether a key with this algorithm, and with this id if both have one, verifies the
-    /// signature of `message`.
+    /// Verifies a signature with the keys of this algorithm, and of this id if both have one.
     pub(super) fn verify(&self, algorithm: &str, id: Option<&str>, signature: &str, message: &[u8]) -> bool {
         let fits = |key: &&Key| {
             name(key.algorithm) == algorithm

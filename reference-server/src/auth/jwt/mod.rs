@@ -44,7 +44,7 @@ struct Verified {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// It is not a JWT, or its signature does not match a configured key.
-    #[error("The token is not a JWT signed by this shop's identity provider with HS256 or RS256: sign in again.")]
+    #[error("The token is not a JWT signed with a key of this shop (HS256 or RS256): sign in again.")]
     NotSigned,
     /// It has expired.
     #[error("The token has expired: sign in again.")]
@@ -103,13 +103,13 @@ impl Jwt {
         while timeout(self.config.reload(), stop.wait_for(|stop| *stop)).await.is_err() {
             let jwt = Arc::clone(&self);
             match spawn_blocking(move || jwt.reload()).await {
-                Ok(Ok(true)) => tracing::info!("reloaded the identity provider's keys"),
+                Ok(Ok(true)) => tracing::info!("reloaded the JWT keys"),
                 Ok(Ok(false)) => {}
                 Ok(Err(problems)) => {
                     let problems = problems.join("; ");
-                    tracing::error!(problems, "cannot reload the identity provider's keys; the old ones stay in use");
+                    tracing::error!(problems, "cannot reload the JWT keys; keeping the old ones");
                 }
-                Err(error) => tracing::error!(%error, "the reload of the identity provider's keys failed; the old ones stay in use"),
+                Err(error) => tracing::error!(%error, "cannot reload the JWT keys; keeping the old ones"),
             }
         }
     }

@@ -45,8 +45,7 @@ impl Encoding {
         }
     }
 
-    /// Selects the best coding that a request accepts, by weight and then by size. Falls back to
-    /// [`Encoding::Identity`].
+    /// Selects the accepted coding with the highest weight, then the smallest; else `Identity`.
     pub fn of_request(headers: &HeaderMap) -> Self {
         let mut weights = [None; 2];
         let mut any = 0;
@@ -108,8 +107,7 @@ fn weighted(item: &str) -> (&str, u16) {
     (coding.trim(), weight)
 }
 
-/// Parses a weight (RFC 9110 §12.4.2), 0 to 1 with up to three decimals. Invalid ones count
-/// as 0.
+/// Parses a weight (RFC 9110 §12.4.2), 0 to 1 with up to three decimals; 0 if invalid.
 pub(crate) fn thousandths(weight: &str) -> u16 {
     let (whole, part) = weight.split_once('.').unwrap_or((weight, ""));
     let digits = part.len() <= 3 && part.bytes().all(|byte| byte.is_ascii_digit());

@@ -90,8 +90,7 @@ impl Document {
         Ok(Self::new("application/json", cache, &[], serde_json::to_vec(value)?))
     }
 
-    /// Responds in the best coding that the request accepts, or with 304 if the client has this
-    /// version.
+    /// Responds in the best accepted coding, or with 304 if the client has this version.
     pub fn respond(&self, headers: &HeaderMap) -> Response {
         let variant = self.variant(Encoding::of_request(headers)).unwrap_or(&self.plain);
         if variant.is_known(headers) { variant.unchanged.respond() } else { variant.whole.respond() }

@@ -7,8 +7,8 @@ use tokio_rustls::TlsConnector;
 
 use super::{certificates, cryptography};
 
-/// Creates a TLS connector for `server`, `HOST:PORT`, that trusts the CA certificates in the PEM
-/// file `ca`. Also returns the name to verify.
+/// Creates a connector for `server`, `HOST:PORT`, that trusts the CAs in the PEM file `ca`; returns
+/// it with the name to verify.
 ///
 /// # Errors
 /// A message that names the unusable file or host.

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
-/// Returns the crypto provider of servers and clients. Explicit, so that no process-wide default is
-/// needed.
+/// Returns the crypto provider of servers and clients, so that no process-wide one is needed.
 pub(super) fn cryptography() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }

@@ -36,8 +36,7 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Sets up TLS from the certificate files; `None` if none are configured. `listener` is its
-    /// table in `[tls]`.
+    /// Sets up TLS from the files of `[tls.<listener>]`; `None` if none are configured.
     ///
     /// # Errors
     /// All problems with the files, each with its configuration key.

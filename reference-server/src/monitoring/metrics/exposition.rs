@@ -44,8 +44,8 @@ impl Exposition {
         self.add(name, help, labels, Value::Gauge(number));
     }
 
-    /// Adds a histogram. Recorded values are divided by `per_unit`: 1,000,000 for microseconds
-    /// under a name in `_seconds`.
+    /// Adds a histogram; divides values by `per_unit`, such as 1,000,000 from microseconds to
+    /// seconds.
     pub fn histogram(
         &mut self,
         name: &'static str,

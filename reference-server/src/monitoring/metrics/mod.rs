@@ -17,8 +17,7 @@ pub use registry::Metrics;
 
 use crate::app::App;
 
-/// Reads all metrics. Waits at most a second each for the ledger and for the queues, and omits what
-/// is not read by then.
+/// Reads all metrics. Waits at most 1 s each for ledger and queues, and then omits theirs.
 pub async fn read(app: &App) -> Exposition {
     let mut page = Exposition::default();
     app.metrics.read(&mut page);

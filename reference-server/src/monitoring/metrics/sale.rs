@@ -68,8 +68,7 @@ fn commits(page: &mut Exposition, app: &App) {
     page.histogram("flashsale_commit_bytes", help, Labels::new(), commits.bytes.read(), 1.0);
 }
 
-/// Adds up batches and outcomes of all lanes. No activity label, so that the counters survive when
-/// an activity is no longer shown.
+/// Sums all lanes, without activity labels, so that the counters outlive an activity's metrics.
 fn queues(page: &mut Exposition, sales: &[std::sync::Arc<Sale>]) {
     let none = BatcherMetrics::default();
     let mut sums = [none.reserves.read(), none.advances.read(), none.round_trips.read()];

@@ -1,7 +1,6 @@
 //! Logging to standard error, as readable text or as one JSON object per line.
 //!
-//! Never logged: tokens, tickets, receipts, signatures, bodies, user names. Types with a secret
-//! hide it in `Debug`.
+//! Never logged: tokens, tickets, receipts, signatures, bodies, user names. `Debug` hides secrets.
 
 mod line;
 mod sampling;

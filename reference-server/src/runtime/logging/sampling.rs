@@ -9,8 +9,7 @@ use std::{
 use tracing::{Event, Metadata, callsite::Identifier};
 use tracing_subscriber::layer::{Context, Filter};
 
-/// Passes a limited number of lines per call site and second, and counts the rest. Clones share the
-/// counts.
+/// Limits lines per call site and second, and counts the rest. Clones share the counts.
 #[derive(Clone, Debug)]
 pub(super) struct Sampling {
     /// 0 means no limit.
