@@ -29,7 +29,7 @@ use crate::{
     cli::check_config,
     cli::{
         args::{
-            AuditArgs, BackupArgs, DeadDeadLetterPageArgs, ImportArgs, PublishArgs, RestoreArgs, ServeArgs,
+            AuditArgs, BackupArgs, DeadLettersArgs, ImportArgs, PublishArgs, RestoreArgs, ServeArgs,
             ServerArgs, StorageArgs,
         },
         remote_server::{RemoteError, RemoteServer},
@@ -83,10 +83,9 @@ pub fn publish(args: &PublishArgs) -> Outcome {
     let serve = ServeArgs { storage: args.storage.clone(), demo: args.demo, ..ServeArgs::default() };
     let config = Config::load(&serve)?;
     let api = args.api_base.clone().or_else(|| config.http.public_url.clone());
-    let api = api
-        .ok_or("give --api-base or http.public_url: the URL at which the pages reach the public listener")?;
+    let api = api.ok_or("give --api-base (or http.public_url): the URL of the public listener")?;
     let site = Site::exported(config.identity.demo, &api)
-        .ok_or("--api-base (or http.public_url): give scheme and host without a trailing slash, such as https://api.example")?;
+        .ok_or("--api-base: give scheme and host without a trailing slash, such as https://api.example")?;
     let background = Background::start()?;
     let (published, product_documents) = background.block_on(async {
         let catalogue = open_catalogue(&config.storage.directory)?;
@@ -97,9 +96,7 @@ pub fn publish(args: &PublishArgs) -> Outcome {
     let written = export::write(&published, &product_documents, &args.out)?;
     println!("{} files written to {}, {} removed", written.files, args.out.display(), written.removed);
     if config.http.cors_origins.is_empty() {
-        println!(
-            "Add the origin of these pages to http.cors_origins of the server that they call; here the list is empty."
-        );
+        println!("Add the origin of these pages to http.cors_origins of the server; here it is empty.");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -141,7 +138,7 @@ pub fn restore(args: &RestoreArgs) -> Outcome {
 ///
 /// # Errors
 /// If the dead letter does not exist, the server refuses, or the data cannot be read.
-pub fn dead_letters(args: &DeadDeadLetterPageArgs) -> Outcome {
+pub fn dead_letters(args: &DeadLettersArgs) -> Outcome {
     let background = Background::start()?;
     let step = args.replay.map(|id| (id, "replay")).or(args.discard.map(|id| (id, "discard")));
     background.block_on(async {
@@ -151,7 +148,8 @@ pub fn dead_letters(args: &DeadDeadLetterPageArgs) -> Outcome {
                 let mut after = String::new();
                 loop {
                     let page = format!("/v1/dead-letters?limit=100{after}");
-                    let page: DeadLetterPage = serde_json::from_value(server.call(Method::GET, &page, None).await?)?;
+                    let page: LetterPage =
+                        serde_json::from_value(server.call(Method::GET, &page, None).await?)?;
                     page.items.iter().for_each(|letter| println!("{letter}"));
                     let Some(next) = page.next else { break };
                     after = format!("&after={next}");
@@ -181,7 +179,9 @@ pub fn dead_letters(args: &DeadDeadLetterPageArgs) -> Outcome {
                     "replay" => operations.replay_dead_letter(number, &by).await?,
                     _ => operations.discard_dead_letter(number, &by).await?,
                 };
-                letter.ok_or_else(|| format!("dead letter {id} does not exist; run `dead-letters` without --replay and --discard to list all"))?;
+                letter.ok_or_else(|| {
+                    format!("dead letter {id} does not exist; run dead-letters to list all")
+                })?;
                 println!("dead letter {id}: {verb} done");
             }
         }
@@ -265,11 +265,7 @@ fn open(directory: &Path) -> Result<(EmbeddedLedger, EmbeddedCatalogue), Box<dyn
 
 fn open_queue(directory: &Path) -> Result<EmbeddedQueue, Box<dyn Error>> {
     if !directory.join(EmbeddedCatalogue::FILE).exists() {
-        return Err(format!(
-            "{} holds no data: check --data, or storage.directory in the configuration",
-            directory.display()
-        )
-        .into());
+        return Err(format!("{} holds no data; check --data", directory.display()).into());
     }
     Ok(EmbeddedQueue::open(directory, Arc::new(SystemClock)).map_err(in_use)?)
 }
@@ -291,11 +287,7 @@ async fn operations(directory: &Path) -> Result<Operations, Box<dyn Error>> {
 
 fn open_catalogue(directory: &Path) -> Result<EmbeddedCatalogue, Box<dyn Error>> {
     if !directory.join(EmbeddedCatalogue::FILE).exists() {
-        return Err(format!(
-            "{} holds no data: check --data, or storage.directory in the configuration",
-            directory.display()
-        )
-        .into());
+        return Err(format!("{} holds no data; check --data", directory.display()).into());
     }
     Ok(EmbeddedCatalogue::open(directory, Arc::new(SystemClock)).map_err(in_use)?)
 }
@@ -326,7 +318,7 @@ fn show_report(report: &Value) -> Result<String, RemoteError> {
 
 /// One page of a server's answer to `GET /v1/dead-letters`.
 #[derive(Deserialize)]
-struct DeadLetterPage {
+struct LetterPage {
     items: Vec<Letter>,
     next: Option<String>,
 }

@@ -40,9 +40,7 @@ pub enum RemoteError {
     #[error("{0}")]
     NotAsked(String),
     /// The connection failed, or broke before the answer.
-    #[error(
-        "{server} does not answer: {reason}. Check that it is the operations listener of a running server."
-    )]
+    #[error("{server} does not answer: {reason}. Is it the operations listener of a running server?")]
     NoAnswer {
         /// The address.
         server: String,
@@ -63,10 +61,8 @@ pub enum RemoteError {
 }
 
 impl RemoteServer {
-    /// Creates a client for `server` with an operations token.
-    ///
-    /// `server` is `HOST:PORT`, optionally prefixed with `http://` or `https://`. With `https://`
-    /// the server's certificate must be signed by a CA in the PEM file `ca`.
+    /// Creates a client for `server`, `[http[s]://]HOST:PORT`, with an operations token. With
+    /// `https://` a CA in the PEM file `ca` must have signed the server's certificate.
     ///
     /// # Errors
     /// [`RemoteError::NotAsked`] if `ca` is missing or unusable, or the host is invalid.
@@ -74,9 +70,7 @@ impl RemoteServer {
         let trimmed = server.trim_end_matches('/');
         let (server, tls) = match trimmed.strip_prefix("https://") {
             Some(server) => {
-                let ca = ca.ok_or(
-                    "https:// needs --ca FILE: the CA certificates (PEM) to check the server's against",
-                );
+                let ca = ca.ok_or("https:// needs --ca FILE: the CA certificates (PEM) of the server");
                 let ca = ca.map_err(|problem| RemoteError::NotAsked(problem.to_owned()))?;
                 (server, Some(tls::connector(server, ca).map_err(RemoteError::NotAsked)?))
             }

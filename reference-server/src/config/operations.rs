@@ -78,15 +78,11 @@ impl OperationsConfig {
         for (index, token) in self.tokens.iter().enumerate() {
             let key = format!("operations.tokens[{index}]");
             if token.name.is_empty() || self.tokens[..index].iter().any(|other| other.name == token.name) {
-                problems.push(format!(
-                    "{key}.name: {:?} is empty or taken; give each token a unique name",
-                    token.name
-                ));
+                problems.push(format!("{key}.name: is empty or taken; give each token a unique name"));
             }
             if token.roles.is_empty() {
-                problems.push(format!(
-                    "{key}.roles: is empty; give at least one of creator, reviewer, operator, auditor"
-                ));
+                problems
+                    .push(format!("{key}.roles: give one or more of creator, reviewer, operator, auditor"));
             }
             match (&token.token_file, token.token.expose().len()) {
                 (None, 16..) | (Some(_), 0) => {}

@@ -10,10 +10,6 @@ pub(super) fn within<T: PartialOrd + fmt::Display>(
     allowed: RangeInclusive<T>,
 ) {
     if !allowed.contains(&value) {
-        problems.push(format!(
-            "{key}: {value} is out of range, allowed are {} to {}",
-            allowed.start(),
-            allowed.end()
-        ));
+        problems.push(format!("{key}: {value} is not within {} to {}", allowed.start(), allowed.end()));
     }
 }

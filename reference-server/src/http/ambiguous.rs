@@ -28,9 +28,7 @@ pub(super) fn refusal(head: &Parts) -> Option<Problem> {
         let is_plain =
             codings.next().is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
         if !is_plain || codings.next().is_some() {
-            return problem(
-                "Send the body with a Content-Length, or with Transfer-Encoding: chunked and no other coding.",
-            );
+            return problem("Send the body with a Content-Length, or with Transfer-Encoding: chunked alone.");
         }
         if head.headers.contains_key(CONTENT_LENGTH) {
             return problem("Send either Content-Length or Transfer-Encoding, not both.");

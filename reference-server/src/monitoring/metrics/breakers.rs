@@ -15,7 +15,7 @@ pub(super) fn read(page: &mut Exposition, app: &App) {
             BreakerState::HalfOpen => 1.0,
             BreakerState::Open => 2.0,
         };
-        let help = "State of a circuit breaker: 0 closed (calls pass), 1 half-open (probes pass), 2 open (no calls pass).";
+        let help = "State of a circuit breaker: 0 closed, 1 half-open (probes pass), 2 open (no calls pass).";
         page.gauge("flashsale_breaker_state", help, vec![dependency()], state);
         for (outcome, count) in
             [("succeeded", reading.succeeded), ("failed", reading.failed), ("rejected", reading.rejected)]

@@ -25,11 +25,6 @@ pub(super) fn read(page: &mut Exposition) {
         let began = metadata.created().or_else(|_| metadata.modified()).ok()?;
         Some(began.duration_since(UNIX_EPOCH).ok()?.as_secs_f64())
     }) {
-        page.gauge(
-            "process_start_time_seconds",
-            "Start of the process, in seconds since 1970.",
-            Labels::new(),
-            seconds,
-        );
+        page.gauge("process_start_time_seconds", "Start time since 1970.", Labels::new(), seconds);
     }
 }

@@ -22,12 +22,7 @@ const SHOWN_AFTER_END: Duration = Duration::from_secs(24 * 60 * 60);
 pub(super) async fn read(page: &mut Exposition, app: &App) {
     let now = app.clock.now();
     let up = app.inspector.health().is_ok();
-    page.gauge(
-        "flashsale_ledger_up",
-        "Whether the ledger is running.",
-        Labels::new(),
-        f64::from(u8::from(up)),
-    );
+    page.gauge("flashsale_ledger_up", "Whether the ledger runs.", Labels::new(), f64::from(u8::from(up)));
     let obstacles = app.obstacles().len();
     let help = "Reasons why this process is not ready to sell; /readyz lists them.";
     page.gauge("flashsale_obstacles", help, Labels::new(), number(obstacles));
@@ -55,8 +50,7 @@ pub(super) async fn read(page: &mut Exposition, app: &App) {
     sales.retain(|sale| sale.terms().window().ends_at().after(SHOWN_AFTER_END) > now);
     let read = timeout(TIMEOUT, ledger(page, app, &sales, now)).await;
     let answered = matches!(read, Ok(Ok(())));
-    let help =
-        "Whether the ledger was read for this scrape; if 0, the metrics of orders and units are missing.";
+    let help = "Whether the ledger was read for this scrape; if 0, orders and units are missing.";
     page.gauge("flashsale_ledger_read", help, Labels::new(), f64::from(u8::from(answered)));
 }
 
@@ -140,7 +134,7 @@ async fn ledger(
             }
         }
         let fresh = f64::from(u8::from(sale.is_warm(now)));
-        let help = "Whether the stock views of an activity are fresh; if so, sold-out offers are declined without asking the ledger.";
+        let help = "Whether the stock views are fresh; stale ones send sold-out requests to the ledger, too.";
         page.gauge("flashsale_views_fresh", help, vec![activity()], fresh);
     }
     Ok(())

@@ -39,7 +39,7 @@ fn read(page: &mut Exposition, traffic: &Traffic) {
         page.counter("flashsale_http_abandoned", help, labels(), route.abandoned);
         let help = "Requests in flight.";
         page.gauge("flashsale_http_in_flight", help, labels(), route.in_flight as f64);
-        let help = "Time from the request head to the answer; on the hot routes of a sale, one request in 16 is timed.";
+        let help = "Time from request head to answer; hot routes are sampled, one request in 16.";
         page.histogram("flashsale_http_request_seconds", help, labels(), route.micros, MICROS);
     }
     for (code, count) in traffic.problems() {
