@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_read_strictly() {
+    fn times_are_parsed_strictly() {
         for good in ["2026-11-11T12:00:00Z", "2026-11-11T12:00:00.5Z", "2024-02-29T23:59:59.999Z"] {
             assert!(Rfc3339::parse(good).is_ok(), "{good}");
         }

@@ -291,7 +291,7 @@ mod tests {
     use crate::auth::{caller::Caller, sessions::Sessions, signature};
 
     #[test]
-    fn secrets_are_made_once_and_only_for_their_owner() {
+    fn secrets_are_generated_once_and_readable_only_by_their_owner() {
         let directory = tempfile::tempdir().unwrap();
         let config = Config { demo: true, ..Config::default() };
         let first = Keyring::load(&config, Some(directory.path())).unwrap();
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_left_alone() {
+    fn an_unreadable_secrets_file_is_not_overwritten() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(Keyring::FILE);
         fs::write(&path, "{}").unwrap();
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_old_key_has_signed_is_accepted_as_long_as_the_key_is_there() {
+    fn signatures_of_an_old_key_are_accepted_while_it_is_configured() {
         let directory = tempfile::tempdir().unwrap();
         let file = |name: &str| {
             let file = directory.path().join(name);

@@ -90,7 +90,7 @@ mod tests {
     use crate::config::Secret;
 
     #[test]
-    fn a_receipt_holds_for_its_order_and_with_its_key() {
+    fn a_receipt_is_valid_only_for_its_order_and_with_its_key() {
         let receipts = Receipts::new(&Ring::new(Secret::new(*b"one secret of the tests"), []));
         let others = Receipts::new(&Ring::new(Secret::new(*b"another one of the tests"), []));
         let (order, other) = (OrderId::new(42).unwrap(), OrderId::new(43).unwrap());

@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_holds_for_its_time_and_with_its_key() {
+    fn a_token_is_valid_until_it_expires_and_only_with_its_key() {
         let sessions = Sessions::new(&ring(b"one secret of the tests"), Duration::from_secs(60));
         let others = Sessions::new(&ring(b"another one of the tests"), Duration::from_secs(60));
         let caller = Caller {

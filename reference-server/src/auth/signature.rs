@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_holds_for_its_body_secret_and_time() {
+    fn a_signature_is_valid_only_for_its_body_secret_and_time() {
         let ring = Ring::new(Secret::new(*b"a secret of the tests"), []);
         let signature = sign(ring.signing(), at(1_000), b"{}");
         assert_eq!(verify(&ring, &signature, b"{}", at(1_000)), Ok(()));

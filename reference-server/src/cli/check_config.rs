@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wrong_values_are_reported_beside_unknown_keys() {
+    fn wrong_values_and_unknown_keys_are_reported_together() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("shop.toml");
         fs::write(

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub struct BreakerConfig {
     /// `payment.breaker.calls`: size of the window of recent calls, 1 to 64. Default 20.
     pub calls: u32,
-    /// `payment.breaker.failures`: failures or calls over 10 s that open it, 1 to `calls`. Default
+    /// `payment.breaker.failures`: failed or slow (10 s) calls to open it, 1 to `calls`. Default
     /// 10.
     pub failures: u32,
     /// `payment.breaker.open_seconds`: time until probes are let through, 1 to 3600. Default 10.
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_checked_is_what_the_library_takes() {
+    fn the_check_and_the_library_accept_the_same_values() {
         assert_eq!(BreakerConfig::default().options(), Ok(BreakerOptions::default()));
         let change =
             |calls, failures, open_seconds, probes| BreakerConfig { calls, failures, open_seconds, probes };

@@ -24,12 +24,11 @@ pub struct GuardConfig {
     pub busy_address: Mode,
     /// `guard.risk`: require challenges by the visitor's risk score, 0 to 100. Default on.
     pub risk: Mode,
-    /// `guard.proof_of_work_from`: lowest risk that needs a proof of work; 101 is never. Default
-    /// 30.
+    /// `guard.proof_of_work_from`: lowest risk for a proof of work; 101 is never. Default 30.
     pub proof_of_work_from: u8,
-    /// `guard.quiz_from`: lowest risk score that requires a quiz. Default 60.
+    /// `guard.quiz_from`: lowest risk for a quiz. Default 60.
     pub quiz_from: u8,
-    /// `guard.deny_from`: lowest risk score that gets no ticket. Default 90.
+    /// `guard.deny_from`: lowest risk that gets no ticket. Default 90.
     pub deny_from: u8,
 }
 
@@ -91,8 +90,7 @@ pub struct ChallengeConfig {
     pub lifetime_seconds: u64,
     /// `challenge.remembered`: used challenges tracked, about 50 bytes each. Default 1048576.
     pub remembered: usize,
-    /// `challenge.verifying`: concurrent verifications; more are `busy`; 0 is 4 per core. Default
-    /// 0.
+    /// `challenge.verifying`: concurrent verifications, else `busy`; 0 is 4 per core. Default 0.
     pub verifying: usize,
 }
 

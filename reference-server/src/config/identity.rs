@@ -10,8 +10,7 @@ use super::JwtConfig;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IdentityConfig {
-    /// `identity.demo`: let anybody sign in as any user; for demos only. Default false; on with
-    /// `demo`.
+    /// `identity.demo`: anybody can sign in as any user. Default false; on with `demo`.
     pub demo: bool,
     /// `[identity.jwt]`: tokens of the shop's identity provider.
     pub jwt: JwtConfig,

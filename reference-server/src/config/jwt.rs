@@ -11,11 +11,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct JwtConfig {
-    /// `identity.jwt.hs256_secret_file`: file with an HS256 secret, at least 32 bytes. Default
-    /// none.
+    /// `identity.jwt.hs256_secret_file`: file with an HS256 secret of 32 bytes or more. No default.
     pub hs256_secret_file: Option<PathBuf>,
-    /// `identity.jwt.rs256_key_file`: PEM file with an RSA public key, at least 2048 bits. Default
-    /// none.
+    /// `identity.jwt.rs256_key_file`: PEM file with an RSA public key, 2048 bits or more. No
+    /// default.
     pub rs256_key_file: Option<PathBuf>,
     /// `identity.jwt.jwks_file`: JSON Web Key Set; its HS256 and RS256 keys are used. Default none.
     pub jwks_file: Option<PathBuf>,
@@ -25,8 +24,7 @@ pub struct JwtConfig {
     pub audience: Option<String>,
     /// `identity.jwt.leeway_seconds`: tolerated clock difference to the provider. Default 30.
     pub leeway_seconds: u64,
-    /// `identity.jwt.user_claim`: claim with the user's id, a number from 1 or its text. Default
-    /// sub.
+    /// `identity.jwt.user_claim`: claim with the user's id, as number or text. Default sub.
     pub user_claim: String,
     /// `identity.jwt.name_claim`: claim with the user's name; if missing, the id. Default name.
     pub name_claim: String,

@@ -245,7 +245,7 @@ mod tests {
         );
         assert_eq!(problems, [""; 0]);
         assert_eq!((config.http.workers, config.http.backlog), (3, 7));
-        assert_eq!(config.storage.directory, Path::new("42"), "what is no number is a text");
+        assert_eq!(config.storage.directory, Path::new("42"), "a string key takes 42 as text");
         assert_eq!(config.http.cors_origins, ["https://a.example"]);
         assert_eq!(config.log.filter, "debug,hyper=warn");
         assert_eq!(sources["http.workers"].to_string(), "environment FLASHSALE__HTTP__WORKERS");
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_told_with_its_key_and_without_its_value() {
+    fn problems_name_the_key_but_not_the_value() {
         let (_, _, problems) = layers(
             "[secrets]\nsession_key_file = \"a\"\n[http]\nworkers = \"hidden\"\n[[operations.tokens]]\ntoken = 42\n",
             &[
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_has_a_variable_that_leads_back_to_it() {
+    fn every_key_has_an_environment_variable() {
         let known = serde_json::to_value(Config::default()).unwrap();
         for key in keys(&known) {
             let mut layers = Layers::new();

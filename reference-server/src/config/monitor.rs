@@ -16,8 +16,7 @@ pub struct MonitorConfig {
     pub overdue_seconds: u64,
     /// `monitor.outbox_entries`: how many outbox entries a consumer may lag behind. Default 100000.
     pub outbox_entries: u64,
-    /// `monitor.refund_seconds`: how long an activity may continuously have refunds due. Default
-    /// 3600.
+    /// `monitor.refund_seconds`: how long an activity may keep having refunds due. Default 3600.
     pub refund_seconds: u64,
 }
 

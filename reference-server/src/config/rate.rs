@@ -18,8 +18,7 @@ pub struct RateConfig {
     pub address_orders: NonZeroU32,
     /// `rate.address_seconds`: period of `address_orders`. Default 10.
     pub address_seconds: u64,
-    /// `rate.user_tickets`: ticket and challenge requests per user in `tickets_seconds`. Default
-    /// 30.
+    /// `rate.user_tickets`: ticket or challenge requests per user in `tickets_seconds`. Default 30.
     pub user_tickets: NonZeroU32,
     /// `rate.busy_address`: requests for tickets and challenges per address in `tickets_seconds`
     /// before the address counts as busy. Default 60.

@@ -79,8 +79,7 @@ impl Body {
     /// Body types use `#[serde(deny_unknown_fields)]`; serde itself rejects repeated fields.
     ///
     /// # Errors
-    /// As [`Body::bytes`]; 415 if the type is not JSON; 400, with `field` if known, if it is
-    /// invalid.
+    /// As [`Body::bytes`]; 415 if it is not JSON; 400, with `field` if known, if it is invalid.
     pub async fn json<T: DeserializeOwned>(self, headers: &HeaderMap) -> Result<T, Problem> {
         if !is_json(headers) {
             return Err(Problem::new(Code::UnsupportedMediaType, "Send content-type: application/json."));
@@ -168,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_does_not_fit_names_the_field() {
+    fn an_invalid_body_names_the_field() {
         for (body, field) in [
             ("{}", Some("quantity")),
             (r#"{"quantity":1,"price":2}"#, Some("price")),
@@ -192,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_told_by_its_content_type() {
+    fn json_is_recognized_by_its_content_type() {
         for (value, expected) in [
             ("application/json", true),
             ("Application/JSON; charset=\"UTF-8\"", true),

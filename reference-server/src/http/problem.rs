@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_are_words_of_their_own() {
+    fn codes_are_unique() {
         let words: std::collections::HashSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
         assert_eq!(words.len(), Code::ALL.len());
         assert!(Code::ALL.iter().all(|code| code.status().as_u16() >= 400));

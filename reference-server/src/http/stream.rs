@@ -260,7 +260,7 @@ mod tests {
         "HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
     #[test]
-    fn only_answers_of_hypers_own_making_are_kept_back() {
+    fn only_hypers_own_error_responses_are_withheld() {
         let ours = "HTTP/1.1 404 Not Found\r\nx-request-id: 1\r\ncontent-length: 9\r\n\r\n";
         assert_eq!(bare_answer(BARE.as_bytes()), Some((0, 431)));
         assert_eq!(bare_answer(format!("{ours}{BARE}").as_bytes()), Some((ours.len(), 431)));

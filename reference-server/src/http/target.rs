@@ -9,8 +9,7 @@ const MAX_SEGMENTS: usize = 8;
 
 /// Splits a path into its raw segments; `None` if it has more than eight, which no route has.
 ///
-/// `/` has one empty segment. A trailing or doubled slash adds an empty one, so it matches no
-/// route.
+/// `/` has one empty segment. A trailing or doubled slash adds one, so it matches no route.
 ///
 /// ```
 /// # use reference_server::http::segments;
@@ -114,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_split_without_guessing() {
+    fn paths_are_split_strictly() {
         let mut room = [""; 8];
         assert_eq!(segments("/", &mut room), Some(&[""][..]));
         assert_eq!(segments("/v1/time/", &mut room), Some(&["v1", "time", ""][..]));

@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_taken_apart() {
+    fn urls_are_parsed() {
         let secret = || Secret::new(*b"0123456789abcdef");
         let hook = |url| Webhook::new(url, None, secret(), Arc::new(SystemClock));
         for (url, server, host, path) in [

@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn each_broken_invariant_is_seen_at_the_next_look_and_until_it_holds_again() {
+    fn each_violation_is_reported_from_the_next_check_until_it_ends() {
         type Damage = fn(&mut ActivityReading);
         let breaks: [(Invariant, Damage); 8] = [
             (Invariant::Units, |reading| reading.stock[0].1.sold += 1),
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn refunds_that_stay_due_are_seen() {
+    fn refunds_that_stay_due_are_reported() {
         let monitor = monitor();
         let look = |due, seconds| {
             let mut reading = good();
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_breaks_is_seen_within_a_period() {
+    async fn the_monitor_checks_once_a_period() {
         let period = MonitorConfig::default().period();
         assert!(period <= Duration::from_secs(30), "violations must show within 30 s");
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(NOW));

@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_goes_on_when_nobody_waits_and_draining_waits_for_it() {
+    fn work_continues_without_a_waiter_and_draining_waits_for_it() {
         let background = Background::start().unwrap();
         let (release, released) = oneshot::channel::<()>();
         let (done, finished) = oneshot::channel();
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_is_lost_work() {
+    fn a_panic_is_reported_as_a_lost_task() {
         let background = Background::start().unwrap();
         let work = background.spawner().run(async { panic!("expected by a test") });
         assert_eq!(background.block_on(work), Err::<(), _>(TaskLost));

@@ -105,7 +105,7 @@ fn caller(user: u64, name: &str) -> Caller {
 }
 
 #[test]
-fn tokens_of_the_provider_are_believed() {
+fn tokens_of_the_provider_are_accepted() {
     for (files, token) in [
         (Files::hs256(), hs256(&claims())),
         (Files::rs256(), rs256(&claims(), 0, Some("any"))),
@@ -127,7 +127,7 @@ fn tokens_of_the_provider_are_believed() {
 }
 
 #[test]
-fn a_token_may_say_how_old_the_account_is_and_how_well_it_is_known() {
+fn a_token_may_carry_account_age_and_customer_level() {
     let mut files = Files::hs256();
     let account =
         |files: &Files, claims: &Value| files.jwt().verify(&hs256(claims), NOW).map(|caller| caller.account);
@@ -150,7 +150,7 @@ fn a_token_may_say_how_old_the_account_is_and_how_well_it_is_known() {
 }
 
 #[test]
-fn what_a_token_claims_is_checked() {
+fn claims_are_checked() {
     let claim = |claim: &str, expected| TokenError::Claim { claim: claim.to_owned(), expected };
     let time = "a time: seconds since 1970";
     let id = "the user's id: a number from 1";
@@ -194,7 +194,7 @@ fn what_a_token_claims_is_checked() {
 }
 
 #[test]
-fn nobody_chooses_how_a_token_is_verified_but_the_key() {
+fn only_the_key_determines_the_algorithm() {
     let (shared, public) = (Files::hs256().jwt(), Files::rs256().jwt());
     let refused = |jwt: &Jwt, token: &str| {
         assert_eq!(jwt.verify(token, NOW), Err(TokenError::NotSigned), "{token}");
@@ -241,7 +241,7 @@ fn nobody_chooses_how_a_token_is_verified_but_the_key() {
 }
 
 #[test]
-fn no_flipped_bit_is_believed() {
+fn no_token_with_a_flipped_bit_is_accepted() {
     for (jwt, token) in
         [(Files::hs256().jwt(), hs256(&claims())), (Files::rs256().jwt(), rs256(&claims(), 0, None))]
     {
@@ -265,7 +265,7 @@ fn no_flipped_bit_is_believed() {
 }
 
 #[test]
-fn a_key_set_is_read_again_when_it_changes() {
+fn a_changed_key_set_is_reloaded() {
     let mut files = Files::new();
     let jwk = |pair: usize, id: &str| {
         let mut jwk =
@@ -301,7 +301,7 @@ fn a_key_set_is_read_again_when_it_changes() {
 }
 
 #[test]
-fn keys_that_are_not_fit_are_told_all_at_once() {
+fn all_unusable_keys_are_reported_at_once() {
     let mut files = Files::new();
     files.config.hs256_secret_file = files.write("secret", "too short for HS256");
     files.config.rs256_key_file = files.write("key.pem", "no key");

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_has_it_gets_no_body() {
+    fn a_client_with_the_current_version_gets_no_body() {
         let document = Document::new("text/plain", "max-age=5", &[], "body");
         let first = ask(&document, &[]);
         let etag = first.headers()[ETAG].to_str().unwrap().to_owned();
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn each_coding_has_a_version_of_its_own() {
+    fn each_coding_has_its_own_etag() {
         let document = Document::new("text/plain", "max-age=5", &[], "body ".repeat(1000));
         let mut tags = std::collections::HashSet::new();
         for accepted in ["", "gzip", "br"] {
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_small_stays_as_it_is() {
+    fn small_bodies_are_not_compressed() {
         let document = Document::new("text/plain", "max-age=5", &[], "body");
         let answer = ask(&document, &[(ACCEPT_ENCODING, "br, gzip")]);
         assert!(!answer.headers().contains_key(CONTENT_ENCODING));

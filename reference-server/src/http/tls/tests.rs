@@ -47,7 +47,7 @@ fn problem(files: CertificateFiles) -> String {
 }
 
 #[test]
-fn a_pair_is_taken_and_its_key_is_never_shown() {
+fn a_valid_pair_is_accepted_and_its_key_is_never_shown() {
     let directory = Directory::new();
     assert!(Tls::new("public", &CertificateFiles::default(), NOW).unwrap().is_none());
     let files = directory.issue("good", 2040);
@@ -66,7 +66,7 @@ fn a_pair_is_taken_and_its_key_is_never_shown() {
 }
 
 #[test]
-fn files_that_clients_would_stumble_over_are_refused() {
+fn files_that_clients_would_reject_are_refused() {
     let directory = Directory::new();
     let (good, other) = (directory.issue("good", 2040), directory.issue("other", 2040));
     let with = |certificate_file: Option<PathBuf>, key_file: Option<PathBuf>| CertificateFiles {
@@ -100,7 +100,7 @@ fn files_that_clients_would_stumble_over_are_refused() {
 }
 
 #[test]
-fn all_problems_are_told_by_the_check_of_the_configuration() {
+fn check_config_reports_all_certificate_problems() {
     let directory = Directory::new();
     let (good, other) = (directory.issue("good", 2040), directory.issue("other", 2040));
     let variable = |name: &str, value: &Option<PathBuf>| {

@@ -44,8 +44,7 @@ impl Exposition {
         self.add(name, help, labels, Value::Gauge(number));
     }
 
-    /// Adds a histogram; divides values by `per_unit`, such as 1,000,000 from microseconds to
-    /// seconds.
+    /// Adds a histogram; divides values by `per_unit`, such as 1,000,000 for µs to s.
     pub fn histogram(
         &mut self,
         name: &'static str,
@@ -125,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_of_one_name_stand_together() {
+    fn samples_of_one_name_are_adjacent() {
         let histogram = Histogram::new(&[1_000, 2_000]);
         [500, 1_500, 9_000].into_iter().for_each(|micros| histogram.record(micros));
         let mut page = Exposition::default();

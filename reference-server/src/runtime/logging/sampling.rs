@@ -79,7 +79,7 @@ mod tests {
     };
 
     #[test]
-    fn each_call_site_may_log_so_many_lines_a_second_and_the_rest_is_counted() {
+    fn lines_are_limited_per_call_site_and_second_and_the_rest_is_counted() {
         let (one, other) = (Identifier(&ONE), Identifier(&OTHER));
         let sampling = Sampling::new(2);
         let start = Instant::now();
