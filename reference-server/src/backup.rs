@@ -16,7 +16,7 @@ use flashsale_core::{
 
 use crate::auth::keyring::Keyring;
 
-/// Why a backup or restore failed. The target directory is then incomplete: delete it.
+/// Why a backup or restore failed. The target may then hold an incomplete copy: do not use it.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// The ledger could not be copied.
@@ -53,7 +53,7 @@ pub trait Backup: Send + Sync + std::fmt::Debug {
     /// Writes a copy into a new or empty directory.
     ///
     /// # Errors
-    /// [`BackupError`]; the target directory is then incomplete.
+    /// [`BackupError`]; the target may then hold an incomplete copy.
     async fn write(&self, to: &Path) -> Result<(), BackupError>;
 }
 

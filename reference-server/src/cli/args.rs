@@ -96,7 +96,7 @@ pub struct PublishArgs {
     /// Output directory: new, empty, or written by this command before.
     #[arg(long, value_name = "DIRECTORY")]
     pub out: PathBuf,
-    /// URL of the public listener, such as https://api.example; defaults to http.public_url.
+    /// URL of the public listener, such as `https://api.example`; defaults to http.public_url.
     #[arg(long, value_name = "URL")]
     pub api_base: Option<String>,
     /// Add the demo sign-in to the pages, for a server that runs with --demo.
