@@ -11,10 +11,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct JwtConfig {
-    /// `identity.jwt.hs256_secret_file`: file with an HS256 secret of 32 bytes or more. No default.
+    /// `identity.jwt.hs256_secret_file`: file with an HS256 secret of at least 32 bytes.
     pub hs256_secret_file: Option<PathBuf>,
-    /// `identity.jwt.rs256_key_file`: PEM file with an RSA public key, 2048 bits or more. No
-    /// default.
+    /// `identity.jwt.rs256_key_file`: PEM file with an RSA public key of at least 2048 bits.
     pub rs256_key_file: Option<PathBuf>,
     /// `identity.jwt.jwks_file`: JSON Web Key Set; its HS256 and RS256 keys are used. Default none.
     pub jwks_file: Option<PathBuf>,
@@ -24,7 +23,7 @@ pub struct JwtConfig {
     pub audience: Option<String>,
     /// `identity.jwt.leeway_seconds`: tolerated clock difference to the provider. Default 30.
     pub leeway_seconds: u64,
-    /// `identity.jwt.user_claim`: claim with the user's id, as number or text. Default sub.
+    /// `identity.jwt.user_claim`: claim with the user's id, from 1, as number or text. Default sub.
     pub user_claim: String,
     /// `identity.jwt.name_claim`: claim with the user's name; if missing, the id. Default name.
     pub name_claim: String,
