@@ -1,4 +1,4 @@
-//! Backup of a data directory in use, and restore into a new one.
+//! Online backup of a data directory, and restore into a new one.
 
 use std::{
     fs, io,
@@ -16,78 +16,79 @@ use flashsale_core::{
 
 use crate::auth::keyring::Keyring;
 
-/// Why a backup or a restore was not made. What is in the target then is not whole: remove it.
+/// Why a backup or restore failed. The target may then hold an incomplete copy: do not use it.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    /// The ledger.
+    /// The ledger could not be copied.
     #[error(transparent)]
     Ledger(#[from] EmbeddedError),
-    /// The catalogue.
+    /// The catalogue could not be copied.
     #[error(transparent)]
     Catalogue(#[from] CatalogueError),
-    /// The queue of jobs.
+    /// The job queue could not be copied.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// A file.
+    /// A file could not be copied.
     #[error("{}: {source}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The server keeps nothing that could be copied.
-    #[error("this server keeps its data in memory only: there is nothing to back up")]
+    /// The server keeps its data in memory.
+    #[error("this server keeps its data in memory only (storage.in_memory): there is nothing to back up")]
     InMemory,
-    /// The directory is not a backup.
-    #[error("{} is not there: name a directory that a backup has written", path.display())]
+    /// The source directory is not a complete backup.
+    #[error("not a backup: {} does not exist; give a directory that `backup` has written", path.display())]
     NotABackup {
-        /// What is missing.
+        /// The missing file.
         path: PathBuf,
     },
 }
 
-/// Copies what a deployment keeps while it is in use.
+/// Backs up a deployment while it is running.
 #[async_trait]
 pub trait Backup: Send + Sync + std::fmt::Debug {
     /// Writes a copy into a new or empty directory.
     ///
     /// # Errors
-    /// [`BackupError`].
+    /// [`BackupError`]; the target may then hold an incomplete copy.
     async fn write(&self, to: &Path) -> Result<(), BackupError>;
 }
 
-/// What there is to copy of a data directory.
+/// Backs up the embedded stores in a data directory.
 #[derive(Debug)]
 pub struct EmbeddedBackup {
-    /// Its ledger.
+    /// The ledger.
     pub ledger: Arc<EmbeddedLedger>,
-    /// Its jobs.
+    /// The job queue.
     pub queue: EmbeddedQueue,
-    /// Its catalogue.
+    /// The catalogue.
     pub catalogue: Arc<EmbeddedCatalogue>,
-    /// Where it is.
+    /// The data directory.
     pub directory: PathBuf,
 }
 
 #[async_trait]
 impl Backup for EmbeddedBackup {
-    /// What the ledger answered before is in the copy; the catalogue's is the same or newer, which publishing at the next
-    /// start makes up for. A job that was done after the copy of the ledger is done again.
+    /// The copy contains every change that the ledger acknowledged before the call. The catalogue
+    /// may be newer than the ledger; publishing at the next start brings the ledger up to date.
+    /// Jobs that finish after the ledger was copied run again after a restore.
     async fn write(&self, to: &Path) -> Result<(), BackupError> {
         self.ledger.backup(to).await?;
         self.queue.backup(&to.join(EmbeddedQueue::FILE)).await?;
         copy_secrets(&self.directory, to)?;
-        // The catalogue comes last: a directory without it is no backup.
+        // The catalogue comes last: its presence marks the backup as complete.
         self.catalogue.backup(&to.join(EmbeddedCatalogue::FILE)).await?;
         Ok(())
     }
 }
 
-/// Puts a backup into a new or empty data directory. This blocks on the disk.
+/// Restores a backup into a new or empty data directory. Blocks on disk I/O.
 ///
 /// # Errors
-/// [`BackupError`]; the backup stays as it is.
+/// [`BackupError`]; the backup itself is not changed.
 pub fn restore(from: &Path, to: &Path) -> Result<(), BackupError> {
     let catalogue = from.join(EmbeddedCatalogue::FILE);
     if !catalogue.exists() {
@@ -95,7 +96,7 @@ pub fn restore(from: &Path, to: &Path) -> Result<(), BackupError> {
     }
     restore_ledger(from, to, LedgerRole::Single)?;
     copy_secrets(from, to)?;
-    // Backups of earlier versions have no jobs: refunds that are due are found in the ledger.
+    // Backups of earlier versions contain no jobs. Refunds that are due are found in the ledger.
     let jobs = from.join(EmbeddedQueue::FILE);
     if jobs.exists() {
         copy(&jobs, &to.join(EmbeddedQueue::FILE))?;
@@ -108,7 +109,7 @@ pub fn restore(from: &Path, to: &Path) -> Result<(), BackupError> {
 
 fn copy_secrets(from: &Path, to: &Path) -> Result<(), BackupError> {
     let path = from.join(Keyring::FILE);
-    // Permissions are copied too: only the owner can read it.
+    // `fs::copy` keeps the permissions: only the owner can read the copy.
     if path.exists() { copy(&path, &to.join(Keyring::FILE)) } else { Ok(()) }
 }
 

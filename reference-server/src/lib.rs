@@ -1,7 +1,7 @@
-//! The reference server of flashsale: hyper in front, the library behind, nothing else needed to run.
+//! The flashsale reference server: hyper in front of `flashsale-core`; needs no other service.
 //!
-//! [`http`] carries requests and answers and knows no business; [`routes`] maps them to the services of
-//! `flashsale-core`; [`cli::serve`] puts both together with a [`config::Config`].
+//! [`http`] is the transport and contains no business logic. [`routes`] maps requests to the
+//! services of `flashsale-core`. [`cli::serve`] assembles both from a [`config::Config`].
 
 pub mod app;
 pub mod auth;

@@ -1,4 +1,4 @@
-//! The binary: reads the command line and leaves the rest to the library.
+//! The binary: parses the command line and calls the library.
 
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ use rustix::{fs::Mode, process::umask};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // What is kept is for this user alone: orders, names, secrets.
+    // Data files contain orders, names and secrets: only this user may read them.
     umask(Mode::RWXG | Mode::RWXO);
     let command = Cli::parse().command;
     if !matches!(command, Command::Serve(_)) {

@@ -1,28 +1,28 @@
-//! How domain values look in JSON.
+//! Timestamps in JSON.
 
 use std::fmt;
 
 use flashsale_core::domain::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A moment as RFC 3339 in UTC with milliseconds: `2026-11-11T12:00:00.000Z`.
+/// A timestamp in RFC 3339 format, in UTC with milliseconds: `2026-11-11T12:00:00.000Z`.
 ///
-/// Read strictly: UTC only (`Z`), at most milliseconds, from 1970 on. Written up to the year 9999.
+/// Parsing is strict: UTC only (`Z`), at most three fractional digits, 1970 or later. Times after
+/// the year 9999 are written as its last millisecond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rfc3339(pub Timestamp);
 
-/// 9999-12-31T23:59:59.999Z, the last moment that RFC 3339 can write.
+/// 9999-12-31T23:59:59.999Z, the last time that RFC 3339 can represent.
 const LAST_MILLIS: u64 = 253_402_300_799_999;
 const LENGTH: usize = "2026-11-11T12:00:00.000Z".len();
 
 impl Rfc3339 {
-    /// Reads a moment.
+    /// Parses a timestamp.
     ///
     /// # Errors
-    ///
-    /// A sentence that says what is expected.
+    /// A message with the expected format.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let expected = || format!("expected a time in UTC as 2026-11-11T12:00:00.000Z, not {text:?}");
+        let expected = || format!("expected a UTC time such as 2026-11-11T12:00:00.000Z, not {text:?}");
         let shaped = text.is_ascii()
             && matches!(text.len(), 20 | 22..=24)
             && text.ends_with('Z')
@@ -35,7 +35,7 @@ impl Rfc3339 {
         Ok(Self(Timestamp::from_millis(millis)))
     }
 
-    /// The 24 bytes of the text, without an allocation.
+    /// Formats the timestamp as 24 ASCII bytes without allocating.
     pub fn to_bytes(self) -> [u8; LENGTH] {
         let millis = self.0.as_millis().min(LAST_MILLIS);
         let (days, in_day) = (millis / 86_400_000, millis % 86_400_000);
@@ -77,9 +77,9 @@ impl<'de> Deserialize<'de> for Rfc3339 {
     }
 }
 
-/// Year, month and day of a day since 1970-01-01, in the proleptic Gregorian calendar.
+/// Converts days since 1970-01-01 to year, month and day in the proleptic Gregorian calendar.
 ///
-/// H. Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`, for days that are not negative.
+/// `civil_from_days` of H. Hinnant's "chrono-compatible low-level date algorithms", for days >= 0.
 fn civil(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
     let (era, of_era) = (shifted / 146_097, shifted % 146_097);
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn times_are_written_as_jiff_writes_them() {
-        // A step that meets every hour, month end and leap day over the centuries without visiting each millisecond.
+        // The step covers every hour, month end and leap day without visiting each millisecond.
         let mut millis = 0;
         while millis <= LAST_MILLIS {
             let ours = Rfc3339(Timestamp::from_millis(millis));
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_read_strictly() {
+    fn times_are_parsed_strictly() {
         for good in ["2026-11-11T12:00:00Z", "2026-11-11T12:00:00.5Z", "2024-02-29T23:59:59.999Z"] {
             assert!(Rfc3339::parse(good).is_ok(), "{good}");
         }

@@ -1,4 +1,4 @@
-//! Everything that answers requests share.
+//! The state that all request handlers share.
 
 use std::{collections::HashMap, net::IpAddr, path::PathBuf, sync::Arc};
 
@@ -24,115 +24,115 @@ use crate::{
     storefront::Storefront,
 };
 
-/// Everything that answers requests share.
+/// The state that all request handlers share.
 #[derive(Debug)]
 pub struct App {
-    /// The clock of this process.
+    /// The process clock.
     pub clock: Arc<dyn Clock>,
-    /// Starts work that a client's disconnect must not stop.
+    /// Starts work that must survive a client's disconnect.
     pub spawner: Spawner,
-    /// Products and activities.
+    /// Products, activities and the audit trail.
     pub catalogue: Arc<dyn Catalogue>,
-    /// Looks inside the ledger.
+    /// Reads ledger internals for monitoring.
     pub inspector: Arc<dyn Inspector>,
-    /// Copies what is kept; `None` in memory.
+    /// Backs up the stores; `None` if they are in memory.
     pub backup: Option<Arc<dyn Backup>>,
-    /// Closes ledger, catalogue and queue.
+    /// Closes the stores.
     pub close_stores: Close,
-    /// The jobs of this process: refunds.
+    /// The queue of durable jobs, such as refunds.
     pub queue: Arc<dyn Queue>,
-    /// What nobody asks for.
-    pub upkeep: Arc<Maintenance>,
-    /// Tells somebody what happens to orders; `None` if nobody is configured.
+    /// Background maintenance: expires orders, closes payments, sends refunds, settles transfers.
+    pub maintenance: Arc<Maintenance>,
+    /// Sends order notifications; `None` if no receiver is configured.
     pub notifier: Option<Arc<Notifier>>,
-    /// The sales of this process.
+    /// The sales that are open in this process.
     pub sales: Arc<Sales>,
-    /// Takes orders.
+    /// Places, looks up and cancels orders.
     pub ordering: OrderService,
-    /// Takes payments.
+    /// Opens and closes payments, and books their results.
     pub payments: Payments,
-    /// What operators do.
+    /// Operator actions.
     pub operations: Operations,
-    /// Who takes the money of new payments; `None` if nobody is configured.
+    /// The provider for new payments; `None` if none is configured.
     pub provider: Option<Provider>,
-    /// The sandbox, if it takes the money.
+    /// The sandbox provider, if it is enabled.
     pub sandbox: Option<Arc<Sandbox>>,
-    /// Makes ids.
+    /// Generates ids.
     pub ids: Arc<Generator>,
     /// Signs and verifies tickets.
     pub tickets: TicketKeys,
-    /// When tickets are issued.
+    /// When tickets are issued and how long they are valid.
     pub ticket_terms: TicketTerms,
-    /// Makes and verifies demo sessions; `None` without the demo identity.
+    /// Issues and verifies demo sessions; `None` unless the demo identity is on.
     pub sessions: Option<Sessions>,
-    /// Verifies tokens of the shop's identity provider; `None` without one.
+    /// Verifies tokens of the shop's identity provider; `None` if no key is configured.
     pub jwt: Option<Arc<Jwt>>,
-    /// Makes and verifies receipts of orders.
+    /// Issues and verifies order receipts.
     pub receipts: Receipts,
-    /// The secrets of each payment provider's callbacks.
+    /// The callback secrets of each payment provider.
     pub callbacks: HashMap<Provider, Ring>,
-    /// Who may use the operations listener.
+    /// The bearer tokens that the operations listener accepts.
     pub tokens: Vec<OperationsToken>,
-    /// What stands between visitors and tickets, buyers and the ledger.
+    /// Rate limits and risk rules for tickets and orders.
     pub guards: Guards,
-    /// What suspicious visitors have to solve.
+    /// Issues and verifies challenges for suspicious visitors.
     pub challenges: Challenges,
-    /// When challenges are issued.
+    /// When challenges are issued and how long they are valid.
     pub challenge_terms: TicketTerms,
-    /// Proxies whose word about addresses is believed.
+    /// Proxies whose `X-Forwarded-For` entries are trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// What buyers are shown.
+    /// Published products and activities, and their pages.
     pub storefront: Arc<Storefront>,
-    /// Under which address buyers reach this server, without a slash at the end; `None` if nobody has said.
+    /// The base URL of the public listener without a trailing slash; `None` if not configured.
     pub public_url: Option<String>,
-    /// Origins whose pages may call.
+    /// Origins that may call the public listener (CORS).
     pub origins: Vec<String>,
-    /// Where the data is; `None` in memory.
+    /// The data directory; `None` if the stores are in memory.
     pub directory: Option<PathBuf>,
-    /// What is shown to monitors.
+    /// Registered metric sources.
     pub metrics: Metrics,
-    /// Watches the invariants.
+    /// Checks the invariants periodically.
     pub monitor: Arc<Monitor>,
 }
 
 impl App {
-    /// Those who do the jobs of this process.
+    /// Iterates over the job workers of this process.
     pub fn workers(&self) -> impl Iterator<Item = &Worker> {
-        self.upkeep.workers().into_iter().chain(self.notifier.iter().map(|notifier| notifier.worker()))
+        self.maintenance.workers().into_iter().chain(self.notifier.iter().map(|notifier| notifier.worker()))
     }
 
-    /// Why this process cannot sell now; empty if it can.
+    /// Lists the reasons why this process is not ready to sell; empty if it is ready.
     pub fn obstacles(&self) -> Vec<String> {
         let now = self.clock.now();
         let mut obstacles = Vec::new();
         if let Err(error) = self.inspector.health() {
             obstacles.push(format!("ledger: {error}"));
         }
-        // Looked at, not tried: a monitor must not use up ids.
+        // Check the lease instead of generating an id: a probe must not consume ids.
         if now >= self.ids.lease().until {
-            obstacles.push("ids: the lease of the worker id has ended".to_owned());
+            obstacles.push("ids: the lease of the worker id has expired".to_owned());
         }
         if !self.storefront.products().are_warm() {
-            obstacles.push("pages: products on sale are still being written".to_owned());
+            obstacles.push("pages: products on sale are still being rendered".to_owned());
         }
         for id in self.storefront.published().activities.keys() {
             if !self.sales.sale(*id).is_some_and(|sale| sale.is_warm(now)) {
-                obstacles.push(format!("activity {id}: its views are not fresh"));
+                obstacles.push(format!("activity {id}: its stock view is stale"));
             }
         }
         obstacles
     }
 }
 
-/// Somebody of the server itself, for the audit trail.
+/// Builds an attribution for actions of the server itself.
 pub(crate) fn by(actor: &'static str, reason: &'static str) -> Attribution {
     Attribution {
-        actor: actor.parse().expect("the names of jobs are names"),
-        reason: reason.parse().expect("the reasons of jobs are texts"),
+        actor: actor.parse().expect("the actor is a valid name"),
+        reason: reason.parse().expect("the reason is a valid text"),
     }
 }
 
-/// The subject by which limits count an address; addresses of IPv6 count by their /64, which is what one customer has.
+/// Returns the rate-limit subject of an address; IPv6 counts per /64, a customer's usual share.
 pub(crate) fn address_subject(address: IpAddr) -> SubjectId {
     match address.to_canonical() {
         IpAddr::V4(address) => SubjectId::digest(&address.octets()),

@@ -1,4 +1,4 @@
-//! Why an application could not be opened.
+//! Errors of starting the application and of publishing.
 
 use std::{io, path::PathBuf};
 
@@ -14,15 +14,15 @@ use flashsale_core::{
 
 use crate::{auth::keyring::KeyringError, storefront::published::PublishedCatalogueError};
 
-/// Why an application could not be opened.
+/// Why the application could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// The data directory cannot be used.
-    #[error("the data directory {} cannot be used: {source}", directory.display())]
+    /// The data directory cannot be created.
+    #[error("cannot create the data directory {} (storage.directory): {source}", directory.display())]
     Directory {
         /// The directory.
         directory: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// The catalogue cannot be opened.
@@ -31,45 +31,45 @@ pub enum AppError {
     /// The ledger cannot be opened.
     #[error(transparent)]
     Engine(#[from] EmbeddedError),
-    /// The ledger does not answer.
+    /// The ledger is unavailable.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// The queue of jobs cannot be opened.
+    /// The job queue cannot be opened.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// There is no worker id.
+    /// No worker id could be leased.
     #[error(transparent)]
     Lease(#[from] LeaseError),
-    /// The id generator cannot be started.
+    /// The id generator cannot start.
     #[error(transparent)]
     Ids(#[from] StartError),
     /// The secrets cannot be read.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
-    /// What operators decided cannot be taken up again.
+    /// Operator decisions cannot be resumed.
     #[error(transparent)]
     Operation(#[from] OperationError),
-    /// Notifications cannot be posted.
+    /// The webhook configuration is invalid.
     #[error("{0}")]
     Webhook(String),
     /// The keys of the identity provider cannot be used.
     #[error("{0}")]
     Jwt(String),
-    /// The catalogue's activities cannot be sold.
-    #[error("what is in the catalogue cannot be published: {0}")]
+    /// The activities in the catalogue cannot be published.
+    #[error("cannot publish the catalogue: {0}")]
     Publish(#[from] PublishError),
-    /// A value of the configuration breaks a rule.
+    /// A configuration value is invalid.
     #[error(transparent)]
     Invalid(#[from] Invalid),
 }
 
-/// Why something could not be published. What was published before stays as it was, and publishing again goes on.
+/// Why publishing failed. What was published before stays in place; publish again to continue.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// A document could not be written.
+    /// A document could not be rendered.
     #[error(transparent)]
     Storefront(#[from] PublishedCatalogueError),
-    /// The ledger did not take it.
+    /// The ledger did not accept the change.
     #[error(transparent)]
     Operation(#[from] OperationError),
 }

@@ -1,4 +1,4 @@
-//! What works for an application until it is closed.
+//! The background tasks of an application.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,34 +8,34 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use super::App;
 
-/// What works for an [`App`] until it is closed.
+/// The background tasks of an [`App`]; [`App::close`] stops them.
 #[derive(Debug)]
 pub struct Jobs {
-    pub(super) stop_upkeep: watch::Sender<bool>,
+    pub(super) stop_maintenance: watch::Sender<bool>,
     pub(super) stop_monitor: watch::Sender<bool>,
     pub(super) stop_ids: watch::Sender<bool>,
     /// `None` once it has been stopped.
-    pub(super) upkeep: Option<JoinHandle<()>>,
-    /// A task of its own: it has to say what comes of upkeep that ends early.
+    pub(super) maintenance: Option<JoinHandle<()>>,
+    /// Separate from maintenance, so that it can report the effects if maintenance stops.
     pub(super) monitor: JoinHandle<()>,
     pub(super) recorder: JoinHandle<()>,
     pub(super) lease: JoinHandle<Result<(), LeaseError>>,
 }
 
 impl Jobs {
-    /// Stops upkeep and waits for its end; the monitor looks on. For drills: from here on no hold expires and nothing is
-    /// refunded.
+    /// Stops maintenance and waits for it to finish; the monitor keeps running. From then on no
+    /// hold expires and nothing is refunded. Public for failure drills.
     pub async fn stop_upkeep(&mut self) {
-        self.stop_upkeep.send_replace(true);
-        if let Some(upkeep) = self.upkeep.take()
-            && let Err(error) = upkeep.await
+        self.stop_maintenance.send_replace(true);
+        if let Some(maintenance) = self.maintenance.take()
+            && let Err(error) = maintenance.await
         {
-            tracing::error!(%error, "upkeep ended early");
+            tracing::error!(%error, "the maintenance task failed");
         }
     }
 
     pub(super) fn start(app: &Arc<App>, leases: Arc<dyn WorkerLease>, monitored_every: Duration) -> Self {
-        let (stop_upkeep, stopped) = watch::channel(false);
+        let (stop_maintenance, stopped) = watch::channel(false);
         let (stop_monitor, monitor_stopped) = watch::channel(false);
         let (stop_ids, mut ids_stopped) = watch::channel(false);
         let runtime = app.spawner.runtime();
@@ -46,17 +46,17 @@ impl Jobs {
         let monitor = async move {
             monitor.run(&*inspector, &sales, || clock.now(), monitored_every, monitor_stopped).await;
         };
-        let (warming, mut warming_stopped) = (Arc::clone(&app.storefront), stopped.clone());
+        let (storefront, mut warm_up_stopped) = (Arc::clone(&app.storefront), stopped.clone());
         let warm_up = async move {
             tokio::select! {
-                () = warming.warm_up() => {}
-                _ = warming_stopped.wait_for(|stopped| *stopped) => {}
+                () = storefront.warm_up() => {}
+                _ = warm_up_stopped.wait_for(|stopped| *stopped) => {}
             }
         };
-        let upkeep = Arc::clone(&app.upkeep);
+        let maintenance = Arc::clone(&app.maintenance);
         let (notifier, notifier_stopped) = (app.notifier.clone(), stopped.clone());
         let notifications = notifier.map(|notifier| {
-            // A task of its own: whatever happens to it, orders expire.
+            // A separate task, so that orders still expire if it panics.
             runtime.spawn(async move { notifier.run(notifier_stopped).await })
         });
         let until = async move {
@@ -64,19 +64,19 @@ impl Jobs {
         };
         Self {
             recorder: runtime.spawn(Arc::clone(app.operations.recorder()).run(stopped.clone())),
-            upkeep: Some(runtime.spawn(async move {
+            maintenance: Some(runtime.spawn(async move {
                 let keys = jwt.map(|jwt| jwt.keep(keys_stopped));
                 let work = async {
-                    tokio::join!(upkeep.run(stopped), OptionFuture::from(keys), warm_up);
+                    tokio::join!(maintenance.run(stopped), OptionFuture::from(keys), warm_up);
                 };
-                let ((), told) = tokio::join!(work, OptionFuture::from(notifications));
-                if let Some(Err(error)) = told {
-                    tracing::error!(%error, "notifications ended early");
+                let ((), notified) = tokio::join!(work, OptionFuture::from(notifications));
+                if let Some(Err(error)) = notified {
+                    tracing::error!(%error, "the notification task failed");
                 }
             })),
             monitor: runtime.spawn(monitor),
             lease: runtime.spawn(snowflake::keep(Arc::clone(&app.ids), leases, until)),
-            stop_upkeep,
+            stop_maintenance,
             stop_monitor,
             stop_ids,
         }

@@ -1,4 +1,4 @@
-//! The application: stores and services, put together and taken down in order.
+//! The application: assembles stores and services, and shuts them down in order.
 
 mod app;
 mod error;

@@ -1,4 +1,4 @@
-//! How an application is put together, and taken down in order.
+//! Starts and stops the application.
 
 use std::{error::Error, sync::Arc};
 
@@ -25,10 +25,10 @@ use crate::{
 };
 
 impl App {
-    /// Opens the data directory, publishes what its catalogue says, and starts the jobs. This blocks on the disk.
+    /// Opens and publishes the data directory and starts the background tasks. Blocks on disk I/O.
     ///
     /// # Errors
-    /// [`AppError`]; what was there is left as it was.
+    /// [`AppError`]; existing data is not damaged.
     pub async fn open(
         config: &Config,
         clock: Arc<dyn Clock>,
@@ -38,10 +38,10 @@ impl App {
         Self::on(deployment, config, clock, spawner).await
     }
 
-    /// As [`App::open`], on stores that are open.
+    /// Like [`App::open`], on stores that are already open.
     ///
     /// # Errors
-    /// [`AppError`]; what was there is left as it was.
+    /// [`AppError`]; existing data is not damaged.
     pub async fn on(
         deployment: Deployment,
         config: &Config,
@@ -57,34 +57,34 @@ impl App {
         Ok((app, jobs))
     }
 
-    /// Stops the jobs, finishes what waits in queues, and closes the engine.
+    /// Stops the background tasks, drains the order queues, and closes the stores.
     ///
     /// # Errors
-    /// If the engine could not write its snapshot; no order is lost then, the next start takes longer.
+    /// If the ledger could not write its snapshot. No order is lost; the next start takes longer.
     pub async fn close(&self, mut jobs: Jobs) -> Result<(), Box<dyn Error + Send + Sync>> {
         jobs.stop_upkeep().await;
         jobs.stop_monitor.send_replace(true);
         if let Err(error) = jobs.monitor.await {
-            tracing::error!(%error, "the monitor of the invariants ended early");
+            tracing::error!(%error, "the invariant monitor failed");
         }
         if let Err(error) = jobs.recorder.await {
-            tracing::error!(%error, "the recorder of the audit trail ended early");
+            tracing::error!(%error, "the audit recorder failed");
         }
         self.sales.drain().await;
         if let Err(error) = self.operations.recorder().record_all().await {
-            tracing::warn!(%error, "an operator's change gets its audit row at the next start");
+            tracing::warn!(%error, "some audit rows were not written; they are written at the next start");
         }
         let closed = self.close_stores.call().await;
         jobs.stop_ids.send_replace(true);
         match jobs.lease.await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the worker id was not given back"),
-            Err(error) => tracing::error!(%error, "the worker id was not given back"),
+            Ok(Err(error)) => tracing::warn!(%error, "the worker id was not released"),
+            Err(error) => tracing::error!(%error, "the lease task failed; the worker id was not released"),
         }
         closed
     }
 
-    /// Puts the services on top of the stores. Nothing is read or started yet.
+    /// Builds the services on top of the stores. Starts nothing.
     fn assemble(
         deployment: Deployment,
         config: &Config,
@@ -114,7 +114,7 @@ impl App {
             config.payment.timing(),
         );
         let retries = config.queue.retries();
-        let upkeep = Maintenance::new(Arc::clone(&sales), payments.clone(), Arc::clone(&queue), retries);
+        let maintenance = Maintenance::new(Arc::clone(&sales), payments.clone(), Arc::clone(&queue), retries);
         let notifier = notifier(config, keyring.notifications, &sales, &queue, &clock)?.map(Arc::new);
         let site = Site::own(config.identity.demo);
         let storefront = Storefront::new(
@@ -157,7 +157,7 @@ impl App {
             backup,
             close_stores: close,
             queue,
-            upkeep: Arc::new(upkeep),
+            maintenance: Arc::new(maintenance),
             notifier,
             directory,
             metrics: Metrics::default(),
@@ -169,12 +169,12 @@ impl App {
         })
     }
 
-    /// Takes up what there is: first the ledger comes up to the catalogue, then buyers are shown it.
+    /// Brings the ledger up to date with the catalogue, resumes sales, and fills the storefront.
     async fn resume(&self) -> Result<(), AppError> {
         self.operations.resume().await?;
         match &self.notifier {
             Some(notifier) => notifier.register().await?,
-            // What was not read is kept for whoever was told before; nobody will read it.
+            // The journal keeps unread events for an earlier receiver. Nobody will read them now.
             None => self.sales.ledger().retire(&Consumer::new(Notifier::CONSUMER)).await?,
         }
         self.sales.resume().await?;

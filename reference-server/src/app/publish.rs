@@ -1,26 +1,26 @@
-//! Publishing everything: from the catalogue to the ledger, and from there to what buyers see.
+//! Publishes the whole catalogue to the ledger and to the storefront.
 //!
-//! At the start and after an import all activities go this way. A change of one activity or product does not: the
-//! service brings that one to the ledger, and [`Storefront::refresh`](crate::storefront::Storefront::refresh) shows it.
+//! This runs at start-up and after an import. A change of a single activity or product takes
+//! another path: the service applies it to the ledger, and
+//! [`Storefront::refresh`](crate::storefront::Storefront::refresh) shows it to buyers.
 
 use flashsale_core::domain::Attribution;
 
 use super::{App, PublishError};
 
 impl App {
-    /// Brings ledger and storefront up to what the catalogue says, and writes out the products that are on sale then.
-    /// Repeating it changes nothing.
+    /// Updates ledger and storefront from the catalogue and renders products on sale. Idempotent.
     ///
     /// # Errors
-    /// [`PublishError`]; repeat it.
+    /// [`PublishError`]; call it again.
     pub async fn publish(&self, by: &Attribution) -> Result<(), PublishError> {
         self.bring_up(by).await?;
-        // What could not be written now is written when somebody asks for it.
+        // A product that could not be rendered now is rendered on its first request.
         let _ = self.storefront.warm().await;
         Ok(())
     }
 
-    /// As [`publish`](Self::publish), but leaves the products to whoever asks for them.
+    /// Like [`publish`](Self::publish), but products are rendered on their first request.
     pub(super) async fn bring_up(&self, by: &Attribution) -> Result<(), PublishError> {
         self.operations.apply_all(by).await?;
         self.storefront.refresh().await?;

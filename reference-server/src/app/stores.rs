@@ -1,4 +1,4 @@
-//! What an application stands on: a function for each kind of deployment, and nothing above knows which one it is.
+//! The stores of an application. Nothing above this module depends on the kind of deployment.
 
 use std::{error::Error, fmt, fs, os::unix::fs::DirBuilderExt as _, path::Path, sync::Arc};
 
@@ -19,29 +19,29 @@ use crate::{
     monitoring::inspector::Inspector,
 };
 
-/// Worker ids of the id generators that share a data directory.
+/// The worker ids available to the id generators that share a data directory.
 const WORKERS: std::ops::RangeInclusive<u16> = 0..=1023;
 
 /// The stores of one deployment.
 #[derive(Debug)]
 pub struct Deployment {
-    /// Decides stock, limits and orders.
+    /// Keeps stock, limits and orders.
     pub ledger: Arc<dyn Ledger>,
     /// Products, activities and the audit trail.
     pub catalogue: Arc<dyn Catalogue>,
-    /// Jobs that have to survive this process, where anything does.
+    /// Jobs; they survive this process unless the stores are in memory.
     pub queue: Arc<dyn Queue>,
-    /// Grants worker ids to id generators.
+    /// Leases worker ids to id generators.
     pub leases: Arc<dyn WorkerLease>,
-    /// Looks inside the ledger.
+    /// Reads ledger internals for monitoring.
     pub inspector: Arc<dyn Inspector>,
-    /// Copies everything; `None` if nothing is kept.
+    /// Backs up the stores; `None` if they are in memory.
     pub backup: Option<Arc<dyn Backup>>,
     /// Closes the stores.
     pub close: Close,
 }
 
-/// Closes stores in order. Every order that was answered is kept, whatever comes of it.
+/// Closes the stores in order. Acknowledged orders are on disk even if closing fails.
 pub struct Close(Box<dyn Fn() -> Closing + Send + Sync>);
 
 type Closing = BoxFuture<'static, Result<(), Box<dyn Error + Send + Sync>>>;
@@ -50,7 +50,7 @@ impl Close {
     /// Closes the stores.
     ///
     /// # Errors
-    /// If a store could not be closed in order, or was closed before; the next start then takes longer.
+    /// If a store did not close cleanly or was closed before. The next start then takes longer.
     pub async fn call(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
         (self.0)().await
     }
@@ -63,10 +63,10 @@ impl fmt::Debug for Close {
 }
 
 impl Deployment {
-    /// The embedded stores: in the data directory of the configuration, or in memory. This blocks on the disk.
+    /// Opens the embedded stores, in the data directory or in memory. Blocks on disk I/O.
     ///
     /// # Errors
-    /// If the directory or one of its files cannot be used; what was there is left as it was.
+    /// If the directory or one of its files cannot be used; existing data is not damaged.
     pub fn embedded(config: &Config, clock: &Arc<dyn Clock>) -> Result<Self, AppError> {
         if config.storage.in_memory {
             return Self::in_memory(clock);
@@ -97,7 +97,7 @@ impl Deployment {
         Ok(Self::of(ledger, catalogue, clock))
     }
 
-    /// Jobs and worker ids in memory.
+    /// Assembles a deployment with an in-memory queue and in-memory worker ids.
     fn of(ledger: Arc<EmbeddedLedger>, catalogue: Arc<EmbeddedCatalogue>, clock: &Arc<dyn Clock>) -> Self {
         let closed = Arc::clone(&ledger);
         let close = move || -> Closing {
@@ -116,7 +116,7 @@ impl Deployment {
     }
 }
 
-/// Only its owner can enter it.
+/// Creates a directory that only its owner can enter.
 fn create_private(directory: &Path) -> Result<(), AppError> {
     let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
     created.map_err(|source| AppError::Directory { directory: directory.to_owned(), source })

@@ -1,17 +1,17 @@
-//! Who calls: what an identity says about itself, whoever vouches for it.
+//! Authenticated callers.
 
 use flashsale_core::{
     admission::Account,
     domain::{Name, UserId},
 };
 
-/// Somebody who calls.
+/// An authenticated caller, whatever the kind of token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// Who.
+    /// The user's id.
     pub user: UserId,
-    /// Under which name.
+    /// The user's name.
     pub name: Name,
-    /// What the identity provider says about the account; a demo session says nothing.
+    /// What the identity provider says about the account; empty for a demo session.
     pub account: Account,
 }

@@ -1,4 +1,4 @@
-//! The server's own secrets: from the configuration, else kept in a file of the data directory.
+//! The server's secrets: from the configuration, or generated and stored in the data directory.
 
 use std::{
     collections::HashMap,
@@ -19,44 +19,44 @@ use crate::{
     integrations::sandbox::Sandbox,
 };
 
-/// Contexts keep keys that come from the same bytes apart.
+/// Key-derivation contexts: they yield different keys from the same secret.
 const TICKET_CONTEXT: &str = "flashsale server v1: ticket key of a secret";
 const CHALLENGE_CONTEXT: &str = "flashsale server v1: challenge key of a secret";
 const SESSION_CONTEXT: &str = "flashsale server v1: session key of a secret";
 
-/// What a server signs and verifies with.
+/// The keys that a server signs and verifies with, and its operations tokens.
 #[derive(Debug)]
 pub struct Keyring {
     /// Signs and verifies tickets.
     pub tickets: TicketKeys,
-    /// Signs and verifies challenges; these keys are made of those of the tickets, and rotate with them.
+    /// Signs and verifies challenges. Derived from the ticket keys, so they rotate with them.
     pub challenges: ChallengeKeys,
-    /// The keys of demo sessions and of receipts.
+    /// The keys of demo sessions and receipts.
     pub session: Ring,
-    /// The secrets of each payment provider's callbacks.
+    /// The callback secrets of each payment provider.
     pub callbacks: HashMap<Provider, Ring>,
-    /// Who may use the operations listener.
+    /// The tokens that the operations listener accepts.
     pub tokens: Vec<OperationsToken>,
-    /// Signs notifications; `None` if nobody gets any.
+    /// Signs notifications; `None` if none are sent.
     pub notifications: Option<Secret>,
 }
 
-/// Secrets for one purpose: the first signs, all are accepted, so that they can be changed one after the other.
+/// The secrets for one purpose. The first signs and all are accepted, so that they can be rotated.
 #[derive(Clone, Debug)]
 pub struct Ring(Vec<Secret>);
 
 impl Ring {
-    /// A ring that signs with `signing`, and accepts `retired` too.
+    /// Creates a ring that signs with `signing` and also accepts `retired`.
     pub fn new(signing: Secret, retired: impl IntoIterator<Item = Secret>) -> Self {
         Self([signing].into_iter().chain(retired).collect())
     }
 
-    /// The one that signs.
+    /// Returns the secret that signs.
     pub fn signing(&self) -> &Secret {
         &self.0[0]
     }
 
-    /// Those that are accepted, beginning with the one that signs.
+    /// Iterates over the accepted secrets, starting with the one that signs.
     pub fn iter(&self) -> impl Iterator<Item = &Secret> {
         self.0.iter()
     }
@@ -68,7 +68,7 @@ impl Ring {
     }
 }
 
-/// What is wrong with the files that hold secrets, all of it, each with its key.
+/// Lists all problems with the secret files, each with its configuration key.
 pub fn problems(config: &Config) -> Vec<String> {
     let secrets = &config.secrets;
     let sessions = secrets.session_key_files.iter().enumerate();
@@ -96,7 +96,7 @@ pub fn problems(config: &Config) -> Vec<String> {
     unread.chain(providers).collect()
 }
 
-/// Why there are no secrets.
+/// Why the secrets could not be loaded.
 #[derive(Debug, thiserror::Error)]
 #[error("{file}: {reason}")]
 pub struct KeyringError {
@@ -105,25 +105,25 @@ pub struct KeyringError {
 }
 
 impl Keyring {
-    /// The file in a data directory; only its owner can read it.
+    /// The name of the secrets file in a data directory. Only its owner can read it.
     pub const FILE: &'static str = "secrets.json";
 
-    /// Collects what the configuration names, and completes it from the file in `directory`, which is made if it is not
-    /// there. Without a directory the rest is random and ends with the process.
+    /// Loads the configured secrets. Others come from the file in `directory`, which is created if
+    /// necessary; without a directory they are random for each process.
     ///
     /// # Errors
-    /// If a file cannot be read, written, or understood.
+    /// If a file cannot be read, written, or parsed.
     pub fn load(config: &Config, directory: Option<&Path>) -> Result<Self, KeyringError> {
-        let kept = match directory {
-            Some(directory) => StoredSecrets::load_or_make(directory)?,
+        let stored = match directory {
+            Some(directory) => StoredSecrets::load_or_generate(directory)?,
             None => StoredSecrets::random()
-                .map_err(|error| failed(Path::new("the system's randomness"), error))?,
+                .map_err(|error| failed(Path::new("system random generator"), error))?,
         };
         let secrets = &config.secrets;
         let read = |file: &Path| Secret::read(file).map_err(|error| failed(file, error));
 
         let session = Ring::read(&secrets.session_key_files)?;
-        let session = session.unwrap_or_else(|| Ring::new(kept.session_key.secret(), []));
+        let session = session.unwrap_or_else(|| Ring::new(stored.session_key.secret(), []));
         let session = Ring(session.iter().map(|secret| derived(SESSION_CONTEXT, secret)).collect());
         let mut ring = Vec::new();
         let mut challenge_ring = Vec::new();
@@ -133,7 +133,7 @@ impl Keyring {
             challenge_ring.push(challenge_key(key.id.into(), &secret));
         }
         if ring.is_empty() {
-            let secret = kept.ticket_key.secret();
+            let secret = stored.ticket_key.secret();
             ring.push(ticket_key(1, &secret).map_err(|error| failed(Path::new(Self::FILE), error))?);
             challenge_ring.push(challenge_key(1, &secret));
         }
@@ -145,7 +145,7 @@ impl Keyring {
 
         let mut callbacks = HashMap::new();
         if config.payment.sandbox {
-            callbacks.insert(Sandbox::provider(), Ring::new(kept.sandbox_secret.secret(), []));
+            callbacks.insert(Sandbox::provider(), Ring::new(stored.sandbox_secret.secret(), []));
         }
         for (name, Files(files)) in &secrets.callback_files {
             let provider: Provider =
@@ -158,7 +158,7 @@ impl Keyring {
         };
         let mut tokens: Vec<_> = config.operations.tokens.iter().map(resolved).collect::<Result<_, _>>()?;
         if config.demo && tokens.is_empty() {
-            tokens = OperatorRole::ALL.map(|role| kept.token(role)).into();
+            tokens = OperatorRole::ALL.map(|role| stored.token(role)).into();
         }
         let notifications = config.notifications.secret_file.as_deref().map(read).transpose()?;
         Ok(Self { tickets, challenges, session, callbacks, tokens, notifications })
@@ -181,7 +181,7 @@ fn failed(file: &Path, error: impl ToString) -> KeyringError {
     KeyringError { file: file.display().to_string(), reason: error.to_string() }
 }
 
-/// What the file holds.
+/// The content of the secrets file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StoredSecrets {
@@ -195,7 +195,7 @@ struct StoredSecrets {
     auditor_token: Hex,
 }
 
-/// 32 random bytes as 64 hexadecimal digits; the digits are the secret.
+/// 32 random bytes as 64 hexadecimal digits. The digits themselves are the secret.
 #[derive(Serialize, Deserialize)]
 #[serde(transparent)]
 struct Hex(String);
@@ -228,31 +228,31 @@ impl StoredSecrets {
         })
     }
 
-    fn load_or_make(directory: &Path) -> Result<Self, KeyringError> {
+    fn load_or_generate(directory: &Path) -> Result<Self, KeyringError> {
         let path = directory.join(Keyring::FILE);
         match fs::read(&path) {
             Ok(content) => {
-                let kept: Self = serde_json::from_slice(&content).map_err(|error| failed(&path, error))?;
-                if kept.version != Self::VERSION {
+                let stored: Self = serde_json::from_slice(&content).map_err(|error| failed(&path, error))?;
+                if stored.version != Self::VERSION {
                     let reason = format!(
-                        "has version {}, this server reads {}: use the server that wrote it",
-                        kept.version,
+                        "has version {}, but this server supports version {}; run the server that wrote it",
+                        stored.version,
                         Self::VERSION
                     );
                     return Err(failed(&path, reason));
                 }
-                Ok(kept)
+                Ok(stored)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let kept = Self::random().map_err(|error| failed(&path, error))?;
-                kept.write(directory, &path).map_err(|error| failed(&path, error))?;
-                Ok(kept)
+                let stored = Self::random().map_err(|error| failed(&path, error))?;
+                stored.write(directory, &path).map_err(|error| failed(&path, error))?;
+                Ok(stored)
             }
             Err(error) => Err(failed(&path, error)),
         }
     }
 
-    /// The file is there whole or not at all, whenever the power fails.
+    /// Writes the file atomically: after a power failure it is complete or absent.
     fn write(&self, directory: &Path, path: &Path) -> io::Result<()> {
         let new = path.with_extension("new");
         match fs::remove_file(&new) {
@@ -291,7 +291,7 @@ mod tests {
     use crate::auth::{caller::Caller, sessions::Sessions, signature};
 
     #[test]
-    fn secrets_are_made_once_and_only_for_their_owner() {
+    fn secrets_are_generated_once_and_readable_only_by_their_owner() {
         let directory = tempfile::tempdir().unwrap();
         let config = Config { demo: true, ..Config::default() };
         let first = Keyring::load(&config, Some(directory.path())).unwrap();
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_left_alone() {
+    fn an_unreadable_secrets_file_is_not_overwritten() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(Keyring::FILE);
         fs::write(&path, "{}").unwrap();
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_old_key_has_signed_is_accepted_as_long_as_the_key_is_there() {
+    fn signatures_of_an_old_key_are_accepted_while_it_is_configured() {
         let directory = tempfile::tempdir().unwrap();
         let file = |name: &str| {
             let file = directory.path().join(name);

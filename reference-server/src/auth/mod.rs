@@ -1,4 +1,4 @@
-//! Who calls, and what the server signs and verifies: secrets, sessions, tokens of identity providers, receipts.
+//! Authentication: secrets, demo sessions, JWTs, receipts, and callback signatures.
 
 pub mod caller;
 pub mod jwt;

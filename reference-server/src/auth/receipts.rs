@@ -1,4 +1,4 @@
-//! Receipts of orders: who placed one, and where it stands in the outbox of its lane, signed for the order's address.
+//! Order receipts: signed URL text with an order's buyer and its position in the outbox.
 
 use std::fmt;
 
@@ -13,21 +13,21 @@ use crate::auth::keyring::Ring;
 
 const VERSION: u8 = 1;
 const MAC: usize = 32;
-/// Version, user, epoch, sequence, batch.
+/// Version (1 byte), then user, epoch, sequence and batch (8 bytes each).
 const FIELDS: usize = 1 + 4 * 8;
 const LENGTH: usize = FIELDS + MAC;
 const CONTEXT: &str = "flashsale server v1: MAC of a receipt";
 
-/// What a receipt says.
+/// The content of a receipt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Receipt {
-    /// Whose order it is.
+    /// The buyer.
     pub user: UserId,
-    /// Where the order was written; the default if the one who answered did not write it.
+    /// The order's position in the outbox; the default for a replayed order.
     pub position: Position,
 }
 
-/// Makes and reads receipts. They hold as long as the key: an order's history does not end.
+/// Issues and verifies receipts. A receipt is valid as long as its key is accepted.
 pub struct Receipts {
     /// The first signs, all are accepted.
     keys: Vec<[u8; 32]>,
@@ -40,12 +40,12 @@ impl fmt::Debug for Receipts {
 }
 
 impl Receipts {
-    /// Receipts that are signed and verified with the keys of `ring`.
+    /// Creates receipts keyed by `ring`.
     pub fn new(ring: &Ring) -> Self {
         Self { keys: ring.iter().map(|secret| blake3::derive_key(CONTEXT, secret.expose())).collect() }
     }
 
-    /// The receipt of an order, as text that can stand in a URL.
+    /// Issues the receipt of an order as URL-safe text.
     pub fn issue(&self, order: OrderId, receipt: Receipt) -> String {
         let Receipt { user, position } = receipt;
         let mut bytes = [0; LENGTH];
@@ -59,10 +59,10 @@ impl Receipts {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// What a receipt says; `None` if it is not authentic, or of another order.
+    /// Verifies a receipt; `None` if it is not authentic or belongs to another order.
     pub fn verify(&self, order: OrderId, text: &str) -> Option<Receipt> {
         let mut bytes = [0; LENGTH];
-        // Room for exactly one receipt: a longer text is refused before it is read.
+        // The buffer fits exactly one receipt, so longer text is rejected before it is decoded.
         if URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()? != LENGTH {
             return None;
         }
@@ -90,7 +90,7 @@ mod tests {
     use crate::config::Secret;
 
     #[test]
-    fn a_receipt_holds_for_its_order_and_with_its_key() {
+    fn a_receipt_is_valid_only_for_its_order_and_with_its_key() {
         let receipts = Receipts::new(&Ring::new(Secret::new(*b"one secret of the tests"), []));
         let others = Receipts::new(&Ring::new(Secret::new(*b"another one of the tests"), []));
         let (order, other) = (OrderId::new(42).unwrap(), OrderId::new(43).unwrap());

@@ -1,4 +1,4 @@
-//! Demo sessions: who somebody says to be, signed, so that the server need not remember it.
+//! Demo sessions: signed tokens with a self-declared identity. The server stores no session.
 
 use std::{fmt, time::Duration};
 
@@ -14,10 +14,10 @@ use super::{caller::Caller, keyring::Ring};
 const VERSION: u8 = 1;
 const MAC: usize = 32;
 const CONTEXT: &str = "flashsale server v1: MAC of a demo session";
-/// A name has at most 120 characters of at most 4 bytes.
+/// The longest token in bytes: a name has at most 120 characters of at most 4 bytes.
 const LONGEST: usize = 1 + 8 + 8 + 480 + MAC;
 
-/// Makes and reads the tokens of demo sessions.
+/// Issues and verifies demo session tokens.
 pub struct Sessions {
     /// The first signs, all are accepted.
     keys: Vec<[u8; 32]>,
@@ -31,12 +31,12 @@ impl fmt::Debug for Sessions {
 }
 
 impl Sessions {
-    /// Sessions that last `life`, signed and verified with the keys of `ring`.
+    /// Creates sessions that last `life`, keyed by `ring`.
     pub fn new(ring: &Ring, life: Duration) -> Self {
         Self { keys: ring.iter().map(|secret| blake3::derive_key(CONTEXT, secret.expose())).collect(), life }
     }
 
-    /// A token for a caller, and when it ends.
+    /// Issues a token for a caller, and returns it with its expiry.
     pub fn issue(&self, caller: &Caller, now: Timestamp) -> (String, Timestamp) {
         let expires_at = now.after(self.life);
         let mut bytes = vec![VERSION];
@@ -48,7 +48,7 @@ impl Sessions {
         (URL_SAFE_NO_PAD.encode(bytes), expires_at)
     }
 
-    /// The caller of a token; `None` if it is not authentic or has ended.
+    /// Returns the caller of a token; `None` if it is not authentic or has expired.
     pub fn verify(&self, token: &str, now: Timestamp) -> Option<Caller> {
         if token.len() > LONGEST.div_ceil(3) * 4 {
             return None;
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_holds_for_its_time_and_with_its_key() {
+    fn a_token_is_valid_until_it_expires_and_only_with_its_key() {
         let sessions = Sessions::new(&ring(b"one secret of the tests"), Duration::from_secs(60));
         let others = Sessions::new(&ring(b"another one of the tests"), Duration::from_secs(60));
         let caller = Caller {

@@ -11,42 +11,41 @@ use crate::{auth::keyring::Ring, config::Secret};
 /// The header that carries a signature.
 pub const HEADER: &str = "flashsale-signature";
 
-/// How far the time of a signature may be from ours.
+/// Maximum difference between a signature's timestamp and the current time.
 const TOLERANCE: Duration = Duration::from_secs(300);
 
-/// Why a callback is not believed.
+/// Why a callback's signature is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
-    /// Not of the form `t=…,v1=…`.
+    /// The header is not of the form `t=…,v1=…`.
     #[error("send the header flashsale-signature as t=<unix seconds>,v1=<64 hexadecimal digits>")]
     Malformed,
-    /// Signed too long ago, or in the future.
-    #[error("the signature's time is more than 300 s away: check the clock, and sign again")]
+    /// The timestamp is too far in the past or the future.
+    #[error("the signature's timestamp is more than 300 s off: check the clock and sign again")]
     OutOfTime,
-    /// Another secret or another body.
-    #[error("the signature does not match the body")]
+    /// The signature belongs to another secret or another body.
+    #[error("the signature does not match the body and the secret")]
     Mismatch,
 }
 
-/// Signs `body` as of `at`.
+/// Signs `body` with timestamp `at`.
 pub fn sign(secret: &Secret, at: Timestamp, body: &[u8]) -> String {
     let seconds = at.as_millis() / 1_000;
     let mut text = format!("t={seconds},v1=");
     for byte in mac(secret, seconds, body).finalize().into_bytes() {
-        write!(text, "{byte:02x}").expect("a string takes any text");
+        write!(text, "{byte:02x}").expect("writing to a string does not fail");
     }
     text
 }
 
-/// Checks a signature over the bytes of a body by any secret of `ring`, in a time that does not depend on where they
-/// differ.
+/// Verifies a body's signature against each secret of `ring`, in constant time.
 ///
 /// # Errors
 /// See [`SignatureError`].
 pub fn verify(ring: &Ring, header: &str, body: &[u8], now: Timestamp) -> Result<(), SignatureError> {
     let (seconds, claimed) = parse(header).ok_or(SignatureError::Malformed)?;
     let then = Timestamp::from_millis(seconds.saturating_mul(1_000));
-    // Seconds are cut: up to 1 s of what `since` finds is not the signer's fault.
+    // The signed time is truncated to seconds, so allow 1 s more for past timestamps.
     if now.since(then) >= TOLERANCE + Duration::from_secs(1) || then.since(now) > TOLERANCE {
         return Err(SignatureError::OutOfTime);
     }
@@ -55,14 +54,14 @@ pub fn verify(ring: &Ring, header: &str, body: &[u8], now: Timestamp) -> Result<
 }
 
 fn mac(secret: &Secret, seconds: u64, body: &[u8]) -> Hmac<Sha256> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose()).expect("HMAC takes keys of any length");
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose()).expect("HMAC accepts keys of any length");
     mac.update(seconds.to_string().as_bytes());
     mac.update(b".");
     mac.update(body);
     mac
 }
 
-/// The time and the MAC; other pairs are for versions that we do not know.
+/// Parses time and MAC. Unknown pairs are ignored, so that later versions can be sent beside `v1`.
 fn parse(header: &str) -> Option<(u64, [u8; 32])> {
     let (mut seconds, mut mac) = (None, None);
     for pair in header.split(',') {
@@ -87,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_holds_for_its_body_secret_and_time() {
+    fn a_signature_is_valid_only_for_its_body_secret_and_time() {
         let ring = Ring::new(Secret::new(*b"a secret of the tests"), []);
         let signature = sign(ring.signing(), at(1_000), b"{}");
         assert_eq!(verify(&ring, &signature, b"{}", at(1_000)), Ok(()));

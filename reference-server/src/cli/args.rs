@@ -1,4 +1,4 @@
-//! The command line.
+//! Command-line arguments. The doc comments here are the text of `--help`.
 
 use std::path::PathBuf;
 
@@ -8,70 +8,70 @@ use clap::{Args, Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(version, about)]
 pub struct Cli {
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// The commands.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve buyers and operators until SIGTERM.
     Serve(ServeArgs),
     /// Import products, SKUs, activities and offers from CSV and JSON files.
     Import(ImportArgs),
-    /// Write the pages of what is published as files, for a static host or a CDN.
+    /// Export the published pages as files, for a static host or a CDN.
     Publish(PublishArgs),
-    /// Copy the data of a running server into a new directory.
+    /// Back up the data of a running or stopped server into a new directory.
     Backup(BackupArgs),
-    /// Put a backup into a new data directory.
+    /// Restore a backup into a new data directory.
     Restore(RestoreArgs),
-    /// Show jobs that could not be done, have one tried again, or give one up.
+    /// List jobs that failed too often (dead letters), replay one, or discard one.
     DeadLetters(DeadLettersArgs),
-    /// Check that every unit, order and payment is accounted for; ends with 1 if not.
+    /// Check that every unit, order and payment is accounted for; exit with 1 if not.
     Audit(AuditArgs),
-    /// Show the configuration that `serve` would use, and where each value came from; ends with 1 if something is wrong.
+    /// Print the effective configuration with the source of each value; exit with 1 if invalid.
     CheckConfig(ServeArgs),
 }
 
-/// Flags of `serve` and `check-config`; they win over environment and configuration file.
+/// Flags of `serve` and `check-config`; they override the environment and the configuration file.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ServeArgs {
-    /// Show it all on one machine: demo data, demo identity, sandbox payments, generated secrets and tokens.
+    /// Run an insecure demo: demo data, demo identity, sandbox payments, generated secrets.
     #[arg(long)]
     pub demo: bool,
-    /// Where the data is.
+    /// Configuration file and data directory.
     #[command(flatten)]
     pub storage: StorageArgs,
-    /// Keep nothing: orders are gone when the process ends.
+    /// Keep all data in memory: orders are lost when the process ends.
     #[arg(long, conflicts_with = "data")]
     pub in_memory: bool,
-    /// Serve everything from one multi-thread runtime instead of one runtime per core.
+    /// Serve all connections from one multi-threaded runtime instead of one runtime per core.
     #[arg(long)]
     pub shared_runtime: bool,
 }
 
-/// Where a command finds configuration and data.
+/// The configuration file and the data directory of a command.
 #[derive(Clone, Debug, Default, Args)]
 pub struct StorageArgs {
-    /// Read the configuration from this TOML file.
+    /// Configuration file in TOML format.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// The data directory.
+    /// Data directory; overrides storage.directory.
     #[arg(long, value_name = "DIRECTORY")]
     pub data: Option<PathBuf>,
 }
 
-/// How a command reaches a running server; without it the data directory of a stopped one is opened.
+/// How a command reaches a running server. Without `--server` it opens the data directory itself.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ServerArgs {
-    /// The operations listener of a running server, with https:// before it if it speaks TLS.
+    /// Operations listener of a running server; prefix it with https:// if it uses TLS.
     #[arg(long, value_name = "HOST:PORT", requires = "token")]
     pub server: Option<String>,
-    /// For https://: the file with the certificates (PEM) of those who may vouch for the server's.
+    /// File with the CA certificates (PEM) to verify the server's; required for https://.
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
-    /// An operations token.
+    /// Operations token.
     #[arg(long, value_name = "TOKEN", env = "FLASHSALE_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
 }
@@ -82,10 +82,10 @@ pub struct ImportArgs {
     /// Files, or directories with products.csv, skus.csv, activities.csv and offers.csv.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Where the data is.
+    /// Configuration file and data directory.
     #[command(flatten)]
     pub storage: StorageArgs,
-    /// Which server to talk to.
+    /// The running server.
     #[command(flatten)]
     pub server: ServerArgs,
 }
@@ -93,16 +93,16 @@ pub struct ImportArgs {
 /// Flags of `publish`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct PublishArgs {
-    /// Where the files go: a new or empty directory, or one that this command has written.
+    /// Output directory: new, empty, or written by this command before.
     #[arg(long, value_name = "DIRECTORY")]
     pub out: PathBuf,
-    /// Under which address the pages reach the public listener, as in `https://api.example`; without it `http.public_url`.
+    /// URL of the public listener, such as `https://api.example`; defaults to http.public_url.
     #[arg(long, value_name = "URL")]
     pub api_base: Option<String>,
-    /// The server that the pages call runs with --demo: they offer to sign in.
+    /// Add the demo sign-in to the pages, for a server that runs with --demo.
     #[arg(long)]
     pub demo: bool,
-    /// Where the data is.
+    /// Configuration file and data directory.
     #[command(flatten)]
     pub storage: StorageArgs,
 }
@@ -110,13 +110,13 @@ pub struct PublishArgs {
 /// Flags of `backup`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct BackupArgs {
-    /// A new or empty directory, as the server sees it.
+    /// New or empty directory; with --server, a path on the server's machine.
     #[arg(value_name = "DIRECTORY")]
     pub to: PathBuf,
-    /// Where the data is.
+    /// Configuration file and data directory.
     #[command(flatten)]
     pub storage: StorageArgs,
-    /// Which server to talk to.
+    /// The running server.
     #[command(flatten)]
     pub server: ServerArgs,
 }
@@ -124,30 +124,30 @@ pub struct BackupArgs {
 /// Flags of `restore`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct RestoreArgs {
-    /// What a backup has written.
+    /// Directory that `backup` has written.
     #[arg(value_name = "DIRECTORY")]
     pub from: PathBuf,
-    /// Where the data goes: a new or empty directory.
+    /// The data directory to create: new or empty.
     #[command(flatten)]
     pub storage: StorageArgs,
 }
 
-/// Flags of `dead-letters`; without `--replay` and `--discard` all are listed.
+/// Flags of `dead-letters`; without `--replay` or `--discard` it lists all.
 #[derive(Clone, Debug, Default, Args)]
 pub struct DeadLettersArgs {
-    /// Have this one tried again from the beginning.
+    /// Run this job again, starting with attempt 1.
     #[arg(long, value_name = "ID")]
     pub replay: Option<u64>,
-    /// Give this one up; a refund has failed for good then.
+    /// Drop this job for good; a refund is then marked as failed.
     #[arg(long, value_name = "ID", conflicts_with = "replay")]
     pub discard: Option<u64>,
-    /// Why, for the audit trail.
+    /// Reason, for the audit trail.
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
-    /// Where the data is.
+    /// Configuration file and data directory.
     #[command(flatten)]
     pub storage: StorageArgs,
-    /// Which server to talk to.
+    /// The running server.
     #[command(flatten)]
     pub server: ServerArgs,
 }
@@ -155,13 +155,13 @@ pub struct DeadLettersArgs {
 /// Flags of `audit`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct AuditArgs {
-    /// Check the audit trail instead: that none of its rows was changed, removed or put there by hand.
+    /// Verify the audit trail instead: that no row was changed, removed or inserted by hand.
     #[arg(long)]
     pub verify: bool,
-    /// Where the data is.
+    /// Configuration file and data directory.
     #[command(flatten)]
     pub storage: StorageArgs,
-    /// Which server to talk to.
+    /// The running server.
     #[command(flatten)]
     pub server: ServerArgs,
 }

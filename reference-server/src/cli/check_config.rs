@@ -1,4 +1,4 @@
-//! Checks a configuration together with the files that it names.
+//! Validates a configuration together with the files that it names.
 
 use std::{env, ffi::OsString, sync::Arc};
 
@@ -12,15 +12,15 @@ use crate::{
     integrations::webhook::Webhook,
 };
 
-/// The configuration of this process, checked with the files that it names.
+/// Loads and validates the configuration of this process, including the files that it names.
 ///
 /// # Errors
-/// All problems at once, each with its key and what is allowed.
+/// All problems at once, each with its key and the allowed values.
 pub fn load(args: &ServeArgs) -> Result<Config, ConfigErrors> {
     check(args, env::vars_os()).accepted()
 }
 
-/// Checks the values, and the files that hold secrets, keys and certificates.
+/// Validates the values and the files with secrets, keys and certificates.
 pub fn check(args: &ServeArgs, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Checked {
     let checked = Checked::new(args, environment);
     let problems = file_problems(checked.config());
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wrong_values_are_reported_beside_unknown_keys() {
+    fn wrong_values_and_unknown_keys_are_reported_together() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("shop.toml");
         fs::write(

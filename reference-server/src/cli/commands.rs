@@ -1,4 +1,4 @@
-//! Commands beside `serve`. Each talks to a running server if one is named, and opens the data directory itself if not.
+//! The commands other than `serve`. They call a running server, or open the data directory.
 
 use std::{
     env,
@@ -48,16 +48,16 @@ use crate::{
 
 type Outcome = Result<ExitCode, Box<dyn Error>>;
 
-/// Imports files.
+/// Imports products, SKUs, activities and offers from files.
 ///
 /// # Errors
-/// Every fault of every file; or the data directory is in use.
+/// All faults of all files, or the server or the data directory cannot be used.
 pub fn import(args: &ImportArgs) -> Outcome {
     let background = Background::start()?;
     background.block_on(async {
         if let Some(server) = remote(&args.server)? {
             let sources = import::load(&args.files)?;
-            // Read here too: what is not UTF-8 cannot be sent, and a fault need not travel.
+            // Parse locally first: only UTF-8 can be sent, and faults need no round trip.
             import::parse(&sources, SystemClock.now())?;
             let files: Vec<_> = sources
                 .into_iter()
@@ -75,17 +75,17 @@ pub fn import(args: &ImportArgs) -> Outcome {
     })
 }
 
-/// Writes the pages of what is published as files.
+/// Exports the published pages as files.
 ///
 /// # Errors
-/// If the address is none, the data cannot be read, or the files cannot be written.
+/// If the API URL is missing or invalid, or data or files cannot be read or written.
 pub fn publish(args: &PublishArgs) -> Outcome {
     let serve = ServeArgs { storage: args.storage.clone(), demo: args.demo, ..ServeArgs::default() };
     let config = Config::load(&serve)?;
     let api = args.api_base.clone().or_else(|| config.http.public_url.clone());
-    let api = api.ok_or("say with --api-base under which address the pages reach the public listener")?;
+    let api = api.ok_or("give --api-base (or http.public_url): the URL of the public listener")?;
     let site = Site::exported(config.identity.demo, &api)
-        .ok_or("--api-base: give scheme and host, as in https://api.example, and no slash at the end")?;
+        .ok_or("--api-base: give scheme and host without a trailing slash, such as https://api.example")?;
     let background = Background::start()?;
     let (published, product_documents) = background.block_on(async {
         let catalogue = open_catalogue(&config.storage.directory)?;
@@ -96,17 +96,15 @@ pub fn publish(args: &PublishArgs) -> Outcome {
     let written = export::write(&published, &product_documents, &args.out)?;
     println!("{} files written to {}, {} removed", written.files, args.out.display(), written.removed);
     if config.http.cors_origins.is_empty() {
-        println!(
-            "The server that they call has to name their origin in http.cors_origins; here it names none."
-        );
+        println!("Add the origin of these pages to http.cors_origins of the server; here it is empty.");
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes a backup.
+/// Writes a backup.
 ///
 /// # Errors
-/// If the server or the disk refuses.
+/// If the server refuses, or the data cannot be copied.
 pub fn backup(args: &BackupArgs) -> Outcome {
     let background = Background::start()?;
     background.block_on(async {
@@ -128,18 +126,18 @@ pub fn backup(args: &BackupArgs) -> Outcome {
 /// Restores a backup.
 ///
 /// # Errors
-/// If the target is not empty, or the backup is not whole.
+/// If the target is not empty, or the backup is incomplete.
 pub fn restore(args: &RestoreArgs) -> Outcome {
     let directory = directory(&args.storage)?;
     backup::restore(&args.from, &directory)?;
-    println!("restored into {}", directory.display());
+    println!("backup restored into {}", directory.display());
     Ok(ExitCode::SUCCESS)
 }
 
-/// Shows dead letters, has one tried again, or gives one up.
+/// Lists dead letters, replays one, or discards one.
 ///
 /// # Errors
-/// If there is no such dead letter, or the server or the disk refuses.
+/// If the dead letter does not exist, the server refuses, or the data cannot be read.
 pub fn dead_letters(args: &DeadLettersArgs) -> Outcome {
     let background = Background::start()?;
     let step = args.replay.map(|id| (id, "replay")).or(args.discard.map(|id| (id, "discard")));
@@ -150,7 +148,8 @@ pub fn dead_letters(args: &DeadLettersArgs) -> Outcome {
                 let mut after = String::new();
                 loop {
                     let page = format!("/v1/dead-letters?limit=100{after}");
-                    let page: Letters = serde_json::from_value(server.call(Method::GET, &page, None).await?)?;
+                    let page: LetterPage =
+                        serde_json::from_value(server.call(Method::GET, &page, None).await?)?;
                     page.items.iter().for_each(|letter| println!("{letter}"));
                     let Some(next) = page.next else { break };
                     after = format!("&after={next}");
@@ -180,7 +179,9 @@ pub fn dead_letters(args: &DeadLettersArgs) -> Outcome {
                     "replay" => operations.replay_dead_letter(number, &by).await?,
                     _ => operations.discard_dead_letter(number, &by).await?,
                 };
-                letter.ok_or_else(|| format!("there is no dead letter {id}"))?;
+                letter.ok_or_else(|| {
+                    format!("dead letter {id} does not exist; run dead-letters to list all")
+                })?;
                 println!("dead letter {id}: {verb} done");
             }
         }
@@ -188,7 +189,7 @@ pub fn dead_letters(args: &DeadLettersArgs) -> Outcome {
     })
 }
 
-/// Checks the invariants, or the audit trail; the exit code is 1 if one is broken.
+/// Checks the invariants, or with `--verify` the audit trail. The exit code is 1 if one is broken.
 ///
 /// # Errors
 /// If the data cannot be read.
@@ -213,10 +214,10 @@ pub fn audit(args: &AuditArgs) -> Outcome {
     })
 }
 
-/// Prints the configuration that is in force with where each value came from; the exit code is 1 if something is wrong.
+/// Prints the effective configuration with the source of each value. Exits with 1 if it is invalid.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// All problems at once.
 pub fn check_config(args: &ServeArgs) -> Outcome {
     let checked = check_config::check(args, env::vars_os());
     print!("{}", checked.report());
@@ -231,7 +232,7 @@ async fn verify(args: &AuditArgs) -> Outcome {
         }
         None => open_catalogue(&directory(&args.storage)?)?.verify_audit().await?,
     };
-    println!("audit trail: {} rows, the last has the hash {}", check.rows, check.hash);
+    println!("audit trail: {} rows, last hash {}", check.rows, check.hash);
     Ok(match check.broken {
         None => {
             println!("every row is as it was written");
@@ -255,7 +256,7 @@ fn directory(args: &StorageArgs) -> Result<PathBuf, Box<dyn Error>> {
     Ok(config.storage.directory)
 }
 
-/// Opens what a stopped server has left.
+/// Opens ledger and catalogue of a stopped server.
 fn open(directory: &Path) -> Result<(EmbeddedLedger, EmbeddedCatalogue), Box<dyn Error>> {
     let catalogue = open_catalogue(directory)?;
     let options = EmbeddedOptions::new(directory, LedgerRole::Single, Arc::new(SystemClock));
@@ -264,12 +265,12 @@ fn open(directory: &Path) -> Result<(EmbeddedLedger, EmbeddedCatalogue), Box<dyn
 
 fn open_queue(directory: &Path) -> Result<EmbeddedQueue, Box<dyn Error>> {
     if !directory.join(EmbeddedCatalogue::FILE).exists() {
-        return Err(format!("{} holds no data", directory.display()).into());
+        return Err(format!("{} holds no data; check --data", directory.display()).into());
     }
     Ok(EmbeddedQueue::open(directory, Arc::new(SystemClock)).map_err(in_use)?)
 }
 
-/// What operators do, on what a stopped server has left. No payment provider is asked for anything.
+/// Builds the operator service on the data of a stopped server. It calls no payment provider.
 async fn operations(directory: &Path) -> Result<Operations, Box<dyn Error>> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (engine, catalogue) = open(directory)?;
@@ -277,7 +278,7 @@ async fn operations(directory: &Path) -> Result<Operations, Box<dyn Error>> {
     let options = BatcherOptions::default();
     let sales = Arc::new(Sales::new(Arc::new(engine), Arc::clone(&clock), Handle::current(), options));
     sales.resume().await?;
-    // Nothing is made here that needs an id.
+    // These commands create nothing that needs an id.
     let ids = Generator::acquire(&InMemoryLease::new(0..=0), &Settings::default(), clock).await?;
     let ids = Arc::new(ids);
     let payments = Payments::new(Arc::clone(&sales), Arc::clone(&ids), []);
@@ -286,17 +287,17 @@ async fn operations(directory: &Path) -> Result<Operations, Box<dyn Error>> {
 
 fn open_catalogue(directory: &Path) -> Result<EmbeddedCatalogue, Box<dyn Error>> {
     if !directory.join(EmbeddedCatalogue::FILE).exists() {
-        return Err(format!("{} holds no data", directory.display()).into());
+        return Err(format!("{} holds no data; check --data", directory.display()).into());
     }
     Ok(EmbeddedCatalogue::open(directory, Arc::new(SystemClock)).map_err(in_use)?)
 }
 
-/// A directory that cannot be opened is most often the one of a running server.
+/// Adds a hint to an error: most often the directory belongs to a running server.
 fn in_use(error: impl Error) -> String {
-    format!("{error}\nIf a server runs on this directory, talk to it with --server and --token.")
+    format!("{error}\nIf a server is running on this directory, use --server and --token to call it.")
 }
 
-/// The report of a server, in the words of an import that was made here.
+/// Formats a server's import report like that of a local import.
 fn show_report(report: &Value) -> Result<String, RemoteError> {
     let counts = |name: &str| {
         let count = |kind: &str| report[name][kind].as_u64();
@@ -315,9 +316,9 @@ fn show_report(report: &Value) -> Result<String, RemoteError> {
     }
 }
 
-/// Dead letters as a server shows them.
+/// One page of a server's answer to `GET /v1/dead-letters`.
 #[derive(Deserialize)]
-struct Letters {
+struct LetterPage {
     items: Vec<Letter>,
     next: Option<String>,
 }

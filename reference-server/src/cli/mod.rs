@@ -1,4 +1,4 @@
-//! The command line: its arguments, `serve`, and the commands beside it.
+//! The command line: arguments, `serve`, and the other commands.
 
 pub mod args;
 pub mod check_config;

@@ -1,4 +1,4 @@
-//! Calls of the command line to a running server.
+//! A client for the operations listener of a running server.
 
 use std::{fmt, path::Path};
 
@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::http::tls;
 
-/// Calls the operations listener of a server.
+/// A client for the operations listener of a server.
 pub struct RemoteServer {
     server: String,
     token: String,
@@ -33,44 +33,44 @@ impl fmt::Debug for RemoteServer {
     }
 }
 
-/// Why a call gave nothing.
+/// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
-    /// The server cannot be asked.
+    /// The call could not be prepared.
     #[error("{0}")]
     NotAsked(String),
-    /// The server does not answer.
+    /// The connection failed, or broke before the answer.
     #[error("{server} does not answer: {reason}. Is it the operations listener of a running server?")]
     NoAnswer {
-        /// Which server.
+        /// The address.
         server: String,
-        /// Why.
+        /// The cause.
         reason: String,
     },
-    /// The server refused.
-    #[error("the server answers {status}: {detail}")]
+    /// The server refused the request.
+    #[error("the server answered {status}: {detail}")]
     Refused {
-        /// The status of the answer.
+        /// The HTTP status.
         status: u16,
-        /// What it says.
+        /// Title, detail and problems of the answer.
         detail: String,
     },
-    /// The answer is not what this version expects.
-    #[error("the server's answer is not understood; is it another version? {0}")]
+    /// The answer does not have the expected form.
+    #[error("cannot parse the server's answer; is it another version? {0}")]
     NotUnderstood(String),
 }
 
 impl RemoteServer {
-    /// Calls `server`, `HOST:PORT` with or without `http://`, with an operations token; with `https://` it has to show a
-    /// certificate that one in the file `ca` vouches for.
+    /// Creates a client for `server`, `[http[s]://]HOST:PORT`, with an operations token. With
+    /// `https://` a CA in the PEM file `ca` must have signed the server's certificate.
     ///
     /// # Errors
-    /// [`RemoteError::NotAsked`] if nobody vouches for the server, or it has no name that a certificate could have.
+    /// [`RemoteError::NotAsked`] if `ca` is missing or unusable, or the host is invalid.
     pub fn new(server: &str, token: &str, ca: Option<&Path>) -> Result<Self, RemoteError> {
         let trimmed = server.trim_end_matches('/');
         let (server, tls) = match trimmed.strip_prefix("https://") {
             Some(server) => {
-                let ca = ca.ok_or("say with --ca which file has the certificates that vouch for the server");
+                let ca = ca.ok_or("https:// needs --ca FILE: the CA certificates (PEM) of the server");
                 let ca = ca.map_err(|problem| RemoteError::NotAsked(problem.to_owned()))?;
                 (server, Some(tls::connector(server, ca).map_err(RemoteError::NotAsked)?))
             }
@@ -79,7 +79,7 @@ impl RemoteServer {
         Ok(Self { server: server.to_owned(), token: token.to_owned(), tls })
     }
 
-    /// Calls and gives the JSON of the answer.
+    /// Sends a request and returns the JSON of the answer.
     ///
     /// # Errors
     /// [`RemoteError`].

@@ -1,4 +1,4 @@
-//! `serve`: puts the parts together, runs them, and takes them down in order.
+//! `serve`: starts the server, runs it, and shuts it down in order.
 
 use std::{
     error::Error,
@@ -29,25 +29,23 @@ use crate::{
     },
 };
 
-/// For how long after the first signal others are taken for the same one: supervisors, `timeout` and process groups send
-/// it more than once.
-const SAME_SIGNAL: Duration = Duration::from_secs(2);
+/// How long to ignore further stop signals: supervisors and process groups send duplicates.
+const DUPLICATE_SIGNALS: Duration = Duration::from_secs(2);
 
-/// Serves until SIGTERM or SIGINT; a second signal, 2 s after the first or later, ends the process at once. SIGHUP lets it
-/// read the certificates again.
+/// Serves until SIGTERM or SIGINT. A second one, at least 2 s later, ends the process at once.
+/// SIGHUP reloads the certificates.
 ///
 /// # Errors
-///
-/// If the configuration is wrong, an address cannot be bound, or the system refuses threads.
+/// If the configuration is invalid, or data, addresses or threads are not available.
 pub fn run(args: &ServeArgs) -> Result<(), Box<dyn Error>> {
     let config = check_config::load(args)?;
     logging::start(&config.log);
-    let room = open_files::raise();
-    if room < config.http.max_connections as u64 {
+    let available = open_files::raise();
+    if available < config.http.max_connections as u64 {
         tracing::warn!(
-            room,
+            available,
             max_connections = config.http.max_connections,
-            "the system lets this process open fewer files than http.max_connections needs; raise its limit (LimitNOFILE, ulimit -n)"
+            "the limit of open files is too low for http.max_connections; raise it (LimitNOFILE, ulimit -n)"
         );
     }
     let background = Background::start()?;
@@ -64,8 +62,9 @@ async fn serve(config: &Config, background: &Background) -> Result<(), Box<dyn E
         let workers = NonZeroUsize::new(http.workers).map_or_else(thread::available_parallelism, Ok)?;
         (workers, Runtimes::PerCore)
     };
-    // A wrong address is told before the data is touched. Bound is only once the data is ours: a socket that shares
-    // its port (`SO_REUSEPORT`) would take a part of the connections away from the server that runs on the data.
+    // Probe the addresses before opening the data, so that a wrong one fails early. Bind only after
+    // the data directory is locked: with `SO_REUSEPORT` an earlier bind would take connections from
+    // a server that is still using the data.
     listening("http.public", http.public, || Listener::probe(http.public))?;
     listening("http.operations", http.operations, || Listener::probe(http.operations))?;
 
@@ -95,7 +94,7 @@ async fn serve(config: &Config, background: &Background) -> Result<(), Box<dyn E
     let certificates: Vec<Tls> = [&public_tls, &operations_tls].into_iter().flatten().cloned().collect();
     for tls in &certificates {
         app.metrics.watch_certificate(tls);
-        tracing::info!(listener = tls.listener(), ends_at = %Rfc3339(tls.ends_at()), "TLS with a certificate of ours");
+        tracing::info!(listener = tls.listener(), ends_at = %Rfc3339(tls.ends_at()), "TLS is on");
     }
 
     let addresses = [address(&public, &public_tls), address(&operations, &operations_tls)];
@@ -104,8 +103,8 @@ async fn serve(config: &Config, background: &Background) -> Result<(), Box<dyn E
     let operators = Arc::new(Operations::new(Arc::clone(&app)));
     let operations = Server::start(operations, &operators, &shared, &http.for_operations())?;
     if config.demo {
-        let made_tokens = config.operations.tokens.is_empty();
-        greet(&app, &addresses, made_tokens);
+        let generated_tokens = config.operations.tokens.is_empty();
+        print_demo_banner(&app, &addresses, generated_tokens);
     }
     tracing::info!(public = %public.address(), operations = %operations.address(), "serving");
 
@@ -116,12 +115,12 @@ async fn serve(config: &Config, background: &Background) -> Result<(), Box<dyn E
         }
     };
     let first = Instant::now();
-    tracing::info!(signal, "stopping; a second signal, in 2 s or later, ends the process at once");
+    tracing::info!(signal, "stopping; send a second signal after 2 s to end the process at once");
     tokio::spawn(async move {
         loop {
             let Signal::End(signal) = signals.next().await else { continue };
-            if first.elapsed() >= SAME_SIGNAL {
-                tracing::warn!(signal, "ending at once");
+            if first.elapsed() >= DUPLICATE_SIGNALS {
+                tracing::warn!(signal, "second signal: ending at once");
                 process::exit(1);
             }
         }
@@ -136,27 +135,27 @@ async fn serve(config: &Config, background: &Background) -> Result<(), Box<dyn E
 
 fn listening<T>(key: &str, address: SocketAddr, listen: impl FnOnce() -> io::Result<T>) -> Result<T, String> {
     listen().map_err(|error| {
-        let whose = match error.kind() {
-            io::ErrorKind::AddrInUse => "; another process listens there",
+        let hint = match error.kind() {
+            io::ErrorKind::AddrInUse => " (another process is using it)",
             _ => "",
         };
         format!(
-            "cannot listen on {address}: {error}{whose}; choose another address with {key} in the configuration"
+            "cannot listen on {address}: {error}{hint}; set another address with {key} in the configuration"
         )
     })
 }
 
-/// Under which address a listener is reached on this machine.
+/// Returns the URL of a listener on this machine.
 fn address(listener: &Listener, tls: &Option<Tls>) -> String {
     let scheme = if tls.is_some() { "https" } else { "http" };
     format!("{scheme}://{}", listener.address())
 }
 
-/// Reads the certificates again; one that cannot be used leaves the listener with the one it has.
+/// Reloads the certificates. A listener whose files are invalid keeps its current certificate.
 async fn reload(certificates: &[Tls], clock: &Arc<dyn Clock>) {
     if certificates.is_empty() {
         tracing::info!(
-            "SIGHUP reads certificates again, and there are none; what else has changed needs a restart"
+            "SIGHUP ignored: it reloads certificates and none are configured; other changes need a restart"
         );
     }
     for tls in certificates {
@@ -174,29 +173,29 @@ async fn reload(certificates: &[Tls], clock: &Arc<dyn Clock>) {
         tracing::error!(
             listener = tls.listener(),
             problems,
-            "the certificate stays as it was; repair its files and send SIGHUP again"
+            "cannot reload the certificate, so the old one stays; fix its files and send SIGHUP again"
         );
     }
 }
 
-/// Says what this server cannot do as it is configured, and whom it believes.
+/// Warns about features that the configuration leaves off, and about the demo identity.
 fn warn(app: &App) {
     match &app.sessions {
         None if app.jwt.is_some() => {}
         None => tracing::warn!(
-            "no identity: nobody can sign in; give a key in [identity.jwt], or set identity.demo to try a sale"
+            "no identity: nobody can sign in; set a key in [identity.jwt], or identity.demo for a trial"
         ),
-        Some(_) => tracing::warn!("the demo identity is on: everybody is believed to be who they say"),
+        Some(_) => tracing::warn!("identity.demo is on: anybody can sign in as any user"),
     }
     if app.provider.is_none() {
-        tracing::warn!("no payment provider: orders cannot be paid; set payment.sandbox to try a sale");
+        tracing::warn!("no payment provider: orders cannot be paid; set payment.sandbox for a trial");
     }
     if app.tokens.is_empty() {
         tracing::warn!("no operations token: nobody can import, adjust or audit; add [[operations.tokens]]");
     }
 }
 
-/// Imports the data that comes with the server; what is there already stays.
+/// Imports the built-in demo data.
 async fn import_demo(app: &Arc<App>) -> Result<(), Box<dyn Error>> {
     let by = by("demo", "serve --demo");
     let input = import::parse(&import::demo(), app.clock.now())?;
@@ -208,18 +207,16 @@ async fn import_demo(app: &Arc<App>) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Tells whoever started the demonstration where to look.
-fn greet(app: &App, [public, operations]: &[String; 2], made_tokens: bool) {
-    println!(
-        "\nflashsale demo: nobody is who they say, and no money is moved. Do not show it to the internet.\n"
-    );
+/// Prints the demo's addresses, generated tokens and activities.
+fn print_demo_banner(app: &App, [public, operations]: &[String; 2], generated_tokens: bool) {
+    println!("\nflashsale demo: no passwords, no real payments. Do not expose it to the internet.\n");
     println!("  shop        {public}/");
     println!("  operations  {operations}/readyz");
     let directory =
         app.directory.as_deref().map_or_else(|| "in memory only".into(), |path| path.display().to_string());
     println!("  data        {directory}\n");
-    // Tokens of the configuration are known to whoever wrote it, and to nobody else.
-    for token in app.tokens.iter().filter(|_| made_tokens) {
+    // Print only generated tokens; those of the configuration are secret.
+    for token in app.tokens.iter().filter(|_| generated_tokens) {
         let roles: Vec<_> = token.roles.iter().map(|role| role.as_str()).collect();
         println!("  {:<10}  {}", roles.join(","), String::from_utf8_lossy(token.token.expose()));
     }
@@ -239,9 +236,7 @@ fn greet(app: &App, [public, operations]: &[String; 2], made_tokens: bool) {
     }
     let is_live = |window: flashsale_core::domain::Window| now < window.ends_at();
     if !published.activities.values().any(|listed| is_live(listed.activity.window)) {
-        println!(
-            "\n  All activities of this directory are over. Stop the server and remove {directory} to begin anew."
-        );
+        println!("\n  All activities have ended. To start over, stop the server and delete {directory}.");
     }
     println!();
 }

@@ -1,21 +1,22 @@
-//! When a breaker opens, and for how long.
+//! `[payment.breaker]`: the circuit breaker of the payment provider.
 
 use std::time::Duration;
 
 use flashsale_core::{circuit_breaker::BreakerOptions, domain::Invalid};
 use serde::{Deserialize, Serialize};
 
-/// When calls of the payment provider are given up for a while; table `[payment.breaker]`.
+/// When to stop calling the payment provider for a while; table `[payment.breaker]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BreakerConfig {
-    /// `payment.breaker.calls`: so many of the last calls are looked at, 1 to 64. Default 20.
+    /// `payment.breaker.calls`: size of the window of recent calls, 1 to 64. Default 20.
     pub calls: u32,
-    /// `payment.breaker.failures`: when so many of them failed, or took more than 10 s, no more are made. Default 10.
+    /// `payment.breaker.failures`: failed or slow (10 s) calls to open it, 1 to `calls`. Default
+    /// 10.
     pub failures: u32,
-    /// `payment.breaker.open_seconds`: after what time a few are tried again. Default 10.
+    /// `payment.breaker.open_seconds`: time until probes are let through, 1 to 3600. Default 10.
     pub open_seconds: u64,
-    /// `payment.breaker.probes`: how many, 1 to 64; when all of them succeed, calls go on as before. Default 3.
+    /// `payment.breaker.probes`: probes that must succeed to close it, 1 to 64. Default 3.
     pub probes: u32,
 }
 
@@ -39,10 +40,10 @@ impl BreakerConfig {
         super::range::within(problems, "payment.breaker.probes", self.probes, 1..=most);
     }
 
-    /// As the library takes it.
+    /// Converts to the options of the library.
     ///
     /// # Errors
-    /// [`Invalid`] for what the check of the configuration reports too.
+    /// [`Invalid`] for values that the configuration check also reports.
     pub fn options(&self) -> Result<BreakerOptions, Invalid> {
         BreakerOptions::new(self.calls, self.failures, Duration::from_secs(self.open_seconds), self.probes)
     }
@@ -53,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_checked_is_what_the_library_takes() {
+    fn the_check_and_the_library_accept_the_same_values() {
         assert_eq!(BreakerConfig::default().options(), Ok(BreakerOptions::default()));
         let change =
             |calls, failures, open_seconds, probes| BreakerConfig { calls, failures, open_seconds, probes };

@@ -1,29 +1,28 @@
-//! `[cache]`: what is kept of products and SKUs, written out.
+//! `[cache]`: caches of rendered products and SKUs.
 
 use std::{num::NonZeroUsize, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-/// What is kept of products and SKUs, written out; table `[cache]`. Activities and the home page are always kept.
+/// Caches of rendered products and SKUs; table `[cache]`. Activities are always in memory.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CacheConfig {
-    /// `cache.products`: how many products, and how many SKUs, 32 to 1000000. A product takes about 40 KiB. Default 10000.
+    /// `cache.products`: products (about 40 KiB each) and SKUs kept, 32 to 1000000. Default 10000.
     pub products: NonZeroUsize,
-    /// `cache.life_seconds`: for how long, at most, 1 to 2592000; what an operator changes is written anew at once. Default 86400.
+    /// `cache.life_seconds`: maximum age, 1 to 2592000; changes show at once. Default 86400.
     pub life_seconds: u64,
-    /// `cache.absences`: of how many ids it is kept that nothing has them, 32 to 1000000. Default 10000.
+    /// `cache.absences`: how many unknown ids are remembered, 32 to 1000000. Default 10000.
     pub absences: NonZeroUsize,
-    /// `cache.absence_seconds`: for how long, at most, 1 to 86400. Default 30.
+    /// `cache.absence_seconds`: how long an unknown id is remembered, 1 to 86400. Default 30.
     pub absence_seconds: u64,
-    /// `cache.loads`: how many products, and how many SKUs, are written at the same time, at most 1024; 0 for one for each core.
-    /// Default 0.
+    /// `cache.loads`: concurrent loads per cache, at most 1024; 0 means one per core. Default 0.
     pub loads: u32,
 }
 
 impl Default for CacheConfig {
     fn default() -> Self {
-        let bound = NonZeroUsize::new(10_000).expect("is not 0");
+        let bound = NonZeroUsize::new(10_000).expect("10000 is not zero");
         Self { products: bound, life_seconds: 86_400, absences: bound, absence_seconds: 30, loads: 0 }
     }
 }
@@ -37,12 +36,12 @@ impl CacheConfig {
         super::range::within(problems, "cache.loads", self.loads, 0..=1_024);
     }
 
-    /// `life_seconds` as a span.
+    /// Returns `life_seconds` as a duration.
     pub fn life(&self) -> Duration {
         Duration::from_secs(self.life_seconds)
     }
 
-    /// `absence_seconds` as a span.
+    /// Returns `absence_seconds` as a duration.
     pub fn absence_life(&self) -> Duration {
         Duration::from_secs(self.absence_seconds)
     }

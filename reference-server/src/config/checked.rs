@@ -1,11 +1,11 @@
-//! A configuration put together of its layers, with what is wrong with it.
+//! A configuration assembled from its layers, with its problems.
 
 use std::{collections::BTreeMap, env, ffi::OsString, fmt, fs};
 
 use super::{Config, Source, layers::Layers, report};
 use crate::cli::args::ServeArgs;
 
-/// A configuration, where its values came from, and what is wrong with it.
+/// A configuration, the source of each value, and all problems.
 #[derive(Debug)]
 pub struct Checked {
     config: Config,
@@ -13,7 +13,7 @@ pub struct Checked {
     problems: Vec<String>,
 }
 
-/// All that is wrong with a configuration.
+/// All problems of a configuration.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigErrors(pub(crate) Vec<String>);
 
@@ -25,7 +25,7 @@ impl fmt::Display for ConfigErrors {
 }
 
 impl Checked {
-    /// Puts file, environment and flags over the defaults, and looks at everything but the files that are named in it.
+    /// Merges the layers and validates all values, but not the files that they name.
     pub fn new(args: &ServeArgs, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         let mut layers = Layers::new();
         let mut unread = None;
@@ -51,7 +51,7 @@ impl Checked {
         let (mut config, mut sources, mut problems) = layers.finish();
         problems.splice(0..0, unread);
         if let Some(directory) = &args.storage.data {
-            // As it is: a path need not be UTF-8.
+            // Take the path as it is: it need not be UTF-8.
             config.storage.directory.clone_from(directory);
         }
         if let Some(demo) = sources.get("demo").filter(|_| config.demo).cloned() {
@@ -69,47 +69,44 @@ impl Checked {
         Self { config, sources, problems }
     }
 
-    /// What is in force, whether or not something is wrong with it.
+    /// The effective configuration, valid or not.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Adds what is wrong with what the configuration names.
+    /// Adds problems of the files that the configuration names.
     #[must_use]
     pub fn with_problems(mut self, problems: impl IntoIterator<Item = String>) -> Self {
         self.problems.extend(problems);
         self
     }
 
-    /// The configuration, if nothing is wrong with it.
+    /// Returns the configuration if it has no problems.
     ///
     /// # Errors
-    ///
-    /// All problems at once, each with its key and what is allowed.
+    /// All problems at once, each with its key and the allowed values.
     pub fn accepted(self) -> Result<Config, ConfigErrors> {
         if self.problems.is_empty() { Ok(self.config) } else { Err(ConfigErrors(self.problems)) }
     }
 
-    /// What is in force, key by key, with where it came from; secrets are only `set`.
+    /// Lists the effective value and the source of each key. Secrets show only as `set`.
     pub fn report(&self) -> String {
         report::report(&self.config, &self.sources)
     }
 }
 
 impl Config {
-    /// Reads the file that `args` name, if any, and puts environment and flags over it.
+    /// Loads the configuration from file, environment and flags. Does not check the files it names.
     ///
     /// # Errors
-    ///
-    /// All problems at once, each with its key and what is allowed.
+    /// All problems at once, each with its key and the allowed values.
     pub fn load(args: &ServeArgs) -> Result<Self, ConfigErrors> {
         Checked::new(args, env::vars_os()).accepted()
     }
 
-    /// Reads the text of a configuration file.
+    /// Parses the text of a configuration file, without checking ranges.
     ///
     /// # Errors
-    ///
     /// Unknown keys and values of the wrong type, all at once.
     pub fn parse(text: &str) -> Result<Self, ConfigErrors> {
         let mut layers = Layers::new();

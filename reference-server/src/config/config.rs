@@ -1,4 +1,4 @@
-//! Everything that the server can be told.
+//! The complete configuration.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,11 +8,11 @@ use super::{
     RateConfig, SecretsConfig, StorageConfig, TicketConfig, TlsConfig,
 };
 
-/// Everything that the server can be told.
+/// The complete configuration of the server.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// `demo`: demo identity, sandbox provider, generated secrets and tokens. Default false; flag `--demo`.
+    /// `demo`: demo identity, sandbox provider, generated tokens. Default false; flag `--demo`.
     pub demo: bool,
     /// `[http]`: listeners, runtimes and limits of the transport.
     pub http: HttpConfig,
@@ -20,35 +20,35 @@ pub struct Config {
     pub tls: TlsConfig,
     /// `[storage]`: where the embedded engine keeps its data.
     pub storage: StorageConfig,
-    /// `[order]`: queues in front of the ledger.
+    /// `[order]`: order queues in front of the ledger.
     pub order: OrderConfig,
-    /// `[ticket]`: when tickets are issued and how long they hold.
+    /// `[ticket]`: when tickets are issued and how long they are valid.
     pub ticket: TicketConfig,
-    /// `[identity]`: who buyers are.
+    /// `[identity]`: how buyers are authenticated.
     pub identity: IdentityConfig,
-    /// `[ids]`: how ids are made.
+    /// `[ids]`: id generation.
     pub ids: IdsConfig,
-    /// `[payment]`: who takes the money, and how long that may take.
+    /// `[payment]`: the payment provider and payment deadlines.
     pub payment: PaymentConfig,
-    /// `[queue]`: how jobs are tried again.
+    /// `[queue]`: retries of jobs.
     pub queue: QueueConfig,
-    /// `[notifications]`: who is told what happens to orders.
+    /// `[notifications]`: the webhook for order events.
     pub notifications: NotificationsConfig,
-    /// `[rate]`: how often one buyer, and one address, may ask.
+    /// `[rate]`: rate limits per user and per address.
     pub rate: RateConfig,
-    /// `[guard]`: which rules stand in front of a sale.
+    /// `[guard]`: which protection rules are active.
     pub guard: GuardConfig,
-    /// `[challenge]`: what suspicious visitors have to solve.
+    /// `[challenge]`: challenges for suspicious visitors.
     pub challenge: ChallengeConfig,
-    /// `[operations]`: who may use the operations listener.
+    /// `[operations]`: access to the operations listener.
     pub operations: OperationsConfig,
-    /// `[secrets]`: files that hold keys.
+    /// `[secrets]`: key files.
     pub secrets: SecretsConfig,
-    /// `[cache]`: what is kept of products and SKUs, written out.
+    /// `[cache]`: caches of rendered products and SKUs.
     pub cache: CacheConfig,
-    /// `[monitor]`: how closely the invariants are watched.
+    /// `[monitor]`: the invariant monitor.
     pub monitor: MonitorConfig,
-    /// `[log]`: what is written about the server's work.
+    /// `[log]`: logging.
     pub log: LogConfig,
 }
 

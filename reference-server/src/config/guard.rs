@@ -1,4 +1,4 @@
-//! `[guard]` and `[challenge]`: which rules stand in front of a sale, and what suspicious visitors have to solve.
+//! `[guard]` and `[challenge]`: protection rules, and challenges for suspicious visitors.
 
 use std::{num::NonZeroUsize, thread, time::Duration};
 
@@ -10,25 +10,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::challenge::{ChallengeOptions, Difficulty};
 
-/// Which rules are used, each `"off"`, `"observe"` (counts, refuses nobody) or `"on"`; table `[guard]`.
+/// Protection rules; table `[guard]`. Each is `"off"`, `"on"` or `"observe"` (only counts).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GuardConfig {
-    /// `guard.user_orders`: the quota `rate.user_orders`. Default on.
+    /// `guard.user_orders`: enforce `rate.user_orders`. Default on.
     pub user_orders: Mode,
-    /// `guard.address_orders`: the quota `rate.address_orders`. Default on.
+    /// `guard.address_orders`: enforce `rate.address_orders`. Default on.
     pub address_orders: Mode,
-    /// `guard.user_tickets`: the quota `rate.user_tickets`. Default on.
+    /// `guard.user_tickets`: enforce `rate.user_tickets`. Default on.
     pub user_tickets: Mode,
-    /// `guard.busy_address`: above `rate.busy_address` challenges are one step harder. Default on.
+    /// `guard.busy_address`: make challenges one step harder above `rate.busy_address`. Default on.
     pub busy_address: Mode,
-    /// `guard.risk`: the risk of a visitor, 0 to 100, asks for a challenge. Default on.
+    /// `guard.risk`: require challenges by the visitor's risk score, 0 to 100. Default on.
     pub risk: Mode,
-    /// `guard.proof_of_work_from`: the risk from which on a proof of work is asked for; 101 is never. Default 30.
+    /// `guard.proof_of_work_from`: lowest risk for a proof of work; 101 is never. Default 30.
     pub proof_of_work_from: u8,
-    /// `guard.quiz_from`: the risk from which on a quiz is asked for. Default 60.
+    /// `guard.quiz_from`: lowest risk for a quiz. Default 60.
     pub quiz_from: u8,
-    /// `guard.deny_from`: the risk from which on there are no tickets. Default 90.
+    /// `guard.deny_from`: lowest risk that gets no ticket. Default 90.
     pub deny_from: u8,
 }
 
@@ -54,16 +54,15 @@ impl GuardConfig {
         }
     }
 
-    /// The thresholds.
+    /// Converts the risk thresholds to the ladder of the library.
     ///
     /// # Errors
-    ///
-    /// If they do not ascend.
+    /// If the thresholds do not ascend.
     pub fn ladder(&self) -> Result<Ladder, Invalid> {
         Ladder::new(self.proof_of_work_from, self.quiz_from, self.deny_from)
     }
 
-    /// Turns every rule to `mode`.
+    /// Sets every rule to `mode`.
     pub fn set_all(&mut self, mode: Mode) {
         self.user_orders = mode;
         self.address_orders = mode;
@@ -73,26 +72,25 @@ impl GuardConfig {
     }
 }
 
-/// What suspicious visitors have to solve; table `[challenge]`. A change makes challenges that are open worthless.
+/// Challenges for suspicious visitors; table `[challenge]`. A new difficulty voids open ones.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ChallengeConfig {
-    /// `challenge.cost`: N of scrypt, a power of two. A try needs 1 KiB times this, for the solver and once for the server.
-    /// Default 4096.
+    /// `challenge.cost`: scrypt parameter N, a power of two from 16 to 131072. Each hash needs
+    /// `cost` KiB of memory, for every try of the solver and once on the server. Default 4096.
     pub cost: u32,
-    /// `challenge.digits`: zeros that a proof of work has to begin with; each makes it 16 times as long. Default 1, which
-    /// is half a second in a browser on a desktop.
+    /// `challenge.digits`: leading hexadecimal zeros of a proof of work, 0 to 4; each takes 16
+    /// times as long. Default 1, about half a second in a desktop browser.
     pub digits: u8,
-    /// `challenge.digits_instead_of_quiz`: the same for the one that may be done instead of a quiz. Default 2.
+    /// `challenge.digits_instead_of_quiz`: the same when it replaces a quiz. Default 2.
     pub digits_instead_of_quiz: u8,
-    /// `challenge.lead_seconds`: how long before the start challenges are issued. Default 600.
+    /// `challenge.lead_seconds`: how long before the sale challenges are issued. Default 600.
     pub lead_seconds: u64,
-    /// `challenge.lifetime_seconds`: how long a challenge holds, from the start of the sale if that is later. Default 300.
+    /// `challenge.lifetime_seconds`: validity from issue or sale start, the later one. Default 300.
     pub lifetime_seconds: u64,
-    /// `challenge.remembered`: tried challenges that are remembered until they expire, about 50 bytes each. Default 1048576.
+    /// `challenge.remembered`: used challenges tracked, about 50 bytes each. Default 1048576.
     pub remembered: usize,
-    /// `challenge.verifying`: solutions that are verified at the same time; more are answered `busy`; 0 means four for each
-    /// core. Default 0.
+    /// `challenge.verifying`: concurrent verifications, else `busy`; 0 is 4 per core. Default 0.
     pub verifying: usize,
 }
 
@@ -110,14 +108,14 @@ impl Default for ChallengeConfig {
     }
 }
 
-/// r of scrypt, as in RFC 7914's examples; a try needs 128 · N · r bytes.
+/// scrypt parameter r, as in the examples of RFC 7914. A hash needs 128 · N · r bytes.
 const MEMORY_COST: u32 = 8;
 
 impl ChallengeConfig {
     pub(super) fn check(&self, problems: &mut Vec<String>) {
         super::range::within(problems, "challenge.cost", self.cost, 16..=1 << 17);
         if !self.cost.is_power_of_two() {
-            problems.push(format!("challenge.cost: {} is not a power of two", self.cost));
+            problems.push(format!("challenge.cost: {} is not a power of two, such as 4096", self.cost));
         }
         super::range::within(problems, "challenge.digits", self.digits, 0..=4);
         super::range::within(
@@ -132,17 +130,17 @@ impl ChallengeConfig {
         super::range::within(problems, "challenge.verifying", self.verifying, 0..=1_024);
     }
 
-    /// `lead_seconds` as a span.
+    /// Returns `lead_seconds` as a duration.
     pub fn lead(&self) -> Duration {
         Duration::from_secs(self.lead_seconds)
     }
 
-    /// `lifetime_seconds` as a span.
+    /// Returns `lifetime_seconds` as a duration.
     pub fn lifetime(&self) -> Duration {
         Duration::from_secs(self.lifetime_seconds)
     }
 
-    /// How hard challenges are.
+    /// Converts to the options of the challenge module.
     pub fn options(&self) -> ChallengeOptions {
         let difficulty = |digits| Difficulty { cost: self.cost, memory_cost: MEMORY_COST, digits };
         let per_core = 4 * thread::available_parallelism().map_or(1, NonZeroUsize::get);

@@ -1,58 +1,56 @@
-//! `[http]`: listeners, runtimes and limits of the transport.
+//! `[http]`: listeners, runtimes and transport limits.
 
 use std::{net::SocketAddr, time::Duration};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-/// Listeners, runtimes and limits of the transport; table `[http]`.
+/// Listeners, runtimes and transport limits; table `[http]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpConfig {
-    /// `http.public`: address for buyers. Default 127.0.0.1:8080.
+    /// `http.public`: listen address for buyers. Default 127.0.0.1:8080.
     pub public: SocketAddr,
-    /// `http.operations`: address for operators. Default 127.0.0.1:8081.
+    /// `http.operations`: listen address for operators. Default 127.0.0.1:8081.
     pub operations: SocketAddr,
     /// `http.workers`: threads of the public listener; 0 means one per core. Default 0.
     pub workers: usize,
-    /// `http.shared_runtime`: serve all from one multi-thread runtime instead. Default false.
+    /// `http.shared_runtime`: one multi-threaded runtime instead of one per core. Default false.
     pub shared_runtime: bool,
-    /// `http.backlog`: connections that wait to be accepted, per worker. Default 4096.
+    /// `http.backlog`: pending connections per worker (the `listen` backlog). Default 4096.
     pub backlog: u16,
-    /// `http.max_connections`: open connections per listener; more are answered `busy`, or closed where that would take a
-    /// handshake. Default 16384.
+    /// `http.max_connections`: open connections per listener; more are refused. Default 16384.
     pub max_connections: usize,
-    /// `http.head_bytes`: largest head of a request. Default 16384.
+    /// `http.head_bytes`: maximum size of a request head. Default 16384.
     pub head_bytes: usize,
-    /// `http.head_fields`: most header fields of a request, at most 100. Default 64.
+    /// `http.head_fields`: maximum header fields of a request, 8 to 100. Default 64.
     pub head_fields: usize,
-    /// `http.body_bytes`: largest body. Default 16384.
+    /// `http.body_bytes`: maximum size of a request body. Default 16384.
     pub body_bytes: usize,
-    /// `http.handshake_timeout_ms`: for the whole handshake of TLS. Default 10000.
+    /// `http.handshake_timeout_ms`: time limit of a TLS handshake. Default 10000.
     pub handshake_timeout_ms: u64,
-    /// `http.head_timeout_ms`: from the first byte of a head to its last. Default 10000.
+    /// `http.head_timeout_ms`: time limit from the first byte of a head to its last. Default 10000.
     pub head_timeout_ms: u64,
-    /// `http.idle_timeout_ms`: until the first byte of the next request. Default 60000.
+    /// `http.idle_timeout_ms`: time limit until the first byte of the next request. Default 60000.
     pub idle_timeout_ms: u64,
-    /// `http.write_timeout_ms`: for a client that takes nothing of its answer. Default 10000.
+    /// `http.write_timeout_ms`: how long a client may read nothing of its answer. Default 10000.
     pub write_timeout_ms: u64,
-    /// `http.body_timeout_ms`: for the whole body. Default 10000.
+    /// `http.body_timeout_ms`: time limit of a whole request body. Default 10000.
     pub body_timeout_ms: u64,
-    /// `http.request_timeout_ms`: for the handler, body included. Default 15000.
+    /// `http.request_timeout_ms`: time limit of the handler, including the body. Default 15000.
     pub request_timeout_ms: u64,
-    /// `http.operations_body_timeout_ms`: for a body on the operations listener, where imports come in. Default 120000.
+    /// `http.operations_body_timeout_ms`: `body_timeout_ms` for operators. Default 120000.
     pub operations_body_timeout_ms: u64,
-    /// `http.operations_request_timeout_ms`: for its handlers, where backups are made. Default 600000.
+    /// `http.operations_request_timeout_ms`: `request_timeout_ms` for operators. Default 600000.
     pub operations_request_timeout_ms: u64,
-    /// `http.drain_timeout_ms`: for requests in flight after a stop. Default 20000.
+    /// `http.drain_timeout_ms`: how long a stop waits for requests in flight. Default 20000.
     pub drain_timeout_ms: u64,
-    /// `http.public_url`: under which address buyers reach the public listener, as in `https://shop.example`; without it
-    /// `pay_url` is a path. Default none.
+    /// `http.public_url`: base URL of the public listener. Default none: `pay_url` is a path.
     pub public_url: Option<String>,
-    /// `http.trusted_proxies`: addresses or networks of the proxies in front, as in `["10.0.0.0/8", "2001:db8::1/128"]`; only what
-    /// they append to `X-Forwarded-For` is believed. Default none: a client is whoever connects.
+    /// `http.trusted_proxies`: networks of proxies, such as `["10.0.0.0/8", "2001:db8::1/128"]`,
+    /// whose entries in `X-Forwarded-For` are trusted. Default none: the peer is the client.
     pub trusted_proxies: Vec<IpNet>,
-    /// `http.cors_origins`: origins whose pages may call the public listener, as in `https://shop.example`. Default none.
+    /// `http.cors_origins`: origins of other sites that may call the public listener. Default none.
     pub cors_origins: Vec<String>,
 }
 
@@ -108,48 +106,48 @@ impl HttpConfig {
         within("http.operations_request_timeout_ms", self.operations_request_timeout_ms, 1..=3_600_000);
         if self.public_url.as_deref().is_some_and(|url| !is_base(url)) {
             problems.push(
-                "http.public_url: give scheme and host, as in https://shop.example, and no slash at the end"
+                "http.public_url: give scheme and host without a trailing slash, such as https://shop.example"
                     .to_owned(),
             );
         }
     }
 
-    /// `handshake_timeout_ms` as a span.
+    /// Returns `handshake_timeout_ms` as a duration.
     pub fn handshake_timeout(&self) -> Duration {
         Duration::from_millis(self.handshake_timeout_ms)
     }
 
-    /// `head_timeout_ms` as a span.
+    /// Returns `head_timeout_ms` as a duration.
     pub fn head_timeout(&self) -> Duration {
         Duration::from_millis(self.head_timeout_ms)
     }
 
-    /// `idle_timeout_ms` as a span.
+    /// Returns `idle_timeout_ms` as a duration.
     pub fn idle_timeout(&self) -> Duration {
         Duration::from_millis(self.idle_timeout_ms)
     }
 
-    /// `write_timeout_ms` as a span.
+    /// Returns `write_timeout_ms` as a duration.
     pub fn write_timeout(&self) -> Duration {
         Duration::from_millis(self.write_timeout_ms)
     }
 
-    /// `body_timeout_ms` as a span.
+    /// Returns `body_timeout_ms` as a duration.
     pub fn body_timeout(&self) -> Duration {
         Duration::from_millis(self.body_timeout_ms)
     }
 
-    /// `request_timeout_ms` as a span.
+    /// Returns `request_timeout_ms` as a duration.
     pub fn request_timeout(&self) -> Duration {
         Duration::from_millis(self.request_timeout_ms)
     }
 
-    /// `drain_timeout_ms` as a span.
+    /// Returns `drain_timeout_ms` as a duration.
     pub fn drain_timeout(&self) -> Duration {
         Duration::from_millis(self.drain_timeout_ms)
     }
 
-    /// The same with the times of the operations listener.
+    /// Returns the settings of the operations listener: the same with its own time limits.
     #[must_use]
     pub fn for_operations(&self) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! `[identity]`: who buyers are.
+//! `[identity]`: how buyers are authenticated.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use super::JwtConfig;
 
-/// Who buyers are; table `[identity]`.
+/// How buyers are authenticated; table `[identity]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IdentityConfig {
-    /// `identity.demo`: `POST /v1/sessions` believes everybody. For tests and shows only. Default false; on with `demo`.
+    /// `identity.demo`: anybody can sign in as any user. Default false; on with `demo`.
     pub demo: bool,
     /// `[identity.jwt]`: tokens of the shop's identity provider.
     pub jwt: JwtConfig,
-    /// `identity.session_seconds`: how long a demo session holds. Default 43200.
+    /// `identity.session_seconds`: how long a demo session is valid. Default 43200.
     pub session_seconds: u64,
 }
 
@@ -30,7 +30,7 @@ impl IdentityConfig {
         super::range::within(problems, "identity.session_seconds", self.session_seconds, 10..=2_592_000);
     }
 
-    /// `session_seconds` as a span.
+    /// Returns `session_seconds` as a duration.
     pub fn session(&self) -> Duration {
         Duration::from_secs(self.session_seconds)
     }

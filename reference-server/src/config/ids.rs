@@ -1,14 +1,14 @@
-//! `[ids]`: how ids are made.
+//! `[ids]`: id generation.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// How ids are made; table `[ids]`.
+/// Id generation; table `[ids]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IdsConfig {
-    /// `ids.lease_seconds`: how long a worker id is held without renewal; it is renewed after a third. Default 10.
+    /// `ids.lease_seconds`: lease term of a worker id, renewed after a third of it. Default 10.
     pub lease_seconds: u64,
 }
 
@@ -23,7 +23,7 @@ impl IdsConfig {
         super::range::within(problems, "ids.lease_seconds", self.lease_seconds, 1..=86_400);
     }
 
-    /// `lease_seconds` as a span.
+    /// Returns `lease_seconds` as a duration.
     pub fn lease(&self) -> Duration {
         Duration::from_secs(self.lease_seconds)
     }

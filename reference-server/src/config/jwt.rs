@@ -1,42 +1,41 @@
-//! `[identity.jwt]`: tokens of the shop's identity provider.
+//! `[identity.jwt]`: tokens from the shop's identity provider.
 
 use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-/// Tokens of the shop's identity provider; table `[identity.jwt]`. Without a key they are not accepted.
+/// Tokens from the shop's identity provider; table `[identity.jwt]`. Off without a key.
 ///
-/// A file is read again when it changes, within `reload_seconds`: put the new key into the set beside the old one, and
-/// take the old one out when its last token has ended.
+/// Changed files are reloaded within `reload_seconds`. To rotate, add the new key to the set, and
+/// remove the old one when its last token has expired.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct JwtConfig {
-    /// `identity.jwt.hs256_secret_file`: the file with a shared secret of 32 bytes or more, for HS256. Default none.
+    /// `identity.jwt.hs256_secret_file`: file with an HS256 secret of at least 32 bytes.
     pub hs256_secret_file: Option<PathBuf>,
-    /// `identity.jwt.rs256_key_file`: the file with an RSA public key (PEM, 2048 bits or more), for RS256. Default none.
+    /// `identity.jwt.rs256_key_file`: PEM file with an RSA public key of at least 2048 bits.
     pub rs256_key_file: Option<PathBuf>,
-    /// `identity.jwt.jwks_file`: a JSON Web Key Set; of its keys those for HS256 and RS256 are used. Default none.
+    /// `identity.jwt.jwks_file`: JSON Web Key Set; its HS256 and RS256 keys are used. Default none.
     pub jwks_file: Option<PathBuf>,
-    /// `identity.jwt.issuer`: what `iss` has to be. Needed with a key.
+    /// `identity.jwt.issuer`: the required `iss` claim. Required with a key.
     pub issuer: Option<String>,
-    /// `identity.jwt.audience`: what `aud` has to be or to have among others. Needed with a key.
+    /// `identity.jwt.audience`: value that `aud` must be or contain. Required with a key.
     pub audience: Option<String>,
-    /// `identity.jwt.leeway_seconds`: how far the clocks of provider and server may be apart. Default 30.
+    /// `identity.jwt.leeway_seconds`: tolerated clock difference to the provider. Default 30.
     pub leeway_seconds: u64,
-    /// `identity.jwt.user_claim`: the claim with the user's id, a number from 1, as text or number. Default sub.
+    /// `identity.jwt.user_claim`: claim with the user's id, from 1, as number or text. Default sub.
     pub user_claim: String,
-    /// `identity.jwt.name_claim`: the claim with the user's name; without it the id is the name. Default name.
+    /// `identity.jwt.name_claim`: claim with the user's name; if missing, the id. Default name.
     pub name_claim: String,
-    /// `identity.jwt.created_claim`: the claim with the time at which the account was made, in seconds since 1970, for the guards.
-    /// A token without it is accepted; one with anything else there is not. Default none: nobody knows.
+    /// `identity.jwt.created_claim`: claim with the account's creation time in seconds since 1970,
+    /// for the guards. Optional in tokens, but must be valid if present. Default none.
     pub created_claim: Option<String>,
-    /// `identity.jwt.level_claim`: the claim with the customer's level, 0 (new) to 255, for the guards. A token without it is
-    /// accepted; one with anything else there is not. Default none: nobody knows.
+    /// `identity.jwt.level_claim`: claim with the customer's level, 0 (new) to 255, for the guards.
+    /// Optional in tokens, but must be valid if present. Default none.
     pub level_claim: Option<String>,
-    /// `identity.jwt.cached_tokens`: verified tokens that are remembered until they end, about 200 bytes each. Default
-    /// 65536.
+    /// `identity.jwt.cached_tokens`: cached verified tokens, about 200 bytes each. Default 65536.
     pub cached_tokens: usize,
-    /// `identity.jwt.reload_seconds`: how often the files are looked at. Default 10.
+    /// `identity.jwt.reload_seconds`: how often the files are checked for changes. Default 10.
     pub reload_seconds: u64,
 }
 
@@ -67,7 +66,7 @@ impl JwtConfig {
         for (key, value) in [("issuer", &self.issuer), ("audience", &self.audience)] {
             if self.is_on() && value.as_ref().is_none_or(String::is_empty) {
                 problems.push(format!(
-                    "identity.jwt.{key}: say which one tokens have to name, so that those for others are refused"
+                    "identity.jwt.{key}: required with a key; give the {key} that tokens must name"
                 ));
             }
         }
@@ -78,22 +77,22 @@ impl JwtConfig {
             ("level_claim", self.level_claim.as_ref()),
         ] {
             if claim.is_some_and(String::is_empty) {
-                problems.push(format!("identity.jwt.{key}: give the name of a claim"));
+                problems.push(format!("identity.jwt.{key}: give the name of a claim; it is empty"));
             }
         }
     }
 
-    /// Whether there is a key.
+    /// Returns whether a key is configured.
     pub fn is_on(&self) -> bool {
         self.hs256_secret_file.is_some() || self.rs256_key_file.is_some() || self.jwks_file.is_some()
     }
 
-    /// `leeway_seconds` as a span.
+    /// Returns `leeway_seconds` as a duration.
     pub fn leeway(&self) -> Duration {
         Duration::from_secs(self.leeway_seconds)
     }
 
-    /// `reload_seconds` as a span.
+    /// Returns `reload_seconds` as a duration.
     pub fn reload(&self) -> Duration {
         Duration::from_secs(self.reload_seconds)
     }

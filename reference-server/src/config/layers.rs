@@ -1,4 +1,4 @@
-//! The layers of the configuration, put over each other key by key: defaults, file, environment, flags.
+//! Merges the layers of the configuration key by key: defaults, file, environment, flags.
 
 use std::{collections::BTreeMap, ffi::OsString, fmt, path::Path, path::PathBuf};
 
@@ -7,27 +7,27 @@ use toml::{Table, Value};
 
 use super::Config;
 
-/// What the names of variables begin with that set a key, as in `FLASHSALE__HTTP__PUBLIC` for `http.public`.
+/// The prefix of variables that set a key, such as `FLASHSALE__HTTP__PUBLIC` for `http.public`.
 ///
-/// Two underscores, because orchestrators make variables of their own from the name of a service, with one.
+/// Two underscores, because orchestrators define their own, such as `FLASHSALE_SERVICE_HOST`.
 const PREFIX: &str = "FLASHSALE__";
 
-/// Variables with names of their own.
+/// Variables with special names.
 const SHORT: &[(&str, &str)] = &[("FLASHSALE_LOG", "log.filter")];
 
-/// Keys that were renamed, with their present names.
+/// Renamed keys: old name, new name.
 const RENAMED: &[(&str, &str)] = &[("secrets.session_key_file", "secrets.session_key_files")];
 
-/// Where a value that is in force came from.
+/// Where an effective value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// Nobody has set it.
+    /// The built-in default.
     Default,
     /// The configuration file.
     File(PathBuf),
-    /// This variable of the environment.
+    /// An environment variable.
     Environment(String),
-    /// This flag of the command line.
+    /// A command-line flag.
     Flag(&'static str),
 }
 
@@ -42,9 +42,9 @@ impl fmt::Display for Source {
     }
 }
 
-/// Values by key, each from the uppermost layer that has it, and what is wrong with the rest.
+/// The merged values, the source of each, and the problems found so far.
 pub(super) struct Layers {
-    /// The defaults, as JSON: it tells which keys there are.
+    /// The defaults as JSON, which define the known keys.
     known: Json,
     values: Table,
     sources: BTreeMap<String, Source>,
@@ -53,11 +53,11 @@ pub(super) struct Layers {
 
 impl Layers {
     pub(super) fn new() -> Self {
-        let known = serde_json::to_value(Config::default()).expect("a configuration can be shown");
+        let known = serde_json::to_value(Config::default()).expect("a configuration can be serialized");
         Self { known, values: Table::new(), sources: BTreeMap::new(), problems: Vec::new() }
     }
 
-    /// The text of a configuration file.
+    /// Adds the text of a configuration file.
     pub(super) fn file(&mut self, file: Option<&Path>, text: &str) {
         let source = Source::File(file.unwrap_or(Path::new("text")).to_owned());
         match text.parse::<Table>() {
@@ -79,7 +79,7 @@ impl Layers {
         }
     }
 
-    /// The variables of the environment; those that are not ours are passed over.
+    /// Adds environment variables; unrelated ones are ignored.
     pub(super) fn environment(&mut self, variables: impl IntoIterator<Item = (OsString, OsString)>) {
         let keys = keys(&self.known);
         for (name, value) in variables {
@@ -91,19 +91,19 @@ impl Layers {
                 let meant =
                     keys.iter().map(|key| variable(key)).find(|meant| meant.replace("__", "_") == name);
                 if let Some(meant) = meant {
-                    self.problems.push(format!("{name}: write {meant}"));
+                    self.problems.push(format!("{name}: has no effect; name the variable {meant}"));
                 }
                 continue;
             };
             let source = Source::Environment(name.to_owned());
             match value.to_str() {
                 Some(text) => self.text(&key, text, source),
-                None => self.problems.push(format!("{name}: is not UTF-8")),
+                None => self.problems.push(format!("{name}: the value is not UTF-8")),
             }
         }
     }
 
-    /// A text that may be any TOML value, or stands for itself.
+    /// Sets a key from text: as a TOML value if it parses and fits the key, else as a string.
     fn text(&mut self, key: &str, text: &str, source: Source) {
         let value = format!("value = {text}").parse::<Table>().ok().and_then(|mut table| {
             let value = table.remove("value").filter(|_| table.is_empty())?;
@@ -112,17 +112,17 @@ impl Layers {
         self.set(key, value.unwrap_or_else(|| Value::String(text.to_owned())), source);
     }
 
-    /// A value that nobody checks: it comes from a flag.
+    /// Sets a key from a command-line flag.
     pub(super) fn flag(&mut self, key: &str, value: impl Into<Value>, flag: &'static str) {
         self.set(key, value.into(), Source::Flag(flag));
     }
 
     fn set(&mut self, key: &str, value: Value, source: Source) {
         if let Some((_, new)) = RENAMED.iter().find(|(old, _)| *old == key) {
-            self.problems.push(format!("{key}: is called {new} now; rename it ({source})"));
+            self.problems.push(format!("{key}: was renamed; use {new} instead ({source})"));
             return;
         }
-        // Each key alone in a document of its own: its error hides no other one.
+        // Check each key in a separate document, so that one error hides no other.
         if let Err(problem) = Config::try_from_table(nested(key, value.clone())) {
             self.problems.push(format!("{key}: {problem} ({source})"));
             return;
@@ -136,7 +136,7 @@ impl Layers {
         known.and_then(Json::as_object).is_some_and(|fields| !fields.is_empty())
     }
 
-    /// What came out, where each key that was set came from, and all problems.
+    /// Returns the merged configuration, the source of each key that was set, and all problems.
     pub(super) fn finish(mut self) -> (Config, BTreeMap<String, Source>, Vec<String>) {
         let config = Config::try_from_table(self.values).unwrap_or_else(|problem| {
             self.problems.push(problem);
@@ -152,13 +152,13 @@ impl Config {
     }
 }
 
-/// The name of the variable that sets a key.
+/// Returns the name of the environment variable that sets a key.
 pub(super) fn variable(key: &str) -> String {
     let short = SHORT.iter().find(|(_, known)| *known == key).map(|(short, _)| (*short).to_owned());
     short.unwrap_or_else(|| format!("{PREFIX}{}", key.replace('.', "__").to_ascii_uppercase()))
 }
 
-/// The keys of a document, down to what is no table.
+/// Lists the leaf keys of a document.
 pub(super) fn keys(document: &Json) -> Vec<String> {
     fn walk(parent: &str, value: &Json, keys: &mut Vec<String>) {
         match value.as_object().filter(|fields| !fields.is_empty()) {
@@ -174,7 +174,7 @@ pub(super) fn keys(document: &Json) -> Vec<String> {
     keys
 }
 
-/// A table that has nothing but one key with its value.
+/// Builds a table with a single, possibly nested, key.
 fn nested(key: &str, value: Value) -> Table {
     match key.split_once('.') {
         Some((name, rest)) => Table::from_iter([(name.to_owned(), Value::Table(nested(rest, value)))]),
@@ -182,7 +182,7 @@ fn nested(key: &str, value: Value) -> Table {
     }
 }
 
-/// Puts `over` over `table`, key by key.
+/// Merges `over` into `table`, key by key.
 fn merge(table: &mut Table, over: Table) {
     for (name, value) in over {
         match (table.get_mut(&name), value) {
@@ -194,7 +194,7 @@ fn merge(table: &mut Table, over: Table) {
     }
 }
 
-/// What is wrong and on which line, without the line: it may hold a token.
+/// Formats a syntax error with its line number, without the line itself: it may contain a token.
 fn syntax(text: &str, error: &toml::de::Error) -> String {
     match error.span().and_then(|span| text.as_bytes().get(..span.start)) {
         Some(before) => {
@@ -205,7 +205,7 @@ fn syntax(text: &str, error: &toml::de::Error) -> String {
     }
 }
 
-/// The message of a value that does not fit, without the value: it may be a token in the wrong place.
+/// Removes the value from a type error's message: it may be a token under the wrong key.
 fn without_value(message: &str) -> String {
     let is_about_a_value =
         ["invalid type: ", "invalid value: "].iter().any(|start| message.starts_with(start));
@@ -245,7 +245,7 @@ mod tests {
         );
         assert_eq!(problems, [""; 0]);
         assert_eq!((config.http.workers, config.http.backlog), (3, 7));
-        assert_eq!(config.storage.directory, Path::new("42"), "what is no number is a text");
+        assert_eq!(config.storage.directory, Path::new("42"), "a string key takes 42 as text");
         assert_eq!(config.http.cors_origins, ["https://a.example"]);
         assert_eq!(config.log.filter, "debug,hyper=warn");
         assert_eq!(sources["http.workers"].to_string(), "environment FLASHSALE__HTTP__WORKERS");
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_told_with_its_key_and_without_its_value() {
+    fn problems_name_the_key_but_not_the_value() {
         let (_, _, problems) = layers(
             "[secrets]\nsession_key_file = \"a\"\n[http]\nworkers = \"hidden\"\n[[operations.tokens]]\ntoken = 42\n",
             &[
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_has_a_variable_that_leads_back_to_it() {
+    fn every_key_has_an_environment_variable() {
         let known = serde_json::to_value(Config::default()).unwrap();
         for key in keys(&known) {
             let mut layers = Layers::new();

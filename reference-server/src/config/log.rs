@@ -1,29 +1,29 @@
-//! `[log]`: what is written about the server's work.
+//! `[log]`: logging to standard error.
 
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
-/// What is written about the server's work, on standard error; table `[log]`.
+/// Logging to standard error; table `[log]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogConfig {
-    /// `log.filter`: what is logged, as in `info` or `debug,hyper=warn`. Default info; variable FLASHSALE_LOG.
+    /// `log.filter`, or FLASHSALE_LOG: levels, such as `info` or `debug,hyper=warn`. Default info.
     pub filter: String,
-    /// `log.format`: `text` for people, `json` for collectors. Default text.
+    /// `log.format`: `text` for people or `json` for log collectors. Default text.
     pub format: LogFormat,
-    /// `log.lines_per_second`: most lines of one place in the code in a second; more are counted, and the number is told
-    /// with the next line. 0 is no limit. Default 20.
+    /// `log.lines_per_second`: maximum lines per second from one place in the code. The rest is
+    /// counted and reported as `suppressed` with the next line. 0 means no limit. Default 20.
     pub lines_per_second: u32,
 }
 
-/// How a line of the log is written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
-    /// For people.
+    /// Readable text.
     #[default]
     Text,
-    /// One JSON object for each line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -37,7 +37,7 @@ impl LogConfig {
     pub(super) fn check(&self, problems: &mut Vec<String>) {
         if let Err(error) = EnvFilter::builder().parse(&self.filter) {
             problems.push(format!(
-                "log.filter: {error}; give a level, or targets with levels as in info,hyper=warn"
+                "log.filter: {error}; give a level, or targets with levels such as info,hyper=warn"
             ));
         }
         super::range::within(problems, "log.lines_per_second", self.lines_per_second, 0..=1_000_000);

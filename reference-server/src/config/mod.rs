@@ -1,7 +1,7 @@
-//! Configuration: one struct per concern, every key with a default, all problems reported at once.
+//! Configuration: one struct per table, a default for every key, all problems reported at once.
 //!
-//! Flags win over the environment, that wins over the file (`--config`), and that over the defaults here. Unknown keys
-//! are refused. `check-config` shows what is in force and where each value came from.
+//! Flags override the environment, which overrides the file (`--config`), which overrides the
+//! defaults. Unknown keys are errors. `check-config` prints the effective values and their sources.
 
 mod breaker;
 mod cache;

@@ -1,4 +1,4 @@
-//! `[monitor]`: how closely the invariants are watched.
+//! `[monitor]`: the invariant monitor.
 
 use std::time::Duration;
 
@@ -6,18 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::monitoring::invariants::Limits;
 
-/// How closely the invariants are watched; table `[monitor]`.
+/// How often the invariants are checked, and their limits; table `[monitor]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MonitorConfig {
-    /// `monitor.period_seconds`: how often they are looked at, 1 to 30. Default 5.
+    /// `monitor.period_seconds`: interval between checks, 1 to 30. Default 5.
     pub period_seconds: u64,
-    /// `monitor.overdue_seconds`: how long a hold may be overdue. Default 30.
+    /// `monitor.overdue_seconds`: how long a hold may outlast its deadline. Default 30.
     pub overdue_seconds: u64,
-    /// `monitor.outbox_entries`: how many entries of the outbox a consumer may be behind. Default 100000.
+    /// `monitor.outbox_entries`: how many outbox entries a consumer may lag behind. Default 100000.
     pub outbox_entries: u64,
-    /// `monitor.refund_seconds`: how long an activity may have refunds due without a moment in which it has none. Default
-    /// 3600.
+    /// `monitor.refund_seconds`: how long an activity may keep having refunds due. Default 3600.
     pub refund_seconds: u64,
 }
 
@@ -35,12 +34,12 @@ impl MonitorConfig {
         super::range::within(problems, "monitor.refund_seconds", self.refund_seconds, 1..=2_592_000);
     }
 
-    /// `period_seconds` as a span.
+    /// Returns `period_seconds` as a duration.
     pub fn period(&self) -> Duration {
         Duration::from_secs(self.period_seconds)
     }
 
-    /// What is allowed.
+    /// Converts to the limits of the monitor.
     pub fn limits(&self) -> Limits {
         Limits {
             overdue: Duration::from_secs(self.overdue_seconds),

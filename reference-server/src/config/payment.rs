@@ -1,4 +1,4 @@
-//! `[payment]`: who takes the money, and how long that may take.
+//! `[payment]`: the payment provider and payment deadlines.
 
 use std::time::Duration;
 
@@ -7,23 +7,23 @@ use serde::{Deserialize, Serialize};
 
 use super::BreakerConfig;
 
-/// Who takes the money, and how long that may take; table `[payment]`.
+/// The payment provider and payment deadlines; table `[payment]`.
 ///
-/// The spans hold for activities that are opened after they were set.
+/// Changed deadlines apply to activities that are opened afterwards.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PaymentConfig {
-    /// `payment.sandbox`: take payments with the sandbox provider, which moves no money. Default false; on with `demo`.
+    /// `payment.sandbox`: use the sandbox, which moves no money. Default false; on with `demo`.
     pub sandbox: bool,
-    /// `payment.window_seconds`: how long a payment stays open. Default 900.
+    /// `payment.window_seconds`: how long a buyer has to complete a payment. Default 900.
     pub window_seconds: u64,
-    /// `payment.cap_seconds`: how far a payment may outlast the deadline of its order. Default 900.
+    /// `payment.cap_seconds`: how long a payment may outlast its order's deadline. Default 900.
     pub cap_seconds: u64,
-    /// `payment.close_grace_seconds`: how long a payment that cannot be closed is waited for. Default 300.
+    /// `payment.close_grace_seconds`: how long after its deadline to retry closing. Default 300.
     pub close_grace_seconds: u64,
-    /// `payment.close_retry_seconds`: after what time closing a payment is tried again. Default 10.
+    /// `payment.close_retry_seconds`: interval between attempts to close a payment. Default 10.
     pub close_retry_seconds: u64,
-    /// `[payment.breaker]`: when the provider is left alone for a while.
+    /// `[payment.breaker]`: the circuit breaker of the provider.
     pub breaker: BreakerConfig,
 }
 
@@ -49,7 +49,7 @@ impl PaymentConfig {
         self.breaker.check(problems);
     }
 
-    /// The spans as the ledger takes them.
+    /// Converts the deadlines to the ledger's timing.
     pub fn timing(&self) -> Timing {
         Timing {
             payment_window: Duration::from_secs(self.window_seconds),

@@ -1,22 +1,22 @@
-//! `[queue]`: how jobs are tried again.
+//! `[queue]`: retries of jobs.
 
 use std::time::Duration;
 
 use flashsale_core::queue::Retries;
 use serde::{Deserialize, Serialize};
 
-/// How jobs, such as refunds, are tried again before they become dead letters; table `[queue]`.
+/// Retries of jobs such as refunds, before they become dead letters; table `[queue]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QueueConfig {
-    /// `queue.attempts`: how often a job is tried, 1 to 100. Default 12.
+    /// `queue.attempts`: maximum attempts of a job, 1 to 100. Default 12.
     pub attempts: u32,
-    /// `queue.first_wait_ms`: how long the second attempt waits at most; each further one twice as long. Default 1000.
+    /// `queue.first_wait_ms`: maximum wait before attempt 2; doubles each time. Default 1000.
     pub first_wait_ms: u64,
-    /// `queue.longest_wait_seconds`: how long an attempt waits at most. Default 300: with the other defaults the last attempt is
-    /// about 20 minutes after the first.
+    /// `queue.longest_wait_seconds`: upper bound of the wait. Default 300: with the other defaults
+    /// the last attempt is about 20 minutes after the first.
     pub longest_wait_seconds: u64,
-    /// `queue.at_once`: how many jobs of a kind are done at a time, 1 to 256. Default 16.
+    /// `queue.at_once`: jobs of one topic that run concurrently, 1 to 256. Default 16.
     pub at_once: usize,
 }
 
@@ -34,7 +34,7 @@ impl QueueConfig {
         super::range::within(problems, "queue.at_once", self.at_once, 1..=256);
     }
 
-    /// The same, as workers take it.
+    /// Converts to the retry policy of workers.
     pub fn retries(&self) -> Retries {
         Retries {
             attempts: self.attempts,

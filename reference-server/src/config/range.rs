@@ -1,8 +1,8 @@
-//! Ranges of values.
+//! Range checks.
 
 use std::{fmt, ops::RangeInclusive};
 
-/// Notes a problem if `value` is outside `allowed`.
+/// Adds a problem if `value` is outside `allowed`.
 pub(super) fn within<T: PartialOrd + fmt::Display>(
     problems: &mut Vec<String>,
     key: &str,
@@ -10,6 +10,6 @@ pub(super) fn within<T: PartialOrd + fmt::Display>(
     allowed: RangeInclusive<T>,
 ) {
     if !allowed.contains(&value) {
-        problems.push(format!("{key}: {value} is outside {} to {}", allowed.start(), allowed.end()));
+        problems.push(format!("{key}: {value} is not within {} to {}", allowed.start(), allowed.end()));
     }
 }

@@ -1,37 +1,37 @@
-//! `[rate]`: how often one buyer, and one address, may ask.
+//! `[rate]`: rate limits per user and per address.
 
 use std::{num::NonZeroU32, time::Duration};
 
 use flashsale_core::{domain::Invalid, rate_limiter::Quota};
 use serde::{Deserialize, Serialize};
 
-/// How often one buyer, and one address, may ask; table `[rate]`. `[guard]` says which of these quotas are used.
+/// Rate limits per user and per address; table `[rate]`. `[guard]` turns each of them on or off.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RateConfig {
-    /// `rate.user_orders`: order requests of one user in `user_seconds`, all at once or spread. Default 30.
+    /// `rate.user_orders`: order requests per user in `user_seconds`, bursts included. Default 30.
     pub user_orders: NonZeroU32,
-    /// `rate.user_seconds`: the span of `user_orders`. Default 10.
+    /// `rate.user_seconds`: period of `user_orders`. Default 10.
     pub user_seconds: u64,
-    /// `rate.address_orders`: order requests from one address in `address_seconds`. Whole companies and networks of mobile
-    /// phones share one: this is against a machine, not against a person. Default 20000.
+    /// `rate.address_orders`: order requests per address in `address_seconds`. Companies and mobile
+    /// networks share an address, so this limits machines, not people. Default 20000.
     pub address_orders: NonZeroU32,
-    /// `rate.address_seconds`: the span of `address_orders`. Default 10.
+    /// `rate.address_seconds`: period of `address_orders`. Default 10.
     pub address_seconds: u64,
-    /// `rate.user_tickets`: tickets and challenges that one user asks for in `tickets_seconds`. Default 30.
+    /// `rate.user_tickets`: ticket or challenge requests per user in `tickets_seconds`. Default 30.
     pub user_tickets: NonZeroU32,
-    /// `rate.busy_address`: tickets and challenges that are asked for from one address in `tickets_seconds` until it counts
-    /// as busy. Default 60.
+    /// `rate.busy_address`: requests for tickets and challenges per address in `tickets_seconds`
+    /// before the address counts as busy. Default 60.
     pub busy_address: NonZeroU32,
-    /// `rate.tickets_seconds`: the span of `user_tickets` and `busy_address`. Default 60.
+    /// `rate.tickets_seconds`: period of `user_tickets` and `busy_address`. Default 60.
     pub tickets_seconds: u64,
-    /// `rate.failures`: failed challenges of one user that are told apart. Default 5.
+    /// `rate.failures`: failed challenges per user that count towards the risk. Default 5.
     pub failures: NonZeroU32,
-    /// `rate.failures_seconds`: how long it takes until so many are forgotten. Default 1800.
+    /// `rate.failures_seconds`: time until that many failures are forgotten. Default 1800.
     pub failures_seconds: u64,
-    /// `rate.users`: users that are remembered at the same time, 48 to 96 bytes each. Default 262144.
+    /// `rate.users`: users tracked at a time, 48 to 96 bytes each. Default 262144.
     pub users: NonZeroU32,
-    /// `rate.addresses`: addresses that are remembered at the same time, 32 to 64 bytes each. Default 262144.
+    /// `rate.addresses`: addresses tracked at a time, 32 to 64 bytes each. Default 262144.
     pub addresses: NonZeroU32,
 }
 
@@ -54,18 +54,18 @@ impl Default for RateConfig {
     }
 }
 
-/// The quotas of a configuration.
+/// The quotas that result from a [`RateConfig`].
 #[derive(Clone, Copy, Debug)]
 pub struct Quotas {
-    /// Orders of one user.
+    /// Orders per user.
     pub user_orders: Quota,
-    /// Orders from one address.
+    /// Orders per address.
     pub address_orders: Quota,
-    /// Tickets and challenges of one user.
+    /// Tickets and challenges per user.
     pub user_tickets: Quota,
-    /// Tickets and challenges from one address.
+    /// Tickets and challenges per address.
     pub busy_address: Quota,
-    /// Failed challenges of one user.
+    /// Failed challenges per user.
     pub failures: Quota,
 }
 
@@ -80,11 +80,10 @@ impl RateConfig {
         }
     }
 
-    /// The quotas.
+    /// Converts to quotas.
     ///
     /// # Errors
-    ///
-    /// If some numbers make no quota.
+    /// If a limit and its period do not make a valid quota.
     pub fn quotas(&self) -> Result<Quotas, Invalid> {
         let [user_orders, address_orders, user_tickets, busy_address, failures] =
             self.pairs().map(|(_, burst, seconds)| quota(burst, seconds));

@@ -1,4 +1,4 @@
-//! What is in force, for people: each key with its value and where it came from.
+//! The report of `check-config`: each key with its effective value and source.
 
 use std::collections::BTreeMap;
 
@@ -6,9 +6,9 @@ use serde_json::Value as Json;
 
 use super::{Config, Source};
 
-/// One line for each key, as in `http.workers = 4  # environment FLASHSALE__HTTP__WORKERS`. Secrets are only `set`.
+/// Formats one line per key, such as `demo = true  # flag --demo`. Secrets show as `set`.
 pub(super) fn report(config: &Config, sources: &BTreeMap<String, Source>) -> String {
-    let document = serde_json::to_value(config).expect("a configuration can be shown");
+    let document = serde_json::to_value(config).expect("a configuration can be serialized");
     let mut lines = Vec::new();
     collect("", &document, &mut lines);
     let width =

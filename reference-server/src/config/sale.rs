@@ -1,4 +1,4 @@
-//! `[storage]`, `[order]` and `[ticket]`: what the selling part reads.
+//! `[storage]`, `[order]` and `[ticket]`: data, order queues and tickets.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StorageConfig {
-    /// `storage.directory`: the data directory, for one process. Default ./flashsale-data; flag `--data`.
+    /// `storage.directory`: data directory of one process. Default ./flashsale-data; flag `--data`.
     pub directory: PathBuf,
-    /// `storage.in_memory`: keep nothing instead. Default false; flag `--in-memory`.
+    /// `storage.in_memory`: keep data only in memory. Default false; flag `--in-memory`.
     pub in_memory: bool,
-    /// `storage.snapshot_after_bytes`: a snapshot is written when the journal has grown by so much. A smaller number makes
-    /// the start after a crash shorter, and snapshots more frequent. Default 268435456.
+    /// `storage.snapshot_after_bytes`: journal growth that triggers a snapshot. A smaller value
+    /// shortens the start after a crash but writes snapshots more often. Default 268435456.
     pub snapshot_after_bytes: u64,
 }
 
@@ -34,15 +34,15 @@ impl StorageConfig {
     }
 }
 
-/// Queues in front of the ledger; table `[order]`.
+/// Order queues in front of the ledger; table `[order]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OrderConfig {
-    /// `order.reserve_queue`: reserves that wait per lane; more are answered `busy`. Default 65536.
+    /// `order.reserve_queue`: queued reserves per lane; more are answered `busy`. Default 65536.
     pub reserve_queue: usize,
-    /// `order.advance_queue`: payments and cancels that wait per lane; more are answered `busy`. Default 16384.
+    /// `order.advance_queue`: the same for payments and cancels. Default 16384.
     pub advance_queue: usize,
-    /// `order.max_batch`: items of one ledger step. Default 4096.
+    /// `order.max_batch`: maximum items in one ledger batch. Default 4096.
     pub max_batch: usize,
 }
 
@@ -60,13 +60,13 @@ impl OrderConfig {
     }
 }
 
-/// When tickets are issued and how long they hold; table `[ticket]`.
+/// When tickets are issued and how long they are valid; table `[ticket]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TicketConfig {
-    /// `ticket.lead_seconds`: how long before the start tickets are issued. Default 60.
+    /// `ticket.lead_seconds`: how long before the sale tickets are issued. Default 60.
     pub lead_seconds: u64,
-    /// `ticket.lifetime_seconds`: how long a ticket holds, from the start of the sale if that is later. Default 300.
+    /// `ticket.lifetime_seconds`: validity from issue or sale start, the later one. Default 300.
     pub lifetime_seconds: u64,
 }
 
@@ -82,12 +82,12 @@ impl TicketConfig {
         super::range::within(problems, "ticket.lifetime_seconds", self.lifetime_seconds, 10..=86_400);
     }
 
-    /// `lead_seconds` as a span.
+    /// Returns `lead_seconds` as a duration.
     pub fn lead(&self) -> Duration {
         Duration::from_secs(self.lead_seconds)
     }
 
-    /// `lifetime_seconds` as a span.
+    /// Returns `lifetime_seconds` as a duration.
     pub fn lifetime(&self) -> Duration {
         Duration::from_secs(self.lifetime_seconds)
     }

@@ -1,4 +1,4 @@
-//! Secrets: never shown, compared in constant time, read from files of their own.
+//! Secrets: never shown, compared in constant time, read from separate files.
 
 use std::{
     collections::BTreeMap,
@@ -9,54 +9,52 @@ use std::{
 use serde::{Deserialize, Serialize, Serializer};
 use subtle::ConstantTimeEq;
 
-/// Bytes that must not appear in logs, answers or errors.
+/// Secret bytes. They must not appear in logs, answers or errors.
 #[derive(Clone, Default, Deserialize)]
 #[serde(from = "String")]
 pub struct Secret(Box<[u8]>);
 
 impl Secret {
-    /// Keeps `bytes`.
+    /// Wraps `bytes`.
     pub fn new(bytes: impl Into<Box<[u8]>>) -> Self {
         Self(bytes.into())
     }
 
-    /// Makes 32 random bytes.
+    /// Generates 32 random bytes.
     ///
     /// # Errors
-    ///
-    /// If the system has no randomness to give.
+    /// If the system's random generator fails.
     pub fn random() -> io::Result<Self> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).map_err(io::Error::other)?;
         Ok(Self::new(bytes))
     }
 
-    /// Reads a file; the line end after the last line is not part of the secret.
+    /// Reads a secret from a file; trailing whitespace is not part of it.
     ///
     /// # Errors
-    ///
     /// If the file cannot be read or has fewer than 16 bytes.
     pub fn read(file: &Path) -> io::Result<Self> {
-        let place = |problem: String| io::Error::other(format!("{}: {problem}", file.display()));
-        let bytes = fs::read(file).map_err(|error| place(error.to_string()))?;
+        let in_file = |problem: String| io::Error::other(format!("{}: {problem}", file.display()));
+        let bytes = fs::read(file).map_err(|error| in_file(error.to_string()))?;
         let bytes = bytes.trim_ascii_end();
         if bytes.len() < 16 {
-            return Err(place("a secret has at least 16 bytes".to_owned()));
+            return Err(in_file("the secret is too short; it must have at least 16 bytes".to_owned()));
         }
         Ok(Self::new(bytes))
     }
 
-    /// The bytes, for the one place that computes with them.
+    /// Returns the bytes, for cryptographic code only.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
 
-    /// Whether there is none.
+    /// Returns whether the secret has no bytes.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether `other` is the same, in a time that does not depend on where they differ.
+    /// Compares with `other` in constant time.
     pub fn matches(&self, other: &[u8]) -> bool {
         self.0.ct_eq(other).into()
     }
@@ -74,38 +72,39 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Only that there is one.
+/// Serializes as `set`, without the bytes.
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str("set")
     }
 }
 
-/// Files that hold keys; table `[secrets]`. What is not given is made once and kept in the data directory.
+/// Key files; table `[secrets]`. Missing keys are generated once and stored in the data directory.
 ///
-/// Keys rotate the same way everywhere: put the new one first, so that it signs, and keep the old one behind it until
-/// what it has signed has ended. Then take it out. Each change needs a restart.
+/// To rotate a key, put the new one first, so that it signs, and keep the old one after it until
+/// everything that it signed has expired. Then remove it. Each change needs a restart.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SecretsConfig {
-    /// `secrets.session_key_files`: for demo sessions and receipts; the first signs, all are accepted. An old one is needed
-    /// for `identity.session_seconds` after the change; receipts that it signed find nothing afterwards, sessions do.
+    /// `secrets.session_key_files`: keys of demo sessions and receipts; the first signs, all are
+    /// accepted. Keep an old one for `identity.session_seconds`. Receipts do not expire: those that
+    /// a removed key signed stop working, but a session still finds its orders.
     pub session_key_files: Vec<PathBuf>,
-    /// `[[secrets.ticket_keys]]`: the first signs new tickets, all are accepted. An old one is needed for
-    /// `ticket.lead_seconds` and `ticket.lifetime_seconds` after the change.
+    /// `[[secrets.ticket_keys]]`: keys of tickets; the first signs, all are accepted. Keep an old
+    /// one for `ticket.lead_seconds` plus `ticket.lifetime_seconds`.
     pub ticket_keys: Vec<TicketKey>,
-    /// `[secrets.callback_files]`: for each payment provider the file with the secret of its callbacks, or a list of
-    /// them, of which each is accepted: take the old one out when the provider signs with the new one.
+    /// `[secrets.callback_files]`: the file, or files, with each payment provider's callback
+    /// secret. All are accepted: remove an old one once the provider signs with the new one.
     pub callback_files: BTreeMap<String, Files>,
 }
 
-/// The most keys that are accepted for one purpose: each costs a forger's request a computation.
+/// The maximum number of keys for one purpose. A forged request costs one MAC computation per key.
 const MAX_KEYS: usize = 8;
 
 impl SecretsConfig {
     pub(super) fn check(&self, problems: &mut Vec<String>) {
         let mut count = |key: &str, count: usize, least: usize| {
-            super::range::within(problems, &format!("{key} (how many)"), count, least..=MAX_KEYS);
+            super::range::within(problems, &format!("{key} (number of keys)"), count, least..=MAX_KEYS);
         };
         count("secrets.session_key_files", self.session_key_files.len(), 0);
         count("secrets.ticket_keys", self.ticket_keys.len(), 0);
@@ -115,7 +114,7 @@ impl SecretsConfig {
         for (index, key) in self.ticket_keys.iter().enumerate() {
             if self.ticket_keys[..index].iter().any(|other| other.id == key.id) {
                 problems.push(format!(
-                    "secrets.ticket_keys[{index}].id: {} is taken; give each key a number of its own",
+                    "secrets.ticket_keys[{index}].id: {} is taken; give each key a unique number",
                     key.id
                 ));
             }
@@ -123,7 +122,7 @@ impl SecretsConfig {
     }
 }
 
-/// One file or several.
+/// One file or a list of files.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(from = "OneOrMore")]
 pub struct Files(pub Vec<PathBuf>);
@@ -144,11 +143,11 @@ impl From<OneOrMore> for Files {
     }
 }
 
-/// One key of the ring that signs tickets.
+/// A key that signs tickets.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TicketKey {
-    /// The number that tickets carry; never used again for another key.
+    /// The key's number, which tickets carry. Never reuse it for another key.
     pub id: u8,
     /// The file with the key.
     pub file: PathBuf,

@@ -4,16 +4,16 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// Certificates of the listeners; table `[tls]`. A listener without one speaks plain HTTP, for a proxy in front that ends
-/// TLS.
+/// Certificates of the listeners; table `[tls]`. A listener without one speaks plain HTTP, for use
+/// behind a proxy that terminates TLS.
 ///
-/// The files are read at the start, and again at each SIGHUP.
+/// The files are read at start-up and on SIGHUP.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsConfig {
-    /// `[tls.public]`: of the public listener. Default none.
+    /// `[tls.public]`: certificate of the public listener. Default none.
     pub public: CertificateFiles,
-    /// `[tls.operations]`: of the operations listener. Default none.
+    /// `[tls.operations]`: certificate of the operations listener. Default none.
     pub operations: CertificateFiles,
 }
 
@@ -21,9 +21,9 @@ pub struct TlsConfig {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CertificateFiles {
-    /// `certificate_file`: the certificate in PEM, behind it those that vouch for it, each for the one before. Default none.
+    /// `certificate_file`: PEM file with the certificate and its chain of issuers. Default none.
     pub certificate_file: Option<PathBuf>,
-    /// `key_file`: its private key in PEM (PKCS #8, PKCS #1 or SEC 1), not encrypted. Default none.
+    /// `key_file`: its private key in PEM (PKCS #8, PKCS #1 or SEC 1), unencrypted. Default none.
     pub key_file: Option<PathBuf>,
 }
 

@@ -1,5 +1,5 @@
-//! What a head may say in two ways: who is asked for, and where the body ends. A proxy in front may read it the other way,
-//! and then one client's bytes become another's request, so such heads are refused (RFC 9112, sections 3.2, 6.1 and 11.2).
+//! Rejects heads with an ambiguous host or body length. A proxy in front may interpret them
+//! differently, which allows request smuggling (RFC 9112, sections 3.2, 6.1 and 11.2).
 
 use hyper::{
     HeaderMap, Version,
@@ -9,42 +9,41 @@ use hyper::{
 
 use super::Problem;
 
-/// Why a head is refused, if it is. hyper has refused what is not HTTP, lengths that differ and codings without chunks.
+/// Returns the problem of an ambiguous head. hyper has already rejected malformed HTTP,
+/// contradictory lengths, and transfer codings without `chunked`.
 pub(super) fn refusal(head: &Parts) -> Option<Problem> {
     let problem = |detail| Some(Problem::invalid(detail));
     let mut hosts = head.headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
         (Some(host), None) if is_host(host.as_bytes()) => {}
         (None, None) if head.version == Version::HTTP_10 => {}
-        _ => return problem("Send one Host field with a name or an address, and a port if there is one."),
+        _ => return problem("Send exactly one Host field: a name or an address, optionally with a port."),
     }
     let scheme = head.uri.scheme_str();
     if head.uri.authority().is_some() && !scheme.is_some_and(|scheme| matches!(scheme, "http" | "https")) {
-        return problem("Ask for a path, or for a whole http or https URL.");
+        return problem("The request target must be a path or a complete http or https URL.");
     }
     if has_chunks(&head.headers) {
         let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
         let is_plain =
             codings.next().is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
         if !is_plain || codings.next().is_some() {
-            return problem(
-                "Send the body with a Content-Length, or with Transfer-Encoding: chunked and nothing else.",
-            );
+            return problem("Send the body with a Content-Length, or with Transfer-Encoding: chunked alone.");
         }
         if head.headers.contains_key(CONTENT_LENGTH) {
-            return problem("Send a Content-Length or a Transfer-Encoding, not both.");
+            return problem("Send either Content-Length or Transfer-Encoding, not both.");
         }
     }
     None
 }
 
-/// Whether the body comes in chunks. After such a request the connection ends: hyper drops a length that stands behind the
-/// coding, so a second reading of where the body ends cannot be excluded.
+/// Returns whether the body is chunked. The connection closes after such a request: hyper drops a
+/// Content-Length that follows the coding, so an ambiguous length may go unnoticed.
 pub(super) fn has_chunks(headers: &HeaderMap) -> bool {
     headers.contains_key(TRANSFER_ENCODING)
 }
 
-/// `NAME[:PORT]`, where the name may be an address; an IPv6 address stands in brackets.
+/// Checks for `NAME[:PORT]`; the name may be an IPv4 address or an IPv6 address in brackets.
 fn is_host(host: &[u8]) -> bool {
     let split = |at: usize| host.split_at(at);
     let (name_is_good, port) = if host.first() == Some(&b'[') {

@@ -1,4 +1,4 @@
-//! Answers that are not problems.
+//! Responses and their bodies.
 
 use std::{
     convert::Infallible,
@@ -20,10 +20,10 @@ use super::Code;
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
-/// A whole answer.
+/// A response with a complete body.
 pub type Response = hyper::Response<Whole>;
 
-/// The whole body of an answer; bytes, so that a prepared one is shared instead of copied.
+/// A complete response body. Its bytes are shared, so a prepared response is not copied.
 #[derive(Clone, Debug, Default)]
 pub struct Whole {
     bytes: Full<Bytes>,
@@ -31,7 +31,7 @@ pub struct Whole {
 }
 
 impl Whole {
-    /// The code of the problem that the answer tells of, for whoever counts.
+    /// Returns the code of the problem that the body describes, for metrics.
     pub fn code(&self) -> Option<Code> {
         self.code
     }
@@ -63,14 +63,14 @@ impl Body for Whole {
     }
 }
 
-/// Answers `status` without a body.
+/// Builds a response without a body.
 pub fn empty(status: StatusCode) -> Response {
     let mut response = Response::new(Whole::default());
     *response.status_mut() = status;
     response
 }
 
-/// Marks an answer about a caller: no cache keeps it.
+/// Adds `Cache-Control: no-store`, for responses about a caller.
 #[must_use]
 pub fn no_store(mut response: Response) -> Response {
     response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
@@ -78,7 +78,7 @@ pub fn no_store(mut response: Response) -> Response {
 }
 
 pub(super) fn with_body(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Response {
-    // Room for what dispatch and hyper's callers add: request id, cache control, one or two more.
+    // Capacity for what dispatch and the routes add: request id, cache control, and a few more.
     let mut headers = HeaderMap::with_capacity(6);
     headers.insert(CONTENT_TYPE, content_type);
     let mut response = Response::new(Whole::from(body));
@@ -87,9 +87,9 @@ pub(super) fn with_body(status: StatusCode, content_type: HeaderValue, body: Byt
     response
 }
 
-/// An answer that is made once and given many times: its body is shared, its headers are cloned cheaply.
+/// A response built once and sent many times: its body is shared, its headers are cheap to clone.
 ///
-/// For what almost everybody gets at the same time, such as "sold out", a page, or the status of an activity.
+/// For what many clients get at the same time, such as "sold out", a page, or an activity's status.
 #[derive(Clone, Debug)]
 pub struct Prepared {
     pub(super) status: StatusCode,
@@ -99,34 +99,33 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Keeps `body` with its content type.
+    /// Prepares a response with `body`.
     pub fn new(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -> Self {
         Self { status, headers: vec![(CONTENT_TYPE, content_type)], body: body.into(), code: None }
     }
 
-    /// Keeps `value` as JSON.
+    /// Prepares a response with `value` as JSON.
     ///
     /// # Errors
-    ///
-    /// If `value` cannot be written as JSON.
+    /// If `value` cannot be serialized.
     pub fn json<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> Result<Self, serde_json::Error> {
         Ok(Self::new(status, JSON, serde_json::to_vec(value)?))
     }
 
-    /// Adds a header to every answer.
+    /// Adds a header.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
 
-    /// Marks the answer as one that no cache keeps.
+    /// Adds `Cache-Control: no-store`.
     #[must_use]
     pub fn no_store(self) -> Self {
         self.with_header(CACHE_CONTROL, NO_STORE)
     }
 
-    /// One answer.
+    /// Builds a response.
     pub fn respond(&self) -> Response {
         let mut headers = HeaderMap::with_capacity(self.headers.len() + 2);
         for (name, value) in &self.headers {
@@ -139,7 +138,7 @@ impl Prepared {
         response
     }
 
-    /// The body.
+    /// Returns the body.
     pub fn body(&self) -> &Bytes {
         &self.body
     }

@@ -1,4 +1,4 @@
-//! Bodies of requests: read only when asked for, within bounds of size and time.
+//! Request bodies: read on demand, with limits of size and time.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -9,17 +9,17 @@ use serde::de::DeserializeOwned;
 
 use super::{Code, Problem, timeout::within};
 
-/// A request whose head is complete and whose body has not been read.
+/// A request whose body has not been read yet.
 pub type Request = hyper::Request<Body>;
 
-/// What a body may be.
+/// The limits of a body.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BodyLimits {
     pub(super) max_bytes: usize,
     pub(super) timeout: Duration,
 }
 
-/// The body of a request, not read yet.
+/// The unread body of a request.
 #[derive(Debug)]
 pub struct Body {
     incoming: Incoming,
@@ -32,43 +32,41 @@ impl Body {
         Self { incoming, limits, peer }
     }
 
-    /// The address that the request came from: the other end of the connection, whatever its headers say.
+    /// Returns the peer address of the connection, regardless of any headers.
     pub fn peer(&self) -> IpAddr {
         self.peer
     }
 
-    /// Raises or lowers the largest size, for a route that has a reason to (an import takes more than an order).
+    /// Sets another size limit, for routes such as imports.
     #[must_use]
     pub fn with_max_bytes(mut self, max_bytes: usize) -> Self {
         self.limits.max_bytes = max_bytes;
         self
     }
 
-    /// Whether there is no body at all.
+    /// Returns whether the request has no body.
     pub fn is_empty(&self) -> bool {
         self.incoming.is_end_stream()
     }
 
-    /// The whole body.
+    /// Reads the whole body.
     ///
     /// # Errors
-    ///
-    /// 413 if it is larger than `http.body_bytes`, 408 if it takes longer than `http.body_timeout_ms`, 400 if the
-    /// client breaks off.
+    /// 413 if it is too large, 408 after `http.body_timeout_ms`, 400 if the client disconnects.
     pub async fn bytes(self) -> Result<Bytes, Problem> {
         if self.is_empty() {
             return Ok(Bytes::new());
         }
         let BodyLimits { max_bytes, timeout } = self.limits;
         let too_large = || Problem::new(Code::TooLarge, format!("Send at most {max_bytes} bytes."));
-        // Known before a byte of it is read, and before the client is told to go on.
+        // Check the announced length before reading, and before hyper sends `100 Continue`.
         if self.incoming.size_hint().lower() > max_bytes as u64 {
             return Err(too_large());
         }
         match within(timeout, Limited::new(self.incoming, max_bytes).collect()).await {
             Some(Ok(body)) => Ok(body.to_bytes()),
             Some(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-            Some(Err(_)) => Err(Problem::invalid("The body broke off.")),
+            Some(Err(_)) => Err(Problem::invalid("The body is incomplete.")),
             None => Err(Problem::new(
                 Code::Timeout,
                 format!("Send the whole body within {} ms.", timeout.as_millis()),
@@ -76,14 +74,12 @@ impl Body {
         }
     }
 
-    /// The whole body as JSON; `headers` are those of the request.
+    /// Reads the whole body as JSON; `headers` are those of the request.
     ///
-    /// Types refuse unknown fields by `#[serde(deny_unknown_fields)]`; a repeated field is refused by serde itself.
+    /// Body types use `#[serde(deny_unknown_fields)]`; serde itself rejects repeated fields.
     ///
     /// # Errors
-    ///
-    /// As [`Body::bytes`]; 415 if the content type is not JSON; 400 if the body does not fit, with `field` where it
-    /// can be told.
+    /// As [`Body::bytes`]; 415 if it is not JSON; 400, with `field` if known, if it is invalid.
     pub async fn json<T: DeserializeOwned>(self, headers: &HeaderMap) -> Result<T, Problem> {
         if !is_json(headers) {
             return Err(Problem::new(Code::UnsupportedMediaType, "Send content-type: application/json."));
@@ -104,12 +100,12 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    // Serde reads a struct from an array too; every body of the contract is an object.
+    // serde also deserializes structs from arrays, but every body of the contract is an object.
     if bytes.trim_ascii_start().first() != Some(&b'{') {
-        return Err(Problem::invalid("The body does not fit: send a JSON object."));
+        return Err(Problem::invalid("The body is invalid: send a JSON object."));
     }
     serde_json::from_slice(bytes).map_err(|error| {
-        let detail = format!("The body does not fit: {error}.");
+        let detail = format!("The body is invalid: {error}.");
         match field_of::<T>(bytes) {
             Some(field) => Problem::invalid_field(&field, detail),
             None => Problem::invalid(detail),
@@ -117,20 +113,20 @@ fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     })
 }
 
-/// The field that a body which does not fit fails at, as in `price.amount`. It is read once more for this: keeping the
-/// path costs every good body something.
+/// Finds the field that makes a body invalid, such as `price.amount`. Parses the body again,
+/// because tracking the path would slow down every valid body.
 fn field_of<T: DeserializeOwned>(bytes: &[u8]) -> Option<String> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let error = serde_path_to_error::deserialize::<_, T>(&mut reader).err()?;
     let path = error.path().to_string();
     let cause = error.into_inner();
-    // What is not JSON has no field to blame, though it ends somewhere.
+    // A syntax error is not the fault of a field.
     if !cause.is_data() {
         return None;
     }
     let inside = Some(path).filter(|path| path != "." && !path.contains('?'));
     let message = cause.to_string();
-    // These are about a field of the object at the path, which may end in the field's name already.
+    // These messages name a field of the object at the path. The path may already end with it.
     match (inside, named(&message)) {
         (Some(path), Some(field)) if path != field && !path.ends_with(&format!(".{field}")) => {
             Some(format!("{path}.{field}"))
@@ -139,7 +135,7 @@ fn field_of<T: DeserializeOwned>(bytes: &[u8]) -> Option<String> {
     }
 }
 
-/// The field that serde's message names.
+/// Extracts the field name from serde's message.
 fn named(message: &str) -> Option<&str> {
     ["missing field `", "unknown field `", "duplicate field `"]
         .iter()
@@ -157,7 +153,7 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
-    #[allow(dead_code, reason = "only whether it can be read matters")]
+    #[allow(dead_code, reason = "the tests only deserialize it")]
     struct Order {
         quantity: u32,
         gift: Option<Gift>,
@@ -165,13 +161,13 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
-    #[allow(dead_code, reason = "only whether it can be read matters")]
+    #[allow(dead_code, reason = "the tests only deserialize it")]
     struct Gift {
         count: u32,
     }
 
     #[test]
-    fn a_body_that_does_not_fit_names_the_field() {
+    fn an_invalid_body_names_the_field() {
         for (body, field) in [
             ("{}", Some("quantity")),
             (r#"{"quantity":1,"price":2}"#, Some("price")),
@@ -195,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_told_by_its_content_type() {
+    fn json_is_recognized_by_its_content_type() {
         for (value, expected) in [
             ("application/json", true),
             ("Application/JSON; charset=\"UTF-8\"", true),

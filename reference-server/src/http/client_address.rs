@@ -1,4 +1,4 @@
-//! Whose request it is, behind proxies.
+//! The client's address behind trusted proxies.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,11 +7,11 @@ use ipnet::IpNet;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The address of the client: the other end of the connection, unless that is a trusted proxy.
+/// Returns the client's address: the peer, unless the peer is a trusted proxy.
 ///
-/// A trusted proxy appends to `X-Forwarded-For` whom it was called by. The field is therefore read from its right end, for as
-/// long as the addresses are of trusted proxies; the first that is not is the client. What stands left of it was written by
-/// somebody whom nobody vouches for, and is not read. `Forwarded` (RFC 7239) is not read at all.
+/// A trusted proxy appends its peer's address to `X-Forwarded-For`. So the field is read from the
+/// right: the first address that is not a trusted proxy is the client's. Entries further left are
+/// unverified and ignored. `Forwarded` (RFC 7239) is ignored.
 pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
     let mut client = peer.to_canonical();
@@ -20,9 +20,9 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> I
     }
     let fields: Vec<_> = headers.get_all(X_FORWARDED_FOR).iter().collect();
     for field in fields.into_iter().rev() {
-        // In bytes: what a client put in front must not hide what a proxy appended.
+        // Parse bytes: garbage that a client sent must not hide what a proxy appended.
         for entry in field.as_bytes().rsplit(|byte| *byte == b',') {
-            // What no proxy writes ends the trail at the last one who can be believed.
+            // An invalid entry ends the trail at the last trusted proxy.
             let Some(address) = parsed(entry.trim_ascii()) else { return client };
             client = address;
             if !is_trusted(client) {
@@ -33,7 +33,7 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> I
     client
 }
 
-/// An address, with or without a port; one of IPv6 with a port stands in brackets.
+/// Parses an address with or without a port. An IPv6 address with a port is in brackets.
 fn parsed(entry: &[u8]) -> Option<IpAddr> {
     let entry = str::from_utf8(entry).ok()?;
     let bare = entry.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(entry);
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn the_table_of_peers_and_fields() {
         let table: &[(&str, &[&str], &str)] = &[
-            // Nobody trusted: the field is not read.
+            // The peer is not trusted: the field is ignored.
             ("198.51.100.1", &[], "198.51.100.1"),
             ("198.51.100.1", &["203.0.113.9"], "198.51.100.1"),
             ("198.51.100.1", &["10.0.0.1"], "198.51.100.1"),
@@ -83,14 +83,14 @@ mod tests {
             ("10.1.2.3", &["6.6.6.6, 203.0.113.9, 10.9.9.9, 192.0.2.7"], "203.0.113.9"),
             ("10.1.2.3", &["6.6.6.6, 203.0.113.9", "10.9.9.9"], "203.0.113.9"),
             ("10.1.2.3", &["10.8.8.8, 10.9.9.9"], "10.8.8.8"),
-            // An attacker who writes a trusted address himself gets no further than his own.
+            // A forged trusted address does not hide the attacker's own.
             ("10.1.2.3", &["6.6.6.6, 10.0.0.1, 203.0.113.9"], "203.0.113.9"),
             // Forms.
             ("10.1.2.3", &["203.0.113.9:4711"], "203.0.113.9"),
             ("10.1.2.3", &["[2001:db8:1::5]:443"], "2001:db8:1::5"),
             ("10.1.2.3", &["[2001:db8:1::5]"], "2001:db8:1::5"),
             ("10.1.2.3", &["::ffff:203.0.113.9"], "203.0.113.9"),
-            // What is no address ends the trail at the last who can be believed.
+            // An invalid entry ends the trail at the last trusted proxy.
             ("10.1.2.3", &[], "10.1.2.3"),
             ("10.1.2.3", &[""], "10.1.2.3"),
             ("10.1.2.3", &["unknown"], "10.1.2.3"),
@@ -107,7 +107,7 @@ mod tests {
         }
     }
 
-    /// Headers that say something about addresses somewhere in the world.
+    /// Headers that carry client addresses in some deployments.
     const NAMES: [&str; 8] = [
         "x-forwarded-for",
         "forwarded",

@@ -1,4 +1,4 @@
-//! One connection from its first byte to its last, with a watch on its time.
+//! Serves one connection and enforces its time limits.
 
 use std::{
     future::{Future, poll_fn},
@@ -23,21 +23,21 @@ use super::{
 };
 use crate::config::HttpConfig;
 
-/// How long a connection that was accepted just before the stop may take to show its first request.
+/// How long a connection that was accepted just before a stop may take to send its first request.
 const LATE_REQUEST: Duration = Duration::from_millis(50);
-/// How long, and for how many bytes, a closed connection is read on, so that the client gets to see the answer.
+/// Time and bytes to keep reading a closing connection, so that the client gets the answer.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 256 * 1024;
 
-/// The times that a connection keeps.
+/// The time limits of a connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
+pub(super) struct Timeouts {
     idle: Duration,
     head: Duration,
     write: Duration,
 }
 
-impl Patience {
+impl Timeouts {
     pub(super) fn new(config: &HttpConfig) -> Self {
         Self { idle: config.idle_timeout(), head: config.head_timeout(), write: config.write_timeout() }
     }
@@ -51,22 +51,22 @@ impl Patience {
         }
     }
 
-    /// How often to look: a limit is overrun by at most half of it.
+    /// The polling interval: a quarter of the shortest limit, so that it overruns by half at most.
     fn period(self) -> Duration {
         (self.idle.min(self.head).min(self.write) / 4).max(Duration::from_millis(1))
     }
 }
 
-/// Serves one connection until it is closed, times out, or has given its last answer after a stop.
+/// Serves a connection until it is closed, times out, or has sent its last answer after a stop.
 ///
-/// It is compiled for the halves of a socket, which need no lock, and for those of TLS over it, which share their state.
+/// Generic over a stream's halves: those of a socket need no lock; those of TLS share state.
 pub(super) async fn serve<R, W, H>(
     reader: R,
     writer: W,
     peer: IpAddr,
     http: &http1::Builder,
     dispatch: Arc<Dispatch<H>>,
-    patience: Patience,
+    timeouts: Timeouts,
     mut stages: watch::Receiver<Stage>,
 ) where
     R: AsyncRead + Unpin,
@@ -88,7 +88,7 @@ pub(super) async fn serve<R, W, H>(
     };
     let (watched, outgoing) = Watched::new(reader, writer, Arc::clone(&progress));
     let mut connection = http.serve_connection(TokioIo::new(watched), service);
-    let mut watchdog = Watchdog::new(patience);
+    let mut watchdog = Watchdog::new(timeouts);
     let (mut cut, mut stopping) = (stages.clone(), false);
     let expired = loop {
         tokio::select! {
@@ -100,7 +100,7 @@ pub(super) async fn serve<R, W, H>(
             _ = poll_fn(|context| {
                 let served = std::pin::Pin::new(&mut connection).poll(context);
                 if served.is_pending() {
-                    // An error shows again when hyper reads or writes.
+                    // hyper sees an error on its next read or write.
                     let _ = lock(&outgoing).poll_send(context);
                 }
                 served
@@ -111,13 +111,13 @@ pub(super) async fn serve<R, W, H>(
     };
     let watched = connection.into_parts().io.into_inner();
     let bare = lock(&outgoing).bare();
-    let last_word = match (expired, bare) {
+    let final_problem = match (expired, bare) {
         (Some(Phase::Head), _) => Some(Problem::new(
             Code::Timeout,
-            format!("Send the whole head within {} ms.", patience.head.as_millis()),
+            format!("Send the whole head within {} ms.", timeouts.head.as_millis()),
         )),
         (Some(Phase::Idle), _) => {
-            // With TLS the client is told that this is the end and nothing was cut off, if its buffer has room.
+            // With TLS this sends close_notify, if there is room: nothing was cut off.
             let _ = poll_fn(|context| lock(&outgoing).poll_shutdown(context)).now_or_never();
             return;
         }
@@ -126,25 +126,25 @@ pub(super) async fn serve<R, W, H>(
         (None, None) if stopping || watched.has_ended() => return,
         (None, None) => None,
     };
-    if let Some(problem) = last_word {
+    if let Some(problem) = final_problem {
         lock(&outgoing).append(&dispatch.raw(problem));
     }
     let reader = watched.into_reader();
     if let Some(outgoing) = Arc::into_inner(outgoing) {
         let (writer, last_bytes) = outgoing.into_inner().unwrap_or_else(PoisonError::into_inner).into_parts();
-        part(reader, writer, &last_bytes).await;
+        close_gracefully(reader, writer, &last_bytes).await;
     }
 }
 
 /// Sends the last bytes of a connection and closes it so that the client can read them.
 ///
-/// A socket that is closed with unread bytes resets the connection, and the client may never see the answer.
-pub(super) async fn part(
+/// Closing a socket with unread input resets the connection, and the client may lose the answer.
+pub(super) async fn close_gracefully(
     mut reader: impl AsyncRead + Unpin,
     mut writer: impl AsyncWrite + Unpin,
     last_bytes: &[u8],
 ) {
-    let farewell = async {
+    let linger = async {
         writer.write_all(last_bytes).await?;
         writer.shutdown().await?;
         let mut discarded = 0;
@@ -157,21 +157,21 @@ pub(super) async fn part(
         }
         std::io::Result::Ok(())
     };
-    let _ = timeout(LINGER, farewell).await;
+    let _ = timeout(LINGER, linger).await;
 }
 
-/// How far the end of a server has come.
+/// The stages of a server's shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Stage {
-    /// It accepts and serves.
+    /// Accepts and serves connections.
     Serving,
-    /// It finishes the requests in flight.
+    /// Finishes the requests in flight.
     Stopping,
-    /// It drops what is left.
+    /// Drops the remaining connections.
     Cut,
 }
 
-/// Waits until a server is at `stage` or past it; one that was dropped is past all.
+/// Waits until a server has reached `stage`. A dropped server has reached every stage.
 pub(super) async fn reached(stages: &mut watch::Receiver<Stage>, stage: Stage) {
     let _ = stages.wait_for(|now| *now >= stage).await;
 }
@@ -183,19 +183,19 @@ async fn told_to_stop(stages: &mut watch::Receiver<Stage>, progress: &Progress) 
     }
 }
 
-/// Ends a phase in which nothing happens for too long. It looks now and then, instead of setting a timer per request.
+/// Detects a phase without progress. Polling at intervals is cheaper than a timer per request.
 struct Watchdog {
-    patience: Patience,
+    timeouts: Timeouts,
     ticks: tokio::time::Interval,
     seen: (Phase, u32),
     since: Instant,
 }
 
 impl Watchdog {
-    fn new(patience: Patience) -> Self {
-        let mut ticks = interval(patience.period());
+    fn new(timeouts: Timeouts) -> Self {
+        let mut ticks = interval(timeouts.period());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { patience, ticks, seen: (Phase::Idle, 0), since: Instant::now() }
+        Self { timeouts, ticks, seen: (Phase::Idle, 0), since: Instant::now() }
     }
 
     async fn expired(&mut self, progress: &Progress) -> Phase {
@@ -204,7 +204,7 @@ impl Watchdog {
             let seen = progress.look();
             if seen != self.seen {
                 (self.seen, self.since) = (seen, now);
-            } else if self.patience.limit(seen.0).is_some_and(|limit| now - self.since >= limit) {
+            } else if self.timeouts.limit(seen.0).is_some_and(|limit| now - self.since >= limit) {
                 return seen.0;
             }
         }
@@ -213,7 +213,7 @@ impl Watchdog {
 
 fn malformed(status: u16) -> Problem {
     match status {
-        431 | 414 => Problem::new(Code::HeadTooLarge, "Send a shorter head with fewer fields."),
-        _ => Problem::invalid("The head of the request is not HTTP/1.1."),
+        431 | 414 => Problem::new(Code::HeadTooLarge, "Send a shorter head, or fewer header fields."),
+        _ => Problem::invalid("The request head is not valid HTTP/1.1."),
     }
 }

@@ -1,4 +1,4 @@
-//! What every request has in common, around the handler: limits of the head, time, panics, request id.
+//! Wraps the handler of every request: head limits, time limit, panics, request id, metrics.
 
 use std::{
     convert::Infallible,
@@ -29,7 +29,7 @@ use crate::{config::HttpConfig, runtime::current_request};
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// One worker's way to the handler. Each worker has its own, so that counting references is not shared between cores.
+/// A worker's path to the handler. One per worker, so that cores do not share reference counts.
 #[derive(Debug)]
 pub(super) struct Dispatch<H> {
     handler: Arc<H>,
@@ -57,7 +57,7 @@ impl<H: Handler> Dispatch<H> {
         }
     }
 
-    /// Answers one request, whatever the handler does.
+    /// Answers one request, even if the handler panics or takes too long.
     pub(super) async fn answer(
         &self,
         request: hyper::Request<Incoming>,
@@ -82,19 +82,19 @@ impl<H: Handler> Dispatch<H> {
         };
         response.headers_mut().insert(X_REQUEST_ID, request_id::header(id));
         begun.end(&response);
-        // The connection learns of a stop by itself, but perhaps only after this answer.
+        // The connection may notice a stop only after this answer.
         if closes || self.stopping.load(Ordering::Relaxed) {
             response.headers_mut().insert(CONNECTION, CLOSE);
         }
         Ok(response)
     }
 
-    /// Counts a connection that ended before its first request.
+    /// Counts a connection whose TLS handshake failed.
     pub(super) fn handshake_failed(&self, failed: FailedHandshake) {
         self.counters.handshake_failed(failed);
     }
 
-    /// A problem as bytes, for a connection that hyper does not serve (any more); it announces its end.
+    /// Serializes a problem as a last raw response, for a connection that hyper does not serve.
     pub(super) fn raw(&self, problem: Problem) -> Vec<u8> {
         let (status, headers, body) = problem.into_parts();
         let mut bytes =
@@ -129,14 +129,14 @@ fn refused(problem: Problem) -> Response {
 
 #[cold]
 fn internal() -> Response {
-    Problem::new(Code::Internal, "The request may have been carried out; repeat it with the same key.")
+    Problem::new(Code::Internal, "The request may have taken effect; repeat it with the same key.")
         .into_response()
 }
 
 #[cold]
 fn too_slow(limit: Duration) -> Response {
     let detail = format!(
-        "No answer within {} ms. The request may still be carried out; repeat it with the same key.",
+        "No answer within {} ms. The request may still take effect; repeat it with the same key.",
         limit.as_millis()
     );
     Problem::new(Code::Unavailable, detail).retry_after(Duration::from_secs(1)).into_response()

@@ -1,4 +1,4 @@
-//! The seam between transport and routes.
+//! The interface between transport and routes.
 
 use std::{future::Future, sync::Arc};
 
@@ -6,15 +6,16 @@ use super::{Request, Response, Traffic};
 
 /// Answers the requests of one listener.
 ///
-/// The future is dropped when the client disconnects and when the request takes longer than `http.request_timeout_ms`.
-/// Work that must not stop half-way therefore runs on [`Background`](crate::runtime::background::Background), and the handler
-/// only awaits its outcome. A panic is answered with 500 and ends neither thread nor connection.
+/// The future is dropped when the client disconnects or the request exceeds
+/// `http.request_timeout_ms`. So run work that must not be interrupted on
+/// [`Background`](crate::runtime::background::Background) and only await its outcome here. A panic
+/// is answered with 500; thread and connection survive it.
 ///
-/// The future is kept inside the connection: box the rarely taken branches, so that the hot ones stay small.
+/// The future is stored inside the connection's: box rare branches to keep it small.
 pub trait Handler: Send + Sync + 'static {
-    /// Where requests and answers are counted.
+    /// Returns the counters of the listener.
     fn traffic(&self) -> &Arc<Traffic>;
 
-    /// Answers one request. Refusals are [`Problem`](super::Problem)s turned into responses.
+    /// Answers one request. Refusals are [`Problem`](super::Problem)s converted to responses.
     fn handle(&self, request: Request) -> impl Future<Output = Response> + Send;
 }

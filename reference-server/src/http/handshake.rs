@@ -1,4 +1,4 @@
-//! The beginning of a connection with TLS, before its first request.
+//! The TLS handshake of a connection.
 
 use std::time::Duration;
 
@@ -12,25 +12,25 @@ use tokio_rustls::server::TlsStream;
 use super::connection::{Stage, reached};
 use crate::http::tls::Tls;
 
-/// What the first byte of every handshake is (RFC 8446, 5.1).
+/// The first byte of every handshake (RFC 8446, 5.1).
 const HANDSHAKE: u8 = 22;
-/// How long a handshake that is under way at the stop may still take.
+/// How long a handshake in progress may continue after a stop.
 const LATE_HANDSHAKE: Duration = Duration::from_secs(1);
 
-/// Why there is no connection with TLS.
+/// Why no TLS connection was established.
 #[derive(Debug)]
 pub(super) enum NoTls {
     /// The client did not complete the handshake in time.
-    Late,
-    /// Client and server do not come together.
+    TimedOut,
+    /// The handshake failed.
     Failed,
-    /// The client does not speak TLS; its first bytes are not read yet.
+    /// The client does not speak TLS; its first bytes are still unread.
     Plain(TcpStream),
-    /// The client said nothing and went away, as probes of balancers do, or the server stops.
-    Left,
+    /// The client sent nothing and disconnected, as health probes do, or the server stops.
+    Closed,
 }
 
-/// Carries out a handshake within `limit`.
+/// Performs a handshake within `limit`.
 pub(super) async fn handshake(
     tls: &Tls,
     stream: TcpStream,
@@ -42,8 +42,8 @@ pub(super) async fn handshake(
         sleep(LATE_HANDSHAKE).await;
     };
     tokio::select! {
-        done = timeout(limit, begin(tls, stream)) => done.unwrap_or(Err(NoTls::Late)),
-        () = late => Err(NoTls::Left),
+        done = timeout(limit, begin(tls, stream)) => done.unwrap_or(Err(NoTls::TimedOut)),
+        () = late => Err(NoTls::Closed),
     }
 }
 
@@ -52,10 +52,10 @@ async fn begin(tls: &Tls, stream: TcpStream) -> Result<TlsStream<TcpStream>, NoT
     match stream.peek(&mut first).await {
         Ok(1) if first[0] == HANDSHAKE => {}
         Ok(1) => return Err(NoTls::Plain(stream)),
-        _ => return Err(NoTls::Left),
+        _ => return Err(NoTls::Closed),
     }
     tls.accept(stream).await.map_err(|error| {
-        tracing::debug!(%error, listener = tls.listener(), "a handshake failed");
+        tracing::debug!(%error, listener = tls.listener(), "TLS handshake failed");
         NoTls::Failed
     })
 }

@@ -1,4 +1,4 @@
-//! Answers in JSON.
+//! JSON responses.
 
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -9,13 +9,13 @@ use super::{
     answer::{JSON, with_body},
 };
 
-/// Answers `value` as JSON.
+/// Builds a response with `value` as JSON; if that fails, a 500 problem.
 pub fn json<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> Response {
     match serde_json::to_vec(value) {
         Ok(body) => with_body(status, JSON, Bytes::from(body)),
         Err(error) => {
-            tracing::error!(%error, "an answer could not be written as JSON");
-            Problem::new(Code::Internal, "The answer could not be written.").into_response()
+            tracing::error!(%error, "cannot serialize a response as JSON");
+            Problem::new(Code::Internal, "The response could not be serialized.").into_response()
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Transport: listeners, connections, limits, problem documents. No route and no business is known here.
+//! Transport: listeners, connections, limits, problem documents. No routes, no business logic.
 //!
-//! A [`Server`] accepts for one listener and gives each request to a [`Handler`]. What every answer has in common
-//! (request id, limits, panics, timeouts) is settled around the handler, in `dispatch`.
+//! A [`Server`] accepts connections of one listener and passes each request to a [`Handler`]. The
+//! common parts of every answer (request id, limits, panics, timeouts) are in `dispatch`.
 
 mod ambiguous;
 mod answer;

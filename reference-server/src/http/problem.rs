@@ -1,4 +1,4 @@
-//! Errors as RFC 9457 problem details with a stable code.
+//! Errors as problem details (RFC 9457) with a stable code.
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -14,7 +14,7 @@ use super::{Code, Prepared, Response};
 
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-/// A refusal or failure as the client sees it. Causes go to the log, not in here.
+/// A refusal or failure as the client sees it. Log internal causes instead of including them.
 #[derive(Clone, Debug)]
 pub struct Problem(Box<Inner>);
 
@@ -27,39 +27,42 @@ struct Inner {
 }
 
 impl Problem {
-    /// A problem with a sentence that says what to do about this occurrence.
+    /// Creates a problem; `detail` says what to do about this occurrence.
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
         Self(Box::new(Inner { code, detail: detail.into(), members: Map::new(), headers: Vec::new() }))
     }
 
-    /// 400: the request breaks a rule that no single field can be blamed for.
+    /// 400: the request is invalid, but not because of a single field.
     pub fn invalid(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Code::InvalidRequest, detail)
     }
 
-    /// 400: `field` (in the words of the contract) breaks a rule.
+    /// 400: `field`, as named in the contract, is invalid.
     pub fn invalid_field(field: &str, detail: impl Into<Cow<'static, str>>) -> Self {
         Self::invalid(detail).with("field", field)
     }
 
-    /// 404: nothing here, or nothing that the caller may know of.
+    /// 404: not found, or not visible to the caller.
     pub fn not_found() -> Self {
-        Self::new(Code::NotFound, "Check the address; what belongs to others is answered the same way.")
+        Self::new(
+            Code::NotFound,
+            "Check the address. Resources of other users are also reported as not found.",
+        )
     }
 
-    /// 401 with the scheme that is expected.
+    /// 401 with the expected scheme, `Bearer`.
     pub fn unauthorized(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Code::Unauthorized, detail)
             .with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
     }
 
-    /// 405 with the methods that are allowed here, as in `GET, HEAD`.
+    /// 405 with the allowed methods, such as `GET, HEAD`.
     pub fn method_not_allowed(allow: &'static str) -> Self {
         Self::new(Code::MethodNotAllowed, format!("Use one of: {allow}."))
             .with_header(ALLOW, HeaderValue::from_static(allow))
     }
 
-    /// Adds a member to the document; a value that cannot be JSON is left out.
+    /// Adds a member to the document. A value that cannot be serialized is omitted.
     #[must_use]
     pub fn with(mut self, member: &str, value: impl Serialize) -> Self {
         if let Ok(value) = serde_json::to_value(value) {
@@ -68,31 +71,31 @@ impl Problem {
         self
     }
 
-    /// Adds a header to the answer.
+    /// Adds a header to the response.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.0.headers.push((name, value));
         self
     }
 
-    /// Says when a retry may help: `Retry-After`, in seconds, rounded up, at least 1.
+    /// Adds `Retry-After` in seconds, rounded up, at least 1.
     #[must_use]
     pub fn retry_after(self, span: Duration) -> Self {
         let seconds = span.as_secs() + u64::from(span.subsec_nanos() > 0);
         self.with_header(RETRY_AFTER, HeaderValue::from(seconds.max(1)))
     }
 
-    /// The code.
+    /// Returns the code.
     pub fn code(&self) -> Code {
         self.0.code
     }
 
-    /// The answer: `application/problem+json`, kept by no cache.
+    /// Converts to a response: `application/problem+json` with `no-store`.
     pub fn into_response(self) -> Response {
         self.prepared().respond()
     }
 
-    /// The document, made once to be given many times.
+    /// Converts to a response that can be sent many times.
     pub fn prepared(self) -> Prepared {
         let code = Some(self.code());
         let (status, headers, body) = self.into_parts();
@@ -170,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_are_words_of_their_own() {
+    fn codes_are_unique() {
         let words: std::collections::HashSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
         assert_eq!(words.len(), Code::ALL.len());
         assert!(Code::ALL.iter().all(|code| code.status().as_u16() >= 400));

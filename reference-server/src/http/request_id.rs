@@ -1,4 +1,4 @@
-//! Ids of requests: unique, cheap, and never taken from the client.
+//! Request ids: unique, cheap, and never taken from the client.
 
 use std::{
     num::NonZeroU64,
@@ -12,35 +12,36 @@ use crate::runtime::current_request::RequestId;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// Makes the values of `x-request-id`: 32 random bits for each source and start of the process, then a counter.
+/// Generates the values of `x-request-id`: 32 random bits per source, then a 32-bit counter.
 ///
-/// They serve to find a request in a log; they are no secret and grant nothing.
+/// They serve to find a request in the log. They are not secret and grant nothing.
 #[derive(Debug)]
 pub(super) struct RequestIds {
     next: AtomicU64,
 }
 
 impl RequestIds {
-    /// A source that starts at a random place of its own.
+    /// Creates a source with a random prefix.
     pub(super) fn new() -> Self {
         Self { next: AtomicU64::new(getrandom::u64().unwrap_or_default() & !0xffff_ffff) }
     }
 
-    /// The next id.
+    /// Returns the next id.
     pub(super) fn next(&self) -> RequestId {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         RequestId(NonZeroU64::new(number).unwrap_or(NonZeroU64::MAX))
     }
 }
 
-/// An id as a header value.
+/// Formats an id as a header value.
 pub(super) fn header(RequestId(id): RequestId) -> HeaderValue {
     let mut text = [0_u8; 16];
     for (place, byte) in text.chunks_exact_mut(2).zip(id.get().to_be_bytes()) {
         place[0] = HEX[usize::from(byte >> 4)];
         place[1] = HEX[usize::from(byte & 15)];
     }
-    HeaderValue::from_maybe_shared(Bytes::copy_from_slice(&text)).expect("hex digits are a header value")
+    HeaderValue::from_maybe_shared(Bytes::copy_from_slice(&text))
+        .expect("hexadecimal digits are a valid header value")
 }
 
 #[cfg(test)]
@@ -55,7 +56,7 @@ mod tests {
         let shown = first.to_string();
         let first = header(first);
         assert_eq!(first.len(), 16);
-        assert_eq!(first, shown, "as the log shows it");
+        assert_eq!(first, shown, "the log shows the same text");
         assert!(first.to_str().unwrap().bytes().all(|b| b.is_ascii_hexdigit()));
     }
 }

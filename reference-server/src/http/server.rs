@@ -1,4 +1,4 @@
-//! Accepting connections and serving them until told to stop.
+//! Accepts connections and serves them until stopped.
 
 use std::{
     io,
@@ -22,26 +22,26 @@ use tokio::{
 
 use super::{
     Code, Handler, Listener, Problem,
-    connection::{self, Patience, Stage},
+    connection::{self, Stage, Timeouts},
     dispatch::Dispatch,
     handshake::{NoTls, handshake},
     traffic::FailedHandshake,
 };
 use crate::{config::HttpConfig, http::tls::Tls};
 
-/// Connections that one worker tells at the same time that it is busy.
+/// Maximum connections that a worker answers with `busy` concurrently.
 const MAX_REFUSING: usize = 256;
 
-/// On what the connections of a listener run.
+/// Where the connections of a listener run.
 #[derive(Clone, Debug)]
 pub enum Runtimes {
-    /// One thread with a runtime of its own for each socket of the listener.
+    /// One thread with its own runtime per socket of the listener.
     PerCore,
-    /// All on this runtime.
+    /// All sockets on this runtime.
     Shared(Handle),
 }
 
-/// A listener that is being served.
+/// A running server for one listener.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
@@ -52,10 +52,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts to accept on `listener` and to answer by `handler`.
+    /// Starts accepting on `listener` and answering with `handler`.
     ///
     /// # Errors
-    ///
     /// If a thread or its runtime cannot be started.
     pub fn start<H: Handler>(
         listener: Listener,
@@ -78,7 +77,7 @@ impl Server {
                 open: Arc::clone(&open),
                 max_connections: config.max_connections,
                 refusing: Arc::default(),
-                patience: Patience::new(config),
+                timeouts: Timeouts::new(config),
                 stages: stages.clone(),
                 _alive: alive.clone(),
             };
@@ -93,23 +92,23 @@ impl Server {
         Ok(Self { address, stopping, stage, done, open })
     }
 
-    /// The address that is served.
+    /// Returns the listen address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// How many connections are open.
+    /// Returns the number of open connections.
     pub fn open_connections(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Tells the workers to stop accepting and the connections to close after the answer they are at.
+    /// Tells workers to stop accepting, and connections to close after their current answer.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
         self.stage.send_replace(Stage::Stopping);
     }
 
-    /// Stops and waits until the last connection is closed, at most `limit`; returns how many were cut off.
+    /// Stops and waits up to `limit` for connections to close; returns how many were cut off.
     pub async fn drain(mut self, limit: Duration) -> usize {
         self.stop();
         match tokio::time::timeout(limit, self.done.recv()).await {
@@ -131,9 +130,9 @@ struct Worker<H> {
     open: Arc<AtomicUsize>,
     max_connections: usize,
     refusing: Arc<AtomicUsize>,
-    patience: Patience,
+    timeouts: Timeouts,
     stages: watch::Receiver<Stage>,
-    /// Dropped when the worker has ended; nothing is ever sent.
+    /// Dropped when the worker ends, which closes the channel; nothing is ever sent.
     _alive: mpsc::Sender<()>,
 }
 
@@ -154,7 +153,7 @@ fn start_thread<H: Handler>(
 }
 
 impl<H: Handler> Worker<H> {
-    /// Accepts until told to stop, then stays until its connections are closed.
+    /// Accepts until told to stop, then waits until its connections are closed.
     async fn run(self, listener: TcpListener) {
         let (connection_alive, mut connections_done) = mpsc::channel(1);
         self.accept(listener, &connection_alive).await;
@@ -170,31 +169,31 @@ impl<H: Handler> Worker<H> {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, peer)) => self.take(stream, peer.ip(), alive.clone()),
                     Err(error) => {
-                        tracing::warn!(%error, "a connection could not be accepted");
+                        tracing::warn!(%error, "cannot accept a connection");
                         tokio::time::sleep(Duration::from_millis(50)).await;
                     }
                 },
                 () = &mut stopping => break,
             }
         }
-        // What the kernel has accepted for us would be reset when the socket is closed.
+        // Closing the socket would reset connections that the kernel has already accepted.
         while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
             self.take(stream, peer.ip(), alive.clone());
         }
     }
 
     fn take(&self, stream: TcpStream, peer: IpAddr, alive: mpsc::Sender<()>) {
-        let Some(place) = ConnectionSlot::take(&self.open, self.max_connections) else {
+        let Some(slot) = ConnectionSlot::take(&self.open, self.max_connections) else {
             return self.refuse(stream, alive);
         };
         let _ = stream.set_nodelay(true);
         let (http, dispatch) = (self.http.clone(), Arc::clone(&self.dispatch));
-        let (patience, mut stages) = (self.patience, self.stages.clone());
+        let (timeouts, mut stages) = (self.timeouts, self.stages.clone());
         let Some(tls) = self.tls.clone() else {
             let (reader, writer) = stream.into_split();
             tokio::spawn(async move {
-                connection::serve(reader, writer, peer, &http, dispatch, patience, stages).await;
-                drop((place, alive));
+                connection::serve(reader, writer, peer, &http, dispatch, timeouts, stages).await;
+                drop((slot, alive));
             });
             return;
         };
@@ -203,54 +202,54 @@ impl<H: Handler> Worker<H> {
             match handshake(&tls, stream, limit, &mut stages).await {
                 Ok(stream) => {
                     let (reader, writer) = split(stream);
-                    connection::serve(reader, writer, peer, &http, dispatch, patience, stages).await;
+                    connection::serve(reader, writer, peer, &http, dispatch, timeouts, stages).await;
                 }
-                Err(without) => left(without, &dispatch).await,
+                Err(reason) => answer_without_tls(reason, &dispatch).await,
             }
-            drop((place, alive));
+            drop((slot, alive));
         });
     }
 
-    /// Answers `busy` without reading; when too many are being refused at once, or an answer would take a handshake, closes
-    /// without one.
+    /// Answers `busy` without reading the request. Closes without an answer if too many are being
+    /// refused, or with TLS, where an answer would need a handshake.
     fn refuse(&self, stream: TcpStream, alive: mpsc::Sender<()>) {
         if self.tls.is_some() {
             return;
         }
-        let Some(place) = ConnectionSlot::take(&self.refusing, MAX_REFUSING) else { return };
-        let busy = Problem::new(Code::Busy, "Too many connections are open; come again.")
+        let Some(slot) = ConnectionSlot::take(&self.refusing, MAX_REFUSING) else { return };
+        let busy = Problem::new(Code::Busy, "Too many connections are open; try again.")
             .retry_after(Duration::from_secs(1));
         let answer = self.dispatch.raw(busy);
         let (reader, writer) = stream.into_split();
         tokio::spawn(async move {
-            connection::part(reader, writer, &answer).await;
-            drop((place, alive));
+            connection::close_gracefully(reader, writer, &answer).await;
+            drop((slot, alive));
         });
     }
 }
 
-/// Counts a connection that did not come to TLS, and tells a client that speaks plain HTTP so.
-async fn left<H: Handler>(without: NoTls, dispatch: &Dispatch<H>) {
-    match without {
-        NoTls::Late => dispatch.handshake_failed(FailedHandshake::Timeout),
+/// Counts a failed handshake, and tells a client that speaks plain HTTP to use https.
+async fn answer_without_tls<H: Handler>(reason: NoTls, dispatch: &Dispatch<H>) {
+    match reason {
+        NoTls::TimedOut => dispatch.handshake_failed(FailedHandshake::Timeout),
         NoTls::Failed => dispatch.handshake_failed(FailedHandshake::Refused),
         NoTls::Plain(stream) => {
             dispatch.handshake_failed(FailedHandshake::Plain);
             let answer = dispatch.raw(Problem::invalid("This port speaks TLS: use https."));
             let (reader, writer) = stream.into_split();
-            connection::part(reader, writer, &answer).await;
+            connection::close_gracefully(reader, writer, &answer).await;
         }
-        NoTls::Left => {}
+        NoTls::Closed => {}
     }
 }
 
-/// One of the connections that a listener may have open.
+/// Counts as one open connection until it is dropped.
 struct ConnectionSlot(Arc<AtomicUsize>);
 
 impl ConnectionSlot {
     fn take(open: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
-        let place = (open.fetch_add(1, Ordering::Relaxed), Self(Arc::clone(open)));
-        (place.0 < max).then_some(place.1)
+        let (before, slot) = (open.fetch_add(1, Ordering::Relaxed), Self(Arc::clone(open)));
+        (before < max).then_some(slot)
     }
 }
 
@@ -262,9 +261,9 @@ impl Drop for ConnectionSlot {
 
 fn builder(config: &HttpConfig) -> http1::Builder {
     let mut http = http1::Builder::new();
-    // Without hyper's timer, which allocates for each head, and without its experimental `pipeline_flush`: the
-    // watchdog and the socket of a connection do their work. `max_headers` would move hyper's room for them from the
-    // stack to the heap; 65 to 100 fields are refused by dispatch, more by hyper.
+    // No hyper timer, which allocates per head, and no experimental `pipeline_flush`: `Watchdog`
+    // and `Outgoing` do their work. No `max_headers` either, which would move hyper's headers from
+    // the stack to the heap: dispatch refuses more than `http.head_fields`, hyper more than 100.
     http.header_read_timeout(None).max_header_size(config.head_bytes);
     http
 }

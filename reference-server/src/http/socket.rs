@@ -6,9 +6,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::http::tls::Tls;
 
-/// A bound address with one socket for each worker that will accept on it.
+/// A bound address with one socket per worker.
 ///
-/// With several sockets (`SO_REUSEPORT`) the kernel spreads connections over the workers, which then share nothing.
+/// With `SO_REUSEPORT` the kernel distributes connections among workers, which share nothing.
 #[derive(Debug)]
 pub struct Listener {
     address: SocketAddr,
@@ -17,22 +17,20 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Finds out whether `address` can be bound, and nobody listens there: not even somebody who shares the port.
+    /// Checks that `address` can be bound and is not in use, not even with a shared port.
     ///
     /// # Errors
-    ///
-    /// If the address is taken or not one of this machine.
+    /// If the address is in use or does not belong to this machine.
     pub fn probe(address: SocketAddr) -> io::Result<()> {
         bound(address, false).map(drop)
     }
 
-    /// Binds `address` for `workers` workers, each with a queue of `backlog` connections not yet accepted.
+    /// Binds `address` for `workers` workers, each with an accept queue of `backlog` connections.
     ///
-    /// Port 0 takes a free port, the same for all workers; [`Listener::address`] tells it.
+    /// Port 0 selects a free port, the same for all workers; see [`Listener::address`].
     ///
     /// # Errors
-    ///
-    /// If the address is taken or not one of this machine.
+    /// If the address is in use or does not belong to this machine.
     pub fn bind(address: SocketAddr, workers: NonZeroUsize, backlog: u16) -> io::Result<Self> {
         let several = workers.get() > 1;
         let first = listen(address, several, backlog)?;
@@ -42,13 +40,13 @@ impl Listener {
         Ok(Self { address, sockets, tls: None })
     }
 
-    /// The same, speaking TLS if there is any.
+    /// Sets TLS; `None` means plain HTTP.
     #[must_use]
     pub fn with_tls(self, tls: Option<Tls>) -> Self {
         Self { tls, ..self }
     }
 
-    /// The address that is listened on.
+    /// Returns the bound address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -66,7 +64,7 @@ fn listen(address: SocketAddr, reuse_port: bool, backlog: u16) -> io::Result<std
 
 fn bound(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A restart must not wait for connections of the last run in TIME_WAIT.
+    // A restart must not wait for old connections in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(reuse_port)?;
     socket.set_nonblocking(true)?;

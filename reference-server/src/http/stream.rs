@@ -1,4 +1,4 @@
-//! The socket of a connection, watched: who makes progress, and what hyper answers by itself.
+//! Wraps a connection's stream: tracks progress, batches writes, intercepts hyper's own errors.
 
 use std::{
     io,
@@ -16,22 +16,22 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// What a connection is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// For the first byte of a request.
+    /// The first byte of a request.
     Idle,
-    /// For the rest of a head.
+    /// The rest of a head.
     Head,
-    /// For the handler, which has limits of its own.
+    /// The handler, which has its own time limit.
     Working,
-    /// For the client to take what was written.
+    /// The client to receive what was written.
     Writing,
 }
 
 const PHASES: [Phase; 4] = [Phase::Idle, Phase::Head, Phase::Working, Phase::Writing];
 
-/// The phase of a connection and how often it has changed; shared by socket, service and watchdog.
+/// The phase of a connection and a change counter, shared by stream, service and watchdog.
 ///
-/// All of them run in the connection's one task, so plain loads and stores suffice: no step here costs more than
-/// a few instructions, where a timer per head would cost an allocation per request.
+/// All of them run in the connection's task, so relaxed loads and stores suffice. This costs a few
+/// instructions; a timer per head would cost an allocation per request.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     phase: AtomicU8,
@@ -39,13 +39,13 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Enters a phase, or makes progress in it.
+    /// Enters a phase, or records progress in the current one.
     pub(super) fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Relaxed);
         self.changes.store(self.changes.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
-    /// The phase, and a number that stays the same as long as nothing happens.
+    /// Returns the phase and the change counter.
     pub(super) fn look(&self) -> (Phase, u32) {
         let phase = PHASES[usize::from(self.phase.load(Ordering::Relaxed)) % PHASES.len()];
         (phase, self.changes.load(Ordering::Relaxed))
@@ -58,12 +58,12 @@ impl Progress {
     }
 }
 
-/// Writes from this size on go to the socket directly instead of being collected.
+/// Output that reaches this size is written directly instead of being buffered.
 const LARGE_WRITE: usize = 16 * 1024;
 
-/// The socket of a connection as hyper sees it: what is read is noted, what is written goes to [`Outgoing`].
+/// The stream as hyper sees it: records reads in [`Progress`], passes writes to [`Outgoing`].
 ///
-/// `R` and `W` are the halves of the socket, or of TLS over it.
+/// `R` and `W` are the halves of the socket or of the TLS stream.
 #[derive(Debug)]
 pub(super) struct Watched<R, W> {
     reader: R,
@@ -72,20 +72,20 @@ pub(super) struct Watched<R, W> {
     ended: bool,
 }
 
-/// The answers of a connection on their way to the client.
+/// The outgoing bytes of a connection.
 ///
-/// **Collecting.** A flush only collects; the connection's task calls [`Outgoing::poll_send`] when hyper has nothing
-/// more to do, so the answers to pipelined requests leave in one write. hyper's own `pipeline_flush` (1.12,
-/// "experimental") decides by its read buffer instead: it loses the answers before a malformed head, and holds them
-/// back while the next head is incomplete.
+/// **Batching.** A flush does not write; the connection's task calls [`Outgoing::poll_send`] when
+/// hyper is idle, so the answers to pipelined requests leave in one write. hyper's own
+/// `pipeline_flush` (1.12, experimental) depends on its read buffer instead: it loses answers
+/// before a malformed head and delays them while the next head is incomplete.
 ///
-/// **Keeping back.** hyper answers a head that it cannot read (400, 431, 414) without body and request id, and closes.
-/// Such an answer is the last thing it writes, and is kept back so that a whole problem document can be sent instead.
+/// **Interception.** hyper answers an invalid head (400, 414, 431) without body and request id, and
+/// closes. This last answer is withheld, and a problem document is sent instead.
 #[derive(Debug)]
 pub(super) struct Outgoing<W> {
     writer: W,
     collected: BytesMut,
-    /// Something was written that the writer may not have passed on; a socket passes on at once, TLS what it can.
+    /// Whether the writer may hold unsent bytes. A socket sends at once; TLS may buffer.
     unflushed: bool,
     progress: Arc<Progress>,
     bare: Option<u16>,
@@ -105,7 +105,7 @@ impl<R, W> Watched<R, W> {
         (Self { reader, outgoing: Arc::clone(&outgoing), progress, ended: false }, outgoing)
     }
 
-    /// Whether the client has closed its side, or the connection broke.
+    /// Returns whether the client closed its side or the connection failed.
     pub(super) fn has_ended(&self) -> bool {
         self.ended || lock(&self.outgoing).broken
     }
@@ -116,12 +116,12 @@ impl<R, W> Watched<R, W> {
 }
 
 impl<W: AsyncWrite + Unpin> Outgoing<W> {
-    /// The status of a bare answer that was kept back.
+    /// Returns the status of the response of hyper's own that was withheld.
     pub(super) fn bare(&self) -> Option<u16> {
         self.bare
     }
 
-    /// Sends what is collected.
+    /// Writes the collected bytes.
     pub(super) fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.collected.is_empty() {
             match Pin::new(&mut self.writer).poll_write(context, &self.collected) {
@@ -152,12 +152,12 @@ impl<W: AsyncWrite + Unpin> Outgoing<W> {
         }
     }
 
-    /// Collects more.
+    /// Appends bytes to the collected ones.
     pub(super) fn append(&mut self, bytes: &[u8]) {
         self.collected.extend_from_slice(bytes);
     }
 
-    /// The socket, and what has still to be written to it.
+    /// Returns the writer and the unwritten bytes.
     pub(super) fn into_parts(self) -> (W, BytesMut) {
         (self.writer, self.collected)
     }
@@ -202,7 +202,7 @@ impl<W: AsyncWrite + Unpin> Outgoing<W> {
     }
 }
 
-/// Locks the outgoing side; only the connection's own task does so, never across an await.
+/// Locks the outgoing side. Only the connection's own task does so, and never across an await.
 pub(super) fn lock<W>(outgoing: &Mutex<Outgoing<W>>) -> MutexGuard<'_, Outgoing<W>> {
     outgoing.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -238,9 +238,9 @@ impl<R: Unpin, W: AsyncWrite + Unpin> AsyncWrite for Watched<R, W> {
     }
 }
 
-/// Where an answer of hyper's own making begins in what it writes, and its status.
+/// Finds an error response of hyper's own in what it writes: its start and its status.
 ///
-/// It ends the buffer, has no body, is a client error, and lacks the request id that every answer of ours has.
+/// It is at the end of the buffer, has no body, is a client error, and lacks our request id.
 fn bare_answer(bytes: &[u8]) -> Option<(usize, u16)> {
     if !bytes.ends_with(b"\r\n\r\n") {
         return None;
@@ -260,7 +260,7 @@ mod tests {
         "HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
     #[test]
-    fn only_answers_of_hypers_own_making_are_kept_back() {
+    fn only_hypers_own_error_responses_are_withheld() {
         let ours = "HTTP/1.1 404 Not Found\r\nx-request-id: 1\r\ncontent-length: 9\r\n\r\n";
         assert_eq!(bare_answer(BARE.as_bytes()), Some((0, 431)));
         assert_eq!(bare_answer(format!("{ours}{BARE}").as_bytes()), Some((ours.len(), 431)));

@@ -1,49 +1,47 @@
-//! Paths and query strings, read strictly: what is not understood is refused, not guessed.
+//! Strict parsing of paths and query strings.
 
 use std::borrow::Cow;
 
 use super::Problem;
 
-/// The most segments that a path of the contract has, with room to spare.
+/// The maximum number of path segments, more than any path of the contract has.
 const MAX_SEGMENTS: usize = 8;
 
-/// Splits a path into its raw segments; `None` if it has more than eight, so nothing can match it.
+/// Splits a path into its raw segments; `None` if it has more than eight, which no route has.
 ///
-/// `/` has one empty segment; a trailing or doubled slash gives an empty one, so that it matches nothing by accident.
+/// `/` has one empty segment. A trailing or doubled slash adds one, so it matches no route.
 ///
 /// ```
 /// # use reference_server::http::segments;
-/// let mut room = [""; 8];
-/// assert_eq!(segments("/v1/orders/17", &mut room), Some(&["v1", "orders", "17"][..]));
+/// let mut buffer = [""; 8];
+/// assert_eq!(segments("/v1/orders/17", &mut buffer), Some(&["v1", "orders", "17"][..]));
 /// ```
-pub fn segments<'p, 'r>(path: &'p str, room: &'r mut [&'p str; MAX_SEGMENTS]) -> Option<&'r [&'p str]> {
+pub fn segments<'p, 'r>(path: &'p str, buffer: &'r mut [&'p str; MAX_SEGMENTS]) -> Option<&'r [&'p str]> {
     let mut count = 0;
     for segment in path.strip_prefix('/').unwrap_or(path).split('/') {
-        *room.get_mut(count)? = segment;
+        *buffer.get_mut(count)? = segment;
         count += 1;
     }
-    Some(&room[..count])
+    Some(&buffer[..count])
 }
 
-/// Decodes one segment of a path.
+/// Percent-decodes one path segment.
 ///
 /// # Errors
-///
-/// 400 if an escape is cut short or is not UTF-8, or if the text has a control character.
+/// 400 if an escape is malformed, or the text is not UTF-8 or contains a control character.
 pub fn decode_segment(raw: &str) -> Result<Cow<'_, str>, Problem> {
     decode(raw, false).map_err(|reason| Problem::invalid(format!("The path {reason}.")))
 }
 
-/// The parameters of a query string, each known and given once.
+/// The parameters of a query string, each known and present at most once.
 #[derive(Debug)]
 pub struct Query<'a>(Vec<(&'static str, Cow<'a, str>)>);
 
 impl<'a> Query<'a> {
-    /// Reads a query string that may have the parameters `known`. `+` is a space, as forms write it.
+    /// Parses a query string with the allowed parameters `known`. `+` is a space, as in forms.
     ///
     /// # Errors
-    ///
-    /// 400 naming the parameter that is unknown, repeated, or not decodable.
+    /// 400 with the parameter that is unknown, repeated, or malformed.
     pub fn parse(query: Option<&'a str>, known: &[&'static str]) -> Result<Self, Problem> {
         let mut pairs: Vec<(&'static str, Cow<'a, str>)> = Vec::new();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
@@ -52,11 +50,11 @@ impl<'a> Query<'a> {
                 .map_err(|reason| Problem::invalid(format!("The name of a query parameter {reason}.")))?;
             let Some(&name) = known.iter().find(|known| **known == name) else {
                 let allowed = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-                let detail = format!("This query parameter is not known here; allowed: {allowed}.");
+                let detail = format!("Unknown query parameter; allowed: {allowed}.");
                 return Err(Problem::invalid_field(&name, detail));
             };
             if pairs.iter().any(|(seen, _)| *seen == name) {
-                return Err(Problem::invalid_field(name, "Give this query parameter once."));
+                return Err(Problem::invalid_field(name, "Give this query parameter only once."));
             }
             let value = decode(raw_value, true)
                 .map_err(|reason| Problem::invalid_field(name, format!("The query parameter {reason}.")))?;
@@ -65,16 +63,15 @@ impl<'a> Query<'a> {
         Ok(Self(pairs))
     }
 
-    /// The decoded value of a parameter.
+    /// Returns the decoded value of a parameter.
     pub fn value(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_ref())
     }
 
-    /// The value of a parameter as something that can be read from text, such as a number.
+    /// Parses the value of a parameter.
     ///
     /// # Errors
-    ///
-    /// 400 naming the parameter and saying what is `expected`, as in "a number from 1 to 100".
+    /// 400 with the parameter and `expected`, such as "a number from 1 to 100".
     pub fn parsed<T: std::str::FromStr>(&self, name: &str, expected: &str) -> Result<Option<T>, Problem> {
         self.value(name)
             .map(|value| value.parse().map_err(|_| Problem::invalid_field(name, format!("Give {expected}."))))
@@ -91,8 +88,8 @@ fn decode(raw: &str, plus_is_space: bool) -> Result<Cow<'_, str>, &'static str> 
     while let Some(byte) = bytes.next() {
         decoded.push(match byte {
             b'%' => {
-                let high = bytes.next().and_then(hex).ok_or("has % without two hexadecimal digits")?;
-                let low = bytes.next().and_then(hex).ok_or("has % without two hexadecimal digits")?;
+                let high = bytes.next().and_then(hex).ok_or("contains % without two hexadecimal digits")?;
+                let low = bytes.next().and_then(hex).ok_or("contains % without two hexadecimal digits")?;
                 high << 4 | low
             }
             b'+' if plus_is_space => b' ',
@@ -100,7 +97,11 @@ fn decode(raw: &str, plus_is_space: bool) -> Result<Cow<'_, str>, &'static str> 
         });
     }
     let text = String::from_utf8(decoded).map_err(|_| "is not UTF-8 after decoding")?;
-    if text.chars().any(char::is_control) { Err("has a control character") } else { Ok(Cow::Owned(text)) }
+    if text.chars().any(char::is_control) {
+        Err("contains a control character")
+    } else {
+        Ok(Cow::Owned(text))
+    }
 }
 
 fn hex(digit: u8) -> Option<u8> {
@@ -112,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_split_without_guessing() {
+    fn paths_are_split_strictly() {
         let mut room = [""; 8];
         assert_eq!(segments("/", &mut room), Some(&[""][..]));
         assert_eq!(segments("/v1/time/", &mut room), Some(&["v1", "time", ""][..]));

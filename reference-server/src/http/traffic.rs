@@ -1,6 +1,6 @@
-//! What a listener has answered: requests by route and status, problems by code, how long it took.
+//! Counters of a listener: requests by route and status, problems by code, latencies.
 //!
-//! Each worker counts in a place of its own, so that cores share no cache line; whoever shows the numbers adds them up.
+//! Each worker has its own counters, so that cores share no cache lines. Reading adds them up.
 
 use std::{
     sync::{
@@ -15,31 +15,30 @@ use hyper::{Method, StatusCode};
 
 use super::{Code, Response};
 
-/// Statuses that are told apart; every other one is counted as 0.
+/// The statuses that are counted separately; all others are counted as 0.
 const STATUSES: [u16; 22] = [
     0, 200, 201, 202, 204, 206, 304, 400, 401, 403, 404, 405, 408, 409, 412, 413, 415, 422, 429, 431, 500,
     503,
 ];
 
-/// Bounds of the distribution of times, in microseconds.
+/// Bucket bounds of the latency histogram, in microseconds.
 const MICROS: &[u64] = &[
     50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
     2_500_000, 5_000_000, 10_000_000,
 ];
 
-/// One request of so many is timed on the routes that carry a sale; reading the clock twice would be a part of what they
-/// cost.
+/// One in this many requests is timed on hot routes, where reading the clock costs too much.
 const SAMPLE: u64 = 16;
 
-/// The route of what no other one names.
+/// The label of requests that match no route.
 pub const OTHER: &str = "other";
 
-/// How a handshake of TLS ends without a connection.
+/// Why a TLS handshake failed.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum FailedHandshake {
     /// The client did not complete it in time.
     Timeout,
-    /// Client and server do not come together: no common version, or the client does not believe the certificate.
+    /// No common version or protocol, or the client rejected the certificate or disconnected.
     Refused,
     /// The client does not speak TLS.
     Plain,
@@ -57,59 +56,62 @@ impl FailedHandshake {
     }
 }
 
-/// The numbers of one listener.
+/// The counters of one listener.
 #[derive(Debug)]
 pub struct Traffic {
     listener: &'static str,
     routes: Routes,
-    /// How many of the first routes are timed by samples.
+    /// How many of the first routes are timed by sampling.
     sampled: usize,
     pub(super) open: Arc<AtomicUsize>,
     workers: Mutex<Vec<Arc<Counters>>>,
 }
 
-/// The numbers of one route since the start.
+/// The counts of one route since the start.
 #[derive(Clone, Debug)]
 pub struct RouteTraffic {
-    /// The route, as in `POST /v1/orders/{ticket}`.
+    /// The route, such as `POST /v1/orders/{ticket}`.
     pub route: &'static str,
-    /// Requests, answered or not.
+    /// Requests that began, answered or not.
     pub begun: u64,
-    /// Answers by status; 0 is every status that the contract does not have.
+    /// Answers by status; 0 stands for every status outside the contract.
     pub answers: Vec<(u16, u64)>,
-    /// Requests whose clients went away before the answer.
+    /// Requests whose client disconnected before the answer.
     pub abandoned: u64,
-    /// Requests without an answer yet.
+    /// Requests in flight.
     pub in_flight: u64,
-    /// How long answers took, in microseconds; of some routes only samples.
+    /// Latency in microseconds; sampled on some routes.
     pub micros: HistogramSnapshot,
 }
 
 impl Traffic {
-    /// Counts for a listener: its `routes`, as in `POST /v1/orders/{ticket}`, the most frequent first, of which the first
-    /// `sampled` are timed by samples.
+    /// Creates the counters of a listener. `routes` look like `POST /v1/orders/{ticket}`, the most
+    /// frequent first; the first `sampled` of them are timed by sampling.
+    ///
+    /// # Panics
+    /// If a route is not a method and a path.
     pub fn new(listener: &'static str, routes: &'static [&'static str], sampled: usize) -> Arc<Self> {
         let (routes, workers) = (Routes::new(routes), Mutex::default());
         Arc::new(Self { listener, routes, sampled, open: Arc::default(), workers })
     }
 
-    /// The listener's name.
+    /// Returns the listener's name.
     pub fn listener(&self) -> &'static str {
         self.listener
     }
 
-    /// How many connections are open.
+    /// Returns the number of open connections.
     pub fn open_connections(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// The numbers of every route, in their order, the others last.
+    /// Reads the counts of every route in order, followed by [`OTHER`].
     pub fn routes(&self) -> Vec<RouteTraffic> {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         let names = self.routes.patterns.iter().map(|pattern| pattern.name).chain([OTHER]);
         names
             .enumerate()
-            .map(|(place, route)| {
+            .map(|(index, route)| {
                 let mut sum = RouteTraffic {
                     route,
                     begun: 0,
@@ -118,8 +120,8 @@ impl Traffic {
                     in_flight: 0,
                     micros: Histogram::new(MICROS).read(),
                 };
-                for counters in workers.iter().map(|worker| &worker.routes[place]) {
-                    // Answers before beginnings: a request is never answered and not begun.
+                for counters in workers.iter().map(|worker| &worker.routes[index]) {
+                    // Read the answers first, so that no request appears answered but not begun.
                     let mut ended = 0;
                     for ((_, answers), count) in sum.answers.iter_mut().zip(&counters.answers) {
                         let count = count.load(Ordering::Relaxed);
@@ -138,16 +140,16 @@ impl Traffic {
             .collect()
     }
 
-    /// Problems that were answered, by code.
+    /// Returns the number of problems sent, by code.
     pub fn problems(&self) -> Vec<(Code, u64)> {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        let sum = |place: usize| -> u64 {
-            workers.iter().map(|worker| worker.codes[place].load(Ordering::Relaxed)).sum()
+        let sum = |index: usize| -> u64 {
+            workers.iter().map(|worker| worker.codes[index].load(Ordering::Relaxed)).sum()
         };
-        Code::ALL.iter().enumerate().map(|(place, code)| (*code, sum(place))).collect()
+        Code::ALL.iter().enumerate().map(|(index, code)| (*code, sum(index))).collect()
     }
 
-    /// Handshakes of TLS that failed, by reason.
+    /// Returns the number of failed TLS handshakes, by reason.
     pub fn failed_handshakes(&self) -> Vec<(&'static str, u64)> {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         let sum = |reason: FailedHandshake| -> u64 {
@@ -156,7 +158,7 @@ impl Traffic {
         FailedHandshake::ALL.map(|reason| (reason.as_str(), sum(reason))).into()
     }
 
-    /// A place for one more worker to count in.
+    /// Adds the counters of another worker.
     pub(super) fn worker(&self) -> Arc<Counters> {
         let routes = (0..=self.routes.patterns.len()).map(|_| RouteCounters::new()).collect();
         let codes = Code::ALL.iter().map(|_| AtomicU64::new(0)).collect();
@@ -165,13 +167,13 @@ impl Traffic {
         counters
     }
 
-    /// Begins to count a request.
-    pub(super) fn begin<'c>(&self, counters: &'c Counters, method: &Method, path: &str) -> Begun<'c> {
-        let place = self.routes.place(method, path);
-        let route = &counters.routes[place];
+    /// Counts the start of a request.
+    pub(super) fn begin<'c>(&self, counters: &'c Counters, method: &Method, path: &str) -> InFlight<'c> {
+        let index = self.routes.index(method, path);
+        let route = &counters.routes[index];
         let number = route.begun.fetch_add(1, Ordering::Relaxed);
-        let timed = place >= self.sampled || number.is_multiple_of(SAMPLE);
-        Begun { counters, route, since: timed.then(Instant::now), ended: false }
+        let timed = index >= self.sampled || number.is_multiple_of(SAMPLE);
+        InFlight { counters, route, since: timed.then(Instant::now), ended: false }
     }
 }
 
@@ -184,7 +186,7 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    /// Counts a connection without TLS.
+    /// Counts a failed handshake.
     pub(super) fn handshake_failed(&self, reason: FailedHandshake) {
         self.handshakes[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
@@ -209,19 +211,19 @@ impl RouteCounters {
     }
 }
 
-/// A request that is being answered. Dropped without an answer it is abandoned: the client has gone.
-pub(super) struct Begun<'c> {
+/// A request in flight. Dropping it without an answer counts as abandoned: the client disconnected.
+pub(super) struct InFlight<'c> {
     counters: &'c Counters,
     route: &'c RouteCounters,
     since: Option<Instant>,
     ended: bool,
 }
 
-impl Begun<'_> {
+impl InFlight<'_> {
     /// Counts the answer.
     pub(super) fn end(mut self, response: &Response) {
         self.ended = true;
-        self.route.answers[status_place(response.status())].fetch_add(1, Ordering::Relaxed);
+        self.route.answers[status_index(response.status())].fetch_add(1, Ordering::Relaxed);
         if let Some(code) = response.body().code() {
             self.counters.codes[code as usize].fetch_add(1, Ordering::Relaxed);
         }
@@ -231,7 +233,7 @@ impl Begun<'_> {
     }
 }
 
-impl Drop for Begun<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         if !self.ended {
             self.route.abandoned.fetch_add(1, Ordering::Relaxed);
@@ -239,11 +241,11 @@ impl Drop for Begun<'_> {
     }
 }
 
-fn status_place(status: StatusCode) -> usize {
+fn status_index(status: StatusCode) -> usize {
     STATUSES.iter().position(|known| *known == status.as_u16()).unwrap_or(0)
 }
 
-/// Routes by what their requests look like.
+/// Matches requests to routes.
 #[derive(Debug)]
 struct Routes {
     patterns: Box<[Pattern]>,
@@ -253,7 +255,7 @@ struct Routes {
 struct Pattern {
     name: &'static str,
     method: Method,
-    /// `None` stands for any segment.
+    /// `None` matches any segment.
     segments: Box<[Option<&'static str>]>,
 }
 
@@ -269,9 +271,9 @@ impl Routes {
         Self { patterns: names.iter().map(pattern).collect() }
     }
 
-    /// The place of a request's route; what has none is in the last place, whatever it asks for: names that clients make
-    /// up must not become names of numbers.
-    fn place(&self, method: &Method, path: &str) -> usize {
+    /// Returns the index of a request's route. All unknown paths share the last index, because
+    /// paths that clients make up must not become metric labels.
+    fn index(&self, method: &Method, path: &str) -> usize {
         let method = if *method == Method::HEAD { &Method::GET } else { method };
         let found = self.patterns.iter().position(|pattern| pattern.matches(method, path));
         found.unwrap_or(self.patterns.len())
@@ -348,10 +350,10 @@ mod tests {
     }
 
     #[test]
-    fn every_code_has_a_place_and_its_status_is_told_apart() {
-        for (place, code) in Code::ALL.iter().enumerate() {
-            assert_eq!(*code as usize, place);
-            assert_ne!(status_place(code.status()), 0, "{code:?}");
+    fn every_code_has_an_index_and_its_status_is_counted_separately() {
+        for (index, code) in Code::ALL.iter().enumerate() {
+            assert_eq!(*code as usize, index);
+            assert_ne!(status_index(code.status()), 0, "{code:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Other systems: payment providers, and receivers of notifications.
+//! Connections to other systems: payment providers and notification receivers.
 
 pub mod sandbox;
 pub mod webhook;

@@ -1,5 +1,4 @@
-//! The sandbox payment provider: it moves no money, remembers nothing, and does at once what it is asked, unless it is told
-//! to fail.
+//! The sandbox payment provider: moves no money, and succeeds at once unless told to fail.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,47 +12,46 @@ use serde_json::json;
 
 const NAME: &str = "sandbox";
 
-/// A provider for demonstrations and tests. Its pay page is served by this server, and reports by signed callbacks as a real one
-/// does.
+/// A provider for demos and tests. Its pay page, on this server, reports by signed callbacks.
 #[derive(Debug)]
 pub struct Sandbox {
     name: Provider,
     is_failing: AtomicBool,
 }
 
-/// What the sandbox is told to report.
+/// The result that the sandbox reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Report {
-    /// The money was taken.
+    /// The payment succeeded.
     Captured,
     /// The payment failed.
     Failed,
 }
 
 impl Sandbox {
-    /// The provider.
+    /// Creates a sandbox whose calls succeed.
     pub fn new() -> Self {
         Self { name: Self::provider(), is_failing: AtomicBool::new(false) }
     }
 
-    /// From now on every call fails, or none does: to see what becomes of a shop whose provider is down.
+    /// Makes every further call fail, or succeed again, to simulate a provider outage.
     pub fn fail(&self, is_failing: bool) {
         self.is_failing.store(is_failing, Ordering::SeqCst);
     }
 
     fn answer<T>(&self, answer: T) -> Result<T, ProviderError> {
         if self.is_failing.load(Ordering::SeqCst) {
-            return Err(ProviderError::Failed("the sandbox was told to".to_owned()));
+            return Err(ProviderError::Failed("the sandbox simulates an outage".to_owned()));
         }
         Ok(answer)
     }
 
-    /// The name under which it is known: `sandbox`.
+    /// Returns the provider's name, `sandbox`.
     pub fn provider() -> Provider {
-        NAME.parse().unwrap_or_else(|_| unreachable!("the name of the sandbox is one of a provider"))
+        NAME.parse().unwrap_or_else(|_| unreachable!("`sandbox` is a valid provider name"))
     }
 
-    /// The body of the callback about a payment of `order`. The same report is always the same event and transaction.
+    /// Builds the callback body for a payment of `order`. Equal reports have equal ids.
     pub fn callback(payment: PaymentId, order: &Order, report: Report) -> Vec<u8> {
         let kind = match report {
             Report::Captured => "captured",

@@ -1,4 +1,4 @@
-//! Notifications about orders, posted to another system of the shop.
+//! Order notifications by webhook.
 
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 
@@ -32,16 +32,16 @@ use crate::{
     views::ShownOrder,
 };
 
-/// How long a receiver may take for one notification; less than the lease of its job.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time limit of one delivery; shorter than the lease of its job.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A receiver that is reached by HTTP. Each notification is one `POST` with a JSON body, signed as payment callbacks are; any 2xx
-/// takes it, 410 refuses it for good, and after everything else it comes again.
+/// Posts each notification to a URL as JSON, signed like a payment callback. Any 2xx acknowledges
+/// it, 410 rejects it for good, and any other outcome causes a retry.
 pub struct Webhook {
-    /// Host and port, as they are connected to.
+    /// Host and port to connect to.
     server: String,
     tls: Option<(TlsConnector, ServerName<'static>)>,
-    /// The host as it stands in the address.
+    /// The authority of the URL, for the `Host` header.
     host: String,
     path: String,
     secret: Secret,
@@ -59,11 +59,11 @@ struct Shown<'a> {
 }
 
 impl Webhook {
-    /// Posts to `url` and signs with `secret`. With `https://` the receiver has to show a certificate that one in the file `ca`
-    /// vouches for.
+    /// Creates a webhook for `url` that signs with `secret`. With `https://` the receiver's
+    /// certificate must be signed by a CA in the PEM file `ca`.
     ///
     /// # Errors
-    /// If the address is none of the form `https://HOST[:PORT]/PATH`, or nobody vouches for the receiver.
+    /// If the URL is not `https://HOST[:PORT]/PATH`, or `ca` is missing or unusable.
     pub fn new(url: &str, ca: Option<&Path>, secret: Secret, clock: Arc<dyn Clock>) -> Result<Self, String> {
         let form = || "write it as https://HOST[:PORT]/PATH or http://HOST[:PORT]/PATH".to_owned();
         let url: Uri = url.parse().map_err(|_| form())?;
@@ -80,7 +80,9 @@ impl Webhook {
         let tls = match (default, ca) {
             (443, Some(ca)) => Some(tls::connector(&server, ca)?),
             (443, None) => {
-                return Err("name with notifications.ca_file who vouches for the receiver".to_owned());
+                return Err(
+                    "https needs notifications.ca_file, the CA certificates (PEM) of the receiver".to_owned()
+                );
             }
             _ => None,
         };
@@ -88,10 +90,10 @@ impl Webhook {
         Ok(Self { server, tls, host: authority.as_str().to_owned(), path, secret, clock })
     }
 
-    /// The receiver that the configuration names; `None` if it names none.
+    /// Creates the configured webhook; `None` if there is none.
     ///
     /// # Errors
-    /// What is wrong with the address or the certificates, with its key.
+    /// What is wrong with the URL or the certificates, with the configuration key.
     pub fn configured(
         config: &NotificationsConfig,
         secret: Secret,
@@ -128,13 +130,13 @@ impl Webhook {
             .header(signature::HEADER, signature::sign(&self.secret, self.clock.now(), &body))
             .body(Full::new(Bytes::from(body)))?;
         let response = sender.send_request(request);
-        // The connection works while this waits, and ends with it.
+        // Drive the connection while waiting for the response.
         tokio::pin!(connection, response);
         tokio::select! {
             biased;
             response = &mut response => Ok(response?.status()),
             closed = &mut connection => match closed {
-                // What has come before the end is an answer.
+                // The response may have arrived before the connection closed.
                 Ok(()) => Ok(response.await?.status()),
                 Err(error) => Err(error.into()),
             },
@@ -156,15 +158,14 @@ impl EventSink for Webhook {
             Shown { id, kind: kind.as_str(), at: (*at).into(), order: ShownOrder::to_operator(order) };
         let body = serde_json::to_vec(&shown).map_err(|error| SinkError::Refused(error.to_string()))?;
         let server = &self.server;
-        match timeout(PATIENCE, self.post(id, body)).await {
+        match timeout(TIMEOUT, self.post(id, body)).await {
             Ok(Ok(status)) if status.is_success() => Ok(()),
-            Ok(Ok(StatusCode::GONE)) => Err(SinkError::Refused(format!("{server} answers 410"))),
-            Ok(Ok(status)) => Err(SinkError::Unavailable(format!("{server} answers {}", status.as_u16()))),
+            Ok(Ok(StatusCode::GONE)) => Err(SinkError::Refused(format!("{server} answered 410"))),
+            Ok(Ok(status)) => Err(SinkError::Unavailable(format!("{server} answered {}", status.as_u16()))),
             Ok(Err(error)) => Err(SinkError::Unavailable(format!("{server}: {error}"))),
-            Err(_) => Err(SinkError::Unavailable(format!(
-                "{server} has not answered within {} s",
-                PATIENCE.as_secs()
-            ))),
+            Err(_) => {
+                Err(SinkError::Unavailable(format!("{server} did not answer within {} s", TIMEOUT.as_secs())))
+            }
         }
     }
 }
@@ -176,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_taken_apart() {
+    fn urls_are_parsed() {
         let secret = || Secret::new(*b"0123456789abcdef");
         let hook = |url| Webhook::new(url, None, secret(), Arc::new(SystemClock));
         for (url, server, host, path) in [
@@ -196,6 +197,6 @@ mod tests {
         for url in ["mailer.example", "/orders", "http://", "ftp://a/", "http://me@host/", ""] {
             assert!(hook(url).unwrap_err().starts_with("write it as"), "{url}");
         }
-        assert!(hook("https://mailer.example/").unwrap_err().contains("ca_file"), "nobody vouches for it");
+        assert!(hook("https://mailer.example/").unwrap_err().contains("ca_file"), "https needs a CA file");
     }
 }

@@ -1,4 +1,4 @@
-//! A look inside a ledger, for metrics, invariants and reconciliation.
+//! Access to ledger internals for metrics, invariants and reconciliation.
 
 use async_trait::async_trait;
 use flashsale_core::{
@@ -10,28 +10,28 @@ use flashsale_core::{
     },
 };
 
-/// What a ledger shows of itself beside what it sells with.
+/// Reads ledger internals that the `Ledger` trait does not expose.
 #[async_trait]
 pub trait Inspector: Send + Sync + std::fmt::Debug {
-    /// Whether it decides.
+    /// Checks that the ledger is running.
     ///
     /// # Errors
-    /// Why it has stopped.
+    /// Why it stopped.
     fn health(&self) -> Result<(), LedgerError>;
 
-    /// What its commits took, if it is one that commits in this process.
+    /// Returns commit metrics, if the ledger commits in this process.
     fn commits(&self) -> Option<&CommitMetrics>;
 
-    /// Numbers of orders of an activity; `None` if it is not open.
+    /// Returns order counts of an activity; `None` if it is not open.
     ///
     /// # Errors
-    /// Those of the ledger.
+    /// [`LedgerError`] if the ledger cannot be read.
     async fn census(&self, activity: ActivityId) -> Result<Option<Census>, LedgerError>;
 
-    /// Everything that is stored of an activity; `None` if it is not open. It costs as much as there are orders.
+    /// Returns all state of an activity, in time linear in its orders; `None` if it is not open.
     ///
     /// # Errors
-    /// Those of the ledger.
+    /// [`LedgerError`] if the ledger cannot be read.
     async fn inspect(&self, activity: ActivityId) -> Result<Option<Inspection>, LedgerError>;
 }
 

@@ -1,7 +1,7 @@
-//! Watches the invariants of what is on sale, and says so when one is broken.
+//! Checks the invariants of open sales periodically and reports violations.
 //!
-//! It reads and never repairs: whoever is on call decides. A broken invariant does not make the process unready, because
-//! a second process with the same data would be no better.
+//! The monitor never repairs anything: that decision is the on-call engineer's. A violation does
+//! not make the process unready, because another process with the same data would fare no better.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,16 +19,16 @@ use tokio::{sync::watch, time::timeout};
 
 use super::inspector::Inspector;
 
-/// Something that always has to hold.
+/// An invariant that the monitor checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Invariant {
-    /// No number of units is negative, and every unit is available, held, sold or on its way.
+    /// No count of units is negative, and every unit is available, held, sold or in transit.
     Units,
-    /// Holds end soon after their deadlines.
+    /// Holds expire soon after their deadlines.
     Holds,
     /// Consumers of the outbox keep up.
     Outbox,
-    /// Money that is due goes back.
+    /// Refunds that are due are paid.
     Refunds,
 }
 
@@ -36,7 +36,7 @@ impl Invariant {
     /// Every invariant.
     pub const ALL: [Self; 4] = [Self::Units, Self::Holds, Self::Outbox, Self::Refunds];
 
-    /// The word in metrics and log.
+    /// Returns its name in metrics and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Units => "units",
@@ -53,40 +53,40 @@ impl fmt::Display for Invariant {
     }
 }
 
-/// What is allowed.
+/// The limits beyond which an invariant counts as broken.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// How long a hold may be overdue.
+    /// How long a hold may outlast its deadline.
     pub overdue: Duration,
-    /// How many entries of the outbox a consumer may be behind.
+    /// How many outbox entries a consumer may lag behind.
     pub outbox: u64,
-    /// How long an activity may have refunds due without a moment in which it has none.
+    /// How long an activity may have refunds due without interruption.
     pub refund: Duration,
 }
 
-/// Where an invariant is broken.
+/// A violation of an invariant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BrokenInvariant {
-    /// What is broken.
+    /// The broken invariant.
     pub invariant: Invariant,
-    /// In which activity.
+    /// The activity.
     pub activity: ActivityId,
-    /// At which offer, if it is about one.
+    /// The offer's SKU, if the violation concerns one offer.
     pub sku: Option<SkuId>,
 }
 
-/// What was read of one activity.
+/// The data of one activity that the monitor checks.
 #[derive(Clone, Debug)]
 pub struct ActivityReading {
-    /// Which one.
+    /// The activity.
     pub activity: ActivityId,
-    /// The units of each offer.
+    /// The stock of each offer.
     pub stock: Vec<(SkuId, Stock)>,
-    /// Its orders.
+    /// Order counts.
     pub census: Census,
 }
 
-/// Looks at the invariants.
+/// Checks the invariants.
 #[derive(Debug)]
 pub struct Monitor {
     limits: Limits,
@@ -97,22 +97,22 @@ pub struct Monitor {
 #[derive(Debug, Default)]
 struct State {
     broken: BTreeSet<BrokenInvariant>,
-    /// Since when each activity has had refunds due.
+    /// Since when each activity has refunds due.
     owing: BTreeMap<ActivityId, Timestamp>,
 }
 
 impl Monitor {
-    /// Nothing is known to be broken.
+    /// Creates a monitor with no known violations.
     pub fn new(limits: Limits) -> Self {
         Self { limits, state: Mutex::default(), looks: watch::Sender::new(0) }
     }
 
-    /// How often it has looked; changes after each look.
+    /// Subscribes to the number of completed checks.
     pub fn looks(&self) -> watch::Receiver<u64> {
         self.looks.subscribe()
     }
 
-    /// In how many places each invariant is broken, as of the last look.
+    /// Counts the violations of each invariant as of the last check.
     pub fn broken(&self) -> [(Invariant, usize); Invariant::ALL.len()] {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         Invariant::ALL.map(|invariant| {
@@ -120,7 +120,7 @@ impl Monitor {
         })
     }
 
-    /// Looks every `period` until `stop` becomes true.
+    /// Checks every `period` until `stop` becomes true.
     pub async fn run(
         &self,
         inspector: &dyn Inspector,
@@ -131,16 +131,16 @@ impl Monitor {
     ) {
         while timeout(period, stop.wait_for(|stop| *stop)).await.is_err() {
             if let Err(error) = self.look(inspector, sales, &now).await {
-                // A ledger that does not answer has alerts of its own; what was broken stays so.
-                tracing::debug!(%error, "the invariants were not looked at");
+                // An unavailable ledger has its own alert. Known violations stay.
+                tracing::debug!(%error, "the invariants could not be checked");
             }
         }
     }
 
-    /// Looks once.
+    /// Checks once.
     ///
     /// # Errors
-    /// If the ledger cannot be read; what was broken stays so.
+    /// If the ledger cannot be read; known violations stay.
     pub async fn look(
         &self,
         inspector: &dyn Inspector,
@@ -152,7 +152,7 @@ impl Monitor {
         Ok(())
     }
 
-    /// Compares what was read with what is allowed; a place that breaks an invariant is logged when it begins to.
+    /// Compares readings with limits. Logs each violation when it begins and when it ends.
     pub fn judge(&self, readings: &[ActivityReading], now: Timestamp) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut broken = BTreeMap::new();
@@ -181,7 +181,7 @@ impl Monitor {
             let since = *state.owing.entry(*activity).or_insert(now);
             if now.since(since) > self.limits.refund {
                 let seen =
-                    format!("{} orders are owed money, for {:?}", census.refunds_due, now.since(since));
+                    format!("{} orders have had refunds due for {:?}", census.refunds_due, now.since(since));
                 broken.insert(place(Invariant::Refunds, None), seen);
             }
         }
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn each_broken_invariant_is_seen_at_the_next_look_and_until_it_holds_again() {
+    fn each_violation_is_reported_from_the_next_check_until_it_ends() {
         type Damage = fn(&mut ActivityReading);
         let breaks: [(Invariant, Damage); 8] = [
             (Invariant::Units, |reading| reading.stock[0].1.sold += 1),
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn refunds_that_stay_due_are_seen() {
+    fn refunds_that_stay_due_are_reported() {
         let monitor = monitor();
         let look = |due, seconds| {
             let mut reading = good();
@@ -313,9 +313,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_breaks_is_seen_within_a_period() {
+    async fn the_monitor_checks_once_a_period() {
         let period = MonitorConfig::default().period();
-        assert!(period <= Duration::from_secs(30), "what is required");
+        assert!(period <= Duration::from_secs(30), "violations must show within 30 s");
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(NOW));
         let engine = Arc::new(EmbeddedLedger::in_memory(LedgerRole::Single, Arc::clone(&clock)));
         let options = BatcherOptions::default();

@@ -1,4 +1,4 @@
-//! What operators and monitoring systems see: metrics, watched invariants, reconciliation.
+//! Observability: metrics, the invariant monitor, and reconciliation.
 
 pub mod inspector;
 pub mod invariants;

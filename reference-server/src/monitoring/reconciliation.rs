@@ -1,4 +1,4 @@
-//! The audit: whether ledger and catalogue keep the invariants that can be seen of them.
+//! Reconciliation: checks the invariants of ledger and catalogue over all stored data.
 
 use flashsale_core::{
     catalogue::{Catalogue, CatalogueError},
@@ -13,25 +13,25 @@ use serde::{Deserialize, Serialize};
 
 use super::inspector::Inspector;
 
-/// What an audit found.
+/// The result of a reconciliation.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Findings {
-    /// Broken invariants; empty if all hold.
+    /// The violations; empty if all invariants hold.
     pub items: Vec<Finding>,
-    /// The list is whole.
+    /// Always `None`: the list is complete. Present because all lists of the API have it.
     pub next: Option<String>,
     /// The units of every offer.
     pub offers: Vec<OfferUnits>,
 }
 
-/// A broken invariant.
+/// A violation of an invariant.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Finding {
-    /// Where.
+    /// The activity.
     pub activity_id: ActivityId,
-    /// Its number, `I1` to `I12`; `catalogue` if the ledger sells something else than the catalogue says.
+    /// The invariant, `I1` to `I12`, or `catalogue` if ledger and catalogue differ.
     pub invariant: String,
-    /// What was expected and what was seen.
+    /// What was expected and what was found.
     pub detail: String,
 }
 
@@ -40,25 +40,25 @@ pub struct Finding {
 pub struct OfferUnits {
     /// The activity.
     pub activity_id: ActivityId,
-    /// The offer.
+    /// The offer's SKU.
     pub sku_id: SkuId,
-    /// Units at the start.
+    /// Units at the opening of the offer.
     pub units: i64,
     /// The sum of all adjustments.
     pub adjusted: i64,
-    /// Units that can be taken.
+    /// Units that can be ordered.
     pub available: i64,
     /// Units of unpaid orders.
     pub held: i64,
     /// Units of paid orders.
     pub sold: i64,
-    /// Units on their way between buckets.
+    /// Units in transit between buckets.
     pub transit: i64,
-    /// How many orders there are, in every status.
+    /// Number of orders in any status.
     pub orders: u64,
 }
 
-/// Why nothing could be said.
+/// Why the reconciliation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
     /// The ledger cannot be read.
@@ -69,7 +69,7 @@ pub enum AuditError {
     Catalogue(#[from] CatalogueError),
 }
 
-/// Looks at every activity that is open in the ledger.
+/// Checks every activity that is open in the ledger.
 ///
 /// # Errors
 /// If ledger or catalogue cannot be read.
@@ -88,7 +88,7 @@ pub async fn inspect(
                 .push(differs("the ledger sells an activity that the catalogue does not have".into())),
             Some(published) => {
                 compare(&inspection, &published.value, &mut violations);
-                // A window or a limit that was changed does not undo the orders before; version 1 was never changed.
+                // Orders may break limits that were edited later. Version 1 was never edited.
                 if published.version == 1 {
                     violations.extend(invariants::check_limits_hold(&inspection));
                     check_window(&inspection, &mut violations);
@@ -105,12 +105,12 @@ pub async fn inspect(
     Ok(findings)
 }
 
-/// The ledger sells what the catalogue says.
+/// Checks that the ledger sells what the catalogue says.
 fn compare(inspection: &Inspection, activity: &Activity, violations: &mut Vec<Violation>) {
     let terms = &inspection.terms;
     if activity.status == ActivityStatus::Published && terms.window() != activity.window {
         violations.push(differs(format!(
-            "the ledger's window is {:?}, the catalogue's {:?}: publish it again",
+            "the ledger's window is {:?}, the catalogue's {:?}: publish the activity again",
             terms.window(),
             activity.window
         )));
@@ -129,14 +129,14 @@ fn compare(inspection: &Inspection, activity: &Activity, violations: &mut Vec<Vi
     }
 }
 
-/// I10: orders were placed inside the window.
+/// Checks I10: every order was placed inside the window.
 fn check_window(inspection: &Inspection, violations: &mut Vec<Violation>) {
     let window = inspection.terms.window();
     for order in inspection.lanes.iter().flat_map(|lane| &lane.orders) {
         let inside = order.placed_at >= window.starts_at() && order.placed_at < window.ends_at();
         if !inside && order.replaces.is_none() {
             let what =
-                format!("order {} was placed at {:?}, outside of {window:?}", order.key.id, order.placed_at);
+                format!("order {} was placed at {:?}, outside {window:?}", order.key.id, order.placed_at);
             violations.push(Violation { invariant: "I10", what });
         }
     }

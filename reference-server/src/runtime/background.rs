@@ -1,4 +1,4 @@
-//! Work that a client's disconnect must not stop.
+//! Background work that survives a client's disconnect.
 
 use std::{
     future::Future,
@@ -14,10 +14,10 @@ use tokio::{runtime, sync::Notify};
 
 use crate::runtime::current_request;
 
-/// A runtime with threads of its own for everything that touches a store: batchers, timers, owned tasks.
+/// A multi-threaded runtime for everything that touches a store: batchers, timers, spawned tasks.
 ///
-/// A handler's future is dropped when its client goes away; what runs here is not. Await the handle that
-/// [`Spawner::run`] returns, or drop it: the work goes on either way, and [`Spawner::drain`] waits for it.
+/// A handler's future is dropped when its client disconnects; work on this runtime continues, even
+/// if the future that [`Spawner::run`] returns is dropped. [`Spawner::drain`] waits for it.
 #[derive(Debug)]
 pub struct Background {
     runtime: runtime::Runtime,
@@ -31,46 +31,44 @@ pub struct Spawner {
     running: Arc<Running>,
 }
 
-/// The work ended without a result: it panicked, or the runtime was shut down.
+/// The task ended without a result because it panicked or the runtime shut down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the work was lost; whether it took effect is not known")]
+#[error("the task was lost; it is unknown whether it took effect")]
 pub struct TaskLost;
 
 impl Background {
-    /// Starts the threads.
+    /// Starts the runtime.
     ///
     /// # Errors
-    ///
-    /// If the system refuses threads or the event queue.
+    /// If its threads or its event queue cannot be created.
     pub fn start() -> io::Result<Self> {
         let runtime = runtime::Builder::new_multi_thread().thread_name("background").enable_all().build()?;
         let spawner = Spawner { runtime: runtime.handle().clone(), running: Arc::default() };
         Ok(Self { runtime, spawner })
     }
 
-    /// What starts work here.
+    /// Returns the handle that starts work on this runtime.
     pub fn spawner(&self) -> &Spawner {
         &self.spawner
     }
 
-    /// Runs `future` on this runtime from a thread that belongs to none, until it ends.
+    /// Runs `future` to completion on this runtime. Call it from outside any runtime.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.runtime.block_on(future)
     }
 }
 
 impl Spawner {
-    /// Starts `work`; it runs to its end whether or not the returned future is awaited.
+    /// Starts `work`. It runs to completion whether or not the returned future is awaited.
     ///
     /// # Errors
-    ///
-    /// The future gives [`TaskLost`] if the work panicked or the runtime was shut down.
+    /// The future returns [`TaskLost`] if the work panicked or the runtime shut down.
     pub fn run<F>(&self, work: F) -> impl Future<Output = Result<F::Output, TaskLost>> + Send + use<F>
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
         let guard = Guard::enter(&self.running);
-        // What it logs belongs to the request that asked for it, whether or not that is still there.
+        // Attribute its log lines to the request that started it.
         let task = self.runtime.spawn(current_request::within(current_request::current(), async move {
             let _guard = guard;
             work.await
@@ -78,12 +76,12 @@ impl Spawner {
         async move { task.await.map_err(|_| TaskLost) }
     }
 
-    /// The runtime, for what brings its own way to stop (a batcher, a listener).
+    /// Returns the runtime, for tasks with their own way to stop (a batcher, a listener).
     pub fn runtime(&self) -> &runtime::Handle {
         &self.runtime
     }
 
-    /// Waits until no work that [`Spawner::run`] started is left, at most `limit`; returns how much is left.
+    /// Waits up to `limit` for work started by [`Spawner::run`]; returns how many tasks still run.
     pub async fn drain(&self, limit: Duration) -> usize {
         let idle = async {
             loop {
@@ -129,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_goes_on_when_nobody_waits_and_draining_waits_for_it() {
+    fn work_continues_without_a_waiter_and_draining_waits_for_it() {
         let background = Background::start().unwrap();
         let (release, released) = oneshot::channel::<()>();
         let (done, finished) = oneshot::channel();
@@ -146,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_is_lost_work() {
+    fn a_panic_is_reported_as_a_lost_task() {
         let background = Background::start().unwrap();
         let work = background.spawner().run(async { panic!("expected by a test") });
         assert_eq!(background.block_on(work), Err::<(), _>(TaskLost));

@@ -1,8 +1,8 @@
-//! Which request a thread works for, so that every line of the log can say so.
+//! Tracks the request that a thread is working on, so that log lines can name it.
 
 use std::{cell::Cell, fmt, future::poll_fn, num::NonZeroU64, pin::pin};
 
-/// The number of a request: unique, and never taken from the client. It finds a request in a log and grants nothing.
+/// A unique request id, never taken from the client. It only serves to find the request in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestId(pub NonZeroU64);
 
@@ -16,25 +16,25 @@ thread_local! {
     static CURRENT: Cell<Option<RequestId>> = const { Cell::new(None) };
 }
 
-/// The request that this thread works for at the moment.
+/// Returns the request that this thread is working on.
 pub fn current() -> Option<RequestId> {
     CURRENT.get()
 }
 
-/// Runs `future` for a request: while it is polled, [`current`] is `request`.
+/// Runs `future` on behalf of `request`: while it is polled, [`current`] returns `request`.
 pub async fn within<F: Future>(request: Option<RequestId>, future: F) -> F::Output {
     let mut future = pin!(future);
     poll_fn(|context| {
-        // Put back even if the future panics.
-        let _before = Before(CURRENT.replace(request));
+        // Restores the previous value even if the future panics.
+        let _restore = Restore(CURRENT.replace(request));
         future.as_mut().poll(context)
     })
     .await
 }
 
-struct Before(Option<RequestId>);
+struct Restore(Option<RequestId>);
 
-impl Drop for Before {
+impl Drop for Restore {
     fn drop(&mut self) {
         CURRENT.set(self.0);
     }

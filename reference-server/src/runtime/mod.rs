@@ -1,4 +1,4 @@
-//! What the process needs to run: background work, signals, the log, open files.
+//! The process environment: background work, signals, logging, file limits.
 
 pub mod background;
 pub mod current_request;

@@ -1,17 +1,17 @@
-//! How many files and sockets the process may have open.
+//! The limit of open files and sockets.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors besides connections: data files, listeners, pipes, runtimes.
-const OTHERS: u64 = 256;
+/// Descriptors reserved for data files, listeners, pipes and runtimes.
+const RESERVED: u64 = 256;
 
-/// Raises the process's own limit of open files as far as the system allows, and answers how many connections fit.
+/// Raises the soft limit of open files to the hard limit. Returns how many connections fit.
 ///
-/// Systems start processes with a soft limit of 1,024 for the sake of old programs that use `select`.
+/// The usual soft limit is 1,024, for old programs that use `select`.
 pub fn raise() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
-    // No number means no limit.
+    // `None` means no limit.
     let limit = if raised.is_ok() { maximum } else { current };
-    limit.unwrap_or(u64::MAX).saturating_sub(OTHERS)
+    limit.unwrap_or(u64::MAX).saturating_sub(RESERVED)
 }

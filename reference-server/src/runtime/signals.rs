@@ -4,7 +4,7 @@ use std::io;
 
 use tokio::signal::unix::{self, SignalKind, signal};
 
-/// The signals that the server takes over.
+/// Listens for the signals that the server handles.
 #[derive(Debug)]
 pub struct Signals {
     terminate: unix::Signal,
@@ -12,21 +12,23 @@ pub struct Signals {
     hang_up: unix::Signal,
 }
 
-/// What a signal asks for.
+/// What a signal requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// To end, by the signal of this name.
+    /// Stop; with the signal's name.
     End(&'static str),
-    /// To read the certificates again.
+    /// Reload the certificates.
     Reload,
 }
 
 impl Signals {
-    /// Takes over SIGTERM, SIGINT and SIGHUP for this process; needs a runtime.
+    /// Installs handlers for SIGTERM, SIGINT and SIGHUP.
     ///
     /// # Errors
+    /// If a handler cannot be installed.
     ///
-    /// If the system refuses the handlers.
+    /// # Panics
+    /// If called outside a Tokio runtime.
     pub fn listen() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -35,7 +37,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     pub async fn next(&mut self) -> Signal {
         tokio::select! {
             _ = self.terminate.recv() => Signal::End("SIGTERM"),

@@ -121,7 +121,7 @@ async fn operators_take_a_sale_from_draft_to_end() {
         browser.fill("dialog [name=delta]", "-30").await;
         browser.fill("dialog [name=reason]", "damaged in the warehouse").await;
         browser.press(YES).await;
-        browser.see("dialog .error", "Fewer units are available").await;
+        browser.see("dialog .error", "Not enough units are available").await;
         browser.fill("dialog [name=delta]", "-2").await;
         browser.press(YES).await;
         units(browser, PLENTY, "available", 15).await;

@@ -106,7 +106,7 @@ async fn check_config_shows_effective_settings_and_no_secrets() {
     for problem in [
         "3 problem(s)",
         "speed: ",
-        "is called secrets.session_key_files now",
+        "use secrets.session_key_files instead",
         "session_key_files[0]: /nowhere: ",
     ] {
         assert!(printed.contains(problem), "{problem} in {printed}");

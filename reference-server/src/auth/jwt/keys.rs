@@ -1,4 +1,4 @@
-//! The keys of an identity provider, each with the one algorithm that it is for.
+//! The keys of an identity provider, each bound to one algorithm.
 
 use std::{fmt, fs, path::Path};
 
@@ -9,18 +9,18 @@ use jsonwebtoken::{
 
 use crate::config::JwtConfig;
 
-/// The shortest secret for HS256: as long as its hash (RFC 7518, 3.2).
+/// The shortest secret for HS256, in bytes: the size of its hash (RFC 7518, 3.2).
 const SHORTEST_SECRET: usize = 32;
 
-/// Keys, and what they were read from.
+/// Keys with the digest of their files.
 pub(super) struct Keys {
     keys: Vec<Key>,
-    /// The digest of all files: another one is another set.
+    /// The digest of all key files; it changes when a file does.
     pub(super) digest: blake3::Hash,
 }
 
-/// A key says what it is for; a token that says otherwise is not verified with it. So a public key can never be taken
-/// for the secret of another algorithm.
+/// A key bound to its algorithm. A token with another algorithm is not verified with it, so a
+/// public key can never be misused as an HMAC secret.
 struct Key {
     id: Option<String>,
     algorithm: Algorithm,
@@ -34,10 +34,10 @@ impl fmt::Debug for Keys {
 }
 
 impl Keys {
-    /// Reads the files that the configuration names.
+    /// Reads the configured key files.
     ///
     /// # Errors
-    /// Each file that cannot be used, with its key in the configuration.
+    /// Each unusable file, with its configuration key.
     pub(super) fn read(config: &JwtConfig) -> Result<Self, Vec<String>> {
         let (mut keys, mut problems, mut digest) = (Vec::new(), Vec::new(), blake3::Hasher::new());
         let mut file = |name: &str, file: &Option<_>, parse: fn(&[u8]) -> Result<Vec<Key>, String>| {
@@ -58,7 +58,7 @@ impl Keys {
         if problems.is_empty() { Ok(Self { keys, digest: digest.finalize() }) } else { Err(problems) }
     }
 
-    /// Whether a key of this algorithm, and of this id if both have one, has made the signature of `message`.
+    /// Verifies a signature with the keys of this algorithm, and of this id if both have one.
     pub(super) fn verify(&self, algorithm: &str, id: Option<&str>, signature: &str, message: &[u8]) -> bool {
         let fits = |key: &&Key| {
             name(key.algorithm) == algorithm
@@ -73,19 +73,17 @@ fn name(algorithm: Algorithm) -> &'static str {
     match algorithm {
         Algorithm::HS256 => "HS256",
         Algorithm::RS256 => "RS256",
-        _ => "none of ours",
+        _ => "unsupported",
     }
 }
 
 fn secret(content: &[u8]) -> Result<Vec<Key>, String> {
     let secret = content.trim_ascii_end();
     if secret.starts_with(b"-----BEGIN") {
-        return Err(
-            "is a key in PEM, which HS256 must not use as a secret; name it in rs256_key_file".to_owned()
-        );
+        return Err("is a PEM key, which must not be an HS256 secret; set it as rs256_key_file".to_owned());
     }
     if secret.len() < SHORTEST_SECRET {
-        return Err(format!("a secret for HS256 has at least {SHORTEST_SECRET} bytes"));
+        return Err(format!("is too short: an HS256 secret must have at least {SHORTEST_SECRET} bytes"));
     }
     Ok(vec![Key { id: None, algorithm: Algorithm::HS256, key: DecodingKey::from_secret(secret) }])
 }
@@ -101,12 +99,12 @@ fn key_set(content: &[u8]) -> Result<Vec<Key>, String> {
     })?;
     let keys: Vec<_> = set.keys.iter().filter_map(key).collect();
     if keys.is_empty() {
-        return Err("has no key for HS256 or RS256 that is meant for signatures".to_owned());
+        return Err("contains no usable HS256 or RS256 signature key".to_owned());
     }
     Ok(keys)
 }
 
-/// A key of a set, if it is for one of our algorithms; a set may have others too.
+/// Converts a key of a set; `None` for other algorithms or uses, which a set may contain too.
 fn key(jwk: &Jwk) -> Option<Key> {
     if jwk.common.public_key_use.as_ref().is_some_and(|meant| *meant != PublicKeyUse::Signature) {
         return None;

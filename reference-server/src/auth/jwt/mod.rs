@@ -1,4 +1,4 @@
-//! Tokens of the shop's identity provider: signed JWTs (RFC 7519) with HS256 or RS256.
+//! Tokens from the shop's identity provider: JWTs (RFC 7519) signed with HS256 or RS256.
 
 mod keys;
 #[cfg(test)]
@@ -20,15 +20,14 @@ use tokio::{sync::watch, task::spawn_blocking, time::timeout};
 use self::keys::Keys;
 use crate::{auth::caller::Caller, config::JwtConfig};
 
-/// The longest token: 8 KiB.
+/// The longest accepted token, in bytes.
 const LONGEST: usize = 8 * 1024;
 
-/// Verifies tokens.
+/// Verifies tokens of the identity provider.
 pub struct Jwt {
     config: JwtConfig,
     keys: ArcSwap<Keys>,
-    /// Under the digest of a token: who it stands for, and how long. A verified signature of RSA need not be verified again
-    /// with each request.
+    /// Verified tokens by digest, so that an RSA signature is not verified again for every request.
     verified: Cache<blake3::Hash, Verified>,
 }
 
@@ -37,31 +36,31 @@ struct Verified {
     caller: Arc<Caller>,
     not_before: Timestamp,
     until: Timestamp,
-    /// The keys that it was verified with: a key that is taken away takes its tokens along.
+    /// The digest of the keys that verified it: when the keys change, the entry is invalid.
     keys: blake3::Hash,
 }
 
-/// Why a token is not believed.
+/// Why a token is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// It is no signed JWT, or its signature is not by one of our keys.
-    #[error("The token is not a JWT that a key of this shop has signed with HS256 or RS256: sign in again.")]
+    /// It is not a JWT, or its signature does not match a configured key.
+    #[error("The token is not a JWT signed with a key of this shop (HS256 or RS256): sign in again.")]
     NotSigned,
-    /// It is past its time.
+    /// It has expired.
     #[error("The token has expired: sign in again.")]
     Expired,
-    /// Its time has not come.
-    #[error("The token is not valid yet: check the clock of the one who made it.")]
+    /// It is not valid yet.
+    #[error("The token is not valid yet: check the clock of the identity provider.")]
     NotYet,
-    /// It is for others.
-    #[error("The token is for another shop: its {0} is not ours.")]
+    /// Its issuer or audience is not the configured one.
+    #[error("The token is not for this shop: its {0} claim does not match.")]
     Foreign(&'static str),
-    /// A claim is missing, or is not what it has to be.
-    #[error("The token's claim {claim} has to be {expected}.")]
+    /// A claim is missing or malformed.
+    #[error("The token's claim {claim} must be {expected}.")]
     Claim {
-        /// Its name.
+        /// The claim.
         claim: String,
-        /// What it has to be.
+        /// What it must be.
         expected: &'static str,
     },
 }
@@ -70,25 +69,25 @@ pub enum TokenError {
 struct Header {
     alg: String,
     kid: Option<String>,
-    /// Extensions that have to be understood; we know none (RFC 7515, 4.1.11).
+    /// Critical extensions. None are supported, so such a token is rejected (RFC 7515, 4.1.11).
     crit: Option<Value>,
 }
 
 impl Jwt {
-    /// Reads the keys.
+    /// Reads the key files.
     ///
     /// # Errors
-    /// All problems with them, each with its key in the configuration.
+    /// All problems with them, each with its configuration key.
     pub fn new(config: &JwtConfig) -> Result<Self, Vec<String>> {
         let keys = Keys::read(config)?;
         let verified = Cache::new(config.cached_tokens);
         Ok(Self { config: config.clone(), keys: ArcSwap::from_pointee(keys), verified })
     }
 
-    /// Reads the files of the keys again, and uses what is there now; answers whether it is another set.
+    /// Reloads the key files. Returns whether the keys changed.
     ///
     /// # Errors
-    /// All problems with them; the keys stay as they are.
+    /// All problems with them; the old keys stay in use.
     pub fn reload(&self) -> Result<bool, Vec<String>> {
         let keys = Keys::read(&self.config)?;
         let changed = keys.digest != self.keys.load().digest;
@@ -99,26 +98,26 @@ impl Jwt {
         Ok(changed)
     }
 
-    /// Looks at the files of the keys again and again until `stop` becomes true.
+    /// Reloads the key files periodically until `stop` becomes true.
     pub async fn keep(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         while timeout(self.config.reload(), stop.wait_for(|stop| *stop)).await.is_err() {
             let jwt = Arc::clone(&self);
             match spawn_blocking(move || jwt.reload()).await {
-                Ok(Ok(true)) => tracing::info!("the keys of the identity provider were read again"),
+                Ok(Ok(true)) => tracing::info!("reloaded the JWT keys"),
                 Ok(Ok(false)) => {}
                 Ok(Err(problems)) => {
                     let problems = problems.join("; ");
-                    tracing::error!(problems, "the keys of the identity provider stay as they were");
+                    tracing::error!(problems, "cannot reload the JWT keys; keeping the old ones");
                 }
-                Err(error) => tracing::error!(%error, "the keys of the identity provider stay as they were"),
+                Err(error) => tracing::error!(%error, "cannot reload the JWT keys; keeping the old ones"),
             }
         }
     }
 
-    /// Who a token stands for.
+    /// Verifies a token and returns its caller.
     ///
     /// # Errors
-    /// See [`TokenError`]; its text says what to do and shows nothing of the token.
+    /// [`TokenError`]; its text says what to do and contains nothing of the token.
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<Arc<Caller>, TokenError> {
         if token.len() > LONGEST {
             return Err(TokenError::NotSigned);
@@ -143,7 +142,7 @@ impl Jwt {
         Ok(verified.caller)
     }
 
-    /// Whether a text has the form of a JWT; no token of another kind has dots.
+    /// Returns whether a token is meant to be a JWT. Other kinds of tokens contain no dots.
     pub fn is_meant(token: &str) -> bool {
         token.contains('.')
     }
@@ -177,7 +176,7 @@ impl Jwt {
         Ok(Verified { caller, not_before, until, keys: keys.digest })
     }
 
-    /// The claims of a token that one of `keys` has signed.
+    /// Returns the claims of a token if one of `keys` verifies its signature.
     fn signed(keys: &Keys, token: &str) -> Option<Map<String, Value>> {
         let (message, signature) = token.rsplit_once('.')?;
         let (header, claims) = message.split_once('.')?;
@@ -190,7 +189,7 @@ impl Jwt {
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()
     }
 
-    /// What the provider says about the account, for the guards.
+    /// Reads the account claims, for the guards.
     fn account(&self, claims: &Map<String, Value>) -> Result<Account, TokenError> {
         let JwtConfig { created_claim, level_claim, .. } = &self.config;
         let created_at = created_claim.as_ref().map(|claim| time(claims, claim)).transpose()?.flatten();
@@ -220,7 +219,7 @@ impl Jwt {
     }
 }
 
-/// The time that a claim names, if it is there; seconds, which may have a fraction.
+/// Reads a time claim, if present: seconds since 1970, possibly fractional.
 fn time(claims: &Map<String, Value>, claim: &str) -> Result<Option<Timestamp>, TokenError> {
     let Some(value) = claims.get(claim) else { return Ok(None) };
     let seconds = value.as_f64().filter(|seconds| (0.0..1e12).contains(seconds));

@@ -1,4 +1,4 @@
-//! What is believed, and what is not.
+//! Which tokens are accepted and which are rejected.
 
 use std::{fs, path::PathBuf, sync::LazyLock, time::Duration};
 
@@ -11,7 +11,7 @@ use super::*;
 
 const SECRET: &str = "a secret of the tests that is long enough";
 
-/// Two pairs, because one that is not ours is needed too; making them takes a while.
+/// The configured key pair and a foreign one. Generating RSA keys is slow, so do it once.
 static PAIRS: LazyLock<[KeyPair; 2]> = LazyLock::new(|| {
     [(), ()].map(|()| KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap())
 });
@@ -105,7 +105,7 @@ fn caller(user: u64, name: &str) -> Caller {
 }
 
 #[test]
-fn tokens_of_the_provider_are_believed() {
+fn tokens_of_the_provider_are_accepted() {
     for (files, token) in [
         (Files::hs256(), hs256(&claims())),
         (Files::rs256(), rs256(&claims(), 0, Some("any"))),
@@ -127,13 +127,13 @@ fn tokens_of_the_provider_are_believed() {
 }
 
 #[test]
-fn a_token_may_say_how_old_the_account_is_and_how_well_it_is_known() {
+fn a_token_may_carry_account_age_and_customer_level() {
     let mut files = Files::hs256();
     let account =
         |files: &Files, claims: &Value| files.jwt().verify(&hs256(claims), NOW).map(|caller| caller.account);
     let mut told = with("created", json!(1_700_000_000));
     told["tier"] = json!(3);
-    assert_eq!(account(&files, &told), Ok(Account::default()), "nobody said which claims");
+    assert_eq!(account(&files, &told), Ok(Account::default()), "no claims are configured");
 
     files.config.created_claim = Some("created".to_owned());
     files.config.level_claim = Some("tier".to_owned());
@@ -150,7 +150,7 @@ fn a_token_may_say_how_old_the_account_is_and_how_well_it_is_known() {
 }
 
 #[test]
-fn what_a_token_claims_is_checked() {
+fn claims_are_checked() {
     let claim = |claim: &str, expected| TokenError::Claim { claim: claim.to_owned(), expected };
     let time = "a time: seconds since 1970";
     let id = "the user's id: a number from 1";
@@ -194,7 +194,7 @@ fn what_a_token_claims_is_checked() {
 }
 
 #[test]
-fn nobody_chooses_how_a_token_is_verified_but_the_key() {
+fn only_the_key_determines_the_algorithm() {
     let (shared, public) = (Files::hs256().jwt(), Files::rs256().jwt());
     let refused = |jwt: &Jwt, token: &str| {
         assert_eq!(jwt.verify(token, NOW), Err(TokenError::NotSigned), "{token}");
@@ -210,7 +210,7 @@ fn nobody_chooses_how_a_token_is_verified_but_the_key() {
             refused(jwt, &format!("{unsigned}.{signature}"));
         }
     }
-    // The public key, which everybody has, as the secret of HS256: in every form in which somebody may have it.
+    // An attacker signs with the public key as an HS256 secret, in each of its encodings.
     let pem = PAIRS[0].public_key_pem();
     for secret in [pem.clone(), pem.trim_end().to_owned(), pem.replace('\n', "\r\n")] {
         let key = EncodingKey::from_secret(secret.as_bytes());
@@ -223,7 +223,7 @@ fn nobody_chooses_how_a_token_is_verified_but_the_key() {
     refused(&public, &hs256(&claims()));
     refused(&shared, &rs256(&claims(), 0, None));
     refused(&public, &rs256(&claims(), 1, None));
-    // The right key with another algorithm than the one that it is for.
+    // The right key with the wrong algorithm.
     let key = EncodingKey::from_secret(SECRET.as_bytes());
     refused(&shared, &token_with(&json!({ "alg": "HS512" }), &claims(), &key, Algorithm::HS512));
     refused(&public, &token_with(&json!({ "alg": "RS512" }), &claims(), &private(0), Algorithm::RS512));
@@ -231,7 +231,7 @@ fn nobody_chooses_how_a_token_is_verified_but_the_key() {
         &shared,
         &token_with(&json!({ "alg": "HS256", "crit": ["x"] }), &claims(), &key, Algorithm::HS256),
     );
-    // A key that the token brings along is nobody's.
+    // A key embedded in the token is not trusted.
     let jwk = Jwk::from_encoding_key(&private(1), Algorithm::RS256).unwrap();
     let header = json!({ "alg": "RS256", "jwk": jwk, "jku": "https://evil.example/keys" });
     refused(&public, &token_with(&header, &claims(), &private(1), Algorithm::RS256));
@@ -241,7 +241,7 @@ fn nobody_chooses_how_a_token_is_verified_but_the_key() {
 }
 
 #[test]
-fn no_flipped_bit_is_believed() {
+fn no_token_with_a_flipped_bit_is_accepted() {
     for (jwt, token) in
         [(Files::hs256().jwt(), hs256(&claims())), (Files::rs256().jwt(), rs256(&claims(), 0, None))]
     {
@@ -255,7 +255,7 @@ fn no_flipped_bit_is_believed() {
                 let mut bytes = token.clone().into_bytes();
                 bytes[place] ^= 1 << bit;
                 let Ok(altered) = String::from_utf8(bytes) else { continue };
-                // Bits of the last character that stand for nothing are refused too, or make the same bytes.
+                // Unused bits of the last base64 character may decode to the same bytes.
                 tried += 1;
                 believed += usize::from(jwt.verify(&altered, NOW).is_ok() && decoded(&altered) != original);
             }
@@ -265,7 +265,7 @@ fn no_flipped_bit_is_believed() {
 }
 
 #[test]
-fn a_key_set_is_read_again_when_it_changes() {
+fn a_changed_key_set_is_reloaded() {
     let mut files = Files::new();
     let jwk = |pair: usize, id: &str| {
         let mut jwk =
@@ -296,12 +296,12 @@ fn a_key_set_is_read_again_when_it_changes() {
     }
     files.write("jwks.json", &set(&[jwk(1, "two")]));
     assert_eq!(jwt.reload(), Ok(true));
-    assert!(jwt.verify(&one, NOW).is_err(), "a key that is taken away takes what was verified along");
+    assert!(jwt.verify(&one, NOW).is_err(), "removing a key invalidates its cached tokens");
     assert!(jwt.verify(&two, NOW).is_ok());
 }
 
 #[test]
-fn keys_that_are_not_fit_are_told_all_at_once() {
+fn all_unusable_keys_are_reported_at_once() {
     let mut files = Files::new();
     files.config.hs256_secret_file = files.write("secret", "too short for HS256");
     files.config.rs256_key_file = files.write("key.pem", "no key");

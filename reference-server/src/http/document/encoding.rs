@@ -1,4 +1,4 @@
-//! Content codings: which of them a client takes, and how a body looks in them.
+//! Content codings: negotiation and compression.
 
 use std::io::{self, Write};
 
@@ -6,28 +6,28 @@ use brotli::enc::BrotliEncoderParams;
 use flate2::{Compression, write::GzEncoder};
 use hyper::{HeaderMap, header::ACCEPT_ENCODING};
 
-/// Pages are compressed once and read by thousands, but a catalogue of thousands of pages is published in seconds: the
-/// qualities above this one take many times as long for a few percent.
+/// Pages are compressed once and read by thousands, but thousands of pages must be published within
+/// seconds. Higher qualities take many times as long for a few percent.
 const BROTLI_QUALITY: i32 = 9;
-/// The largest window that every client of HTTP has to take, 16 MiB as a power of two.
+/// Base-2 logarithm of the window size: 4 MiB, the encoder's default.
 const BROTLI_WINDOW: i32 = 22;
 
-/// How a body is coded.
+/// A content coding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
-    /// As it is.
+    /// No compression.
     Identity,
-    /// RFC 1952.
+    /// gzip, RFC 1952.
     Gzip,
-    /// RFC 7932.
+    /// Brotli, RFC 7932.
     Brotli,
 }
 
 impl Encoding {
-    /// The compressed ones, the preferred one first.
+    /// The compressed codings, the preferred one first.
     pub const COMPRESSED: [Self; 2] = [Self::Brotli, Self::Gzip];
 
-    /// The value of `Content-Encoding`; `identity` is never sent.
+    /// Returns the value of `Content-Encoding`; `identity` is never sent.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Identity => "identity",
@@ -36,7 +36,7 @@ impl Encoding {
         }
     }
 
-    /// The extension of files with a compressed body, as web servers look for them.
+    /// Returns the extension of precompressed files, as web servers expect it.
     pub const fn extension(self) -> &'static str {
         match self {
             Self::Identity => "",
@@ -45,8 +45,7 @@ impl Encoding {
         }
     }
 
-    /// The best coding that a request takes, by its weights and then by size. A client that takes nothing that we have
-    /// is given the body as it is.
+    /// Selects the accepted coding with the highest weight, then the smallest; else `Identity`.
     pub fn of_request(headers: &HeaderMap) -> Self {
         let mut weights = [None; 2];
         let mut any = 0;
@@ -70,10 +69,10 @@ impl Encoding {
         }
     }
 
-    /// `body` in this coding.
+    /// Encodes `body`.
     ///
     /// # Errors
-    /// If there is no memory for it.
+    /// If the encoder fails; writing to memory does not.
     pub fn encode(self, body: &[u8]) -> io::Result<Vec<u8>> {
         match self {
             Self::Identity => Ok(body.to_vec()),
@@ -97,7 +96,7 @@ impl Encoding {
     }
 }
 
-/// A coding and its weight in thousandths; one whose weight is not understood weighs nothing.
+/// Parses a coding and its weight in thousandths. An invalid weight counts as 0.
 fn weighted(item: &str) -> (&str, u16) {
     let (coding, parameters) = item.split_once(';').unwrap_or((item, ""));
     let weight = match parameters.trim().split_once('=') {
@@ -108,7 +107,7 @@ fn weighted(item: &str) -> (&str, u16) {
     (coding.trim(), weight)
 }
 
-/// A weight of RFC 9110 §12.4.2: 0 to 1 with at most three digits behind the point.
+/// Parses a weight (RFC 9110 §12.4.2), 0 to 1 with up to three decimals; 0 if invalid.
 pub(crate) fn thousandths(weight: &str) -> u16 {
     let (whole, part) = weight.split_once('.').unwrap_or((weight, ""));
     let digits = part.len() <= 3 && part.bytes().all(|byte| byte.is_ascii_digit());

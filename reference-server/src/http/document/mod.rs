@@ -1,4 +1,4 @@
-//! Documents that are made once and given to everybody, compressed, with a version that clients can compare.
+//! Static documents: rendered and compressed once, with ETags for revalidation.
 
 mod encoding;
 
@@ -13,10 +13,10 @@ pub use self::encoding::Encoding;
 pub(crate) use self::encoding::thousandths;
 use crate::http::{Prepared, Response};
 
-/// What fits into one packet is not made smaller.
-const WORTH_COMPRESSING: usize = 1200;
+/// The largest body that is not compressed, in bytes: it fits into one packet anyway.
+const MAX_UNCOMPRESSED: usize = 1200;
 
-/// A page or JSON document with a strong `ETag` for each of its codings.
+/// A page or JSON document with a strong `ETag` per content coding.
 #[derive(Clone, Debug)]
 pub struct Document {
     plain: Variant,
@@ -24,7 +24,7 @@ pub struct Document {
     brotli: Option<Variant>,
 }
 
-/// A document in one coding.
+/// A document in one content coding.
 #[derive(Clone, Debug)]
 struct Variant {
     etag: HeaderValue,
@@ -33,8 +33,8 @@ struct Variant {
 }
 
 impl Document {
-    /// Keeps `body`, which caches may keep as `cache` says; `headers` are added to every answer. It is compressed here,
-    /// which takes about a millisecond for 10 KiB.
+    /// Creates a document. `cache` is its `Cache-Control`; `headers` are added to every response.
+    /// Compresses the body, which takes about 1 ms for 10 KiB.
     pub fn new(
         content_type: &'static str,
         cache: &'static str,
@@ -49,7 +49,7 @@ impl Document {
                 compressed => format!("\"{digest}-{}\"", compressed.extension()),
             };
             let etag = HeaderValue::from_maybe_shared(Bytes::from(etag))
-                .unwrap_or_else(|_| unreachable!("hexadecimal digits in quotes are a header value"));
+                .unwrap_or_else(|_| unreachable!("quoted hexadecimal digits are a valid header value"));
             let make = |status, body: Bytes| {
                 let mut prepared = Prepared::new(status, HeaderValue::from_static(content_type), body)
                     .with_header(ETAG, etag.clone())
@@ -70,7 +70,7 @@ impl Document {
             }
         };
         let compressed = |encoding: Encoding| {
-            let encoded = (body.len() > WORTH_COMPRESSING).then(|| encoding.encode(&body).ok()).flatten();
+            let encoded = (body.len() > MAX_UNCOMPRESSED).then(|| encoding.encode(&body).ok()).flatten();
             encoded
                 .filter(|encoded| encoded.len() < body.len())
                 .map(|encoded| variant(encoding, encoded.into()))
@@ -82,21 +82,21 @@ impl Document {
         }
     }
 
-    /// Keeps `value` as JSON.
+    /// Creates a JSON document.
     ///
     /// # Errors
-    /// If `value` cannot be written as JSON.
+    /// If `value` cannot be serialized.
     pub fn json<T: Serialize>(cache: &'static str, value: &T) -> Result<Self, serde_json::Error> {
         Ok(Self::new("application/json", cache, &[], serde_json::to_vec(value)?))
     }
 
-    /// The document in the best coding that the request takes, or 304 if its headers say that the client has that.
+    /// Responds in the best accepted coding, or with 304 if the client has this version.
     pub fn respond(&self, headers: &HeaderMap) -> Response {
         let variant = self.variant(Encoding::of_request(headers)).unwrap_or(&self.plain);
         if variant.is_known(headers) { variant.unchanged.respond() } else { variant.whole.respond() }
     }
 
-    /// The body in a coding; `None` if that would not be smaller.
+    /// Returns the body in a coding; `None` if it would not be smaller.
     pub fn body(&self, encoding: Encoding) -> Option<&Bytes> {
         self.variant(encoding).map(|variant| variant.whole.body())
     }
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_has_it_gets_no_body() {
+    fn a_client_with_the_current_version_gets_no_body() {
         let document = Document::new("text/plain", "max-age=5", &[], "body");
         let first = ask(&document, &[]);
         let etag = first.headers()[ETAG].to_str().unwrap().to_owned();
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn each_coding_has_a_version_of_its_own() {
+    fn each_coding_has_its_own_etag() {
         let document = Document::new("text/plain", "max-age=5", &[], "body ".repeat(1000));
         let mut tags = std::collections::HashSet::new();
         for accepted in ["", "gzip", "br"] {
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_small_stays_as_it_is() {
+    fn small_bodies_are_not_compressed() {
         let document = Document::new("text/plain", "max-age=5", &[], "body");
         let answer = ask(&document, &[(ACCEPT_ENCODING, "br, gzip")]);
         assert!(!answer.headers().contains_key(CONTENT_ENCODING));

@@ -1,4 +1,4 @@
-//! A certificate with its key, read from files and found to be usable.
+//! Reads and validates a certificate and its private key.
 
 use std::{fmt, fs, path::Path, sync::Arc};
 
@@ -13,13 +13,13 @@ use x509_parser::{certificate::X509Certificate, prelude::FromDer as _};
 use super::cryptography::cryptography;
 use crate::{config::CertificateFiles, rfc3339::Rfc3339};
 
-/// A certificate that can be shown to clients.
+/// A validated certificate chain with its private key.
 pub(super) struct Certificate {
     pub(super) key: Arc<CertifiedKey>,
     pub(super) ends_at: Timestamp,
 }
 
-/// Without the key.
+/// Omits the key.
 impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Certificate").field("ends_at", &self.ends_at).finish_non_exhaustive()
@@ -27,11 +27,11 @@ impl fmt::Debug for Certificate {
 }
 
 impl Certificate {
-    /// Reads the files that the configuration names for a listener; `None` if it names none.
+    /// Reads the files of a listener; `None` if none are configured.
     ///
     /// # Errors
-    /// Everything that clients would stumble over: files that cannot be read, a key of another certificate, an end that
-    /// has come. Each with its key in the configuration; nothing of a file is shown.
+    /// All problems with the files, each with its configuration key: unreadable files, a key that
+    /// does not match, an expired certificate. Messages contain no file contents.
     pub(super) fn read(
         listener: &str,
         files: &CertificateFiles,
@@ -49,7 +49,7 @@ impl Certificate {
         let ends_at = chain.and_then(|chain| {
             let ends_at = ends_at(&chain[0])?;
             if now >= ends_at {
-                return Err(format!("has ended at {}; put a new one there", Rfc3339(ends_at)));
+                return Err(format!("the certificate expired at {}; replace it", Rfc3339(ends_at)));
             }
             Ok((chain, ends_at))
         });
@@ -62,10 +62,10 @@ impl Certificate {
         match key.keys_match() {
             Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
             Err(Error::InconsistentKeys(_)) => {
-                let whose = certificate_file.display();
-                return Err(vec![in_key(format!("is not the key of the certificate in {whose}"))]);
+                let certificate = certificate_file.display();
+                return Err(vec![in_key(format!("does not match the certificate in {certificate}"))]);
             }
-            Err(error) => return Err(vec![in_certificate(format!("cannot be used: {error}"))]),
+            Err(error) => return Err(vec![in_certificate(format!("is not usable: {error}"))]),
         }
         Ok(Some(Self { key: Arc::new(key), ends_at }))
     }
@@ -75,28 +75,28 @@ fn content(file: &Path) -> Result<Vec<u8>, String> {
     fs::read(file).map_err(|error| error.to_string())
 }
 
-/// The certificates of a text in PEM, at least one.
+/// Parses the certificates of a PEM text, at least one.
 pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match chain {
         Ok(chain) if !chain.is_empty() => Ok(chain),
-        _ => Err("has no whole certificate in PEM (BEGIN CERTIFICATE)".to_owned()),
+        _ => Err("contains no complete PEM certificate (BEGIN CERTIFICATE)".to_owned()),
     }
 }
 
 fn signing_key(pem: &[u8]) -> Result<Arc<dyn SigningKey>, String> {
     let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| {
-        "has no whole private key in PEM (BEGIN PRIVATE KEY); one that is encrypted has to be decrypted"
+        "contains no complete PEM private key (BEGIN PRIVATE KEY); an encrypted key must be decrypted"
             .to_owned()
     })?;
     let key = cryptography().key_provider.load_private_key(key);
-    key.map_err(|_| "is no key of ECDSA, Ed25519 or RSA (2048 bits or more) that can be used".to_owned())
+    key.map_err(|_| "is not a supported key; use ECDSA, Ed25519 or RSA with at least 2048 bits".to_owned())
 }
 
-/// When a certificate ends.
+/// Returns when a certificate expires.
 fn ends_at(certificate: &CertificateDer<'_>) -> Result<Timestamp, String> {
     let (_, certificate) =
-        X509Certificate::from_der(certificate).map_err(|_| "is no X.509 certificate".to_owned())?;
+        X509Certificate::from_der(certificate).map_err(|_| "is not an X.509 certificate".to_owned())?;
     let seconds = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or_default();
     Ok(Timestamp::from_millis(seconds.saturating_mul(1000)))
 }

@@ -1,4 +1,4 @@
-//! TLS towards another server.
+//! TLS as a client.
 
 use std::{fs, path::Path, sync::Arc};
 
@@ -7,11 +7,11 @@ use tokio_rustls::TlsConnector;
 
 use super::{certificates, cryptography};
 
-/// How to speak TLS with `server`, `HOST:PORT`, for which a certificate in the file `ca` vouches, and the name that its own has to
-/// have.
+/// Creates a connector for `server`, `HOST:PORT`, that trusts the CAs in the PEM file `ca`; returns
+/// it with the name to verify.
 ///
 /// # Errors
-/// If the file cannot be used, or the host is none that a certificate could name; the text names them.
+/// A message that names the unusable file or host.
 pub(crate) fn connector(server: &str, ca: &Path) -> Result<(TlsConnector, ServerName<'static>), String> {
     let in_file = |problem: String| format!("{}: {problem}", ca.display());
     let pem = fs::read(ca).map_err(|error| in_file(error.to_string()))?;
@@ -21,7 +21,7 @@ pub(crate) fn connector(server: &str, ca: &Path) -> Result<(TlsConnector, Server
     }
     let host = server.rsplit_once(':').map_or(server, |(host, _)| host).trim_matches(['[', ']']);
     let name = ServerName::try_from(host.to_owned())
-        .map_err(|_| format!("{host:?} is neither a name nor an address; give https://HOST:PORT"))?;
+        .map_err(|_| format!("{host:?} is not a valid host name or address; give https://HOST:PORT"))?;
     let config = ClientConfig::builder_with_provider(cryptography())
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?

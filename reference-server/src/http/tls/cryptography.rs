@@ -1,10 +1,10 @@
-//! The cryptography of all TLS here.
+//! The TLS crypto provider.
 
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
-/// The cryptography of both sides: named here, so that no choice of the whole process is needed.
+/// Returns the crypto provider of servers and clients, so that no process-wide one is needed.
 pub(super) fn cryptography() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }

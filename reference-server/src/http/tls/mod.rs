@@ -1,4 +1,4 @@
-//! TLS of a listener, with a certificate that can be changed while it serves.
+//! TLS of a listener, with certificate reload.
 
 mod certificate;
 mod connector;
@@ -36,10 +36,10 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// TLS with the certificate of the files, or `None` if none are given; `listener` is the name of its table in `[tls]`.
+    /// Sets up TLS from the files of `[tls.<listener>]`; `None` if none are configured.
     ///
     /// # Errors
-    /// All problems with the files, each with its key in the configuration.
+    /// All problems with the files, each with its configuration key.
     pub fn new(
         listener: &'static str,
         files: &CertificateFiles,
@@ -57,10 +57,10 @@ impl Tls {
         }))
     }
 
-    /// Reads the files again. Connections from now on get the certificate that is there; answers whether it is another one.
+    /// Reloads the files for new connections. Returns whether the certificate changed.
     ///
     /// # Errors
-    /// All problems with the files; the certificate stays as it is.
+    /// All problems with the files; the old certificate stays in use.
     pub fn reload(&self, now: Timestamp) -> Result<bool, Vec<String>> {
         let Some(certificate) = Certificate::read(self.listener, &self.files, now)? else { return Ok(false) };
         let changed = certificate.key.cert != self.current.0.load().key.cert;
@@ -68,20 +68,20 @@ impl Tls {
         Ok(changed)
     }
 
-    /// Whose certificate it is: `public` or `operations`.
+    /// Returns the listener's name, `public` or `operations`.
     pub fn listener(&self) -> &'static str {
         self.listener
     }
 
-    /// When the certificate ends.
+    /// Returns when the certificate expires.
     pub fn ends_at(&self) -> Timestamp {
         self.current.0.load().ends_at
     }
 
-    /// Carries out the server's part of a handshake, however long that takes.
+    /// Performs the server side of a handshake, without a time limit.
     ///
     /// # Errors
-    /// If the client speaks no TLS that we speak, does not believe us, or goes away.
+    /// If there is no common TLS version, or the client rejects the certificate or disconnects.
     pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         self.acceptor.accept(stream).await
     }
@@ -96,14 +96,14 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// What is wrong with the files of the listeners' certificates, all of it, each with its key.
+/// Lists all problems with the listeners' certificate files, each with its configuration key.
 pub fn problems(config: &TlsConfig, now: Timestamp) -> Vec<String> {
     let listeners = [("public", &config.public), ("operations", &config.operations)];
     let read = listeners.map(|(listener, files)| Certificate::read(listener, files, now));
     read.into_iter().filter_map(Result::err).flatten().collect()
 }
 
-/// The certificate that the next connection gets.
+/// The certificate of new connections.
 #[derive(Debug)]
 struct Current(ArcSwap<Certificate>);
 
@@ -119,7 +119,7 @@ fn config(current: Arc<Current>) -> Result<ServerConfig, rustls::Error> {
         .with_no_client_auth()
         .with_cert_resolver(current);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // A buyer who comes back shows what we gave: workers share no table of sessions, and sign less.
+    // Session tickets let returning buyers resume: no shared session table, and fewer signatures.
     config.ticketer = Ticketer::new()?;
     Ok(config)
 }

@@ -1,4 +1,4 @@
-//! Which files are taken, and what is said about the others.
+//! Which certificate files are accepted, and the messages about the others.
 
 use std::{fs, path::PathBuf};
 
@@ -38,7 +38,7 @@ impl Directory {
     }
 }
 
-/// The one problem with these files.
+/// Returns the only problem with these files.
 #[track_caller]
 fn problem(files: CertificateFiles) -> String {
     let mut problems = Tls::new("public", &files, NOW).unwrap_err();
@@ -47,7 +47,7 @@ fn problem(files: CertificateFiles) -> String {
 }
 
 #[test]
-fn a_pair_is_taken_and_its_key_is_never_shown() {
+fn a_valid_pair_is_accepted_and_its_key_is_never_shown() {
     let directory = Directory::new();
     assert!(Tls::new("public", &CertificateFiles::default(), NOW).unwrap().is_none());
     let files = directory.issue("good", 2040);
@@ -66,7 +66,7 @@ fn a_pair_is_taken_and_its_key_is_never_shown() {
 }
 
 #[test]
-fn files_that_clients_would_stumble_over_are_refused() {
+fn files_that_clients_would_reject_are_refused() {
     let directory = Directory::new();
     let (good, other) = (directory.issue("good", 2040), directory.issue("other", 2040));
     let with = |certificate_file: Option<PathBuf>, key_file: Option<PathBuf>| CertificateFiles {
@@ -85,10 +85,10 @@ fn files_that_clients_would_stumble_over_are_refused() {
             "(BEGIN CERTIFICATE)",
         ),
         (with(good.key_file.clone(), None), "certificate_file: ", "(BEGIN CERTIFICATE)"),
-        (with(None, good.certificate_file.clone()), "key_file: ", "has to be decrypted"),
-        (with(None, directory.write("half", &key[..100])), "key_file: ", "has to be decrypted"),
+        (with(None, good.certificate_file.clone()), "key_file: ", "must be decrypted"),
+        (with(None, directory.write("half", &key[..100])), "key_file: ", "must be decrypted"),
         (with(None, other.key_file), "key_file: ", "good.pem"),
-        (directory.issue("old", 2026), "certificate_file: ", "2026-12-31T00:00:00.000Z; put a new one there"),
+        (directory.issue("old", 2026), "certificate_file: ", "2026-12-31T00:00:00.000Z; replace it"),
     ] {
         let problem = problem(files);
         assert!(problem.starts_with(&format!("tls.public.{start}")) && problem.ends_with(end), "{problem}");
@@ -100,7 +100,7 @@ fn files_that_clients_would_stumble_over_are_refused() {
 }
 
 #[test]
-fn all_problems_are_told_by_the_check_of_the_configuration() {
+fn check_config_reports_all_certificate_problems() {
     let directory = Directory::new();
     let (good, other) = (directory.issue("good", 2040), directory.issue("other", 2040));
     let variable = |name: &str, value: &Option<PathBuf>| {

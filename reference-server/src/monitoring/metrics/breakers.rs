@@ -1,4 +1,4 @@
-//! The numbers of breakers.
+//! Metrics of the circuit breakers.
 
 use flashsale_core::circuit_breaker::BreakerState;
 
@@ -15,13 +15,13 @@ pub(super) fn read(page: &mut Exposition, app: &App) {
             BreakerState::HalfOpen => 1.0,
             BreakerState::Open => 2.0,
         };
-        let help = "Whether calls of something remote are let through: 0 closed, all; 1 half-open, a few; 2 open, none.";
+        let help = "State of a circuit breaker: 0 closed, 1 half-open (probes pass), 2 open (no calls pass).";
         page.gauge("flashsale_breaker_state", help, vec![dependency()], state);
         for (outcome, count) in
             [("succeeded", reading.succeeded), ("failed", reading.failed), ("rejected", reading.rejected)]
         {
             let labels = vec![dependency(), ("outcome", outcome.to_owned())];
-            let help = "Calls of something remote; rejected ones were not let through.";
+            let help = "Calls to a remote dependency by outcome; rejected ones were stopped by the breaker.";
             page.counter("flashsale_breaker_calls", help, labels, count);
         }
     }

@@ -1,4 +1,4 @@
-//! The numbers of what is kept in this process.
+//! Metrics of the product and SKU caches.
 
 use std::{hash::Hash, sync::atomic::Ordering};
 
@@ -21,14 +21,14 @@ fn show<K: Eq + Hash + Clone, V: Clone>(page: &mut Exposition, name: &str, cache
         [&numbers.hits, &numbers.misses, &numbers.loads, &numbers.failures, &numbers.stale]
             .map(|number| number.load(Ordering::Relaxed));
     for (answer, count) in [("hit", hits), ("miss", misses)] {
-        let help = "What was asked of a cache: hits were answered at once, misses waited for a load.";
+        let help = "Lookups in a cache; a hit is answered at once, a miss waits for a load.";
         page.counter("flashsale_cache_asked", help, with("answer", answer), count);
     }
-    page.counter("flashsale_cache_loads", "Loads of a cache that began.", labels(), loads);
+    page.counter("flashsale_cache_loads", "Loads that a cache started.", labels(), loads);
     for (reason, count) in [("failed", failures), ("stale", stale)] {
-        let help = "Loads of a cache that were not kept: they failed, or were out of date when they ended.";
+        let help = "Loads that were not cached because they failed or were stale when they finished.";
         page.counter("flashsale_cache_unkept", help, with("reason", reason), count);
     }
-    let help = "Keys of a cache, those included of which is known that nothing has them.";
+    let help = "Keys in a cache, including ids that are known not to exist.";
     page.gauge("flashsale_cache_keys", help, labels(), cache.len() as f64);
 }

@@ -1,4 +1,4 @@
-//! One answer to a scrape, in the text format that Prometheus and OpenMetrics share.
+//! The answer to a scrape, in the text format that Prometheus and OpenMetrics share.
 
 use std::fmt;
 
@@ -10,10 +10,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
-/// Labels of a number.
+/// The labels of a sample.
 pub type Labels = Vec<(&'static str, String)>;
 
-/// Numbers that were read for one scrape.
+/// The samples of one scrape.
 #[derive(Debug, Default)]
 pub struct Exposition {
     families: Vec<Family>,
@@ -34,18 +34,17 @@ enum Value {
 }
 
 impl Exposition {
-    /// A number that only grows; `_total` is put behind its name.
+    /// Adds a counter. The encoder appends `_total` to its name.
     pub fn counter(&mut self, name: &'static str, help: &'static str, labels: Labels, count: u64) {
         self.add(name, help, labels, Value::Counter(count));
     }
 
-    /// A number that goes up and down.
+    /// Adds a gauge.
     pub fn gauge(&mut self, name: &'static str, help: &'static str, labels: Labels, number: f64) {
         self.add(name, help, labels, Value::Gauge(number));
     }
 
-    /// How often a number fell between bounds; `per_unit` of the reading make one of the name's unit, as in
-    /// 1,000,000 microseconds for a name that ends with `_seconds`.
+    /// Adds a histogram; divides values by `per_unit`, such as 1,000,000 for µs to s.
     pub fn histogram(
         &mut self,
         name: &'static str,
@@ -58,24 +57,20 @@ impl Exposition {
     }
 
     fn add(&mut self, name: &'static str, help: &'static str, labels: Labels, value: Value) {
-        // Numbers of one name have to stand together, whoever adds them.
-        let place = self.families.iter().position(|family| family.name == name).unwrap_or_else(|| {
+        // The format requires all samples of a name to be adjacent.
+        let index = self.families.iter().position(|family| family.name == name).unwrap_or_else(|| {
             self.families.push(Family { name, help, samples: Vec::new() });
             self.families.len() - 1
         });
-        self.families[place].samples.push((labels, value));
+        self.families[index].samples.push((labels, value));
     }
 
-    /// The text.
-    ///
-    /// # Panics
-    ///
-    /// If the encoder refuses: it has nothing to refuse.
+    /// Encodes the samples.
     pub fn text(self) -> String {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(self));
         let mut text = String::new();
-        text::encode(&mut text, &registry).expect("a string takes any text");
+        text::encode(&mut text, &registry).expect("writing to a string does not fail");
         text
     }
 }
@@ -129,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_of_one_name_stand_together() {
+    fn samples_of_one_name_are_adjacent() {
         let histogram = Histogram::new(&[1_000, 2_000]);
         [500, 1_500, 9_000].into_iter().for_each(|micros| histogram.record(micros));
         let mut page = Exposition::default();

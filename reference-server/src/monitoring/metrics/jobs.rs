@@ -1,4 +1,4 @@
-//! The numbers of queues and of those who do their jobs.
+//! Metrics of the job queues and their workers.
 
 use std::time::Duration;
 
@@ -8,25 +8,24 @@ use tokio::time::timeout;
 use super::{Exposition, Labels};
 use crate::app::App;
 
-/// How long the queue is waited for: its disk may be busy.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Time limit of reading the queues: the disk may be busy.
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) async fn read(page: &mut Exposition, app: &App) {
     for worker in app.workers() {
         count(page, worker);
     }
-    let depths = timeout(PATIENCE, async {
+    let depths = timeout(TIMEOUT, async {
         let mut depths = app.queue.depths().await?;
-        depths.extend(app.upkeep.deadlines().depths().await?);
+        depths.extend(app.maintenance.deadlines().depths().await?);
         Ok::<_, QueueError>(depths)
     });
     let depths = depths.await;
-    let help =
-        "Whether the queues were read for this scrape; without it the numbers of their jobs are missing.";
+    let help = "Whether the queues were read for this scrape; if 0, the metrics of jobs are missing.";
     let read = matches!(depths, Ok(Ok(_)));
     page.gauge("flashsale_jobs_read", help, Labels::new(), f64::from(u8::from(read)));
     let Ok(Ok(mut depths)) = depths else { return };
-    // A topic that never had a job is shown too.
+    // Show topics that never had a job, too.
     for worker in app.workers() {
         if depths.iter().all(|depth| depth.topic != *worker.topic()) {
             depths.push(Depth { topic: worker.topic().clone(), waiting: 0, dead: 0, first_ready: None });
@@ -37,15 +36,15 @@ pub(super) async fn read(page: &mut Exposition, app: &App) {
         let topic = || ("topic", depth.topic.to_string());
         for (state, jobs) in [("waiting", depth.waiting), ("dead", depth.dead)] {
             let labels = vec![topic(), ("state", state.to_owned())];
-            let help = "Jobs that wait or are being done, and dead letters.";
+            let help = "Jobs by state: waiting (includes running ones), or dead letters.";
             page.gauge("flashsale_jobs", help, labels, super::number(jobs));
         }
-        // Nobody does what is left of a topic that is turned off.
+        // Jobs left over from a disabled topic have no worker, so they are not late.
         if app.workers().all(|worker| *worker.topic() != depth.topic) {
             continue;
         }
         let late = depth.first_ready.map_or(Duration::ZERO, |ready| now.since(ready));
-        let help = "For how long the first job that waits has been ready.";
+        let help = "How long the oldest waiting job has been ready.";
         page.gauge("flashsale_job_late_seconds", help, vec![topic()], late.as_secs_f64());
     }
 }
@@ -61,7 +60,7 @@ fn count(page: &mut Exposition, worker: &Worker) {
         let labels = vec![("topic", worker.topic().to_string()), ("outcome", outcome.to_owned())];
         page.counter(
             "flashsale_job_attempts",
-            "Jobs that were handed out, by how they ended.",
+            "Jobs handed out to workers, by outcome; parked ones became dead letters.",
             labels,
             count,
         );

@@ -1,7 +1,7 @@
-//! Numbers for monitors: `GET /metrics` of the operations listener.
+//! Metrics: `GET /metrics` of the operations listener.
 //!
-//! Whoever does work counts it in plain numbers of its own, without a registry and without names on the hot path. Here
-//! they get names and labels, once per scrape. Every name is in `deploy/`: a board and alerts.
+//! Components count with plain atomics, so the hot path touches no registry. This module adds names
+//! and labels, once per scrape. The dashboard and the alerts in `deploy/` use every name.
 
 mod breakers;
 mod cache;
@@ -17,7 +17,7 @@ pub use registry::Metrics;
 
 use crate::app::App;
 
-/// Reads everything; waits a second for the ledger at most, and goes without it then.
+/// Reads all metrics. Waits at most 1 s each for ledger and queues, and then omits theirs.
 pub async fn read(app: &App) -> Exposition {
     let mut page = Exposition::default();
     app.metrics.read(&mut page);
@@ -29,7 +29,7 @@ pub async fn read(app: &App) -> Exposition {
     page
 }
 
-/// Microseconds in a second, for names that end with `_seconds`.
+/// Microseconds per second, for histograms in seconds.
 const MICROS: f64 = 1e6;
 
 #[expect(clippy::cast_precision_loss, reason = "numbers of orders, units and jobs are far below 2^53")]

@@ -1,4 +1,4 @@
-//! Sources of numbers that read themselves.
+//! The registry of metric sources.
 
 use std::{
     fmt,
@@ -7,7 +7,7 @@ use std::{
 
 use super::exposition::Exposition;
 
-/// What is asked for numbers at each scrape.
+/// The registered metric sources, read at each scrape.
 #[derive(Default)]
 pub struct Metrics {
     sources: Mutex<Vec<Source>>,
@@ -16,7 +16,7 @@ pub struct Metrics {
 type Source = Box<dyn Fn(&mut Exposition) + Send + Sync>;
 
 impl Metrics {
-    /// Asks `source` for its numbers at every scrape from now on. It must not wait for anything.
+    /// Registers a source that is called at every scrape. It must not block.
     pub fn register(&self, source: impl Fn(&mut Exposition) + Send + Sync + 'static) {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(source));
     }

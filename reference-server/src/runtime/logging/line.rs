@@ -1,4 +1,4 @@
-//! One line of the log, with the request that it belongs to.
+//! The format of log lines.
 
 use std::{error::Error, fmt, time::SystemTime};
 
@@ -16,7 +16,7 @@ use tracing_subscriber::{
 use super::sampling::Sampling;
 use crate::{config::LogFormat, runtime::current_request};
 
-/// Writes lines.
+/// Formats events as text or JSON, with the request id and the count of suppressed lines.
 pub(super) struct Line {
     format: LogFormat,
     text: Format,
@@ -75,7 +75,7 @@ where
     }
 }
 
-/// The fields of an event as JSON.
+/// Collects the fields of an event as JSON.
 struct Fields(Map<String, Value>);
 
 impl Fields {

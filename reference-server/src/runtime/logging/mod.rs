@@ -1,7 +1,6 @@
-//! The log, on standard error: text for people or one JSON object for each line.
+//! Logging to standard error, as readable text or as one JSON object per line.
 //!
-//! Never logged: tokens, tickets, receipts, signatures, bodies, user names. Types that hold a secret do not show it in
-//! `Debug`.
+//! Never logged: tokens, tickets, receipts, signatures, bodies, user names. `Debug` hides secrets.
 
 mod line;
 mod sampling;
@@ -17,22 +16,20 @@ use tracing_subscriber::{EnvFilter, Layer as _, fmt::MakeWriter, layer::Subscrib
 use self::{line::Line, sampling::Sampling};
 use crate::config::{LogConfig, LogFormat};
 
-/// Sends the log of this process to standard error from now on.
+/// Starts logging to standard error.
 ///
 /// # Panics
-///
-/// If the process has a log already.
+/// If logging was already started.
 pub fn start(config: &LogConfig) {
     let ansi = io::stderr().is_terminal();
     tracing::subscriber::set_global_default(subscriber(config, io::stderr, ansi))
-        .expect("a process starts its log once");
+        .expect("logging is started once");
 }
 
-/// Sends the log of a command that reads no configuration for it to standard error; `FLASHSALE_LOG` filters it.
+/// Starts logging for a command, with the filter of `FLASHSALE_LOG` and default settings otherwise.
 ///
 /// # Panics
-///
-/// If the process has a log already.
+/// If logging was already started.
 pub fn start_for_command() {
     let mut config = LogConfig::default();
     if let Ok(filter) = env::var("FLASHSALE_LOG") {
@@ -41,7 +38,7 @@ pub fn start_for_command() {
     start(&config);
 }
 
-/// A log that goes to `writer`; `ansi` for colours.
+/// Builds a subscriber that logs to `writer`, with colours if `ansi` is set.
 pub fn subscriber<W>(config: &LogConfig, writer: W, ansi: bool) -> impl Subscriber + Send + Sync + use<W>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,

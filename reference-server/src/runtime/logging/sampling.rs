@@ -1,4 +1,4 @@
-//! How many lines one place in the code may write: a fault that every request meets must not fill the disk.
+//! Limits log lines per call site, so that an error in every request does not fill the disk.
 
 use std::{
     collections::HashMap,
@@ -9,15 +9,13 @@ use std::{
 use tracing::{Event, Metadata, callsite::Identifier};
 use tracing_subscriber::layer::{Context, Filter};
 
-/// Lets so many lines of each place through in a second, and counts the rest.
-///
-/// Clones share what they have counted.
+/// Limits lines per call site and second, and counts the rest. Clones share the counts.
 #[derive(Clone, Debug)]
 pub(super) struct Sampling {
-    /// 0 is no limit.
+    /// 0 means no limit.
     per_second: u32,
-    /// As many as there are places that log.
-    places: Arc<Mutex<HashMap<Identifier, CallSite>>>,
+    /// Bounded by the number of call sites in the program.
+    call_sites: Arc<Mutex<HashMap<Identifier, CallSite>>>,
 }
 
 #[derive(Debug)]
@@ -29,31 +27,31 @@ struct CallSite {
 
 impl Sampling {
     pub(super) fn new(per_second: u32) -> Self {
-        Self { per_second, places: Arc::default() }
+        Self { per_second, call_sites: Arc::default() }
     }
 
-    /// Whether a line of this place may be written now.
-    fn admits(&self, place: Identifier, now: Instant) -> bool {
+    /// Returns whether this call site may log a line now.
+    fn admits(&self, id: Identifier, now: Instant) -> bool {
         if self.per_second == 0 {
             return true;
         }
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = places.entry(place).or_insert(CallSite { since: now, lines: 0, suppressed: 0 });
-        if now.saturating_duration_since(place.since) >= Duration::from_secs(1) {
-            (place.since, place.lines) = (now, 0);
+        let mut call_sites = self.call_sites.lock().unwrap_or_else(PoisonError::into_inner);
+        let site = call_sites.entry(id).or_insert(CallSite { since: now, lines: 0, suppressed: 0 });
+        if now.saturating_duration_since(site.since) >= Duration::from_secs(1) {
+            (site.since, site.lines) = (now, 0);
         }
-        if place.lines >= self.per_second {
-            place.suppressed += 1;
+        if site.lines >= self.per_second {
+            site.suppressed += 1;
             return false;
         }
-        place.lines += 1;
+        site.lines += 1;
         true
     }
 
-    /// How many lines of this place were left out since the last one.
-    pub(super) fn take_suppressed(&self, place: &Identifier) -> u64 {
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        places.get_mut(place).map_or(0, |place| std::mem::take(&mut place.suppressed))
+    /// Returns and resets how many lines of this call site were suppressed since its last line.
+    pub(super) fn take_suppressed(&self, id: &Identifier) -> u64 {
+        let mut call_sites = self.call_sites.lock().unwrap_or_else(PoisonError::into_inner);
+        call_sites.get_mut(id).map_or(0, |site| std::mem::take(&mut site.suppressed))
     }
 }
 
@@ -81,13 +79,13 @@ mod tests {
     };
 
     #[test]
-    fn each_place_has_its_lines_in_each_second_and_the_rest_is_counted() {
+    fn lines_are_limited_per_call_site_and_second_and_the_rest_is_counted() {
         let (one, other) = (Identifier(&ONE), Identifier(&OTHER));
         let sampling = Sampling::new(2);
         let start = Instant::now();
         let admitted = |at: u64| sampling.admits(Identifier(&ONE), start + Duration::from_millis(at));
         assert!(admitted(0) && admitted(1) && !admitted(2) && !admitted(999));
-        assert!(sampling.admits(other, start), "another place has lines of its own");
+        assert!(sampling.admits(other, start), "each call site has its own budget");
         assert_eq!(sampling.take_suppressed(&one), 2);
         assert_eq!(sampling.take_suppressed(&one), 0);
         assert!(admitted(1_000) && admitted(1_001) && !admitted(1_002));
