@@ -26,7 +26,7 @@ use flashsale_core::{
     },
     embedded::{EmbeddedLedger, EmbeddedOptions, EmbeddedQueue, LeaseFile},
     ledger::{Advanced, Ledger, LedgerRole, Outcome, RefundOutcome, Terms, Timing},
-    queue::Retries,
+    queue::RetryPolicy,
     service::{
         BatcherOptions, CaptureResult, Closed, Maintenance, OrderRequest, OrderService, PaymentProvider,
         Payments, Placement, ProviderError, Sales,
@@ -191,9 +191,10 @@ impl Shop {
         let (stop, stopped) = watch::channel(false);
         // Failed refunds are retried from a queue, and finally become dead letters there.
         let queue = Arc::new(EmbeddedQueue::open(directory, Arc::clone(&clock))?);
-        let maintenance = Maintenance::new(Arc::clone(&sales), payments.clone(), queue, Retries::default());
+        let maintenance =
+            Maintenance::new(Arc::clone(&sales), payments.clone(), queue, RetryPolicy::default());
         let maintenance = Arc::new(maintenance).run(stopped.clone());
-        let lease = snowflake::keep(Arc::clone(&ids), leases, wait_for(stopped));
+        let lease = snowflake::renew_lease(Arc::clone(&ids), leases, wait_for(stopped));
         Ok(Self {
             // Further keys are accepted too, for key rotation while tickets are in use.
             tickets: TicketKeys::new(key.clone(), [])?,

@@ -23,7 +23,7 @@ use flashsale_core::{
     },
     embedded::{EmbeddedLedger, EmbeddedQueue},
     ledger::{Ledger, LedgerRole, Terms, Timing},
-    queue::{Queue, Retries},
+    queue::{Queue, RetryPolicy},
     service::{
         BatcherOptions, EventSink, Maintenance, Notification, NotificationKind, Notifier, OrderRequest,
         OrderService, Payments, Placement, Sales, SinkError,
@@ -105,7 +105,7 @@ async fn main() -> Result<()> {
         Arc::new(EmbeddedQueue::open(directory.path(), Arc::clone(&clock) as Arc<dyn Clock>)?);
     let mailer = Arc::new(Mailer::default());
     let sink = Arc::clone(&mailer) as Arc<dyn EventSink>;
-    let notifier = Notifier::new(Arc::clone(&sales), Arc::clone(&queue), sink, Retries::default());
+    let notifier = Notifier::new(Arc::clone(&sales), Arc::clone(&queue), sink, RetryPolicy::default());
     // From now on the ledger keeps events until the notifier has read them.
     notifier.register().await?;
 
@@ -162,7 +162,8 @@ async fn main() -> Result<()> {
     println!("One mail was refused, became a dead letter, and was replayed when the cause was fixed.");
 
     let payments = Payments::new(Arc::clone(&sales), ids, []);
-    let maintenance = Maintenance::new(Arc::clone(&sales), payments, Arc::clone(&queue), Retries::default());
+    let maintenance =
+        Maintenance::new(Arc::clone(&sales), payments, Arc::clone(&queue), RetryPolicy::default());
     clock.advance(hold);
     maintenance.expire_once().await?;
     notifier.notify_once().await?;

@@ -27,7 +27,7 @@ use flashsale_core::{
     },
     embedded::EmbeddedLedger,
     ledger::{Advanced, Ledger, LedgerRole, RefundOutcome, Terms, Timing},
-    queue::{InMemoryQueue, Retries},
+    queue::{InMemoryQueue, RetryPolicy},
     service::{
         BatcherOptions, CaptureResult, Closed, Maintenance, OpenedPayment, OrderRequest, OrderService,
         PaymentProvider, Payments, Placement, ProviderError, Sales, ServiceError,
@@ -288,7 +288,7 @@ impl Shop {
         let queue = Arc::new(InMemoryQueue::new(Arc::clone(&clock) as _));
         Ok(Self {
             ordering: OrderService::new(Arc::clone(&sales), ids),
-            maintenance: Maintenance::new(sales, payments.clone(), queue, Retries::default()),
+            maintenance: Maintenance::new(sales, payments.clone(), queue, RetryPolicy::default()),
             asked: AtomicU64::new(0),
             clock,
             acquirer,

@@ -32,9 +32,9 @@ use flashsale_core::{
     embedded::EmbeddedLedger,
     ledger::{
         Advanced, Ledger, LedgerRole, Outcome, RefundOutcome, Terms, Timing,
-        invariants::{self, Owing},
+        invariants::{self, OwedUnits},
     },
-    queue::{InMemoryQueue, Retries},
+    queue::{InMemoryQueue, RetryPolicy},
     service::{
         BatcherOptions, CaptureResult, Closed, Maintenance, OrderRequest, OrderService, PaymentProvider,
         Payments, Placement, ProviderError, Sales,
@@ -286,7 +286,12 @@ impl Fair {
         Ok(Self {
             ordering: OrderService::new(Arc::clone(&sales), ids),
             // A service would spawn `Maintenance::run`. Here single rounds run on demand.
-            maintenance: Maintenance::new(Arc::clone(&sales), payments.clone(), queue, Retries::default()),
+            maintenance: Maintenance::new(
+                Arc::clone(&sales),
+                payments.clone(),
+                queue,
+                RetryPolicy::default(),
+            ),
             asked: AtomicU64::new(0),
             skus,
             activity,
@@ -302,7 +307,7 @@ impl Fair {
     async fn row(&self, step: &str, expected: [Units; 3], remark: &str) -> Result<()> {
         let inspection = self.engine.inspect(self.activity).await?.ok_or("the sale should be open")?;
         // The invariant checks shared by tests, `audit` and load runs: no unit is gained or lost.
-        assert_eq!(invariants::check(&inspection, Owing::Forbidden), []);
+        assert_eq!(invariants::check(&inspection, OwedUnits::Forbidden), []);
         let mut units = [[0; 4]; 3];
         for (units, offer) in units.iter_mut().zip(&inspection.lanes[0].offers) {
             *units = [offer.available, offer.held, offer.sold, offer.pending];

@@ -29,6 +29,6 @@ pub use guards::{GuardOptions, Guards, Limited};
 pub use ladder::{Ladder, Step};
 pub use mode::Mode;
 pub use risk::{Account, AccountRisk, Behaviour, Risk, RiskProfile, Visitor};
-pub use spent_challenges::{Spending, Spent};
+pub use spent_challenges::{SpendResult, SpentChallenges};
 pub use ticket::{Claims, IssuedTicket, Ticket, TicketError, TicketKey, TicketKeys, TicketTerms};
 pub use verdict_counts::{Count, Rule, Verdict};

@@ -13,7 +13,7 @@ use crate::domain::Timestamp;
 ///
 /// Each process has its own memory, so a challenge can be tried once per process.
 #[derive(Debug)]
-pub struct Spent {
+pub struct SpentChallenges {
     room: usize,
     state: Mutex<State>,
 }
@@ -26,7 +26,7 @@ struct State {
 
 /// The answer to [`Spent::spend`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Spending {
+pub enum SpendResult {
     /// The challenge was unspent and is spent now.
     First,
     /// The challenge was already tried.
@@ -35,14 +35,14 @@ pub enum Spending {
     Full,
 }
 
-impl Spent {
+impl SpentChallenges {
     /// Creates a memory with room for this many unexpired challenges.
     pub fn new(room: NonZeroUsize) -> Self {
         Self { room: room.get(), state: Mutex::default() }
     }
 
     /// Spends the challenge with `seed`, which expires at `expires_at`.
-    pub fn spend(&self, seed: u128, expires_at: Timestamp, now: Timestamp) -> Spending {
+    pub fn spend(&self, seed: u128, expires_at: Timestamp, now: Timestamp) -> SpendResult {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State { seeds, by_expiry } = &mut *state;
         while let Some(Reverse((expiry, expired))) = by_expiry.peek().copied()
@@ -52,14 +52,14 @@ impl Spent {
             seeds.remove(&expired);
         }
         if seeds.contains(&seed) {
-            return Spending::Again;
+            return SpendResult::Again;
         }
         if seeds.len() >= self.room {
-            return Spending::Full;
+            return SpendResult::Full;
         }
         seeds.insert(seed);
         by_expiry.push(Reverse((expires_at, seed)));
-        Spending::First
+        SpendResult::First
     }
 }
 
@@ -73,21 +73,21 @@ mod tests {
 
     #[test]
     fn each_is_spent_once_and_room_comes_back() {
-        let spent = Spent::new(NonZeroUsize::new(2).unwrap());
-        assert_eq!(spent.spend(1, at(10), at(0)), Spending::First);
-        assert_eq!(spent.spend(1, at(10), at(9)), Spending::Again);
-        assert_eq!(spent.spend(2, at(5), at(0)), Spending::First);
-        assert_eq!(spent.spend(3, at(10), at(4)), Spending::Full);
-        assert_eq!(spent.spend(3, at(10), at(5)), Spending::First, "2 has expired");
-        assert_eq!(spent.spend(1, at(10), at(9)), Spending::Again);
+        let spent = SpentChallenges::new(NonZeroUsize::new(2).unwrap());
+        assert_eq!(spent.spend(1, at(10), at(0)), SpendResult::First);
+        assert_eq!(spent.spend(1, at(10), at(9)), SpendResult::Again);
+        assert_eq!(spent.spend(2, at(5), at(0)), SpendResult::First);
+        assert_eq!(spent.spend(3, at(10), at(4)), SpendResult::Full);
+        assert_eq!(spent.spend(3, at(10), at(5)), SpendResult::First, "2 has expired");
+        assert_eq!(spent.spend(1, at(10), at(9)), SpendResult::Again);
         assert_eq!(spent.state.lock().unwrap().by_expiry.len(), 2);
     }
 
     #[test]
     fn concurrent_spends_succeed_once() {
-        let spent = Spent::new(NonZeroUsize::new(10).unwrap());
+        let spent = SpentChallenges::new(NonZeroUsize::new(10).unwrap());
         let firsts: usize = std::thread::scope(|scope| {
-            let spend = || (0..500).filter(|_| spent.spend(7, at(10), at(0)) == Spending::First).count();
+            let spend = || (0..500).filter(|_| spent.spend(7, at(10), at(0)) == SpendResult::First).count();
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(spend)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()
         });

@@ -4,8 +4,8 @@ use super::{
     case::cases,
     failure::Failure,
     make::{self, offer},
+    name,
     scene::{Check, Scene},
-    word,
 };
 use crate::{
     domain::{SkuId, Strategy},
@@ -171,7 +171,7 @@ async fn an_invalid_transfer_is_rejected(scene: &mut Scene) -> Check {
     for to in [0, 2, 999] {
         scene.note(format!("send from bucket 0 to {to}"));
         let sent = scene.ledger().send(lane(scene, 0), to, make::sku(1), 1).await;
-        scene.same("send", "error: invalid", word::of_result(&sent))?;
+        scene.same("send", "error: invalid", name::of_result(&sent))?;
     }
     let transfer = send(scene, 0, 1, 1).await?.ok_or_else(|| scene.failure("a transfer", "none".into()))?;
     let invalid = [
@@ -182,12 +182,12 @@ async fn an_invalid_transfer_is_rejected(scene: &mut Scene) -> Check {
     for invalid in invalid {
         scene.note(format!("receive {invalid:?}"));
         let received = scene.ledger().receive(invalid).await;
-        scene.same("receive", "error: invalid", word::of_result(&received))?;
+        scene.same("receive", "error: invalid", name::of_result(&received))?;
         scene.check().await?;
     }
     let unknown = Transfer { activity: make::activity(999), ..transfer };
     let received = scene.ledger().receive(unknown).await;
-    scene.same("receive", "error: not open", word::of_result(&received))?;
+    scene.same("receive", "error: not open", name::of_result(&received))?;
     receive(scene, transfer, true).await
 }
 
@@ -197,10 +197,10 @@ async fn a_request_in_the_wrong_lane_is_rejected(scene: &mut Scene) -> Check {
     let ask = scene.ask(stranger);
     scene.note(format!("reserve in bucket 0: {ask:?}"));
     let result = scene.ledger().reserve(lane(scene, 0), None, vec![ask.0]).await;
-    scene.same("reserve", "error: invalid", word::of_result(&result))?;
+    scene.same("reserve", "error: invalid", name::of_result(&result))?;
     let nowhere = lane(scene, 4);
     let result = scene.ledger().expire_due(nowhere, 1).await;
-    scene.same("expire_due", "error: not open", word::of_result(&result))?;
+    scene.same("expire_due", "error: not open", name::of_result(&result))?;
     scene.check().await?;
     scene.stock(1, [8, 0, 0]).await
 }

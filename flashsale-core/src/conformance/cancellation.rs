@@ -127,7 +127,7 @@ async fn steps_in_a_batch_are_taken_in_order(scene: &mut Scene) -> Check {
     let answer = scene.ok("advance", scene.ledger().advance(scene.lane(1), steps).await)?;
     let expected =
         ["done paying", "wrong_state paying", "done pending", "done cancelled", "replayed cancelled"];
-    let observed: Vec<_> = answer.outcomes.iter().map(super::word::of_advanced).collect();
+    let observed: Vec<_> = answer.outcomes.iter().map(super::name::of_advanced).collect();
     scene.same("outcomes", expected.map(String::from).to_vec(), observed)?;
     scene.check().await?;
     scene.stock(1, [5, 0, 0]).await
@@ -142,7 +142,7 @@ async fn a_batch_with_a_step_for_another_lane_is_rejected_whole(scene: &mut Scen
         vec![Advance::Cancel { order: mine.key, by: None }, Advance::Cancel { order: other.key, by: None }];
     scene.note(format!("{steps:?}"));
     let result = scene.ledger().advance(scene.lane(1), steps).await;
-    scene.same("advance", "error: invalid", super::word::of_result(&result))?;
+    scene.same("advance", "error: invalid", super::name::of_result(&result))?;
     scene.check().await?;
     scene.status(&mine, "pending").await?;
     scene.stock(1, [3, 2, 0]).await

@@ -12,8 +12,8 @@ use super::{
     Failure,
     case::cases,
     make::{self, STRATEGIES, limited, offer, rule},
+    name,
     scene::{Check, Scene},
-    word,
 };
 use crate::{
     domain::{Order, Per, Strategy, Subject},
@@ -97,7 +97,7 @@ async fn the_last_units_are_sold_once(scene: &mut Scene) -> Check {
                     async move { ask(&ledger, lane, request).await }
                 });
                 let outcomes = concurrently(race.collect()).await?;
-                answers.push(outcomes.iter().map(word::of_outcome).collect::<Vec<_>>());
+                answers.push(outcomes.iter().map(name::of_outcome).collect::<Vec<_>>());
             }
             let sold = usize::try_from(overbooked.min(buyers)).unwrap_or(usize::MAX);
             scene.same("count of `reserved`", sold, count(&answers[0], "reserved"))?;
@@ -128,7 +128,7 @@ async fn concurrent_requests_with_one_key_make_one_order(scene: &mut Scene) -> C
             })
             .collect();
         let outcomes = concurrently(race).await?;
-        let words: Vec<_> = outcomes.iter().map(word::of_outcome).collect();
+        let words: Vec<_> = outcomes.iter().map(name::of_outcome).collect();
         scene.same("count of `reserved`", 1, count(&words, "reserved"))?;
         scene.same("count of `replayed pending`", 63, count(&words, "replayed pending"))?;
         let mut ids: Vec<_> = outcomes.iter().filter_map(|outcome| Some(outcome.order()?.key.id)).collect();
@@ -153,7 +153,7 @@ async fn limits_hold_under_concurrent_requests(scene: &mut Scene) -> Check {
                 async move { ask(&ledger, lane, request).await }
             })
             .collect();
-        let words: Vec<_> = concurrently(race).await?.iter().map(word::of_outcome).collect();
+        let words: Vec<_> = concurrently(race).await?.iter().map(name::of_outcome).collect();
         scene.same("count of `reserved`", 3, count(&words, "reserved"))?;
         scene.same("limited requests", 61, count(&words, "limit_reached user/offer 3 remaining 0"))?;
         scene.check().await?;
@@ -179,7 +179,7 @@ async fn concurrent_captures_pay_once(scene: &mut Scene) -> Check {
                 async move { step(&ledger, lane, capture).await }
             })
             .collect();
-        let words: Vec<_> = concurrently(race).await?.iter().map(word::of_advanced).collect();
+        let words: Vec<_> = concurrently(race).await?.iter().map(name::of_advanced).collect();
         scene.same("count of `done paid`", 1, count(&words, "done paid"))?;
         scene.same("count of `replayed paid`", 63, count(&words, "replayed paid"))?;
         scene.check().await?;
@@ -324,7 +324,7 @@ async fn dropped_steps_can_be_retried(scene: &mut Scene) -> Check {
         });
         let race: Vec<_> = race.collect();
         for last in concurrently(race).await? {
-            let word = word::of_advanced(&last);
+            let word = name::of_advanced(&last);
             scene.holds("the order is paid", word.ends_with(" paid"), word)?;
         }
         scene.check().await?;

@@ -4,8 +4,8 @@ use super::{
     case::cases,
     failure::Failure,
     make::{self, offer},
+    name,
     scene::{Check, Scene},
-    word,
 };
 use crate::{
     domain::Strategy,
@@ -259,7 +259,7 @@ async fn a_retired_consumer_is_forgotten(scene: &mut Scene) -> Check {
     }
     scene.same("read by mail", vec![4], sequences(&read(scene, "mail", None, 99).await?))?;
     let result = scene.ledger().events(&consumer("gone"), scene.lane(1), None, 1).await;
-    scene.same("events", "error: invalid", word::of_result(&result))?;
+    scene.same("events", "error: invalid", name::of_result(&result))?;
     // Registered again, it starts anew with what is written from then on.
     register(scene, "gone").await?;
     scene.place(1).await?;
@@ -271,12 +271,12 @@ async fn an_unknown_consumer_is_rejected(scene: &mut Scene) -> Check {
     let entries = sale(scene).await?;
     let (unknown, lane) = (consumer("nobody"), scene.lane(1));
     let result = scene.ledger().events(&unknown, lane, None, 1).await;
-    scene.same("events", "error: invalid", word::of_result(&result))?;
+    scene.same("events", "error: invalid", name::of_result(&result))?;
     let result = scene.ledger().ack(&unknown, lane, entries[0].position).await;
-    scene.same("ack", "error: invalid", word::of_result(&result))?;
+    scene.same("ack", "error: invalid", name::of_result(&result))?;
     let nowhere = crate::ledger::Lane::first(make::activity(999));
     let result = scene.ledger().events(&consumer("mail"), nowhere, None, 1).await;
-    scene.same("events", "error: not open", word::of_result(&result))
+    scene.same("events", "error: not open", name::of_result(&result))
 }
 
 async fn each_lane_numbers_its_own_events(scene: &mut Scene) -> Check {

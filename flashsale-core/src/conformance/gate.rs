@@ -3,9 +3,9 @@
 use super::{
     case::cases,
     make::{self, limited, offer, rule},
+    name,
     scene::{Check, Scene},
     tiers::by_truth,
-    word,
 };
 use crate::{
     domain::{Per, Selling, Strategy, Subject},
@@ -49,18 +49,18 @@ async fn a_gate_leaves_decisions_to_the_truth(scene: &mut Scene) -> Check {
     let terms = scene.terms.clone().expect("an activity is open");
     scene.note("call what only a truth decides");
     let expected = "error: not deciding";
-    scene.same("open", expected, word::of_result(&gate.open(terms).await))?;
+    scene.same("open", expected, name::of_result(&gate.open(terms).await))?;
     let change = Change::Selling(Selling::Paused);
     scene.same(
         "amend",
         expected,
-        word::of_result(&gate.amend(activity, ChangeId(1), change, make::by()).await),
+        name::of_result(&gate.amend(activity, ChangeId(1), change, make::by()).await),
     )?;
     let cancel = Advance::Cancel { order: order.key, by: None };
-    scene.same("advance", expected, word::of_result(&gate.advance(lane, vec![cancel]).await))?;
-    scene.same("expire_due", expected, word::of_result(&gate.expire_due(lane, 9).await))?;
+    scene.same("advance", expected, name::of_result(&gate.advance(lane, vec![cancel]).await))?;
+    scene.same("expire_due", expected, name::of_result(&gate.expire_due(lane, 9).await))?;
     let capture = make::capture_of(&order, 1, 1);
-    scene.same("keep_unmatched", expected, word::of_result(&gate.keep_unmatched(capture).await))?;
+    scene.same("keep_unmatched", expected, name::of_result(&gate.keep_unmatched(capture).await))?;
     scene.adjust("more", 1, expected).await?;
     scene.gate_stock([4, 1, 0]).await
 }
@@ -73,14 +73,14 @@ async fn a_gate_without_content_is_not_ready(scene: &mut Scene) -> Check {
     scene.same(
         "outcome",
         vec!["not_ready".to_owned()],
-        answer.outcomes.iter().map(word::of_outcome).collect(),
+        answer.outcomes.iter().map(name::of_outcome).collect(),
     )?;
     scene.same("epoch", None, scene.ok("epoch", gate.epoch(activity).await)?)?;
     scene.ok("close", gate.close(activity, Epoch(9)).await)?;
-    scene.same("followed", "error: not open", word::of_result(&gate.followed(lane).await))?;
-    scene.same("follow", "error: not open", word::of_result(&gate.follow(lane, Vec::new()).await))?;
+    scene.same("followed", "error: not open", name::of_result(&gate.followed(lane).await))?;
+    scene.same("follow", "error: not open", name::of_result(&gate.follow(lane, Vec::new()).await))?;
     let reopened = gate.reopen(activity, Epoch(1), BatchId(1)).await;
-    scene.same("reopen without content", "error: invalid", word::of_result(&reopened))
+    scene.same("reopen without content", "error: invalid", name::of_result(&reopened))
 }
 
 async fn a_gate_admits_orders_without_a_deadline(scene: &mut Scene) -> Check {
@@ -177,7 +177,7 @@ async fn closing_stops_admission_and_keeps_the_outbox(scene: &mut Scene) -> Chec
     scene.adjust("remove", -1, "error: not open").await?;
     let lane = scene.lane(1);
     let sent = gate.send(lane, 1 - lane.bucket, make::sku(1), 1).await;
-    scene.same("send", "error: not open", word::of_result(&sent))?;
+    scene.same("send", "error: not open", name::of_result(&sent))?;
     let (_, entries) = scene.unpersisted(lane).await?;
     scene.same("entries that can still be salvaged", 1, entries.len())?;
     scene.pump().await?;
@@ -435,7 +435,7 @@ async fn a_rebuild_drops_orders_unknown_to_the_truth(scene: &mut Scene) -> Check
     let lane = Lane::first(scene.activity());
     let verdicts = scene.persist_as(lane, 1, crate::ledger::PersistMode::Salvage, entries).await;
     let verdicts = scene.ok("persist", verdicts)?;
-    let stale = crate::ledger::Verdict::Refused(crate::ledger::RefusedBecause::StaleEpoch);
+    let stale = crate::ledger::Verdict::Refused(crate::ledger::RefusalReason::StaleEpoch);
     scene.same("verdicts", vec![stale], verdicts)?;
     scene.pump().await?;
     scene.gate_stock([2, 1, 0]).await?;
@@ -484,7 +484,7 @@ async fn a_transfer_is_void_after_its_epoch(scene: &mut Scene) -> Check {
     scene.gate_stock([10, 0, 0]).await?;
     scene.note("receive the transfer in the next epoch");
     let received = scene.gate().receive(old).await;
-    scene.same("receive", "error: moved", word::of_result(&received))?;
+    scene.same("receive", "error: moved", name::of_result(&received))?;
     scene.gate_stock([10, 0, 0]).await?;
     scene.note("send 2 units");
     let new = scene.ok("send", scene.gate().send(first, 1, make::sku(1), 2).await)?;

@@ -3,8 +3,8 @@
 use super::{
     case::cases,
     make::{STRATEGIES, offer},
+    name,
     scene::{Check, Scene},
-    word,
 };
 use crate::{
     domain::Strategy,
@@ -84,7 +84,7 @@ async fn a_key_repeated_in_a_batch_makes_one_order(scene: &mut Scene) -> Check {
     let other = scene.ask(1).key(ask.0.idempotency.key.0).units(2);
     let outcomes = scene.reserve_all(vec![ask, again, other], None).await?;
     let expected = ["reserved", "replayed pending", "key_reused"].map(String::from).to_vec();
-    scene.same("outcomes", expected, outcomes.iter().map(word::of_outcome).collect())?;
+    scene.same("outcomes", expected, outcomes.iter().map(name::of_outcome).collect())?;
     scene.stock(1, [8, 1, 0]).await
 }
 

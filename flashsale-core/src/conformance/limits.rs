@@ -3,8 +3,8 @@
 use super::{
     case::cases,
     make::{self, limited, limits, offer, rule},
+    name,
     scene::{Check, Scene},
-    word,
 };
 use crate::{
     domain::{LateCapture, Per, Strategy, Subject},
@@ -179,7 +179,7 @@ async fn a_batch_counts_its_own_orders(scene: &mut Scene) -> Check {
     scene.same(
         "outcomes",
         expected.map(String::from).to_vec(),
-        outcomes.iter().map(word::of_outcome).collect(),
+        outcomes.iter().map(name::of_outcome).collect(),
     )
 }
 
@@ -219,7 +219,7 @@ async fn a_limit_that_buckets_cannot_enforce_is_rejected(scene: &mut Scene) -> C
     let change = limits(1, &[rule(Subject::Device, Per::Offer, 1)]);
     let activity = scene.lane(1).activity;
     let result = scene.ledger().amend(activity, ChangeId(9), change, make::by()).await;
-    scene.same("amend", "error: invalid", word::of_result(&result))?;
+    scene.same("amend", "error: invalid", name::of_result(&result))?;
     scene.place(1).await?;
     scene.place(1).await.map(drop)
 }

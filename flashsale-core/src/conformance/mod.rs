@@ -79,7 +79,7 @@
 //! | an UPDATE lacks `stock > 0`, or retries on version conflicts | `concurrency::the_last_units_are_sold_once` |
 //! | stock is taken and the message is lost | `truth::redelivered_entries_are_persisted_once`, `durability::answered_calls_survive_a_crash` |
 //! | the price is taken from the client | `reserve::the_price_comes_from_the_offer`, `truth::the_price_is_taken_from_the_offer` |
-//! | the query for a user's orders lacks the user filter | `reserve::a_user_sees_only_their_own_orders`, `table::steps_by_another_user_are_not_found` |
+//! | the query for a user's orders lacks the user filter | `reserve::a_user_sees_only_their_own_orders`, `status_table::steps_by_another_user_are_not_found` |
 //! | order ids come from a fixed seed | `keys::an_order_id_cannot_be_used_twice` |
 //! | a payment arrives after the hold was released | `payment::a_late_capture_makes_a_new_order`, `payment::a_late_capture_without_units_is_refunded` |
 //! | two channels both pay | `payment::a_second_channel_that_pays_is_refunded` |
@@ -103,35 +103,35 @@ mod failure;
 mod faults;
 mod gate;
 mod keys;
+mod ledger_under_test;
 mod limits;
-mod machine;
 mod make;
 mod model;
-mod operation;
+mod name;
 mod options;
 mod payment;
 mod perform;
 mod precedence;
 mod queue;
+mod random_operation;
+mod random_sequences;
 mod reserve;
 mod run;
 mod scene;
+mod status_table;
 mod storms;
-mod subject;
-mod table;
 mod tiers;
 mod transitions;
 mod truth;
-mod word;
 
 pub use failure::Failure;
 pub use faults::{Faults, Faulty};
+pub use ledger_under_test::{Factory, LedgerUnderTest, TestControl};
 pub use model::{Model, Models};
 pub use options::Options;
 pub use queue::{QueueFactory, QueueTestControl, QueueUnderTest, examine_queue, run_queue};
 pub use run::{Played, Report, examine, run};
-pub use storms::{Forgetful, Pair, Weathered, storms};
-pub use subject::{Factory, LedgerUnderTest, TestControl};
+pub use storms::{ForgettingStore, Pair, StormReport, storms};
 
 /// The cases of all files. The compiler reports a table that is missing here as dead code.
 const CASES: &[&[case::Case]] = &[
@@ -139,7 +139,7 @@ const CASES: &[&[case::Case]] = &[
     precedence::CASES,
     limits::CASES,
     keys::CASES,
-    table::CASES,
+    status_table::CASES,
     payment::CASES,
     expiry::CASES,
     cancellation::CASES,

@@ -309,7 +309,7 @@ impl Truth for Model {
     }
 }
 
-impl super::storms::Forgetful for Model {
+impl super::storms::ForgettingStore for Model {
     fn mark(&self) -> Box<dyn std::any::Any + Send> {
         Box::new(self.state().machine.clone())
     }

@@ -3,9 +3,9 @@
 use super::{
     case::cases,
     make::{self, PRICE, STRATEGIES, capture_of, offer, provider},
+    name,
     scene::{Check, Scene},
-    table::{At, bring},
-    word,
+    status_table::{At, bring},
 };
 use crate::{
     domain::{Capture, LateCapture, Order, PaymentStatus, Strategy},
@@ -209,7 +209,7 @@ async fn kept_captures_that_do_not_pay_are_refunded(scene: &mut Scene) -> Check 
     }
     scene.open_payment(&order, 5, "done paid").await?;
     let order = scene.order(order.key.id, 1).await?;
-    let mut reasons: Vec<_> = order.refund_reasons().map(word::of_reason).collect();
+    let mut reasons: Vec<_> = order.refund_reasons().map(name::of_reason).collect();
     reasons.sort_unstable();
     scene.same("reasons", vec!["paid_twice", "wrong_amount"], reasons)
 }
@@ -325,7 +325,7 @@ async fn a_refund_returns_units_only_if_told_to(scene: &mut Scene) -> Check {
             scene.stock(1, stock).await?;
             let read = scene.order(order.key.id, 1).await?;
             scene.same("units returned", returned, read.units_returned)?;
-            scene.same("reasons", vec!["operator"], read.refund_reasons().map(word::of_reason).collect())?;
+            scene.same("reasons", vec!["operator"], read.refund_reasons().map(name::of_reason).collect())?;
         }
     }
     Ok(())

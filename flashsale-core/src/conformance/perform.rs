@@ -5,7 +5,7 @@ use std::{num::NonZeroU16, sync::Arc};
 use super::{
     LedgerUnderTest,
     make::{self, HOLD, SALE, START, TIMING},
-    operation::{Op, RandomCapture, RandomChange, RandomKind, RandomRule, RandomStep, Setup},
+    random_operation::{Op, RandomCapture, RandomChange, RandomKind, RandomRule, RandomStep, Setup},
 };
 use crate::{
     domain::{
@@ -119,7 +119,7 @@ fn rules_of(rules: &[RandomRule]) -> Vec<LimitRule> {
 fn show<T: std::fmt::Debug>(result: &Result<T, LedgerError>) -> String {
     let text = match result {
         Ok(value) => format!("{value:?}"),
-        Err(error) => super::word::of_error(error).to_owned(),
+        Err(error) => super::name::of_error(error).to_owned(),
     };
     let mut parts = text.split("BatchId(");
     let mut described = parts.next().unwrap_or_default().to_owned();
@@ -279,7 +279,7 @@ impl System {
         &self,
         past: &History,
         buyer: u16,
-        asks: &[super::operation::RandomAsk],
+        asks: &[super::random_operation::RandomAsk],
         stale_epoch: bool,
         seen: &mut Observation,
     ) -> String {

@@ -193,8 +193,8 @@ async fn the_latest_change_wins_in_any_order(scene: &mut Scene) -> Check {
     scene.note("amend 30 to limits of an unknown SKU");
     let change = limits(99, &[]);
     let result = scene.ledger().amend(activity, ChangeId(30), change, super::make::by()).await;
-    scene.same("amend", "error: invalid", super::word::of_result(&result))?;
+    scene.same("amend", "error: invalid", super::name::of_result(&result))?;
     let unknown = super::make::activity(99);
     let result = scene.ledger().amend(unknown, ChangeId(1), later, super::make::by()).await;
-    scene.same("amend", "error: not open", super::word::of_result(&result))
+    scene.same("amend", "error: not open", super::name::of_result(&result))
 }

@@ -3,8 +3,8 @@
 use super::{
     case::cases,
     make::{self, STRATEGIES, activity, limited, offer, rule, sku},
+    name,
     scene::{Check, Scene},
-    word,
 };
 use crate::{
     domain::{Per, Strategy, Subject, Timestamp},
@@ -38,7 +38,7 @@ async fn an_unknown_activity_answers_not_ready(scene: &mut Scene) -> Check {
     scene.same(
         "outcomes",
         vec!["not_ready".to_owned()],
-        answer.outcomes.iter().map(word::of_outcome).collect(),
+        answer.outcomes.iter().map(name::of_outcome).collect(),
     )
 }
 
@@ -75,7 +75,7 @@ async fn requests_for_one_offer_in_a_batch_are_decided_in_order(scene: &mut Scen
     scene.same(
         "outcomes",
         expected.map(String::from).to_vec(),
-        outcomes.iter().map(word::of_outcome).collect(),
+        outcomes.iter().map(name::of_outcome).collect(),
     )
 }
 
@@ -168,7 +168,7 @@ async fn opening_with_different_terms_fails(scene: &mut Scene) -> Check {
         make::terms(before.activity().value(), 1, make::START, vec![offer(1, Strategy::OrderTime, 6)]);
     scene.note("open with different terms");
     let result = scene.ledger().open(other.into()).await;
-    scene.same("open", "error: invalid", word::of_result(&result))?;
+    scene.same("open", "error: invalid", name::of_result(&result))?;
     scene.check().await?;
     scene.stock(1, [5, 0, 0]).await
 }

@@ -79,8 +79,9 @@ pub fn examine(factory: &Arc<dyn Factory>, options: &Options) -> Report {
         }
         for seed in (options.seed..).take(usize::try_from(options.seeds).unwrap_or(usize::MAX)) {
             let options = Options { seed, ..options.clone() };
-            for scenario in
-                machine::SCENARIOS.iter().filter(|scenario| scenario.suits(role, factory.max_buckets()))
+            for scenario in random_sequences::SCENARIOS
+                .iter()
+                .filter(|scenario| scenario.suits(role, factory.max_buckets()))
             {
                 if report.is_over(&options) || !options.selects(scenario.name) {
                     continue;

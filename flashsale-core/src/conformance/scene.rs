@@ -6,14 +6,14 @@ use super::{
     LedgerUnderTest, Options,
     failure::Failure,
     make::{self, Ask},
-    word,
+    name,
 };
 use crate::{
     domain::{ActivityId, Capture, OfferTerms, Order, OrderId, Timestamp},
     ledger::{
         Adjustment, Advance, Advanced, Change, ChangeId, Due, Epoch, Gate, Lane, Ledger, LedgerError,
         LedgerRole, Outcome, Reserve, Terms, Truth,
-        invariants::{self, Owing},
+        invariants::{self, OwedUnits},
         state_machine::Inspection,
     },
 };
@@ -132,7 +132,7 @@ impl Scene {
     pub(super) async fn inspect(&self, activity: ActivityId) -> Result<Inspection, Failure> {
         let inspection = self.subject.probe.inspect(activity).await;
         let inspection = inspection.ok_or_else(|| self.failure("an open activity", "not open".into()))?;
-        let owing = if self.role == LedgerRole::Gate { Owing::Allowed } else { Owing::Forbidden };
+        let owing = if self.role == LedgerRole::Gate { OwedUnits::Allowed } else { OwedUnits::Forbidden };
         let broken = invariants::check(&inspection, owing);
         if broken.is_empty() {
             return Ok(inspection);
@@ -272,10 +272,10 @@ impl Scene {
         let outcomes = self.reserve_all(vec![ask], epoch).await?;
         let [outcome] = <[Outcome; 1]>::try_from(outcomes)
             .map_err(|outcomes| self.failure("`reserve` returns one outcome", format!("{outcomes:?}")))?;
-        if expected == word::of_outcome(&outcome) {
+        if expected == name::of_outcome(&outcome) {
             return Ok(outcome);
         }
-        Err(self.failure(expected, format!("{} ({outcome:?})", word::of_outcome(&outcome))))
+        Err(self.failure(expected, format!("{} ({outcome:?})", name::of_outcome(&outcome))))
     }
 
     /// Sends requests of one lane in one batch.
@@ -316,10 +316,10 @@ impl Scene {
         let [outcome] = <[Advanced; 1]>::try_from(answer.outcomes)
             .map_err(|outcomes| self.failure("`advance` returns one outcome", format!("{outcomes:?}")))?;
         self.check().await?;
-        if expected == word::of_advanced(&outcome) {
+        if expected == name::of_advanced(&outcome) {
             return Ok(outcome);
         }
-        Err(self.failure(expected, format!("{} ({outcome:?})", word::of_advanced(&outcome))))
+        Err(self.failure(expected, format!("{} ({outcome:?})", name::of_advanced(&outcome))))
     }
 
     pub(super) async fn open_payment(&mut self, order: &Order, payment: u64, expected: &str) -> Check {
@@ -398,8 +398,8 @@ impl Scene {
             Adjustment { activity, sku: make::sku(sku), id: make::adjustment_id(id), delta, by: make::by() };
         self.note(format!("adjust {id:?} of SKU {sku} by {delta}"));
         let observed = match self.ledger().adjust(adjustment).await {
-            Ok(adjusted) => word::of_adjusted(&adjusted),
-            Err(error) => word::of_error(&error).to_owned(),
+            Ok(adjusted) => name::of_adjusted(&adjusted),
+            Err(error) => name::of_error(&error).to_owned(),
         };
         self.check().await?;
         self.same("adjust", expected.to_owned(), observed)
@@ -426,6 +426,6 @@ impl Scene {
     /// Compares the status of an order.
     pub(super) async fn status(&self, order: &Order, expected: &str) -> Check {
         let order = self.order(order.key.id, order.key.user.value()).await?;
-        self.same("status", expected, word::of_status(order.status))
+        self.same("status", expected, name::of_status(order.status))
     }
 }

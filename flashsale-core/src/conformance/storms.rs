@@ -23,17 +23,17 @@ use crate::{
     ledger::{
         Adjustment, Advance, Advanced, Change, ChangeId, Fence, Gate, Lane, Ledger, LedgerError, Outcome,
         Position, Reserve, Stock, Terms, Truth,
-        invariants::{self, Owing},
+        invariants::{self, OwedUnits},
     },
     tiered::{Pumped, Resolution, Tiered, TieredOptions},
 };
 
 /// A store that can lose content, as a gate's store may.
-pub trait Forgetful: TestControl {
+pub trait ForgettingStore: TestControl {
     /// Copies the whole content.
     fn mark(&self) -> Box<dyn Any + Send>;
 
-    /// Restores a copy made by [`Forgetful::mark`].
+    /// Restores a copy made by [`ForgettingStore::mark`].
     fn roll_back(&self, mark: &(dyn Any + Send));
 
     /// Deletes everything.
@@ -46,7 +46,7 @@ pub struct Pair {
     /// The gate.
     pub gate: Arc<dyn Gate>,
     /// The gate's store.
-    pub gate_store: Arc<dyn Forgetful>,
+    pub gate_store: Arc<dyn ForgettingStore>,
     /// The truth.
     pub truth: Arc<dyn Truth>,
     /// The truth's store.
@@ -55,7 +55,7 @@ pub struct Pair {
 
 /// Counts of what a run of [`storms`] did.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Weathered {
+pub struct StormReport {
     /// Storms, one per seed.
     pub seeds: u64,
     /// Steps.
@@ -76,8 +76,8 @@ pub struct Weathered {
 ///
 /// # Errors
 /// The first violation found, with its seed and the last 60 steps before it.
-pub async fn storms(options: &Options, fresh: impl Fn() -> Pair) -> Result<Weathered, String> {
-    let mut sum = Weathered::default();
+pub async fn storms(options: &Options, fresh: impl Fn() -> Pair) -> Result<StormReport, String> {
+    let mut sum = StormReport::default();
     let seeds = options.seeds * u64::from(options.sequences);
     for seed in options.seed..options.seed + seeds {
         let mut storm = Storm::new(seed, fresh());
@@ -123,7 +123,7 @@ struct Storm {
     /// Persisted orders, with their last known status.
     persisted: BTreeMap<OrderId, (OrderKey, OrderStatus)>,
     trail: Vec<String>,
-    done: Weathered,
+    done: StormReport,
 }
 
 impl Storm {
@@ -163,7 +163,7 @@ impl Storm {
             receipts: Vec::new(),
             persisted: BTreeMap::new(),
             trail: Vec::new(),
-            done: Weathered::default(),
+            done: StormReport::default(),
         }
     }
 
@@ -377,12 +377,12 @@ impl Storm {
     async fn check_always(&mut self) -> Result<(), String> {
         let activity = self.activity();
         let truth = self.pair.truth_store.inspect(activity).await.ok_or("the truth lost the activity")?;
-        let broken = invariants::check(&truth, Owing::Forbidden);
+        let broken = invariants::check(&truth, OwedUnits::Forbidden);
         if let Some(violation) = broken.into_iter().chain(invariants::check_limits_hold(&truth)).next() {
             return Err(format!("at the truth: {violation}"));
         }
         if let Some(gate) = self.pair.gate_store.inspect(activity).await
-            && let Some(violation) = invariants::check(&gate, Owing::Allowed).into_iter().next()
+            && let Some(violation) = invariants::check(&gate, OwedUnits::Allowed).into_iter().next()
         {
             return Err(format!("at the gate: {violation}"));
         }

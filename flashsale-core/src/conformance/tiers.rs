@@ -3,8 +3,8 @@
 use super::{
     Failure,
     make::{self, Ask},
+    name,
     scene::{Check, Scene},
-    word,
 };
 use crate::{
     domain::{OfferTerms, Order},
@@ -77,13 +77,13 @@ impl Scene {
     pub(super) async fn load(&mut self, epoch: Epoch, chunk: Chunk, expected: &str) -> Check {
         self.note(format!("load the chunk after {:?} for {epoch:?}", chunk.after));
         let loaded = self.gate().load(self.activity(), epoch, chunk).await;
-        self.same("load", expected, word::of_result(&loaded))
+        self.same("load", expected, name::of_result(&loaded))
     }
 
     pub(super) async fn reopen(&mut self, epoch: Epoch, batch: BatchId, expected: &str) -> Check {
         self.note(format!("reopen in {epoch:?}"));
         let reopened = self.gate().reopen(self.activity(), epoch, batch).await;
-        self.same("reopen", expected, word::of_result(&reopened))?;
+        self.same("reopen", expected, name::of_result(&reopened))?;
         let now = self.now();
         self.time_at(now).await
     }
@@ -107,7 +107,7 @@ impl Scene {
         self.check().await?;
         let outcome = answer.outcomes.into_iter().next();
         let outcome = outcome.ok_or_else(|| self.failure("`reserve` returns an outcome", "none".into()))?;
-        self.same("outcome", expected, word::of_outcome(&outcome).as_str())?;
+        self.same("outcome", expected, name::of_outcome(&outcome).as_str())?;
         Ok(outcome)
     }
 
@@ -126,7 +126,7 @@ impl Scene {
         self.same(
             "outcome",
             vec![expected.to_owned()],
-            answer.outcomes.iter().map(word::of_advanced).collect(),
+            answer.outcomes.iter().map(name::of_advanced).collect(),
         )
     }
 
@@ -183,7 +183,7 @@ impl Scene {
             entries.iter().map(|entry| entry.position.sequence).collect::<Vec<_>>()
         ));
         let followed = self.gate().follow(lane, entries).await;
-        self.same("follow", expected, word::of_result(&followed))?;
+        self.same("follow", expected, name::of_result(&followed))?;
         self.check().await
     }
 
@@ -217,12 +217,12 @@ impl Scene {
     pub(super) async fn at_gate(&self, order: &Order) -> Result<(&'static str, bool), Failure> {
         let found = self.ok("order", self.gate().order(order.key).await)?;
         let found = found.ok_or_else(|| self.failure("the gate has the order", "not found".into()))?;
-        Ok((word::of_status(found.status), found.persisted))
+        Ok((name::of_status(found.status), found.persisted))
     }
 
     /// Returns an order's status at the truth, or `None` if the truth does not have it.
     pub(super) async fn at_truth(&self, order: &Order) -> Result<Option<&'static str>, Failure> {
         let found = self.ok("order", self.truth().order(order.key).await)?;
-        Ok(found.map(|order| word::of_status(order.status)))
+        Ok(found.map(|order| name::of_status(order.status)))
     }
 }

@@ -3,9 +3,9 @@
 use super::{
     case::cases,
     make::STRATEGIES,
+    name,
     scene::{Check, Scene},
-    table::{ALL, At, STEPS, Step, bring, build},
-    word,
+    status_table::{ALL, At, STEPS, Step, bring, build},
 };
 use crate::{
     domain::{LateCapture, Order, OrderStatus, Strategy},
@@ -37,7 +37,7 @@ async fn any_two_steps_leave_the_units_where_the_status_says(scene: &mut Scene) 
         for step in [&two, &two] {
             let again = take(scene, step).await?;
             let changed = matches!(again, Advanced::Done(_) | Advanced::RefundDue(..) | Advanced::Retaken(_));
-            scene.holds("the repetition changes nothing", !changed, word::of_advanced(&again))?;
+            scene.holds("the repetition changes nothing", !changed, name::of_advanced(&again))?;
             let after = scene.order(order.key.id, 1).await?;
             scene.same("order after the repetition", &before, &after)?;
         }
@@ -60,7 +60,7 @@ async fn two_steps_in_one_batch_equal_two_batches(scene: &mut Scene) -> Check {
             let mut outcomes = Vec::new();
             for batch in batches {
                 let answer = scene.ok("advance", scene.ledger().advance(lane, batch).await)?;
-                outcomes.extend(answer.outcomes.iter().map(word::of_advanced));
+                outcomes.extend(answer.outcomes.iter().map(name::of_advanced));
             }
             scene.check().await?;
             answers.push(outcomes);

@@ -3,13 +3,13 @@
 use super::{
     case::cases,
     make::{self, limited, offer, rule},
+    name,
     scene::{Check, Scene},
-    word,
 };
 use crate::{
     domain::{Per, Selling, Strategy, Subject},
     ledger::{
-        Change, ChangeId, Entry, Epoch, Event, Lane, OrderChange, PersistMode, Position, RefusedBecause,
+        Change, ChangeId, Entry, Epoch, Event, Lane, OrderChange, PersistMode, Position, RefusalReason,
         Verdict,
     },
 };
@@ -35,7 +35,7 @@ cases! {
 
 const PERSISTED: Verdict = Verdict::Persisted;
 
-fn refused(because: RefusedBecause) -> Verdict {
+fn refused(because: RefusalReason) -> Verdict {
     Verdict::Refused(because)
 }
 
@@ -64,7 +64,7 @@ async fn a_placed_order_is_persisted(scene: &mut Scene) -> Check {
     )?;
     scene.persists(lane, vec![PERSISTED; 2]).await?;
     let order = scene.order(*id, user.value()).await?;
-    scene.same("status", "pending", word::of_status(order.status))?;
+    scene.same("status", "pending", name::of_status(order.status))?;
     scene.same("persisted", true, order.persisted)?;
     scene.same("key", placed.idempotency, order.idempotency)?;
     scene.same("placed at", placed.placed_at, order.placed_at)?;
@@ -109,7 +109,7 @@ async fn redelivered_entries_are_persisted_once(scene: &mut Scene) -> Check {
     let (lane, position, entries) = admitted(scene, 9).await?;
     for expected in ["ok", "error: moved", "error: moved"] {
         let verdicts = scene.persist_as(lane, 1, PersistMode::After(position), entries.clone()).await;
-        scene.same("persist", expected, word::of_result(&verdicts))?;
+        scene.same("persist", expected, name::of_result(&verdicts))?;
         scene.check().await?;
         scene.truth_stock([5, 4, 0]).await?;
     }
@@ -134,7 +134,7 @@ async fn entries_must_follow_the_position_without_a_gap(scene: &mut Scene) -> Ch
     ];
     for (after, entries) in wrong {
         let verdicts = scene.persist_as(lane, 1, PersistMode::After(after), entries).await;
-        scene.same("persist", "error: moved", word::of_result(&verdicts))?;
+        scene.same("persist", "error: moved", name::of_result(&verdicts))?;
         scene.check().await?;
         scene.truth_stock([9, 0, 0]).await?;
         scene.same("position", position, scene.ok("position", scene.truth().position(lane).await)?)?;
@@ -154,7 +154,7 @@ async fn a_stale_fence_is_rejected(scene: &mut Scene) -> Check {
     let after = PersistMode::After(entries[0].position);
     for mode in [after, PersistMode::Salvage] {
         let verdicts = scene.persist_as(lane, 4, mode, entries[1..].to_vec()).await;
-        scene.same("persist", "error: fenced", word::of_result(&verdicts))?;
+        scene.same("persist", "error: fenced", name::of_result(&verdicts))?;
         scene.truth_stock([7, 2, 0]).await?;
     }
     let verdicts = scene.persist_as(lane, 5, after, entries[1..].to_vec()).await;
@@ -164,7 +164,7 @@ async fn a_stale_fence_is_rejected(scene: &mut Scene) -> Check {
     let verdicts = scene.persist_as(lane, 6, after, Vec::new()).await;
     scene.ok("persist", verdicts)?;
     let verdicts = scene.persist_as(lane, 5, after, Vec::new()).await;
-    scene.same("persist", "error: fenced", word::of_result(&verdicts))
+    scene.same("persist", "error: fenced", name::of_result(&verdicts))
 }
 
 async fn salvaging_does_not_move_the_position(scene: &mut Scene) -> Check {
@@ -185,14 +185,14 @@ async fn orders_from_an_older_epoch_are_refused(scene: &mut Scene) -> Check {
     let opened = Position { epoch: next.epoch, sequence: 1, batch: next.batch };
     scene.same("position", opened, scene.ok("position", scene.truth().position(lane).await)?)?;
     // Persisted orders stay; the others are refused, now and whenever they come again.
-    for last in [RefusedBecause::StaleEpoch, RefusedBecause::Before, RefusedBecause::Before] {
+    for last in [RefusalReason::StaleEpoch, RefusalReason::Before, RefusalReason::Before] {
         let verdicts = scene.persist_as(lane, 1, PersistMode::Salvage, entries.clone()).await;
         scene.same("verdicts", vec![PERSISTED, refused(last)], scene.ok("persist", verdicts)?)?;
         scene.check().await?;
         scene.truth_stock([7, 2, 0]).await?;
     }
     let verdicts = scene.persist_as(lane, 1, PersistMode::After(opened), entries).await;
-    scene.same("persist", "error: moved", word::of_result(&verdicts))
+    scene.same("persist", "error: moved", name::of_result(&verdicts))
 }
 
 async fn a_refused_order_keeps_its_key_and_ticket(scene: &mut Scene) -> Check {
@@ -230,10 +230,10 @@ async fn a_refused_order_keeps_its_key_and_ticket(scene: &mut Scene) -> Check {
 
 async fn units_limits_keys_and_tickets_are_checked_again(scene: &mut Scene) -> Check {
     let reasons = [
-        RefusedBecause::KeyTaken,
-        RefusedBecause::TicketUsed,
-        RefusedBecause::LimitReached,
-        RefusedBecause::SoldOut,
+        RefusalReason::KeyTaken,
+        RefusalReason::TicketUsed,
+        RefusalReason::LimitReached,
+        RefusalReason::SoldOut,
     ];
     for because in reasons {
         let rules = [rule(Subject::User, Per::Offer, 2)];
@@ -243,9 +243,9 @@ async fn units_limits_keys_and_tickets_are_checked_again(scene: &mut Scene) -> C
         scene.place_ask(known).await?;
         scene.place_ask(full).await?;
         let ask = match because {
-            RefusedBecause::KeyTaken => known.id(scene.fresh()),
-            RefusedBecause::TicketUsed => scene.ask(1).nonce(known.0.idempotency.nonce.0),
-            RefusedBecause::LimitReached => scene.ask(2),
+            RefusalReason::KeyTaken => known.id(scene.fresh()),
+            RefusalReason::TicketUsed => scene.ask(1).nonce(known.0.idempotency.nonce.0),
+            RefusalReason::LimitReached => scene.ask(2),
             _ => scene.ask(3).units(2),
         };
         let order = scene.admitted(ask).await?;
@@ -286,16 +286,16 @@ async fn the_next_epoch_is_taken_by_compare_and_set(scene: &mut Scene) -> Check 
     scene.note("take the next epoch with a wrong expected epoch");
     for wrong in [Epoch(0), first.epoch.next()] {
         let taken = truth.next_epoch(activity, wrong).await;
-        scene.same("next_epoch", "error: moved", word::of_result(&taken))?;
+        scene.same("next_epoch", "error: moved", name::of_result(&taken))?;
     }
     scene.same("epoch", first.epoch, scene.ok("epoch", truth.epoch(activity).await)?)?;
     let second = scene.ok("next_epoch", truth.next_epoch(activity, first.epoch).await)?;
     scene.same("next epoch", first.epoch.next(), second.epoch)?;
     scene.holds("each epoch has its own batch id", second.batch != first.batch, (first, second))?;
     let again = truth.next_epoch(activity, first.epoch).await;
-    scene.same("next_epoch, taken again", "error: moved", word::of_result(&again))?;
+    scene.same("next_epoch, taken again", "error: moved", name::of_result(&again))?;
     let unknown = truth.next_epoch(make::activity(999), Epoch(0)).await;
-    scene.same("next_epoch of an unknown activity", "error: not open", word::of_result(&unknown))?;
+    scene.same("next_epoch of an unknown activity", "error: not open", name::of_result(&unknown))?;
     // One of 16 concurrent callers wins.
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..16 {
@@ -368,7 +368,7 @@ async fn adjustments_from_the_gate_are_applied_or_refused(scene: &mut Scene) -> 
     scene.place_ask(ask).await?;
     scene.note("remove 2 units that the truth no longer has");
     scene.ok("adjust", gate_adjusts(scene, "remove two more", -2).await)?;
-    scene.persists(lane, vec![refused(RefusedBecause::SoldOut)]).await?;
+    scene.persists(lane, vec![refused(RefusalReason::SoldOut)]).await?;
     scene.truth_stock([1, 2, 0]).await?;
     let last = scene.unfollowed(lane).await?.pop().map(|entry| entry.event);
     let recorded = matches!(last, Some(Event::AdjustmentRefused { .. }));
@@ -394,6 +394,6 @@ async fn every_gate_lane_has_its_own_position(scene: &mut Scene) -> Check {
     let activity = scene.activity();
     let nowhere = Lane { activity, bucket: buckets.get() };
     let result = scene.truth().position(nowhere).await;
-    scene.same("position of a bucket that does not exist", "error: not open", word::of_result(&result))?;
+    scene.same("position of a bucket that does not exist", "error: not open", name::of_result(&result))?;
     scene.truth_stock([3, 6, 0]).await
 }

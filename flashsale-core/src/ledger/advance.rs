@@ -133,7 +133,7 @@ pub enum Advanced {
 
 impl Advanced {
     /// The names of all outcomes.
-    pub const WORDS: [&'static str; 9] = [
+    pub const NAMES: [&'static str; 9] = [
         "not_found",
         "not_persisted",
         "done",
@@ -145,7 +145,7 @@ impl Advanced {
         "retaken",
     ];
 
-    /// Returns its index in [`Self::WORDS`].
+    /// Returns its index in [`Self::NAMES`].
     pub const fn metric_index(&self) -> usize {
         match self {
             Self::NotFound => 0,

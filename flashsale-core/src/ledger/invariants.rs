@@ -22,7 +22,7 @@ impl std::fmt::Display for Violation {
 
 /// Whether available units may be negative, which happens only at a gate that owes units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owing {
+pub enum OwedUnits {
     /// They must not be negative.
     Forbidden,
     /// They may be negative.
@@ -30,7 +30,7 @@ pub enum Owing {
 }
 
 /// Checks one ledger at one moment: I1, I2, I4, I5, I7, I8, I10, I12, and the shape of orders (I6).
-pub fn check(inspection: &Inspection, owing: Owing) -> Vec<Violation> {
+pub fn check(inspection: &Inspection, owing: OwedUnits) -> Vec<Violation> {
     let mut found = Findings(Vec::new());
     check_units(inspection, owing, &mut found);
     check_limits(inspection, &mut found);
@@ -52,7 +52,7 @@ impl Findings {
 }
 
 /// I1 and I2: units are conserved, and every counter is the sum of what it counts.
-fn check_units(inspection: &Inspection, owing: Owing, found: &mut Findings) {
+fn check_units(inspection: &Inspection, owing: OwedUnits, found: &mut Findings) {
     for (index, offer) in inspection.terms.offers().iter().enumerate() {
         let sku = offer.sku();
         let mut sum = 0;
@@ -68,7 +68,7 @@ fn check_units(inspection: &Inspection, owing: Owing, found: &mut Findings) {
                     (held, sold, pending)
                 )
             });
-            found.require(units.available >= 0 || owing == Owing::Allowed, "I1", || {
+            found.require(units.available >= 0 || owing == OwedUnits::Allowed, "I1", || {
                 format!("SKU {sku}, bucket {}: {} available", lane.bucket, units.available)
             });
             let left = units.available + units.held + units.sold;

@@ -31,5 +31,5 @@ pub use reserve::{Outcome, Reservations, Reserve, ReserveMode};
 pub use role::LedgerRole;
 pub use stock::{Adjusted, Adjustment, AdjustmentId, Stock, Transfer};
 pub use terms::{Change, Terms, Timing};
-pub use truth::{Chunk, NextEpoch, PersistMode, RefusedBecause, Truth, Verdict};
+pub use truth::{Chunk, NextEpoch, PersistMode, RefusalReason, Truth, Verdict};
 pub use view::{BuyerFilter, OfferView, View};

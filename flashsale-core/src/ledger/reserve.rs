@@ -88,7 +88,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// The names of all outcomes, in order of precedence.
-    pub const WORDS: [&'static str; 13] = [
+    pub const NAMES: [&'static str; 13] = [
         "unknown_offer",
         "not_ready",
         "replayed",
@@ -104,7 +104,7 @@ impl Outcome {
         "reserved",
     ];
 
-    /// Returns its index in [`Self::WORDS`].
+    /// Returns its index in [`Self::NAMES`].
     pub const fn metric_index(&self) -> usize {
         match self {
             Self::UnknownOffer => 0,

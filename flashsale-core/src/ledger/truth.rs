@@ -81,12 +81,12 @@ pub enum Verdict {
     /// The entry is durable, now or since earlier.
     Persisted,
     /// The entry was refused, now or earlier.
-    Refused(RefusedBecause),
+    Refused(RefusalReason),
 }
 
 /// The reason why the truth refused an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum RefusedBecause {
+pub enum RefusalReason {
     /// Its epoch is over.
     StaleEpoch,
     /// The truth has no such offer.

@@ -8,15 +8,15 @@ use std::{
 use async_trait::async_trait;
 
 use super::{
-    Claimed, DeadLetter, Depth, JobNumber, MAX_BATCH, NewJob, Put, Queue, QueueError, QueueSpec, Settlement,
-    Topic,
+    Claimed, DeadLetter, Depth, JobNumber, MAX_BATCH, NewJob, Put, Queue, QueueError, QueueStateMachine,
+    Settlement, Topic,
 };
 use crate::domain::Clock;
 
 /// A [`Queue`] in memory, for jobs that are recorded elsewhere and queued again after a restart.
 #[derive(Debug)]
 pub struct InMemoryQueue {
-    content: Mutex<QueueSpec>,
+    content: Mutex<QueueStateMachine>,
     clock: Arc<dyn Clock>,
 }
 
@@ -26,7 +26,7 @@ impl InMemoryQueue {
         Self { content: Mutex::default(), clock }
     }
 
-    fn content(&self) -> MutexGuard<'_, QueueSpec> {
+    fn content(&self) -> MutexGuard<'_, QueueStateMachine> {
         // Steps do not panic half-way, so a poisoned lock is no reason to stop all jobs.
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -9,7 +9,7 @@
 //!
 //! [`InMemoryQueue`] is for jobs that are recorded elsewhere,
 //! [`EmbeddedQueue`](crate::embedded::EmbeddedQueue) for all others. The conformance suite (feature
-//! `conformance`) compares both with [`QueueSpec`] step by step.
+//! `conformance`) compares both with [`QueueStateMachine`] step by step.
 //!
 //! ```
 //! # let runtime = tokio::runtime::Builder::new_current_thread().build()?;
@@ -18,14 +18,14 @@
 //!
 //! use flashsale_core::{
 //!     domain::SystemClock,
-//!     queue::{InMemoryQueue, Job, NewJob, Queue, Retries, Topic, Verdict, Worker},
+//!     queue::{InMemoryQueue, Job, NewJob, Queue, RetryPolicy, Topic, Verdict, Worker},
 //! };
 //!
 //! let topic: Topic = "letters".parse()?;
 //! let queue = Arc::new(InMemoryQueue::new(Arc::new(SystemClock)));
 //! queue.put(vec![NewJob::now(&topic, "letter/1", &"to Chen")?]).await?;
 //!
-//! let worker = Worker::new(Arc::clone(&queue) as _, topic, Retries::default(), |job: Job| async move {
+//! let worker = Worker::new(Arc::clone(&queue) as _, topic, RetryPolicy::default(), |job: Job| async move {
 //!     match job.content::<String>() {
 //!         Ok(_address) => Verdict::Done,
 //!         Err(error) => Verdict::Park { error: error.to_string() },
@@ -41,7 +41,8 @@ mod error;
 mod in_memory;
 pub(crate) mod job;
 mod queue;
-mod spec;
+mod retry_policy;
+mod state_machine;
 mod worker;
 
 pub use queue::Queue;
@@ -52,5 +53,6 @@ pub use job::{
     Claim, Claimed, DeadLetter, Depth, Job, JobNumber, MAX_BATCH, MAX_CONTENT_BYTES, NewJob, Put, Settlement,
     Topic, Verdict,
 };
-pub use spec::QueueSpec;
-pub use worker::{Counts, Retries, Worker};
+pub use retry_policy::RetryPolicy;
+pub use state_machine::QueueStateMachine;
+pub use worker::{Counts, Worker};

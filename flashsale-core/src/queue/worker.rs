@@ -17,49 +17,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Claim, Job, Queue, QueueError, Settlement, Topic, Verdict};
+use super::{Claim, Job, Queue, QueueError, RetryPolicy, Settlement, Topic, Verdict};
 use crate::interruptible_sleep::pause;
 
 /// How often an idle worker looks for jobs: other processes may add some.
 const IDLE: Duration = Duration::from_millis(500);
-
-/// How jobs are run and retried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retries {
-    /// Maximum attempts before a job is parked, from 1. Default 12.
-    pub attempts: u32,
-    /// Maximum delay before the second attempt; it doubles with each attempt. Default 1 s.
-    pub first: Duration,
-    /// Upper bound of the delay. Default 5 min: the delays of 12 attempts add up to at most 19 min.
-    pub longest: Duration,
-    /// How long a job is claimed for. Must be longer than it takes to run. Default 30 s.
-    pub lease: Duration,
-    /// Maximum jobs run at a time, from 1. Default 16.
-    pub at_once: usize,
-}
-
-impl Default for Retries {
-    fn default() -> Self {
-        Self {
-            attempts: 12,
-            first: Duration::from_secs(1),
-            longest: Duration::from_secs(300),
-            lease: Duration::from_secs(30),
-            at_once: 16,
-        }
-    }
-}
-
-impl Retries {
-    /// The delay after a failed attempt: random, from half to all of a span that doubles with each
-    /// attempt. The randomness spreads jobs that failed together.
-    pub fn wait(&self, attempt: u32) -> Duration {
-        let doubled =
-            2_u32.checked_pow(attempt.saturating_sub(1)).and_then(|times| self.first.checked_mul(times));
-        let longest = doubled.map_or(self.longest, |span| span.min(self.longest));
-        longest.mul_f64(0.5 + fastrand::f64() / 2.0)
-    }
-}
 
 /// Job counts of a worker since it was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,12 +40,12 @@ type JobFuture = Pin<Box<dyn Future<Output = Verdict> + Send>>;
 
 /// Runs the jobs of one topic, several at a time, and settles each by its verdict.
 ///
-/// A job that panics or exceeds its lease has failed. After [`Retries::attempts`] attempts it is
+/// A job that panics or exceeds its lease has failed. After [`RetryPolicy::attempts`] attempts it is
 /// parked, even if the attempts ended only because their process died.
 pub struct Worker {
     queue: Arc<dyn Queue>,
     topic: Topic,
-    retries: Retries,
+    retries: RetryPolicy,
     work: Box<dyn Fn(Job) -> JobFuture + Send + Sync>,
     wake: Notify,
     counts: [AtomicU64; 4],
@@ -97,7 +59,7 @@ impl Worker {
     pub fn new<F: Future<Output = Verdict> + Send + 'static>(
         queue: Arc<dyn Queue>,
         topic: Topic,
-        retries: Retries,
+        retries: RetryPolicy,
         work: impl Fn(Job) -> F + Send + Sync + 'static,
     ) -> Self {
         let work = Box::new(move |job| -> JobFuture { Box::pin(work(job)) });
@@ -250,7 +212,7 @@ impl fmt::Debug for Worker {
 }
 
 /// Applies the retry limits to the verdict of an attempt.
-fn limited(verdict: Verdict, attempt: u32, retries: Retries) -> Verdict {
+fn limited(verdict: Verdict, attempt: u32, retries: RetryPolicy) -> Verdict {
     match verdict {
         Verdict::Retry { error, .. } if attempt >= retries.attempts => Verdict::Park { error },
         Verdict::Retry { wait, error } => Verdict::Retry { wait: wait.max(retries.wait(attempt)), error },
@@ -289,7 +251,7 @@ mod tests {
 
         fn worker<F: Future<Output = Verdict> + Send + 'static>(
             &self,
-            retries: Retries,
+            retries: RetryPolicy,
             work: impl Fn(Job) -> F + Send + Sync + 'static,
         ) -> Worker {
             Worker::new(Arc::clone(&self.queue) as _, topic(), retries, work)
@@ -311,8 +273,11 @@ mod tests {
 
     #[test]
     fn delays_double_up_to_the_longest_and_vary() {
-        let retries =
-            Retries { first: Duration::from_secs(1), longest: Duration::from_secs(60), ..Retries::default() };
+        let retries = RetryPolicy {
+            first: Duration::from_secs(1),
+            longest: Duration::from_secs(60),
+            ..RetryPolicy::default()
+        };
         for (attempt, longest) in
             [(1, 1.0), (2, 2.0), (3, 4.0), (6, 32.0), (7, 60.0), (40, 60.0), (u32::MAX, 60.0)]
         {
@@ -331,7 +296,7 @@ mod tests {
         scene.put(&["a"]).await;
         let seen = Arc::new(Mutex::new(Vec::new()));
         let notes = Arc::clone(&seen);
-        let retries = Retries { attempts: 3, ..Retries::default() };
+        let retries = RetryPolicy { attempts: 3, ..RetryPolicy::default() };
         let worker = scene.worker(retries, move |job| {
             notes.lock().unwrap().push(job.attempt);
             async { retry() }
@@ -349,7 +314,7 @@ mod tests {
     async fn postponing_never_parks_a_job() {
         let scene = Scene::new();
         scene.put(&["a"]).await;
-        let worker = scene.worker(Retries { attempts: 2, ..Retries::default() }, |_| async {
+        let worker = scene.worker(RetryPolicy { attempts: 2, ..RetryPolicy::default() }, |_| async {
             Verdict::Postpone { wait: Duration::from_secs(1) }
         });
         for _ in 0..9 {
@@ -364,7 +329,7 @@ mod tests {
     async fn a_job_that_panics_has_failed() {
         let scene = Scene::new();
         scene.put(&["a", "b"]).await;
-        let worker = scene.worker(Retries { attempts: 1, ..Retries::default() }, |job| async move {
+        let worker = scene.worker(RetryPolicy { attempts: 1, ..RetryPolicy::default() }, |job| async move {
             assert_ne!(job.id.as_str(), "a", "this job always fails");
             Verdict::Done
         });
@@ -378,7 +343,7 @@ mod tests {
     async fn a_job_whose_process_always_died_is_parked_without_another_attempt() {
         let scene = Scene::new();
         scene.put(&["a"]).await;
-        let retries = Retries { attempts: 2, ..Retries::default() };
+        let retries = RetryPolicy { attempts: 2, ..RetryPolicy::default() };
         for _ in 0..2 {
             assert_eq!(scene.queue.claim(&topic(), 1, retries.lease).await.unwrap().jobs.len(), 1);
             scene.clock.advance(retries.lease);
@@ -394,7 +359,7 @@ mod tests {
         scene.put(&["a", "b", "c", "d", "e"]).await;
         let (running, most) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let counted = (Arc::clone(&running), Arc::clone(&most));
-        let worker = scene.worker(Retries { at_once: 2, ..Retries::default() }, move |_| {
+        let worker = scene.worker(RetryPolicy { at_once: 2, ..RetryPolicy::default() }, move |_| {
             let (running, most) = counted.clone();
             async move {
                 let now = running.fetch_add(1, Ordering::SeqCst) + 1;
@@ -414,7 +379,7 @@ mod tests {
         let (began, mut begun) = mpsc::unbounded_channel();
         let finish = Arc::new(Notify::new());
         let waited = Arc::clone(&finish);
-        let worker = Arc::new(scene.worker(Retries::default(), move |job| {
+        let worker = Arc::new(scene.worker(RetryPolicy::default(), move |job| {
             let (began, waited) = (began.clone(), Arc::clone(&waited));
             async move {
                 began.send(job.id.to_string()).unwrap();

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     interruptible_sleep::pause,
     ledger::{Closing, Due, Lane, Ledger},
-    queue::{InMemoryQueue, Job, NewJob, Queue, Retries, Topic, Verdict, Worker},
+    queue::{InMemoryQueue, Job, NewJob, Queue, RetryPolicy, Topic, Verdict, Worker},
 };
 
 /// How often a view is renewed.
@@ -24,7 +24,7 @@ const EXPIRE_AT_ONCE: usize = 256;
 
 /// Expiry and closing jobs are never parked. As many payments are closed concurrently as one step
 /// returns: with a provider that takes a second per call, thousands must not outlive their grace.
-const NEVER_PARK: Retries = Retries {
+const NEVER_PARK: RetryPolicy = RetryPolicy {
     attempts: u32::MAX,
     first: IDLE,
     longest: IDLE,
@@ -48,7 +48,7 @@ pub struct Maintenance {
 
 impl Maintenance {
     /// Creates the jobs for these sales. Refunds go through `queue` and follow `retries`.
-    pub fn new(sales: Arc<Sales>, payments: Payments, queue: Arc<dyn Queue>, retries: Retries) -> Self {
+    pub fn new(sales: Arc<Sales>, payments: Payments, queue: Arc<dyn Queue>, retries: RetryPolicy) -> Self {
         let deadlines = Arc::new(InMemoryQueue::new(Arc::clone(sales.clock())));
         let delayed = Arc::clone(&deadlines) as Arc<dyn Queue>;
         let expiry = {

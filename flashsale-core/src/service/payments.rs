@@ -361,7 +361,7 @@ mod tests {
         },
         embedded::EmbeddedLedger,
         ledger::{Lane, Ledger, LedgerRole, Stock, Terms, Timing},
-        queue::{InMemoryQueue, Retries},
+        queue::{InMemoryQueue, RetryPolicy},
         service::{BatcherOptions, Maintenance, OrderRequest, OrderService, Placement},
         snowflake::{InMemoryLease, Settings},
     };
@@ -665,7 +665,7 @@ mod tests {
         let orders = shop.open_breaker().await;
         let queue = Arc::new(InMemoryQueue::new(Arc::clone(&shop.clock) as _));
         let maintenance =
-            Maintenance::new(Arc::clone(&shop.sales), shop.payments.clone(), queue, Retries::default());
+            Maintenance::new(Arc::clone(&shop.sales), shop.payments.clone(), queue, RetryPolicy::default());
         assert_eq!(shop.stock(11).await.available, 1);
         shop.clock.advance(HOLD);
         // The breaker is half-open: both closings are tried, and the first failure opens it again.

@@ -6,7 +6,7 @@ use super::{Payments, Sales, ServiceError};
 use crate::{
     domain::{OrderId, RefundStatus, text},
     ledger::{Lane, RefundTask},
-    queue::{Job, MAX_BATCH, NewJob, Put, Queue, QueueError, Retries, Topic, Verdict, Worker},
+    queue::{Job, MAX_BATCH, NewJob, Put, Queue, QueueError, RetryPolicy, Topic, Verdict, Worker},
 };
 
 /// The number of orders whose refunds are read in one call.
@@ -51,7 +51,7 @@ impl Refunds {
         sales: Arc<Sales>,
         payments: Payments,
         queue: Arc<dyn Queue>,
-        retries: Retries,
+        retries: RetryPolicy,
     ) -> Self {
         let worker = Worker::new(Arc::clone(&queue), topic(), retries, move |job: Job| {
             let payments = payments.clone();

@@ -21,7 +21,7 @@ use crate::{
     },
     embedded::{EmbeddedCatalogue, EmbeddedLedger},
     ledger::{Ledger, LedgerRole, RefundOutcome, Terms, Timing},
-    queue::{InMemoryQueue, NewJob, Queue, Retries},
+    queue::{InMemoryQueue, NewJob, Queue, RetryPolicy},
     service::BatcherOptions,
     snowflake::{Generator, InMemoryLease, Settings},
 };
@@ -92,7 +92,7 @@ struct Shop {
     bank: Arc<Bank>,
 }
 
-const RETRIES: Retries = Retries {
+const RETRIES: RetryPolicy = RetryPolicy {
     attempts: 3,
     first: Duration::from_secs(1),
     longest: Duration::from_secs(4),

@@ -14,7 +14,7 @@ use super::{Generator, LeaseError, WorkerLease};
 /// # Errors
 /// [`LeaseError::Lost`] if the lease is no longer held; the generator works until it ends. Other
 /// errors of the release: the worker id is free, but its next holder starts where the lease ended.
-pub async fn keep(
+pub async fn renew_lease(
     generator: Arc<Generator>,
     leases: Arc<dyn WorkerLease>,
     stop: impl Future<Output = ()> + Send,

@@ -389,7 +389,7 @@ async fn a_kept_lease_is_renewed_and_released() {
     let generator = Arc::new(Generator::acquire(&*leases, &settings, clock.clone()).await.unwrap());
     assert_eq!(generator.lease().until, at(NOW + 11_000));
     let (stop, stopped) = oneshot::channel::<()>();
-    let keeper = tokio::spawn(keep(generator.clone(), leases.clone(), async {
+    let keeper = tokio::spawn(renew_lease(generator.clone(), leases.clone(), async {
         let _ = stopped.await;
     }));
 
@@ -438,7 +438,7 @@ async fn a_lost_lease_ends_its_renewal() {
     let generator =
         Arc::new(Generator::acquire(&*leases, &Settings::default(), clock.clone()).await.unwrap());
     leases.release(generator.lease(), generator.lease().until).await.unwrap();
-    let kept = keep(generator.clone(), leases, std::future::pending()).await;
+    let kept = renew_lease(generator.clone(), leases, std::future::pending()).await;
     assert!(matches!(kept, Err(LeaseError::Lost { worker: 0 })));
     assert!(generator.next().is_ok(), "the granted span is still valid");
     clock.set(generator.lease().until);

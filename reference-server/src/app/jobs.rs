@@ -75,7 +75,7 @@ impl Jobs {
                 }
             })),
             monitor: runtime.spawn(monitor),
-            lease: runtime.spawn(snowflake::keep(Arc::clone(&app.ids), leases, until)),
+            lease: runtime.spawn(snowflake::renew_lease(Arc::clone(&app.ids), leases, until)),
             stop_maintenance,
             stop_monitor,
             stop_ids,

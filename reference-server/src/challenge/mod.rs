@@ -11,7 +11,10 @@ mod quiz;
 use std::{num::NonZeroUsize, sync::Arc};
 
 use flashsale_core::{
-    admission::{Challenge, ChallengeError, ChallengeKeys, Exercise, IssuedChallenge, Spending, Spent, Step},
+    admission::{
+        Challenge, ChallengeError, ChallengeKeys, Exercise, IssuedChallenge, SpendResult, SpentChallenges,
+        Step,
+    },
     domain::{ActivityId, SkuId, Timestamp, UserId},
 };
 use serde::{Deserialize, Serialize};
@@ -26,7 +29,7 @@ use crate::rfc3339::Rfc3339;
 #[derive(Debug)]
 pub struct Challenges {
     keys: ChallengeKeys,
-    spent: Spent,
+    spent: SpentChallenges,
     usual: Difficulty,
     instead_of_quiz: Difficulty,
     verifying: Arc<Semaphore>,
@@ -97,7 +100,7 @@ impl Challenges {
     pub fn new(keys: ChallengeKeys, options: &ChallengeOptions, background: Handle) -> Self {
         Self {
             keys,
-            spent: Spent::new(options.spent),
+            spent: SpentChallenges::new(options.spent),
             usual: options.usual,
             instead_of_quiz: options.instead_of_quiz,
             verifying: Arc::new(Semaphore::new(options.verifying.get().min(Semaphore::MAX_PERMITS))),
@@ -147,9 +150,9 @@ impl Challenges {
         // Before it is spent: what was not looked at can be tried again.
         let place = Arc::clone(&self.verifying).try_acquire_owned().map_err(|_| Unsolved::Busy)?;
         match self.spent.spend(challenge.seed, challenge.expires_at, now) {
-            Spending::First => {}
-            Spending::Again => return Err(Unsolved::Spent),
-            Spending::Full => return Err(Unsolved::Busy),
+            SpendResult::First => {}
+            SpendResult::Again => return Err(Unsolved::Spent),
+            SpendResult::Full => return Err(Unsolved::Busy),
         }
         let difficulty = self.difficulty(challenge.exercise);
         let verifying = self.background.spawn_blocking(move || {

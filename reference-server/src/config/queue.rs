@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use flashsale_core::queue::Retries;
+use flashsale_core::queue::RetryPolicy;
 use serde::{Deserialize, Serialize};
 
-/// Retries of jobs such as refunds, before they become dead letters; table `[queue]`.
+/// RetryPolicy of jobs such as refunds, before they become dead letters; table `[queue]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QueueConfig {
@@ -35,13 +35,13 @@ impl QueueConfig {
     }
 
     /// Converts to the retry policy of workers.
-    pub fn retries(&self) -> Retries {
-        Retries {
+    pub fn retries(&self) -> RetryPolicy {
+        RetryPolicy {
             attempts: self.attempts,
             first: Duration::from_millis(self.first_wait_ms),
             longest: Duration::from_secs(self.longest_wait_seconds),
             at_once: self.at_once,
-            ..Retries::default()
+            ..RetryPolicy::default()
         }
     }
 }

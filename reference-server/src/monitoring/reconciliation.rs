@@ -5,7 +5,7 @@ use flashsale_core::{
     domain::{Activity, ActivityId, ActivityStatus, SkuId},
     ledger::{
         Ledger, LedgerError,
-        invariants::{self, Owing, Violation},
+        invariants::{self, OwedUnits, Violation},
         state_machine::Inspection,
     },
 };
@@ -82,7 +82,7 @@ pub async fn inspect(
     for id in ledger.activities().await? {
         let Some(inspection) = inspector.inspect(id).await? else { continue };
         let published = catalogue.activity(id).await?;
-        let mut violations = invariants::check(&inspection, Owing::Forbidden);
+        let mut violations = invariants::check(&inspection, OwedUnits::Forbidden);
         match &published {
             None => violations
                 .push(differs("the ledger sells an activity that the catalogue does not have".into())),

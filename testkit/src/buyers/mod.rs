@@ -3,7 +3,7 @@
 //! [`Shop`] is the server, [`Crowd`] the set of buyers and [`ClientLog`] the log of their answers,
 //! which [`crate::checks`] compares with the server's state.
 
-mod afterwards;
+mod after_sale;
 mod buyer;
 mod buyer_script;
 mod client_log;
@@ -11,7 +11,7 @@ mod crowd;
 mod provider;
 mod shop;
 
-pub use afterwards::{come_again, pay_late};
+pub use after_sale::{come_again, pay_late};
 pub use buyer::{Buyer, Interrupted};
 pub use buyer_script::{BuyerScript, Ending, Sending};
 pub use client_log::{ClientLog, Placed, Purchase};

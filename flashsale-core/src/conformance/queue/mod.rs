@@ -1,7 +1,7 @@
 //! The tests that every queue must pass: scenarios with hand-written expectations, and random
-//! sequences compared with the [specification](crate::queue::QueueSpec).
+//! sequences compared with the [specification](crate::queue::QueueStateMachine).
 
-mod machine;
+mod random_sequences;
 mod scenarios;
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Instant};
@@ -98,14 +98,14 @@ pub fn examine_queue(factory: &Arc<dyn QueueFactory>, options: &Options) -> Repo
         report.add(Played { case, steps: 1, seed: options.seed, took: began.elapsed(), failure });
     }
     for seed in (options.seed..).take(usize::try_from(options.seeds).unwrap_or(usize::MAX)) {
-        if report.is_over(options) || !options.selects(machine::NAME) {
+        if report.is_over(options) || !options.selects(random_sequences::NAME) {
             break;
         }
         let began = Instant::now();
         let options = Options { seed, ..options.clone() };
-        let (steps, failure) = machine::explore(factory, &options, &runtime);
+        let (steps, failure) = random_sequences::explore(factory, &options, &runtime);
         let failure = failure.map(|reason| case_failure("the specification's answers", reason));
-        let case = format!("queue {}", machine::NAME);
+        let case = format!("queue {}", random_sequences::NAME);
         report.add(Played { case, steps, seed, took: began.elapsed(), failure });
     }
     report.took = began.elapsed();

@@ -20,7 +20,7 @@ use crate::{
     ledger::{
         Advance, Advanced, BatchId, Gate, Lane, Ledger, LedgerError, LedgerRole, Opened, Outcome, Reserve,
         ReserveMode, Terms, Timing,
-        invariants::{self, Owing},
+        invariants::{self, OwedUnits},
     },
 };
 
@@ -78,7 +78,7 @@ async fn sell(engine: &EmbeddedLedger, orders: impl IntoIterator<Item = u64>) ->
 async fn orders(engine: &EmbeddedLedger) -> BTreeSet<u64> {
     let inspection = engine.inspect(activity()).await.unwrap();
     let Some(inspection) = inspection else { return BTreeSet::new() };
-    assert_eq!(invariants::check(&inspection, Owing::Forbidden), []);
+    assert_eq!(invariants::check(&inspection, OwedUnits::Forbidden), []);
     inspection.lanes[0].orders.iter().map(|order| order.key.id.value()).collect()
 }
 

@@ -1,6 +1,6 @@
 //! Consumers of the outboxes: who reads them, and how far each has read.
 
-use super::{machine::StateMachine, outbox::Outbox, record::Record};
+use super::{journal_record::Record, machine::StateMachine, outbox::Outbox};
 use crate::{
     domain::Invalid,
     ledger::{Consumer, Entry, Lane, LedgerError, Position},

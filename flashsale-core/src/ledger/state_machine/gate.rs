@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{CorruptState, batch::Batch, machine::StateMachine, record::Record};
+use super::{CorruptState, batch::Batch, journal_record::Record, machine::StateMachine};
 use crate::{
     domain::{ActivityId, Invalid, OrderId, OrderStatus, PaymentStatus, UserId},
     ledger::{Chunk, Entry, Epoch, Event, Lane, LedgerError, LedgerRole, OrderChange, Position},

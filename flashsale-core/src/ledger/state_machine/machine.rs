@@ -7,13 +7,14 @@ use std::{
 };
 
 use super::{
-    CorruptState, advance,
+    CorruptState,
     batch::Batch,
+    journal_record::{Journal, Record},
     lane::LaneState,
     outbox::Outbox,
+    precedence,
     prepared::Prepared,
-    record::{Journal, Record},
-    reserve,
+    transitions,
 };
 use crate::{
     domain::{ActivityId, Attribution, Capture, Invalid, OrderKey, PaymentId, Timestamp, UserId},
@@ -199,9 +200,9 @@ impl StateMachine {
         for request in requests {
             let state = self.lane(lane)?;
             outcomes.push(match state.decide_reserve(at, request) {
-                reserve::Decision::Decline(outcome) => outcome,
-                reserve::Decision::Replay(row) => Outcome::Replayed(Box::new(state.order(row))),
-                reserve::Decision::Place(placed) => {
+                precedence::Decision::Decline(outcome) => outcome,
+                precedence::Decision::Replay(row) => Outcome::Replayed(Box::new(state.order(row))),
+                precedence::Decision::Place(placed) => {
                     let change = OrderChange::Placed(placed);
                     let event = Event::Order { id: request.order, user: request.user, change };
                     let position = self.commit(lane, batch, &[event])?;
@@ -241,9 +242,9 @@ impl StateMachine {
         let boxed = |state: &LaneState, row| Box::new(state.order(row));
         let event = |id, change| Event::Order { id, user: step.order().user, change };
         Ok(match state.decide_advance(state.last, step) {
-            advance::Decision::Decline(outcome) => outcome,
-            advance::Decision::Replay(row) => Advanced::Replayed(boxed(state, row)),
-            advance::Decision::Change(row, change) => {
+            transitions::Decision::Decline(outcome) => outcome,
+            transitions::Decision::Replay(row) => Advanced::Replayed(boxed(state, row)),
+            transitions::Decision::Change(row, change) => {
                 let id = state.orders.row(row).id;
                 let kept = match step {
                     Advance::OpenPayment { payment, .. } => self.unmatched.get(payment).cloned(),
@@ -258,12 +259,12 @@ impl StateMachine {
                 }
                 Advanced::Done(boxed(self.lane(lane)?, row))
             }
-            advance::Decision::RefundDue(row, change, reason) => {
+            transitions::Decision::RefundDue(row, change, reason) => {
                 let id = state.orders.row(row).id;
                 self.commit(lane, batch, &[event(id, change)])?;
                 Advanced::RefundDue(boxed(self.lane(lane)?, row), reason)
             }
-            advance::Decision::Retake(id, change) => {
+            transitions::Decision::Retake(id, change) => {
                 self.commit(lane, batch, &[event(id, change)])?;
                 let state = self.lane(lane)?;
                 Advanced::Retaken(boxed(state, state.owned(step.order().user, id).ok_or_else(damaged)?))

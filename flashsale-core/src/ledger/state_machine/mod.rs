@@ -8,40 +8,40 @@
 //!
 //! | To change | open |
 //! |---|---|
-//! | the order of precedence of a reserve | `reserve` |
-//! | the status table of later steps | `advance` |
+//! | the order of precedence of a reserve | `precedence` |
+//! | the status table of later steps | `transitions` |
 //! | what an event does to an order, its units, limits and deadline | `order_events`, `units`, `limit_counters` |
 //! | a lane's terms and stock | `lane`; transfers between lanes: `buckets` |
 //! | the two tiers | `gate`, `truth` |
 //! | the outbox | `outbox`, `consumers` |
-//! | the journal and the snapshot | `record` and `replay`; `image` |
+//! | the journal and the snapshot | `journal_record` and `replay`; `snapshot_image` |
 
-mod advance;
 mod batch;
 mod buckets;
 mod census;
 mod consumers;
 mod gate;
-mod image;
 mod inspect;
+mod journal_record;
 mod lane;
 mod limit_counters;
 mod machine;
 mod order_events;
 mod orders;
 mod outbox;
+mod precedence;
 mod prepared;
 mod queries;
-mod record;
 mod replay;
-mod reserve;
+mod snapshot_image;
+mod transitions;
 mod truth;
 mod units;
 
 pub use batch::Batch;
 pub use census::Census;
-pub use image::Image;
 pub use inspect::{CounterInspection, Inspection, LaneInspection, OfferInspection};
 pub use lane::CorruptState;
 pub use machine::StateMachine;
 pub use prepared::Prepared;
+pub use snapshot_image::Image;

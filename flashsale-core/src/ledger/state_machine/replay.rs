@@ -2,8 +2,8 @@
 
 use super::{
     CorruptState,
+    journal_record::{Owned, Record, read},
     machine::StateMachine,
-    record::{Owned, Record, read},
 };
 use crate::{
     domain::Timestamp,

@@ -2,14 +2,14 @@
 
 use super::{
     batch::Batch,
+    journal_record::Record,
     machine::{ActivityState, StateMachine},
-    record::Record,
 };
 use crate::{
     domain::{ActivityId, OrderId, OrderKey, OrderStatus, Strategy},
     ledger::{
         Adjustment, BatchId, Chunk, Entry, Epoch, Event, Fence, Lane, LedgerError, NextEpoch, OrderChange,
-        PersistMode, Placed, Position, RefusedBecause, Verdict,
+        PersistMode, Placed, Position, RefusalReason, Verdict,
     },
 };
 
@@ -95,12 +95,12 @@ impl StateMachine {
         let state = self.lane(lane)?;
         if let Some(row) = state.orders.by_id(id) {
             return Ok(match state.orders.row(row).status {
-                OrderStatus::Refused => Verdict::Refused(RefusedBecause::Before),
+                OrderStatus::Refused => Verdict::Refused(RefusalReason::Before),
                 _ => Verdict::Persisted,
             });
         }
         let Some(offer) = state.terms.index(placed.sku) else {
-            return Ok(Verdict::Refused(RefusedBecause::UnknownOffer));
+            return Ok(Verdict::Refused(RefusalReason::UnknownOffer));
         };
         let offer = u32::try_from(offer).unwrap_or(u32::MAX);
         let terms = &state.terms.offers()[offer as usize];
@@ -109,15 +109,15 @@ impl StateMachine {
         let known = placed.idempotency;
         let units = state.units[offer as usize].available;
         let refusal = if epoch < current && !mutant!("stale-epoch-persisted") {
-            Some(RefusedBecause::StaleEpoch)
+            Some(RefusalReason::StaleEpoch)
         } else if known.is_some_and(|known| state.orders.by_key(user, known.key).is_some()) {
-            Some(RefusedBecause::KeyTaken)
+            Some(RefusalReason::KeyTaken)
         } else if known.is_some_and(|known| state.orders.by_nonce(user, known.nonce).is_some()) {
-            Some(RefusedBecause::TicketUsed)
+            Some(RefusalReason::TicketUsed)
         } else if state.exceeded(user, placed.subjects, offer, placed.quantity.value()).is_some() {
-            Some(RefusedBecause::LimitReached)
+            Some(RefusalReason::LimitReached)
         } else if terms.strategy() != Strategy::PayTime && units < i64::from(placed.quantity.value()) {
-            Some(RefusedBecause::SoldOut)
+            Some(RefusalReason::SoldOut)
         } else {
             None
         };
@@ -141,18 +141,18 @@ impl StateMachine {
         match state.adjustments.get(id) {
             Some(known) if *known == (*sku, *delta) => return Ok(Verdict::Persisted),
             // The gate will take the one in force when it follows.
-            Some(_) => return Ok(Verdict::Refused(RefusedBecause::KeyTaken)),
+            Some(_) => return Ok(Verdict::Refused(RefusalReason::KeyTaken)),
             None => {}
         }
         if stale {
-            return Ok(Verdict::Refused(RefusedBecause::StaleEpoch));
+            return Ok(Verdict::Refused(RefusalReason::StaleEpoch));
         }
         let Ok(index) = state.index(*sku) else {
-            return Ok(Verdict::Refused(RefusedBecause::UnknownOffer));
+            return Ok(Verdict::Refused(RefusalReason::UnknownOffer));
         };
         if state.units[index as usize].available + delta < 0 {
             self.commit(lane, batch, &[Event::AdjustmentRefused { id: id.clone(), sku: *sku }])?;
-            return Ok(Verdict::Refused(RefusedBecause::SoldOut));
+            return Ok(Verdict::Refused(RefusalReason::SoldOut));
         }
         let event = Event::Adjusted { id: id.clone(), sku: *sku, delta: *delta, by: by.clone() };
         self.commit(lane, batch, &[event])?;

@@ -12,7 +12,7 @@ use crate::{
     domain::{Name, Order, OrderKey, PaymentStatus, RefundStatus, Timestamp},
     interruptible_sleep::pause,
     ledger::{Entry, Event, Lane, LedgerError, OrderChange},
-    queue::{Job, MAX_BATCH, NewJob, Queue, QueueError, Retries, Topic, Verdict, Worker},
+    queue::{Job, MAX_BATCH, NewJob, Queue, QueueError, RetryPolicy, Topic, Verdict, Worker},
     service::Sales,
 };
 
@@ -172,7 +172,12 @@ impl Notifier {
     pub const CONSUMER: &str = "notifications";
 
     /// Creates a notifier that delivers order events of these sales to `sink`, with `retries`.
-    pub fn new(sales: Arc<Sales>, queue: Arc<dyn Queue>, sink: Arc<dyn EventSink>, retries: Retries) -> Self {
+    pub fn new(
+        sales: Arc<Sales>,
+        queue: Arc<dyn Queue>,
+        sink: Arc<dyn EventSink>,
+        retries: RetryPolicy,
+    ) -> Self {
         let outbox = Outbox::new(Arc::clone(&sales), Self::CONSUMER);
         let clock = Arc::clone(sales.clock());
         let breaker = Arc::new(Breaker::new("notifications", BreakerOptions::default(), clock));

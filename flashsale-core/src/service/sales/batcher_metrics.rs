@@ -21,10 +21,10 @@ pub struct BatcherMetrics {
     pub round_trips: Histogram,
     /// Batches that the ledger answered with an error.
     pub failed: AtomicU64,
-    /// Outcomes of requests for units, indexed as [`Outcome::WORDS`].
-    pub reserved: [AtomicU64; Outcome::WORDS.len()],
-    /// Outcomes of later steps, indexed as [`Advanced::WORDS`].
-    pub advanced: [AtomicU64; Advanced::WORDS.len()],
+    /// Outcomes of requests for units, indexed as [`Outcome::NAMES`].
+    pub reserved: [AtomicU64; Outcome::NAMES.len()],
+    /// Outcomes of later steps, indexed as [`Advanced::NAMES`].
+    pub advanced: [AtomicU64; Advanced::NAMES.len()],
 }
 
 impl Default for BatcherMetrics {

@@ -67,7 +67,7 @@ fn queues(page: &mut Exposition, sales: &[std::sync::Arc<Sale>]) {
     let none = BatcherMetrics::default();
     let mut sums = [none.reserves.read(), none.advances.read(), none.round_trips.read()];
     let (mut failed, mut waiting) = (0, 0);
-    let (mut reserved, mut advanced) = ([0; Outcome::WORDS.len()], [0; Advanced::WORDS.len()]);
+    let (mut reserved, mut advanced) = ([0; Outcome::NAMES.len()], [0; Advanced::NAMES.len()]);
     for batcher in sales.iter().flat_map(|sale| sale.fronts()).map(|front| &front.batcher) {
         let numbers = batcher.metrics();
         let add = |sum: &mut HistogramSnapshot, reading: &HistogramSnapshot| sum.add(reading);
@@ -98,8 +98,8 @@ fn queues(page: &mut Exposition, sales: &[std::sync::Arc<Sale>]) {
     );
     let help = "Requests waiting in the queues in front of the ledger.";
     page.gauge("flashsale_queue_waiting", help, Labels::new(), number(waiting));
-    let reserved = Outcome::WORDS.iter().zip(reserved).map(|(word, count)| ("reserve", word, count));
-    let advanced = Advanced::WORDS.iter().zip(advanced).map(|(word, count)| ("advance", word, count));
+    let reserved = Outcome::NAMES.iter().zip(reserved).map(|(word, count)| ("reserve", word, count));
+    let advanced = Advanced::NAMES.iter().zip(advanced).map(|(word, count)| ("advance", word, count));
     for (kind, word, count) in reserved.chain(advanced) {
         let labels = vec![("kind", kind.to_owned()), ("outcome", (*word).to_owned())];
         page.counter("flashsale_outcomes", "Ledger decisions by outcome.", labels, count);

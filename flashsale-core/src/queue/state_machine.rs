@@ -15,7 +15,7 @@ use crate::domain::{Name, Timestamp};
 /// suite and the content of [`InMemoryQueue`](super::InMemoryQueue). Each method implements the
 /// method of [`Queue`](super::Queue) with the same name, at the time `now`.
 #[derive(Clone, Debug, Default)]
-pub struct QueueSpec {
+pub struct QueueStateMachine {
     last: u64,
     jobs: BTreeMap<JobNumber, StoredJob>,
     ids: HashMap<(Topic, Name), JobNumber>,
@@ -29,7 +29,7 @@ struct OfTopic {
     dead: u64,
 }
 
-impl QueueSpec {
+impl QueueStateMachine {
     /// Queues jobs.
     pub fn put(&mut self, now: Timestamp, jobs: Vec<NewJob>) -> Vec<Put> {
         jobs.into_iter().map(|job| self.put_one(now, job)).collect()

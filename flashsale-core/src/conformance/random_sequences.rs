@@ -18,13 +18,13 @@ use super::{
     Factory, Failure, Options,
     failure::case_failure,
     model::Model,
-    operation::{Op, Setup, operations, setups},
     perform::{History, System},
+    random_operation::{Op, Setup, operations, setups},
 };
 use crate::{
     ledger::{
         LedgerRole,
-        invariants::{self, Owing},
+        invariants::{self, OwedUnits},
     },
     panic_message::panic_message,
 };
@@ -37,9 +37,9 @@ pub(super) struct Scenario {
 
 /// Every kind of random sequence.
 pub(super) const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "machine::random_steps_over_one_bucket", kind: Kind::OneBucket },
-    Scenario { name: "machine::random_steps_over_several_buckets", kind: Kind::SeveralBuckets },
-    Scenario { name: "machine::random_steps_over_two_tiers", kind: Kind::TwoTiers },
+    Scenario { name: "random_sequences::random_steps_over_one_bucket", kind: Kind::OneBucket },
+    Scenario { name: "random_sequences::random_steps_over_several_buckets", kind: Kind::SeveralBuckets },
+    Scenario { name: "random_sequences::random_steps_over_two_tiers", kind: Kind::TwoTiers },
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,7 +222,7 @@ impl World<'_> {
         let (expected, observed) = (oracle.inspect(past).await, tested.inspect(past).await);
         for (index, inspection) in observed.iter().enumerate() {
             let gate = tested.truth.is_some() && index == 0;
-            let owing = if gate { Owing::Allowed } else { Owing::Forbidden };
+            let owing = if gate { OwedUnits::Allowed } else { OwedUnits::Forbidden };
             let broken = inspection.iter().flat_map(|inspection| invariants::check(inspection, owing));
             let broken: Vec<_> = broken.map(|violation| violation.to_string()).collect();
             if !broken.is_empty() {

@@ -12,10 +12,10 @@ use tokio::runtime::Runtime;
 use super::{BEGIN, Options, QueueFactory, QueueUnderTest};
 use crate::{
     domain::Timestamp,
-    queue::{Claim, JobNumber, NewJob, QueueError, QueueSpec, Settlement, Topic, Verdict},
+    queue::{Claim, JobNumber, NewJob, QueueError, QueueStateMachine, Settlement, Topic, Verdict},
 };
 
-pub(super) const NAME: &str = "machine::random_steps";
+pub(super) const NAME: &str = "random_sequences::random_steps";
 
 /// A step. It picks its job or claim when it runs, so a sequence stays meaningful while it shrinks.
 #[derive(Clone, Debug)]
@@ -94,7 +94,7 @@ pub(super) fn explore(
 
 /// The queue under test and its specification, at the same moment.
 struct Pair {
-    spec: QueueSpec,
+    spec: QueueStateMachine,
     tested: QueueUnderTest,
     now: Timestamp,
     /// Every claim handed out so far, valid or not.
@@ -104,7 +104,7 @@ struct Pair {
 
 impl Pair {
     fn new(tested: QueueUnderTest) -> Self {
-        Self { spec: QueueSpec::default(), tested, now: BEGIN, claims: Vec::new(), numbers: 0 }
+        Self { spec: QueueStateMachine::default(), tested, now: BEGIN, claims: Vec::new(), numbers: 0 }
     }
 
     /// Takes a step on both sides. Returns both answers, with depths and dead letters afterwards.
