@@ -1,4 +1,4 @@
-//! Numbers that look random to everybody who does not know the bytes that they are made of.
+//! Pseudorandom numbers from a seed, unpredictable without knowing it.
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use blake3::OutputReader;
 
 const CONTEXT: &str = "flashsale server v1: what a quiz asks for and looks like";
 
-/// A sequence of numbers, the same for the same bytes.
+/// A deterministic sequence of numbers.
 pub(super) struct Dice(OutputReader);
 
 impl Dice {
@@ -14,7 +14,7 @@ impl Dice {
         Self(blake3::Hasher::new_derive_key(CONTEXT).update(bytes).finalize_xof())
     }
 
-    /// A number below `end`, which is from 1 to 2³².
+    /// Returns a number below `end`, which is from 1 to 2³².
     pub(super) fn below(&mut self, end: usize) -> usize {
         let number = (u128::from(self.next()) * end as u128) >> 32;
         usize::try_from(number).unwrap_or(0)

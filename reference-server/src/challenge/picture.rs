@@ -1,6 +1,6 @@
-//! Digits as a picture that a person reads and a simple program does not.
+//! Renders digits as a picture that people can read and simple programs cannot.
 //!
-//! Programs that are made for it do read such pictures; the quiz only makes each try cost more.
+//! Specialised programs can read such pictures too; the quiz only makes attempts costlier.
 
 use super::dice::Dice;
 
@@ -11,7 +11,7 @@ const PAPER: u8 = 0xf2;
 const COLUMNS: f32 = 5.0;
 const ROWS: f32 = 7.0;
 
-/// Digits that are not taken for each other or for letters, a bit for each dot, the left one highest.
+/// Digits that are hard to confuse with each other or with letters. One bit per dot.
 const GLYPHS: [(char, [u8; 7]); 8] = [
     ('2', [0b01110, 0b10001, 0b00001, 0b00110, 0b01000, 0b10000, 0b11111]),
     ('3', [0b01110, 0b10001, 0b00001, 0b00110, 0b00001, 0b10001, 0b01110]),
@@ -26,7 +26,7 @@ const GLYPHS: [(char, [u8; 7]); 8] = [
 /// The characters that can be drawn.
 pub(super) const ALPHABET: &str = "23456789";
 
-/// A picture of `text`, which is of [`ALPHABET`], as a PNG file. What is not the text comes from `dice`.
+/// Draws `text`, in characters of [`ALPHABET`], as a PNG file. All else is up to `dice`.
 pub(super) fn draw(text: &str, dice: &mut Dice) -> Result<Vec<u8>, png::EncodingError> {
     let mut picture = Picture(vec![PAPER; WIDTH * HEIGHT]);
     let wave = Wave {
@@ -37,11 +37,11 @@ pub(super) fn draw(text: &str, dice: &mut Dice) -> Result<Vec<u8>, png::Encoding
     for _ in 0..4 {
         picture.line(dice, &wave, 0x70..0xb0);
     }
-    let places = text.chars().count().max(1);
-    let pitch = float(WIDTH - 24) / float(places);
-    for (place, character) in text.chars().enumerate() {
+    let count = text.chars().count().max(1);
+    let pitch = float(WIDTH - 24) / float(count);
+    for (index, character) in text.chars().enumerate() {
         let Some((_, rows)) = GLYPHS.iter().find(|(glyph, _)| *glyph == character) else { continue };
-        picture.glyph(rows, 12.0 + pitch * (float(place) + 0.5), dice, &wave);
+        picture.glyph(rows, 12.0 + pitch * (float(index) + 0.5), dice, &wave);
     }
     for _ in 0..3 {
         picture.line(dice, &wave, 0x50..0xa0);
@@ -53,7 +53,7 @@ pub(super) fn draw(text: &str, dice: &mut Dice) -> Result<Vec<u8>, png::Encoding
     picture.encoded()
 }
 
-/// Shifts each column up and down.
+/// A sine wave that shifts each column up or down.
 struct Wave {
     height: f32,
     length: f32,
@@ -76,7 +76,7 @@ impl Picture {
         let slant = dice.between(-0.25, 0.25);
         let middle = float(HEIGHT) / 2.0 + dice.between(-6.0, 6.0);
         let shade = dice.shade(0x18..0x60);
-        // Where each pixel comes from, so that no gaps appear however the glyph is turned.
+        // Map each pixel back to the glyph, so that rotation leaves no gaps.
         for y in 0..HEIGHT {
             for x in 0..WIDTH {
                 let (dx, dy) = (float(x) - centre, float(y) - middle - wave.at(float(x)));
@@ -118,7 +118,7 @@ impl Picture {
     }
 }
 
-/// Whether there is ink at a point between the dots of a glyph: the mean of the four dots around it.
+/// Whether there is ink at a point of a glyph, by bilinear interpolation of the dots around it.
 fn inked(rows: &[u8; 7], column: f32, row: f32) -> bool {
     let dot = |column: f32, row: f32| {
         let inside = (0.0..COLUMNS).contains(&column) && (0.0..ROWS).contains(&row);
@@ -159,8 +159,8 @@ mod tests {
     #[test]
     fn every_character_of_the_alphabet_has_a_glyph_of_its_own() {
         assert_eq!(GLYPHS.iter().map(|(character, _)| *character).collect::<String>(), ALPHABET);
-        for (place, (_, rows)) in GLYPHS.iter().enumerate() {
-            assert!(GLYPHS[..place].iter().all(|(_, other)| other != rows));
+        for (index, (_, rows)) in GLYPHS.iter().enumerate() {
+            assert!(GLYPHS[..index].iter().all(|(_, other)| other != rows));
             assert!(rows.iter().all(|row| row >> 5 == 0));
         }
     }

@@ -1,4 +1,4 @@
-//! How the things of a sale look in JSON, wherever they are shown.
+//! JSON views that several parts of the server share.
 
 mod offer;
 mod order;
