@@ -26,7 +26,7 @@ const GLYPHS: [(char, [u8; 7]); 8] = [
 /// The characters that can be drawn.
 pub(super) const ALPHABET: &str = "23456789";
 
-/// Draws `text`, in characters of [`ALPHABET`], as a PNG file. All else is up to `dice`.
+/// Draws `text`, in characters of [`ALPHABET`], as a PNG file. Distortion comes from `dice`.
 pub(super) fn draw(text: &str, dice: &mut Dice) -> Result<Vec<u8>, png::EncodingError> {
     let mut picture = Picture(vec![PAPER; WIDTH * HEIGHT]);
     let wave = Wave {
