@@ -1,5 +1,4 @@
-//! The life of an activity, as operators run it over the operations listener, and what buyers see
-//! of it.
+//! The life of an activity, as operators run it over the operations listener, and what buyers see of it.
 
 use std::time::Duration;
 

@@ -47,7 +47,7 @@ impl ShownOffer<'_> {
             (Language::En, _) => format!("{seconds} s"),
         };
         Some(match language {
-            Language::Zh => format!("下单后 {span}内付款"),
+            Language::Zh => format!("下单后 {span}内支付"),
             Language::En => format!("Pay within {span}"),
         })
     }
@@ -66,13 +66,13 @@ fn limit_text(rule: &LimitRule, language: Language) -> String {
     let subject = match rule.subject {
         Subject::User => language.say("每人", "per person"),
         Subject::Device => language.say("每台设备", "per device"),
-        Subject::Address => language.say("每个网络地址", "per network address"),
+        Subject::Address => language.say("每个 IP 地址", "per IP address"),
     };
     match (rule.per, language) {
         (Per::Offer, Language::Zh) => format!("{subject}限购 {max} 件"),
-        (Per::Offer, Language::En) => format!("At most {max} {subject}"),
+        (Per::Offer, Language::En) => format!("Limit {max} {subject}"),
         (Per::Activity, Language::Zh) => format!("全场{subject}限购 {max} 件"),
-        (Per::Activity, Language::En) => format!("At most {max} {subject} in the whole sale"),
+        (Per::Activity, Language::En) => format!("Limit {max} {subject} across the sale"),
     }
 }
 
