@@ -43,7 +43,7 @@ pub struct ProductDocuments {
     pub(super) products: Cache<ProductId, Arc<ProductDocument>>,
     pub(super) skus: Cache<SkuId, Arc<Document>>,
     /// Held while an SKU is changed, so that the product it belonged to before is known.
-    pub(super) moving: Mutex<()>,
+    pub(super) changing_sku: Mutex<()>,
     pub(super) warm: watch::Sender<bool>,
 }
 
@@ -83,7 +83,7 @@ impl ProductDocuments {
         Self {
             products: Cache::new(options, Arc::clone(clock)),
             skus: Cache::new(options, Arc::clone(clock)),
-            moving: Mutex::default(),
+            changing_sku: Mutex::default(),
             warm: watch::Sender::new(false),
         }
     }

@@ -72,7 +72,7 @@ impl Storefront {
         &self.site
     }
 
-    /// Publishes what is published in the catalogue and open in the ledger. Reuses documents.
+    /// Updates the published catalogue from catalogue and ledger. Renders only what changed.
     ///
     /// # Errors
     /// [`PublishedCatalogueError`]. The previous documents stay; retry.
@@ -199,7 +199,7 @@ impl Storefront {
         sku: Sku,
         by: &Attribution,
     ) -> Result<Versioned<Sku>, OperationError> {
-        let _one_at_a_time = self.products.moving.lock().await;
+        let _one_at_a_time = self.products.changing_sku.lock().await;
         let before = self.catalogue.sku(sku.id).await?.map(|sku| sku.value.product_id);
         let (id, product) = (sku.id, sku.product_id);
         let written = operations.put_sku(expected, sku, by).await;

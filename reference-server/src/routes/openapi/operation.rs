@@ -201,8 +201,7 @@ impl Operation {
         operation
     }
 
-    /// Builds an operation id of letters, digits and `_`, which client generators can use as a
-    /// name.
+    /// Builds an operation id of letters, digits and `_`, suitable for client generators.
     fn id(&self) -> String {
         let words = self.path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
         let id = words.fold(self.method.to_owned(), |id, word| id + "_" + word);

@@ -130,7 +130,7 @@ pub(super) fn page(path: String, summary: &'static str) -> Operation {
     Operation::get(path, summary).answers_type("text/html").unchanged().refuses(&[NotFound])
 }
 
-/// What the operations for challenges and tickets have in common.
+/// Creates an operation for challenges or tickets, with all that they share.
 fn ticket_step(path: &str, summary: &'static str) -> Operation {
     Operation::post(path, summary).needs("session").takes(&["flashsale-device"]).refuses(&[
         InvalidRequest,
