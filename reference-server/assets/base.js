@@ -1,4 +1,4 @@
-// What all pages share: languages, elements, calls, time. Text from the server only ever becomes text, never markup.
+// Shared by all pages: languages, elements, API calls, time. Text from the server is never inserted as markup.
 "use strict";
 
 const root = document.documentElement;
@@ -11,7 +11,7 @@ const all = (selector, within = document) => [...within.querySelectorAll(selecto
 const randomText = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 const jitter = (ms) => ms * (0.85 + 0.3 * Math.random());
 
-// A pause that ends early when somebody comes back to the page.
+// Sleeps; ends early when the page becomes visible again.
 const sleepers = new Set();
 function pause(ms) {
   return new Promise((resolve) => {
@@ -40,10 +40,10 @@ function tell(text) {
   noticeTimer = setTimeout(() => { notice.hidden = true; }, 8000);
 }
 
-// For those who hear the page: what others see change.
+// Announces a change to screen readers.
 function announce(text) { one("[data-announce]").textContent = text; }
 
-// A box with a question. `fill` may add to its form; the answer is what `read` makes of the form, or null.
+// Asks in a dialog. `fill` may extend its form. Resolves to `read(form)`, or to null if cancelled.
 function ask(title, yes, no, fill = () => {}, read = () => true) {
   return new Promise((resolve) => {
     const box = made("dialog", "", { className: "box" });
@@ -102,11 +102,11 @@ async function call(method, path, { body, headers = {}, token } = {}) {
   throw new Refused(response.status, answer, response.headers);
 }
 
-// What is not known, or said to pass, may have been done.
+// After a definite error nothing was done; after a passing one the outcome may be unknown and a retry may help.
 const isDefinite = (error) => error instanceof Refused && error.status < 500 && ![401, 408, 429].includes(error.status);
 const isPassing = (error) => !(error instanceof Refused) || error.status >= 500 || [408, 429].includes(error.status);
 
-// Repeats a call whose outcome is not known, or that came at a busy moment. Only for calls that may be repeated.
+// Retries a call after passing errors, 5 attempts in all. Only for idempotent calls.
 async function insist(attempt, onWait = () => {}) {
   for (let tries = 1; ; tries += 1) {
     try {
@@ -119,7 +119,7 @@ async function insist(attempt, onWait = () => {}) {
   }
 }
 
-// The server's time: the device's clock may be wrong. Kept by a clock that nobody sets.
+// Server time, since the device clock may be wrong. Advances with the monotonic clock.
 let offset = Date.now() - performance.now();
 async function setClock() {
   let best = Infinity;

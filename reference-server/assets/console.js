@@ -1,64 +1,64 @@
 
-// The console of operators. One page: the part of the address behind # says what is shown, and never holds a secret.
+// The operator console, a single page. The fragment of the URL selects the view and never contains a secret.
 
 const KEY = "operations token";
 const SECOND = 1000;
-// So many seconds are plotted, and that many of them make a rate.
+// Seconds that are plotted, and seconds over which rates are averaged.
 const [PLOTTED, AVERAGED] = [120, 5];
-// So many SKUs are proposed while one is chosen; any other can be typed.
+// The number of SKUs that are suggested; any other id can be typed.
 const PROPOSED = 500;
 
 const STATUSES = {
-  draft: say("草稿", "Draft"), submitted: say("待审核", "Submitted"), approved: say("已通过", "Approved"),
+  draft: say("草稿", "Draft"), submitted: say("待审核", "Submitted"), approved: say("审核通过", "Approved"),
   published: say("已发布", "Published"), archived: say("已归档", "Archived"),
 };
 const PHASES = {
   upcoming: say("即将开始", "Upcoming"), live: say("进行中", "Live"), paused: say("已暂停", "Paused"), ended: say("已结束", "Ended"),
 };
 const STRATEGIES = {
-  pre_deduct: say("下单预扣，限时付款", "Held when ordered, for a time"),
-  order_time: say("下单扣减", "Taken when ordered"),
-  pay_time: say("付款时扣减", "Taken when paid"),
+  pre_deduct: say("下单预扣库存，限时支付", "Hold at order, with a deadline"),
+  order_time: say("下单减库存", "Deduct at order"),
+  pay_time: say("付款减库存", "Deduct at payment"),
 };
-const LATE = { refund: say("退款", "Refund it"), retake: say("有货则补单，否则退款", "Sell again if units are left") };
+const LATE = { refund: say("退款", "Refund"), retake: say("有货则补单，否则退款", "New order if units are left, else refund") };
 const ORDER_STATUSES = {
-  queued: say("排队中", "Queued"), pending: say("待支付", "To be paid"), paying: say("支付中", "Paying"), paid: say("已支付", "Paid"),
-  cancelled: say("已取消", "Cancelled"), expired: say("已过期", "Expired"), refused: say("未成功", "Refused"),
+  queued: say("排队中", "Queued"), pending: say("待支付", "Awaiting payment"), paying: say("支付中", "Paying"), paid: say("已支付", "Paid"),
+  cancelled: say("已取消", "Cancelled"), expired: say("已超时", "Expired"), refused: say("下单失败", "Refused"),
 };
 const REFUNDS = { due: say("待退款", "Refund due"), done: say("已退款", "Refunded"), failed: say("退款失败", "Refund failed") };
-const SUBJECTS = { user: say("每个用户", "Per user"), device: say("每台设备", "Per device"), address: say("每个地址", "Per address") };
-const PER = { offer: say("本商品", "of this offer"), activity: say("整场活动", "of the whole activity") };
+const SUBJECTS = { user: say("每位用户", "Per user"), device: say("每台设备", "Per device"), address: say("每个 IP 地址", "Per IP address") };
+const PER = { offer: say("本商品限购", "in this offer"), activity: say("整场限购", "in the whole activity") };
 
-// Every step of an activity's life: its button, where it is offered, and what it means.
+// The steps in the life cycle of an activity: label, when it is possible, explanation.
 const STEPS = {
-  submit: [say("提交审核", "Submit"), (a) => a.status === "draft", say("提交后不能再修改，直到通过或退回。", "It cannot be edited any more until it is approved or rejected.")],
-  approve: [say("通过", "Approve"), (a) => a.status === "submitted", say("审核人不能是创建人。", "Whoever created it cannot approve it.")],
-  reject: [say("退回", "Reject"), (a) => a.status === "submitted", say("退回后又是草稿。", "It becomes a draft again.")],
-  publish: [say("发布", "Publish"), (a) => a.status === "approved", say("买家随即可见，到点开售。", "Buyers see it at once; it sells when its window begins.")],
-  pause: [say("暂停", "Pause"), (a) => ["upcoming", "live"].includes(a.phase), say("停止新订单；已下的订单照常付款和到期。", "No new orders. Those that were placed are paid or expire as before.")],
-  resume: [say("恢复", "Resume"), (a) => a.phase === "paused", say("继续接受订单。", "Orders are taken again.")],
-  end: [say("结束", "End"), (a) => a.status === "published" && a.phase !== "ended", say("不能再恢复；已下的订单照常付款和到期。", "This cannot be undone. Orders that were placed are paid or expire as before.")],
-  archive: [say("归档", "Archive"), (a) => a.phase === "ended", say("买家不再看到它；订单保留。", "Buyers do not see it any more; its orders stay.")],
+  submit: [say("提交审核", "Submit for review"), (a) => a.status === "draft", say("审核期间不可修改，驳回后可再次修改。", "It cannot be edited during review, only after a rejection.")],
+  approve: [say("通过", "Approve"), (a) => a.status === "submitted", say("审核人不能是创建人。", "The creator of an activity cannot approve it.")],
+  reject: [say("驳回", "Reject"), (a) => a.status === "submitted", say("驳回后恢复为草稿。", "It becomes a draft again.")],
+  publish: [say("发布", "Publish"), (a) => a.status === "approved", say("发布后买家立即可见，到时间自动开售。", "Buyers can see it at once. Sales start when its window opens.")],
+  pause: [say("暂停", "Pause"), (a) => ["upcoming", "live"].includes(a.phase), say("停止接受新订单；已有订单照常支付和到期。", "No new orders are accepted. Existing orders can still be paid and expire as usual.")],
+  resume: [say("恢复", "Resume"), (a) => a.phase === "paused", say("恢复接受新订单。", "New orders are accepted again.")],
+  end: [say("结束", "End"), (a) => a.status === "published" && a.phase !== "ended", say("结束后无法恢复；已有订单照常支付和到期。", "This cannot be undone. Existing orders can still be paid and expire as usual.")],
+  archive: [say("归档", "Archive"), (a) => a.phase === "ended", say("归档后买家不再可见，订单保留。", "Buyers can no longer see it. Its orders are kept.")],
 };
 const GRAVE = ["end", "archive", "reject"];
 
 const CODES = {
-  invalid_request: say("填写有误", "Something is not filled in rightly"),
-  unauthorized: say("令牌无效或已更换，请重新登录", "The token is not valid: sign in again"),
-  forbidden: say("此令牌无权这样做", "This token may not do that"),
-  not_found: say("找不到", "There is nothing here"),
-  wrong_state: say("当前状态不允许", "Its state does not allow this"),
-  version_conflict: say("有人刚刚改过，请看过最新内容再试", "Somebody else changed it meanwhile: look at it again, then try again"),
-  insufficient_available: say("可售数量不足，没有改动", "Fewer units are available than that; nothing was changed"),
+  invalid_request: say("填写有误", "Invalid input"),
+  unauthorized: say("令牌无效或已更换，请重新登录", "The token is not valid, please sign in again"),
+  forbidden: say("此令牌没有操作权限", "This token has no permission to do that"),
+  not_found: say("内容不存在", "Not found"),
+  wrong_state: say("当前状态不允许此操作", "This is not possible in the current state"),
+  version_conflict: say("内容已被他人修改，请查看最新版本后重试", "Somebody else has changed it"),
+  insufficient_available: say("可售数量不足，未做更改", "Not enough units are available"),
 };
 function advice(error) {
-  if (!(error instanceof Refused)) return say("服务器没有应答，请重试。", "The server does not answer: please try again.");
+  if (!(error instanceof Refused)) return say("服务器无响应，请重试。", "The server did not respond. Please try again.");
   const { problem } = error;
   const field = problem.field ? say(`（${problem.field}）`, ` (${problem.field})`) : "";
   return `${CODES[error.code] || problem.title || `HTTP ${error.status}`}${field}${say("。", ". ")}${problem.detail || ""}`;
 }
 
-// Who is signed in: for this tab, until it is closed.
+// The token of the signed-in operator, kept until this tab is closed.
 const token = () => sessionStorage.getItem(KEY);
 function signOut() {
   sessionStorage.removeItem(KEY);
@@ -76,7 +76,7 @@ async function operate(method, path, body, version) {
   }
 }
 
-// Every item of a list, at most so many.
+// Fetches all pages of a list, until there are `most` items.
 async function listed(path, most) {
   const items = [];
   let after = "";
@@ -88,7 +88,7 @@ async function listed(path, most) {
   return items;
 }
 
-// Names of SKUs and products, which hardly ever change.
+// A cache of SKUs and products, which rarely change.
 const known = new Map();
 function learn(path) {
   if (!known.has(path)) known.set(path, operate("GET", path).catch((error) => { known.delete(path); throw error; }));
@@ -145,7 +145,7 @@ function badge(activity) {
   return mark;
 }
 
-// Times are typed and shown in the zone of this device.
+// Times are entered and shown in the time zone of this device.
 const ZONE = Intl.DateTimeFormat().resolvedOptions().timeZone;
 const timeFormat = new Intl.DateTimeFormat(root.lang, { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });
 const moment = (text) => (text ? timeFormat.format(new Date(text)) : "–");
@@ -156,13 +156,13 @@ function typed(date) {
   return `${year}-${rest[0]}-${rest[1]}T${rest.slice(2).join(":")}`;
 }
 
-// Money is typed in units of its currency and sent in minor ones, without a rounding in between.
+// Prices are entered in major units and converted to minor units without rounding.
 const digitsOf = (currency) => new Intl.NumberFormat("en", { style: "currency", currency }).resolvedOptions().maximumFractionDigits;
 function minor(text, currency) {
   const digits = digitsOf(currency);
   const [whole, fraction = ""] = text.trim().split(".");
   if (!/^\d+$/.test(whole) || !/^\d*$/.test(fraction) || fraction.length > digits) {
-    throw new Mistake(say(`金额请写成数字，最多 ${digits} 位小数。`, `Write the price as a number with at most ${digits} decimals.`));
+    throw new Mistake(say(`请输入有效金额，最多 ${digits} 位小数。`, `Enter the price as a number with at most ${digits} decimals.`));
   }
   return Number(whole + fraction.padEnd(digits, "0"));
 }
@@ -174,7 +174,7 @@ function major({ amount, currency }) {
 class Mistake extends Error {}
 const number = (text) => (text.trim() === "" ? null : Number(text));
 
-// A box with fields. `act` does the work with what they hold; what it is refused is shown, and the box stays open.
+// A form in a dialog. `act` submits it; after an error the message is shown and the dialog stays open.
 
 function field({ name, label, kind = "text", value = "", options, hint, ...properties }) {
   const control = options ? made("select") : kind === "area" ? made("textarea") : made("input", "", { type: kind });
@@ -185,7 +185,7 @@ function field({ name, label, kind = "text", value = "", options, hint, ...prope
   if (hint) whole.append(made("span", hint, { className: "hint" }));
   return whole;
 }
-const reason = (required = false) => field({ name: "reason", label: required ? say("原因", "Reason") : say("原因（可不填）", "Reason (optional)"), required, maxLength: 500, autocomplete: "off" });
+const reason = (required = false) => field({ name: "reason", label: required ? say("原因", "Reason") : say("原因（选填）", "Reason (optional)"), required, maxLength: 500, autocomplete: "off" });
 const why = (form) => (form.elements.reason.value.trim() ? { reason: form.elements.reason.value.trim() } : {});
 
 function fillIn(title, yes, content, act) {
@@ -229,11 +229,11 @@ async function showActivities(view) {
   view.append(part("p", "buttons", button(say("新建活动", "New activity"), createActivity, { name: "new" })));
   const activities = (await listed("/v1/activities", 1000)).reverse();
   if (!activities.length) {
-    view.append(made("p", say("还没有活动。新建一个，或在命令行导入。", "There is no activity yet: create one, or import some on the command line."), { className: "empty" }));
+    view.append(made("p", say("暂无活动，请新建活动或通过命令行导入。", "No activities yet. Create one, or import some on the command line."), { className: "empty" }));
     return;
   }
-  view.append(table(say("所有状态的活动，最新的在前", "Activities in every state, the newest first"),
-    [say("名称", "Name"), say("状态", "State"), say("时间", "Window"), say("商品", "Offers"), say("创建 / 审核", "Creator / reviewer")],
+  view.append(table(say("全部状态的活动（最新的在前）", "Activities in every state, newest first"),
+    [say("名称", "Name"), say("状态", "State"), say("时间", "Window"), say("商品", "Offers"), say("创建人 / 审核人", "Creator / reviewer")],
     activities.map((activity) => [
       made("a", activity.name, { href: `#/activities/${activity.id}` }), badge(activity), between(activity), activity.offers.length,
       `${activity.creator} / ${activity.reviewer || "–"}`,
@@ -242,16 +242,16 @@ async function showActivities(view) {
 
 const nameFields = ({ name = "", description = "" } = {}) => [
   field({ name: "name", label: say("名称", "Name"), value: name, required: true, maxLength: 120, autocomplete: "off" }),
-  field({ name: "description", label: say("说明（可不填）", "Description (optional)"), kind: "area", value: description || "", rows: 3 }),
+  field({ name: "description", label: say("说明（选填）", "Description (optional)"), kind: "area", value: description || "", rows: 3 }),
 ];
-const windowFields = (starts, ends) => [["starts_at", say("开始", "Starts"), starts], ["ends_at", say("结束", "Ends"), ends]]
+const windowFields = (starts, ends) => [["starts_at", say("开始时间", "Starts"), starts], ["ends_at", say("结束时间", "Ends"), ends]]
   .map(([name, label, date]) => field({ name, label: `${label} (${ZONE})`, kind: "datetime-local", value: typed(date), required: true, step: 1 }));
 const sent = (text) => new Date(text).toISOString();
 
 async function createActivity() {
   const starts = new Date(Math.ceil(Date.now() / 3600000) * 3600000);
   const fields = [...nameFields(), ...windowFields(starts, new Date(starts.getTime() + 2 * 3600000)), reason()];
-  await fillIn(say("新建活动", "New activity"), say("建立草稿", "Create the draft"), fields, async (form) => {
+  await fillIn(say("新建活动", "New activity"), say("创建草稿", "Create draft"), fields, async (form) => {
     const { name, description, starts_at, ends_at } = form.elements;
     const body = {
       name: name.value.trim(), description: description.value.trim() || null,
@@ -266,10 +266,10 @@ async function editActivity(activity) {
   const isDraft = activity.status === "draft";
   const [starts, ends] = [new Date(activity.starts_at), new Date(activity.ends_at)];
   const fields = [...(isDraft ? nameFields(activity) : []), ...windowFields(starts, ends), reason()];
-  const title = isDraft ? say("修改草稿", "Edit the draft") : say("修改时间", "Change the window");
+  const title = isDraft ? say("修改草稿", "Edit draft") : say("修改时间", "Change window");
   await fillIn(title, say("保存", "Save"), fields, async (form) => {
     const body = why(form);
-    // What was not touched is not sent, so that fractions of seconds stay.
+    // Unchanged times are not sent: the inputs have no fractions of seconds.
     for (const [name, before] of [["starts_at", starts], ["ends_at", ends]]) {
       const text = form.elements[name].value;
       if (new Date(text).getTime() !== Math.floor(before.getTime() / SECOND) * SECOND) body[name] = sent(text);
@@ -284,7 +284,7 @@ async function take(activity, step) {
   const [label, , meaning] = STEPS[step];
   await fillIn(say(`${label}：${activity.name}`, `${label}: ${activity.name}`), label, [made("p", meaning), reason()], async (form) => {
     await operate("POST", `/v1/activities/${activity.id}/${step}`, why(form), activity.version);
-    announce(say(`${label}：完成`, `${label}: done`));
+    announce(say(`${label}：已完成`, `${label}: done`));
     await show();
   });
 }
@@ -299,42 +299,42 @@ async function showActivity(view, id) {
     if (fits(activity)) verbs.append(button(label, () => take(activity, step), { name: step, quiet: GRAVE.includes(step) }));
   }
   if (isDraft || isSelling) {
-    verbs.append(button(isDraft ? say("修改", "Edit") : say("改时间", "Change the window"), () => editActivity(activity), { name: "edit", quiet: true }));
+    verbs.append(button(isDraft ? say("修改", "Edit") : say("修改时间", "Change window"), () => editActivity(activity), { name: "edit", quiet: true }));
   }
-  if (isDraft) verbs.append(button(say("添加商品", "Attach an offer"), () => attachOffer(activity), { name: "attach", quiet: true }));
+  if (isDraft) verbs.append(button(say("添加商品", "Attach offer"), () => attachOffer(activity), { name: "attach", quiet: true }));
   view.append(part("div", "heading", title, badge(activity)), verbs);
   view.append(facts([
-    [say("编号", "Number"), activity.id], [say("时间", "Window"), between(activity)],
-    [say("创建", "Creator"), activity.creator], [say("审核", "Reviewer"), activity.reviewer], [say("说明", "Description"), activity.description],
+    [say("编号", "ID"), activity.id], [say("时间", "Window"), between(activity)],
+    [say("创建人", "Creator"), activity.creator], [say("审核人", "Reviewer"), activity.reviewer], [say("说明", "Description"), activity.description],
   ]));
   const skus = new Map(await Promise.all(activity.offers.map(async ({ sku_id }) => [sku_id, await skuOf(sku_id)])));
   if (isSelling) await watch(view, activity, skus);
   view.append(made("h2", say("商品", "Offers")));
   if (!activity.offers.length) {
-    view.append(made("p", say("还没有商品。", "No offers yet."), { className: "empty" }));
+    view.append(made("p", say("暂无商品。", "No offers yet."), { className: "empty" }));
     return;
   }
   view.append(table(say("销售条件", "Terms"), [
-    say("商品", "SKU"), say("价格", "Price"), say("数量", "Units"), say("扣减方式", "Strategy"), say("限购", "Limits"), say("操作", "Actions"),
+    say("商品", "SKU"), say("价格", "Price"), say("数量", "Units"), say("库存扣减方式", "Strategy"), say("限购", "Limits"), say("操作", "Actions"),
   ], activity.offers.map((offer) => {
     const acts = part("span", "buttons");
-    if (isDraft || isSelling) acts.append(button(isDraft ? say("修改", "Edit") : say("改限购", "Change limits"), () => editOffer(activity, offer, skus), { name: "edit-offer", quiet: true }));
+    if (isDraft || isSelling) acts.append(button(isDraft ? say("修改", "Edit") : say("修改限购", "Change limits"), () => editOffer(activity, offer, skus), { name: "edit-offer", quiet: true }));
     if (isDraft) acts.append(button(say("移除", "Detach"), () => detachOffer(activity, offer, skus), { name: "detach", quiet: true }));
     if (isSelling) acts.append(button(say("调整库存", "Adjust stock"), () => adjust(activity, offer, skus), { name: "adjust", quiet: true }));
     return [
       skus.get(offer.sku_id).title, made("span", money(offer.price), { className: "number" }), offer.units,
-      STRATEGIES[offer.strategy] + (offer.hold_seconds ? say(`，${offer.hold_seconds} 秒`, `, ${offer.hold_seconds} s`) : "") + (offer.strategy === "pay_time" ? `, ${offer.overbook_percent} %` : ""),
+      STRATEGIES[offer.strategy] + (offer.hold_seconds ? say(`，${offer.hold_seconds} 秒`, `, ${offer.hold_seconds} s`) : "") + (offer.strategy === "pay_time" ? `${say("，", ", ")}${offer.overbook_percent}%` : ""),
       limitsText(offer), acts,
     ];
   })));
 }
 
-const limitsText = ({ limits }) => (limits.length ? limits.map(({ subject, per, max }) => `${SUBJECTS[subject]} ${PER[per]}: ${max}`).join("; ") : say("不限", "None"));
+const limitsText = ({ limits }) => (limits.length ? limits.map(({ subject, per, max }) => say(`${SUBJECTS[subject]}${PER[per]} ${max} 件`, `${SUBJECTS[subject]} ${PER[per]}: ${max}`)).join(say("；", "; ")) : say("不限", "None"));
 
 // Offers.
 
 function limitFields(limits) {
-  const group = part("fieldset", "limits", made("legend", say("限购（空着即不限）", "Limits (empty: none)")));
+  const group = part("fieldset", "limits", made("legend", say("限购（留空表示不限）", "Limits (leave empty for none)")));
   for (const subject of Object.keys(SUBJECTS)) {
     for (const per of Object.keys(PER)) {
       const rule = limits.find((limit) => limit.subject === subject && limit.per === per);
@@ -343,21 +343,21 @@ function limitFields(limits) {
   }
   return group;
 }
-// Rules keep their order: the first that fails is what a buyer is told.
+// Keeps the order of the rules: buyers see the first one that fails.
 function limitsIn(form, before) {
   const rules = Object.keys(SUBJECTS).flatMap((subject) => Object.keys(PER).map((per) => ({ subject, per, max: number(form.elements[`${subject} ${per}`].value) })));
-  const place = (rule) => before.findIndex((other) => other.subject === rule.subject && other.per === rule.per) + 1 || before.length + 1;
-  return rules.filter((rule) => rule.max).sort((a, b) => place(a) - place(b));
+  const rank = (rule) => before.findIndex((other) => other.subject === rule.subject && other.per === rule.per) + 1 || before.length + 1;
+  return rules.filter((rule) => rule.max).sort((a, b) => rank(a) - rank(b));
 }
 
 const termFields = (offer) => [
   field({ name: "price", label: say("价格", "Price"), value: offer ? major(offer.price) : "", inputMode: "decimal", required: true, autocomplete: "off" }),
   field({ name: "currency", label: say("币种", "Currency"), value: offer ? offer.price.currency : "CNY", pattern: "[A-Z]{3}", maxLength: 3, required: true }),
   field({ name: "units", label: say("数量", "Units"), kind: "number", min: 0, step: 1, value: offer ? offer.units : "", required: true }),
-  field({ name: "strategy", label: say("扣减方式", "Strategy"), options: STRATEGIES, value: offer ? offer.strategy : "pre_deduct" }),
-  field({ name: "hold_seconds", label: say("付款时限（秒）", "Time to pay (seconds)"), kind: "number", min: 1, step: 1, value: offer ? offer.hold_seconds ?? "" : 900 }),
-  field({ name: "overbook_percent", label: say("超订百分比（仅付款时扣减）", "Overbooking in percent (only taken when paid)"), kind: "number", min: 100, max: 1000, step: 1, value: offer?.strategy === "pay_time" ? offer.overbook_percent : "" }),
-  field({ name: "late_capture", label: say("过期后才到的付款", "Money that comes after the order expired"), options: LATE, value: offer?.late_capture || "refund" }),
+  field({ name: "strategy", label: say("库存扣减方式", "Strategy"), options: STRATEGIES, value: offer ? offer.strategy : "pre_deduct" }),
+  field({ name: "hold_seconds", label: say("支付时限（秒）", "Time to pay (seconds)"), kind: "number", min: 1, step: 1, value: offer ? offer.hold_seconds ?? "" : 900 }),
+  field({ name: "overbook_percent", label: say("超订比例（%，仅付款减库存）", "Overbooking in percent (only deduct at payment)"), kind: "number", min: 100, max: 1000, step: 1, value: offer?.strategy === "pay_time" ? offer.overbook_percent : "" }),
+  field({ name: "late_capture", label: say("订单超时后到账的款项", "Payment that arrives after the order expired"), options: LATE, value: offer?.late_capture || "refund" }),
 ];
 function termsIn(form, before) {
   const { price, currency, units, strategy, hold_seconds, overbook_percent, late_capture } = form.elements;
@@ -379,18 +379,18 @@ async function attachOffer(activity) {
   }
   const chosen = made("p", "", { className: "hint" });
   chosen.setAttribute("role", "status");
-  const sku = field({ name: "sku_id", label: say("SKU 编号（可按名称搜索）", "SKU number (search by name)"), inputMode: "numeric", pattern: "[0-9]+", required: true, autocomplete: "off" });
+  const sku = field({ name: "sku_id", label: say("SKU 编号（可按名称搜索）", "SKU ID (search by name)"), inputMode: "numeric", pattern: "[0-9]+", required: true, autocomplete: "off" });
   one("input", sku).setAttribute("list", proposals.id);
   const terms = termFields();
   one("input", sku).addEventListener("change", async ({ target }) => {
     if (!/^\d+$/.test(target.value)) return;
     try {
       const found = await skuOf(target.value);
-      chosen.textContent = say(`${found.title}，日常价 ${money(found.list_price)}`, `${found.title}, everyday price ${money(found.list_price)}`);
+      chosen.textContent = say(`${found.title}，日常价 ${money(found.list_price)}`, `${found.title}, regular price ${money(found.list_price)}`);
       target.form.elements.currency.value = found.list_price.currency;
     } catch (error) { chosen.textContent = advice(error); }
   });
-  await fillIn(say("添加商品", "Attach an offer"), say("添加", "Attach"), [sku, chosen, proposals, ...terms, limitFields([]), reason()], async (form) => {
+  await fillIn(say("添加商品", "Attach offer"), say("添加", "Attach"), [sku, chosen, proposals, ...terms, limitFields([]), reason()], async (form) => {
     const body = { sku_id: form.elements.sku_id.value, ...termsIn(form, []), ...why(form) };
     await operate("POST", `/v1/activities/${activity.id}/offers`, body, activity.version);
     await show();
@@ -399,7 +399,7 @@ async function attachOffer(activity) {
 
 async function editOffer(activity, offer, skus) {
   const isDraft = activity.status === "draft";
-  const title = `${isDraft ? say("修改", "Edit") : say("改限购", "Change limits")}: ${skus.get(offer.sku_id).title}`;
+  const title = `${isDraft ? say("修改", "Edit") : say("修改限购", "Change limits")}${say("：", ": ")}${skus.get(offer.sku_id).title}`;
   const fields = [...(isDraft ? termFields(offer) : []), limitFields(offer.limits), reason()];
   await fillIn(title, say("保存", "Save"), fields, async (form) => {
     const body = { ...(isDraft ? termsIn(form, offer.limits) : { limits: limitsIn(form, offer.limits) }), ...why(form) };
@@ -416,10 +416,10 @@ async function detachOffer(activity, offer, skus) {
 }
 
 async function adjust(activity, offer, skus) {
-  // One id for the whole box: pressing again after a lost answer adjusts once.
+  // One id per dialog, so that a retry after a lost response does not adjust twice.
   const id = `console-${randomText()}`;
   const fields = [
-    field({ name: "delta", label: say("增减数量（减少用负数）", "Units to add (negative: to take away)"), kind: "number", step: 1, required: true }),
+    field({ name: "delta", label: say("增减数量（减少请填负数）", "Units to add (negative to remove)"), kind: "number", step: 1, required: true }),
     reason(true),
   ];
   await fillIn(say(`调整库存：${skus.get(offer.sku_id).title}`, `Adjust stock: ${skus.get(offer.sku_id).title}`), say("调整", "Adjust"), fields, async (form) => {
@@ -430,7 +430,7 @@ async function adjust(activity, offer, skus) {
   });
 }
 
-// Watching a sale: the numbers of /metrics, every second.
+// Live view of a sale: polls /metrics every second.
 
 function numbersOf(text) {
   const numbers = [];
@@ -446,7 +446,7 @@ function numbersOf(text) {
   return numbers;
 }
 
-// What was seen at each second, of all activities; it outlives what is shown.
+// Samples of the last seconds, for all activities; kept across views.
 const seen = [];
 async function look() {
   const response = await fetch("/metrics", { credentials: "omit" });
@@ -461,13 +461,13 @@ async function look() {
   for (const { labels, value } of of("flashsale_problems_total", { listener: "public" })) {
     if (value > 0) answers.set(labels.code, value);
   }
-  const sight = { at: performance.now(), of, sum, answers, placed: sum("flashsale_outcomes_total", { kind: "reserve", outcome: "reserved" }), waiting: sum("flashsale_queue_waiting") };
+  const sample = { at: performance.now(), of, sum, answers, placed: sum("flashsale_outcomes_total", { kind: "reserve", outcome: "reserved" }), waiting: sum("flashsale_queue_waiting") };
   const before = seen.at(-1);
-  // A server that was started anew counts from nothing; after a pause there is no rate of one second.
-  if (before && (sight.placed < before.placed || sight.at - before.at > 10 * SECOND)) seen.length = 0;
-  seen.push(sight);
+  // Start over after a restart of the server, which resets its counters, or after a gap.
+  if (before && (sample.placed < before.placed || sample.at - before.at > 10 * SECOND)) seen.length = 0;
+  seen.push(sample);
   if (seen.length > PLOTTED + 1) seen.shift();
-  return sight;
+  return sample;
 }
 const rate = (last, before, count) => (before && last.at > before.at ? Math.max(0, (count(last) - count(before)) * SECOND / (last.at - before.at)) : 0);
 
@@ -481,7 +481,7 @@ function drawn(tag, attributes, ...children) {
   return element;
 }
 
-// Lines over the last seconds. Each series has a name and a colour of its own.
+// A line chart of the last seconds, with a name and a colour for each series.
 function plot(title, names) {
   const [wide, high] = [PLOTTED, 48];
   const lines = names.map((_, at) => drawn("polyline", { class: `line line${at}`, points: "" }));
@@ -507,7 +507,7 @@ function plot(title, names) {
 }
 
 // The units of an offer: sold, held, available.
-const UNITS = { sold: say("已售", "Sold"), held: say("占用", "Held"), available: say("可售", "Available") };
+const UNITS = { sold: say("已售", "Sold"), held: say("预占", "Held"), available: say("可售", "Available") };
 function stockBar(sku, title) {
   const parts = Object.keys(UNITS).map((state) => drawn("rect", { class: state, y: 0, height: 10, x: 0, width: 0 }));
   const bar = drawn("svg", { viewBox: "0 0 100 10", preserveAspectRatio: "none", role: "img" }, ...parts);
@@ -535,9 +535,9 @@ function stockBar(sku, title) {
 
 function answersTable() {
   const body = part("tbody");
-  const heads = [[say("应答", "Answer"), ""], [say("每秒", "Per second"), "number"], ["", ""], [say("累计", "In all"), "number"]];
+  const heads = [[say("响应", "Response"), ""], [say("每秒", "Per second"), "number"], ["", ""], [say("累计", "Total"), "number"]];
   const head = part("tr", "", ...heads.map(([text, className]) => (text ? made("th", text, { scope: "col", className }) : made("td"))));
-  const whole = part("table", "answers", made("caption", say("给买家的应答", "Answers to buyers")), part("thead", "", head), body);
+  const whole = part("table", "answers", made("caption", say("对买家的响应", "Responses to buyers")), part("thead", "", head), body);
   const rows = new Map();
   const row = (code) => {
     const [speed, count] = [made("td", "", { className: "number" }), made("td", "", { className: "number" })];
@@ -552,7 +552,7 @@ function answersTable() {
   return {
     whole,
     draw(last, before) {
-      const rates = [...last.answers].map(([code]) => [code, rate(last, before, (sight) => sight.answers.get(code) || 0)]);
+      const rates = [...last.answers].map(([code]) => [code, rate(last, before, (sample) => sample.answers.get(code) || 0)]);
       const most = Math.max(1, ...rates.map(([, each]) => each));
       for (const [code, each] of rates) {
         if (!rows.has(code)) rows.set(code, row(code));
@@ -565,48 +565,48 @@ function answersTable() {
   };
 }
 
-const BREAKERS = [say("正常", "closed"), say("试探中", "half-open, trying"), say("断开，暂不调用", "open, not called")];
+const BREAKERS = [say("正常", "closed"), say("半开，试探中", "half-open, probing"), say("断开，暂停调用", "open, calls suspended")];
 const word = (isGood, good, bad) => made("span", isGood ? good : bad, { className: isGood ? "fine" : "error" });
-function health(sight, activity) {
+function health(sample, activity) {
   const id = { activity: activity.id };
-  const overdue = sight.sum("flashsale_hold_overdue_seconds", id);
+  const overdue = sample.sum("flashsale_hold_overdue_seconds", id);
   const breakers = part("span");
-  for (const { labels: { dependency }, value } of sight.of("flashsale_breaker_state")) {
+  for (const { labels: { dependency }, value } of sample.of("flashsale_breaker_state")) {
     const state = word(value === 0, BREAKERS[value], BREAKERS[value]);
     state.dataset.breaker = dependency;
     breakers.append(...(breakers.hasChildNodes() ? [", "] : []), `${dependency} `, state);
   }
   return facts([
-    [say("账本", "Ledger"), word(sight.sum("flashsale_ledger_up") > 0, say("正常", "up"), say("停止", "down"))],
-    [say("阻碍", "Obstacles"), word(sight.sum("flashsale_obstacles") === 0, say("无", "none"), wholeFormat.format(sight.sum("flashsale_obstacles")))],
-    [say("最久的逾期占用", "Oldest overdue hold"), word(overdue < 30, `${overdue.toFixed(0)} s`, `${overdue.toFixed(0)} s`)],
-    [say("待退款", "Refunds due"), wholeFormat.format(sight.sum("flashsale_refunds_due", id))],
-    [say("死信", "Dead letters"), word(sight.sum("flashsale_jobs", { state: "dead" }) === 0, say("无", "none"), wholeFormat.format(sight.sum("flashsale_jobs", { state: "dead" })))],
-    [say("连接", "Connections"), wholeFormat.format(sight.sum("flashsale_http_connections", { listener: "public" }))],
-    [say("熔断器", "Breakers"), breakers.hasChildNodes() && breakers],
+    [say("账本", "Ledger"), word(sample.sum("flashsale_ledger_up") > 0, say("正常", "up"), say("停止", "down"))],
+    [say("未就绪项", "Readiness problems"), word(sample.sum("flashsale_obstacles") === 0, say("无", "none"), wholeFormat.format(sample.sum("flashsale_obstacles")))],
+    [say("最久逾期预占", "Longest overdue hold"), word(overdue < 30, `${overdue.toFixed(0)} s`, `${overdue.toFixed(0)} s`)],
+    [say("待退款", "Refunds due"), wholeFormat.format(sample.sum("flashsale_refunds_due", id))],
+    [say("死信", "Dead letters"), word(sample.sum("flashsale_jobs", { state: "dead" }) === 0, say("无", "none"), wholeFormat.format(sample.sum("flashsale_jobs", { state: "dead" })))],
+    [say("连接数", "Connections"), wholeFormat.format(sample.sum("flashsale_http_connections", { listener: "public" }))],
+    [say("熔断器", "Circuit breakers"), breakers.hasChildNodes() && breakers],
   ]);
 }
 
 async function watch(view, activity, skus) {
   const mine = generation;
-  const state = made("p", say("正在读取…", "Reading…"), { className: "hint" });
+  const state = made("p", say("加载中…", "Loading…"), { className: "hint" });
   const bars = new Map(activity.offers.map(({ sku_id }) => [sku_id, stockBar(sku_id, skus.get(sku_id).title)]));
-  const orders = plot(say("每秒下单（全部活动）", "Orders per second, all activities"), [say("单/秒", "orders/s")]);
-  const queues = plot(say("等待", "Waiting"), [say("排队请求", "requests queued"), say("发件箱积压", "outbox lag")]);
+  const orders = plot(say("每秒下单数（全部活动）", "Orders per second, all activities"), [say("单/秒", "orders/s")]);
+  const queues = plot(say("队列", "Queues"), [say("排队请求", "queued requests"), say("发件箱积压", "outbox lag")]);
   const answers = answersTable();
   const figures = part("div");
   const differences = part("div", "differences");
   view.append(part("section", "live",
-    part("div", "heading", made("h2", say("现场", "Live")), state),
+    part("div", "heading", made("h2", say("实时", "Live")), state),
     part("div", "plots", orders.figure, queues.figure), figures,
     part("div", "stocks", ...[...bars.values()].map(({ element }) => element)),
     part("div", "wide", answers.whole), differences));
   compare(differences, activity.id);
   const draw = async () => {
-    const sight = await look();
+    const sample = await look();
     const lag = (each) => each.sum("flashsale_outbox_lag_entries", { activity: activity.id });
     for (const [sku, bar] of bars) {
-      const of = (state) => sight.of("flashsale_units", { activity: activity.id, sku, state })[0]?.value;
+      const of = (state) => sample.of("flashsale_units", { activity: activity.id, sku, state })[0]?.value;
       const units = of("available") === undefined
         ? await operate("GET", `/v1/activities/${activity.id}/offers/${sku}/stock`)
         : { available: of("available"), held: of("held"), sold: of("sold") };
@@ -614,16 +614,16 @@ async function watch(view, activity, skus) {
     }
     orders.draw([seen.slice(1).map((each, at) => rate(each, seen[at], ({ placed }) => placed))]);
     queues.draw([seen.map(({ waiting }) => waiting), seen.map(lag)]);
-    answers.draw(sight, seen.at(-1 - AVERAGED) || seen[0]);
-    figures.replaceChildren(health(sight, activity));
-    state.textContent = say(`更新于 ${clockFormat.format(new Date())}`, `Read at ${clockFormat.format(new Date())}`);
+    answers.draw(sample, seen.at(-1 - AVERAGED) || seen[0]);
+    figures.replaceChildren(health(sample, activity));
+    state.textContent = say(`更新于 ${clockFormat.format(new Date())}`, `Updated at ${clockFormat.format(new Date())}`);
     state.classList.remove("error");
   };
   const follow = async () => {
     for (let round = 1; mine === generation && token(); round += 1) {
       try {
         if (!document.hidden) await draw();
-        // What others change, or the time, shows by itself.
+        // Follow changes by other operators and of the phase.
         if (round % 3 === 0 && !one("dialog")) {
           const now = await operate("GET", `/v1/activities/${activity.id}`);
           if (mine === generation && (now.version !== activity.version || now.phase !== activity.phase)) return show();
@@ -638,10 +638,10 @@ async function watch(view, activity, skus) {
   follow();
 }
 
-// What is against what should be.
+// Reconciliation.
 
-async function compare(place, activity) {
-  const again = button(say("再核对一次", "Check again"), () => compare(place, activity), { quiet: true, name: "compare" });
+async function compare(container, activity) {
+  const again = button(say("重新对账", "Check again"), () => compare(container, activity), { quiet: true, name: "compare" });
   let outcome;
   try {
     const { items, offers } = await operate("GET", "/v1/reconciliation");
@@ -649,55 +649,55 @@ async function compare(place, activity) {
     const when = clockFormat.format(new Date());
     outcome = found.length
       ? table(say("差异", "Differences"), [say("活动", "Activity"), say("规则", "Invariant"), say("差异", "Difference")], found.map((item) => [item.activity_id, item.invariant, item.detail]))
-      : made("p", say(`没有差异（${when}，${offers.length} 个商品）。`, `No differences (${when}, ${offers.length} offers).`), { className: "fine" });
+      : made("p", say(`没有差异（${when}，共 ${offers.length} 个商品）。`, `No differences (${when}, ${offers.length} offers).`), { className: "fine" });
     outcome.dataset.differences = found.length;
   } catch (error) {
     outcome = made("p", advice(error), { className: "error" });
   }
-  place.replaceChildren(outcome, part("p", "buttons", again));
+  container.replaceChildren(outcome, part("p", "buttons", again));
 }
 
 async function showChecks(view) {
-  view.append(made("h1", say("核对", "Checks")));
-  view.append(made("p", say("账本与目录的每一条规则，和所有订单逐一比较。", "Every invariant of ledger and catalogue, compared with all orders."), { className: "hint" }));
-  const place = part("div");
+  view.append(made("h1", say("对账", "Checks")));
+  view.append(made("p", say("根据全部订单，逐条核对账本与商品目录的规则。", "Checks every invariant of ledger and catalogue against all orders."), { className: "hint" }));
+  const findings = part("div");
   const letters = part("div");
-  view.append(place, made("h2", say("死信", "Dead letters")), made("p", say("反复失败的任务：退款、通知。查明原因后重放，或放弃。", "Jobs that failed again and again: refunds, notifications. See what is wrong, then replay them, or discard them."), { className: "hint" }), letters);
-  await Promise.all([compare(place), showLetters(letters)]);
+  view.append(findings, made("h2", say("死信", "Dead letters")), made("p", say("多次重试仍失败的任务（退款、通知）。请查明原因后重试或丢弃。", "Jobs that failed repeatedly (refunds, notifications). Find the cause, then replay or discard them."), { className: "hint" }), letters);
+  await Promise.all([compare(findings), showLetters(letters)]);
 }
 
-// Jobs that could not be done.
+// Dead letters.
 
 const LETTER_STEPS = {
-  replay: [say("重放", "Replay"), say("从头再试。", "It is tried again from the beginning.")],
-  discard: [say("放弃", "Discard"), say("不再尝试；退款会记为失败，需另行退还。", "It is not tried any more. A refund has failed then: its money has to go back in another way.")],
+  replay: [say("重试", "Replay"), say("重新执行该任务。", "The job is tried again from the beginning.")],
+  discard: [say("丢弃", "Discard"), say("不再重试；退款任务将记为失败，需另行退款。", "The job is not tried again. A refund is recorded as failed, and the money must be returned in another way.")],
 };
 
-async function showLetters(place) {
+async function showLetters(container) {
   try {
     const letters = await listed("/v1/dead-letters", 500);
     if (!letters.length) {
-      place.replaceChildren(made("p", say("没有死信。", "No dead letters."), { className: "fine" }));
+      container.replaceChildren(made("p", say("没有死信。", "No dead letters."), { className: "fine" }));
       return;
     }
-    place.replaceChildren(table(say("死信，最早的在前", "Dead letters, the oldest first"), [
-      say("编号", "Number"), say("类别", "Kind"), say("任务", "Job"), say("错误", "Error"), say("次数", "Attempts"), say("搁置时间", "Parked"), say("操作", "Actions"),
+    container.replaceChildren(table(say("死信（最早的在前）", "Dead letters, oldest first"), [
+      say("编号", "ID"), say("类型", "Kind"), say("任务", "Job"), say("错误", "Error"), say("尝试次数", "Attempts"), say("转入时间", "Parked at"), say("操作", "Actions"),
     ], letters.map((letter) => {
       const acts = part("span", "buttons");
-      for (const [step, [label]] of Object.entries(LETTER_STEPS)) acts.append(button(label, () => endLetter(letter, step, place), { quiet: true, name: step }));
+      for (const [step, [label]] of Object.entries(LETTER_STEPS)) acts.append(button(label, () => endLetter(letter, step, container), { quiet: true, name: step }));
       return [letter.id, letter.topic, letter.job, letter.error, letter.attempts, moment(letter.parked_at), acts];
     })));
   } catch (error) {
-    place.replaceChildren(made("p", advice(error), { className: "error" }));
+    container.replaceChildren(made("p", advice(error), { className: "error" }));
   }
 }
 
-async function endLetter(letter, step, place) {
+async function endLetter(letter, step, container) {
   const [label, meaning] = LETTER_STEPS[step];
-  await fillIn(`${label}: ${letter.job}`, label, [made("p", meaning), reason()], async (form) => {
+  await fillIn(`${label}${say("：", ": ")}${letter.job}`, label, [made("p", meaning), reason()], async (form) => {
     await operate("POST", `/v1/dead-letters/${letter.id}/${step}`, why(form));
-    announce(say(`${label}：完成`, `${label}: done`));
-    await showLetters(place);
+    announce(say(`${label}：已完成`, `${label}: done`));
+    await showLetters(container);
   });
 }
 
@@ -707,14 +707,14 @@ async function showCatalogue(view) {
   const [products, skus] = await Promise.all([listed("/v1/products", 1000), listed("/v1/skus", 2000)]);
   view.append(made("h1", say("商品", "Products")));
   view.append(part("p", "buttons", button(say("新建商品", "New product"), () => writeProduct(), { name: "new-product" })));
-  if (!products.length) view.append(made("p", say("还没有商品。", "No products yet."), { className: "empty" }));
+  if (!products.length) view.append(made("p", say("暂无商品。", "No products yet."), { className: "empty" }));
   for (const product of products) {
     const own = skus.filter((sku) => sku.product_id === product.id);
     const box = part("section", "card",
       part("div", "heading", made("h2", product.name), made("span", product.id, { className: "hint digits" })),
       product.description ? made("p", product.description, { className: "text" }) : null);
     if (own.length) {
-      box.append(table("SKU", [say("编号", "Number"), say("名称", "Name"), say("日常价", "Everyday price"), say("操作", "Actions")], own.map((sku) => [
+      box.append(table("SKU", [say("编号", "ID"), say("名称", "Name"), say("日常价", "Regular price"), say("操作", "Actions")], own.map((sku) => [
         sku.id, sku.name, money(sku.list_price), button(say("修改", "Edit"), () => writeSku(product, sku), { quiet: true }),
       ])));
     }
@@ -724,7 +724,7 @@ async function showCatalogue(view) {
 }
 
 async function writeProduct(product) {
-  const fields = [...nameFields(product), field({ name: "image", label: say("图片地址（可不填）", "Address of a picture (optional)"), value: product?.image || "", maxLength: 120, autocomplete: "off" }), reason()];
+  const fields = [...nameFields(product), field({ name: "image", label: say("图片地址（选填）", "Picture URL (optional)"), value: product?.image || "", maxLength: 120, autocomplete: "off" }), reason()];
   await fillIn(product ? say("修改商品", "Edit product") : say("新建商品", "New product"), say("保存", "Save"), fields, async (form) => {
     const { name, description, image } = form.elements;
     const body = { ...(product && { id: product.id }), name: name.value.trim(), description: description.value.trim() || null, image: image.value.trim() || null, ...why(form) };
@@ -737,10 +737,10 @@ async function writeProduct(product) {
 async function writeSku(product, sku) {
   const fields = [
     field({ name: "name", label: say("名称", "Name"), value: sku?.name || "", required: true, maxLength: 120, autocomplete: "off" }),
-    field({ name: "price", label: say("日常价", "Everyday price"), value: sku ? major(sku.list_price) : "", inputMode: "decimal", required: true, autocomplete: "off" }),
+    field({ name: "price", label: say("日常价", "Regular price"), value: sku ? major(sku.list_price) : "", inputMode: "decimal", required: true, autocomplete: "off" }),
     field({ name: "currency", label: say("币种", "Currency"), value: sku?.list_price.currency || "CNY", pattern: "[A-Z]{3}", maxLength: 3, required: true }), reason(),
   ];
-  await fillIn(`${sku ? say("修改 SKU", "Edit SKU") : say("新建 SKU", "New SKU")}: ${product.name}`, say("保存", "Save"), fields, async (form) => {
+  await fillIn(`${sku ? say("修改 SKU", "Edit SKU") : say("新建 SKU", "New SKU")}${say("：", ": ")}${product.name}`, say("保存", "Save"), fields, async (form) => {
     const { name, price, currency } = form.elements;
     const list_price = { amount: minor(price.value, currency.value), currency: currency.value };
     const body = { ...(sku && { id: sku.id }), product_id: product.id, name: name.value.trim(), list_price, ...why(form) };
@@ -750,7 +750,7 @@ async function writeSku(product, sku) {
   });
 }
 
-// Orders, for support.
+// Orders, for customer support.
 
 async function showOrders(view) {
   view.append(made("h1", say("订单", "Orders")));
@@ -766,19 +766,19 @@ async function showOrders(view) {
   };
   view.append(part("div", "searches",
     search(say("用户编号", "User number"), "user_id", (id) => `/v1/orders?user_id=${id}&limit=50`),
-    search(say("订单编号", "Order number"), "order_id", (id) => `/v1/orders/${id}`)), found);
+    search(say("订单号", "Order number"), "order_id", (id) => `/v1/orders/${id}`)), found);
 }
 
-async function listOrders(place, path, earlier = []) {
+async function listOrders(container, path, earlier = []) {
   try {
     const answer = await operate("GET", path);
     const orders = [...earlier, ...(answer.items || [answer])];
     if (!orders.length) {
-      place.replaceChildren(made("p", say("没有订单。", "No orders."), { className: "empty" }));
+      container.replaceChildren(made("p", say("没有订单。", "No orders."), { className: "empty" }));
       return;
     }
-    const again = () => listOrders(place, path, earlier);
-    place.replaceChildren(table(say("订单，最新的在前", "Orders, the newest first"), [
+    const again = () => listOrders(container, path, earlier);
+    container.replaceChildren(table(say("订单（最新的在前）", "Orders, newest first"), [
       say("订单", "Order"), say("用户", "User"), say("活动 / SKU", "Activity / SKU"), say("数量", "Units"), say("金额", "Amount"), say("状态", "State"), say("下单时间", "Placed"), say("操作", "Actions"),
     ], orders.map((order) => {
       const acts = part("span", "buttons");
@@ -789,24 +789,24 @@ async function listOrders(place, path, earlier = []) {
     })));
     if (answer.next) {
       const base = path.replace(/&after=.*/, "");
-      place.append(part("p", "buttons", button(say("更早的订单", "Earlier orders"), () => listOrders(place, `${base}&after=${encodeURIComponent(answer.next)}`, orders), { quiet: true })));
+      container.append(part("p", "buttons", button(say("更早的订单", "Earlier orders"), () => listOrders(container, `${base}&after=${encodeURIComponent(answer.next)}`, orders), { quiet: true })));
     }
   } catch (error) {
-    place.replaceChildren(made("p", advice(error), { className: "error" }));
+    container.replaceChildren(made("p", advice(error), { className: "error" }));
   }
 }
 
 async function cancelOrder(order, again) {
-  await fillIn(say(`取消订单 ${order.order_id}？`, `Cancel order ${order.order_id}?`), say("取消订单", "Cancel the order"), [reason()], async (form) => {
+  await fillIn(say(`确定取消订单 ${order.order_id}？`, `Cancel order ${order.order_id}?`), say("取消订单", "Cancel order"), [reason()], async (form) => {
     await operate("POST", `/v1/orders/${order.order_id}/cancel`, why(form));
     await again();
   });
 }
 
 async function refundOrder(order, again) {
-  const back = { true: say("退回可售", "They can be sold again"), false: say("不退回", "They are gone") };
-  const fields = [field({ name: "units", label: say("商品数量", "Its units"), options: back, value: "true" }), reason(true)];
-  await fillIn(say(`订单 ${order.order_id} 退款 ${money(order.amount)}？`, `Refund ${money(order.amount)} of order ${order.order_id}?`), say("退款", "Refund"), fields, async (form) => {
+  const back = { true: say("退回可售库存", "Return to stock"), false: say("不退回库存", "Do not return to stock") };
+  const fields = [field({ name: "units", label: say("库存处理", "Units"), options: back, value: "true" }), reason(true)];
+  await fillIn(say(`确定为订单 ${order.order_id} 退款 ${money(order.amount)}？`, `Refund ${money(order.amount)} for order ${order.order_id}?`), say("退款", "Refund"), fields, async (form) => {
     await operate("POST", `/v1/orders/${order.order_id}/refund`, { units_returned: form.elements.units.value === "true", reason: form.elements.reason.value.trim() });
     await again();
   });
@@ -817,19 +817,19 @@ async function refundOrder(order, again) {
 async function showAudit(view) {
   view.append(made("h1", say("审计", "Audit")));
   const { rows, hash, broken } = await operate("GET", "/v1/audit/verification");
-  const whole = say(`${rows} 条记录，链条完整。最后一条的摘要：`, `${rows} rows, the chain is whole. Hash of the last one: `);
-  const torn = broken && say(`第 ${broken.sequence} 条被改动：${broken.reason}`, `Row ${broken.sequence} is not as it was written: ${broken.reason}`);
+  const whole = say(`共 ${rows} 条记录，哈希链完整。最后一条的哈希值：`, `${rows} rows, the hash chain is intact. Hash of the last row: `);
+  const torn = broken && say(`第 ${broken.sequence} 条记录校验失败：${broken.reason}`, `Row ${broken.sequence} failed verification: ${broken.reason}`);
   view.append(part("p", broken ? "error" : "fine", broken ? torn : whole), made("p", hash, { className: "hash" }));
-  const place = part("div");
-  view.append(place);
+  const list = part("div");
+  view.append(list);
   let items = [];
   const more = async (until) => {
     const after = Math.max(0, until - 50);
     const page = await operate("GET", `/v1/audit?after=${after}&limit=${Math.max(1, until - after)}`);
     items = [...items, ...page.items.reverse()];
-    place.replaceChildren(table(say("谁做了什么，最新的在前", "Who did what, the newest first"), ["#", say("时间", "When"), say("谁", "Who"), say("做了", "Did"), say("对象", "To"), say("原因", "Reason"), say("细节", "Detail")],
+    list.replaceChildren(table(say("操作记录（最新的在前）", "Audit trail, newest first"), ["#", say("时间", "Time"), say("操作人", "Actor"), say("操作", "Action"), say("对象", "Subject"), say("原因", "Reason"), say("详情", "Detail")],
       items.map((row) => [row.sequence, moment(row.at), row.actor, row.action, row.subject, row.reason, detailOf(row)])));
-    if (after > 0) place.append(part("p", "buttons", button(say("更早的", "Earlier"), () => more(after), { quiet: true })));
+    if (after > 0) list.append(part("p", "buttons", button(say("更早的记录", "Earlier"), () => more(after), { quiet: true })));
   };
   if (rows) await more(rows);
 }
@@ -844,17 +844,17 @@ function detailOf({ detail }) {
 let stopped = false;
 function showSwitch(state) {
   stopped = state.on;
-  const place = one("[data-stopped]");
-  place.hidden = !state.on;
+  const banner = one("[data-stopped]");
+  banner.hidden = !state.on;
   const text = say(`全部停售：${state.reason}（${state.actor}，${moment(state.changed_at)}）`, `All sales are stopped: ${state.reason} (${state.actor}, ${moment(state.changed_at)})`);
-  if (state.on && place.textContent !== text) place.textContent = text;
-  one("[data-kill]").textContent = state.on ? say("恢复销售", "Let sales go on") : say("全部停售", "Stop all sales");
+  if (state.on && banner.textContent !== text) banner.textContent = text;
+  one("[data-kill]").textContent = state.on ? say("恢复销售", "Resume sales") : say("全部停售", "Stop all sales");
 }
 
 async function turnSwitch() {
   const on = !stopped;
-  const title = on ? say("立即停止所有活动的新订单？", "Stop every new order of every activity at once?") : say("恢复所有活动的销售？", "Let all activities sell again?");
-  await fillIn(title, on ? say("全部停售", "Stop all sales") : say("恢复销售", "Let sales go on"), [reason(true)], async (form) => {
+  const title = on ? say("确定立即停止所有活动接单？", "Stop new orders for all activities now?") : say("确定恢复所有活动的销售？", "Resume sales for all activities?");
+  await fillIn(title, on ? say("全部停售", "Stop all sales") : say("恢复销售", "Resume sales"), [reason(true)], async (form) => {
     showSwitch(await operate("PUT", "/v1/kill-switch", { on, reason: form.elements.reason.value.trim() }));
     wakeAll();
   });
@@ -862,12 +862,12 @@ async function turnSwitch() {
 
 async function followSwitch() {
   for (;;) {
-    try { if (token() && !document.hidden) showSwitch(await operate("GET", "/v1/kill-switch")); } catch { /* The next round asks again. */ }
+    try { if (token() && !document.hidden) showSwitch(await operate("GET", "/v1/kill-switch")); } catch { /* Retried in the next round. */ }
     await pause(3 * SECOND);
   }
 }
 
-// What is shown.
+// Views.
 
 function showSignIn(view) {
   const error = made("p", "", { className: "error", hidden: true });
@@ -875,7 +875,7 @@ function showSignIn(view) {
   const enter = made("button", say("登录", "Sign in"));
   const secret = field({ name: "token", label: say("运营令牌", "Operations token"), kind: "password", required: true, autocomplete: "off" });
   const form = part("form", "", made("h1", say("登录控制台", "Sign in to the console")),
-    made("p", say("令牌在服务器配置里；演示时启动后会打印出来。它只保存在本标签页。", "Tokens are in the server's configuration; a demonstration prints them when it starts. It is kept in this tab only."), { className: "hint" }),
+    made("p", say("令牌在服务器配置中设置；演示模式启动时会打印令牌。令牌仅保存在当前标签页中。", "Tokens are set in the server's configuration; demo mode prints them at startup. The token is kept in this tab only."), { className: "hint" }),
     secret, error, part("p", "buttons", enter));
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -887,7 +887,7 @@ function showSignIn(view) {
       sessionStorage.setItem(KEY, given);
       await show();
     } catch (problem) {
-      error.textContent = problem.status === 401 ? say("令牌不对。", "This is not a token of this server.") : advice(problem);
+      error.textContent = problem.status === 401 ? say("令牌不正确。", "The token is incorrect.") : advice(problem);
       error.hidden = false;
     } finally {
       enter.disabled = false;
@@ -918,7 +918,7 @@ async function show() {
     else await (views[path[0]] || showActivities)(fresh);
   } catch (error) {
     if (!one("h1", fresh)) fresh.prepend(made("h1", say("控制台", "Console")));
-    fresh.append(made("p", error instanceof Refused ? advice(error) : say("没有读到数据，请刷新。", "It could not be read: please reload."), { className: "error" }));
+    fresh.append(made("p", error instanceof Refused ? advice(error) : say("数据加载失败，请刷新页面。", "The data could not be loaded. Please reload the page."), { className: "error" }));
     if (!(error instanceof Refused || error instanceof TypeError)) console.error(error);
   }
   if (mine !== generation) return;

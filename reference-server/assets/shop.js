@@ -2,75 +2,75 @@
 // The shop: identity, buying, orders.
 
 const PHASES = {
-  upcoming: say("即将开始", "Upcoming"), live: say("进行中", "Live"), paused: say("暂停", "Paused"), ended: say("已结束", "Ended"),
+  upcoming: say("即将开始", "Upcoming"), live: say("进行中", "Live"), paused: say("已暂停", "Paused"), ended: say("已结束", "Ended"),
 };
 const STATES = {
   upcoming: say("未开始", "Not started"), on_sale: say("有货", "In stock"), sold_out: say("已抢光", "Sold out"),
-  paused: say("暂停中", "Paused"), ended: say("已结束", "Ended"),
+  paused: say("已暂停", "Paused"), ended: say("已结束", "Ended"),
 };
 const STATUSES = {
-  queued: say("排队中", "Queued"), pending: say("待支付", "To be paid"), paying: say("支付中", "Payment under way"),
-  paid: say("已支付", "Paid"), cancelled: say("已取消", "Cancelled"), expired: say("已过期", "Expired"), refused: say("未成功", "Not placed"),
+  queued: say("排队中", "Queued"), pending: say("待支付", "Awaiting payment"), paying: say("支付中", "Payment in progress"),
+  paid: say("已支付", "Paid"), cancelled: say("已取消", "Cancelled"), expired: say("已超时", "Expired"), refused: say("下单失败", "Not accepted"),
 };
 const REFUNDS = {
-  due: say("退款处理中", "Refund on its way"), done: say("已退款", "Refunded"), failed: say("退款失败，请联系客服", "Refund failed: please contact us"),
+  due: say("退款中", "Refund in progress"), done: say("已退款", "Refunded"), failed: say("退款失败（请联系客服）", "Refund failed (please contact us)"),
 };
 const BUY = say("立即抢购", "Buy now");
 const READY = say("提前准备", "Get ready");
 const POLL = 2000;
-// So many challenges are solved for one ticket before the buyer is asked to try again.
+// How many challenges are solved for one ticket before the buyer has to try again.
 const CHALLENGES = 3;
-// A status may be so old: a second in caches, and what it takes to get here.
+// The greatest age of a status in ms: one second in caches, plus its transfer.
 const STATUS_AGE = 3000;
 
-// What a problem means and what to do about it.
+// Tells the buyer what an error means and what to do.
 function advice(error) {
   if (!(error instanceof Refused)) {
     return error instanceof Advice ? error.message : say(
-      "网络不通。请检查网络后再点一次，不会重复下单。",
-      "No connection. Check it and press again: that cannot place a second order.",
+      "网络连接失败，请检查网络后重试，不会重复下单。",
+      "No connection. Check your network and try again; you will not order twice.",
     );
   }
   const { problem } = error;
   const wait = Math.max(1, error.retryAfter);
   switch (error.code) {
     case "sold_out": return problem.available > 0
-      ? say(`只剩 ${problem.available} 件，请减少数量再试。`, `Only ${problem.available} left: choose a smaller quantity.`)
-      : say("已抢光。未付款的会重新放出，请留在本页等候。", "Sold out. Units that are not paid for come back: stay on this page.");
+      ? say(`仅剩 ${problem.available} 件，请减少购买数量。`, `Only ${problem.available} left. Please choose a smaller quantity.`)
+      : say("已抢光。如有未支付订单释放库存，可继续抢购，请留在本页等候。", "Sold out. Units from unpaid orders may become available again: stay on this page.");
     case "limit_reached": return problem.remaining > 0
-      ? say(`超过限购，您还可以买 ${problem.remaining} 件。`, `Over the limit: you can still buy ${problem.remaining}.`)
-      : say("已达到限购数量，未付款的订单也算在内。请看我的订单。", "You have reached the limit; unpaid orders count. See your orders.");
-    case "not_started": return say("还没开始，请等倒计时结束再点。", "Not started yet: press again when the countdown ends.");
-    case "ended": return say("活动已结束。已下的订单仍可按时支付。", "The sale has ended. Orders that were placed can still be paid in time.");
-    case "paused": return say("活动暂停。请留在本页，恢复后即可购买。", "The sale is paused. Stay on this page: you can buy when it goes on.");
-    case "rate_limited": return say(`操作太快，请 ${wait} 秒后再点。`, `Too fast: press again in ${wait} s.`);
+      ? say(`超出限购数量，您还可购买 ${problem.remaining} 件。`, `That exceeds the limit. You can still buy ${problem.remaining}.`)
+      : say("已达到限购数量（含未支付订单），请查看“我的订单”。", "You have reached the limit. Unpaid orders count too; see My orders.");
+    case "not_started": return say("活动尚未开始，请等倒计时结束后再抢。", "Not started yet. Try again when the countdown ends.");
+    case "ended": return say("活动已结束，已提交的订单仍可在时限内支付。", "The sale has ended. Orders you have placed can still be paid in time.");
+    case "paused": return say("活动已暂停，请留在本页，恢复后即可购买。", "The sale is paused. Stay on this page to buy when it resumes.");
+    case "rate_limited": return say(`操作过于频繁，请 ${wait} 秒后再试。`, `Too many attempts. Try again in ${wait} s.`);
     case "busy": case "not_ready": case "unavailable": case "timeout": case "internal":
-      return say(`现在人太多，请 ${wait} 秒后再点，不会重复下单。`, `Very busy: press again in ${wait} s. That cannot place a second order.`);
-    case "ticket_expired": case "ticket_invalid": return say("购买资格已失效，请再点一次。", "Your ticket is no longer valid: press again.");
-    case "ticket_used": return say("您已经下过单，请看我的订单。", "You have ordered already: see your orders.");
-    case "key_reused": return say("请先看我的订单，再决定是否重新下单。", "See your orders first, then order anew if you want to.");
-    case "challenge_required": return say("验证没有通过，请再点一次并重新验证。", "The check was not passed: press again and solve a new one.");
-    case "denied": return say("本次请求没有通过安全检查。请稍后换个网络再试，或联系客服。", "A security check declined this. Try again later from another network, or contact us.");
-    case "unauthorized": return say("请先登录再购买。", "Please sign in first.");
-    case "forbidden": return say("您的账号不能进行此操作，请联系客服。", "Your account may not do this: please contact us.");
-    case "wrong_state": return say("订单状态已改变，请看我的订单。", "The order has changed meanwhile: see your orders.");
-    case "not_persisted": return say("订单还在排队，请稍后再点。", "The order is still queued: press again in a moment.");
-    case "not_found": return say("找不到了，请刷新本页。", "It is not there any more: please reload this page.");
-    default: return say(`没有成功，请稍后再试。编号 ${error.request}`, `This did not work: please try again later. Reference ${error.request}`);
+      return say(`当前人数较多，请 ${wait} 秒后再试，不会重复下单。`, `We are very busy. Try again in ${wait} s; you will not order twice.`);
+    case "ticket_expired": case "ticket_invalid": return say("购买资格已失效，请重试。", "Your ticket is no longer valid. Please try again.");
+    case "ticket_used": return say("您已下单，请查看“我的订单”。", "You have already ordered. See My orders.");
+    case "key_reused": return say("请先查看“我的订单”，再决定是否重新下单。", "Check My orders before you order again.");
+    case "challenge_required": return say("验证未通过，请重试。", "Verification failed. Please try again.");
+    case "denied": return say("未通过安全验证，请稍后更换网络再试，或联系客服。", "A security check blocked this request. Try again later on another network, or contact us.");
+    case "unauthorized": return say("请先登录。", "Please sign in first.");
+    case "forbidden": return say("您的账号无权进行此操作，请联系客服。", "Your account is not allowed to do this. Please contact us.");
+    case "wrong_state": return say("订单状态已更新，请查看“我的订单”。", "The order has changed. See My orders.");
+    case "not_persisted": return say("订单仍在排队，请稍后再试。", "The order is still queued. Try again in a moment.");
+    case "not_found": return say("内容不存在或已下架，请刷新本页。", "This is no longer available. Please reload the page.");
+    default: return say(`操作失败，请稍后再试。错误编号：${error.request}`, `Something went wrong. Please try again later. Reference: ${error.request}`);
   }
 }
 
-// A sentence that already says what to do.
+// An error whose message already tells the buyer what to do.
 class Advice extends Error {}
 
-// Names this browser, for limits that count devices.
+// Returns the id of this browser, for limits per device.
 function device() {
   let name = stored("device");
   if (!name) store("device", name = randomText());
   return name;
 }
 
-// Identity. The demonstration signs in here; a shop that has an identity provider stores {id, name, token} itself.
+// Identity. The demo signs in here; a shop with its own identity provider stores {id, name, token} itself.
 const session = () => stored("session");
 
 async function mine(method, path, options = {}) {
@@ -98,11 +98,11 @@ function signOut() {
   wakeAll();
 }
 
-// Resolves to the session, or to null if the visitor would rather not.
+// Resolves to the session, or to null if the visitor cancels.
 function signIn() {
   const box = one("[data-signin]");
   if (!box) {
-    tell(say("请先在商城登录，再回到本页购买。", "Please sign in at the shop first, then come back to buy."));
+    tell(say("请先登录商城，再返回本页购买。", "Please sign in to the shop first, then return to this page to buy."));
     return Promise.resolve(null);
   }
   return new Promise((resolve) => {
@@ -121,7 +121,7 @@ function signIn() {
         box.close();
       } catch (problem) {
         error.textContent = problem.code === "invalid_request"
-          ? say("编号须为正整数，姓名不超过 120 字。", "The number has to be a positive whole one, the name at most 120 characters.") : advice(problem);
+          ? say("用户编号须为正整数，姓名不超过 120 个字符。", "The user number must be a positive integer, and the name at most 120 characters.") : advice(problem);
         error.hidden = false;
       } finally {
         button.disabled = false;
@@ -137,12 +137,12 @@ function signIn() {
 function phaseOf(element) {
   const [starts, ends, now] = [Date.parse(element.dataset.starts), Date.parse(element.dataset.ends), serverNow()];
   const byTime = now < starts ? "upcoming" : now < ends ? "live" : "ended";
-  // A pause or an early end is the server's word; that the window has begun is the clock's.
+  // The server reports a pause or an early end; the clock decides whether the window has begun.
   const told = element.dataset.told;
   return told === "ended" || (told === "paused" && byTime !== "ended") ? told : byTime;
 }
 
-const MILESTONES = [[300000, say("还有 5 分钟", "5 minutes left")], [60000, say("还有 1 分钟", "1 minute left")], [10000, say("还有 10 秒", "10 seconds left")]];
+const MILESTONES = [[300000, say("距开始还有 5 分钟", "5 minutes to go")], [60000, say("距开始还有 1 分钟", "1 minute to go")], [10000, say("距开始还有 10 秒", "10 seconds to go")]];
 
 function tick() {
   const now = serverNow();
@@ -175,7 +175,7 @@ function tick() {
   }
 }
 
-// What can be bought now comes first.
+// Moves sales that are live to the front.
 function sortSales() {
   const list = one("[data-sales]");
   if (!list) return;
@@ -191,7 +191,7 @@ function stateOf(offer) {
   const phase = offer.closest("[data-window]").dataset.phase;
   if (phase !== "live") return phase;
   const told = offer.dataset.told;
-  // The status was read before the start, or has not been read yet.
+  // A live sale that the status reports as upcoming or paused: the status is stale.
   return told === "upcoming" || told === "paused" ? "on_sale" : told;
 }
 
@@ -201,12 +201,12 @@ function showState(offer) {
   const before = offer.dataset.state;
   offer.dataset.state = state;
   const ready = Boolean(session() && kept(offer)?.ticket);
-  one("[data-state]", offer).textContent = state === "upcoming" && ready ? say("已准备好，开始后即可抢购", "Ready: buy when it starts") : STATES[state];
+  one("[data-state]", offer).textContent = state === "upcoming" && ready ? say("已准备好，开始后即可抢购", "Ready. You can buy when the sale starts") : STATES[state];
   const button = one("button", offer);
   button.firstChild.textContent = state === "upcoming" ? READY : BUY;
   if (!offer.dataset.busy) button.disabled = !(state === "on_sale" || (state === "upcoming" && !ready));
   if (before === "sold_out" && state === "on_sale") {
-    announce(say(`又有货了：${nameOf(offer)}`, `In stock again: ${nameOf(offer)}`));
+    announce(say(`又有货了：${nameOf(offer)}`, `Back in stock: ${nameOf(offer)}`));
     const result = one("[data-result]", offer);
     if (!result.classList.contains("bought")) result.replaceChildren();
   }
@@ -214,7 +214,7 @@ function showState(offer) {
 
 const nameOf = (offer) => one("button .unseen", offer).textContent.trim();
 
-// Whether the server counts by another window than this page: an operator has moved it.
+// Whether an operator has moved the window since this page was rendered.
 function hasMoved(section, phase) {
   const [now, starts, ends] = [serverNow(), Date.parse(section.dataset.starts), Date.parse(section.dataset.ends)];
   if (phase === "upcoming") return now > starts + STATUS_AGE;
@@ -243,9 +243,9 @@ async function followStatus(section) {
       }
       tick();
       for (const offer of all("[data-offer]", section)) showState(offer);
-    } catch { /* The next round asks again. */ }
+    } catch { /* Retried in the next round. */ }
     const starts = Date.parse(section.dataset.starts) - serverNow();
-    // Long before the start and after the end there is little to see; in between a crowd must not ask in step.
+    // Poll slowly long before the start and after the end. Jitter keeps clients from polling in step.
     const calm = starts > 60000 || section.dataset.phase === "ended" || document.hidden;
     await pause(jitter(calm ? 10 * POLL : POLL));
   }
@@ -253,8 +253,8 @@ async function followStatus(section) {
 
 // Buying.
 //
-// The ticket and the key of one order are kept until it is known what became of it, for all tabs of this browser: a click
-// after lost answers, after a reload or in another tab asks for the same order again, and cannot make a second one.
+// The ticket and key of an order are stored, for all tabs of this browser, until its outcome is known. A click after a
+// lost response, after a reload or in another tab repeats the same order and cannot place a second one.
 
 const attemptOf = (offer) => `attempt ${session()?.id} ${offer.closest("[data-activity]").dataset.activity} ${offer.dataset.offer}`;
 
@@ -275,12 +275,12 @@ function report(offer, text, ...more) {
   result.replaceChildren(made("p", text), ...more);
 }
 
-// Runs for one tab of this browser at a time.
+// Runs `work` in at most one tab of this browser at a time.
 async function alone(name, work) {
-  // Without a secure context there are no locks; then the shared key alone keeps two tabs from ordering twice.
+  // Web Locks need a secure context. Without them, the shared key still prevents a second order.
   if (!navigator.locks) return work();
   return navigator.locks.request(name, { ifAvailable: true }, (lock) => {
-    if (!lock) throw new Advice(say("另一个标签页正在下单，请看那边。", "Another tab is placing this order: look there."));
+    if (!lock) throw new Advice(say("另一个标签页正在下单，请前往该标签页查看。", "This order is being placed in another tab. Please check there."));
     return work();
   });
 }
@@ -289,7 +289,7 @@ function work(challenge) {
   return new Promise((resolve, reject) => {
     const worker = new Worker(root.dataset.solver);
     worker.onmessage = ({ data }) => { worker.terminate(); resolve(data.solution); };
-    worker.onerror = () => { worker.terminate(); reject(new Advice(say("您的浏览器无法完成验证，请升级浏览器或换一个再试。", "Your browser cannot do this check: please update it or use another one."))); };
+    worker.onerror = () => { worker.terminate(); reject(new Advice(say("您的浏览器无法完成验证，请升级或更换浏览器后再试。", "Your browser cannot complete this check. Please update it or use another one."))); };
     worker.postMessage(challenge);
   });
 }
@@ -300,9 +300,9 @@ async function solve(offer, challenge, isAgain) {
     report(offer, say("正在验证您的设备，请稍候…", "Checking your device, please wait…"));
     return work(challenge.proof_of_work);
   }
-  const title = isAgain ? say("不对，请看新的图片再试", "That was not it: here is another one") : say("请输入图中的字符", "Type what you see");
+  const title = isAgain ? say("输入有误，请按新图片重新输入", "That was not correct. Try this one") : say("请输入图中的字符", "Type the characters you see");
   const answer = await ask(title, say("确定", "Continue"), say("取消", "Cancel"), (form, finish) => {
-    form.append(made("img", "", { src: challenge.quiz.image, alt: say("验证图片；看不清可用下面的按钮", "Picture of the check; if you cannot read it, use the button below") }));
+    form.append(made("img", "", { src: challenge.quiz.image, alt: say("验证码图片；如看不清，可使用下方按钮", "Verification picture. If you cannot read it, use the button below") }));
     const label = made("label", say(`${challenge.quiz.length} 个字符`, `${challenge.quiz.length} characters`));
     label.append(made("input", "", { 
       name: "text", required: true, maxLength: challenge.quiz.length, autocomplete: "off", autocapitalize: "off", spellcheck: false,
@@ -310,22 +310,22 @@ async function solve(offer, challenge, isAgain) {
     }));
     form.append(label);
     if (challenge.proof_of_work) {
-      const other = made("button", say("看不清：让设备代我验证（最长一分钟）", "I cannot read it: let my device work instead (up to a minute)"), { type: "button", className: "quiet" });
+      const other = made("button", say("看不清？改由设备自动验证（最长 1 分钟）", "Can’t read it? Let your device do the check (up to a minute)"), { type: "button", className: "quiet" });
       other.addEventListener("click", () => finish({ device: true }));
       form.append(other);
     }
   }, (form) => ({ text: form.elements.text.value.trim() }));
-  if (!answer) throw new Advice(say("没有完成验证。想购买时请再点一次。", "The check was not solved. Press again when you want to buy."));
+  if (!answer) throw new Advice(say("验证未完成，如需购买请重试。", "The check was not completed. Try again when you want to buy."));
   if (!answer.device) return answer;
-  report(offer, say("设备正在验证，最长一分钟，请留在本页…", "Your device is working, up to a minute; please stay on this page…"));
+  report(offer, say("设备验证中，最长需要 1 分钟，请留在本页…", "Your device is doing the check. This takes up to a minute; please stay on this page…"));
   return work(challenge.proof_of_work);
 }
 
-// Solutions that were found before the ticket could be asked for.
+// Solutions that were found before tickets are issued.
 const solved = new WeakMap();
-const waiting = (offer) => () => report(offer, say("人很多，正在排队，请不要离开…", "Busy, waiting in line; please stay…"));
+const waiting = (offer) => () => report(offer, say("当前人数较多，正在排队，请勿离开…", "It is busy and you are in line. Please stay on this page…"));
 
-// What a ticket is asked for with, after a challenge was solved.
+// Solves a challenge; returns the body of the ticket request.
 async function proof(offer, headers, isAgain = false) {
   const challenge = await insist(() => mine("POST", `${pathOf(offer)}/challenge`, { body: {}, headers }), waiting(offer));
   const solution = await solve(offer, challenge, isAgain);
@@ -348,7 +348,7 @@ async function fetchTicket(offer, headers) {
   }
 }
 
-// The ticket of the next order, fetched if there is none.
+// Returns the stored attempt at an order, or starts one with a new ticket.
 async function prepared(offer, headers) {
   const attempt = kept(offer);
   if (attempt) return attempt;
@@ -359,7 +359,7 @@ async function prepared(offer, headers) {
   return begun;
 }
 
-// Refusals that use up neither ticket nor key.
+// Refusals after which ticket and key can be used again.
 const KEEPS = ["sold_out", "paused", "not_started", "limit_reached"];
 
 async function place(offer, quantity) {
@@ -387,10 +387,10 @@ async function place(offer, quantity) {
 async function settled(offer, order) {
   let now = order;
   while (now.status === "queued") {
-    report(offer, say("已排上队，正在确认…", "In the queue, being confirmed…"));
+    report(offer, say("已进入队列，正在确认…", "Your order is queued and being confirmed…"));
     now = await insist(() => mine("GET", `/v1/orders/${order.order_id}`, { headers: { prefer: "wait=10" } }));
   }
-  if (now.status === "refused") throw new Advice(say("没有抢到，没有扣款。可以再试一次。", "It did not work out and nothing was charged. You can try again."));
+  if (now.status === "refused") throw new Advice(say("很遗憾，没有抢到，未产生扣款。您可以再试一次。", "Your order was not accepted and you were not charged. You can try again."));
   return now;
 }
 
@@ -415,27 +415,27 @@ async function buy(offer) {
   }
 }
 
-// Before the start: whatever can be done now need not be done in the crowd.
+// Gets the ticket before the start, to spread the load.
 async function getReady(offer) {
   const headers = { "flashsale-device": device() };
   for (;;) {
     try {
       await prepared(offer, headers);
-      report(offer, say("已准备好。开始后按钮会亮起。", "You are ready. The button will light up at the start."));
+      report(offer, say("已准备好，活动开始后即可点击抢购。", "You are ready. The button is enabled when the sale starts."));
       return;
     } catch (error) {
       if (error.code !== "not_started" || !error.retryAfter) throw error;
       if (!solved.has(offer)) {
-        // Challenges are given out earlier than tickets, if at all.
+        // Challenges are issued earlier than tickets, if at all.
         try { solved.set(offer, await proof(offer, headers)); } catch (early) {
           if (!["not_started", "not_found"].includes(early.code)) throw early;
         }
       }
       const soonest = serverNow() + error.retryAfter * 1000;
-      // Not all at once, and well before the start.
+      // Spread clients over the first half of the time until the start.
       const at = soonest + Math.random() * Math.max(0, Date.parse(error.problem.starts_at) - soonest) / 2;
       const time = clockFormat.format(at);
-      report(offer, say(`${time} 自动为您获取购买资格，请留在本页。`, `Your ticket is fetched at ${time}: stay on this page.`));
+      report(offer, say(`将于 ${time} 自动获取购买资格，请留在本页。`, `Your ticket will be fetched at ${time}. Stay on this page.`));
       while (serverNow() < at) await pause(at - serverNow());
     }
   }
@@ -448,7 +448,7 @@ function showOrder(offer, order) {
   const pay = made("button", say("去支付", "Pay"), { type: "button" });
   pay.addEventListener("click", () => act(pay, () => goAndPay(order)));
   const left = made("span", "", { className: "digits" });
-  const line = made("p", say("抢到了！请按时支付。", "Yours! Please pay in time. "));
+  const line = made("p", say("抢到了！请尽快支付。", "Got it! Please pay in time. "));
   if (order.reserved_until) {
     left.dataset.until = order.reserved_until;
     line.append(left);
@@ -515,9 +515,9 @@ async function orderCard(order) {
     left.dataset.until = until;
     line.append(" ", left);
   }
-  card.append(made("p", say(`${order.quantity} 件，共 ${money(order.amount)}`, `Quantity ${order.quantity}, ${money(order.amount)} in total`)));
+  card.append(made("p", say(`共 ${order.quantity} 件，合计 ${money(order.amount)}`, `Quantity: ${order.quantity}, total: ${money(order.amount)}`)));
   if (order.refund) card.append(made("p", `${REFUNDS[order.refund.status]} ${money(order.refund.amount)}`));
-  card.append(made("p", say(`订单号 ${order.order_id}`, `Order ${order.order_id}`), { className: "hint digits" }));
+  card.append(made("p", say(`订单号：${order.order_id}`, `Order ${order.order_id}`), { className: "hint digits" }));
   if (["pending", "paying"].includes(order.status)) {
     const buttons = made("p", "", { className: "buttons" });
     const pay = made("button", say("去支付", "Pay"), { type: "button" });
@@ -526,7 +526,7 @@ async function orderCard(order) {
     const cancel = made("button", say("取消订单", "Cancel"), { type: "button", className: "quiet" });
     cancel.dataset.cancel = "";
     cancel.addEventListener("click", async () => {
-      const sure = await ask(say("取消这个订单？名额会让给别人。", "Cancel this order? Somebody else gets the unit."), say("取消订单", "Cancel the order"), say("保留", "Keep it"));
+      const sure = await ask(say("确定取消该订单？取消后，商品将释放给其他买家。", "Cancel this order? Other buyers can then buy the item."), say("取消订单", "Cancel order"), say("暂不取消", "Keep order"));
       if (!sure) return;
       await act(cancel, async () => {
         await mine("POST", `/v1/orders/${order.order_id}/cancel`);
@@ -549,7 +549,7 @@ async function showOrders() {
   if (!session()) {
     list.replaceChildren();
     [shown, earlier, more.hidden, empty.hidden] = ["", [], true, false];
-    empty.textContent = say("登录后可以看到您的订单。", "Sign in to see your orders.");
+    empty.textContent = say("登录后可查看您的订单。", "Sign in to see your orders.");
     area.setAttribute("aria-busy", "false");
     return;
   }
@@ -559,7 +559,7 @@ async function showOrders() {
   const known = new Set(items.map((item) => item.order_id));
   const whole = [...items, ...earlier.filter((item) => !known.has(item.order_id))];
   if (!earlier.length) [more.hidden, more.dataset.next] = [!next, next || ""];
-  // Unchanged orders keep their buttons: one that is being pressed must not be replaced.
+  // Unchanged orders keep their cards, so that a button is not replaced while it is being pressed.
   if (JSON.stringify(whole) === shown) return;
   const before = new Map(all("[data-order]", list).map((card) => [card.dataset.order, card]));
   const texts = new Map((shown ? JSON.parse(shown) : []).map((item) => [item.order_id, JSON.stringify(item)]));
@@ -567,7 +567,7 @@ async function showOrders() {
     texts.get(item.order_id) === JSON.stringify(item) && before.get(item.order_id) || orderCard(item)));
   list.replaceChildren(...cards);
   empty.hidden = cards.length > 0;
-  empty.textContent = say("还没有订单。", "No orders yet.");
+  empty.textContent = say("暂无订单。", "No orders yet.");
   shown = JSON.stringify(whole);
   tick();
 }
@@ -590,7 +590,7 @@ async function showEarlier(more) {
   });
 }
 
-// The sandbox's pay page.
+// The payment page of the sandbox.
 async function settle(section, button) {
   const buttons = all("button", section);
   if (button.disabled) return;
@@ -600,9 +600,9 @@ async function settle(section, button) {
     store("orders changed", serverNow());
     location.assign(section.dataset.back);
   } catch (error) {
-    const place = one("[data-error]", section);
-    place.textContent = advice(error);
-    place.hidden = false;
+    const message = one("[data-error]", section);
+    message.textContent = advice(error);
+    message.hidden = false;
     for (const each of buttons) each.disabled = false;
   }
 }
@@ -622,7 +622,7 @@ for (const section of all("[data-payment]")) {
   for (const button of all("[data-report]", section)) button.addEventListener("click", () => settle(section, button));
 }
 for (const more of all("[data-more]")) more.addEventListener("click", () => showEarlier(more));
-// What another tab does shows here.
+// Shows changes made in other tabs.
 addEventListener("storage", ({ key }) => {
   if (key === "session") showWho();
   for (const offer of all("[data-offer]")) showState(offer);

@@ -1,6 +1,6 @@
-// Solves a proof of work: scrypt (RFC 7914) with SHA-256 (FIPS 180-4), in a worker so that the page stays alive.
-// Post it what the challenge says under `proof_of_work`; it posts back { solution: { counter, derived_key } }.
-// Self-contained: WebCrypto has no scrypt, and nothing at all on pages without TLS.
+// Solves a proof of work: scrypt (RFC 7914) with SHA-256 (FIPS 180-4), in a worker so that the page stays responsive.
+// Send it the `proof_of_work` of a challenge as a message; it replies { solution: { counter, derived_key } }.
+// Self-contained: WebCrypto has no scrypt, and is not available on pages without TLS.
 "use strict";
 
 const K = new Uint32Array([
@@ -64,7 +64,7 @@ function hmac(key, message) {
   return sha256(joined(block.map((byte) => byte ^ 0x5c), inner));
 }
 
-// PBKDF2 with one round, which is all that scrypt needs.
+// PBKDF2 with one iteration, as scrypt uses it.
 function pbkdf2(password, salt, length) {
   const key = new Uint8Array(length);
   const number = new Uint8Array(4);
@@ -75,7 +75,7 @@ function pbkdf2(password, salt, length) {
   return key;
 }
 
-// Salsa20/8 of the 16 words of `x`, in place.
+// Applies Salsa20/8 to the 16 words of `x`, in place.
 function salsa(x) {
   let x0 = x[0], x1 = x[1], x2 = x[2], x3 = x[3], x4 = x[4], x5 = x[5], x6 = x[6], x7 = x[7];
   let x8 = x[8], x9 = x[9], xa = x[10], xb = x[11], xc = x[12], xd = x[13], xe = x[14], xf = x[15];
@@ -102,7 +102,7 @@ function salsa(x) {
   x[8] += x8; x[9] += x9; x[10] += xa; x[11] += xb; x[12] += xc; x[13] += xd; x[14] += xe; x[15] += xf;
 }
 
-// Mixes the 2r blocks of 16 words of `from` into `to`: the even ones first, then the odd ones.
+// scryptBlockMix from `from` to `to`: 2r blocks of 16 words, even blocks first, then odd ones.
 function mixBlocks(from, to, r, x) {
   x.set(from.subarray((2 * r - 1) * 16));
   for (let i = 0; i < 2 * r; i += 1) {
@@ -132,7 +132,7 @@ function mixMemory(bytes, cost, r, memory) {
   for (let i = 0; i < words; i += 1) view.setUint32(4 * i, now[i], true);
 }
 
-// `memory`, if given, has 32 · cost · r words and is used again and again.
+// `memory` has 32 · cost · r words and can be reused between calls.
 function scrypt(password, salt, cost, r, p, length, memory = new Uint32Array(32 * cost * r)) {
   const blocks = pbkdf2(password, salt, 128 * r * p);
   for (let i = 0; i < p; i += 1) mixMemory(blocks.subarray(i * 128 * r, (i + 1) * 128 * r), cost, r, memory);
@@ -143,7 +143,7 @@ const toHex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(
 const fromHex = (text) => Uint8Array.from(text.match(/../g) ?? [], (digits) => parseInt(digits, 16));
 
 function solve(work) {
-  if (work.algorithm !== "SCRYPT") throw new Error(`this solver does not know ${work.algorithm}`);
+  if (work.algorithm !== "SCRYPT") throw new Error(`unsupported algorithm: ${work.algorithm}`);
   const { cost, memory_cost: r, parallelism: p, key_length: length, key_prefix: prefix } = work;
   const nonce = fromHex(work.nonce);
   const salt = fromHex(work.salt);
@@ -154,7 +154,7 @@ function solve(work) {
     const key = toHex(scrypt(password, salt, cost, r, p, length, memory));
     if (key.startsWith(prefix)) return { counter, derived_key: key };
   }
-  throw new Error("no counter solves this");
+  throw new Error("no counter solves the challenge");
 }
 
 if (typeof module !== "undefined") module.exports = { scrypt, sha256, solve };

@@ -1,9 +1,9 @@
-//! Challenges of the server: what is shown, and whether it was solved.
+//! Challenges: issuing them, and verifying solutions.
 //!
-//! Solutions are verified on the background runtime's blocking threads, a bounded number at once: each costs
-//! milliseconds of processor time, and buyers must not wait behind them.
+//! A verification costs milliseconds of CPU time. It runs on the blocking threads of the background
+//! runtime, a bounded number at once, so that buyers do not wait behind it.
 
-mod dice;
+mod keyed_random;
 mod picture;
 mod proof_of_work;
 mod quiz;
@@ -25,7 +25,7 @@ pub use quiz::{Quiz, answer};
 
 use crate::rfc3339::Rfc3339;
 
-/// What the challenges of a server are made of.
+/// Issues challenges and verifies their solutions.
 #[derive(Debug)]
 pub struct Challenges {
     keys: ChallengeKeys,
@@ -36,16 +36,16 @@ pub struct Challenges {
     background: Handle,
 }
 
-/// How hard challenges are, and how much is spent on them.
+/// Difficulty and resource bounds of challenges.
 #[derive(Clone, Copy, Debug)]
 pub struct ChallengeOptions {
-    /// A proof of work.
+    /// The difficulty of a proof of work.
     pub usual: Difficulty,
-    /// One that may be done instead of a quiz.
+    /// The difficulty of a proof of work that replaces a quiz.
     pub instead_of_quiz: Difficulty,
-    /// Tried challenges that are remembered until they expire.
+    /// How many tried challenges are remembered until they expire.
     pub spent: NonZeroUsize,
-    /// Solutions that are verified at the same time.
+    /// How many solutions are verified at the same time.
     pub verifying: NonZeroUsize,
 }
 
@@ -57,13 +57,13 @@ pub struct ShownChallenge {
     /// The picture of a quiz.
     #[serde(skip_serializing_if = "Option::is_none")]
     quiz: Option<Quiz>,
-    /// The work of a proof of work; with a quiz: what may be done instead, for whoever cannot see the picture.
+    /// The proof of work; with a quiz, the alternative for people who cannot see the picture.
     #[serde(skip_serializing_if = "Option::is_none")]
     proof_of_work: Option<Work>,
     expires_at: Rfc3339,
 }
 
-/// What a client found: `text` of a quiz, or `counter` and `derived_key` of a proof of work.
+/// A solution: `text` for a quiz, or `counter` and `derived_key` for a proof of work.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Solution {
@@ -75,28 +75,28 @@ pub struct Solution {
     pub derived_key: Option<String>,
 }
 
-/// Why a solution does not count.
+/// Why a solution was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unsolved {
-    /// The challenge itself.
+    /// The challenge is invalid.
     #[error(transparent)]
     Challenge(#[from] ChallengeError),
-    /// It is easier than what is asked for by now.
-    #[error("a harder challenge is asked for by now: ask for a new one")]
+    /// The challenge is easier than what is required now.
+    #[error("a harder challenge is required now: request a new one")]
     TooEasy,
-    /// It was tried before.
-    #[error("each challenge can be tried once: ask for a new one")]
+    /// The challenge was tried before.
+    #[error("each challenge can be tried once: request a new one")]
     Spent,
-    /// It is wrong.
-    #[error("the solution is wrong: ask for a new challenge")]
+    /// The solution is wrong.
+    #[error("the solution is wrong: request a new challenge")]
     Wrong,
-    /// Nothing was looked at, because too many solutions are being verified or remembered.
-    #[error("too many solutions come in at once: try again")]
+    /// Not checked: too many solutions are being verified, or too many challenges remembered.
+    #[error("too many solutions at once: try again")]
     Busy,
 }
 
 impl Challenges {
-    /// Challenges that are signed with these keys.
+    /// Creates challenges that are signed with these keys and verified on `background`.
     pub fn new(keys: ChallengeKeys, options: &ChallengeOptions, background: Handle) -> Self {
         Self {
             keys,
@@ -108,10 +108,10 @@ impl Challenges {
         }
     }
 
-    /// A new challenge for a step that is not a denial.
+    /// Issues a challenge for a step that is not a denial.
     ///
     /// # Errors
-    /// If the system has no randomness, or a picture cannot be written.
+    /// If the system has no randomness, or a picture cannot be encoded.
     pub fn issue(
         &self,
         step: Step,
@@ -130,7 +130,7 @@ impl Challenges {
         Ok(ShownChallenge { challenge_id: text, kind, quiz, proof_of_work, expires_at: expires_at.into() })
     }
 
-    /// Whether somebody solved what `step` asks for. A challenge is spent by this, right or wrong.
+    /// Verifies a solution. Checking it spends the challenge, whether it is right or wrong.
     ///
     /// # Errors
     /// [`Unsolved`].
@@ -147,8 +147,8 @@ impl Challenges {
         if challenge.exercise < exercise(step) {
             return Err(Unsolved::TooEasy);
         }
-        // Before it is spent: what was not looked at can be tried again.
-        let place = Arc::clone(&self.verifying).try_acquire_owned().map_err(|_| Unsolved::Busy)?;
+        // Acquire a permit before spending the challenge, so that after `Busy` it can be tried again.
+        let permit = Arc::clone(&self.verifying).try_acquire_owned().map_err(|_| Unsolved::Busy)?;
         match self.spent.spend(challenge.seed, challenge.expires_at, now) {
             SpendResult::First => {}
             SpendResult::Again => return Err(Unsolved::Spent),
@@ -156,7 +156,7 @@ impl Challenges {
         }
         let difficulty = self.difficulty(challenge.exercise);
         let verifying = self.background.spawn_blocking(move || {
-            let _place = place;
+            let _permit = permit;
             is_solved(&challenge, solution, difficulty)
         });
         match verifying.await {

@@ -1,8 +1,8 @@
-//! Digits as a picture that a person reads and a simple program does not.
+//! Renders digits as a picture that people can read and simple programs cannot.
 //!
-//! Programs that are made for it do read such pictures; the quiz only makes each try cost more.
+//! Specialised programs can read such pictures too; the quiz only makes attempts costlier.
 
-use super::dice::Dice;
+use super::keyed_random::KeyedRandom;
 
 const WIDTH: usize = 240;
 const HEIGHT: usize = 84;
@@ -11,7 +11,7 @@ const PAPER: u8 = 0xf2;
 const COLUMNS: f32 = 5.0;
 const ROWS: f32 = 7.0;
 
-/// Digits that are not taken for each other or for letters, a bit for each dot, the left one highest.
+/// Digits that are hard to confuse with each other or with letters. One bit per dot.
 const GLYPHS: [(char, [u8; 7]); 8] = [
     ('2', [0b01110, 0b10001, 0b00001, 0b00110, 0b01000, 0b10000, 0b11111]),
     ('3', [0b01110, 0b10001, 0b00001, 0b00110, 0b00001, 0b10001, 0b01110]),
@@ -26,34 +26,34 @@ const GLYPHS: [(char, [u8; 7]); 8] = [
 /// The characters that can be drawn.
 pub(super) const ALPHABET: &str = "23456789";
 
-/// A picture of `text`, which is of [`ALPHABET`], as a PNG file. What is not the text comes from `dice`.
-pub(super) fn draw(text: &str, dice: &mut Dice) -> Result<Vec<u8>, png::EncodingError> {
+/// Draws `text`, in characters of [`ALPHABET`], as a PNG file. Distortion comes from `random`.
+pub(super) fn draw(text: &str, random: &mut KeyedRandom) -> Result<Vec<u8>, png::EncodingError> {
     let mut picture = Picture(vec![PAPER; WIDTH * HEIGHT]);
     let wave = Wave {
-        height: dice.between(2.0, 4.0),
-        length: dice.between(40.0, 70.0),
-        start: dice.between(0.0, 6.0),
+        height: random.between(2.0, 4.0),
+        length: random.between(40.0, 70.0),
+        start: random.between(0.0, 6.0),
     };
     for _ in 0..4 {
-        picture.line(dice, &wave, 0x70..0xb0);
+        picture.line(random, &wave, 0x70..0xb0);
     }
-    let places = text.chars().count().max(1);
-    let pitch = float(WIDTH - 24) / float(places);
-    for (place, character) in text.chars().enumerate() {
+    let count = text.chars().count().max(1);
+    let pitch = float(WIDTH - 24) / float(count);
+    for (index, character) in text.chars().enumerate() {
         let Some((_, rows)) = GLYPHS.iter().find(|(glyph, _)| *glyph == character) else { continue };
-        picture.glyph(rows, 12.0 + pitch * (float(place) + 0.5), dice, &wave);
+        picture.glyph(rows, 12.0 + pitch * (float(index) + 0.5), random, &wave);
     }
     for _ in 0..3 {
-        picture.line(dice, &wave, 0x50..0xa0);
+        picture.line(random, &wave, 0x50..0xa0);
     }
     for _ in 0..400 {
-        let (x, y) = (dice.below(WIDTH), dice.below(HEIGHT));
-        picture.0[y * WIDTH + x] = dice.shade(0x40..0xff);
+        let (x, y) = (random.below(WIDTH), random.below(HEIGHT));
+        picture.0[y * WIDTH + x] = random.shade(0x40..0xff);
     }
     picture.encoded()
 }
 
-/// Shifts each column up and down.
+/// A sine wave that shifts each column up or down.
 struct Wave {
     height: f32,
     length: f32,
@@ -70,13 +70,13 @@ impl Wave {
 struct Picture(Vec<u8>);
 
 impl Picture {
-    fn glyph(&mut self, rows: &[u8; 7], centre: f32, dice: &mut Dice, wave: &Wave) {
-        let (sin, cos) = dice.between(-0.35, 0.35).sin_cos();
-        let (wide, high) = (dice.between(4.8, 6.0), dice.between(6.0, 7.4));
-        let slant = dice.between(-0.25, 0.25);
-        let middle = float(HEIGHT) / 2.0 + dice.between(-6.0, 6.0);
-        let shade = dice.shade(0x18..0x60);
-        // Where each pixel comes from, so that no gaps appear however the glyph is turned.
+    fn glyph(&mut self, rows: &[u8; 7], centre: f32, random: &mut KeyedRandom, wave: &Wave) {
+        let (sin, cos) = random.between(-0.35, 0.35).sin_cos();
+        let (wide, high) = (random.between(4.8, 6.0), random.between(6.0, 7.4));
+        let slant = random.between(-0.25, 0.25);
+        let middle = float(HEIGHT) / 2.0 + random.between(-6.0, 6.0);
+        let shade = random.shade(0x18..0x60);
+        // Map each pixel back to the glyph, so that rotation leaves no gaps.
         for y in 0..HEIGHT {
             for x in 0..WIDTH {
                 let (dx, dy) = (float(x) - centre, float(y) - middle - wave.at(float(x)));
@@ -93,9 +93,9 @@ impl Picture {
         }
     }
 
-    fn line(&mut self, dice: &mut Dice, wave: &Wave, shades: std::ops::Range<u8>) {
-        let (from, to) = (dice.between(0.0, float(HEIGHT)), dice.between(0.0, float(HEIGHT)));
-        let (bend, shade) = (dice.between(-20.0, 20.0), dice.shade(shades));
+    fn line(&mut self, random: &mut KeyedRandom, wave: &Wave, shades: std::ops::Range<u8>) {
+        let (from, to) = (random.between(0.0, float(HEIGHT)), random.between(0.0, float(HEIGHT)));
+        let (bend, shade) = (random.between(-20.0, 20.0), random.shade(shades));
         for x in 0..WIDTH {
             let share = float(x) / float(WIDTH);
             let y =
@@ -118,7 +118,7 @@ impl Picture {
     }
 }
 
-/// Whether there is ink at a point between the dots of a glyph: the mean of the four dots around it.
+/// Whether there is ink at a point of a glyph, by bilinear interpolation of the dots around it.
 fn inked(rows: &[u8; 7], column: f32, row: f32) -> bool {
     let dot = |column: f32, row: f32| {
         let inside = (0.0..COLUMNS).contains(&column) && (0.0..ROWS).contains(&row);
@@ -159,21 +159,21 @@ mod tests {
     #[test]
     fn every_character_of_the_alphabet_has_a_glyph_of_its_own() {
         assert_eq!(GLYPHS.iter().map(|(character, _)| *character).collect::<String>(), ALPHABET);
-        for (place, (_, rows)) in GLYPHS.iter().enumerate() {
-            assert!(GLYPHS[..place].iter().all(|(_, other)| other != rows));
+        for (index, (_, rows)) in GLYPHS.iter().enumerate() {
+            assert!(GLYPHS[..index].iter().all(|(_, other)| other != rows));
             assert!(rows.iter().all(|row| row >> 5 == 0));
         }
     }
 
     #[test]
     fn a_picture_is_small_and_never_the_same() {
-        let first = draw("234567", &mut Dice::of(b"one")).unwrap();
-        let second = draw("234567", &mut Dice::of(b"two")).unwrap();
+        let first = draw("234567", &mut KeyedRandom::of(b"one")).unwrap();
+        let second = draw("234567", &mut KeyedRandom::of(b"two")).unwrap();
         assert!(first.len() < 12_000, "{}", first.len());
         assert_ne!(pixels(&first), pixels(&second));
-        assert_eq!(first, draw("234567", &mut Dice::of(b"one")).unwrap());
+        assert_eq!(first, draw("234567", &mut KeyedRandom::of(b"one")).unwrap());
         let ink = |file: &[u8]| pixels(file).iter().filter(|shade| **shade < 0x60).count();
-        let empty = draw("", &mut Dice::of(b"one")).unwrap();
+        let empty = draw("", &mut KeyedRandom::of(b"one")).unwrap();
         assert!(ink(&first) > ink(&empty) + 2_000, "{} {}", ink(&first), ink(&empty));
     }
 }

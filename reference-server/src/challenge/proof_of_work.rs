@@ -1,7 +1,7 @@
-//! Proof of work: scrypt (RFC 7914) in the words of ALTCHA's protocol, version 2.
+//! Proof of work: scrypt (RFC 7914) in ALTCHA's protocol, version 2.
 //!
-//! Each try of a solver needs memory, which a farm of processors that only hash fast does not have. The difficulty is low
-//! nevertheless: a phone has to solve it too, before the sale starts. It is one sign of several.
+//! scrypt is memory-hard, so fast hashing hardware gains little. The difficulty is still low,
+//! because a phone must be able to solve it before the sale starts. It is one signal of several.
 
 use altcha::{ChallengeParameters, HmacAlgorithm, Solution, VerifySolutionOptions};
 use flashsale_core::admission::Challenge;
@@ -14,18 +14,18 @@ const SALT_CONTEXT: &str = "flashsale server v1: salt of a proof of work";
 /// How hard a proof of work is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Difficulty {
-    /// N of scrypt, a power of two. A try needs 128 · N · r bytes.
+    /// N of scrypt, a power of two. An attempt needs 128 · N · r bytes.
     pub cost: u32,
     /// r of scrypt.
     pub memory_cost: u32,
-    /// How many hexadecimal digits at the start of the derived key have to be zero: 16 to the power of this tries are
-    /// needed on average.
+    /// How many leading hexadecimal digits of the derived key must be zero. The average number of
+    /// attempts is 16 to this power.
     pub digits: u8,
 }
 
-/// What a solver has to know: find the smallest `counter` from 0 on for which
-/// `scrypt(password = nonce ‖ counter as 4 bytes, big-endian; salt; N = cost, r = memory_cost, p = parallelism)` of
-/// `key_length` bytes starts with the hexadecimal digits `key_prefix`.
+/// A proof of work to solve: find the smallest `counter` from 0 for which `key_length` bytes of
+/// `scrypt(nonce ‖ counter as 4 bytes big-endian, salt, N = cost, r = memory_cost, p =
+/// parallelism)` start with the hexadecimal digits `key_prefix`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Work {
     algorithm: &'static str,
@@ -40,7 +40,7 @@ pub struct Work {
     salt: String,
 }
 
-/// What a solver found.
+/// A solution.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Found {
@@ -51,7 +51,7 @@ pub struct Found {
 }
 
 impl Work {
-    /// The work of a challenge; the same each time, so that nothing has to be kept.
+    /// Derives the work from a challenge. It is deterministic, so nothing has to be stored.
     pub fn of(challenge: &Challenge, difficulty: Difficulty) -> Self {
         let salt = blake3::derive_key(SALT_CONTEXT, &challenge.seed.to_be_bytes());
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -67,15 +67,15 @@ impl Work {
         }
     }
 
-    /// Whether somebody did it. It costs one try, milliseconds of processor time, unless it is obviously wrong.
+    /// Verifies a solution. This costs one attempt, milliseconds of CPU time.
     pub fn is_done(&self, found: &Found) -> bool {
         let is_key = found.derived_key.len() == 2 * KEY_LENGTH
             && found.derived_key.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         if !is_key || !found.derived_key.starts_with(&self.key_prefix) {
             return false;
         }
-        // Who may present it is settled by the challenge's own MAC; the protocol wants a signature of its own.
-        let secret = "not a secret: the challenge is sealed";
+        // The MAC of the challenge already authenticates it; altcha requires a signature as well.
+        let secret = "not a secret: the challenge is authenticated";
         let signed =
             altcha::sign_challenge(&HmacAlgorithm::Sha256, &mut self.parameters(), None, secret, None);
         let solution =
@@ -108,16 +108,16 @@ impl Work {
         }
     }
 
-    /// Does the work, as a client would.
+    /// Solves the work, as a client would.
     ///
     /// # Errors
-    /// If the difficulty is not one of scrypt, or a minute was not enough.
+    /// If scrypt does not accept the parameters, or after 60 s without a solution.
     pub fn solve(&self) -> Result<Found, String> {
         let challenge = altcha::Challenge { parameters: self.parameters(), signature: None };
         let mut options = altcha::SolveChallengeOptions::new(&challenge);
         options.timeout_ms = 60_000;
         let solution = altcha::solve_challenge(options).map_err(|error| error.to_string())?;
-        let Solution { counter, derived_key, .. } = solution.ok_or("a minute was not enough")?;
+        let Solution { counter, derived_key, .. } = solution.ok_or("no solution within 60 s")?;
         Ok(Found { counter, derived_key })
     }
 }
@@ -143,14 +143,14 @@ mod tests {
     }
 
     #[test]
-    fn work_that_was_done_is_accepted_and_nothing_else() {
+    fn only_a_correct_solution_is_accepted() {
         let challenge = challenge();
         let work = Work::of(&challenge, EASY);
         assert_eq!(work, Work::of(&challenge, EASY));
         let found = work.solve().unwrap();
         assert!(work.is_done(&found));
         let zeros = Found { counter: found.counter, derived_key: "0".repeat(64) };
-        assert!(!work.is_done(&zeros), "the start alone is not enough");
+        assert!(!work.is_done(&zeros), "the prefix alone is not enough");
         assert!(!work.is_done(&Found { counter: found.counter + 1, ..found.clone() }));
         assert!(!work.is_done(&Found { derived_key: found.derived_key.to_uppercase(), ..found.clone() }));
         for bad in ["", "00", "zz", &found.derived_key[2..], &format!("{}00", found.derived_key)] {
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_key_without_the_zeros_is_not_enough() {
-        // Real keys of other counters: right, but not hard to find.
+        // A genuine key of another counter: correct, but without the required work.
         let work = Work::of(&challenge(), Difficulty { digits: 0, ..EASY });
         let easy = work.solve().unwrap();
         assert_eq!(easy.counter, 0);
@@ -173,9 +173,9 @@ mod tests {
         }
     }
 
-    /// The pages' solver, by whatever runs JavaScript here. The browser tests run it where nothing does.
+    /// Runs the solver of the pages in Node.js, if installed. The browser tests run it in any case.
     #[test]
-    fn the_solver_of_the_pages_finds_the_same() {
+    fn the_solver_of_the_pages_finds_the_same_solution() {
         let solver = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/solver.js");
         let program = format!(
             "const {{ solve }} = require({solver:?});\
@@ -188,7 +188,7 @@ mod tests {
             let output = match node {
                 Ok(output) => output,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    println!("NOT RUN: there is no node to run the solver of the pages");
+                    println!("NOT RUN: node is not installed");
                     return;
                 }
                 Err(error) => panic!("{error}"),

@@ -1,55 +1,55 @@
-//! The quiz: read digits from a picture.
+//! The quiz: digits in a picture.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use flashsale_core::admission::Challenge;
 use serde::Serialize;
 use subtle::ConstantTimeEq as _;
 
-use super::{dice::Dice, picture};
+use super::{keyed_random::KeyedRandom, picture};
 
-/// Characters of an answer: one guess in 262,144 is right, and each challenge can be tried once.
+/// Characters of an answer. One guess in 8^6 = 262,144 is right; a challenge can be tried once.
 const LENGTH: usize = 6;
 
-/// A quiz as it is shown.
+/// A quiz as the client sees it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Quiz {
     /// A picture as a `data:` URL (PNG).
     image: String,
-    /// How many characters have to be read.
+    /// The number of characters in the picture.
     length: usize,
-    /// The characters that occur.
+    /// The characters that can occur.
     alphabet: &'static str,
 }
 
 impl Quiz {
-    /// The quiz of a challenge.
+    /// Derives the quiz from a challenge.
     ///
     /// # Errors
-    /// If the picture cannot be written.
+    /// If the picture cannot be encoded.
     pub fn of(challenge: &Challenge) -> Result<Self, png::EncodingError> {
-        let mut dice = Dice::of(challenge.secret());
-        let text = text(&mut dice);
-        let file = picture::draw(&text, &mut dice)?;
+        let mut random = KeyedRandom::of(challenge.secret());
+        let text = text(&mut random);
+        let file = picture::draw(&text, &mut random)?;
         let image = format!("data:image/png;base64,{}", STANDARD.encode(file));
         Ok(Self { image, length: LENGTH, alphabet: picture::ALPHABET })
     }
 }
 
-/// Whether somebody read the picture of a challenge; spaces do not matter.
+/// Verifies an answer in constant time; spaces are ignored.
 pub(super) fn is_read(challenge: &Challenge, answer: &str) -> bool {
     let answer: String =
         answer.chars().filter(|character| !character.is_whitespace()).take(2 * LENGTH).collect();
-    text(&mut Dice::of(challenge.secret())).as_bytes().ct_eq(answer.as_bytes()).into()
+    text(&mut KeyedRandom::of(challenge.secret())).as_bytes().ct_eq(answer.as_bytes()).into()
 }
 
-/// What a picture of a challenge shows: what a person would read.
+/// Returns the text in the picture of a challenge.
 pub fn answer(challenge: &Challenge) -> String {
-    text(&mut Dice::of(challenge.secret()))
+    text(&mut KeyedRandom::of(challenge.secret()))
 }
 
-fn text(dice: &mut Dice) -> String {
+fn text(random: &mut KeyedRandom) -> String {
     let alphabet: Vec<char> = picture::ALPHABET.chars().collect();
-    (0..LENGTH).map(|_| alphabet[dice.below(alphabet.len())]).collect()
+    (0..LENGTH).map(|_| alphabet[random.below(alphabet.len())]).collect()
 }
 
 #[cfg(test)]
@@ -78,9 +78,9 @@ mod tests {
         for wrong in ["", &right[1..], &format!("{right}2"), &right.repeat(1_000), "１２３４５６"] {
             assert!(!is_read(&challenge, wrong), "{wrong}");
         }
-        for place in 0..LENGTH {
-            for other in picture::ALPHABET.chars().filter(|other| !right[place..].starts_with(*other)) {
-                let wrong = format!("{}{other}{}", &right[..place], &right[place + 1..]);
+        for index in 0..LENGTH {
+            for other in picture::ALPHABET.chars().filter(|other| !right[index..].starts_with(*other)) {
+                let wrong = format!("{}{other}{}", &right[..index], &right[index + 1..]);
                 assert!(!is_read(&challenge, &wrong));
             }
         }

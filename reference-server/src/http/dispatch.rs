@@ -18,9 +18,10 @@ use hyper::{
 };
 
 use super::{
-    Body, Code, Handler, Problem, Response, ambiguous,
+    Body, Code, Handler, Problem, Response,
     body::BodyLimits,
     request_id::{self, RequestIds},
+    request_smuggling,
     timeout::within,
     traffic::{Counters, FailedHandshake, Traffic},
 };
@@ -65,11 +66,11 @@ impl<H: Handler> Dispatch<H> {
     ) -> Result<Response, Infallible> {
         let id = self.ids.next();
         let (head, incoming) = request.into_parts();
-        let closes = ambiguous::has_chunks(&head.headers);
+        let closes = request_smuggling::has_chunks(&head.headers);
         let begun = self.traffic.begin(&self.counters, &head.method, head.uri.path());
         let mut response = if head.headers.len() > self.head_fields {
             head_too_large(self.head_fields)
-        } else if let Some(problem) = ambiguous::refusal(&head) {
+        } else if let Some(problem) = request_smuggling::refusal(&head) {
             refused(problem)
         } else {
             let request = hyper::Request::from_parts(head, Body::new(incoming, self.body, peer));

@@ -3,7 +3,6 @@
 //! A [`Server`] accepts connections of one listener and passes each request to a [`Handler`]. The
 //! common parts of every answer (request id, limits, panics, timeouts) are in `dispatch`.
 
-mod ambiguous;
 mod answer;
 mod body;
 mod client_address;
@@ -16,6 +15,7 @@ mod handshake;
 mod json;
 mod problem;
 mod request_id;
+mod request_smuggling;
 mod server;
 mod socket;
 mod stream;

@@ -1,4 +1,4 @@
-//! One set of what several files brought.
+//! Assembles the contents of several files into one import set.
 
 use std::collections::HashMap;
 
@@ -9,14 +9,14 @@ use flashsale_core::{
 
 use super::{ImportErrors, Input, problem::Origin};
 
-/// What the files brought, each with its origin.
+/// The parsed contents of all files, each with its origin.
 #[derive(Debug)]
 pub(super) struct Parts {
     pub(super) products: Vec<(Product, Origin)>,
     pub(super) skus: Vec<(Sku, Origin)>,
     pub(super) heads: Vec<(Head, Origin)>,
     pub(super) offers: Vec<(ActivityId, OfferTerms, Origin)>,
-    /// Nothing was left out for a fault. Otherwise a reference may fail only because of that fault.
+    /// Whether no item was dropped for a fault. Otherwise missing references are not reported.
     pub(super) is_complete: bool,
 }
 
@@ -26,15 +26,15 @@ impl Default for Parts {
     }
 }
 
-/// An activity that still lacks its offers.
+/// An activity without its offers.
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) activity: Activity,
     pub(super) relative_window: bool,
 }
 
-/// Joins offers to their activities, and checks what concerns more than one line. References to what the files do
-/// not have are left to the catalogue.
+/// Joins offers to their activities and checks rules across lines. References to items that are not
+/// in the files are left to the catalogue.
 pub(super) fn assemble(parts: Parts, errors: &mut ImportErrors) -> Input {
     let mut known = Known { origins: HashMap::new(), errors };
     let mut set = ImportSet::default();
@@ -60,7 +60,7 @@ pub(super) fn assemble(parts: Parts, errors: &mut ImportErrors) -> Input {
     for (id, offer, origin) in parts.offers {
         let Some(index) = activities.get(&id) else {
             if parts.is_complete {
-                let reason = format!("no file has the activity {id}; an activity comes with all its offers");
+                let reason = format!("activity {id} is in no file; import it together with its offers");
                 known.errors.push(origin.problem("activity_id", reason));
             }
             continue;
@@ -93,10 +93,10 @@ struct Known<'a> {
 }
 
 impl Known<'_> {
-    /// Notes where an item came from; a second one is a fault.
+    /// Records the origin of an item; a duplicate is a fault.
     fn add(&mut self, item: Item, origin: Origin, field: &str) -> bool {
         if let Some(first) = self.origins.get(&item) {
-            let reason = format!("{item} is there already, at {first}");
+            let reason = format!("duplicate {item}, first at {first}");
             self.errors.push(origin.problem(field, reason));
             return false;
         }

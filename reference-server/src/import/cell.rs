@@ -1,13 +1,11 @@
-//! What stands in one cell of a table, or in one string of a JSON file.
-//!
-//! Every function gives the value, or what is wrong with the text.
+//! Parsers for a CSV cell or a JSON string. They return the value, or what is wrong with it.
 
 use std::{str::FromStr, time::Duration};
 
 use flashsale_core::domain::{ActivityStatus, Invalid, LimitRule, Per, Subject, Timestamp};
-use serde::de::{DeserializeOwned, IntoDeserializer, value::Error as WordError};
+use serde::de::{DeserializeOwned, IntoDeserializer, value::Error as ValueError};
 
-/// A value of the domain that reads itself: ids, names, texts, currencies.
+/// Parses a domain type with `FromStr`: ids, names, texts, currencies.
 pub(super) fn of_domain<T: FromStr<Err = Invalid>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|Invalid { reason, .. }| {
         let quoted = format!("{text:?}");
@@ -15,20 +13,20 @@ pub(super) fn of_domain<T: FromStr<Err = Invalid>>(text: &str) -> Result<T, Stri
     })
 }
 
-/// A whole number in decimal digits, without sign, separators or leading zeros.
+/// Parses a whole number in decimal digits, without sign, separators or leading zeros.
 pub(super) fn number<T: FromStr>(text: &str) -> Result<T, String> {
     let canonical = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     let number = if canonical { text.parse().ok() } else { None };
-    number.ok_or_else(|| shorten(format!("{text:?} is not a whole number in plain digits, or too large")))
+    number.ok_or_else(|| shorten(format!("{text:?} is not a whole number in plain digits, or is too large")))
 }
 
-/// One of the words of an enumeration, as the HTTP contract spells them.
+/// Parses a value of an enumeration, spelt as in the HTTP contract.
 pub(super) fn word<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-    T::deserialize(IntoDeserializer::<WordError>::into_deserializer(text))
-        .map_err(|error| shorten(error.to_string().replace("unknown variant", "unknown word")))
+    T::deserialize(IntoDeserializer::<ValueError>::into_deserializer(text))
+        .map_err(|error| shorten(error.to_string().replace("unknown variant", "unknown value")))
 }
 
-/// `draft` or `published`.
+/// Parses a status: `draft` or `published`.
 pub(super) fn status(text: &str) -> Result<ActivityStatus, String> {
     match text {
         "draft" => Ok(ActivityStatus::Draft),
@@ -37,15 +35,16 @@ pub(super) fn status(text: &str) -> Result<ActivityStatus, String> {
     }
 }
 
-/// A moment, and whether it is relative: RFC 3339 with an offset, `now`, `now-10m`, `now+2h`.
+/// Parses a time and whether it is relative: RFC 3339 with an offset, `now`, `now-10m`, `now+2h`.
 pub(super) fn moment(text: &str, now: Timestamp) -> Result<(Timestamp, bool), String> {
     let Some(rest) = text.strip_prefix("now") else {
-        let wrong = || shorten(format!("{text:?} is neither like 2026-11-11T20:00:00+08:00 nor like now+2h"));
+        let wrong = || shorten(format!("{text:?} is not a time such as 2026-11-11T20:00:00+08:00 or now+2h"));
         let moment: jiff::Timestamp = text.parse().map_err(|_| wrong())?;
         let millis = u64::try_from(moment.as_millisecond()).map_err(|_| wrong())?;
         return Ok((Timestamp::from_millis(millis), false));
     };
-    let wrong = || shorten(format!("{text:?} is not like now, now-10m or now+2h; units are s, m, h and d"));
+    let wrong =
+        || shorten(format!("{text:?} is not a time such as now-10m or now+2h; units are s, m, h and d"));
     let moved = match rest.split_at_checked(1) {
         None if rest.is_empty() => now,
         Some(("+", span)) => now.after(self::span(span).ok_or_else(wrong)?),
@@ -55,13 +54,13 @@ pub(super) fn moment(text: &str, now: Timestamp) -> Result<(Timestamp, bool), St
     Ok((moved, true))
 }
 
-/// Rules such as `user/offer<=2;device/activity<=1`, in the order in which they are checked.
+/// Parses limits such as `user/offer<=2;device/activity<=1`, in the order of their checks.
 pub(super) fn limits(text: &str) -> Result<Vec<LimitRule>, String> {
     text.split(';').map(str::trim).filter(|rule| !rule.is_empty()).map(limit).collect()
 }
 
 fn limit(text: &str) -> Result<LimitRule, String> {
-    let wrong = || shorten(format!("{text:?} is not a rule like user/offer<=2"));
+    let wrong = || shorten(format!("{text:?} is not a limit such as user/offer<=2"));
     let (who, max) = text.split_once("<=").ok_or_else(wrong)?;
     let (subject, per) = who.split_once('/').ok_or_else(wrong)?;
     let subject: Subject = word(subject.trim()).map_err(|reason| format!("{text:?}: {reason}"))?;
@@ -83,7 +82,7 @@ fn span(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(u64::from(count) * seconds))
 }
 
-/// A message that quotes a whole description helps nobody.
+/// Truncates a message, which may quote a long text.
 fn shorten(message: String) -> String {
     const MAX: usize = 200;
     match message.char_indices().nth(MAX) {

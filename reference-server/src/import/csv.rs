@@ -1,4 +1,4 @@
-//! Tables: RFC 4180 with a header, in UTF-8.
+//! CSV files: RFC 4180 with a header, in UTF-8.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -29,7 +29,7 @@ pub(super) fn read(
         errors.push(Problem {
             file: file.to_owned(),
             place: SourceLocation::Line(1),
-            reason: "has no header".to_owned(),
+            reason: "the file has no header".to_owned(),
         });
         parts.is_complete = false;
         return;
@@ -87,7 +87,7 @@ fn head(row: &mut Row<'_>, now: Timestamp) -> Option<Head> {
     });
     let ((starts_at, relative_start), (ends_at, relative_end)) = (starts_at?, ends_at?);
     if relative_start != relative_end {
-        row.fault("ends_at", "starts_at and ends_at are either both relative or both not".to_owned());
+        row.fault("ends_at", "starts_at and ends_at must both be relative or both absolute".to_owned());
         return None;
     }
     let window = row.valid(Window::new(starts_at, ends_at));
@@ -138,7 +138,7 @@ fn price(row: &mut Row<'_>) -> Option<Money> {
     row.valid(Money::new(amount?, currency?))
 }
 
-/// The columns of a table; the second list may be left out.
+/// Returns the required and the optional columns of a table.
 fn known_columns(table: Table) -> (&'static [&'static str], &'static [&'static str]) {
     match table {
         Table::Products => (&["id", "name"], &["description", "image"]),
@@ -170,20 +170,20 @@ fn columns(
         let name = cell.trim();
         match required.iter().chain(optional).find(|column| **column == name) {
             Some(column) if columns.insert(*column, index).is_some() => {
-                faults.push((Some(name), "the header has this column twice".to_owned()));
+                faults.push((Some(name), "duplicate column".to_owned()));
             }
             Some(_) => {}
             None if header.cells.len() == 1 && name.contains([';', '\t']) => {
-                faults.push((None, "the columns are not separated by commas".to_owned()));
+                faults.push((None, "columns must be separated by commas".to_owned()));
             }
             None => {
                 let all: Vec<_> = required.iter().chain(optional).copied().collect();
-                faults.push((Some(name), format!("unknown column, there are {}", all.join(", "))));
+                faults.push((Some(name), format!("unknown column; known columns are {}", all.join(", "))));
             }
         }
     }
     for column in required.iter().filter(|column| !columns.contains_key(**column)) {
-        faults.push((Some(column), "the header lacks this column".to_owned()));
+        faults.push((Some(column), "required column is missing".to_owned()));
     }
     let is_good = faults.is_empty();
     for (column, reason) in faults {
@@ -197,7 +197,7 @@ fn columns(
     is_good.then_some(columns)
 }
 
-/// A record and how to read its cells; faults go to the list.
+/// A record and the means to read its cells. Faults are added to `errors`.
 struct Row<'a> {
     file: &'a str,
     record: &'a Record,
@@ -216,7 +216,7 @@ impl Row<'_> {
         }
     }
 
-    /// `None` is a fault, `Some(None)` an empty cell or a column that is not there.
+    /// Reads a cell: `None` on a fault, `Some(None)` if the cell is empty or the column missing.
     fn optional<T>(&mut self, column: &str, read: impl Fn(&str) -> Result<T, String>) -> Option<Option<T>> {
         let Some(index) = self.columns.get(column) else { return Some(None) };
         let text = self.record.cells[*index].trim();
@@ -232,7 +232,7 @@ impl Row<'_> {
         }
     }
 
-    /// A value that several cells make up.
+    /// Checks a value that is made of several cells.
     fn valid<T>(&mut self, value: Result<T, Invalid>) -> Option<T> {
         value.map_err(|invalid| self.fault(column_of(invalid.field), invalid.reason)).ok()
     }
@@ -241,7 +241,7 @@ impl Row<'_> {
         let reason = if self.record.has_open_quote {
             OPEN_QUOTE.to_owned()
         } else if self.record.cells.len() != width {
-            format!("the number of fields is {}, in the header it is {width}", self.record.cells.len())
+            format!("field count is {}, but the header has {width}", self.record.cells.len())
         } else {
             return true;
         };
@@ -256,17 +256,17 @@ impl Row<'_> {
     }
 }
 
-const OPEN_QUOTE: &str = "a quote is not closed; inside of a quoted field a quote is written twice";
+const OPEN_QUOTE: &str = "unclosed quote; a quote inside a quoted field must be doubled";
 
 /// One record of a table.
 struct Record {
     line: u64,
     cells: Vec<String>,
-    /// The parser takes an unclosed quote to the end of the file without a word.
+    /// Set if a quote is not closed: the parser silently extends the field to the end of the file.
     has_open_quote: bool,
 }
 
-/// The records of a table, the header being the first. Empty lines are skipped.
+/// The records of a table, header included. Empty lines are skipped.
 struct Records<'a> {
     text: &'a [u8],
     reader: ::csv::Reader<&'a [u8]>,
@@ -280,7 +280,7 @@ impl<'a> Records<'a> {
         Self { text: text.as_bytes(), reader, counted: (0, 1) }
     }
 
-    /// The parser's own line numbers do not count the empty lines before a record.
+    /// Counts lines itself: the line numbers of the parser miss empty lines before a record.
     fn line_at(&mut self, start: usize) -> u64 {
         let (from, line) = self.counted;
         self.counted = (start, line + line_of(&self.text[from..], start - from) - 1);
@@ -296,7 +296,7 @@ impl Iterator for Records<'_> {
             |reader: &::csv::Reader<_>| usize::try_from(reader.position().byte()).unwrap_or(usize::MAX);
         let mut start = position(&self.reader).min(self.text.len());
         let mut record = ::csv::StringRecord::new();
-        // The text is in memory and UTF-8, and any number of fields is allowed: there is nothing left to fail.
+        // Cannot fail: the text is in memory and UTF-8, and any number of fields is allowed.
         if !self.reader.read_record(&mut record).unwrap_or(false) {
             return None;
         }

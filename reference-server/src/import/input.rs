@@ -1,4 +1,4 @@
-//! What files brought, as one set for a catalogue.
+//! A parsed import, ready for a catalogue.
 
 use std::collections::HashMap;
 
@@ -9,19 +9,19 @@ use flashsale_core::{
 
 use super::problem::{ImportErrors, Origin, Problem, SourceLocation};
 
-/// A set that was read without a fault, and where each part of it came from.
+/// An import set without faults, and the origin of each part of it.
 #[derive(Clone, Debug)]
 pub struct Input {
-    /// What was read.
+    /// The items to import.
     pub set: ImportSet,
     pub(super) origins: HashMap<Item, Origin>,
 }
 
 impl Input {
-    /// Gives the set to a catalogue, whole or not at all.
+    /// Imports the set into a catalogue, all or nothing.
     ///
     /// # Errors
-    /// What the catalogue refuses, with file and line; or its own failure.
+    /// What the catalogue refuses, with file and line, or a failure of the catalogue.
     pub async fn import(
         &self,
         catalogue: &dyn Catalogue,
@@ -40,7 +40,7 @@ impl Input {
         }
     }
 
-    /// A refusal in terms of the files. An offer that is missing from a file has the place of its activity.
+    /// Locates a refusal in the files. An offer in no file has the location of its activity.
     fn locate(&self, refusal: Refusal) -> Problem {
         let (item, origin) = match (self.origins.get(&refusal.item), refusal.item) {
             (Some(origin), _) => (None, Some(origin)),
@@ -65,7 +65,7 @@ pub enum ImportFailure {
     /// The catalogue refuses parts of the set.
     #[error(transparent)]
     Input(#[from] ImportErrors),
-    /// The catalogue cannot be used.
+    /// The catalogue failed.
     #[error(transparent)]
     Catalogue(CatalogueError),
 }

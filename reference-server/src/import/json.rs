@@ -1,4 +1,4 @@
-//! Sets as one JSON document: `{"products": […], "skus": […], "activities": [{…, "offers": […]}]}`.
+//! JSON files: `{"products": […], "skus": […], "activities": [{…, "offers": […]}]}`.
 
 use flashsale_core::domain::{
     Activity, ActivityId, Buckets, Name, OfferTerms, Selling, Text, Timestamp, Window,
@@ -17,7 +17,7 @@ use super::{
     source::line_of,
 };
 
-/// The document. Its elements are parsed one by one, so that one bad element does not hide the others.
+/// The document. Elements are parsed separately, so that every faulty one is reported.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document<'a> {
@@ -96,7 +96,7 @@ impl<'a> Reader<'a> {
         let status = cell::status(&read.status).map_err(|reason| check("status", reason)).ok();
         let ((starts_at, relative_start), (ends_at, relative_end)) = (starts_at?, ends_at?);
         if relative_start != relative_end {
-            check("ends_at", "starts_at and ends_at are either both relative or both not".to_owned());
+            check("ends_at", "starts_at and ends_at must both be relative or both absolute".to_owned());
             return None;
         }
         let window =
@@ -116,9 +116,9 @@ impl<'a> Reader<'a> {
         Some(Head { activity, relative_window: relative_start })
     }
 
-    /// Parses a part of the document; a fault is reported with its place in the whole.
+    /// Parses a part of the document. A fault is reported with its position in the whole document.
     fn element<T: Deserialize<'a>>(&mut self, part: &'a str, path: &str) -> Option<T> {
-        // Serde reads a struct from an array too; everything here is an object.
+        // Serde would also read a struct from an array, but only objects are allowed here.
         let read = if part.trim_start().starts_with('[') {
             Err(de::Error::custom("invalid type: sequence, expected an object"))
         } else {
@@ -127,12 +127,12 @@ impl<'a> Reader<'a> {
         match read {
             Ok(value) => Some(value),
             Err(error) => {
-                // A value that breaks a rule of the domain has no position of its own, which is line 0.
+                // Errors of domain types have no position: line and column are 0.
                 let start = self.offset(part) + offset_of(part, error.line(), error.column());
                 let message = error.to_string();
                 let suffix = format!(" at line {} column {}", error.line(), error.column());
                 let reason = message.strip_suffix(&suffix).unwrap_or(&message);
-                let (line, column) = self.place(start);
+                let (line, column) = self.line_and_column(start);
                 let place = SourceLocation::Json { line, column, path: path.to_owned() };
                 self.errors.push(Problem { file: self.file.to_owned(), place, reason: reason.to_owned() });
                 None
@@ -141,23 +141,23 @@ impl<'a> Reader<'a> {
     }
 
     fn origin(&self, raw: &RawValue, path: String) -> Origin {
-        let (line, column) = self.place(self.offset(raw.get()));
+        let (line, column) = self.line_and_column(self.offset(raw.get()));
         Origin { file: self.file.to_owned(), spot: Spot::Element { line, column, path } }
     }
 
-    /// Where a part, which borrows from the text, begins in it.
+    /// Returns the offset of a part that borrows from the text.
     fn offset(&self, part: &str) -> usize {
         part.as_ptr().addr() - self.text.as_ptr().addr()
     }
 
-    fn place(&self, offset: usize) -> (u64, u64) {
+    fn line_and_column(&self, offset: usize) -> (u64, u64) {
         let before = &self.text[..self.text.floor_char_boundary(offset)];
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         (line_of(before.as_bytes(), before.len()), before[line_start..].chars().count() as u64 + 1)
     }
 }
 
-/// The byte that the parser means by a line and a column, both counted from 1; the column counts bytes.
+/// Returns the byte offset of a line and a column of the parser, both from 1; columns are in bytes.
 fn offset_of(part: &str, line: usize, column: usize) -> usize {
     let start: usize = part.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
     (start + column.saturating_sub(1)).min(part.len())

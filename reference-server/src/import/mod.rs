@@ -1,8 +1,8 @@
-//! Products, SKUs, activities and offers from files. The formats are described in `docs/IMPORT.md`.
+//! Imports products, SKUs, activities and offers from files; see `docs/IMPORT.md`.
 //!
-//! [`read`] takes files, [`parse`] takes what somebody else read. Either finds every fault of all files before
-//! anything is imported; [`Input::import`] then gives the whole set to a catalogue, and names file and line of what
-//! the catalogue refuses.
+//! [`read`] parses files, [`parse`] data that is already in memory. Both report every fault of all
+//! files before anything is imported. [`Input::import`] then imports the whole set into a
+//! catalogue; it reports file and line of what the catalogue refuses.
 //!
 //! ```no_run
 //! # async fn example(catalogue: &dyn flashsale_core::catalogue::Catalogue) -> Result<(), Box<dyn std::error::Error>> {
@@ -35,8 +35,8 @@ pub use source::{Source, demo};
 
 use self::{assemble::Parts, source::Kind};
 
-/// Reads files. A directory stands for those of `products.csv`, `skus.csv`, `activities.csv` and `offers.csv` that it
-/// has. Relative times count from `now`.
+/// Reads and parses files. A directory stands for the `products.csv`, `skus.csv`, `activities.csv`
+/// and `offers.csv` in it. Relative times count from `now`.
 ///
 /// # Errors
 /// Every fault of every file, up to [`ImportErrors::MAX_REPORTED`].
@@ -46,7 +46,7 @@ pub fn read(paths: &[PathBuf], now: Timestamp) -> Result<Input, ImportErrors> {
     parse_after(errors, &sources, now)
 }
 
-/// Loads files without reading what is in them, to send them elsewhere.
+/// Loads files without parsing them, to send them to a server.
 ///
 /// # Errors
 /// Every file that cannot be loaded.
@@ -56,7 +56,7 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<Source>, ImportErrors> {
     if errors.is_empty() { Ok(sources) } else { Err(errors) }
 }
 
-/// Reads what was loaded from files already. Relative times count from `now`.
+/// Parses files that are already loaded. Relative times count from `now`.
 ///
 /// # Errors
 /// Every fault of every source, up to [`ImportErrors::MAX_REPORTED`].

@@ -1,41 +1,41 @@
-//! Faults of files, for the person who wrote them.
+//! Faults in files, for the person who wrote them.
 
 use std::fmt;
 
-/// A fault of a file.
+/// A fault in a file.
 ///
-/// It is shown as `offers.csv:12: units: …`, `sale.json:12:5: activities[0].offers[2]: …` or `offers.csv: …`.
+/// Displayed as `offers.csv:12: units: …` or `sale.json:12:5: activities[0].offers[2]: …`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The file, as the caller named it.
     pub file: String,
-    /// Where in the file.
+    /// The location in the file.
     pub place: SourceLocation,
-    /// What is wrong, and what would be right.
+    /// What is wrong, and what is expected.
     pub reason: String,
 }
 
-/// A place in a file.
+/// A location in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceLocation {
     /// The file as a whole.
     File,
-    /// A line of a CSV file, counted from 1; of a record with line breaks, the first.
+    /// A line of a CSV file, from 1. For a record with line breaks, its first line.
     Line(u64),
     /// A cell of a CSV file.
     Cell {
-        /// The first line of its record, counted from 1.
+        /// The first line of its record, from 1.
         line: u64,
         /// The name of its column.
         column: String,
     },
     /// A part of a JSON file.
     Json {
-        /// Counted from 1.
+        /// The line, from 1.
         line: u64,
-        /// Characters, counted from 1.
+        /// The column in characters, from 1.
         column: u64,
-        /// `activities[0].offers[2]`; empty for the document.
+        /// The path, as in `activities[0].offers[2]`; empty for the whole document.
         path: String,
     },
 }
@@ -58,7 +58,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Every fault that was found; nothing was imported.
+/// All faults that were found. Nothing was imported.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImportErrors {
     problems: Vec<Problem>,
@@ -66,15 +66,15 @@ pub struct ImportErrors {
 }
 
 impl ImportErrors {
-    /// The most faults that are kept with their place: 100. The others are counted.
+    /// The most faults that are kept with their details: 100. Others are only counted.
     pub const MAX_REPORTED: usize = 100;
 
-    /// The first faults.
+    /// Returns the first faults, at most [`MAX_REPORTED`](Self::MAX_REPORTED).
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
 
-    /// How many there are, with those that are only counted.
+    /// Returns the number of all faults.
     pub fn total(&self) -> usize {
         self.total
     }
@@ -103,13 +103,13 @@ impl fmt::Display for ImportErrors {
             more => writeln!(f, "… and {more} more")?,
         }
         match self.total {
-            1 => write!(f, "1 fault, nothing was imported"),
-            total => write!(f, "{total} faults, nothing was imported"),
+            1 => write!(f, "1 fault; nothing was imported"),
+            total => write!(f, "{total} faults; nothing was imported"),
         }
     }
 }
 
-/// Where a value came from.
+/// The origin of a value.
 #[derive(Clone, Debug)]
 pub(super) struct Origin {
     pub(super) file: String,
@@ -123,7 +123,7 @@ pub(super) enum Spot {
 }
 
 impl Origin {
-    /// A problem with one field of the value; `field` is a word of the HTTP contract.
+    /// Creates a problem with one field of the value, named as in the HTTP contract.
     pub(super) fn problem(&self, field: &str, reason: String) -> Problem {
         let place = match &self.spot {
             Spot::Record { line } => {
@@ -146,7 +146,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// The column in which CSV files have a field of the HTTP contract.
+/// Returns the CSV column of a field of the HTTP contract.
 pub(super) fn column_of(field: &str) -> &str {
     match field {
         "price" | "amount" => "price_minor",

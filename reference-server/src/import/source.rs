@@ -1,4 +1,4 @@
-//! Files before they are parsed.
+//! Files that are not parsed yet.
 
 use std::{
     borrow::Cow,
@@ -9,20 +9,20 @@ use std::{
 
 use super::{ImportErrors, Problem, SourceLocation};
 
-/// The largest file: 64 MiB, far above any catalogue, and well below what a machine has.
+/// The largest file: 64 MiB, far larger than any catalogue and small enough for memory.
 const MAX_BYTES: u64 = 64 << 20;
 
 /// The content of a file.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// The name of the file. Its last part tells what is in it: `products.csv`, `skus.csv`, `activities.csv`,
-    /// `offers.csv`, or anything that ends in `.json`.
+    /// The path of the file. Its name determines the format: `products.csv`, `skus.csv`,
+    /// `activities.csv`, `offers.csv`, or anything that ends in `.json`.
     pub name: String,
-    /// Its bytes, in UTF-8.
+    /// The content, in UTF-8.
     pub content: Cow<'static, [u8]>,
 }
 
-/// The data set that `serve --demo` sells: the CSV files under `examples/data/`, as they were at build time.
+/// Returns the data set of `serve --demo`, `examples/data/*.csv` as of build time.
 pub fn demo() -> Vec<Source> {
     let file = |name: &str, content: &'static str| Source {
         name: format!("examples/data/{name}"),
@@ -36,14 +36,14 @@ pub fn demo() -> Vec<Source> {
     ]
 }
 
-/// What is in a file.
+/// The format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Csv(Table),
     Json,
 }
 
-/// The CSV files that there are.
+/// The kinds of CSV files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Table {
     Products,
@@ -60,13 +60,13 @@ const TABLES: [(&str, Table); 4] = [
 ];
 
 impl Source {
-    /// What is in it, and its text without a byte order mark.
+    /// Returns the format, and the text without a byte order mark.
     pub(super) fn text(&self, errors: &mut ImportErrors) -> Option<(Kind, &str)> {
         let mut fault = |place, reason| errors.push(Problem { file: self.name.clone(), place, reason });
         let Some(kind) = self.kind() else {
             fault(
                 SourceLocation::File,
-                "the name tells what is in a file: products.csv, skus.csv, activities.csv, offers.csv or *.json"
+                "unknown file name; expected products.csv, skus.csv, activities.csv, offers.csv or *.json"
                     .to_owned(),
             );
             return None;
@@ -75,13 +75,13 @@ impl Source {
         match std::str::from_utf8(bytes) {
             Ok(text) => Some((kind, text)),
             Err(_) if bytes.starts_with(b"\xFF\xFE") || bytes.starts_with(b"\xFE\xFF") => {
-                fault(SourceLocation::Line(1), "is UTF-16, save the file as UTF-8".to_owned());
+                fault(SourceLocation::Line(1), "the file is UTF-16; save it as UTF-8".to_owned());
                 None
             }
             Err(error) => {
                 let valid = &bytes[..error.valid_up_to()];
                 let byte = bytes[error.valid_up_to()];
-                let reason = format!("the byte 0x{byte:02X} is not UTF-8, save the file as UTF-8");
+                let reason = format!("byte 0x{byte:02X} is not valid UTF-8; save the file as UTF-8");
                 fault(SourceLocation::Line(line_of(valid, valid.len())), reason);
                 None
             }
@@ -97,11 +97,11 @@ impl Source {
     }
 }
 
-/// Reads files and directories from the disk.
+/// Loads files, and the CSV files in directories.
 pub(super) fn load(paths: &[PathBuf], errors: &mut ImportErrors) -> Vec<Source> {
     let mut sources = Vec::new();
     if paths.is_empty() {
-        let reason = "no file was named".to_owned();
+        let reason = "no file was given".to_owned();
         errors.push(Problem { file: String::new(), place: SourceLocation::File, reason });
     }
     for path in paths {
@@ -118,7 +118,7 @@ pub(super) fn load(paths: &[PathBuf], errors: &mut ImportErrors) -> Vec<Source> 
         let files: Vec<_> =
             TABLES.iter().map(|(name, _)| path.join(name)).filter(|file| file.exists()).collect();
         if files.is_empty() {
-            fault("has none of products.csv, skus.csv, activities.csv and offers.csv".to_owned());
+            fault("contains none of products.csv, skus.csv, activities.csv and offers.csv".to_owned());
         }
         for file in files {
             match load_file(&file) {
@@ -130,7 +130,7 @@ pub(super) fn load(paths: &[PathBuf], errors: &mut ImportErrors) -> Vec<Source> 
     sources
 }
 
-/// The line, counted from 1, of the byte at `offset`.
+/// Returns the line, from 1, of the byte at `offset`.
 pub(super) fn line_of(bytes: &[u8], offset: usize) -> u64 {
     1 + bytes[..offset].iter().filter(|byte| **byte == b'\n').count() as u64
 }
@@ -139,7 +139,7 @@ fn load_file(path: &Path) -> io::Result<Source> {
     let mut content = Vec::new();
     fs::File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut content)?;
     if content.len() as u64 > MAX_BYTES {
-        return Err(io::Error::other("it has more than 64 MiB, split it"));
+        return Err(io::Error::other("larger than 64 MiB; split it"));
     }
     Ok(Source { name: path.display().to_string(), content: Cow::Owned(content) })
 }

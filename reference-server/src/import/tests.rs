@@ -1,4 +1,4 @@
-//! The shipped data set, and what people write wrong.
+//! The shipped data set, and common mistakes in files.
 
 use std::{path::Path, sync::Arc};
 
@@ -37,7 +37,7 @@ fn by() -> Attribution {
     Attribution { actor: "chen".parse().unwrap(), reason: "test".parse().unwrap() }
 }
 
-/// A small good set with `content` in the place of the file `name`.
+/// A small valid set with the file `name` replaced by `content`.
 fn with(name: &str, content: impl Into<Vec<u8>>) -> Vec<Source> {
     let offers = format!("{OFFERS_HEADER}{OFFER}");
     let mut sources: Vec<_> = [
@@ -80,7 +80,7 @@ fn json(content: &str) -> Vec<Source> {
 }
 
 #[tokio::test]
-async fn the_shipped_set_is_taken_and_taking_it_again_changes_nothing() {
+async fn the_shipped_set_is_imported_and_a_repeat_changes_nothing() {
     let catalogue = empty();
     let input = read(&[shipped()], NOW).unwrap_or_else(|errors| panic!("{errors}"));
     let report = input.import(&catalogue, &by()).await.unwrap();
@@ -98,7 +98,7 @@ async fn the_shipped_set_is_taken_and_taking_it_again_changes_nothing() {
 }
 
 #[test]
-fn the_shipped_set_has_what_it_promises() {
+fn the_shipped_set_covers_all_features() {
     let set = read(&[shipped()], NOW).unwrap().set;
     let activities: Vec<&Activity> = set.activities.iter().map(|imported| &imported.activity).collect();
     let at = |activity: &Activity| (activity.window.starts_at() <= NOW, activity.window.ends_at() <= NOW);
@@ -136,7 +136,7 @@ fn the_shipped_set_has_what_it_promises() {
 }
 
 #[test]
-fn the_small_json_file_says_the_same_as_the_tables() {
+fn the_small_json_file_matches_the_csv_files() {
     let small = read(&[shipped().join("small.json")], NOW).unwrap_or_else(|errors| panic!("{errors}")).set;
     let all = read(&[shipped()], NOW).unwrap().set;
     assert_eq!((small.products.len(), small.skus.len(), small.activities.len()), (2, 6, 1));
@@ -146,7 +146,7 @@ fn the_small_json_file_says_the_same_as_the_tables() {
 }
 
 #[test]
-fn the_whole_set_is_the_same_as_json() {
+fn the_same_set_as_json_is_equal() {
     let tables = read(&[shipped()], NOW).unwrap().set;
     let relative = [("now-10m", "now+2h"), ("now+1h", "now+3h"), ("now-3d", "now-2d")];
     let activities: Vec<Value> = tables
@@ -157,7 +157,7 @@ fn the_whole_set_is_the_same_as_json() {
             let mut value = serde_json::to_value(&imported.activity).unwrap();
             let fields = value.as_object_mut().unwrap();
             fields.remove("window");
-            // An import says what is sold; operators say whether it is sold now.
+            // Imports do not set whether an activity sells; operators do.
             fields.remove("selling");
             fields.insert("starts_at".to_owned(), json!(starts_at));
             fields.insert("ends_at".to_owned(), json!(ends_at));
@@ -172,7 +172,7 @@ fn the_whole_set_is_the_same_as_json() {
 }
 
 #[test]
-fn tables_are_read_as_spreadsheets_write_them() {
+fn spreadsheet_exports_are_read() {
     let expected =
         parse(&with("products.csv", "id,name,description\n7,\"a, \"\"b\"\"\",\"x\ny\"\n"), NOW).unwrap().set;
     assert_eq!(expected.products[0].name.as_str(), "a, \"b\"");
@@ -190,57 +190,57 @@ fn tables_are_read_as_spreadsheets_write_them() {
 }
 
 #[test]
-fn a_bad_line_is_named_with_its_place_and_reason() {
+fn a_fault_has_its_location_and_reason() {
     let long = "长".repeat(121);
     let cases: Vec<(Vec<Source>, &[&str])> = vec![
         // Files.
         (
             vec![source("goods.csv", "id\n")],
             &[
-                "goods.csv: the name tells what is in a file: products.csv, skus.csv, activities.csv, offers.csv or *.json",
+                "goods.csv: unknown file name; expected products.csv, skus.csv, activities.csv, offers.csv or *.json",
             ],
         ),
-        (products(""), &["products.csv:1: has no header"]),
+        (products(""), &["products.csv:1: the file has no header"]),
         (
             vec![source("products.csv", b"id,name\n7,a\n8,\xb0\n".to_vec())],
-            &["products.csv:3: the byte 0xB0 is not UTF-8, save the file as UTF-8"],
+            &["products.csv:3: byte 0xB0 is not valid UTF-8; save the file as UTF-8"],
         ),
         (
             vec![source("products.csv", b"\xff\xfei\0d\0".to_vec())],
-            &["products.csv:1: is UTF-16, save the file as UTF-8"],
+            &["products.csv:1: the file is UTF-16; save it as UTF-8"],
         ),
         // Headers.
         (
             products("id,title\n"),
             &[
-                "products.csv:1: title: unknown column, there are id, name, description, image",
-                "products.csv:1: name: the header lacks this column",
+                "products.csv:1: title: unknown column; known columns are id, name, description, image",
+                "products.csv:1: name: required column is missing",
             ],
         ),
-        (products("id,name,id\n7,a,8\n"), &["products.csv:1: id: the header has this column twice"]),
+        (products("id,name,id\n7,a,8\n"), &["products.csv:1: id: duplicate column"]),
         (
             products("id;name\n7;a\n"),
             &[
-                "products.csv:1: the columns are not separated by commas",
-                "products.csv:1: id: the header lacks this column",
-                "products.csv:1: name: the header lacks this column",
+                "products.csv:1: columns must be separated by commas",
+                "products.csv:1: id: required column is missing",
+                "products.csv:1: name: required column is missing",
             ],
         ),
         // Records.
         (
             products("id,name\n7,a,b\n8\n"),
             &[
-                "products.csv:2: the number of fields is 3, in the header it is 2",
-                "products.csv:3: the number of fields is 1, in the header it is 2",
+                "products.csv:2: field count is 3, but the header has 2",
+                "products.csv:3: field count is 1, but the header has 2",
             ],
         ),
         (
             products("id,name\n7,\"a\n8,b\n"),
-            &["products.csv:2: a quote is not closed; inside of a quoted field a quote is written twice"],
+            &["products.csv:2: unclosed quote; a quote inside a quoted field must be doubled"],
         ),
         (
             products("id,name\n7,27\" display\n"),
-            &["products.csv:2: a quote is not closed; inside of a quoted field a quote is written twice"],
+            &["products.csv:2: unclosed quote; a quote inside a quoted field must be doubled"],
         ),
         (
             products("id,name,description\n7,a,\"1\n2\n3\"\n\n\n,b,\n"),
@@ -261,7 +261,7 @@ fn a_bad_line_is_named_with_its_place_and_reason() {
         ),
         (
             products("id,name\n7,a\n8,b\n7,c\n"),
-            &["products.csv:4: id: product/7 is there already, at products.csv:2"],
+            &["products.csv:4: id: duplicate product/7, first at products.csv:2"],
         ),
         (
             products("id,name\n7,a\tb\n"),
@@ -269,12 +269,12 @@ fn a_bad_line_is_named_with_its_place_and_reason() {
         ),
         (
             with("skus.csv", "id,product_id,name,price_minor,currency\n11,7,a,99.00,CNY\n"),
-            &["skus.csv:2: price_minor: \"99.00\" is not a whole number in plain digits, or too large"],
+            &["skus.csv:2: price_minor: \"99.00\" is not a whole number in plain digits, or is too large"],
         ),
         (
             with("skus.csv", "id,product_id,name,price_minor,currency\n11,7,a,-1,RMB\n"),
             &[
-                "skus.csv:2: price_minor: \"-1\" is not a whole number in plain digits, or too large",
+                "skus.csv:2: price_minor: \"-1\" is not a whole number in plain digits, or is too large",
                 "skus.csv:2: currency: \"RMB\" is not an ISO 4217 code such as CNY",
             ],
         ),
@@ -286,13 +286,13 @@ fn a_bad_line_is_named_with_its_place_and_reason() {
         (
             activities("1,sale,2026-11-11T20:00:00,2026-11-11T22:00:00Z,chen,li,published,"),
             &[
-                "activities.csv:2: starts_at: \"2026-11-11T20:00:00\" is neither like 2026-11-11T20:00:00+08:00 nor like now+2h",
+                "activities.csv:2: starts_at: \"2026-11-11T20:00:00\" is not a time such as 2026-11-11T20:00:00+08:00 or now+2h",
             ],
         ),
         (
             activities("1,sale,now+2w,now+3h,chen,li,published,"),
             &[
-                "activities.csv:2: starts_at: \"now+2w\" is not like now, now-10m or now+2h; units are s, m, h and d",
+                "activities.csv:2: starts_at: \"now+2w\" is not a time such as now-10m or now+2h; units are s, m, h and d",
             ],
         ),
         (
@@ -301,7 +301,7 @@ fn a_bad_line_is_named_with_its_place_and_reason() {
         ),
         (
             activities("1,sale,now,2030-01-01T00:00:00Z,chen,li,published,"),
-            &["activities.csv:2: ends_at: starts_at and ends_at are either both relative or both not"],
+            &["activities.csv:2: ends_at: starts_at and ends_at must both be relative or both absolute"],
         ),
         (
             activities("1,sale,now,now+1h,chen,li,live,"),
@@ -327,13 +327,13 @@ fn a_bad_line_is_named_with_its_place_and_reason() {
         ),
         (
             activities("2,sale,now,now+1h,chen,li,draft,"),
-            &["offers.csv:2: activity_id: no file has the activity 1; an activity comes with all its offers"],
+            &["offers.csv:2: activity_id: activity 1 is in no file; import it together with its offers"],
         ),
         // Offers.
         (offers(""), &["activities.csv:2: offers: an approved or published activity needs an offer"]),
         (
             offers("1,11,8900,CNY,-5,pre_deduct,900,,,\n"),
-            &["offers.csv:2: units: \"-5\" is not a whole number in plain digits, or too large"],
+            &["offers.csv:2: units: \"-5\" is not a whole number in plain digits, or is too large"],
         ),
         (
             offers("1,11,8900,CNY,0,pre_deduct,900,,,\n"),
@@ -350,7 +350,7 @@ fn a_bad_line_is_named_with_its_place_and_reason() {
         (
             offers("1,11,8900,CNY,1,seckill,900,,,\n"),
             &[
-                "offers.csv:2: strategy: unknown word `seckill`, expected one of `order_time`, `pay_time`, `pre_deduct`",
+                "offers.csv:2: strategy: unknown value `seckill`, expected one of `order_time`, `pay_time`, `pre_deduct`",
             ],
         ),
         (
@@ -363,16 +363,16 @@ fn a_bad_line_is_named_with_its_place_and_reason() {
         ),
         (
             offers("1,11,8900,CNY,1,order_time,,,keep,\n"),
-            &["offers.csv:2: late_capture: unknown word `keep`, expected `refund` or `retake`"],
+            &["offers.csv:2: late_capture: unknown value `keep`, expected `refund` or `retake`"],
         ),
         (
             offers("1,11,8900,CNY,1,order_time,,,,user/offer=2\n"),
-            &["offers.csv:2: limits: \"user/offer=2\" is not a rule like user/offer<=2"],
+            &["offers.csv:2: limits: \"user/offer=2\" is not a limit such as user/offer<=2"],
         ),
         (
             offers("1,11,8900,CNY,1,order_time,,,,user/offer<=2;card/offer<=1\n"),
             &[
-                "offers.csv:2: limits: \"card/offer<=1\": unknown word `card`, expected one of `user`, `device`, `address`",
+                "offers.csv:2: limits: \"card/offer<=1\": unknown value `card`, expected one of `user`, `device`, `address`",
             ],
         ),
         (
@@ -389,7 +389,7 @@ fn a_bad_line_is_named_with_its_place_and_reason() {
         ),
         (
             offers(&format!("{OFFER}{OFFER}")),
-            &["offers.csv:3: sku_id: offer/1/11 is there already, at offers.csv:2"],
+            &["offers.csv:3: sku_id: duplicate offer/1/11, first at offers.csv:2"],
         ),
         // JSON.
         (json(""), &["sale.json:1:1: EOF while parsing a value"]),
@@ -415,7 +415,7 @@ fn a_bad_line_is_named_with_its_place_and_reason() {
                 "{\"activities\": [{\"id\": \"1\", \"name\": \"a\", \"starts_at\": \"now\", \"ends_at\": \"soon\", \"creator\": \"c\", \"status\": \"x\",\n \"offers\": [{\"sku_id\": \"1\", \"price\": {\"amount\": 1, \"currency\": \"CNY\"}, \"units\": 0, \"strategy\": \"order_time\"}]}]}",
             ),
             &[
-                "sale.json:1:17: activities[0].ends_at: \"soon\" is neither like 2026-11-11T20:00:00+08:00 nor like now+2h",
+                "sale.json:1:17: activities[0].ends_at: \"soon\" is not a time such as 2026-11-11T20:00:00+08:00 or now+2h",
                 "sale.json:1:17: activities[0].status: \"x\" is neither draft nor published",
                 "sale.json:2:13: activities[0].offers[0]: units: 0 is not between 1 and 1000000000",
             ],
@@ -434,7 +434,7 @@ fn a_bad_line_is_named_with_its_place_and_reason() {
 }
 
 #[test]
-fn every_fault_of_every_file_is_reported_up_to_a_bound() {
+fn all_faults_are_reported_up_to_a_limit() {
     let faulty = vec![
         source("products.csv", "id,name\nx,a\n7,\n"),
         source("skus.csv", "id,product_id,name,price_minor,currency\n11,7,a,1.5,CNY\n"),
@@ -446,21 +446,21 @@ fn every_fault_of_every_file_is_reported_up_to_a_bound() {
     let errors = parse(&products(&many), NOW).unwrap_err();
     assert_eq!((errors.problems().len(), errors.total()), (100, 300));
     let text = errors.to_string();
-    assert!(text.ends_with("… and 200 more\n300 faults, nothing was imported"), "{text}");
+    assert!(text.ends_with("… and 200 more\n300 faults; nothing was imported"), "{text}");
 }
 
 #[test]
-fn files_that_cannot_be_read_are_named() {
+fn unreadable_files_are_reported() {
     let directory = tempfile::tempdir().unwrap();
     let missing = directory.path().join("skus.csv");
     let errors = read(&[missing.clone(), directory.path().to_owned()], NOW).unwrap_err().to_string();
     assert!(errors.contains(&format!("{}: cannot be read: No such file", missing.display())), "{errors}");
-    assert!(errors.contains("has none of products.csv, skus.csv"), "{errors}");
-    assert!(read(&[], NOW).unwrap_err().to_string().starts_with("no file was named"));
+    assert!(errors.contains("contains none of products.csv, skus.csv"), "{errors}");
+    assert!(read(&[], NOW).unwrap_err().to_string().starts_with("no file was given"));
 }
 
 #[tokio::test]
-async fn what_the_catalogue_refuses_has_its_place_too() {
+async fn a_refusal_of_the_catalogue_has_its_location() {
     let catalogue = empty();
     let import = |sources: Vec<Source>| {
         let catalogue = catalogue.clone();
@@ -497,6 +497,6 @@ async fn what_the_catalogue_refuses_has_its_place_too() {
             "sale.json:3:9: activities[0].offers[0].units: cannot change while the activity is published; use an adjustment"
         ]
     );
-    // SKUs alone, of a product that the catalogue has.
+    // SKUs alone, for a product in the catalogue.
     assert!(!import(vec![source("skus.csv", SKUS)]).await.unwrap().changed_anything());
 }

@@ -1,4 +1,4 @@
-//! Cross-origin calls, for pages that are served by somebody else.
+//! CORS, for pages that are served from another origin.
 
 use hyper::{
     HeaderMap, Method, StatusCode,
@@ -18,16 +18,16 @@ const ANSWER_HEADERS: HeaderValue =
     HeaderValue::from_static("location, retry-after, ratelimit, ratelimit-policy, x-request-id");
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
-/// The origin of the request, if its pages may call.
+/// Returns the request's origin if the configuration allows it.
 pub(super) fn allowed(origins: &[String], headers: &HeaderMap) -> Option<HeaderValue> {
     let origin = headers.get(ORIGIN)?;
     origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()).then(|| origin.clone())
 }
 
-/// The answer to a browser that asks before it calls.
+/// Answers a CORS preflight request; returns `None` for any other request.
 pub(super) fn preflight(method: &Method, headers: &HeaderMap) -> Option<Response> {
-    let asks = *method == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
-    asks.then(|| {
+    let is_preflight = *method == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+    is_preflight.then(|| {
         let mut response = empty(StatusCode::NO_CONTENT);
         let headers = response.headers_mut();
         headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
@@ -37,7 +37,7 @@ pub(super) fn preflight(method: &Method, headers: &HeaderMap) -> Option<Response
     })
 }
 
-/// Lets the pages of `origin` read an answer. Caches learn that it depends on the origin.
+/// Adds `Vary: origin`, and lets the pages of an allowed `origin` read the response.
 pub(super) fn grant(response: &mut Response, origin: Option<HeaderValue>) {
     let headers = response.headers_mut();
     headers.append(VARY, HeaderValue::from_static("origin"));

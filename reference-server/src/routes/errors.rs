@@ -1,4 +1,4 @@
-//! What the services say, in the codes of the HTTP contract: the one place that maps them.
+//! Maps outcomes and errors of the services to the problem codes of the HTTP contract.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -17,10 +17,10 @@ use crate::{
     runtime::background::TaskLost,
 };
 
-/// When a retry is worth while if nobody knows better.
+/// The default `Retry-After`.
 const SOON: Duration = Duration::from_secs(1);
 
-/// A declined request for units.
+/// Maps a declined reserve to its problem.
 pub(super) fn declined(outcome: &Outcome, now: Timestamp) -> Problem {
     match outcome {
         Outcome::UnknownOffer => Problem::not_found(),
@@ -28,34 +28,31 @@ pub(super) fn declined(outcome: &Outcome, now: Timestamp) -> Problem {
         Outcome::KeyReused => {
             Problem::new(Code::KeyReused, "Use a new Idempotency-Key for another offer or quantity.")
         }
-        Outcome::TicketExpired => Problem::new(
-            Code::TicketExpired,
-            "Ask for a new ticket; this one has made no order that could be repeated.",
-        ),
-        Outcome::Paused => Problem::new(Code::Paused, "Try again when the status says that it is live."),
-        Outcome::NotStarted { starts_at } => not_started(*starts_at, now),
-        Outcome::Ended => {
-            Problem::new(Code::Ended, "Orders that were placed can still be paid in their time.")
+        Outcome::TicketExpired => {
+            Problem::new(Code::TicketExpired, "Request a new ticket; no order was placed with this one.")
         }
+        Outcome::Paused => Problem::new(Code::Paused, "Try again once the activity's status is live."),
+        Outcome::NotStarted { starts_at } => not_started(*starts_at, now),
+        Outcome::Ended => Problem::new(Code::Ended, "Existing orders can still be paid before they expire."),
         Outcome::TicketUsed => {
-            Problem::new(Code::TicketUsed, "See your orders, or ask for a new ticket to order more.")
+            Problem::new(Code::TicketUsed, "Check your orders, or request a new ticket to order more.")
         }
         Outcome::LimitReached { rule, remaining } => {
-            limit_reached(rule, *remaining, "Ask for no more than what remains.")
+            limit_reached(rule, *remaining, "Order at most the remaining quantity.")
         }
         Outcome::SoldOut { available } => sold_out((*available).into()),
-        // A program that answers one of these has a fault; nothing was sold by it.
+        // Only a bug leads here.
         Outcome::IdTaken => id_taken(),
         Outcome::Reserved { .. } | Outcome::Replayed(_) => {
-            tracing::error!("an order was taken for a declined request");
-            Problem::new(Code::Internal, "Read your orders before you repeat the request.")
+            tracing::error!("a placed order was treated as declined");
+            Problem::new(Code::Internal, "Check your orders before you repeat the request.")
         }
     }
 }
 
-/// A limit that counts devices, of a request that names none.
+/// Reports a per-device limit to a request that names no device.
 pub(super) fn device_needed(rule: &LimitRule, remaining: u32) -> Problem {
-    let detail = "This offer counts devices: send one in the header flashsale-device, 1 to 255 visible ASCII characters.";
+    let detail = "This offer is limited per device: send a device id in the flashsale-device header, 1 to 255 visible ASCII characters.";
     limit_reached(rule, remaining, detail)
 }
 
@@ -63,40 +60,39 @@ fn limit_reached(rule: &LimitRule, remaining: u32, detail: &'static str) -> Prob
     Problem::new(Code::LimitReached, detail).with("rule", rule).with("remaining", remaining)
 }
 
-/// Sold out, with what is left.
+/// Reports that too few units are available.
 pub(super) fn sold_out(available: u64) -> Problem {
     let detail = if available == 0 {
-        "Units of orders that are not paid come back; see the status."
+        "Units of unpaid orders become available again; watch the status."
     } else {
-        "Ask for no more than what is available."
+        "Order at most the available quantity."
     };
     Problem::new(Code::SoldOut, detail).with("available", available)
 }
 
-/// Before the start, or before tickets are issued.
+/// Reports that the sale has not started.
 pub(super) fn not_started(starts_at: Timestamp, now: Timestamp) -> Problem {
     not_before(starts_at, starts_at, now)
 }
 
-/// Too early for something that is possible from `possible_at` on.
+/// Reports that a request came before `possible_at`; `Retry-After` counts up to that time.
 pub(super) fn not_before(starts_at: Timestamp, possible_at: Timestamp, now: Timestamp) -> Problem {
-    Problem::new(Code::NotStarted, "Come back at the time that Retry-After gives.")
+    Problem::new(Code::NotStarted, "Try again after the time in Retry-After.")
         .with("starts_at", Rfc3339(starts_at))
         .retry_after(possible_at.since(now))
 }
 
-/// The order after a step that was taken, now or before.
+/// Returns the order if the transition was made, now or earlier; maps a refusal to its problem.
 pub(super) fn advanced(outcome: Advanced) -> Result<Box<Order>, Problem> {
     match outcome {
         Advanced::Done(order) | Advanced::Replayed(order) | Advanced::Retaken(order) => Ok(order),
         Advanced::RefundDue(order, _) => Ok(order),
         Advanced::NotFound => Err(Problem::not_found()),
-        Advanced::NotPersisted => Err(Problem::new(
-            Code::NotPersisted,
-            "Read the order until it is no longer queued, then try again.",
-        )),
+        Advanced::NotPersisted => {
+            Err(Problem::new(Code::NotPersisted, "Wait until the order is no longer queued, then try again."))
+        }
         Advanced::WrongState(status) => {
-            Err(Problem::new(Code::WrongState, "Read the order to see what is possible with it now.")
+            Err(Problem::new(Code::WrongState, "Read the order to see its current status.")
                 .with("order_status", status))
         }
         Advanced::SoldOut { available } => Err(sold_out(available.into())),
@@ -104,24 +100,24 @@ pub(super) fn advanced(outcome: Advanced) -> Result<Box<Order>, Problem> {
     }
 }
 
-/// An adjustment that was made, or why not.
+/// Maps a refused adjustment to its problem.
 pub(super) fn adjusted(outcome: Adjusted) -> Result<(), Problem> {
     match outcome {
         Adjusted::Done | Adjusted::Replayed => Ok(()),
         Adjusted::UnknownOffer => Err(Problem::not_found()),
         Adjusted::IdReused => Err(Problem::new(
             Code::KeyReused,
-            "This adjustment_id was used for another offer or delta: use a new one.",
+            "This adjustment_id was used for another offer or delta; use a new one.",
         )),
         Adjusted::Insufficient { available } => Err(Problem::new(
             Code::InsufficientAvailable,
-            "Nothing was taken; take at most what is available.",
+            "Nothing was changed; remove at most the available units.",
         )
         .with("available", available)),
     }
 }
 
-/// A service did not answer.
+/// Maps an error of a service to its problem.
 pub(super) fn service(error: &ServiceError) -> Problem {
     match error {
         ServiceError::Busy { retry_after } => {
@@ -129,17 +125,17 @@ pub(super) fn service(error: &ServiceError) -> Problem {
         }
         ServiceError::Ledger(error) => ledger(error),
         ServiceError::Id(error) => {
-            tracing::warn!(%error, "no id for a request");
+            tracing::warn!(%error, "could not generate an id");
             let wait = if let IdError::Ahead { wait, .. } = error { *wait } else { SOON };
             Problem::new(Code::Unavailable, "Nothing was done; try again.").retry_after(wait)
         }
         ServiceError::Provider(reason) => {
-            tracing::warn!(%reason, "the payment provider does not answer");
-            unavailable("The payment provider does not answer; try again.")
+            tracing::warn!(%reason, "the payment provider did not respond");
+            unavailable("The payment provider did not respond; try again.")
         }
-        // Not logged: the breaker says once that it has opened.
+        // Not logged: the circuit breaker logs once when it opens.
         ServiceError::ProviderUnavailable { retry_after } => {
-            let detail = "The payment provider is not available now, and the order is as it was. Come back at the time that Retry-After gives.";
+            let detail = "The payment provider is unavailable; the order is unchanged. Try again after the time in Retry-After.";
             Problem::new(Code::Unavailable, detail).retry_after(*retry_after)
         }
         other => {
@@ -149,117 +145,117 @@ pub(super) fn service(error: &ServiceError) -> Problem {
     }
 }
 
-/// A ledger did not answer.
+/// Maps an error of the ledger to its problem.
 pub(super) fn ledger(error: &LedgerError) -> Problem {
     match error {
         LedgerError::Invalid(error) => invalid(error),
         LedgerError::NotOpen => not_ready(),
         LedgerError::Unknown(_) => {
             tracing::warn!(%error, "the outcome of a request is unknown");
-            unavailable("It is not known whether this took effect; repeat it with the same key.")
+            unavailable("The outcome is unknown; repeat the request with the same key.")
         }
         other => {
-            tracing::warn!(error = %other, "the ledger did not take a request");
+            tracing::warn!(error = %other, "the ledger could not handle a request");
             unavailable("Nothing was done; try again.")
         }
     }
 }
 
-/// A catalogue did not do what it was asked.
+/// Maps an error of the catalogue to its problem.
 pub(super) fn catalogue(error: &CatalogueError) -> Problem {
     match error {
         CatalogueError::NotFound(_) => Problem::not_found(),
-        CatalogueError::Conflict { .. } => Problem::new(Code::VersionConflict, "Read it again, then repeat."),
+        CatalogueError::Conflict { .. } => {
+            Problem::new(Code::VersionConflict, "Read the current version, then try again.")
+        }
         CatalogueError::Refused(refusals) => {
             let problems: Vec<String> = refusals.iter().map(ToString::to_string).collect();
-            Problem::invalid("Correct what the problems say; nothing was changed.").with("problems", problems)
+            Problem::invalid("Nothing was changed; fix the listed problems.").with("problems", problems)
         }
         other => {
             tracing::error!(error = %other, "the catalogue failed");
-            unavailable("The catalogue cannot be used now; try again.")
+            unavailable("The catalogue is unavailable; try again.")
         }
     }
 }
 
-/// An operation was not done.
+/// Maps an error of an operation to its problem.
 pub(super) fn operation(error: &OperationError) -> Problem {
     match error {
         OperationError::Catalogue(error) => catalogue(error),
         OperationError::Ledger(error) => ledger(error),
         OperationError::NotInForce(error) => {
-            tracing::error!(%error, "what an operator decided is not in force yet");
-            unavailable(
-                "It is decided and written down, and not yet in force; repeat it to bring it in force.",
-            )
+            tracing::error!(%error, "an operator's change is recorded but not in effect yet");
+            unavailable("The change is recorded but not in effect yet; repeat the request to apply it.")
         }
         OperationError::WrongState { status, selling } => {
-            Problem::new(Code::WrongState, "Read the activity to see what is possible with it now.")
+            Problem::new(Code::WrongState, "Read the activity to see its current status.")
                 .with("activity_status", status)
                 .with("selling", selling)
         }
         OperationError::AlreadyRefunded => Problem::new(
             Code::WrongState,
-            "The money went back after all: send nothing. The dead letter is gone.",
+            "The refund has gone through after all: send no money. The dead letter was removed.",
         ),
         OperationError::NotOver => {
-            Problem::new(Code::WrongState, "End the activity first, or wait until its window is over.")
+            Problem::new(Code::WrongState, "End the activity first, or wait until its window has closed.")
         }
         OperationError::OwnWork => {
-            Problem::new(Code::Forbidden, "Somebody else than its creator has to approve an activity.")
+            Problem::new(Code::Forbidden, "An activity cannot be approved by its creator.")
         }
         OperationError::Invalid(error) => invalid(error),
         OperationError::Id(error) => service(&ServiceError::Id(error.clone())),
         OperationError::Service(error) => service(error),
         other => {
             tracing::error!(error = %other, "an operation failed");
-            unavailable("Try again; if it stays so, see the log of the server.")
+            unavailable("Try again; if it keeps failing, check the server log.")
         }
     }
 }
 
-/// A value breaks a rule.
+/// Reports an invalid field.
 pub(super) fn invalid(error: &Invalid) -> Problem {
     Problem::invalid_field(error.field, error.reason.clone())
 }
 
-/// A ticket is not accepted.
+/// Reports an invalid ticket.
 pub(super) fn ticket(error: TicketError) -> Problem {
     Problem::new(Code::TicketInvalid, error.to_string())
 }
 
-/// A challenge is asked for, and none counts.
+/// Reports that a challenge must be solved first.
 pub(super) fn challenge_required(detail: impl Into<Cow<'static, str>>) -> Problem {
     Problem::new(Code::ChallengeRequired, detail)
 }
 
-/// No ticket for this visitor.
+/// Denies a ticket to this account.
 pub(super) fn denied() -> Problem {
-    Problem::new(Code::Denied, "No ticket is issued for this account now; try again much later.")
+    Problem::new(Code::Denied, "No ticket can be issued to this account now; try again much later.")
 }
 
-/// More solutions of challenges than can be verified; none was looked at.
+/// Reports that too many solutions are being verified; this one was not checked.
 pub(super) fn too_many_solutions() -> Problem {
-    Problem::new(Code::Busy, "The solution was not looked at: send it again.").retry_after(SOON)
+    Problem::new(Code::Busy, "The solution was not checked; send it again.").retry_after(SOON)
 }
 
-/// Owned work ended without a result.
+/// Reports that a spawned task ended without a result.
 pub(super) fn lost(error: TaskLost) -> Problem {
-    tracing::error!(%error, "the work of a request was lost");
-    unavailable("It is not known whether this took effect; repeat it with the same key.")
+    tracing::error!(%error, "the task of a request was lost");
+    unavailable("The outcome is unknown; repeat the request with the same key.")
 }
 
-/// Not loaded here, or not yet.
+/// Reports that this server has not loaded the activity, or not yet.
 pub(super) fn not_ready() -> Problem {
     Problem::new(Code::NotReady, "The sale is being prepared on this server; try again.").retry_after(SOON)
 }
 
-/// Something that is needed does not answer.
+/// Reports that a dependency is unavailable.
 pub(super) fn unavailable(detail: &'static str) -> Problem {
     Problem::new(Code::Unavailable, detail).retry_after(SOON)
 }
 
 fn id_taken() -> Problem {
-    tracing::error!("an id was made twice: two processes share a worker id");
+    tracing::error!("duplicate id: two processes share a worker id");
     unavailable("Nothing was done; try again.")
 }
 
@@ -272,7 +268,7 @@ mod tests {
 
     use super::*;
 
-    /// Status, code, members beside the standard ones, and Retry-After of a problem.
+    /// Returns the status, code, additional members and Retry-After of a problem.
     async fn seen(problem: Problem) -> (u16, String, Value, Option<String>) {
         use http_body_util::BodyExt as _;
         let response = problem.into_response();
@@ -359,7 +355,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn failures_say_when_to_come_again_and_keep_their_causes() {
+    async fn failures_say_when_to_retry_and_hide_their_causes() {
         let cause = || Arc::from("secret cause");
         let busy = ServiceError::Busy { retry_after: Duration::from_millis(20) };
         let alone = ServiceError::ProviderUnavailable { retry_after: Duration::from_millis(9_100) };

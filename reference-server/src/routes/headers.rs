@@ -1,4 +1,4 @@
-//! Headers of requests that the contract gives a meaning.
+//! Request headers that the HTTP contract defines.
 
 use std::time::Duration;
 
@@ -14,26 +14,26 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const DEVICE: HeaderName = HeaderName::from_static("flashsale-device");
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const LONGEST: usize = 255;
-/// The longest time for which an answer is held.
+/// The longest time that `Prefer: wait=n` holds an answer, in seconds.
 const LONGEST_WAIT: u64 = 10;
 
-/// The token of `Authorization: Bearer`.
+/// Returns the token of `Authorization: Bearer`.
 pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = single(headers, &AUTHORIZATION)?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// The caller's key, if there is one.
+/// Reads the idempotency key, if there is one.
 pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<Key>, Problem> {
     Ok(visible(headers, &IDEMPOTENCY_KEY)?.map(Key::of_text))
 }
 
-/// The device, if the client names one.
+/// Reads and hashes the device id, if there is one.
 pub(super) fn device(headers: &HeaderMap) -> Result<Option<SubjectId>, Problem> {
     Ok(visible(headers, &DEVICE)?.map(|device| SubjectId::digest(device.as_bytes())))
 }
 
-/// For how long the caller prefers the answer to be held, at most 10 s; what is not understood is no preference.
+/// Reads `Prefer: wait=n`, capped at 10 s. Preferences that do not parse are ignored.
 pub(super) fn wait(headers: &HeaderMap) -> Option<Duration> {
     let values = headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split([',', ';'])).find_map(|preference| {
@@ -44,7 +44,7 @@ pub(super) fn wait(headers: &HeaderMap) -> Option<Duration> {
     })
 }
 
-/// The value of a header that is there once.
+/// Returns the value of a header that occurs exactly once.
 fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {

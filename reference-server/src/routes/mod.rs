@@ -1,4 +1,4 @@
-//! The calls of both listeners, and who answers them.
+//! The routes of both listeners.
 
 mod cors;
 mod errors;
@@ -16,14 +16,14 @@ pub use public::Public;
 
 use crate::http::{Problem, Query, Response};
 
-/// What a route gives: an answer or a problem, which is one too.
+/// The result of a route. A problem becomes a response as well.
 type Answer = Result<Response, Problem>;
 
-/// The most items of a page of a list, and how many there are if nobody says.
+/// The largest and the default number of items on a page of a list.
 const MAX_ITEMS: usize = 100;
 const ITEMS: usize = 20;
 
-/// The id in a path; what is not one names nothing.
+/// Parses the id in a path; a malformed one is answered 404.
 fn id<T: std::str::FromStr<Err = Invalid>>(segment: &str) -> Result<T, Problem> {
     segment.parse().map_err(|_| Problem::not_found())
 }
@@ -40,7 +40,7 @@ fn only_post(method: &Method) -> Result<(), Problem> {
     if *method == Method::POST { Ok(()) } else { Err(Problem::method_not_allowed("POST")) }
 }
 
-/// `?limit=` of a list.
+/// Reads `?limit=` of a list.
 fn limit(query: &Query<'_>) -> Result<usize, Problem> {
     let expected = "a number from 1 to 100";
     match query.parsed::<usize>("limit", expected)? {
@@ -50,7 +50,7 @@ fn limit(query: &Query<'_>) -> Result<usize, Problem> {
     }
 }
 
-/// `?after=` of a list whose cursor is the id of the last item.
+/// Reads `?after=` of a list whose cursor is the id of the last item.
 fn after<T: std::str::FromStr<Err = Invalid>>(query: &Query<'_>) -> Result<Option<T>, Problem> {
-    query.parsed("after", "what `next` of the page before said")
+    query.parsed("after", "the `next` of the previous page")
 }

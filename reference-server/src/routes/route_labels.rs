@@ -1,4 +1,4 @@
-//! The names of routes in metrics, the most frequent first. What is not here is counted as `other`.
+//! Route labels in metrics, most frequent first. All other routes are counted as `other`.
 
 /// Routes of the public listener.
 pub(super) const PUBLIC: &[&str] = &[
@@ -33,7 +33,7 @@ pub(super) const PUBLIC: &[&str] = &[
     "POST /sandbox/payments/{payment_id}/{report}",
 ];
 
-/// How many of them carry a sale: their times are sampled.
+/// The number of leading routes that carry sale traffic; only a sample of their requests is timed.
 pub(super) const SAMPLED: usize = 6;
 
 /// Routes of the operations listener.

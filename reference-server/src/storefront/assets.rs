@@ -1,4 +1,4 @@
-//! Files that pages share. Their names hold a digest of their content, so that caches may keep them for ever.
+//! Static files of the pages. Their URLs contain a content digest, so caches may keep them forever.
 
 use std::{collections::HashMap, sync::LazyLock};
 
@@ -13,7 +13,7 @@ const HEADERS: [(HeaderName, HeaderValue); 1] =
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 
-/// Name, type and content of each file. What all pages need stands in `base.*`, and is part of the files that need it.
+/// Name, media type and content of each file. `base.*` is shared and becomes part of other files.
 const FILES: [(&str, &str, &str); 6] = [
     (
         "console.css",
@@ -35,15 +35,15 @@ const FILES: [(&str, &str, &str); 6] = [
     ("solver.js", JAVASCRIPT, include_str!("../../assets/solver.js")),
 ];
 
-/// Files of the console, which buyers have no use for.
+/// Files of the console, which the public listener does not serve.
 const OPERATORS: [&str; 2] = ["console.css", "console.js"];
 
-/// Whose pages ask for a file.
+/// Whose pages load a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audience {
-    /// Those of the shop.
+    /// The pages of the shop.
     Buyers,
-    /// Those of the console.
+    /// The console.
     Operators,
 }
 
@@ -57,12 +57,12 @@ static ASSETS: LazyLock<HashMap<&'static str, Asset>> = LazyLock::new(|| {
     FILES.into_iter().map(|(name, kind, content)| (name, Asset::new(kind, content))).collect()
 });
 
-/// A file of the pages.
+/// A static file with its digest, and as a long-lived and a short-lived response.
 #[derive(Debug)]
 struct Asset {
     digest: String,
-    lasting: Document,
-    passing: Document,
+    immutable: Document,
+    brief: Document,
 }
 
 impl Asset {
@@ -70,39 +70,38 @@ impl Asset {
         let document = |cache| Document::new(content_type, cache, &HEADERS, content);
         Self {
             digest: blake3::hash(content.as_bytes()).to_hex()[..16].to_owned(),
-            lasting: document(FOR_EVER),
-            passing: document(BRIEFLY),
+            immutable: document(FOR_EVER),
+            brief: document(BRIEFLY),
         }
     }
 }
 
-/// The path under which pages load a file: `/assets/shop.0123456789abcdef.js` for `shop.js`.
+/// Returns the URL path of a file: `/assets/shop.0123456789abcdef.js` for `shop.js`.
 ///
 /// # Panics
-/// If there is no such file: a template names one that is not there.
+/// If there is no such file, which is a mistake in a template.
 pub fn path(name: &str) -> String {
-    let asset =
-        ASSETS.get(name).unwrap_or_else(|| panic!("a page names the asset {name:?}, which is not there"));
+    let asset = ASSETS.get(name).unwrap_or_else(|| panic!("no asset {name:?}, which a page uses"));
     let (stem, extension) = name.split_once('.').unwrap_or((name, ""));
     format!("/assets/{stem}.{}.{extension}", asset.digest)
 }
 
-/// The file of a last segment of a path. A page that is older or newer than this server names another digest: it gets
-/// what is here, and no cache keeps that for long.
+/// Finds a file by the last segment of its path. A page of another server version names another
+/// digest; it gets the file of this version, cached only briefly.
 pub fn find(segment: &str, audience: Audience) -> Option<&'static Document> {
     let known = |name: &str| ASSETS.get(name).filter(|_| audience.may_have(name));
     if let Some(asset) = known(segment) {
-        return Some(&asset.passing);
+        return Some(&asset.brief);
     }
     let (stem, rest) = segment.split_once('.')?;
     let (digest, extension) = rest.split_once('.')?;
     let is_digest = digest.len() == 16 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
     let asset = known(&format!("{stem}.{extension}")).filter(|_| is_digest)?;
-    Some(if asset.digest == digest { &asset.lasting } else { &asset.passing })
+    Some(if asset.digest == digest { &asset.immutable } else { &asset.brief })
 }
 
-/// Every file of the shop with its path.
+/// Lists every file of the shop with its path.
 pub fn all() -> impl Iterator<Item = (String, &'static Document)> {
     let files = FILES.iter().filter(|(name, ..)| Audience::Buyers.may_have(name));
-    files.map(|(name, ..)| (path(name), &ASSETS[name].lasting))
+    files.map(|(name, ..)| (path(name), &ASSETS[name].immutable))
 }

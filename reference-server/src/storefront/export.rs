@@ -1,7 +1,7 @@
-//! Published pages as files, for a static host or a CDN.
+//! Exports the published pages as files, for a static host or a CDN.
 //!
-//! A page's file is `index.html` in the folder of its path, so that any host finds it. Beside each file stand its
-//! compressed forms, `.br` and `.gz`, for hosts that look for them.
+//! A page is `index.html` in the directory of its path, so that any host finds it. Each file has
+//! precompressed `.br` and `.gz` variants beside it, for hosts that use them.
 
 use std::{
     collections::BTreeSet,
@@ -20,9 +20,9 @@ use crate::{
     },
 };
 
-/// What an export has written, one path a line. What is not in it any more is removed by the next export.
+/// The manifest: one written path per line. The next export removes files that it no longer writes.
 const MANIFEST: &str = "published.txt";
-/// Headers for hosts that read them from a file of this name; a page cannot set them by itself.
+/// Response headers, for hosts that read a `_headers` file; a page cannot set them itself.
 const HEADERS: &str = "/*
   Content-Security-Policy: frame-ancestors 'none'
   Cross-Origin-Opener-Policy: same-origin
@@ -32,15 +32,15 @@ const HEADERS: &str = "/*
   Cache-Control: public, max-age=31536000, immutable
 ";
 
-/// Why pages could not be written. What was written before stays, and writing again goes on.
+/// Why an export failed. Files written so far stay; the next export continues.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// The directory belongs to somebody else.
+    /// The directory has other content.
     #[error(
-        "{} is not empty, and holds nothing that this command has written; name an empty directory", .0.display()
+        "{} is not empty and was not written by this command; use an empty directory", .0.display()
     )]
     NotOurs(PathBuf),
-    /// The disk refuses.
+    /// A file or directory cannot be written.
     #[error("{} cannot be written: {source}", path.display())]
     Io {
         /// The file or directory.
@@ -50,19 +50,19 @@ pub enum ExportError {
     },
 }
 
-/// What was written.
+/// The result of an export.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Exported {
-    /// Files, compressed forms included.
+    /// Files written, including compressed variants.
     pub files: usize,
     /// Files of an earlier export that were removed.
     pub removed: usize,
 }
 
-/// Writes everything that is published into a directory that is empty, missing, or one of an earlier export.
+/// Exports everything that is published into an empty, new or previously exported directory.
 ///
-/// Files that pages load are written before the pages, and each file is replaced at once, so that the directory can be
-/// served meanwhile. Files that older pages load are kept.
+/// Assets are written before the pages that load them, and each file is replaced atomically, so the
+/// directory can be served meanwhile. Assets of older pages are kept.
 ///
 /// # Errors
 /// [`ExportError`].
@@ -80,7 +80,7 @@ pub fn write(
         Err(_) => String::new(),
     };
     let mut writer = Writer { out, written: BTreeSet::new() };
-    // First of all: an export that is cut short is known as one.
+    // Write the manifest first, so that an interrupted export is recognised as one.
     writer.file(MANIFEST, before.as_bytes())?;
     for (path, document) in assets::all() {
         writer.document(path.trim_start_matches('/'), document)?;
@@ -116,9 +116,9 @@ impl Writer<'_> {
         for (id, document) in &product_documents.skus {
             self.document(&format!("v1/skus/{id}.json"), document)?;
         }
-        for (id, sheet) in &product_documents.products {
-            self.document(&format!("v1/products/{id}.json"), &sheet.document)?;
-            self.page(&format!("products/{id}/"), &sheet.page)?;
+        for (id, product) in &product_documents.products {
+            self.document(&format!("v1/products/{id}.json"), &product.document)?;
+            self.page(&format!("products/{id}/"), &product.page)?;
         }
         Ok(())
     }
@@ -131,7 +131,7 @@ impl Writer<'_> {
         }
         self.page("orders/", &published.orders)?;
         self.page("", &published.home)?;
-        // Nobody negotiates here: who names no language starts with the first.
+        // A static host does not negotiate languages: the root page is in the first one.
         self.document("index.html", published.home.in_language(Language::ALL[0]))
     }
 
@@ -158,7 +158,7 @@ impl Writer<'_> {
     }
 }
 
-/// Puts a file that everybody may read in place at once.
+/// Replaces a file atomically and makes it world-readable.
 fn replace(out: &Path, target: &Path, content: &[u8]) -> io::Result<()> {
     let folder = target.parent().unwrap_or(out);
     if !folder.is_dir() {
@@ -189,7 +189,7 @@ mod tests {
     use crate::storefront::{pages::Site, published::Range};
 
     #[test]
-    fn an_export_is_whole_readable_and_knows_what_it_has_written() {
+    fn an_export_is_complete_readable_and_knows_its_files() {
         let directory = tempfile::tempdir().unwrap();
         let out = directory.path().join("shop");
         let site = Site { signs_in: true, api: "https://api.example".to_owned() };
@@ -202,7 +202,7 @@ mod tests {
         assert!(out.join("en/orders/index.html.br").is_file() && out.join("index.html.gz").is_file());
         assert_eq!(first.removed, 0);
 
-        // An older export had more; files that its pages load stay.
+        // An older export had more files; its assets stay.
         let list = fs::read_to_string(out.join(MANIFEST)).unwrap();
         for path in ["zh/activities/7/index.html", "assets/shop.0000000000000000.js"] {
             replace(&out, &out.join(path), b"old").unwrap();

@@ -1,6 +1,6 @@
-//! What buyers see without asking the ledger: published activities, products and SKUs, written out as pages and JSON.
+//! What buyers see without the ledger: published activities, products and SKUs as pages and JSON.
 //!
-//! [`Storefront`] owns all of it, and is the only one that writes it.
+//! [`Storefront`] owns all of it; nothing else changes it.
 
 pub mod assets;
 pub mod export;

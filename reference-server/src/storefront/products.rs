@@ -1,7 +1,7 @@
-//! Documents of products and SKUs: written when somebody asks for them, and kept while they are asked for.
+//! Documents of products and SKUs: rendered on demand and cached.
 //!
-//! A catalogue may have very many products of which few are on sale. Those that are offered are written when they are
-//! published, and at the start before the server calls itself ready.
+//! A catalogue may have very many products, few of them on sale. Those on sale are rendered when
+//! they are published, and at startup before the server reports ready.
 
 use std::{
     collections::BTreeMap,
@@ -37,28 +37,28 @@ pub struct ProductDocument {
     pub page: Editions,
 }
 
-/// What is kept of them in this process.
+/// The caches of product and SKU documents.
 #[derive(Debug)]
 pub struct ProductDocuments {
     pub(super) products: Cache<ProductId, Arc<ProductDocument>>,
     pub(super) skus: Cache<SkuId, Arc<Document>>,
-    /// Held while an SKU is written, so that it is known of which product it was a variant before.
-    pub(super) moving: Mutex<()>,
+    /// Held while an SKU is changed, so that the product it belonged to before is known.
+    pub(super) changing_sku: Mutex<()>,
     pub(super) warm: watch::Sender<bool>,
 }
 
-/// Every product and SKU of a catalogue, written out.
+/// The documents of every product and SKU of a catalogue.
 #[derive(Debug, Default)]
 pub struct AllProductDocuments {
-    /// Products.
+    /// Documents by product.
     pub products: BTreeMap<ProductId, ProductDocument>,
-    /// SKUs.
+    /// Documents by SKU.
     pub skus: BTreeMap<SkuId, Document>,
 }
 
-/// There is no answer now, and whether there is such a thing is not known; the log has the reason.
+/// The catalogue could not be read, so the item may or may not exist. The log has the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the catalogue does not answer")]
+#[error("the catalogue did not respond")]
 pub struct Unread;
 
 #[derive(Serialize)]
@@ -69,7 +69,7 @@ struct ShownProduct<'a> {
 }
 
 impl ProductDocuments {
-    /// Nothing is written yet; `seed` is for the lives of what will be.
+    /// Creates empty caches; `seed` is for the jitter of their TTLs.
     pub fn new(config: &CacheConfig, clock: &Arc<dyn Clock>, seed: u64) -> Self {
         let options = CacheOptions {
             values: config.products,
@@ -83,40 +83,40 @@ impl ProductDocuments {
         Self {
             products: Cache::new(options, Arc::clone(clock)),
             skus: Cache::new(options, Arc::clone(clock)),
-            moving: Mutex::default(),
+            changing_sku: Mutex::default(),
             warm: watch::Sender::new(false),
         }
     }
 
-    /// Products that are known, those included of which is known that there is none.
+    /// Returns the cache of products, including known absences.
     pub fn products(&self) -> &Cache<ProductId, Arc<ProductDocument>> {
         &self.products
     }
 
-    /// SKUs that are known, in the same sense.
+    /// Returns the cache of SKUs, including known absences.
     pub fn skus(&self) -> &Cache<SkuId, Arc<Document>> {
         &self.skus
     }
 
-    /// Whether the products that were on sale at the start have been written.
+    /// Whether the products that were on sale at startup have been rendered.
     pub fn are_warm(&self) -> bool {
         *self.warm.borrow()
     }
 
-    /// Waits until they are.
+    /// Waits until [`are_warm`](Self::are_warm).
     pub async fn warmed(&self) {
-        // It ends with `self`, which is borrowed here.
+        // Fails only if the sender is dropped; `self` owns it.
         let _ = self.warm.subscribe().wait_for(|warm| *warm).await;
     }
 
-    /// Forgets everything, after an import changed what it changed.
+    /// Empties both caches, for example after an import.
     pub fn forget_all(&self) {
         self.products.forget_all();
         self.skus.forget_all();
     }
 }
 
-/// One for each core if nobody says how many.
+/// Returns the configured number of concurrent loads; 0 means one per core.
 fn loads(configured: u32) -> NonZeroU32 {
     let cores = || thread::available_parallelism().map_or(1, NonZeroUsize::get);
     NonZeroU32::new(configured)
@@ -125,7 +125,7 @@ fn loads(configured: u32) -> NonZeroU32 {
 }
 
 impl ProductDocument {
-    /// Writes a product with its SKUs and with what `published` offers of them. This takes the time of compressing it.
+    /// Renders and compresses a product with its SKUs and published offers. CPU-bound.
     ///
     /// # Errors
     /// [`PublishedCatalogueError`].
@@ -159,7 +159,7 @@ impl ProductDocument {
 }
 
 impl AllProductDocuments {
-    /// Reads and writes all of them.
+    /// Reads the catalogue and renders all documents.
     ///
     /// # Errors
     /// [`PublishedCatalogueError`].
@@ -175,8 +175,8 @@ impl AllProductDocuments {
             let is_last = page.len() < MAX_PAGE;
             for Versioned { value: product, .. } in page {
                 let skus = skus_of(catalogue, product.id).await?;
-                let sheet = ProductDocument::write(&product, &skus, published, site)?;
-                all.products.insert(product.id, sheet);
+                let document = ProductDocument::write(&product, &skus, published, site)?;
+                all.products.insert(product.id, document);
                 for sku in &skus {
                     all.skus.insert(sku.id, Document::json(published::CACHE, sku)?);
                 }

@@ -1,4 +1,4 @@
-//! The shelf: what is published, in memory, with its documents written out.
+//! The published catalogue: published activities in memory, with their rendered documents.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
@@ -30,15 +30,15 @@ use crate::{
     views::ShownOffer,
 };
 
-/// What an import changes shows after this time at the latest; if the server does not answer, caches go on with it.
+/// Caches serve a document for 5 s, and for a day if the server fails.
 pub(crate) const CACHE: &str = "public, max-age=5, stale-if-error=86400";
-/// For how long a status document is given out before it is made again.
+/// How long a status document is served before it is rebuilt.
 const STATUS_LIFE: Duration = Duration::from_millis(100);
 
-/// What is published, written out; products and SKUs are [`ProductDocuments`](crate::storefront::products::ProductDocuments).
+/// Published activities, their list, and the pages that do not belong to one product.
 #[derive(Debug)]
 pub struct PublishedCatalogue {
-    /// Published activities.
+    /// Published activities by id.
     pub activities: BTreeMap<ActivityId, Arc<PublishedActivity>>,
     /// The first page of the list of activities.
     pub list: Document,
@@ -46,44 +46,44 @@ pub struct PublishedCatalogue {
     pub home: Editions,
     /// The page of a buyer's orders.
     pub orders: Editions,
-    /// Which activities offer a product.
+    /// The activities that offer a product.
     offering: BTreeMap<ProductId, Vec<ActivityId>>,
 }
 
 /// A published activity.
 #[derive(Debug)]
 pub struct PublishedActivity {
-    /// The activity as it was when its page was written; whether it is paused may have changed since.
+    /// The activity when its page was rendered; it may have been paused or resumed since.
     pub activity: Activity,
     /// The activity with its offers as JSON.
     pub document: Document,
     /// Its page.
     pub page: Editions,
-    /// Of each offer.
+    /// One for each offer.
     items: Vec<OfferedSku>,
     status: ArcSwapOption<(Timestamp, Prepared)>,
 }
 
-/// What is offered: a product, and which SKU of it.
+/// The product and SKU of an offer.
 type OfferedSku = (Arc<Product>, Arc<Sku>);
 
-/// What a shelf is filled from: published activities, and what they offer.
+/// The published activities of a catalogue with their products and SKUs.
 #[derive(Debug, Default)]
 pub struct Range {
     activities: Vec<(Activity, Vec<OfferedSku>)>,
 }
 
-/// Why the shelf could not be filled.
+/// Why published documents could not be rendered.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishedCatalogueError {
     /// The catalogue cannot be read.
     #[error(transparent)]
     Catalogue(#[from] CatalogueError),
-    /// A document cannot be written.
-    #[error("a document of the catalogue cannot be written: {0}")]
+    /// A document cannot be serialized.
+    #[error("a document of the catalogue cannot be serialized: {0}")]
     Document(#[from] serde_json::Error),
-    /// A page cannot be written.
-    #[error("a page cannot be written: {0}")]
+    /// A page cannot be rendered.
+    #[error("a page cannot be rendered: {0}")]
     Page(#[from] askama::Error),
 }
 
@@ -128,11 +128,11 @@ enum OfferState {
 }
 
 impl PublishedCatalogue {
-    /// How many activities the list has on a page if nobody says.
+    /// The default number of activities on a page of the list.
     pub const LISTED: usize = 20;
 
-    /// Writes the documents and pages of a range, except those that a shelf `before` has of the same content; that one was
-    /// filled for the same site. This takes the time of compressing what is written.
+    /// Renders and compresses the documents and pages of a range. Reuses those of `before`, which
+    /// must be for the same site, if their content has not changed. CPU-bound.
     ///
     /// # Errors
     /// [`PublishedCatalogueError`].
@@ -173,17 +173,17 @@ impl PublishedCatalogue {
         })
     }
 
-    /// The products of its offers.
+    /// Lists the products on sale.
     pub fn offered(&self) -> impl Iterator<Item = ProductId> {
         self.offering.keys().copied()
     }
 
-    /// The activities that offer a product.
+    /// Lists the activities that offer a product.
     pub(crate) fn offering(&self, product: ProductId) -> impl Iterator<Item = &Arc<PublishedActivity>> {
         self.offering.get(&product).into_iter().flatten().filter_map(|id| self.activities.get(id))
     }
 
-    /// The products whose pages show something else than they did with the shelf `before`.
+    /// Lists the products whose pages differ from those of `before`.
     pub fn changed(&self, before: &Self) -> BTreeSet<ProductId> {
         let mut changed = BTreeSet::new();
         let ids: BTreeSet<_> = self.activities.keys().chain(before.activities.keys()).collect();
@@ -203,13 +203,13 @@ impl PublishedCatalogue {
         changed
     }
 
-    /// A page of the list of activities: at most `limit` of those that come after one.
+    /// Returns a page of the list: at most `limit` activities, after the given one.
     pub fn page(&self, after: Option<ActivityId>, limit: usize) -> Page<ShownActivity<'_>> {
         page_of(&self.activities, after, limit)
     }
 }
 
-/// Whether both have the same documents of the same activities.
+/// Whether both have the same documents (by pointer).
 fn same(
     left: &BTreeMap<ActivityId, Arc<PublishedActivity>>,
     right: &BTreeMap<ActivityId, Arc<PublishedActivity>>,
@@ -218,7 +218,7 @@ fn same(
         && left.values().zip(right.values()).all(|(left, right)| Arc::ptr_eq(left, right))
 }
 
-/// Whether buyers see the same of two versions of an activity, as far as it is in the activity itself.
+/// Whether two versions of an activity look the same to buyers, products and SKUs aside.
 fn shows_same(left: &Activity, right: &Activity) -> bool {
     (left.id, &left.name, &left.description, left.window)
         == (right.id, &right.name, &right.description, right.window)
@@ -250,7 +250,7 @@ impl PublishedActivity {
         Ok(Self { activity, document, page, items, status: ArcSwapOption::empty() })
     }
 
-    /// Whether its documents are those of this content.
+    /// Whether its documents show this content.
     fn shows(&self, activity: &Activity, items: &[OfferedSku]) -> bool {
         shows_same(&self.activity, activity) && self.items == items
     }
@@ -259,9 +259,9 @@ impl PublishedActivity {
         shown(&self.activity, &self.items)
     }
 
-    /// What changes during the sale, as all of `sale`'s lanes stand; `None` if some lane has no fresh view.
+    /// Returns the live status of a sale over all lanes, or `None` if a lane has no fresh view.
     ///
-    /// The document is made at most once in 100 ms and shared by all who ask meanwhile.
+    /// The document is rebuilt at most once in 100 ms and shared by all requests in between.
     pub fn status(&self, sale: &Sale, now: Timestamp) -> Option<Response> {
         if let Some(made) =
             self.status.load().as_ref().filter(|made| now.since(made.0) < STATUS_LIFE && made.0 <= now)
@@ -283,7 +283,7 @@ fn shown<'a>(activity: &'a Activity, items: &'a [OfferedSku]) -> Vec<ShownOffer<
 }
 
 impl<'a> ShownActivity<'a> {
-    /// The activity in the list of activities.
+    /// Shows an activity in the list of activities.
     pub fn of(activity: &'a Activity) -> Self {
         Self {
             id: activity.id,
@@ -315,19 +315,19 @@ impl Status {
             };
             OfferStatus { sku_id: offer.sku, state }
         });
-        // Time changes the phase without changing a lane: a later phase has a higher version.
+        // Time changes the phase without changing a lane, so a later phase must raise the version.
         let by_time = u64::from(now >= view.window.starts_at()) + u64::from(now >= view.window.ends_at());
         Some(Self { phase, version: sale.version(now)? * 4 + by_time, offers: offers.collect() })
     }
 }
 
 impl Range {
-    /// Leaves out activities that are not `wanted`.
+    /// Keeps only the `wanted` activities.
     pub(super) fn retain(&mut self, wanted: impl Fn(ActivityId) -> bool) {
         self.activities.retain(|(activity, _)| wanted(activity.id));
     }
 
-    /// Reads what is published in a catalogue.
+    /// Reads the published activities of a catalogue.
     ///
     /// # Errors
     /// If the catalogue cannot be read.
@@ -357,7 +357,7 @@ impl Range {
     }
 }
 
-/// What was read of a catalogue, each thing once.
+/// Products and SKUs that were read, so that each is read only once.
 #[derive(Default)]
 struct Items {
     products: HashMap<ProductId, Arc<Product>>,
@@ -367,19 +367,19 @@ struct Items {
 impl Items {
     async fn read(&mut self, catalogue: &dyn Catalogue, id: SkuId) -> Result<OfferedSku, CatalogueError> {
         let missing =
-            || CatalogueError::Damaged(format!("sku/{id} is offered, and it or its product is missing"));
+            || CatalogueError::Damaged(format!("sku/{id} is offered, but it or its product is missing"));
         let sku = match self.skus.entry(id) {
             Entry::Occupied(known) => Arc::clone(known.get()),
-            Entry::Vacant(place) => {
+            Entry::Vacant(entry) => {
                 let sku = catalogue.sku(id).await?.ok_or_else(missing)?.value;
-                Arc::clone(place.insert(Arc::new(sku)))
+                Arc::clone(entry.insert(Arc::new(sku)))
             }
         };
         let product = match self.products.entry(sku.product_id) {
             Entry::Occupied(known) => Arc::clone(known.get()),
-            Entry::Vacant(place) => {
+            Entry::Vacant(entry) => {
                 let product = catalogue.product(sku.product_id).await?.ok_or_else(missing)?.value;
-                Arc::clone(place.insert(Arc::new(product)))
+                Arc::clone(entry.insert(Arc::new(product)))
             }
         };
         Ok((product, sku))

@@ -1,4 +1,4 @@
-//! The storefront: what buyers are shown without asking the ledger, brought up to what the catalogue says.
+//! The storefront: keeps the documents for buyers up to date with the catalogue.
 
 use std::{fmt, panic::resume_unwind, sync::Arc, time::Duration};
 
@@ -24,10 +24,10 @@ use crate::{
     runtime::background::Spawner,
 };
 
-/// After a load that failed, the products on sale are tried again after this time.
-const AGAIN: Duration = Duration::from_secs(1);
+/// How long to wait after a failed warm-up.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// What buyers are shown: published activities, products and SKUs.
+/// The documents for buyers: published activities, products and SKUs.
 #[derive(Debug)]
 pub struct Storefront {
     catalogue: Arc<dyn Catalogue>,
@@ -36,15 +36,15 @@ pub struct Storefront {
     site: Site,
     products: ProductDocuments,
     published: ArcSwap<PublishedCatalogue>,
-    /// Held while the published catalogue is written, so that a newer one is not replaced by an older one.
+    /// Held during a refresh, so that an older catalogue does not replace a newer one.
     refreshing: Mutex<()>,
 }
 
 impl Storefront {
-    /// An empty storefront; [`refresh`](Self::refresh) fills it.
+    /// Creates an empty storefront; [`refresh`](Self::refresh) fills it.
     ///
     /// # Errors
-    /// If the pages of an empty shop cannot be written.
+    /// If the pages of an empty shop cannot be rendered.
     pub fn new(
         catalogue: Arc<dyn Catalogue>,
         sales: Arc<Sales>,
@@ -57,32 +57,31 @@ impl Storefront {
         Ok(Self { catalogue, sales, spawner, site, products, published, refreshing: Mutex::default() })
     }
 
-    /// What is published now.
+    /// Returns the published catalogue.
     pub fn published(&self) -> Guard<Arc<PublishedCatalogue>> {
         self.published.load()
     }
 
-    /// What is kept of products and SKUs.
+    /// Returns the caches of product and SKU documents.
     pub fn products(&self) -> &ProductDocuments {
         &self.products
     }
 
-    /// What all pages share.
+    /// Returns the settings that all pages share.
     pub fn site(&self) -> &Site {
         &self.site
     }
 
-    /// Brings what is published up to what the catalogue says and the ledger sells. What has not changed since the last
-    /// time is not written again.
+    /// Updates the published catalogue from catalogue and ledger. Renders only what changed.
     ///
     /// # Errors
-    /// [`PublishedCatalogueError`]; what was published before stays, repeat it.
+    /// [`PublishedCatalogueError`]. The previous documents stay; retry.
     pub async fn refresh(&self) -> Result<(), PublishedCatalogueError> {
         let _one_at_a_time = self.refreshing.lock().await;
         let mut range = Range::read(&*self.catalogue).await?;
         range.retain(|activity| self.sales.sale(activity).is_some());
         let (site, before) = (self.site.clone(), self.published.load_full());
-        // Compressing large pages takes seconds; it must not hold up a thread of the runtime.
+        // Compression is CPU-bound and takes seconds for large pages; run it off the async threads.
         let work = tokio::task::spawn_blocking(move || {
             let published = PublishedCatalogue::fill(range, &site, Some(&before))?;
             let changed = published.changed(&before);
@@ -90,25 +89,25 @@ impl Storefront {
         });
         let (published, changed) = work.await.unwrap_or_else(|error| resume_unwind(error.into_panic()))?;
         self.published.store(Arc::new(published));
-        // Only now, so that what is written from now on is written from what is published now.
+        // Invalidate only after the store, so that reloads see the new catalogue.
         changed.iter().for_each(|product| self.products.products().forget(product));
         Ok(())
     }
 
-    /// Takes an import into the catalogue; publish it then.
+    /// Imports into the catalogue. Does not publish.
     ///
     /// # Errors
     /// [`ImportFailure`].
     pub async fn import(&self, input: &Input, by: &Attribution) -> Result<ImportReport, ImportFailure> {
         let imported = input.import(&*self.catalogue, by).await;
-        // Also after an error, which may hide that it was written.
+        // Also after an error: the change may have been written.
         if !imported.as_ref().is_ok_and(|report| !report.changed_anything()) {
             self.products.forget_all();
         }
         imported
     }
 
-    /// A product, or `None` if there is none.
+    /// Returns the documents of a product, or `None` if it does not exist.
     ///
     /// # Errors
     /// [`Unread`].
@@ -116,12 +115,12 @@ impl Storefront {
         if let Some(known) = self.products.products.known(&id) {
             return Ok(known);
         }
-        // A client that goes away stops no load, so that the bound of loads holds, and others need not begin again.
+        // Spawned, so that a disconnecting client does not cancel a load that others wait for.
         let storefront = Arc::clone(self);
         self.spawner.run(async move { storefront.load_product(id).await }).await.map_err(|_| Unread)?
     }
 
-    /// An SKU, or `None` if there is none.
+    /// Returns the document of an SKU, or `None` if it does not exist.
     ///
     /// # Errors
     /// [`Unread`].
@@ -143,10 +142,10 @@ impl Storefront {
         self.spawner.run(work).await.map_err(|_| Unread)?
     }
 
-    /// Writes the products that are on sale now, as many as are kept, if they are not known yet.
+    /// Loads the products on sale that are not cached yet, up to the capacity of the cache.
     ///
     /// # Errors
-    /// [`Unread`] if some could not be written; the others are.
+    /// [`Unread`] if any failed to load; the rest are cached.
     pub(crate) async fn warm(self: &Arc<Self>) -> Result<(), Unread> {
         let options = *self.products.products.options();
         let mut offered: Vec<_> = self.published.load().offered().collect();
@@ -154,7 +153,7 @@ impl Storefront {
             tracing::warn!(
                 on_sale = offered.len(),
                 kept = options.values,
-                "more products are on sale than are kept written out; raise cache.products"
+                "more products on sale than fit in the cache; raise cache.products"
             );
             offered.truncate(options.values.get());
         }
@@ -163,15 +162,15 @@ impl Storefront {
         loads.fold(Ok(()), async |all, one| all.and(one)).await
     }
 
-    /// Warms up at the start, until it succeeds.
+    /// Warms the cache at startup; retries until it succeeds.
     pub(crate) async fn warm_up(self: &Arc<Self>) {
         while self.warm().await.is_err() {
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep(RETRY_AFTER).await;
         }
         self.products.warm.send_replace(true);
     }
 
-    /// Creates or replaces a product; who asks for it from then on gets the new one.
+    /// Creates or replaces a product; later reads see the change.
     ///
     /// # Errors
     /// As [`flashsale_core::service::Operations::put_product`].
@@ -184,12 +183,12 @@ impl Storefront {
     ) -> Result<Versioned<Product>, OperationError> {
         let id = product.id;
         let written = operations.put_product(expected, product, by).await;
-        // Also after an error, which may hide that it was written.
+        // Also after an error: the change may have been written.
         self.products.products.forget(&id);
         written
     }
 
-    /// Creates or replaces an SKU; who asks for it or for its product from then on gets the new one.
+    /// Creates or replaces an SKU; later reads of it or its product see the change.
     ///
     /// # Errors
     /// As [`flashsale_core::service::Operations::put_sku`].
@@ -200,7 +199,7 @@ impl Storefront {
         sku: Sku,
         by: &Attribution,
     ) -> Result<Versioned<Sku>, OperationError> {
-        let _one_at_a_time = self.products.moving.lock().await;
+        let _one_at_a_time = self.products.changing_sku.lock().await;
         let before = self.catalogue.sku(sku.id).await?.map(|sku| sku.value.product_id);
         let (id, product) = (sku.id, sku.product_id);
         let written = operations.put_sku(expected, sku, by).await;
@@ -222,19 +221,19 @@ impl Storefront {
     ) -> Result<Option<Arc<ProductDocument>>, PublishedCatalogueError> {
         let Some(product) = self.catalogue.product(id).await? else { return Ok(None) };
         let skus = skus_of(&*self.catalogue, id).await?;
-        // Read here and not before: a load that begins after a product was forgotten sees what is on the shelf then.
+        // Read the published catalogue last: a load that starts after an invalidation must see the new one.
         let (published, site) = (self.published.load_full(), self.site.clone());
         let work = tokio::task::spawn_blocking(move || {
             ProductDocument::write(&product.value, &skus, &published, &site)
         });
-        let sheet = work.await.unwrap_or_else(|error| resume_unwind(error.into_panic()))?;
-        Ok(Some(Arc::new(sheet)))
+        let document = work.await.unwrap_or_else(|error| resume_unwind(error.into_panic()))?;
+        Ok(Some(Arc::new(document)))
     }
 }
 
 fn unread(kind: &str, id: &dyn fmt::Display, error: &LoadError<PublishedCatalogueError>) -> Unread {
     if let LoadError::Failed(error) = error {
-        tracing::error!(%error, kind, %id, "a document could not be written");
+        tracing::error!(%error, kind, %id, "a document could not be rendered");
     }
     Unread
 }

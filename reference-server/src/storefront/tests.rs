@@ -1,4 +1,4 @@
-//! What is written again when something changes, and what is not.
+//! What a change renders again, and what it does not.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -19,7 +19,7 @@ use crate::{
     storefront::pages::Language,
 };
 
-/// A shop in memory. Activity 1 offers `count` products, activity 2 the second one; as many are not offered.
+/// A shop in memory with 2·`count` products. Activity 1 offers half of them, activity 2 product 2.
 struct Shop {
     app: Arc<App>,
     jobs: Jobs,
@@ -70,7 +70,7 @@ impl Shop {
         self.app.publish(&by).await.unwrap();
     }
 
-    async fn sheet(&self, id: u64) -> Option<Arc<ProductDocument>> {
+    async fn product(&self, id: u64) -> Option<Arc<ProductDocument>> {
         self.app.storefront.product(id.try_into().unwrap()).await.unwrap()
     }
 
@@ -88,23 +88,23 @@ fn text(document: &Document) -> String {
 }
 
 #[test]
-fn a_change_of_one_product_writes_as_much_among_few_as_among_many() {
+fn a_change_of_one_product_costs_the_same_among_few_and_many() {
     let background = Background::start().unwrap();
     background.block_on(async {
         for count in [3, 40] {
             let shop = Shop::open(&background, count).await;
-            assert_eq!(shop.loads(), count, "those on sale are written when they are published");
+            assert_eq!(shop.loads(), count, "products on sale are rendered when published");
             let before = Arc::clone(&shop.app.storefront.published());
             let mut product_documents = Vec::new();
             for id in 1..=2 * count {
-                product_documents.push(shop.sheet(id).await.unwrap());
+                product_documents.push(shop.product(id).await.unwrap());
             }
             assert_eq!(shop.loads(), 2 * count);
 
             shop.rename(1, "tea cup").await;
             assert_eq!(shop.loads(), 2 * count + 1);
-            for (id, sheet) in (1..).zip(&product_documents) {
-                assert_eq!(Arc::ptr_eq(sheet, &shop.sheet(id).await.unwrap()), id != 1, "product {id}");
+            for (id, document) in (1..).zip(&product_documents) {
+                assert_eq!(Arc::ptr_eq(document, &shop.product(id).await.unwrap()), id != 1, "product {id}");
             }
             assert_eq!(shop.loads(), 2 * count + 1);
             let after = Arc::clone(&shop.app.storefront.published());
@@ -112,28 +112,28 @@ fn a_change_of_one_product_writes_as_much_among_few_as_among_many() {
             assert!(!Arc::ptr_eq(&before.activities[&one], &after.activities[&one]));
             assert!(Arc::ptr_eq(&before.activities[&two], &after.activities[&two]));
             for document in [
-                &shop.sheet(1).await.unwrap().document,
-                shop.sheet(1).await.unwrap().page.in_language(Language::En),
+                &shop.product(1).await.unwrap().document,
+                shop.product(1).await.unwrap().page.in_language(Language::En),
                 after.activities[&one].page.in_language(Language::Zh),
                 after.home.in_language(Language::En),
             ] {
                 assert!(text(document).contains("tea cup"), "{}", text(document));
             }
 
-            // Nothing on sale has changed: nothing on the shelf is written anew.
+            // Nothing on sale has changed, so no published document is rendered again.
             shop.rename(2 * count, "saucer").await;
-            assert_eq!(shop.loads(), 2 * count + 1, "it is not on sale, and written when somebody asks");
+            assert_eq!(shop.loads(), 2 * count + 1, "it is not on sale, so it is rendered on demand");
             assert!(Arc::ptr_eq(&after.activities[&one], &shop.app.storefront.published().activities[&one]));
-            assert!(text(&shop.sheet(2 * count).await.unwrap().document).contains("saucer"));
+            assert!(text(&shop.product(2 * count).await.unwrap().document).contains("saucer"));
             shop.import(count).await;
-            assert_eq!(text(&shop.sheet(1).await.unwrap().document), text(&product_documents[0].document));
+            assert_eq!(text(&shop.product(1).await.unwrap().document), text(&product_documents[0].document));
             shop.close().await;
         }
     });
 }
 
 #[test]
-fn what_an_activity_shows_elsewhere_is_written_anew_with_it() {
+fn a_changed_activity_renders_the_pages_that_show_it() {
     let background = Background::start().unwrap();
     background.block_on(async {
         let shop = Shop::open(&background, 3).await;
@@ -148,20 +148,20 @@ fn what_an_activity_shows_elsewhere_is_written_anew_with_it() {
         let changed = shop.app.storefront.published().changed(&before);
         assert_eq!(changed.iter().map(|id| id.value()).collect::<Vec<_>>(), [2]);
         assert_eq!(shop.loads(), loads + 1);
-        let page = text(shop.sheet(2).await.unwrap().page.in_language(Language::En));
+        let page = text(shop.product(2).await.unwrap().page.in_language(Language::En));
         assert!(page.contains("last call") && page.contains("sale 1"), "{page}");
         shop.close().await;
     });
 }
 
 #[test]
-fn what_nobody_has_is_known_until_somebody_makes_it() {
+fn absence_is_cached_until_the_product_is_created() {
     let background = Background::start().unwrap();
     background.block_on(async {
         let shop = Shop::open(&background, 2).await;
         let loads = shop.loads();
         for _ in 0..3 {
-            assert!(shop.sheet(9).await.is_none());
+            assert!(shop.product(9).await.is_none());
         }
         assert_eq!(shop.loads(), loads + 1);
         let by = by("test", "made");
@@ -172,12 +172,12 @@ fn what_nobody_has_is_known_until_somebody_makes_it() {
             image: None,
         };
         shop.app.storefront.put_product(&shop.app.operations, None, product, &by).await.unwrap();
-        assert!(text(&shop.sheet(9).await.unwrap().document).contains("\"skus\":[]"));
+        assert!(text(&shop.product(9).await.unwrap().document).contains("\"skus\":[]"));
 
-        // An SKU that moves is shown by its new product, and by the old one no more.
+        // An SKU that moves is shown by its new product and no longer by the old one.
         let id: SkuId = 1_001.try_into().unwrap();
         let Versioned { version, value } = shop.app.catalogue.sku(id).await.unwrap().unwrap();
-        assert!(text(&shop.sheet(1).await.unwrap().document).contains("1001"));
+        assert!(text(&shop.product(1).await.unwrap().document).contains("1001"));
         shop.app
             .storefront
             .put_sku(
@@ -188,15 +188,15 @@ fn what_nobody_has_is_known_until_somebody_makes_it() {
             )
             .await
             .unwrap();
-        assert!(!text(&shop.sheet(1).await.unwrap().document).contains("1001"));
-        assert!(text(&shop.sheet(9).await.unwrap().document).contains("1001"));
+        assert!(!text(&shop.product(1).await.unwrap().document).contains("1001"));
+        assert!(text(&shop.product(9).await.unwrap().document).contains("1001"));
         assert!(text(&shop.app.storefront.sku(id).await.unwrap().unwrap()).contains("\"product_id\":\"9\""));
         shop.close().await;
     });
 }
 
 #[test]
-fn it_is_not_ready_before_the_products_on_sale_are_written() {
+fn it_is_not_ready_before_the_products_on_sale_are_rendered() {
     let background = Background::start().unwrap();
     background.block_on(async {
         let shop = Shop::open(&background, 3).await;
@@ -204,7 +204,7 @@ fn it_is_not_ready_before_the_products_on_sale_are_written() {
         let waits = || app.obstacles().iter().any(|obstacle| obstacle.starts_with("pages: "));
         app.storefront.products().warm.send_replace(false);
         app.storefront.products().forget_all();
-        // The first product is being loaded, until it is let go.
+        // The load of the first product blocks until `go`.
         let (go, gone) = oneshot::channel::<()>();
         let (begun, began) = oneshot::channel::<()>();
         let loading = tokio::spawn({
@@ -237,7 +237,7 @@ fn it_is_not_ready_before_the_products_on_sale_are_written() {
 }
 
 #[test]
-fn all_of_a_catalogue_is_written_as_it_is_served() {
+fn exported_and_served_documents_are_the_same() {
     let background = Background::start().unwrap();
     background.block_on(async {
         let shop = Shop::open(&background, 2).await;
@@ -245,11 +245,11 @@ fn all_of_a_catalogue_is_written_as_it_is_served() {
         let all =
             AllProductDocuments::write(&*app.catalogue, &published, app.storefront.site()).await.unwrap();
         assert_eq!((all.products.len(), all.skus.len()), (4, 4));
-        for (id, sheet) in &all.products {
+        for (id, product) in &all.products {
             let served = app.storefront.product(*id).await.unwrap().unwrap();
-            assert_eq!(text(&sheet.document), text(&served.document));
+            assert_eq!(text(&product.document), text(&served.document));
             for language in Language::ALL {
-                assert_eq!(text(sheet.page.in_language(language)), text(served.page.in_language(language)));
+                assert_eq!(text(product.page.in_language(language)), text(served.page.in_language(language)));
             }
         }
         for (id, document) in &all.skus {

@@ -1,9 +1,9 @@
-//! How the things of a sale look in JSON, wherever they are shown.
+//! JSON views that several parts of the server share.
 
+mod list_page;
 mod offer;
 mod order;
-mod page;
 
+pub use list_page::Page;
 pub use offer::ShownOffer;
 pub(crate) use order::ShownOrder;
-pub use page::Page;

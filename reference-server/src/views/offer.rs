@@ -3,7 +3,7 @@
 use flashsale_core::domain::{LimitRule, Money, Name, OfferTerms, Product, ProductId, Sku, SkuId, Strategy};
 use serde::Serialize;
 
-/// An offer with what its SKU and product are called.
+/// An offer with the names of its SKU and product.
 #[derive(Debug, Serialize)]
 pub struct ShownOffer<'a> {
     /// The SKU.
@@ -14,24 +14,24 @@ pub struct ShownOffer<'a> {
     pub product_name: &'a Name,
     /// The SKU's name.
     pub sku_name: &'a Name,
-    /// Where the product's picture is.
+    /// The URL of the product's image.
     pub image: Option<&'a Name>,
-    /// The price of one unit in the sale.
+    /// The sale price of one unit.
     pub price: Money,
-    /// The price outside of it.
+    /// The regular price of one unit.
     pub list_price: Money,
     /// Units at the start.
     pub units: u32,
-    /// When units are taken.
+    /// When units are deducted.
     pub strategy: Strategy,
-    /// How long an unpaid order holds.
+    /// How long an unpaid order holds its units, in seconds.
     pub hold_seconds: Option<u64>,
-    /// Limits, in the order in which they are checked.
+    /// Purchase limits, in the order in which they are checked.
     pub limits: &'a [LimitRule],
 }
 
 impl<'a> ShownOffer<'a> {
-    /// An offer of an SKU.
+    /// Combines an offer with its product and SKU.
     pub(crate) fn new(offer: &'a OfferTerms, product: &'a Product, sku: &'a Sku) -> Self {
         Self {
             sku_id: sku.id,

@@ -1,4 +1,4 @@
-//! Orders as the contract shows them.
+//! Orders as in the HTTP contract.
 
 use flashsale_core::domain::{
     ActivityId, Money, Order, OrderId, OrderStatus, PaymentId, PaymentStatus, RefundStatus, SkuId, UserId,
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::rfc3339::Rfc3339;
 
-/// An order. Its owner sees what the contract lists; what is optional beyond it is for operators.
+/// An order. `placed_at`, `replaced_by` and `user_id` are for operators only.
 #[derive(Serialize)]
 pub(crate) struct ShownOrder {
     order_id: OrderId,
@@ -31,7 +31,7 @@ pub(crate) struct ShownOrder {
     user_id: Option<UserId>,
 }
 
-/// A status of the domain, or the one that an order has before the truth has it.
+/// A status of the domain, or `queued` for an order that is not persisted yet.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum ShownStatus {
@@ -58,7 +58,7 @@ struct ShownRefund {
     amount: RefundedAmount,
 }
 
-/// What the provider took, which may be more than an amount of ours can be.
+/// The captured amount. It may exceed the limit of [`Money`].
 #[derive(Serialize)]
 struct RefundedAmount {
     amount: u64,
@@ -66,7 +66,7 @@ struct RefundedAmount {
 }
 
 impl ShownOrder {
-    /// As its owner sees it.
+    /// Shows an order to its owner.
     pub(crate) fn to_owner(order: &Order) -> Self {
         Self {
             order_id: order.key.id,
@@ -96,7 +96,7 @@ impl ShownOrder {
         }
     }
 
-    /// As operators see it.
+    /// Shows an order to operators.
     pub(crate) fn to_operator(order: &Order) -> Self {
         Self {
             placed_at: Some(order.placed_at.into()),

@@ -21,11 +21,11 @@ async fn a_device_solves_a_proof_of_work_and_then_buys() {
         browser.sign_in(11).await;
         // An hour before the start the page does not ask for a ticket, but shows when it will.
         browser.press(&format!("[data-offer='{SOON_ON_SALE}'] form button")).await;
-        browser.see(".result", "Your ticket is fetched at").await;
+        browser.see(".result", "Your ticket will be fetched at").await;
 
         browser.goto(&site.url(&format!("/en/activities/{LIVE}/"))).await;
         browser.press(&format!("[data-offer='{PLENTY}'] form button")).await;
-        browser.see(".result.bought", "Yours!").await;
+        browser.see(".result.bought", "Got it!").await;
         assert_eq!(site.buyer(11).await.orders().await.len(), 1);
     })
     .await;
@@ -46,12 +46,12 @@ async fn a_buyer_who_cannot_read_the_quiz_uses_proof_of_work_instead() {
 
         // Closing the dialog shows how to continue; a wrong answer shows another image.
         browser.press("dialog[open] .buttons button[type=button]").await;
-        browser.see(".result", "没有完成验证。想购买时请再点一次。").await;
+        browser.see(".result", "验证未完成，如需购买请重试。").await;
         browser.press(&buy).await;
         // No quiz contains a zero.
         browser.fill("dialog[open] [name=text]", "000000").await;
         browser.press("dialog[open] .buttons button:not([type])").await;
-        browser.see("dialog[open] h2", "不对，请看新的图片再试").await;
+        browser.see("dialog[open] h2", "输入有误，请按新图片重新输入").await;
         browser.press("dialog[open] form > button[type=button]").await;
         browser.see(".result.bought", "抢到了").await;
         assert_eq!(site.buyer(12).await.orders().await.len(), 1);

@@ -59,7 +59,7 @@ async fn operators_take_a_sale_from_draft_to_end() {
         browser.see("h1", "Sign in to the console").await;
         browser.fill("[name=token]", "a-token-that-nobody-has-given-out").await;
         browser.press(".signin button").await;
-        browser.see(".error", "This is not a token of this server.").await;
+        browser.see(".error", "The token is incorrect.").await;
         browser.inspect("01-sign-in").await;
 
         // A creator writes the draft.
@@ -81,7 +81,7 @@ async fn operators_take_a_sale_from_draft_to_end() {
             browser.fill("dialog [name=price]", "88.8").await;
             browser.fill("dialog [name=units]", count).await;
             browser.fill("dialog [name='user offer']", "1").await;
-            browser.see("dialog [role=status]", "everyday price ¥129.00").await;
+            browser.see("dialog [role=status]", "regular price ¥129.00").await;
             if sku == PLENTY {
                 browser.inspect("04-attach").await;
             }
@@ -94,7 +94,7 @@ async fn operators_take_a_sale_from_draft_to_end() {
         // The creator cannot approve it: the token is rejected, and the dialog says so.
         act(browser, "approve").await;
         browser.press(YES).await;
-        browser.see("dialog .error", "This token may not do that.").await;
+        browser.see("dialog .error", "This token has no permission to do that.").await;
         browser.press("dialog button.quiet").await;
         change_to(browser, "reviewer").await;
         step(browser, "approve", "Approved").await;
@@ -133,7 +133,7 @@ async fn operators_take_a_sale_from_draft_to_end() {
         browser.fill("dialog [name='user offer']", "2").await;
         browser.inspect("07-limits").await;
         browser.press(YES).await;
-        browser.see("td", "Per user of this offer: 2").await;
+        browser.see("td", "Per user in this offer: 2").await;
         assert_eq!(site.buyer(1).await.try_to_order(&activity, PLENTY).await.status, 201);
         act(browser, "edit").await;
         set_time(browser, "starts_at", 30).await;
@@ -155,8 +155,13 @@ async fn operators_take_a_sale_from_draft_to_end() {
         browser.see("td", "Cancelled").await;
         browser.inspect("08-orders").await;
         browser.press("[href='#/audit']").await;
+<<<<<<< HEAD
         browser.see("td", "damaged in the warehouse").await;
         browser.see(".fine", "the chain is whole").await;
+=======
+        browser.see("td", "broken in the store").await;
+        browser.see(".fine", "the hash chain is intact").await;
+>>>>>>> prose5
         browser.inspect("09-audit").await;
         browser.press("[href='#/checks']").await;
         browser.see("[data-differences='0']", "No differences").await;
@@ -253,7 +258,7 @@ async fn operators_create_products_refund_orders_and_resolve_dead_letters() {
             browser.fill("dialog [name=sku_id]", &PLENTY.to_string()).await;
             browser.fill("dialog [name=price]", "88").await;
             browser.fill("dialog [name=units]", "7").await;
-            browser.see("dialog [role=status]", "everyday price").await;
+            browser.see("dialog [role=status]", "regular price").await;
             browser.press(YES).await;
             browser.until("!document.querySelector('dialog')").await;
             browser.see("td", "¥88.00").await;

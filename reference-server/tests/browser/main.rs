@@ -10,7 +10,7 @@
 mod browser;
 mod challenge;
 mod console;
-mod elsewhere;
+mod exported_pages;
 mod pages;
 mod purchase;
 mod site;

@@ -13,7 +13,7 @@ async fn pages_use_the_language_of_the_browser_until_the_buyer_chooses() {
         let site = Site::open(3600);
         browser.goto(&site.url("/orders")).await;
         browser.see("h1", "我的订单").await;
-        browser.see("[data-empty]", "登录后可以看到您的订单。").await;
+        browser.see("[data-empty]", "登录后可查看您的订单。").await;
         browser.inspect("1-orders").await;
         browser.press("[data-language]").await;
         browser.see("h1", "My orders").await;

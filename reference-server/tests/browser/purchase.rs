@@ -62,11 +62,11 @@ async fn buys_and_pays(browser: &Browser, sku: u64) {
     let look = browser.look;
     browser.press(&format!("[data-offer='{sku}'] form button")).await;
     browser
-        .see(".result.bought", look.say("抢到了！请按时支付。剩余 00:0", "Yours! Please pay in time. 00:0"))
+        .see(".result.bought", look.say("抢到了！请尽快支付。剩余 00:0", "Got it! Please pay in time. 00:0"))
         .await;
     browser.inspect("4-bought").await;
     browser.press(".result.bought button").await;
-    browser.see("h1", look.say("沙盒支付", "Sandbox payment")).await;
+    browser.see("h1", look.say("沙箱支付", "Sandbox payment")).await;
     browser.inspect("5-pay").await;
     browser.press("[data-report=capture]").await;
     browser.see(".order[data-status=paid] .state", look.say("已支付", "Paid")).await;

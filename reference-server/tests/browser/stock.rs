@@ -45,7 +45,7 @@ async fn a_buyer_who_is_too_late_is_told_what_to_do() {
         browser.run("const ask = window.fetch; window.fetch = (address, how) => String(address).endsWith('/status') ? new Promise(() => {}) : ask(address, how);").await;
         site.buyer(4).await.order(LAST).await;
         browser.press(&button).await;
-        browser.see(&format!("[data-offer='{LAST}'] .result"), "Sold out. Units that are not paid for come back: stay on this page.").await;
+        browser.see(&format!("[data-offer='{LAST}'] .result"), "Sold out. Units from unpaid orders may become available again: stay on this page.").await;
         browser.inspect("1-too-late").await;
         assert!(site.buyer(3).await.orders().await.is_empty());
     })

@@ -85,19 +85,19 @@ async fn two_tabs_act_as_one_buyer() {
         browser.see(".result", "Placing your order").await;
         browser.client.switch_to_window(second.clone()).await.unwrap();
         browser.press(&button()).await;
-        browser.see(".result", "Another tab is placing this order: look there.").await;
+        browser.see(".result", "This order is being placed in another tab.").await;
         browser.inspect("1-second").await;
         browser.client.switch_to_window(first.clone()).await.unwrap();
         browser.run("window.release()").await;
-        browser.see(".result.bought", "Yours!").await;
+        browser.see(".result.bought", "Got it!").await;
         assert_eq!(site.buyer(6).await.orders().await.len(), 1);
 
         // An order cancelled in one tab shows as cancelled in the other.
         browser.press("[data-orders-link]").await;
-        browser.see(".order[data-status=pending] .state", "To be paid").await;
+        browser.see(".order[data-status=pending] .state", "Awaiting payment").await;
         browser.client.switch_to_window(second.clone()).await.unwrap();
         browser.goto(&site.url("/en/orders/")).await;
-        browser.see(".order[data-status=pending]", "To be paid").await;
+        browser.see(".order[data-status=pending]", "Awaiting payment").await;
         browser.press(".order [data-cancel]").await;
         browser.see("dialog[open] h2", "Cancel this order?").await;
         browser.inspect("2-cancel").await;

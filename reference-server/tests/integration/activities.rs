@@ -165,7 +165,7 @@ async fn nobody_can_approve_their_own_work() {
     assert_eq!(as_both(Method::POST, "/v1/activities/7/submit", None).await.status, StatusCode::OK);
     let own = as_both(Method::POST, "/v1/activities/7/approve", None).await;
     expect(&own, 403, "forbidden");
-    assert!(own.text("detail").contains("Somebody else"), "{own}");
+    assert!(own.text("detail").contains("by its creator"), "{own}");
     expect(&step(&shop, OperatorRole::Creator, "approve").await, 403, "forbidden");
     assert_eq!(
         shop.operate(OperatorRole::Auditor, Method::GET, "/v1/activities/7", None).await.text("status"),

@@ -206,8 +206,8 @@ async fn a_purchase_writes_no_secret_to_the_log() {
     let log = log.text();
     for line in [
         "money for an unknown payment",
-        "a signed report is not understood",
-        "the ledger did not take a request",
+        "a signed callback cannot be parsed",
+        "the ledger could not handle a request",
     ] {
         assert!(log.contains(line), "{line:?} was not logged, so this test proves nothing:\n{log}");
     }

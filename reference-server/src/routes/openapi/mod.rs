@@ -1,9 +1,9 @@
 //! The OpenAPI document of each listener.
 //!
-//! Both listeners have calls with the same path, such as `GET /v1/orders`, and a document has one place for each: so
-//! each listener describes its own calls. A call is a row in `public` or `operations`; what goes in and out is in
-//! `components.json`. Statuses and words of problems come from [`Code`]. The integration tests hold
-//! every answer that they see against the document, so a row that is missing or says something else fails there.
+//! Both listeners have operations with the same path, such as `GET /v1/orders`, so each has its own
+//! document. An operation is a row in `public` or `operations`; its schemas are in
+//! `components.json`. Statuses and codes of problems come from [`Code`]. The integration tests
+//! check every response against the document, so a missing or wrong row fails there.
 
 mod operation;
 mod operations;
@@ -21,23 +21,23 @@ const CACHE: &str = "public, max-age=60";
 const COMPONENTS: &str = include_str!("components.json");
 
 static PUBLIC: LazyLock<Document> = LazyLock::new(|| {
-    let about = "What buyers, their pages and payment providers call. With configured origins, browsers may ask \
-        before they call (OPTIONS, answered 204). Other methods than those of a path are answered 405.";
+    let about = "For buyers, the pages of the shop, and payment providers. If CORS origins are configured, \
+        preflight requests (OPTIONS) are answered 204. Methods that a path does not have are answered 405.";
     document("flashsale: public listener", about, &public::operations())
 });
 
 static OPERATIONS: LazyLock<Document> = LazyLock::new(|| {
-    let about = "What operators and monitors call, on a listener of its own. Whoever has a token is answered 405 to other \
-        methods than those of a path; nobody else learns which paths there are.";
+    let about = "For operators and monitoring, on a separate listener. Methods that a path does not have are \
+        answered 405; under /v1 only to a valid token: any other request there is answered 401.";
     document("flashsale: operations listener", about, &operations::operations())
 });
 
-/// The calls of the public listener, as `application/json`.
+/// Returns the OpenAPI document of the public listener, as `application/json`.
 pub fn public() -> &'static Document {
     &PUBLIC
 }
 
-/// The calls of the operations listener, as `application/json`.
+/// Returns the OpenAPI document of the operations listener, as `application/json`.
 pub fn operations() -> &'static Document {
     &OPERATIONS
 }
@@ -60,12 +60,12 @@ fn document(title: &str, about: &str, operations: &[Operation]) -> Document {
         "paths": paths,
         "components": components(),
     });
-    Document::json(CACHE, &document).expect("JSON values can be written")
+    Document::json(CACHE, &document).expect("a JSON value serializes")
 }
 
-/// The components, with the lists that the code has.
+/// Reads the components and fills in the enumerations that the code defines.
 fn components() -> Value {
-    let mut components: Value = serde_json::from_str(COMPONENTS).expect("the file is JSON, as the tests see");
+    let mut components: Value = serde_json::from_str(COMPONENTS).expect("tests verify that this is JSON");
     components["schemas"]["Currency"]["enum"] = currencies().into();
     let codes: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
     components["schemas"]["Problem"]["properties"]["code"]["enum"] = json!(codes);
@@ -73,7 +73,7 @@ fn components() -> Value {
     components
 }
 
-/// Every currency that is accepted.
+/// Lists every currency code that the domain accepts.
 fn currencies() -> Vec<String> {
     let letters = || (b'A'..=b'Z').map(char::from);
     let words = letters()
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
     use crate::http::document::Encoding;
 
-    /// The arms of a routing `match`: a line that begins with a slice pattern, as a path with `{}` for what varies.
+    /// Extracts the arms of a routing `match` from source text, with `{}` for variable segments.
     fn arms(source: &str) -> BTreeSet<String> {
         let lines = source.lines().map(str::trim).filter(|line| line.starts_with('[') && line.contains("=>"));
         let patterns = lines.filter_map(|line| line[1..].split_once(']')).map(|(pattern, _)| pattern);
@@ -99,7 +99,7 @@ mod tests {
             });
             words.fold(String::new(), |path, word| path + "/" + word)
         };
-        // What has a rest goes on to arms of its own, or to the pages.
+        // A pattern with a rest leads to further arms or to the pages.
         patterns.filter(|pattern| !pattern.contains("..") && !pattern.is_empty()).map(path).collect()
     }
 
@@ -115,16 +115,16 @@ mod tests {
         arm.len() == path.len() && arm.iter().zip(&path).all(|(arm, word)| arm == word || *arm == "{}")
     }
 
-    /// Every arm has a described path, and every described path an arm.
+    /// Asserts that every arm has a described path, and every described path an arm.
     #[track_caller]
     fn expect_described(arms: &BTreeSet<String>, operations: &[Operation]) {
-        assert!(arms.len() > 5, "arms are read as they are written: {arms:?}");
+        assert!(arms.len() > 5, "the source was not parsed: {arms:?}");
         let paths: BTreeSet<String> = operations.iter().map(|operation| shape(&operation.path)).collect();
         for arm in arms {
-            assert!(paths.iter().any(|path| path == arm), "{arm} is routed and has no row in routes/openapi");
+            assert!(paths.iter().any(|path| path == arm), "{arm} is routed but has no row in routes/openapi");
         }
         for path in paths {
-            assert!(arms.iter().any(|arm| fits(arm, &path)), "{path} is described and not routed");
+            assert!(arms.iter().any(|arm| fits(arm, &path)), "{path} is described but not routed");
         }
     }
 
@@ -144,13 +144,13 @@ mod tests {
 
         for arm in of_pages {
             for path in [arm.clone(), format!("{arm}/"), format!("/{{}}{arm}"), format!("/{{}}{arm}/")] {
-                assert!(pages.contains(&path), "{path} is routed and has no row in routes/openapi");
+                assert!(pages.contains(&path), "{path} is routed but has no row in routes/openapi");
             }
         }
     }
 
     #[test]
-    fn every_link_leads_to_a_call_and_a_parameter_of_it() {
+    fn every_link_names_an_operation_and_one_of_its_parameters() {
         for document in [public(), operations()] {
             let body = document.body(Encoding::Identity).unwrap();
             let document: Value = serde_json::from_slice(body).unwrap();
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reference_leads_somewhere() {
+    fn every_reference_resolves() {
         fn walk(value: &Value, visit: &mut impl FnMut(&str)) {
             match value {
                 Value::Object(members) => {
@@ -196,8 +196,8 @@ mod tests {
             let mut references = 0;
             walk(&document, &mut |reference| {
                 references += 1;
-                let there = reference.strip_prefix('#').and_then(|pointer| document.pointer(pointer));
-                assert!(there.is_some(), "{reference}");
+                let target = reference.strip_prefix('#').and_then(|pointer| document.pointer(pointer));
+                assert!(target.is_some(), "{reference}");
             });
             assert!(references > 50, "{references}");
         }

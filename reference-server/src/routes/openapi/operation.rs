@@ -1,4 +1,4 @@
-//! One call, and how the document describes it.
+//! One operation of an OpenAPI document.
 
 use std::collections::BTreeMap;
 
@@ -6,23 +6,23 @@ use serde_json::{Map, Value, json};
 
 use crate::http::Code;
 
-/// What any call may be answered with: by the transport, before or instead of a route.
+/// Problems that the transport can answer to any request, before or instead of a route.
 const ALWAYS: [Code; 5] = [Code::HeadTooLarge, Code::Internal, Code::Busy, Code::NotReady, Code::Unavailable];
-/// What any call with a body may be answered with.
+/// Problems of any operation with a body.
 const WITH_BODY: [Code; 4] =
     [Code::InvalidRequest, Code::Timeout, Code::TooLarge, Code::UnsupportedMediaType];
 
-/// A call: a method and a path.
+/// An operation: a method and a path.
 #[derive(Debug)]
 pub(super) struct Operation {
     pub(super) method: &'static str,
     pub(super) path: String,
     summary: &'static str,
-    /// The component of the parameter in the path, if it is not called as in the path.
-    opens_with: Option<&'static str>,
+    /// Replaces the component for the `{id}` in the path.
+    id_parameter: Option<&'static str>,
     parameters: Vec<&'static str>,
     body: Option<Body>,
-    /// The scheme in the components.
+    /// The security scheme in the components.
     security: Option<&'static str>,
     anonymous: bool,
     answers: BTreeMap<u16, Option<Content>>,
@@ -38,19 +38,19 @@ struct Body {
 
 #[derive(Clone, Copy, Debug)]
 enum Content {
-    /// JSON with a schema of the components.
+    /// JSON with a schema in the components.
     Json(&'static str),
-    /// Anything of a media type.
+    /// Any content of a media type.
     Of(&'static str),
 }
 
-/// What stands in an answer and is a parameter of another call.
+/// A response value that is a parameter of another operation.
 #[derive(Clone, Copy, Debug)]
 struct Link {
     status: u16,
-    /// Where in the body, as a JSON pointer.
+    /// The JSON pointer of the value in the body.
     pointer: &'static str,
-    /// The id of the other call.
+    /// The id of the other operation.
     operation: &'static str,
     parameter: &'static str,
 }
@@ -81,7 +81,7 @@ impl Operation {
             method,
             path,
             summary,
-            opens_with: None,
+            id_parameter: None,
             parameters: Vec::new(),
             body: None,
             security: None,
@@ -92,14 +92,14 @@ impl Operation {
         }
     }
 
-    /// What stands in the path is another parameter of the components than its name says: of two calls whose paths differ
-    /// in nothing else, OpenAPI has room for one path.
+    /// Uses another parameter component for `{id}`. OpenAPI cannot have two paths that differ only
+    /// in the names of their parameters.
     pub(super) fn opened_by(mut self, parameter: &'static str) -> Self {
-        self.opens_with = Some(parameter);
+        self.id_parameter = Some(parameter);
         self
     }
 
-    /// Takes query parameters or headers, named as in the components. What is taken can be wrong.
+    /// Takes query parameters or headers, named as in the components. Adds `invalid_request`.
     pub(super) fn takes(mut self, parameters: &[&'static str]) -> Self {
         self.parameters.extend(parameters);
         self.refuses(&[Code::InvalidRequest])
@@ -111,37 +111,37 @@ impl Operation {
         self.refuses(&WITH_BODY)
     }
 
-    /// Takes a body that may be missing.
+    /// Takes an optional body.
     pub(super) fn may_read(mut self, schema: &'static str) -> Self {
         self.body = Some(Body { schema, required: false });
         self.refuses(&WITH_BODY)
     }
 
-    /// Needs credentials of this scheme.
+    /// Requires credentials of this scheme.
     pub(super) fn needs(mut self, scheme: &'static str) -> Self {
         self.security = Some(scheme);
         self.refuses(&[Code::Unauthorized])
     }
 
-    /// Takes credentials of this scheme, or something else that stands for them.
+    /// Accepts credentials of this scheme or an alternative to them.
     pub(super) fn may_need(mut self, scheme: &'static str) -> Self {
         self.anonymous = true;
         self.needs(scheme)
     }
 
-    /// Answers JSON of a schema.
+    /// Answers with JSON of a schema.
     pub(super) fn answers(mut self, status: u16, schema: &'static str) -> Self {
         self.answers.insert(status, Some(Content::Json(schema)));
         self
     }
 
-    /// Answers 200 with a media type.
+    /// Answers 200 with content of a media type.
     pub(super) fn answers_type(mut self, media_type: &'static str) -> Self {
         self.answers.insert(200, Some(Content::Of(media_type)));
         self
     }
 
-    /// What stands at `pointer` in this answer is the `parameter` of other calls, named by their ids.
+    /// Links the value at `pointer` in this response to the `parameter` of other operations.
     pub(super) fn leads_to(
         mut self,
         status: u16,
@@ -153,30 +153,30 @@ impl Operation {
         self
     }
 
-    /// Answers 304 to who has it already.
+    /// Answers 304 to conditional requests.
     pub(super) fn unchanged(mut self) -> Self {
         self.answers.insert(304, None);
         self
     }
 
-    /// Refuses with these codes, beside those of what it takes and of every call.
+    /// Adds problem codes to those that follow from the parameters, body and credentials.
     pub(super) fn refuses(mut self, codes: &[Code]) -> Self {
         self.codes.extend(codes);
         self
     }
 
-    /// Whether it is a page of the shop, each of which has several paths.
+    /// Whether it is a page; pages have several paths.
     #[cfg(test)]
     pub(super) fn is_page(&self) -> bool {
         let html = matches!(self.answers.get(&200), Some(Some(Content::Of("text/html"))));
         html && self.answers.contains_key(&304)
     }
 
-    /// The operation object.
+    /// Builds the operation object.
     pub(super) fn describe(&self) -> Value {
         let words: Vec<_> = self.path.split('/').collect();
         let in_path = words.windows(2).filter_map(|pair| match *pair {
-            [what, "{id}"] => Some(self.opens_with.unwrap_or_else(|| one_of(what))),
+            [what, "{id}"] => Some(self.id_parameter.unwrap_or_else(|| one_of(what))),
             [_, word] => word.strip_prefix('{')?.strip_suffix('}'),
             _ => None,
         });
@@ -201,7 +201,7 @@ impl Operation {
         operation
     }
 
-    /// A name of letters, digits and `_`, as generators of clients want it.
+    /// Builds an operation id of letters, digits and `_`, suitable for client generators.
     fn id(&self) -> String {
         let words = self.path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
         let id = words.fold(self.method.to_owned(), |id, word| id + "_" + word);
@@ -220,7 +220,7 @@ impl Operation {
         let mut responses = Map::new();
         for (status, content) in &self.answers {
             let mut response =
-                json!({ "description": if *status == 304 { "Unchanged" } else { self.summary } });
+                json!({ "description": if *status == 304 { "Not modified" } else { self.summary } });
             match content {
                 Some(Content::Json(schema)) => {
                     let schema = reference("schemas", schema);
@@ -250,7 +250,7 @@ impl Operation {
     }
 }
 
-/// The parameter of the components that stands for one of `what` in a path.
+/// Returns the parameter component for the id of one of `what` in a path.
 fn one_of(what: &str) -> &'static str {
     match what {
         "activities" => "activity",
@@ -259,19 +259,18 @@ fn one_of(what: &str) -> &'static str {
         "orders" => "order",
         "users" => "user",
         "dead-letters" => "dead_letter",
-        _ => unreachable!("the tests describe every call, and no path has an id of {what}"),
+        _ => unreachable!("no path has an id of {what}, as tests verify"),
     }
 }
 
-/// What every path answers to a method that it does not have. No call can be answered so, as a call is a method that
-/// there is.
+/// Builds the response to methods that a path does not have. No operation can refer to it.
 pub(super) fn other_methods() -> Value {
     let mut response = refusal(405, &[Code::MethodNotAllowed]);
     response["headers"] = headers(&["x-request-id", "allow"]);
     response
 }
 
-/// The problems with one status.
+/// Builds the response for all problems with one status.
 fn refusal(status: u16, codes: &[Code]) -> Value {
     let words: Vec<_> = codes.iter().map(|code| code.as_str()).collect();
     let lines: Vec<_> = codes.iter().map(|code| format!("`{}`: {}", code.as_str(), code.title())).collect();

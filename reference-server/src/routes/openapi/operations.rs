@@ -1,18 +1,18 @@
-//! The calls of the operations listener.
+//! The operations of the operations listener.
 
 use super::operation::Operation;
 use crate::http::Code::{
     Forbidden, InsufficientAvailable, KeyReused, NotFound, NotPersisted, SoldOut, VersionConflict, WrongState,
 };
 
-/// Every call.
+/// Lists every operation.
 pub(super) fn operations() -> Vec<Operation> {
     let mut operations = vec![
-        Operation::get("/healthz", "Whether the server is alive").answers_type("text/plain"),
-        Operation::get("/readyz", "Whether it is warm and able to sell").answers(200, "Readiness"),
-        Operation::get("/metrics", "Numbers for Prometheus").answers_type("application/openmetrics-text"),
+        Operation::get("/healthz", "Liveness").answers_type("text/plain"),
+        Operation::get("/readyz", "Readiness to sell").answers(200, "Readiness"),
+        Operation::get("/metrics", "Metrics for Prometheus").answers_type("application/openmetrics-text"),
         Operation::get("/openapi.json", "This document").answers_type("application/json").unchanged(),
-        Operation::get("/assets/{name}", "A file of the console")
+        Operation::get("/assets/{name}", "A static file of the console")
             .answers_type("*/*")
             .unchanged()
             .refuses(&[NotFound]),
@@ -44,7 +44,7 @@ fn catalogue() -> [Operation; 6] {
 fn activities() -> [Operation; 8] {
     [
         list(read("/v1/activities", "Activities in every state")).answers(200, "Activities"),
-        made(write(Operation::post("/v1/activities", "Creates a draft")), "Activity")
+        made(write(Operation::post("/v1/activities", "Creates a draft activity")), "Activity")
             .reads("ActivityRequest")
             .leads_to(
                 201,
@@ -57,33 +57,31 @@ fn activities() -> [Operation; 8] {
                 ],
             ),
         one(read("/v1/activities/{id}", "An activity with its offers")).answers(200, "Activity"),
-        changed(Operation::patch("/v1/activities/{id}", "Changes an activity")).reads("ActivityEdit"),
+        changed(Operation::patch("/v1/activities/{id}", "Edits an activity")).reads("ActivityEdit"),
         changed(Operation::post("/v1/activities/{id}/offers", "Attaches an offer")).reads("OfferRequest"),
-        changed(Operation::patch("/v1/activities/{id}/offers/{sku_id}", "Changes an offer"))
-            .reads("OfferEdit"),
+        changed(Operation::patch("/v1/activities/{id}/offers/{sku_id}", "Edits an offer")).reads("OfferEdit"),
         changed(Operation::delete("/v1/activities/{id}/offers/{sku_id}", "Detaches an offer"))
             .may_read("Why"),
-        changed(Operation::post("/v1/activities/{id}/{verb}", "Takes an activity a step further"))
+        changed(Operation::post("/v1/activities/{id}/{verb}", "Advances an activity in its life cycle"))
             .may_read("Why"),
     ]
 }
 
 fn sale() -> [Operation; 18] {
     [
-        read("/v1/kill-switch", "Whether every reserve is stopped").answers(200, "KillSwitch"),
-        write(Operation::put("/v1/kill-switch", "Stops every reserve, or lets them go on"))
+        read("/v1/kill-switch", "The kill switch").answers(200, "KillSwitch"),
+        write(Operation::put("/v1/kill-switch", "Stops all sales, or resumes them"))
             .reads("KillSwitchRequest")
             .answers(200, "KillSwitch"),
-        one(read("/v1/activities/{id}/offers/{sku_id}/stock", "The units of an offer")).answers(200, "Stock"),
-        write(Operation::post("/v1/activities/{id}/offers/{sku_id}/adjustments", "Adds or takes units"))
+        one(read("/v1/activities/{id}/offers/{sku_id}/stock", "The stock of an offer")).answers(200, "Stock"),
+        write(Operation::post("/v1/activities/{id}/offers/{sku_id}/adjustments", "Adds or removes units"))
             .reads("AdjustmentRequest")
             .answers(200, "Adjusted")
             .refuses(&[NotFound, KeyReused, InsufficientAvailable]),
         list(read("/v1/orders", "The orders of a buyer")).takes(&["user_id"]).answers(200, "OperatorOrders"),
         one(read("/v1/orders/{id}", "An order")).answers(200, "OperatorOrder"),
         advanced(Operation::post("/v1/orders/{id}/cancel", "Cancels an order")).may_read("Why"),
-        advanced(Operation::post("/v1/orders/{id}/refund", "Gives the money of an order back"))
-            .reads("RefundRequest"),
+        advanced(Operation::post("/v1/orders/{id}/refund", "Refunds an order")).reads("RefundRequest"),
         write(Operation::delete("/v1/users/{id}/name", "Erases a buyer's name"))
             .may_read("Why")
             .answers(200, "ErasedName")
@@ -91,17 +89,17 @@ fn sale() -> [Operation; 18] {
         write(Operation::post("/v1/import", "Imports products, SKUs and activities"))
             .reads("Import")
             .answers(200, "Imported"),
-        write(Operation::post("/v1/backup", "Writes a backup to a directory of the server"))
+        write(Operation::post("/v1/backup", "Writes a backup to a directory on the server"))
             .reads("BackupRequest")
             .answers(200, "BackedUp"),
-        read("/v1/audit", "Who did what")
+        read("/v1/audit", "The audit trail")
             .takes(&["limit", "after_sequence"])
             .answers(200, "AuditRows")
             .refuses(&[Forbidden]),
-        read("/v1/audit/verification", "Whether the audit trail is as it was written")
+        read("/v1/audit/verification", "Verification of the audit trail's hash chain")
             .answers(200, "AuditCheck")
             .refuses(&[Forbidden]),
-        read("/v1/dead-letters", "Jobs that could not be done")
+        read("/v1/dead-letters", "Dead letters: jobs that failed permanently")
             .takes(&["limit", "after_sequence"])
             .answers(200, "DeadLetters")
             .leads_to(
@@ -114,19 +112,15 @@ fn sale() -> [Operation; 18] {
                 ],
             )
             .refuses(&[Forbidden]),
-        one(read("/v1/dead-letters/{id}", "A job that could not be done"))
-            .answers(200, "DeadLetter")
-            .refuses(&[Forbidden]),
-        one(write(Operation::post("/v1/dead-letters/{id}/replay", "Has a job tried again")))
+        one(read("/v1/dead-letters/{id}", "A dead letter")).answers(200, "DeadLetter").refuses(&[Forbidden]),
+        one(write(Operation::post("/v1/dead-letters/{id}/replay", "Retries a dead letter")))
             .may_read("Why")
             .answers(200, "DeadLetter"),
-        one(write(Operation::post("/v1/dead-letters/{id}/discard", "Gives a job up")))
+        one(write(Operation::post("/v1/dead-letters/{id}/discard", "Discards a dead letter")))
             .may_read("Why")
             .refuses(&[WrongState])
             .answers(200, "DeadLetter"),
-        read("/v1/reconciliation", "Differences between what is and what should be")
-            .answers(200, "Findings")
-            .refuses(&[Forbidden]),
+        read("/v1/reconciliation", "Violated invariants").answers(200, "Findings").refuses(&[Forbidden]),
     ]
 }
 

@@ -1,4 +1,4 @@
-//! The calls of the public listener.
+//! The operations of the public listener.
 
 use super::operation::Operation;
 use crate::http::Code::{
@@ -7,15 +7,15 @@ use crate::http::Code::{
     WrongState,
 };
 
-/// Every call.
+/// Lists every operation.
 pub(super) fn operations() -> Vec<Operation> {
     let mut operations = vec![
         Operation::get("/openapi.json", "This document").answers_type("application/json").unchanged(),
-        Operation::get("/assets/{name}", "A file of the pages")
+        Operation::get("/assets/{name}", "A static file of the pages")
             .answers_type("*/*")
             .unchanged()
             .refuses(&[NotFound]),
-        Operation::get("/v1/time", "The server's time").answers(200, "Time"),
+        Operation::get("/v1/time", "The server time").answers(200, "Time"),
         Operation::get("/v1/activities", "Published activities")
             .takes(&["limit", "after_id"])
             .answers(200, "ListedActivities")
@@ -24,7 +24,7 @@ pub(super) fn operations() -> Vec<Operation> {
             .answers(200, "ListedActivityWithOffers")
             .unchanged()
             .refuses(&[NotFound]),
-        Operation::get("/v1/activities/{id}/status", "What changes of an activity during the sale")
+        Operation::get("/v1/activities/{id}/status", "The live status of an activity and its offers")
             .answers(200, "ActivityState")
             .refuses(&[NotFound]),
         Operation::get("/v1/products/{id}", "A product with its SKUs")
@@ -33,14 +33,14 @@ pub(super) fn operations() -> Vec<Operation> {
             .unchanged()
             .refuses(&[NotFound]),
         Operation::get("/v1/skus/{id}", "An SKU").answers(200, "Sku").unchanged().refuses(&[NotFound]),
-        Operation::post("/v1/sessions", "Signs in; only with the demo identity")
+        Operation::post("/v1/sessions", "Signs in (demo identity only)")
             .reads("SignIn")
             .answers(200, "Session")
             .refuses(&[NotFound]),
-        asking("/v1/activities/{id}/offers/{sku_id}/challenge", "What has to be solved for a ticket")
+        ticket_step("/v1/activities/{id}/offers/{sku_id}/challenge", "Issues a challenge")
             .may_read("Nothing")
             .answers(200, "Challenge"),
-        asking("/v1/activities/{id}/offers/{sku_id}/ticket", "A ticket for one order of an offer")
+        ticket_step("/v1/activities/{id}/offers/{sku_id}/ticket", "Issues a ticket for one order")
             .may_read("TicketRequest")
             .answers(200, "Ticket")
             .leads_to(200, ("/ticket", "id"), &["post_v1_orders_id"])
@@ -74,17 +74,17 @@ pub(super) fn operations() -> Vec<Operation> {
             .needs("session")
             .takes(&["limit", "after_id"])
             .answers(200, "Orders"),
-        Operation::get("/v1/orders/{id}", "An order, to its owner or with its receipt")
+        Operation::get("/v1/orders/{id}", "An order, for its owner or by its receipt")
             .may_need("session")
             .takes(&["receipt", "prefer"])
             .answers(200, "Order")
             .refuses(&[NotFound]),
-        Operation::post("/v1/orders/{id}/cancel", "Gives an order up")
+        Operation::post("/v1/orders/{id}/cancel", "Cancels an order")
             .needs("session")
             .may_read("Nothing")
             .answers(200, "Order")
             .refuses(&[NotFound, NotPersisted, WrongState]),
-        Operation::post("/v1/orders/{id}/payment", "Opens the payment of an order, or gives the open one")
+        Operation::post("/v1/orders/{id}/payment", "Opens a payment, or returns the open one")
             .needs("session")
             .may_read("Nothing")
             .answers(201, "Payment")
@@ -94,16 +94,16 @@ pub(super) fn operations() -> Vec<Operation> {
                 &["get_sandbox_payments_payment_id", "post_sandbox_payments_payment_id_report"],
             )
             .refuses(&[NotFound, NotPersisted, WrongState, SoldOut]),
-        Operation::post("/v1/payments/callbacks/{provider}", "Takes a provider's signed report")
+        Operation::post("/v1/payments/callbacks/{provider}", "Receives a callback of a payment provider")
             .takes(&["flashsale-signature"])
             .reads("Callback")
             .answers(200, "Received")
             .refuses(&[NotFound, Unauthorized]),
-        Operation::get("/sandbox/payments/{payment_id}", "The page of the sandbox to pay on")
+        Operation::get("/sandbox/payments/{payment_id}", "The payment page of the sandbox provider")
             .takes(&["lang", "back"])
             .answers_type("text/html")
             .refuses(&[NotFound]),
-        Operation::post("/sandbox/payments/{payment_id}/{report}", "Lets the sandbox report about a payment")
+        Operation::post("/sandbox/payments/{payment_id}/{report}", "Makes the sandbox report on a payment")
             .answers(200, "Received")
             .refuses(&[NotFound]),
     ];
@@ -121,7 +121,7 @@ pub(super) fn operations() -> Vec<Operation> {
 
 const PAGES: &[(&str, &str)] = &[
     ("/", "The home page"),
-    ("/orders", "The page of a buyer's orders"),
+    ("/orders", "The page of the buyer's orders"),
     ("/activities/{id}", "The page of an activity"),
     ("/products/{id}", "The page of a product"),
 ];
@@ -130,8 +130,8 @@ pub(super) fn page(path: String, summary: &'static str) -> Operation {
     Operation::get(path, summary).answers_type("text/html").unchanged().refuses(&[NotFound])
 }
 
-/// What asking for a challenge and for a ticket have in common.
-fn asking(path: &str, summary: &'static str) -> Operation {
+/// Creates an operation for challenges or tickets, with all that they share.
+fn ticket_step(path: &str, summary: &'static str) -> Operation {
     Operation::post(path, summary).needs("session").takes(&["flashsale-device"]).refuses(&[
         InvalidRequest,
         NotFound,

@@ -1,4 +1,4 @@
-//! Activities: writing them, and the steps of their life.
+//! Activities: create, edit, and the steps of their life cycle.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ use crate::{
     views::Page,
 };
 
-/// The most bytes of an activity with all its offers: 1 MiB.
+/// The largest body of an activity with all its offers: 1 MiB.
 pub(super) const ACTIVITY_BYTES: usize = 1 << 20;
 
 #[derive(Deserialize)]
@@ -81,7 +81,7 @@ pub(super) struct ShownActivity<'a> {
     creator: &'a Name,
     reviewer: Option<&'a Name>,
     status: ActivityStatus,
-    /// Of a published one.
+    /// Only for a published activity.
     #[serde(skip_serializing_if = "Option::is_none")]
     phase: Option<Phase>,
     buckets: Buckets,
@@ -118,9 +118,9 @@ fn phase(activity: &Activity, now: Timestamp) -> Phase {
     }
 }
 
-/// The step that a path names, and who may take it.
-fn step(word: &str) -> Option<(ActivityStep, OperatorRole, &'static str)> {
-    Some(match word {
+/// Returns the step named in a path, the role that may take it, and the default reason.
+fn step(name: &str) -> Option<(ActivityStep, OperatorRole, &'static str)> {
+    Some(match name {
         "submit" => (ActivityStep::Submit, OperatorRole::Creator, "submitted"),
         "approve" => (ActivityStep::Approve, OperatorRole::Reviewer, "approved"),
         "reject" => (ActivityStep::Reject, OperatorRole::Reviewer, "rejected"),
@@ -208,10 +208,10 @@ impl Operations {
         operator: &OperationsToken,
         head: &Parts,
         id: ActivityId,
-        word: &str,
+        name: &str,
         body: Body,
     ) -> Answer {
-        let (step, role, done) = step(word).ok_or_else(Problem::not_found)?;
+        let (step, role, done) = step(name).ok_or_else(Problem::not_found)?;
         method_of(head, "POST")?;
         require(operator, &[role])?;
         let expected = if_match(&head.headers)?;
@@ -219,7 +219,7 @@ impl Operations {
         let (app, author) = (Arc::clone(&self.app), by.clone());
         let work = async move { app.operations.step(id, expected, step, &author).await };
         match step {
-            // What buyers see of these is in the status, not in documents that have to be written anew.
+            // Buyers see these steps in the status document; no page has to be rendered again.
             ActivityStep::Pause | ActivityStep::Resume | ActivityStep::End => {
                 Ok(self.show(&self.run(work).await?))
             }
@@ -227,8 +227,8 @@ impl Operations {
         }
     }
 
-    /// The version that may be edited: the one that the caller read, or the one that there is. A draft is its creators'
-    /// matter, everything later the operators'.
+    /// Returns the version to edit: that of `If-Match`, or else the current one. Drafts are edited
+    /// by creators, later states by operators.
     pub(super) async fn may_edit(
         &self,
         operator: &OperationsToken,
@@ -239,11 +239,11 @@ impl Operations {
         let present = self.present(id).await?;
         let is_draft = present.value.status == ActivityStatus::Draft;
         require(operator, if is_draft { &[OperatorRole::Creator] } else { &[OperatorRole::Operator] })?;
-        // Of another version the role was not looked at: a change in between is a conflict.
+        // The role was checked for the present version, so a change in between must be a conflict.
         Ok(expected.unwrap_or(present.version))
     }
 
-    /// Changes an activity, and shows it as it is then, to buyers too.
+    /// Changes an activity, updates the pages if buyers can see it, and answers with it.
     pub(super) async fn change(
         &self,
         work: impl Future<Output = Result<Versioned<Activity>, OperationError>> + Send + 'static,

@@ -1,4 +1,4 @@
-//! The audit trail: who did what, and whether it is as it was written.
+//! The audit trail and its verification.
 
 use flashsale_core::catalogue::{AuditCheck, AuditHash, AuditRow};
 use hyper::{StatusCode, http::request::Parts};
@@ -50,7 +50,7 @@ impl Operations {
         require(operator, &[OperatorRole::Auditor, OperatorRole::Operator])?;
         let query = Query::parse(head.uri.query(), &["limit", "after"])?;
         let limit = limit(&query)?;
-        let after = query.parsed::<u64>("after", "what `next` of the page before said")?.unwrap_or(0);
+        let after = query.parsed::<u64>("after", "the `next` of the previous page")?.unwrap_or(0);
         let rows = self.app.catalogue.audit(after, limit + 1).await;
         let rows = rows.map_err(|error| errors::catalogue(&error))?;
         let shown = &rows[..rows.len().min(limit)];

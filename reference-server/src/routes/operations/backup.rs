@@ -1,4 +1,4 @@
-//! A backup of the running server.
+//! Backups of the running server.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -29,7 +29,7 @@ impl Operations {
             .spawner
             .run(async move { app.backup.as_ref().ok_or(BackupError::InMemory)?.write(&directory).await });
         work.await.map_err(errors::lost)?.map_err(|error| {
-            tracing::warn!(%error, "a backup was not made");
+            tracing::warn!(%error, "a backup failed");
             Problem::invalid_field("directory", error.to_string())
         })?;
         Ok(no_store(json(StatusCode::OK, &serde_json::json!({ "backup": "complete" }))))

@@ -52,7 +52,7 @@ struct SkuRequest {
     reason: Option<Text>,
 }
 
-/// A value of the catalogue with its version.
+/// A product or SKU with its version.
 #[derive(Serialize)]
 struct Shown<'a, T> {
     #[serde(flatten)]
@@ -140,9 +140,9 @@ impl Operations {
     }
 }
 
-/// What was created or replaced, and where it is.
+/// Answers with a created (201) or replaced (200) value and its `Location`.
 pub(super) fn created(version: u64, location: &str, body: &impl Serialize) -> Response {
-    // Version 1 is what nobody has changed since it was created: also for who creates it again in the same words.
+    // Version 1 has not changed since its creation, so repeating an identical creation is 201 again.
     let status = if version == 1 { StatusCode::CREATED } else { StatusCode::OK };
     let mut response = versioned(status, version, body);
     if let Ok(location) = HeaderValue::try_from(location) {

@@ -1,4 +1,4 @@
-//! The console's page and its files: nobody needs a token for them, they hold no data.
+//! The page and files of the console. They contain no data, so no token is required.
 
 use hyper::{
     HeaderMap,
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// The page in the language of the path, or else in that of the request.
+/// Serves the page in the language of the path, or else by `Accept-Language`.
 pub(super) fn page(headers: &HeaderMap, path: &[&str]) -> Answer {
     match path {
         [""] => {
@@ -31,7 +31,7 @@ pub(super) fn page(headers: &HeaderMap, path: &[&str]) -> Answer {
     }
 }
 
-/// A file that the page loads.
+/// Serves a file that the page loads.
 pub(super) fn asset(headers: &HeaderMap, name: &str) -> Answer {
     Ok(assets::find(name, Audience::Operators).ok_or_else(Problem::not_found)?.respond(headers))
 }

@@ -1,4 +1,4 @@
-//! Dead letters: jobs that could not be done, and what a person decides about them.
+//! Dead letters: list, replay, discard.
 
 use std::sync::Arc;
 
@@ -56,7 +56,7 @@ impl Operations {
         require(operator, &[OperatorRole::Operator, OperatorRole::Auditor])?;
         let query = Query::parse(head.uri.query(), &["limit", "after"])?;
         let limit = limit(&query)?;
-        let after = query.parsed::<u64>("after", "what `next` of the page before said")?.map(JobNumber);
+        let after = query.parsed::<u64>("after", "the `next` of the previous page")?.map(JobNumber);
         let letters = self.app.operations.dead_letters(after, limit + 1).await;
         let letters = letters.map_err(|error| errors::operation(&error))?;
         let shown = &letters[..letters.len().min(limit)];
@@ -97,7 +97,7 @@ impl Operations {
         show(self.run(work).await?)
     }
 
-    /// Who decides about which dead letter.
+    /// Reads who decides about which dead letter, and why.
     async fn decision(
         &self,
         operator: &OperationsToken,
@@ -114,7 +114,7 @@ impl Operations {
 }
 
 fn number_of(text: &str) -> Result<JobNumber, Problem> {
-    // As with other ids: what is none names nothing that is there.
+    // As with other ids, a malformed one is answered 404.
     text.parse().map(JobNumber).map_err(|_| Problem::not_found())
 }
 

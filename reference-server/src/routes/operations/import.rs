@@ -1,4 +1,4 @@
-//! Imports: files as the command line sends them, or one JSON document.
+//! Imports of several files (as the command line sends them) or of one JSON document.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::{
 /// The largest import: 64 MiB.
 const IMPORT_BYTES: usize = 64 << 20;
 
-/// Files as the command line sends them; any other JSON document is one file.
+/// Several files. Any other JSON document is imported as a single file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Files {
@@ -27,7 +27,7 @@ struct Files {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ImportFile {
-    /// It tells what is in the file.
+    /// Determines the format; see [`Source::name`].
     name: String,
     content: String,
 }
@@ -41,11 +41,11 @@ impl Operations {
         let app = Arc::clone(&self.app);
         let work = self.app.spawner.run(async move {
             let now = app.clock.now();
-            // Reading 64 MiB takes longer than a thread of the runtime should be held.
+            // Parsing 64 MiB is CPU-bound; run it off the async threads.
             let input = tokio::task::spawn_blocking(move || import::parse(&sources(bytes), now)).await;
             let input = input.map_err(|error| {
-                tracing::error!(%error, "an import could not be read");
-                errors::unavailable("The import could not be read; try again.")
+                tracing::error!(%error, "an import could not be parsed");
+                errors::unavailable("The import could not be parsed; try again.")
             })?;
             let input = input.map_err(|errors| refused(&errors))?;
             let report = app.storefront.import(&input, &by).await.map_err(|failure| match failure {
@@ -53,8 +53,8 @@ impl Operations {
                 ImportFailure::Catalogue(error) => errors::catalogue(&error),
             })?;
             app.publish(&by).await.map_err(|error| {
-                tracing::error!(%error, "what was imported could not be published");
-                errors::unavailable("It is imported and not yet published; import it again to publish it.")
+                tracing::error!(%error, "imported data could not be published");
+                errors::unavailable("Imported but not published yet; import it again to publish it.")
             })?;
             Ok::<_, Problem>(report)
         });
@@ -66,7 +66,7 @@ impl Operations {
 fn refused(errors: &import::ImportErrors) -> Problem {
     let text = errors.to_string();
     let problems: Vec<&str> = text.lines().collect();
-    Problem::invalid("Nothing was imported; correct what the problems say.").with("problems", problems)
+    Problem::invalid("Nothing was imported; fix the listed problems.").with("problems", problems)
 }
 
 fn sources(body: Bytes) -> Vec<Source> {

@@ -47,13 +47,13 @@ impl<'a> ShownSwitch<'a> {
 impl Operations {
     pub(super) async fn kill_switch(&self, operator: &OperationsToken, head: &Parts, body: Body) -> Answer {
         if method_of(head, "GET, HEAD, PUT")? == Method::PUT {
-            return self.turn_kill_switch(operator, head, body).await;
+            return self.set_kill_switch(operator, head, body).await;
         }
         let switch = self.app.operations.kill_switch().await.map_err(|error| errors::operation(&error))?;
         Ok(no_store(json(StatusCode::OK, &ShownSwitch::of(switch.as_ref()))))
     }
 
-    async fn turn_kill_switch(&self, operator: &OperationsToken, head: &Parts, body: Body) -> Answer {
+    async fn set_kill_switch(&self, operator: &OperationsToken, head: &Parts, body: Body) -> Answer {
         require(operator, &[OperatorRole::Operator])?;
         let SwitchRequest { on, reason } = body.json(&head.headers).await?;
         let by = by(operator, reason)?;

@@ -1,6 +1,4 @@
-//! The operations listener.
-//!
-//! Each part of the contract has a file of its own; this one says who calls, and who answers.
+//! The operations listener: authentication and routing. Each resource has its own file.
 
 mod activities;
 mod audit;
@@ -39,7 +37,7 @@ use crate::{
 const METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
-/// Answers operators and monitors.
+/// Handles the requests of operators and monitors.
 #[derive(Debug)]
 pub struct Operations {
     app: Arc<App>,
@@ -54,7 +52,7 @@ struct Readiness {
 }
 
 impl Operations {
-    /// Answers for `app`.
+    /// Creates the handler for `app`.
     pub fn new(app: Arc<App>) -> Self {
         let text = HeaderValue::from_static("text/plain; charset=utf-8");
         let alive = Prepared::new(StatusCode::OK, text, Bytes::from_static(b"alive\n")).no_store();
@@ -64,8 +62,8 @@ impl Operations {
     }
 
     async fn route(&self, head: &Parts, body: Body) -> Answer {
-        let mut room = [""; 8];
-        let path = segments(head.uri.path(), &mut room).ok_or_else(Problem::not_found)?;
+        let mut buffer = [""; 8];
+        let path = segments(head.uri.path(), &mut buffer).ok_or_else(Problem::not_found)?;
         let method = &head.method;
         match path {
             ["healthz"] => only_get(method).map(|()| self.alive.respond()),
@@ -163,7 +161,7 @@ impl Operations {
         }
     }
 
-    /// Who calls. Every token is compared, so that the time does not tell which one is nearly right.
+    /// Authenticates the operator. Compares every token so that timing reveals nothing about them.
     fn operator(&self, headers: &HeaderMap) -> Result<&OperationsToken, Problem> {
         let refused = || Problem::unauthorized("Send an operations token as Authorization: Bearer.");
         let token = headers::bearer(headers).ok_or_else(refused)?.as_bytes();
@@ -176,13 +174,13 @@ impl Operations {
         found.ok_or_else(refused)
     }
 
-    /// The numbers. They name activities, offers and routes, and no buyer: no token is asked for, as with the health.
+    /// Renders the metrics. They contain no buyer data, so no token is required.
     async fn metrics(&self) -> Response {
         let text = metrics::read(&self.app).await.text();
         Prepared::new(StatusCode::OK, METRICS, text).no_store().respond()
     }
 
-    /// Does something that a client's disconnect must not stop.
+    /// Runs work to completion even if the client disconnects.
     async fn run<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, OperationError>> + Send + 'static,
@@ -191,7 +189,7 @@ impl Operations {
         done.map_err(|error| errors::operation(&error))
     }
 
-    /// As [`run`](Self::run), for what buyers may see: if it `is_seen`, they see it once this answers.
+    /// As [`run`](Self::run), and updates the pages if the result `is_seen` by buyers.
     async fn run_and_show<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, OperationError>> + Send + 'static,
@@ -202,10 +200,10 @@ impl Operations {
             let done = work.await.map_err(|error| errors::operation(&error))?;
             if is_seen(&done) {
                 storefront.refresh().await.map_err(|error| {
-                    tracing::error!(%error, "what an operator changed could not be published");
-                    errors::unavailable("It is done, and not yet shown to buyers; repeat it to show it.")
+                    tracing::error!(%error, "an operator's change could not be published");
+                    errors::unavailable("Changed but not published yet; repeat the request to publish it.")
                 })?;
-                // What could not be written now is written when somebody asks for it.
+                // Documents that fail to render here are rendered on their first request.
                 let _ = storefront.warm().await;
             }
             Ok(done)
@@ -233,7 +231,7 @@ impl Handler for Operations {
     }
 }
 
-/// The method of a request, if it is one of `allowed`.
+/// Returns the method of a request, or 405 if it is not one of `allowed`.
 fn method_of(head: &Parts, allowed: &'static str) -> Result<Method, Problem> {
     if allowed.split(", ").any(|method| method == head.method.as_str()) {
         Ok(head.method.clone())
@@ -242,17 +240,17 @@ fn method_of(head: &Parts, allowed: &'static str) -> Result<Method, Problem> {
     }
 }
 
-/// Lets only tokens with one of these roles go on.
+/// Requires one of these roles.
 fn require(operator: &OperationsToken, roles: &[OperatorRole]) -> Result<(), Problem> {
     if roles.iter().any(|role| operator.roles.contains(role)) {
         return Ok(());
     }
     let roles: Vec<_> = roles.iter().map(|role| role.as_str()).collect();
-    let detail = format!("Only a token with the role {} may do this.", roles.join(" or "));
+    let detail = format!("This requires a token with the role {}.", roles.join(" or "));
     Err(Problem::new(Code::Forbidden, detail))
 }
 
-/// Who does something, and why.
+/// Attributes a change to the operator, for the audit trail.
 fn by(operator: &OperationsToken, reason: Text) -> Result<Attribution, Problem> {
     let actor: Name = operator.name.parse().map_err(|error| errors::invalid(&error))?;
     Ok(Attribution { actor, reason })

@@ -17,8 +17,8 @@ use crate::{
 };
 
 impl Operations {
-    /// Names are in sessions and tickets only, which buyers hold and which end by themselves; neither ledger nor catalogue
-    /// has one. What is left to do is to note that somebody asked.
+    /// Records the erasure of a buyer's name. There is nothing to delete: names are only in
+    /// sessions and tickets, which buyers hold and which expire.
     pub(super) async fn erase_name(
         &self,
         operator: &OperationsToken,

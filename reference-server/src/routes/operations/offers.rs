@@ -1,4 +1,4 @@
-//! Offers of activities: attach, change, detach.
+//! Offers of activities: attach, edit, detach.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ use crate::{
     routes::Answer,
 };
 
-/// A change of an offer: what is missing stays as it is.
+/// A change of an offer. Missing fields stay unchanged.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct EditRequest {
@@ -44,7 +44,7 @@ struct EditRequest {
 }
 
 impl EditRequest {
-    /// The offer with what is to change.
+    /// Returns the offer with the changes applied.
     fn apply(&self, offer: &OfferTerms) -> Result<OfferTerms, Invalid> {
         let strategy = self.strategy.unwrap_or(offer.strategy());
         if self.overbook_percent.is_some() && strategy != Strategy::PayTime {
@@ -74,11 +74,11 @@ impl Operations {
     ) -> Answer {
         method_of(head, "POST")?;
         let expected = self.may_edit(operator, head, id).await?;
-        // The terms have no place for a reason, so it is taken out before they are read.
+        // `OfferTerms` has no reason and refuses unknown fields, so take the reason out first.
         let mut request: Map<String, Value> = body.with_max_bytes(ACTIVITY_BYTES).json(&head.headers).await?;
         let why = request.remove("reason").map(serde_json::from_value::<Text>).transpose();
         let why = why.map_err(|error| Problem::invalid_field("reason", error.to_string()))?;
-        let offer: OfferTerms = serde_path_to_error::deserialize(Value::Object(request)).map_err(misfit)?;
+        let offer: OfferTerms = serde_path_to_error::deserialize(Value::Object(request)).map_err(invalid)?;
         let by = by(operator, reason(why, "offer attached"))?;
         let (app, author) = (Arc::clone(&self.app), by.clone());
         let work = async move { app.operations.attach_offer(id, Some(expected), &offer, &author).await };
@@ -113,8 +113,8 @@ impl Operations {
     }
 }
 
-fn misfit(error: serde_path_to_error::Error<serde_json::Error>) -> Problem {
-    let (path, detail) = (error.path().to_string(), format!("The body does not fit: {}.", error.inner()));
+fn invalid(error: serde_path_to_error::Error<serde_json::Error>) -> Problem {
+    let (path, detail) = (error.path().to_string(), format!("The body is invalid: {}.", error.inner()));
     if path == "." || path.contains('?') {
         Problem::invalid(detail)
     } else {

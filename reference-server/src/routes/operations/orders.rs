@@ -1,4 +1,4 @@
-//! Orders, for support.
+//! Orders, for customer support.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ impl Operations {
     pub(super) async fn orders(&self, head: &Parts) -> Answer {
         let query = Query::parse(head.uri.query(), &["user_id", "limit", "after"])?;
         let user: Option<UserId> = query.parsed("user_id", "the id of a user")?;
-        let user = user.ok_or_else(|| Problem::invalid_field("user_id", "Say whose orders."))?;
+        let user = user.ok_or_else(|| Problem::invalid_field("user_id", "Name the user."))?;
         let (limit, after) = (limit(&query)?, after(&query)?);
         let orders = self.app.ordering.orders_of(user, after, limit + 1).await;
         let mut orders = orders.map_err(|error| errors::service(&error))?;

@@ -1,4 +1,4 @@
-//! Versions of what operators write: `ETag` in answers, `If-Match` in requests.
+//! Optimistic concurrency: `ETag` in responses, `If-Match` in requests.
 
 use hyper::{
     HeaderMap, StatusCode,
@@ -8,35 +8,34 @@ use serde::Serialize;
 
 use crate::http::{Problem, Response, json, no_store};
 
-/// No value has this version: the first one is 1.
+/// A version that no value has; they start at 1.
 const NEVER: u64 = 0;
 
-/// The version that the caller read; `None` if any will do. A tag that is not one of ours matches nothing.
+/// Returns the version in `If-Match`, or `None` if any will do. A foreign tag matches nothing.
 ///
 /// # Errors
-/// 400 for what is not an entity tag (RFC 9110, 8.8.3), and for more than one: who changes something has read one version
-/// of it.
+/// 400 unless it is exactly one entity tag (RFC 9110, 8.8.3): a change is based on one version.
 pub(super) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let mut values = headers.get_all(IF_MATCH).iter();
     let Some(value) = values.next() else { return Ok(None) };
-    let one = || Problem::invalid_field("if-match", "Send the one ETag that you read, or *.");
-    let text = value.to_str().map_err(|_| one())?.trim();
+    let refused = || Problem::invalid_field("if-match", "Send exactly one ETag, as you received it, or *.");
+    let text = value.to_str().map_err(|_| refused())?.trim();
     if values.next().is_some() || text.contains(',') {
-        return Err(one());
+        return Err(refused());
     }
     if text == "*" {
         return Ok(None);
     }
     // A weak tag never matches (RFC 9110, 13.1.1).
     let (is_weak, tag) = text.strip_prefix("W/").map_or((false, text), |tag| (true, tag));
-    let version = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).ok_or_else(one)?;
+    let version = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).ok_or_else(refused)?;
     if !version.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"') {
-        return Err(one());
+        return Err(refused());
     }
     Ok(Some(version.parse().ok().filter(|_| !is_weak).unwrap_or(NEVER)))
 }
 
-/// An answer with the version of what it shows.
+/// Answers with a value and its version as `ETag`.
 pub(super) fn versioned(status: StatusCode, version: u64, body: &impl Serialize) -> Response {
     let mut response = no_store(json(status, body));
     if let Ok(tag) = HeaderValue::try_from(format!("\"{version}\"")) {

@@ -1,4 +1,4 @@
-//! Differences between what is and what should be.
+//! Reconciliation of the ledger and the catalogue.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ impl Operations {
         });
         let findings: Findings = work.await.map_err(errors::lost)?.map_err(|error| {
             tracing::error!(%error, "the reconciliation failed");
-            errors::unavailable("Ledger or catalogue cannot be read now; try again.")
+            errors::unavailable("The ledger or the catalogue cannot be read now; try again.")
         })?;
         Ok(no_store(json(StatusCode::OK, &findings)))
     }

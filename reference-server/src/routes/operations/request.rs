@@ -1,4 +1,4 @@
-//! What the bodies of operators' requests have in common.
+//! Parts that the request bodies of operators share.
 
 use flashsale_core::domain::Text;
 use hyper::http::request::Parts;
@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::http::{Body, Problem};
 
-/// A body that says at most why.
+/// A body with an optional reason.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Why {
@@ -15,18 +15,18 @@ pub(super) struct Why {
 }
 
 impl Why {
-    /// Reads a body that may be missing.
+    /// Reads the body; an empty one has no reason.
     pub(super) async fn read(head: &Parts, body: Body) -> Result<Self, Problem> {
         if body.is_empty() { Ok(Self::default()) } else { body.json(&head.headers).await }
     }
 }
 
-/// The reason that was given, or what was done if none was.
+/// Returns the given reason, or else `done`, a description of the action.
 pub(super) fn reason(given: Option<Text>, done: &'static str) -> Text {
-    given.unwrap_or_else(|| done.parse().expect("the words for what is done are texts"))
+    given.unwrap_or_else(|| done.parse().expect("default reasons are valid texts"))
 }
 
-/// A field that is there, so that `null` is a value of its own or refused, and not the same as a missing field.
+/// Deserializes a field that is present, so that `null` is not taken for a missing field.
 pub(super) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {

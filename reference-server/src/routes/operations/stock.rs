@@ -1,4 +1,4 @@
-//! Units of offers: what there is, and adjustments.
+//! Stock of offers, and adjustments.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ struct Adjusted {
     stock: Option<ShownStock>,
 }
 
-/// The units of an offer as the contract shows them.
+/// The units of an offer, as in the HTTP contract.
 #[derive(Serialize)]
 struct ShownStock {
     units: i64,

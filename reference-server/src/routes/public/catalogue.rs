@@ -1,4 +1,4 @@
-//! What everybody may read: activities, products, SKUs, pages.
+//! Public reads that need no token: activities, products, SKUs and pages.
 
 use flashsale_core::domain::ActivityId;
 use hyper::{
@@ -43,8 +43,8 @@ impl Public {
     }
 
     pub(super) async fn product(&self, head: &Parts, product: &str) -> Answer {
-        let sheet = self.app.storefront.product(id(product)?).await.map_err(unread)?;
-        Ok(sheet.ok_or_else(Problem::not_found)?.document.respond(&head.headers))
+        let product = self.app.storefront.product(id(product)?).await.map_err(unread)?;
+        Ok(product.ok_or_else(Problem::not_found)?.document.respond(&head.headers))
     }
 
     pub(super) async fn sku(&self, head: &Parts, sku: &str) -> Answer {
@@ -52,7 +52,7 @@ impl Public {
         Ok(document.ok_or_else(Problem::not_found)?.respond(&head.headers))
     }
 
-    /// A page. Its path says the language, or else the request's headers do; then caches learn that it depends on them.
+    /// Serves a page in the language of its path, or else by `Accept-Language` with a `Vary`.
     pub(super) fn page(&self, headers: &HeaderMap, language: Option<Language>, path: &[&str]) -> Answer {
         let published = self.app.storefront.published();
         let editions: &Editions = match path {
@@ -66,15 +66,15 @@ impl Public {
         Ok(edition(editions, headers, language))
     }
 
-    /// The page of a product, as [`page`](Self::page) of others.
+    /// Serves the page of a product; the language is chosen as in [`page`](Self::page).
     pub(super) async fn product_page(
         &self,
         headers: &HeaderMap,
         language: Option<Language>,
         product: &str,
     ) -> Answer {
-        let sheet = self.app.storefront.product(id(product)?).await.map_err(unread)?;
-        Ok(edition(&sheet.ok_or_else(Problem::not_found)?.page, headers, language))
+        let product = self.app.storefront.product(id(product)?).await.map_err(unread)?;
+        Ok(edition(&product.ok_or_else(Problem::not_found)?.page, headers, language))
     }
 }
 
@@ -86,7 +86,7 @@ fn edition(editions: &Editions, headers: &HeaderMap, language: Option<Language>)
 }
 
 fn unread(_: Unread) -> Problem {
-    errors::unavailable("The catalogue does not answer; try again.")
+    errors::unavailable("The catalogue did not respond; try again.")
 }
 
 fn varying(mut response: Response) -> Response {

@@ -1,4 +1,4 @@
-//! The public listener: its calls, and who answers them.
+//! The routes of the public listener.
 
 mod catalogue;
 mod orders;
@@ -27,21 +27,21 @@ use crate::{
     },
 };
 
-/// How many answers are held at the same time, at most; each reads its order about once a second.
+/// The most `Prefer: wait` answers held at once; each reads its order about once a second.
 const MAX_WAITING: usize = 4096;
 
-/// Answers buyers.
+/// Handles the requests of buyers and payment providers.
 #[derive(Debug)]
 pub struct Public {
     pub(super) app: Arc<App>,
     pub(super) sold_out: Prepared,
-    /// Places for those whose answer is held until something changes.
+    /// Permits for answers that are held until the order changes.
     pub(super) waiting: Semaphore,
     traffic: Arc<Traffic>,
 }
 
 impl Public {
-    /// Answers for `app`.
+    /// Creates the handler for `app`.
     pub fn new(app: Arc<App>) -> Self {
         let traffic = Traffic::new("public", route_labels::PUBLIC, route_labels::SAMPLED);
         app.metrics.watch(&traffic);
@@ -50,11 +50,11 @@ impl Public {
     }
 
     async fn route(&self, head: &Parts, body: Body) -> Answer {
-        let mut room = [""; 8];
-        let path = segments(head.uri.path(), &mut room).ok_or_else(Problem::not_found)?;
+        let mut buffer = [""; 8];
+        let path = segments(head.uri.path(), &mut buffer).ok_or_else(Problem::not_found)?;
         let method = &head.method;
         match path {
-            // The hot path stands in the handler's own future; what is rare or waits long is boxed.
+            // The hot path is part of the handler's own future; rare or long-running routes are boxed.
             ["v1", "orders", ticket] if *method == hyper::Method::POST => {
                 self.place(head, ticket, body).await
             }
@@ -116,7 +116,7 @@ impl Public {
         }
     }
 
-    /// Who calls.
+    /// Authenticates the caller by a JWT or a demo session.
     pub(super) fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
         let app = &self.app;
         let refused = || Problem::unauthorized("Sign in, and send the token as Authorization: Bearer.");
@@ -127,13 +127,13 @@ impl Public {
                 caller.map(Arc::unwrap_or_clone).map_err(|error| Problem::unauthorized(error.to_string()))
             }
             (_, Some(sessions)) => sessions.verify(token, app.clock.now()).ok_or_else(|| {
-                Problem::unauthorized("The session has ended, or is not of this server: sign in again.")
+                Problem::unauthorized("The session has expired or belongs to another server; sign in again.")
             }),
             _ => Err(refused()),
         }
     }
 
-    /// The address that limits count: the client's, as far as it can be told.
+    /// Returns the client address for limits and rates; see [`client_address`].
     pub(super) fn address(&self, head: &Parts, body: &Body) -> SubjectId {
         address_subject(client_address(body.peer(), &head.headers, &self.app.trusted_proxies))
     }

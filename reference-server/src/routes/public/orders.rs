@@ -1,4 +1,4 @@
-//! Orders of buyers: placing, reading, giving up.
+//! Orders of buyers: place, read, cancel.
 
 use std::time::Duration;
 
@@ -28,10 +28,10 @@ use crate::{
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-/// How often an order is read while somebody waits for it to change: soon at first, then less and less, so that those who
-/// wait do not keep the ledger from those who buy.
-const FIRST_LOOK: Duration = Duration::from_millis(50);
-const LAST_LOOK: Duration = Duration::from_secs(1);
+/// The shortest and longest pause between reads of an order that a client waits for. It grows so
+/// that waiting clients do not compete with buyers for the ledger.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -40,7 +40,7 @@ struct PlaceOrderBody {
 }
 
 impl Public {
-    /// The hot path: ticket, local view, rate, queue.
+    /// Places an order. This is the hot path: ticket, local view, rate limits, batcher.
     pub(super) async fn place(&self, head: &Parts, ticket: &str, body: Body) -> Answer {
         let app = &*self.app;
         let now = app.clock.now();
@@ -73,7 +73,7 @@ impl Public {
         app.guards.order(user, address, now).map_err(|limited| too_often(&limited))?;
         match attempt.place().await.map_err(|error| errors::service(&error))? {
             Placement::Placed(order, position) => Ok(self.placed(StatusCode::CREATED, &order, position)),
-            // Only who wrote the order knows its position.
+            // Only the writer of an order knows its position.
             Placement::Existing(order) => Ok(self.placed(StatusCode::OK, &order, Position::default())),
             Placement::Declined(outcome) => self.declined(&outcome, device),
         }
@@ -91,7 +91,7 @@ impl Public {
         }
     }
 
-    /// An order that was just placed, or asked for again. One that the truth does not have yet is accepted, not created.
+    /// Answers with a new or repeated order: 202 while it is queued, otherwise `status`.
     fn placed(&self, status: StatusCode, order: &Order, position: Position) -> Response {
         let status = if order.persisted { status } else { StatusCode::ACCEPTED };
         let mut response = no_store(json(status, &ShownOrder::to_owner(order)));
@@ -145,11 +145,11 @@ impl Public {
         Ok(no_store(json(StatusCode::OK, &Page { items, next })))
     }
 
-    /// One order, to its owner.
+    /// Shows an order to its owner.
     ///
-    /// The ticket is what ordering needs, so whoever orders may have no session at hand. The receipt in the `Location` of
-    /// the answer therefore stands for one: it names the user, and lets this one order be read, nothing else. With a
-    /// receipt a session is not looked at; a receipt that is not authentic, or of another order, finds nothing (404).
+    /// Ordering needs only a ticket, so the client may have no session. It can use the receipt from
+    /// `Location` instead, which names the user and allows reading this one order. A session is
+    /// then ignored; a forged receipt or one of another order is answered 404.
     async fn read(&self, head: &Parts, order: &str) -> Answer {
         let query = Query::parse(head.uri.query(), &["receipt"])?;
         let user = match query.value("receipt") {
@@ -161,22 +161,22 @@ impl Public {
         };
         let key = self.key_of(user, id(order)?).await?;
         let mut order = self.order_at(key).await?;
-        // Beyond the most that may wait at the same time the answer comes at once: it is a preference.
+        // `Prefer` is only a preference: without a free permit the answer is immediate.
         if let Some(wait) = headers::wait(&head.headers)
-            && let Ok(_place) = self.waiting.try_acquire()
+            && let Ok(_permit) = self.waiting.try_acquire()
         {
             let (end, seen) = (Instant::now() + wait, order.revision);
-            let mut pause = FIRST_LOOK;
+            let mut pause = FIRST_PAUSE;
             while may_change(&order) && order.revision == seen && Instant::now() < end {
                 sleep_until(end.min(Instant::now() + pause)).await;
-                pause = (pause * 3 / 2).min(LAST_LOOK);
+                pause = (pause * 3 / 2).min(MAX_PAUSE);
                 order = self.order_at(key).await?;
             }
         }
         Ok(no_store(json(StatusCode::OK, &ShownOrder::to_owner(&order))))
     }
 
-    /// The key of an order, if it belongs to this user.
+    /// Finds the key of an order; 404 unless it belongs to this user.
     async fn key_of(&self, user: UserId, id: OrderId) -> Result<OrderKey, Problem> {
         let key = self.app.sales.ledger().locate(Reference::Order(id)).await;
         let key = key.map_err(|error| errors::ledger(&error))?;
@@ -200,13 +200,13 @@ impl Public {
     }
 }
 
-/// 429 with what RateLimit fields (draft-ietf-httpapi-ratelimit-headers) say about the quota that is used up.
+/// Answers 429 with RateLimit fields (draft-ietf-httpapi-ratelimit-headers) for the quota.
 pub(super) fn too_often(limited: &Limited) -> Problem {
     let Limited { rule, quota, retry_after } = limited;
     let window = quota.interval() * quota.burst().get();
     let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
-    let problem = Problem::new(Code::RateLimited, "Come back at the time that Retry-After gives.")
-        .retry_after(*retry_after);
+    let problem =
+        Problem::new(Code::RateLimited, "Try again after the time in Retry-After.").retry_after(*retry_after);
     let name = rule.as_str();
     let fields = [
         (RATE_LIMIT_POLICY, format!("\"{name}\";q={};w={}", quota.burst(), window.as_secs().max(1))),
@@ -222,7 +222,7 @@ pub(super) fn too_often(limited: &Limited) -> Problem {
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
-/// Reads the body of a call that takes none: empty, or an empty object.
+/// Reads the body of a call without parameters: empty, or an empty JSON object.
 pub(super) async fn nothing(head: &Parts, body: Body) -> Result<(), Problem> {
     if !body.is_empty() {
         let Nothing {} = body.json(&head.headers).await?;

@@ -1,4 +1,4 @@
-//! Payments: opening them, callbacks of providers, and the sandbox.
+//! Payments: opening them, provider callbacks, and the sandbox.
 
 use std::time::Duration;
 
@@ -20,19 +20,19 @@ use crate::{
     storefront::pages::{Language, Site},
 };
 
-/// When a provider may come again with a report that needs another version of this server.
+/// The `Retry-After` for a callback that this version of the server does not understand.
 const LATER: Duration = Duration::from_secs(60);
 
 #[derive(Serialize)]
 struct ShownPayment {
     payment_id: PaymentId,
     provider: Provider,
-    /// A path of this server unless the provider gives an address of its own or `http.public_url` is configured.
+    /// A path on this server, unless the provider has its own URL or `http.public_url` is set.
     pay_url: String,
     deadline: Rfc3339,
 }
 
-/// What a provider reports. Fields that we do not know are the provider's own affair.
+/// A callback of a payment provider. Unknown fields are ignored.
 #[derive(Deserialize)]
 struct Callback {
     event_id: Bounded<128>,
@@ -44,7 +44,7 @@ struct Callback {
 }
 
 impl Callback {
-    /// Reads a report. The error says where it fails and shows nothing of what stands there.
+    /// Parses a callback. The error names the position and quotes no content.
     fn read(body: &[u8]) -> Result<Self, String> {
         let mut reader = serde_json::Deserializer::from_slice(body);
         serde_path_to_error::deserialize(&mut reader).map_err(|error| {
@@ -96,7 +96,7 @@ impl Public {
         }
     }
 
-    /// A provider's report. 200 says that it is kept for good; everything else lets the provider come again.
+    /// Handles a callback. After any answer but 200 (stored durably) the provider sends it again.
     pub(super) async fn callback(&self, head: &Parts, provider: &str, body: Body) -> Answer {
         let provider: Provider = id(provider)?;
         if !self.app.callbacks.contains_key(&provider) {
@@ -108,16 +108,16 @@ impl Public {
         self.report(provider, &header, &bytes).await
     }
 
-    /// Books a signed report.
+    /// Verifies and books a signed report.
     async fn report(&self, provider: Provider, signature: &str, body: &[u8]) -> Answer {
         let ring = self.app.callbacks.get(&provider).ok_or_else(Problem::not_found)?;
         signature::verify(ring, signature, body, self.app.clock.now())
             .map_err(|error| Problem::unauthorized(error.to_string()))?;
         let callback = Callback::read(body).map_err(|error| {
-            tracing::error!(%provider, %error, "a signed report is not understood: nothing of it is booked");
+            tracing::error!(%provider, %error, "a signed callback cannot be parsed; nothing was booked");
             Problem::new(
                 Code::Unavailable,
-                "The report is authentic and not understood; send it again later.",
+                "The callback is authentic but cannot be parsed; send it again later.",
             )
             .retry_after(LATER)
         })?;
@@ -135,10 +135,10 @@ impl Public {
                     };
                     payments.captured(capture).await
                 }
-                // Nothing is lost with the failure of a payment that nobody knows.
+                // A failure report moves no money, so one of an unknown payment can be dropped.
                 Kind::Failed => match payments.failed(&provider, callback.payment_id).await? {
                     Advanced::NotFound => {
-                        tracing::warn!(payment = %callback.payment_id, "an unknown payment failed");
+                        tracing::warn!(payment = %callback.payment_id, "failure report for an unknown payment");
                         Ok(CaptureResult::Unmatched)
                     }
                     outcome => Ok(CaptureResult::Applied(outcome)),
@@ -148,7 +148,7 @@ impl Public {
         let result = work.await.map_err(errors::lost)?.map_err(|error| errors::service(&error))?;
         match result {
             CaptureResult::Applied(outcome) if !is_kept(&outcome) => {
-                tracing::warn!(?outcome, "a report could not be booked; the provider has to come again");
+                tracing::warn!(?outcome, "a callback could not be booked; the provider must send it again");
                 Err(errors::not_ready())
             }
             CaptureResult::Applied(_) | CaptureResult::Unmatched => {
@@ -157,7 +157,7 @@ impl Public {
         }
     }
 
-    /// Lets the sandbox report about a payment: signed, and taken the way of every report.
+    /// Makes the sandbox report on a payment. The report is signed and booked like any other.
     pub(super) async fn sandbox(&self, payment: &str, report: &str) -> Answer {
         let provider = self.app.provider.clone().filter(|provider| *provider == Sandbox::provider());
         let provider = provider.ok_or_else(Problem::not_found)?;
@@ -192,20 +192,20 @@ impl Public {
         let own = format!("/{language}/orders/");
         let back = query.value("back").filter(|back| self.is_shop(back)).unwrap_or(&own);
         let page = Site::own(self.app.sessions.is_some()).pay(language, payment, back).map_err(|error| {
-            tracing::error!(%error, "the pay page cannot be written");
-            errors::unavailable("The pay page cannot be shown now; try again.")
+            tracing::error!(%error, "the payment page could not be rendered");
+            errors::unavailable("The payment page cannot be shown now; try again.")
         })?;
         Ok(page.respond())
     }
 
-    /// Whether an address belongs to pages that may call: nobody is sent anywhere else.
+    /// Whether an address belongs to an allowed origin. This prevents open redirects.
     fn is_shop(&self, address: &str) -> bool {
         let rest = self.app.origins.iter().find_map(|origin| address.strip_prefix(origin.as_str()));
         rest.is_some_and(|rest| rest.starts_with('/'))
     }
 }
 
-/// Whether the provider need not come again.
+/// Whether the report is stored, so that the provider need not send it again.
 fn is_kept(outcome: &Advanced) -> bool {
     match outcome {
         Advanced::Done(_)
@@ -217,7 +217,7 @@ fn is_kept(outcome: &Advanced) -> bool {
     }
 }
 
-/// Why a payment was not opened. The order as it stands shows that it takes none (any more).
+/// Explains why a payment was not opened. A returned order is in the wrong state for one.
 fn not_opened(outcome: Advanced) -> Problem {
     match errors::advanced(outcome) {
         Ok(order) => {

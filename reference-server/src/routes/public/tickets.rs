@@ -1,20 +1,20 @@
-//! Signing in, challenges, and tickets.
+//! Sign-in, challenges and tickets.
 //!
-//! # What a client has to do for a ticket
+//! # How a client gets a ticket
 //!
-//! `POST …/challenge` is answered with `{challenge_id, kind, expires_at}` and, by `kind`:
-//! - `none`: nothing more.
-//! - `proof_of_work`: `proof_of_work: {algorithm: "SCRYPT", cost, memory_cost, parallelism, key_length, key_prefix, nonce, salt}`.
-//!   Find the smallest `counter` from 0 on for which scrypt of (`nonce` followed by the counter as four bytes, big-endian),
-//!   with `salt`, N = `cost`, r = `memory_cost` and p = `parallelism`, begins with the hexadecimal digits `key_prefix`; `nonce` and
-//!   `salt` are hexadecimal. The solution is `{counter, derived_key}`, the key as hexadecimal digits in lower case. It is what
-//!   ALTCHA's protocol (version 2) computes; `/assets/solver.js` does it in a browser.
-//! - `quiz`: `quiz: {image, length, alphabet}` with a picture as a `data:` URL; the solution is `{text}`. Beside it stands a harder
-//!   `proof_of_work`, whose solution is accepted as well: for people who cannot see the picture.
+//! `POST …/challenge` answers `{challenge_id, kind, expires_at}` plus members by `kind`:
+//! - `none`: no further members.
+//! - `proof_of_work`: `proof_of_work: {algorithm: "SCRYPT", cost, memory_cost, parallelism,
+//!   key_length, key_prefix, nonce, salt}`. Find the smallest `counter` from 0 for which scrypt of
+//!   `nonce` ‖ counter (4 bytes, big-endian) with `salt`, N = `cost`, r = `memory_cost` and p =
+//!   `parallelism` starts with `key_prefix`. All bytes are in lower-case hexadecimal. The solution
+//!   is `{counter, derived_key}`. ALTCHA's protocol, version 2; `/assets/solver.js` implements it.
+//! - `quiz`: `quiz: {image, length, alphabet}`, the image as a `data:` URL; the solution is
+//!   `{text}`. A harder `proof_of_work` comes with it, for people who cannot see the image.
 //!
-//! Challenges are issued some time before the start, so that they are solved when it comes. `POST …/ticket` takes
-//! `{challenge_id, solution}`; `challenge_required` says that one is asked for and none, or not this one, counts. Each
-//! challenge can be tried once.
+//! Challenges are issued before the sale starts, so that clients can solve them in advance. `POST
+//! …/ticket` takes `{challenge_id, solution}` and answers `challenge_required` if one is required
+//! and the solution is missing or not accepted. Each challenge can be tried once.
 
 use flashsale_core::{
     admission::{Account, Claims, Rule, Step, TicketTerms, Verdict},
@@ -58,20 +58,20 @@ struct ShownTicket {
     expires_at: Rfc3339,
 }
 
-/// Somebody who wants a ticket for an offer that there is.
-struct Asking {
+/// A valid request for a challenge or a ticket of an existing offer.
+struct Applicant {
     activity: ActivityId,
     sku: SkuId,
     caller: Caller,
     device: Option<SubjectId>,
     address: SubjectId,
     now: Timestamp,
-    /// When what is issued now expires.
+    /// When the challenge or ticket expires.
     expires_at: Timestamp,
 }
 
 impl Public {
-    /// A session for whoever the caller says to be; only with the demo identity.
+    /// Issues a session without any check of the identity. Only for the demo identity.
     pub(super) async fn sign_in(&self, head: &Parts, body: Body) -> Answer {
         let sessions = self.app.sessions.as_ref().ok_or_else(Problem::not_found)?;
         let SignIn { user_id, user_name } = body.json(&head.headers).await?;
@@ -80,59 +80,59 @@ impl Public {
         Ok(no_store(json(StatusCode::OK, &Session { token })))
     }
 
-    /// What has to be solved before a ticket is issued.
+    /// Issues the challenge that must be solved to get a ticket.
     pub(super) async fn challenge(&self, head: &Parts, activity: &str, sku: &str, body: Body) -> Answer {
-        let asking = self.asking(head, activity, sku, &body, &self.app.challenge_terms)?;
+        let applicant = self.applicant(head, activity, sku, &body, &self.app.challenge_terms)?;
         nothing(head, body).await?;
-        let step = self.step(&asking).await?;
-        let Asking { activity, sku, ref caller, expires_at, .. } = asking;
+        let step = self.step(&applicant).await?;
+        let Applicant { activity, sku, ref caller, expires_at, .. } = applicant;
         let issued = self.app.challenges.issue(step, activity, sku, caller.user, expires_at);
         let challenge = issued.map_err(|error| {
-            tracing::error!(%error, "a challenge could not be made");
-            errors::unavailable("No challenge can be made now; try again.")
+            tracing::error!(%error, "could not create a challenge");
+            errors::unavailable("No challenge can be created now; try again.")
         })?;
         Ok(no_store(json(StatusCode::OK, &challenge)))
     }
 
     pub(super) async fn ticket(&self, head: &Parts, activity: &str, sku: &str, body: Body) -> Answer {
-        let asking = self.asking(head, activity, sku, &body, &self.app.ticket_terms)?;
+        let applicant = self.applicant(head, activity, sku, &body, &self.app.ticket_terms)?;
         let TicketRequest { challenge_id, solution } =
             if body.is_empty() { TicketRequest::default() } else { body.json(&head.headers).await? };
-        let step = self.step(&asking).await?;
+        let step = self.step(&applicant).await?;
         if step > Step::None {
             let (Some(challenge), Some(solution)) = (challenge_id, solution) else {
                 return Err(errors::challenge_required(
-                    "Ask for a challenge, and send it back with its solution.",
+                    "Request a challenge, then send its id and solution.",
                 ));
             };
-            self.solve(&asking, step, &challenge, solution).await?;
+            self.solve(&applicant, step, &challenge, solution).await?;
         }
-        let Asking { activity, sku, caller, device, now, expires_at, .. } = asking;
+        let Applicant { activity, sku, caller, device, now, expires_at, .. } = applicant;
         let claims = Claims { activity, sku, user: caller.user, user_name: caller.name, device };
         let issued = self.app.tickets.issue(claims, now, expires_at).map_err(|error| {
-            tracing::error!(%error, "no randomness for a ticket");
+            tracing::error!(%error, "could not issue a ticket");
             errors::unavailable("No ticket can be issued now; try again.")
         })?;
         let ticket = ShownTicket { ticket: issued.text, expires_at: issued.expires_at.into() };
         Ok(no_store(json(StatusCode::OK, &ticket)))
     }
 
-    /// Who asks for what, if it is offered, and not too early or too late.
-    fn asking(
+    /// Checks that the caller is known, the offer exists, and the time is right.
+    fn applicant(
         &self,
         head: &Parts,
         activity: &str,
         sku: &str,
         body: &Body,
         terms: &TicketTerms,
-    ) -> Result<Asking, Problem> {
+    ) -> Result<Applicant, Problem> {
         let (activity, sku): (ActivityId, SkuId) = (id(activity)?, id(sku)?);
         let caller = self.caller(&head.headers)?;
         let device = headers::device(&head.headers)?;
         let address = self.address(head, body);
         let is_offered = |sale: &flashsale_core::service::Sale| sale.terms().offer(sku).is_some();
-        let on_shelf = self.app.storefront.published().activities.contains_key(&activity);
-        let sale = self.app.sales.sale(activity).filter(|sale| on_shelf && is_offered(sale));
+        let is_published = self.app.storefront.published().activities.contains_key(&activity);
+        let sale = self.app.sales.sale(activity).filter(|sale| is_published && is_offered(sale));
         let sale = sale.ok_or_else(Problem::not_found)?;
 
         let now = self.app.clock.now();
@@ -147,12 +147,12 @@ impl Public {
         let expires_at = terms
             .expiry(&window, now)
             .ok_or_else(|| errors::not_before(window.starts_at(), terms.opens_at(&window), now))?;
-        Ok(Asking { activity, sku, caller, device, address, now, expires_at })
+        Ok(Applicant { activity, sku, caller, device, address, now, expires_at })
     }
 
-    /// What the guards say.
-    async fn step(&self, asking: &Asking) -> Result<Step, Problem> {
-        let Asking { caller, address, device, now, .. } = asking;
+    /// Asks the guards which challenge is required.
+    async fn step(&self, applicant: &Applicant) -> Result<Step, Problem> {
+        let Applicant { caller, address, device, now, .. } = applicant;
         let asked = self.app.guards.ask(caller.user, caller.account, *address, *device, *now).await;
         match asked.map_err(|limited| too_often(&limited))? {
             Step::Deny => Err(errors::denied()),
@@ -162,12 +162,12 @@ impl Public {
 
     async fn solve(
         &self,
-        asking: &Asking,
+        applicant: &Applicant,
         step: Step,
         challenge: &str,
         solution: Solution,
     ) -> Result<(), Problem> {
-        let Asking { activity, sku, ref caller, now, .. } = *asking;
+        let Applicant { activity, sku, ref caller, now, .. } = *applicant;
         let (guards, user) = (&self.app.guards, caller.user);
         match self.app.challenges.solved(challenge, solution, step, (activity, sku), user, now).await {
             Ok(()) => {
@@ -176,7 +176,7 @@ impl Public {
             }
             Err(Unsolved::Busy) => Err(errors::too_many_solutions()),
             Err(error) => {
-                // Only a wrong solution says something about who sends it; the others happen to people who wait.
+                // Only a wrong solution is suspicious; the other errors happen to people who just wait.
                 match error {
                     Unsolved::Wrong => guards.failed(user, now),
                     _ => guards.count(Rule::Challenge, Verdict::Denied),

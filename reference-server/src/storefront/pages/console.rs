@@ -1,4 +1,4 @@
-//! The page of operators: one for all that they do, because it holds no data. Its script asks for that with the token.
+//! The operator console: a single page without data. Its script loads the data with a token.
 
 use std::sync::LazyLock;
 
@@ -11,10 +11,10 @@ use super::{
 };
 use crate::http::document::Document;
 
-/// Asked for each time: whoever updates the server gets the console that fits it.
+/// Revalidated on each load, so that the console always matches the server version.
 const CACHE: &str = "no-cache";
 
-/// No inline script or style, nothing from elsewhere, no frames.
+/// No inline scripts or styles, no other origins, no frames.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
 
@@ -26,10 +26,10 @@ struct ConsolePage<'a> {
 
 static CONSOLE: LazyLock<Editions> = LazyLock::new(|| {
     let written = Editions::write(write);
-    written.expect("a template that asks for nothing but its language is written into memory")
+    written.expect("a template without data renders")
 });
 
-/// The page of the operator console.
+/// Returns the page of the operator console.
 pub fn console() -> &'static Editions {
     &CONSOLE
 }

@@ -6,20 +6,20 @@ use hyper::{HeaderMap, header::ACCEPT_LANGUAGE};
 
 use crate::http::document::thousandths;
 
-/// A language that all pages are written in. Its code is the first segment of their paths.
+/// A language of the pages. Its code is the first segment of their paths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Language {
-    /// Chinese as written in mainland China.
+    /// Chinese, simplified (mainland China).
     Zh,
     /// English.
     En,
 }
 
 impl Language {
-    /// All of them; the first is for those who say nothing.
+    /// All languages; the first is the default.
     pub const ALL: [Self; 2] = [Self::Zh, Self::En];
 
-    /// The segment of the path.
+    /// Returns the path segment.
     pub const fn code(self) -> &'static str {
         match self {
             Self::Zh => "zh",
@@ -27,7 +27,7 @@ impl Language {
         }
     }
 
-    /// The value of the attribute `lang`.
+    /// Returns the BCP 47 tag, for `lang` and `Content-Language`.
     pub const fn tag(self) -> &'static str {
         match self {
             Self::Zh => "zh-CN",
@@ -35,7 +35,7 @@ impl Language {
         }
     }
 
-    /// Its own name for itself.
+    /// Returns its name in the language itself.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Zh => "中文",
@@ -43,7 +43,7 @@ impl Language {
         }
     }
 
-    /// The one of two texts that is in this language.
+    /// Selects the text in this language.
     pub const fn say(self, zh: &'static str, en: &'static str) -> &'static str {
         match self {
             Self::Zh => zh,
@@ -51,12 +51,12 @@ impl Language {
         }
     }
 
-    /// The language of a segment of a path.
+    /// Parses a path segment.
     pub fn of_code(code: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|language| language.code() == code)
     }
 
-    /// The language that a request weighs highest, by its first subtag; of two that weigh the same the first.
+    /// Negotiates by `Accept-Language`: highest weight, then first; only the primary subtag counts.
     pub fn of_request(headers: &HeaderMap) -> Self {
         let mut best = (Self::ALL[0], 0);
         for value in headers.get_all(ACCEPT_LANGUAGE) {
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_language_that_a_request_weighs_highest() {
+    fn the_language_with_the_highest_weight_is_chosen() {
         let table = [
             ("", Language::Zh),
             ("en-GB,en;q=0.9", Language::En),

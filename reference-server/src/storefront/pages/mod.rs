@@ -1,7 +1,7 @@
-//! Pages: written once when something is published, in every language; what changes during a sale is fetched by their
-//! script.
+//! Pages: rendered once when something is published, in every language. Their script fetches what
+//! changes during a sale.
 //!
-//! A page has one path per language (`/zh/…`, `/en/…`), so that caches need not know what `Accept-Language` means.
+//! A page has one path per language (`/zh/…`, `/en/…`), so that caches need no `Vary`.
 
 mod console;
 mod language;
@@ -25,9 +25,9 @@ use crate::{
 };
 
 const HTML: &str = "text/html; charset=utf-8";
-/// What is published shows after 10 s at the latest. A cache whose server does not answer goes on with what it has.
+/// Caches serve a page for 10 s, for 10 s more while they revalidate it, and for a day on errors.
 const CACHE: &str = "public, max-age=10, stale-while-revalidate=10, stale-if-error=86400";
-/// How many products the home page shows of each activity.
+/// How many products of each activity the home page shows.
 const PREVIEW: usize = 6;
 
 /// A page in every language.
@@ -35,12 +35,12 @@ const PREVIEW: usize = 6;
 pub struct Editions([Document; Language::ALL.len()]);
 
 impl Editions {
-    /// Writes the page in each language.
+    /// Renders the page in each language.
     fn write<E>(mut page: impl FnMut(Language) -> Result<Document, E>) -> Result<Self, E> {
         Ok(Self([page(Language::ALL[0])?, page(Language::ALL[1])?]))
     }
 
-    /// The page in one language.
+    /// Returns the page in one language.
     pub fn in_language(&self, language: Language) -> &Document {
         &self.0[language as usize]
     }
@@ -87,7 +87,7 @@ struct PayPage<'a> {
     back: &'a str,
 }
 
-/// An activity with those of its offers that a page shows.
+/// An activity with the offers that a page shows.
 #[derive(Debug)]
 pub struct Row<'a> {
     activity: &'a Activity,
@@ -97,7 +97,7 @@ pub struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// An activity with offers of it.
+    /// Combines an activity with some of its offers.
     pub fn new(activity: &'a Activity, offers: Vec<&'a ShownOffer<'a>>) -> Self {
         Self {
             activity,
@@ -111,7 +111,7 @@ impl<'a> Row<'a> {
         format!("/activities/{}/", self.activity.id)
     }
 
-    /// The first offers of different products.
+    /// Returns the first offers of different products.
     fn preview(&self) -> Vec<&'a ShownOffer<'a>> {
         let mut shown: Vec<&ShownOffer<'_>> = Vec::new();
         for offer in &self.offers {
@@ -124,7 +124,7 @@ impl<'a> Row<'a> {
 }
 
 impl Site {
-    /// The home page: all activities, the earliest first.
+    /// Renders the home page: all activities, earliest first.
     ///
     /// # Errors
     /// If the template fails.
@@ -133,7 +133,7 @@ impl Site {
         self.editions("/", |frame| HomePage { frame, rows })
     }
 
-    /// The page of an activity with its offers.
+    /// Renders the page of an activity with its offers.
     ///
     /// # Errors
     /// If the template fails.
@@ -141,7 +141,7 @@ impl Site {
         self.editions(&row.path(), |frame| ActivityPage { frame, row, shows_product: true })
     }
 
-    /// The page of a product: its variants, and its offers in the activities of `rows`.
+    /// Renders the page of a product: its variants, and its offers in the activities of `rows`.
     ///
     /// # Errors
     /// If the template fails.
@@ -162,7 +162,7 @@ impl Site {
         })
     }
 
-    /// The page on which buyers see their orders; whose they are its script asks.
+    /// Renders the page of the buyer's orders, which its script loads.
     ///
     /// # Errors
     /// If the template fails.
@@ -170,8 +170,8 @@ impl Site {
         self.editions("/orders/", |frame| OrdersPage { frame })
     }
 
-    /// Where the sandbox takes a payment; it leads `back` afterwards. Made for one buyer, so it is neither kept nor
-    /// compressed.
+    /// Renders the payment page of the sandbox, which leads `back` afterwards. It is for one buyer,
+    /// so it is neither cached nor compressed.
     ///
     /// # Errors
     /// If the template fails.
@@ -199,7 +199,7 @@ impl Site {
 
     fn headers(&self, language: Language) -> Vec<(HeaderName, HeaderValue)> {
         let policy = HeaderValue::from_maybe_shared(Bytes::from(self.policy()))
-            .unwrap_or_else(|_| unreachable!("a checked address is visible ASCII"));
+            .unwrap_or_else(|_| unreachable!("a checked origin is visible ASCII"));
         let mut headers = vec![
             (CONTENT_LANGUAGE, HeaderValue::from_static(language.tag())),
             (CONTENT_SECURITY_POLICY, policy),

@@ -1,17 +1,17 @@
-//! An offer in the words of a page.
+//! Texts of an offer on a page.
 
 use flashsale_core::domain::{LimitRule, Money, Per, ProductId, Subject};
 
 use super::Language;
 use crate::views::ShownOffer;
 
-/// Pictures that are missing are replaced by tiles in so many colours.
+/// The number of colours for tiles that replace missing pictures.
 const HUES: u64 = 6;
-/// The longest list of quantities.
+/// The most quantities in the selection list.
 const MOST: u32 = 10;
 
 impl ShownOffer<'_> {
-    /// The most units that the limits allow one buyer at once, at most ten for the page's list.
+    /// Returns the largest quantity in the selection list: what the limits allow, at most 10.
     pub(super) fn most(&self) -> u32 {
         self.limits.iter().map(|rule| rule.max()).min().unwrap_or(MOST).min(MOST)
     }
@@ -28,7 +28,7 @@ impl ShownOffer<'_> {
         (self.list_price.amount() > self.price.amount()).then(|| plain(self.list_price))
     }
 
-    /// By how much the price is below the list price, in whole percent, rounded down.
+    /// Returns the discount from the list price in percent, rounded down.
     pub(super) fn percent_off(&self) -> u64 {
         let before = self.list_price.amount().max(1);
         before.saturating_sub(self.price.amount()) * 100 / before
@@ -47,7 +47,7 @@ impl ShownOffer<'_> {
             (Language::En, _) => format!("{seconds} s"),
         };
         Some(match language {
-            Language::Zh => format!("下单后 {span}内付款"),
+            Language::Zh => format!("下单后 {span}内支付"),
             Language::En => format!("Pay within {span}"),
         })
     }
@@ -66,28 +66,28 @@ fn limit_text(rule: &LimitRule, language: Language) -> String {
     let subject = match rule.subject {
         Subject::User => language.say("每人", "per person"),
         Subject::Device => language.say("每台设备", "per device"),
-        Subject::Address => language.say("每个网络地址", "per network address"),
+        Subject::Address => language.say("每个 IP 地址", "per IP address"),
     };
     match (rule.per, language) {
         (Per::Offer, Language::Zh) => format!("{subject}限购 {max} 件"),
-        (Per::Offer, Language::En) => format!("At most {max} {subject}"),
+        (Per::Offer, Language::En) => format!("Limit {max} {subject}"),
         (Per::Activity, Language::Zh) => format!("全场{subject}限购 {max} 件"),
-        (Per::Activity, Language::En) => format!("At most {max} {subject} in the whole sale"),
+        (Per::Activity, Language::En) => format!("Limit {max} {subject} across the sale"),
     }
 }
 
-/// The colour of the tile of a product without a picture.
+/// Returns the colour of the tile of a product without a picture.
 pub(super) fn hue(product: ProductId) -> u64 {
     product.value() % HUES
 }
 
-/// What stands on that tile: the name's first letter.
+/// Returns the text on that tile: the first letter or digit of the name.
 pub(super) fn initial(name: &str) -> String {
     let letter = name.chars().find(|character| character.is_alphanumeric());
     letter.map_or_else(|| "·".to_owned(), |letter| letter.to_uppercase().collect())
 }
 
-/// `1299.00 CNY`, with the sign that shoppers know where there is one.
+/// Formats a price: `¥1299.00`, or `1299.00 XYZ` for currencies without a well-known sign.
 pub(super) fn plain(money: Money) -> String {
     let text = money.to_string();
     let amount = text.split(' ').next().unwrap_or_default();

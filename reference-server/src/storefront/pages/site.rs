@@ -1,4 +1,4 @@
-//! What all pages of a shop share: where they are, where they call, what they may load.
+//! What all pages share: links, the address of the API, and the content security policy.
 
 use hyper::header::{HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 
@@ -8,7 +8,7 @@ use crate::storefront::assets;
 const CROSS_ORIGIN_OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
 
-/// Headers of every page beside its policy and language.
+/// Headers of every page, besides its policy and language.
 pub(super) const HEADERS: [(HeaderName, HeaderValue); 4] = [
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (REFERRER_POLICY, HeaderValue::from_static("same-origin")),
@@ -16,40 +16,40 @@ pub(super) const HEADERS: [(HeaderName, HeaderValue); 4] = [
     (PERMISSIONS_POLICY, HeaderValue::from_static("camera=(), geolocation=(), microphone=(), payment=()")),
 ];
 
-/// What all pages of a shop share.
+/// Settings that all pages share.
 #[derive(Clone, Debug, Default)]
 pub struct Site {
-    /// Whether the pages offer to sign in.
+    /// Whether the pages have a sign-in form.
     pub signs_in: bool,
-    /// Scheme and host of the public listener for pages that are served from elsewhere, as in `https://api.example`;
+    /// The origin of the public listener for pages on another origin, as in `https://api.example`;
     /// empty for its own pages.
     pub api: String,
 }
 
 impl Site {
-    /// The pages that the public listener serves itself.
+    /// Creates the settings of pages that the public listener serves itself.
     pub fn own(signs_in: bool) -> Self {
         Self { signs_in, api: String::new() }
     }
 
-    /// Pages that are served from elsewhere and call the public listener at `api`; `None` if that is not scheme and host.
+    /// Creates the settings of exported pages that call `api`; `None` unless it is an HTTP origin.
     pub fn exported(signs_in: bool, api: &str) -> Option<Self> {
         let host = api.strip_prefix("https://").or_else(|| api.strip_prefix("http://"))?;
-        // The address is part of the policy: nothing in it may end a source there.
+        // The origin becomes part of the policy, so it must not be able to end a directive.
         let is_host = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte));
         (!host.is_empty() && is_host).then(|| Self { signs_in, api: api.to_owned() })
     }
 
-    /// Whether somebody else serves the pages, so that they carry their policy with them.
+    /// Whether the pages are exported, and so must contain their policy.
     pub fn is_exported(&self) -> bool {
         !self.api.is_empty()
     }
 
-    /// The content security policy: no inline script or style, so that a name that looks like markup stays a name; no
-    /// frames; pictures of products from anywhere, and those of a quiz from the answer that asks it.
+    /// Returns the content security policy: no inline scripts or styles, no frames, product
+    /// pictures from any HTTPS origin, quiz pictures as `data:` URLs.
     pub fn policy(&self) -> String {
         let (space, api) = if self.is_exported() { (" ", self.api.as_str()) } else { ("", "") };
-        // Pages cannot forbid to be framed by themselves; who serves exported ones has to send that.
+        // A policy in the page cannot forbid framing; the host of exported pages must send the header.
         let frames = if self.is_exported() { "" } else { "; frame-ancestors 'none'" };
         format!(
             "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' https: data:; \
@@ -58,11 +58,11 @@ impl Site {
     }
 }
 
-/// What the base template needs to know.
+/// The context of the base template.
 pub(super) struct Frame<'a> {
     pub(super) site: &'a Site,
     pub(super) language: Language,
-    /// The page's path behind the language, as in `/activities/7/`.
+    /// The path without the language, as in `/activities/7/`.
     pub(super) path: &'a str,
 }
 
@@ -71,7 +71,7 @@ impl<'a> Frame<'a> {
         Self { site, language, path }
     }
 
-    /// The path of another page in this language.
+    /// Returns the path of another page in this language.
     pub(super) fn link(&self, path: impl AsRef<str>) -> String {
         format!("/{}{}", self.language, path.as_ref())
     }
@@ -80,7 +80,7 @@ impl<'a> Frame<'a> {
         Language::ALL.into_iter().filter(|language| *language != self.language)
     }
 
-    /// The path of this page in another language.
+    /// Returns the path of this page in another language.
     pub(super) fn path_in(&self, language: &Language) -> String {
         if self.path.starts_with("/sandbox/") {
             return format!("{}?lang={language}", self.path);
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_ends_no_source_of_the_policy() {
+    fn an_origin_cannot_inject_into_the_policy() {
         for good in ["https://api.example", "http://127.0.0.1:8080", "http://[::1]:8080"] {
             let site = Site::exported(true, good).unwrap();
             assert!(site.policy().contains(&format!("connect-src 'self' {good};")));

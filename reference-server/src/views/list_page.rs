@@ -5,8 +5,8 @@ use serde::Serialize;
 /// A page of a list.
 #[derive(Debug, Serialize)]
 pub struct Page<T> {
-    /// What is on it.
+    /// The items, in order.
     pub items: Vec<T>,
-    /// Where the next page begins, for `?after=`; `None` on the last one.
+    /// The cursor of the next page, for `?after=`; `None` on the last page.
     pub next: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Numbers that look random to everybody who does not know the bytes that they are made of.
+//! Pseudorandom numbers from a seed, unpredictable without knowing it.
 
 use std::ops::Range;
 
@@ -6,15 +6,15 @@ use blake3::OutputReader;
 
 const CONTEXT: &str = "flashsale server v1: what a quiz asks for and looks like";
 
-/// A sequence of numbers, the same for the same bytes.
-pub(super) struct Dice(OutputReader);
+/// A deterministic sequence of numbers.
+pub(super) struct KeyedRandom(OutputReader);
 
-impl Dice {
+impl KeyedRandom {
     pub(super) fn of(bytes: &[u8]) -> Self {
         Self(blake3::Hasher::new_derive_key(CONTEXT).update(bytes).finalize_xof())
     }
 
-    /// A number below `end`, which is from 1 to 2³².
+    /// Returns a number below `end`, which is from 1 to 2³².
     pub(super) fn below(&mut self, end: usize) -> usize {
         let number = (u128::from(self.next()) * end as u128) >> 32;
         usize::try_from(number).unwrap_or(0)

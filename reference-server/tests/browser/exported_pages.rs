@@ -64,9 +64,9 @@ async fn buys_there(look: Look) {
         browser.press("[data-enter]").await;
         browser.sign_in(9).await;
         browser.press(&format!("[data-offer='{PLENTY}'] form button")).await;
-        browser.see(".result.bought", look.say("抢到了", "Yours!")).await;
+        browser.see(".result.bought", look.say("抢到了", "Got it!")).await;
         browser.press(".result.bought button").await;
-        browser.see("h1", look.say("沙盒支付", "Sandbox payment")).await;
+        browser.see("h1", look.say("沙箱支付", "Sandbox payment")).await;
         browser.press("[data-report=capture]").await;
         browser.see(".order[data-status=paid] .state", look.say("已支付", "Paid")).await;
         let address = browser.client.current_url().await.unwrap().to_string();
