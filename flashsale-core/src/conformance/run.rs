@@ -13,8 +13,8 @@ use super::{
     CASES, Factory, Options,
     case::{Case, Needs},
     failure::{Failure, case_failure},
-    machine,
     model::Model,
+    random_sequences,
     scene::Scene,
 };
 use crate::{ledger::LedgerRole, panic_message::panic_message};

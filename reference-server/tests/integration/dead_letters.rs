@@ -30,7 +30,7 @@ async fn with_two() -> (Shop, [String; 2]) {
     }
     // The background upkeep of the server may process them first.
     while letters(&shop).await.len() < 2 {
-        shop.app.upkeep.settle_once().await.unwrap();
+        shop.app.maintenance.settle_once().await.unwrap();
     }
     shop.app.sandbox.as_ref().unwrap().fail(false);
     (shop, orders)
@@ -77,9 +77,9 @@ async fn a_failed_refund_can_be_replayed_or_discarded() {
         expect(&shop.operate(OperatorRole::Operator, Method::POST, &path, None).await, 404, "not_found");
         expect(&shop.operate(OperatorRole::Operator, Method::GET, letter, None).await, 404, "not_found");
     }
-    shop.app.upkeep.settle_once().await.unwrap();
+    shop.app.maintenance.settle_once().await.unwrap();
     while buyer.read(&first).await["refund"]["status"] == "due" {
-        shop.app.upkeep.settle_once().await.unwrap();
+        shop.app.maintenance.settle_once().await.unwrap();
     }
     assert_eq!(buyer.read(&first).await["refund"]["status"], "done");
     assert_eq!(buyer.read(&second).await["refund"]["status"], "failed");

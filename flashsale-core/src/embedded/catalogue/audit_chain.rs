@@ -179,7 +179,7 @@ mod tests {
         }
         let (stored, _) = trail(2);
         let first = decode(&stored[0].1).unwrap();
-        assert_eq!(open(&stored[1].1).unwrap().previous, first.hash);
+        assert_eq!(decode(&stored[1].1).unwrap().previous, first.hash);
         assert_eq!(first.hash.to_string().parse::<AuditHash>().unwrap(), first.hash);
     }
 

@@ -66,6 +66,10 @@ impl Exposition {
     }
 
     /// Encodes the samples.
+    ///
+    /// # Panics
+    ///
+    /// Never: encoding into a string cannot fail.
     pub fn text(self) -> String {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(self));
