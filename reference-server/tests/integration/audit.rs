@@ -269,7 +269,7 @@ async fn a_ledger_without_its_catalogue_is_rejected() {
     });
     let refused: AppError = refused.await.unwrap().unwrap_err();
     let message = refused.to_string();
-    assert!(message.contains("activities 1, 2") && message.contains("backup"), "{message}");
+    assert!(message.contains("(1, 2)") && message.contains("backup"), "{message}");
 
     std::fs::remove_file(&file).unwrap();
     std::fs::rename(&aside, &file).unwrap();

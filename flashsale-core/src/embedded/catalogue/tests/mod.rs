@@ -152,7 +152,7 @@ async fn an_import_cannot_change_the_terms_of_a_published_offer() {
     let fewer = changed(activity(ActivityStatus::Published, &[11]));
     assert!(
         only_refusal(catalogue.import(&fewer, &by()).await)
-            .starts_with("offer/1/21: sku_id: the offer cannot")
+            .starts_with("offer/1/21: sku_id: the offer is missing")
     );
     let more = changed(activity(ActivityStatus::Published, &[11, 21, 12]));
     assert!(
