@@ -443,8 +443,8 @@ async fn refunds_due_are_listed_until_settled(scene: &mut Scene) -> Check {
     scene.same("refunds due of one order", 2, of_one.len())?;
     let after = scene.ok("refunds_due", scene.ledger().refunds_due(lane, Some(order.key.id), 1).await)?;
     scene.same("refunds due after that order", 0, after.len())?;
-    settled(scene, &order, last.id.value(), RefundOutcome::Done, "done paid").await?;
-    settled(scene, &order, payment, 5, RefundOutcome::Failed, "done paid").await?;
+    settled(scene, &order, last.id.value(), last.id.value(), RefundOutcome::Done, "done paid").await?;
+    settled(scene, &order, first.id.value(), 5, RefundOutcome::Failed, "done paid").await?;
     scene.same("number of refunds due", 0, scene.ok("refunds_due", due(scene).await)?.len())
 }
 

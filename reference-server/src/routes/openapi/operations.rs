@@ -67,7 +67,7 @@ fn activities() -> [Operation; 8] {
     ]
 }
 
-fn sale() -> [Operation; 18] {
+fn sale() -> [Operation; 21] {
     [
         read("/v1/kill-switch", "The kill switch").answers(200, "KillSwitch"),
         write(Operation::put("/v1/kill-switch", "Stops all sales, or resumes them"))
