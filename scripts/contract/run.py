@@ -4,6 +4,8 @@
 """
 
 import contextlib
+import hashlib
+import hmac
 import http.server
 import json
 import os
@@ -33,6 +35,12 @@ class Refuses(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+
+def signature(secret, body):
+    now = int(time.time())
+    digest = hmac.new(secret.encode(), f"{now}.{body}".encode(), hashlib.sha256).hexdigest()
+    return f"t={now},v1={digest}"
 
 
 RECEIVER = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refuses)
@@ -148,6 +156,7 @@ class World:
         for payment in payments[::2]:
             self.call(f"{self.public}/sandbox/payments/{payment}/capture")
         letters = self.dead_letters(60)
+        callbacks = self.callbacks(60)
         return {
             "sessions": {"ann": session, "bob": bob},
             "maker": MAKER, "checker": CHECKER, "callback_secret": SECRET,
@@ -156,24 +165,37 @@ class World:
                 "public": {"order": orders[:6], "payment_id": payments[:4], "ticket": [self.ticket(session, "11")]},
                 "operations": {
                     "order": orders[-6:], "activity": [*drafts[:3], *steps[:4], 1], "sku_id": [11],
-                    "dead_letter": letters[:6],
+                    "dead_letter": letters[:6], "callback": callbacks[:6],
                 },
             },
             "dictionaries": {
                 "drafts": drafts, "steps": steps, "orders": orders, "payments": payments, "letters": letters[6:],
+                "callbacks": callbacks[6:],
                 "tickets": [self.ticket(session, sku) for sku in ("11", "12", "13") for _ in range(20)],
             },
         }
 
     def dead_letters(self, least):
         """Waits for `least` dead letters and returns the ids; the server sends notifications in the background."""
+        return self.parked("/v1/dead-letters?limit=100", least)
+
+    def callbacks(self, number):
+        """Reports money for unknown payments, and returns the ids of the parked callbacks."""
+        for event in range(number):
+            body = json.dumps({"event_id": str(event), "kind": "chargeback"})
+            header = {"flashsale-signature": signature(SECRET, body), "content-type": "application/json"}
+            url = f"{self.public}/v1/payments/callbacks/sandbox"
+            requests.post(url, data=body, headers=header, timeout=30).raise_for_status()
+        return self.parked("/v1/callbacks?limit=100", number)
+
+    def parked(self, path, least):
         began = time.monotonic()
         while time.monotonic() - began < 60:
-            url = f"{self.operations}/v1/dead-letters?limit=100"
+            url = f"{self.operations}{path}"
             items = requests.get(url, headers={"authorization": f"Bearer {MAKER}"}, timeout=30).json()["items"]
             if len(items) >= least:
                 return [item["id"] for item in items]
-        raise SystemExit(f"{len(items)} of {least} dead letters within a minute")
+        raise SystemExit(f"{len(items)} of {least} items of {path} within a minute")
 
     def session(self, user, name):
         return self.call(f"{self.public}/v1/sessions", {"user_id": user, "user_name": name})["token"]

@@ -49,6 +49,7 @@ pub(super) fn of_advanced(advanced: &Advanced) -> String {
             format!("refund_due {} {}", of_status(order.status), of_reason(*reason))
         }
         Advanced::Retaken(order) => format!("retaken {}", of_status(order.status)),
+        Advanced::Conflict => "conflict".into(),
     }
 }
 

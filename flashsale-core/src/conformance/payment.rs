@@ -8,7 +8,7 @@ use super::{
     status_table::{At, bring},
 };
 use crate::{
-    domain::{Capture, LateCapture, Order, PaymentStatus, Strategy},
+    domain::{Capture, LateCapture, Money, OfferTerms, Order, PaymentStatus, Strategy},
     ledger::{Advance, Advanced, Kept, Reference, RefundOutcome},
 };
 
@@ -17,7 +17,9 @@ cases! {
         an_order_has_one_open_payment,
         a_payment_id_belongs_to_one_order,
         a_wrong_amount_leaves_the_order_unchanged,
-        captures_are_deduplicated_by_event_and_transaction,
+        a_repeated_capture_changes_nothing,
+        a_known_id_with_other_content_is_a_conflict,
+        payments_may_share_event_and_transaction_ids,
         a_second_channel_that_pays_is_refunded,
         a_late_capture_does_not_revive_a_cancelled_order,
         a_late_capture_makes_a_new_order,
@@ -25,6 +27,7 @@ cases! {
         an_early_capture_is_applied_when_its_payment_opens,
         kept_captures_that_do_not_pay_are_refunded,
         a_capture_of_a_known_payment_is_not_kept,
+        a_free_order_is_paid_when_it_is_placed,
         pay_time_orders_are_bounded_by_the_overbook_percentage,
         pay_time_takes_units_when_the_payment_opens,
         a_failed_payment_releases_pay_time_units,
@@ -88,21 +91,71 @@ async fn a_wrong_amount_leaves_the_order_unchanged(scene: &mut Scene) -> Check {
 }
 
 /// Captures are deduplicated by (provider, event) and by (provider, transaction).
-async fn captures_are_deduplicated_by_event_and_transaction(scene: &mut Scene) -> Check {
+async fn a_repeated_capture_changes_nothing(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
     let order = scene.place(1).await?;
     scene.open_payment(&order, 1, "done paying").await?;
     let first = capture_of(&order, 1, 1);
     scene.capture_as(&order, first.clone(), "done paid").await?;
     scene.capture_as(&order, first.clone(), "replayed paid").await?;
-    let same_transaction = Capture { event: "evt-other".parse().expect("valid text"), ..first.clone() };
-    scene.capture_as(&order, same_transaction, "replayed paid").await?;
-    let same_event = Capture { transaction: "txn-other".parse().expect("valid text"), ..first.clone() };
-    scene.capture_as(&order, same_event, "replayed paid").await?;
+    // Closing a payment reports its capture without the event of the callback.
+    let other_event = Capture { event: "evt-other".parse().expect("valid text"), ..first.clone() };
+    scene.capture_as(&order, other_event, "replayed paid").await?;
     let other_provider = Capture { provider: provider("another"), ..first };
     scene.capture_as(&order, other_provider, "refund_due paid paid_twice").await?;
     let receipts = scene.order(order.key.id, 1).await?.receipts.len();
     scene.same("number of receipts", 2, receipts)?;
+    scene.stock(1, [8, 0, 1]).await
+}
+
+/// Mistake: a report with a known event or transaction id is answered as a repeat, and its money
+/// is forgotten.
+async fn a_known_id_with_other_content_is_a_conflict(scene: &mut Scene) -> Check {
+    scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
+    let order = scene.place(1).await?;
+    scene.open_payment(&order, 1, "done paying").await?;
+    let first = capture_of(&order, 1, 1);
+    scene.capture_as(&order, first.clone(), "done paid").await?;
+    let other_transaction =
+        Capture { transaction: "txn-other".parse().expect("valid text"), ..first.clone() };
+    scene.capture_as(&order, other_transaction, "conflict").await?;
+    let other_amount = Capture { amount: 1, ..first.clone() };
+    scene.capture_as(&order, other_amount, "conflict").await?;
+    // Another payment of the same buyer that is not open any more.
+    let late = scene.place(1).await?;
+    scene.open_payment(&late, 2, "done paying").await?;
+    scene.close_payment(&late, 2, "done pending").await?;
+    let reused = Capture { transaction: first.transaction.clone(), ..capture_of(&late, 2, 2) };
+    scene.capture_as(&late, reused, "conflict").await?;
+    scene.status(&late, "pending").await?;
+    scene.stock(1, [7, 1, 1]).await
+}
+
+/// Mistake: providers whose event ids cover several items, or whose transaction ids are unique per
+/// terminal only, pay one order; the money of the others vanishes.
+async fn payments_may_share_event_and_transaction_ids(scene: &mut Scene) -> Check {
+    scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
+    let mut orders = Vec::new();
+    for payment in 1..=3 {
+        let order = scene.place(1).await?;
+        scene.open_payment(&order, payment, "done paying").await?;
+        orders.push(order);
+    }
+    let shared = capture_of(&orders[0], 1, 1);
+    let same_event = Capture { event: shared.event.clone(), ..capture_of(&orders[1], 2, 2) };
+    let same_transaction =
+        Capture { transaction: shared.transaction.clone(), ..capture_of(&orders[2], 3, 3) };
+    for (order, capture) in orders.iter().zip([shared, same_event, same_transaction]) {
+        scene.capture_as(order, capture.clone(), "done paid").await?;
+        scene.capture_as(order, capture, "replayed paid").await?;
+    }
+    // Each refund is settled for its own payment, though two share a transaction id.
+    scene.refund(&orders[0], true, "done paid").await?;
+    scene.refund(&orders[2], true, "done paid").await?;
+    settled(scene, &orders[0], 1, 1, RefundOutcome::Done, "done paid").await?;
+    settled(scene, &orders[0], 3, 1, RefundOutcome::Done, "not_found").await?;
+    let due = scene.order(orders[2].key.id, 1).await?.refund().map(|(_, refund)| refund.status);
+    scene.same("refund of the other payment", Some(crate::domain::RefundStatus::Due), due)?;
     scene.stock(1, [8, 0, 1]).await
 }
 
@@ -224,6 +277,35 @@ async fn a_capture_of_a_known_payment_is_not_kept(scene: &mut Scene) -> Check {
     scene.status(&order, "paying").await
 }
 
+/// Mistake: an order of amount 0 waits for a payment that no provider accepts.
+async fn a_free_order_is_paid_when_it_is_placed(scene: &mut Scene) -> Check {
+    for strategy in STRATEGIES {
+        let hold = (strategy != Strategy::OrderTime).then_some(make::HOLD);
+        let price = Money::new(0, make::offer(1, strategy, 1).price().currency()).expect("valid price");
+        let free = OfferTerms::new(make::sku(1), price, 2, strategy, hold).expect("valid offer");
+        scene.open(vec![free]).await?;
+        let order = scene.place(1).await?;
+        scene.same("status", "paid", name::of_status(order.status))?;
+        scene.same("deadline", None, order.deadline)?;
+        scene.stock(1, [1, 0, 1]).await?;
+        scene.open_payment(&order, 1, "wrong_state paid").await?;
+        scene.cancel(&order, "wrong_state paid").await?;
+        let two = scene.ask(2).units(2);
+        scene.reserve(two, "sold_out 1").await?;
+        scene.place(2).await?;
+        let more = scene.ask(3);
+        scene.reserve(more, "sold_out 0").await?;
+        // A refund moves no money, but can return the units once.
+        scene.refund(&order, true, "done paid").await?;
+        scene.refund(&order, true, "replayed paid").await?;
+        scene.stock(1, [1, 0, 1]).await?;
+        let lane = scene.lane(1);
+        let due = scene.ok("refunds_due", scene.ledger().refunds_due(lane, None, 9).await)?;
+        scene.same("refunds due", 0, due.len())?;
+    }
+    Ok(())
+}
+
 async fn pay_time_orders_are_bounded_by_the_overbook_percentage(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::PayTime, 5)]).await?;
     // 150 % of 5 is 7.5, rounded down to 7.
@@ -289,9 +371,17 @@ async fn a_failed_payment_releases_pay_time_units(scene: &mut Scene) -> Check {
     scene.pay(&other).await
 }
 
-async fn settled(scene: &mut Scene, order: &Order, n: u64, outcome: RefundOutcome, expected: &str) -> Check {
+async fn settled(
+    scene: &mut Scene,
+    order: &Order,
+    payment: u64,
+    n: u64,
+    outcome: RefundOutcome,
+    expected: &str,
+) -> Check {
     let step = Advance::RefundSettled {
         order: order.key,
+        payment: make::payment_id(payment),
         provider: provider("sandbox"),
         transaction: format!("txn-{n}"),
         outcome,
@@ -302,14 +392,14 @@ async fn settled(scene: &mut Scene, order: &Order, n: u64, outcome: RefundOutcom
 async fn a_refund_is_settled_once(scene: &mut Scene) -> Check {
     let order = bring(scene, Strategy::PreDeduct, At::Cancelled, LateCapture::Refund).await?;
     let payment = scene.order(order.key.id, 1).await?.payments[0].id.value();
-    settled(scene, &order, 8, RefundOutcome::Done, "not_found").await?;
+    settled(scene, &order, payment, 8, RefundOutcome::Done, "not_found").await?;
     scene.capture(&order, payment, 8, "refund_due cancelled order_closed").await?;
-    settled(scene, &order, 8, RefundOutcome::Failed, "done cancelled").await?;
-    settled(scene, &order, 8, RefundOutcome::Failed, "replayed cancelled").await?;
-    settled(scene, &order, 8, RefundOutcome::Done, "done cancelled").await?;
-    settled(scene, &order, 8, RefundOutcome::Done, "replayed cancelled").await?;
+    settled(scene, &order, payment, 8, RefundOutcome::Failed, "done cancelled").await?;
+    settled(scene, &order, payment, 8, RefundOutcome::Failed, "replayed cancelled").await?;
+    settled(scene, &order, payment, 8, RefundOutcome::Done, "done cancelled").await?;
+    settled(scene, &order, payment, 8, RefundOutcome::Done, "replayed cancelled").await?;
     // A refund that is done stays done.
-    settled(scene, &order, 8, RefundOutcome::Failed, "replayed cancelled").await?;
+    settled(scene, &order, payment, 8, RefundOutcome::Failed, "replayed cancelled").await?;
     let order = scene.order(order.key.id, 1).await?;
     let status = order.refund().map(|(_, refund)| refund.status);
     scene.same("status of the refund", Some(crate::domain::RefundStatus::Done), status)
@@ -353,8 +443,8 @@ async fn refunds_due_are_listed_until_settled(scene: &mut Scene) -> Check {
     scene.same("refunds due of one order", 2, of_one.len())?;
     let after = scene.ok("refunds_due", scene.ledger().refunds_due(lane, Some(order.key.id), 1).await)?;
     scene.same("refunds due after that order", 0, after.len())?;
-    settled(scene, &order, last.id.value(), RefundOutcome::Done, "done paid").await?;
-    settled(scene, &order, 5, RefundOutcome::Failed, "done paid").await?;
+    settled(scene, &order, last.id.value(), last.id.value(), RefundOutcome::Done, "done paid").await?;
+    settled(scene, &order, first.id.value(), 5, RefundOutcome::Failed, "done paid").await?;
     scene.same("number of refunds due", 0, scene.ok("refunds_due", due(scene).await)?.len())
 }
 

@@ -96,7 +96,8 @@ fn terms_of(setup: &Setup) -> Terms {
         let strategy =
             [Strategy::OrderTime, Strategy::PayTime, Strategy::PreDeduct][usize::from(offer.strategy)];
         let hold = (strategy != Strategy::OrderTime || offer.ends).then_some(HOLD);
-        let price = Money::new(100 * n, "CNY".parse().expect("valid currency")).expect("valid price");
+        let amount = if offer.free { 0 } else { 100 * n };
+        let price = Money::new(amount, "CNY".parse().expect("valid currency")).expect("valid price");
         let late = if offer.retakes { LateCapture::Retake } else { LateCapture::Refund };
         let terms = OfferTerms::new(make::sku(n), price, offer.units, strategy, hold).expect("valid offer");
         make::limited(terms, &rules_of(&offer.rules)).with_late_capture(late)
@@ -542,7 +543,7 @@ fn payment_of(order: OrderKey, n: u8) -> u64 {
 
 fn capture_of(order: OrderKey, there: Option<&Order>, random: RandomCapture) -> Capture {
     let amount = there.map_or(100, |order| order.amount.amount());
-    let id = order.id;
+    let id = if random.shared { 0 } else { order.id.value() };
     Capture {
         provider: make::provider("sandbox"),
         event: format!("evt-{id}-{}", random.event).parse().expect("valid text"),
@@ -571,11 +572,15 @@ fn step_of(order: OrderKey, there: Option<&Order>, kind: &RandomKind) -> Advance
         RandomKind::Refund { units_returned } => {
             Advance::Refund { order, units_returned: *units_returned, by: make::by() }
         }
-        RandomKind::Settle { capture, failed } => Advance::RefundSettled {
-            order,
-            provider: make::provider("sandbox"),
-            transaction: format!("txn-{}-{}", order.id, capture.transaction),
-            outcome: if *failed { RefundOutcome::Failed } else { RefundOutcome::Done },
-        },
+        RandomKind::Settle { capture, failed } => {
+            let Capture { payment, provider, transaction, .. } = capture_of(order, there, *capture);
+            Advance::RefundSettled {
+                order,
+                payment,
+                provider,
+                transaction: transaction.as_str().to_owned(),
+                outcome: if *failed { RefundOutcome::Failed } else { RefundOutcome::Done },
+            }
+        }
     }
 }

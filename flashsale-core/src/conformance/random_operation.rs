@@ -20,6 +20,8 @@ pub(super) struct RandomOffer {
     /// Whether an order-time hold expires.
     pub(super) ends: bool,
     pub(super) retakes: bool,
+    /// Whether its price is 0.
+    pub(super) free: bool,
     pub(super) rules: Vec<RandomRule>,
 }
 
@@ -151,6 +153,8 @@ pub(super) struct RandomCapture {
     pub(super) event: u8,
     pub(super) transaction: u8,
     pub(super) wrong_amount: bool,
+    /// Whether other orders may have the same event and transaction ids.
+    pub(super) shared: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -170,8 +174,16 @@ pub(super) enum RandomChange {
 /// Generates sales whose number of buckets is in the range.
 pub(super) fn setups(buckets: std::ops::RangeInclusive<u16>) -> BoxedStrategy<Setup> {
     let several = *buckets.end() > 1;
-    let offer = (0..3_u8, 1..9_u32, any::<bool>(), any::<bool>(), rules(several)).prop_map(
-        |(strategy, units, ends, retakes, rules)| RandomOffer { strategy, units, ends, retakes, rules },
+    let free = prop::bool::weighted(0.1);
+    let offer = (0..3_u8, 1..9_u32, any::<bool>(), any::<bool>(), free, rules(several)).prop_map(
+        |(strategy, units, ends, retakes, free, rules)| RandomOffer {
+            strategy,
+            units,
+            ends,
+            retakes,
+            free,
+            rules,
+        },
     );
     (buckets, vec(offer, 3)).prop_map(|(buckets, offers)| Setup { buckets, offers }).boxed()
 }
@@ -292,12 +304,13 @@ fn kinds() -> BoxedStrategy<RandomKind> {
 }
 
 fn captures() -> BoxedStrategy<RandomCapture> {
-    (0..3_u8, 0..3_u8, 0..3_u8, prop::bool::weighted(0.1))
-        .prop_map(|(payment, event, transaction, wrong_amount)| RandomCapture {
+    (0..3_u8, 0..3_u8, 0..3_u8, prop::bool::weighted(0.1), prop::bool::weighted(0.2))
+        .prop_map(|(payment, event, transaction, wrong_amount, shared)| RandomCapture {
             payment,
             event,
             transaction,
             wrong_amount,
+            shared,
         })
         .boxed()
 }

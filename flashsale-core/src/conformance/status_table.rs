@@ -239,6 +239,7 @@ pub(super) fn build(scene: &mut Scene, order: &Order, at: At, step: Step) -> Adv
         Step::Refund => Advance::Refund { order: key, units_returned: true, by: make::by() },
         Step::Settle => Advance::RefundSettled {
             order: key,
+            payment: make::payment_id(last),
             provider,
             transaction: format!("txn-{last}"),
             outcome: RefundOutcome::Done,

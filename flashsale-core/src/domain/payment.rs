@@ -116,6 +116,23 @@ pub struct Capture {
     pub currency: Currency,
 }
 
+impl Capture {
+    /// Returns whether both report the same transaction of the same payment, whatever its content.
+    pub fn is_same_transaction(&self, other: &Self) -> bool {
+        (self.payment, &self.provider, &self.transaction)
+            == (other.payment, &other.provider, &other.transaction)
+    }
+
+    /// Returns whether both report the same money: the same transaction of the same payment, with
+    /// the same amount and currency.
+    ///
+    /// The ids of events are not compared: some providers report one capture under several, and
+    /// closing a payment tells of its capture without any event.
+    pub fn repeats(&self, other: &Self) -> bool {
+        self.is_same_transaction(other) && (self.amount, self.currency) == (other.amount, other.currency)
+    }
+}
+
 /// The status of a refund, in ascending order of urgency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

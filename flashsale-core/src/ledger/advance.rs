@@ -20,7 +20,11 @@ pub enum Advance {
         /// The provider that will take the money.
         provider: Provider,
     },
-    /// The provider took money. Deduplicated by (provider, event) and by (provider, transaction).
+    /// The provider took money. A [repeated](Capture::repeats) report changes nothing.
+    ///
+    /// Some providers give the same event or transaction id to several payments. A report with an
+    /// id that the lane knows from other money is accepted if its payment is open and the
+    /// transaction is new for that payment. Otherwise it is a [`Conflict`](Advanced::Conflict).
     Capture {
         /// The order of the payment.
         order: OrderKey,
@@ -63,6 +67,8 @@ pub enum Advance {
     RefundSettled {
         /// The order that holds the receipt.
         order: OrderKey,
+        /// The payment for which the money was taken.
+        payment: PaymentId,
         /// The provider that took the money.
         provider: Provider,
         /// The provider's id of the refunded transaction.
@@ -129,11 +135,14 @@ pub enum Advanced {
     RefundDue(Box<Order>, RefundReason),
     /// The order had expired; this new, paid order replaces it.
     Retaken(Box<Order>),
+    /// The event or transaction id of a capture is known from other money, and the report cannot
+    /// be new money. Nothing was changed: a person has to decide.
+    Conflict,
 }
 
 impl Advanced {
     /// The names of all outcomes.
-    pub const NAMES: [&'static str; 9] = [
+    pub const NAMES: [&'static str; 10] = [
         "not_found",
         "not_persisted",
         "done",
@@ -143,6 +152,7 @@ impl Advanced {
         "id_taken",
         "refund_due",
         "retaken",
+        "conflict",
     ];
 
     /// Returns its index in [`Self::NAMES`].
@@ -157,6 +167,7 @@ impl Advanced {
             Self::IdTaken => 6,
             Self::RefundDue(..) => 7,
             Self::Retaken(_) => 8,
+            Self::Conflict => 9,
         }
     }
 

@@ -128,7 +128,8 @@ pub enum OrderChange {
         /// The operator and the reason.
         by: Attribution,
     },
-    /// A refund was carried out or refused.
+    /// A refund was carried out or refused. Only in journals of versions that identified a refund
+    /// by its transaction alone; now [`RefundEnded`](Self::RefundEnded).
     RefundSettled {
         /// The provider that took the money.
         provider: Provider,
@@ -148,6 +149,19 @@ pub enum OrderChange {
     Expired,
     /// An operator cancelled it.
     CancelledBy(Attribution),
+    /// A refund was carried out or refused.
+    RefundEnded {
+        /// The payment for which the money was taken.
+        payment: PaymentId,
+        /// The provider that took the money.
+        provider: Provider,
+        /// The provider's id of the transaction.
+        transaction: Bounded<128>,
+        /// Whether it was done or failed.
+        status: RefundStatus,
+    },
+    /// It was placed with an amount of 0, and is paid thereby.
+    PlacedFree(Placed),
 }
 
 /// The content of a new order.

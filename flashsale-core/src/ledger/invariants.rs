@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::state_machine::{Inspection, LaneInspection};
-use crate::domain::{Order, OrderStatus, PaymentStatus, Per, Proceeds, Strategy, Subject, Subjects};
+use crate::domain::{Capture, Order, OrderStatus, PaymentStatus, Per, Proceeds, Strategy, Subject, Subjects};
 
 /// A broken invariant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,7 +189,7 @@ pub fn check_limits_hold(inspection: &Inspection) -> Vec<Violation> {
     found.0
 }
 
-/// I5, I8, I10, I12: a key, a nonce, an id and a transaction each belong to one order.
+/// I5, I8, I10, I12: a key, a nonce, an id and a payment's transaction each belong to one order.
 fn check_identity(inspection: &Inspection, found: &mut Findings) {
     let (mut ids, mut keys, mut nonces, mut transactions) =
         (HashSet::new(), HashSet::new(), HashSet::new(), HashSet::new());
@@ -208,9 +208,10 @@ fn check_identity(inspection: &Inspection, found: &mut Findings) {
         }
         for receipt in &order.receipts {
             let capture = &receipt.capture;
-            let fresh = transactions.insert((capture.provider.clone(), capture.transaction.clone()));
+            let Capture { provider, payment, transaction, .. } = capture;
+            let fresh = transactions.insert((provider, *payment, transaction));
             found.require(fresh, "I8", || {
-                format!("transaction {} of {} is recorded twice", capture.transaction, capture.provider)
+                format!("transaction {transaction} of payment {payment} at {provider} is recorded twice")
             });
         }
     }
@@ -226,7 +227,8 @@ fn check_order(order: &Order, found: &mut Findings) {
     });
     let paid = order.receipts.iter().filter(|receipt| receipt.proceeds == Proceeds::Paid).count();
     let refunded = order.refund_reasons().any(|reason| reason == crate::domain::RefundReason::Operator);
-    let expected = usize::from(order.status == OrderStatus::Paid && !refunded);
+    let is_free = order.amount.amount() == 0;
+    let expected = usize::from(order.status == OrderStatus::Paid && !refunded && !is_free);
     found.require(paid == expected, "I8", || {
         format!("order {id} is {:?} with {paid} paying transactions", order.status)
     });
@@ -240,7 +242,7 @@ fn check_order(order: &Order, found: &mut Findings) {
             )
         });
     }
-    found.require(!order.units_returned || refunded, "I7", || {
+    found.require(!order.units_returned || refunded || is_free, "I7", || {
         format!("order {id} returned its units without a refund")
     });
 }

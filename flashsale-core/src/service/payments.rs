@@ -17,8 +17,9 @@ use crate::{
 
 /// A payment provider.
 ///
-/// The idempotency key of `open` and `close` is our payment id; that of `refund` is the
-/// transaction, as a payment may be captured twice. A provider does each operation once per key.
+/// The idempotency key of `open` and `close` is our payment id; that of `refund` is the payment
+/// and the transaction, as a payment may be captured twice and some providers reuse transaction ids.
+/// A provider does each operation once per key.
 ///
 /// Each call times out after 10 s and goes through a [`Breaker`]: a provider that fails too often
 /// is not called for a while.
@@ -258,10 +259,7 @@ impl Payments {
     pub(super) async fn refund_of(&self, task: &RefundTask) -> Result<Option<RefundStatus>, ServiceError> {
         let order = self.sales.ledger().order(task.order).await?;
         let receipts = order.iter().flat_map(|order| &order.receipts);
-        let of = |receipt: &&Receipt| {
-            receipt.capture.provider == task.capture.provider
-                && receipt.capture.transaction == task.capture.transaction
-        };
+        let of = |receipt: &&Receipt| receipt.capture.is_same_transaction(&task.capture);
         Ok(receipts.filter(of).find_map(|receipt| match receipt.proceeds {
             Proceeds::Refund(refund) => Some(refund.status),
             Proceeds::Paid => None,
@@ -279,6 +277,7 @@ impl Payments {
     async fn settle(&self, task: &RefundTask, outcome: RefundOutcome) -> Result<Advanced, ServiceError> {
         let step = Advance::RefundSettled {
             order: task.order,
+            payment: task.capture.payment,
             provider: task.capture.provider.clone(),
             transaction: task.capture.transaction.as_str().to_owned(),
             outcome,
@@ -288,7 +287,12 @@ impl Payments {
 
     async fn capture(&self, order: OrderKey, capture: Capture) -> Result<Advanced, ServiceError> {
         let replacement = self.ids.next()?.into();
-        advance(&self.sales, Advance::Capture { order, capture, replacement }).await
+        let (payment, provider) = (capture.payment, capture.provider.clone());
+        let outcome = advance(&self.sales, Advance::Capture { order, capture, replacement }).await?;
+        if outcome == Advanced::Conflict {
+            tracing::error!(%payment, %provider, "captured money has a known event or transaction id");
+        }
+        Ok(outcome)
     }
 
     /// Whether a payment of this order needs this provider: a new payment, or one open there.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Payments, Sales, ServiceError};
 use crate::{
-    domain::{OrderId, RefundStatus, text},
+    domain::{Capture, OrderId, RefundStatus, text},
     ledger::{Lane, RefundTask},
     queue::{Job, MAX_BATCH, NewJob, Put, Queue, QueueError, RetryPolicy, Topic, Verdict, Worker},
 };
@@ -90,11 +90,11 @@ impl Refunds {
     }
 }
 
-/// Builds the job of a refund. The same transaction always gets the same job id.
+/// Builds the job of a refund. The same transaction of a payment always gets the same job id.
 fn job(task: &RefundTask) -> NewJob {
-    let (provider, transaction) = (task.capture.provider.as_str(), task.capture.transaction.as_str());
-    // Provider names contain no line feeds.
-    let digest = text::digest128(format!("{provider}\n{transaction}").as_bytes());
+    let Capture { provider, payment, transaction, .. } = &task.capture;
+    // Neither provider names nor payment ids contain line feeds.
+    let digest = text::digest128(format!("{provider}\n{payment}\n{transaction}").as_bytes());
     NewJob::now(&topic(), &format!("refund/{}/{digest:032x}", task.order.id), task)
         .expect("the id is short and the content small")
 }

@@ -18,7 +18,7 @@ use crate::{
     backup::Backup,
     challenge::Challenges,
     config::OperationsToken,
-    integrations::sandbox::Sandbox,
+    integrations::{callbacks::Callbacks, sandbox::Sandbox},
     monitoring::{inspector::Inspector, invariants::Monitor, metrics::Metrics},
     runtime::background::Spawner,
     storefront::Storefront,
@@ -70,7 +70,9 @@ pub struct App {
     /// Issues and verifies order receipts.
     pub receipts: Receipts,
     /// The callback secrets of each payment provider.
-    pub callbacks: HashMap<Provider, Ring>,
+    pub callback_keys: HashMap<Provider, Ring>,
+    /// Books provider callbacks, and keeps those that cannot be booked.
+    pub callbacks: Arc<Callbacks>,
     /// The bearer tokens that the operations listener accepts.
     pub tokens: Vec<OperationsToken>,
     /// Rate limits and risk rules for tickets and orders.
@@ -98,7 +100,8 @@ pub struct App {
 impl App {
     /// Iterates over the job workers of this process.
     pub fn workers(&self) -> impl Iterator<Item = &Worker> {
-        self.maintenance.workers().into_iter().chain(self.notifier.iter().map(|notifier| notifier.worker()))
+        let notifier = self.notifier.iter().map(|notifier| notifier.worker());
+        self.maintenance.workers().into_iter().chain([self.callbacks.worker()]).chain(notifier)
     }
 
     /// Lists the reasons why this process is not ready to sell; empty if it is ready.

@@ -59,6 +59,7 @@ impl Jobs {
             // A separate task, so that orders still expire if it panics.
             runtime.spawn(async move { notifier.run(notifier_stopped).await })
         });
+        let (callbacks, callbacks_stopped) = (Arc::clone(&app.callbacks), stopped.clone());
         let until = async move {
             let _ = ids_stopped.wait_for(|stopped| *stopped).await;
         };
@@ -67,7 +68,8 @@ impl Jobs {
             maintenance: Some(runtime.spawn(async move {
                 let keys = jwt.map(|jwt| jwt.keep(keys_stopped));
                 let work = async {
-                    tokio::join!(maintenance.run(stopped), OptionFuture::from(keys), warm_up);
+                    let callbacks = callbacks.worker().run(callbacks_stopped);
+                    tokio::join!(maintenance.run(stopped), callbacks, OptionFuture::from(keys), warm_up);
                 };
                 let ((), notified) = tokio::join!(work, OptionFuture::from(notifications));
                 if let Some(Err(error)) = notified {

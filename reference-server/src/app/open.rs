@@ -18,7 +18,7 @@ use crate::{
     auth::{jwt::Jwt, keyring::Keyring, receipts::Receipts, sessions::Sessions},
     challenge::Challenges,
     config::{Config, Secret},
-    integrations::{sandbox::Sandbox, webhook::Webhook},
+    integrations::{callbacks::Callbacks, sandbox::Sandbox, webhook::Webhook},
     monitoring::{invariants::Monitor, metrics::Metrics},
     runtime::background::Spawner,
     storefront::{Storefront, pages::Site},
@@ -115,6 +115,7 @@ impl App {
         );
         let retries = config.queue.retries();
         let maintenance = Maintenance::new(Arc::clone(&sales), payments.clone(), Arc::clone(&queue), retries);
+        let callbacks = Callbacks::new(payments.clone(), Arc::clone(&queue), retries);
         let notifier = notifier(config, keyring.notifications, &sales, &queue, &clock)?.map(Arc::new);
         let site = Site::own(config.identity.demo);
         let storefront = Storefront::new(
@@ -139,7 +140,8 @@ impl App {
                 .then(|| Sessions::new(&keyring.session, config.identity.session())),
             jwt: jwt(config)?,
             receipts: Receipts::new(&keyring.session),
-            callbacks: keyring.callbacks,
+            callback_keys: keyring.callbacks,
+            callbacks: Arc::new(callbacks),
             tokens: keyring.tokens,
             guards: guards(config, clock.now())?,
             challenges: Challenges::new(

@@ -206,11 +206,13 @@ pub fn audit(args: &AuditArgs) -> Outcome {
             None => {
                 let directory = directory(&args.storage)?;
                 let (engine, catalogue) = open(&directory)?;
-                reconciliation::inspect(&engine, &engine, &catalogue).await?
+                let queue = open_queue(&directory)?;
+                reconciliation::inspect(&engine, &engine, &catalogue, &queue).await?
             }
         };
         print_findings(&findings);
-        Ok(if findings.items.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        let is_clean = findings.items.is_empty() && findings.parked_callbacks == 0;
+        Ok(if is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     })
 }
 
@@ -366,6 +368,12 @@ fn print_findings(findings: &Findings) {
     }
     for finding in &findings.items {
         println!("VIOLATION activity {} {}: {}", finding.activity_id, finding.invariant, finding.detail);
+    }
+    if findings.parked_callbacks > 0 {
+        println!(
+            "{} payment callbacks need a person; run dead-letters to list them",
+            findings.parked_callbacks
+        );
     }
     match findings.items.len() {
         0 => println!("all invariants hold"),

@@ -1,4 +1,5 @@
 //! Connections to other systems: payment providers and notification receivers.
 
+pub mod callbacks;
 pub mod sandbox;
 pub mod webhook;

@@ -8,10 +8,12 @@ use flashsale_core::{
         invariants::{self, OwedUnits, Violation},
         state_machine::Inspection,
     },
+    queue::{Queue, QueueError},
 };
 use serde::{Deserialize, Serialize};
 
 use super::inspector::Inspector;
+use crate::integrations::callbacks::Callbacks;
 
 /// The result of a reconciliation.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -22,6 +24,8 @@ pub struct Findings {
     pub next: Option<String>,
     /// The units of every offer.
     pub offers: Vec<OfferUnits>,
+    /// Payment callbacks that need a person: money may be involved.
+    pub parked_callbacks: u64,
 }
 
 /// A violation of an invariant.
@@ -67,18 +71,25 @@ pub enum AuditError {
     /// The catalogue cannot be read.
     #[error(transparent)]
     Catalogue(#[from] CatalogueError),
+    /// The queue cannot be read.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
 }
 
-/// Checks every activity that is open in the ledger.
+/// Checks every activity that is open in the ledger, and counts parked payment callbacks.
 ///
 /// # Errors
-/// If ledger or catalogue cannot be read.
+/// If ledger, catalogue or queue cannot be read.
 pub async fn inspect(
     ledger: &dyn Ledger,
     inspector: &dyn Inspector,
     catalogue: &dyn Catalogue,
+    queue: &dyn Queue,
 ) -> Result<Findings, AuditError> {
     let mut findings = Findings::default();
+    let depths = queue.depths().await?;
+    let parked = depths.iter().filter(|depth| depth.topic == Callbacks::topic()).map(|depth| depth.dead);
+    findings.parked_callbacks = parked.sum();
     for id in ledger.activities().await? {
         let Some(inspection) = inspector.inspect(id).await? else { continue };
         let published = catalogue.activity(id).await?;

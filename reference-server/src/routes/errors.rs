@@ -97,6 +97,9 @@ pub(super) fn advanced(outcome: Advanced) -> Result<Box<Order>, Problem> {
         }
         Advanced::SoldOut { available } => Err(sold_out(available.into())),
         Advanced::IdTaken => Err(id_taken()),
+        Advanced::Conflict => {
+            Err(unavailable("The provider's reports contradict each other; try again later."))
+        }
     }
 }
 

@@ -71,6 +71,8 @@ pub(super) const OPERATIONS: &[&str] = &[
     "GET /v1/dead-letters",
     "GET /v1/dead-letters/{id}",
     "POST /v1/dead-letters/{id}/{verb}",
+    "GET /v1/callbacks",
+    "POST /v1/callbacks/{id}/{verb}",
     "GET /",
     "GET /{language}/",
     "GET /assets/{name}",

@@ -4,10 +4,16 @@ use std::time::Duration;
 
 use flashsale_core::domain::Clock as _;
 use hyper::{Method, StatusCode};
-use reference_server::{auth::signature, config::Secret};
+use reference_server::{
+    auth::signature,
+    config::{OperatorRole, Secret},
+};
 use serde_json::{Value, json};
 
-use crate::shop::{Shop, expect};
+use crate::{
+    metrics::scrape,
+    shop::{Shop, expect},
+};
 
 fn captured(payment: &str, amount: u64, transaction: &str) -> Value {
     json!({
@@ -23,7 +29,7 @@ async fn only_signed_reports_are_accepted() {
     let order = buyer.buy(11, 1).await;
     let payment = buyer.pay(&order).await;
     let body = captured(&payment, 9900, "t1").to_string();
-    let secret = shop.app.callbacks.values().next().unwrap().signing();
+    let secret = shop.app.callback_keys.values().next().unwrap().signing();
     let sign = |secret: &Secret, at| signature::sign(secret, at, body.as_bytes());
     let now = shop.clock.now();
     let forged = sign(&Secret::new(*b"somebody else's secret"), now);
@@ -65,9 +71,24 @@ async fn a_wrong_amount_is_refunded_and_the_order_stays_open() {
     shop.close().await;
 }
 
-/// The money was taken, so the provider must retry until the capture is booked.
+/// Waits for this many parked callbacks.
+async fn parked(shop: &Shop, expected: usize) -> Vec<Value> {
+    loop {
+        let path = "/v1/callbacks?state=parked";
+        let answer = shop.operate(OperatorRole::Auditor, Method::GET, path, None).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer}");
+        let items = answer.body["items"].as_array().unwrap().clone();
+        assert!(items.len() <= expected, "{items:?}");
+        if items.len() == expected {
+            return items;
+        }
+        shop.app.callbacks.worker().work_once().await.unwrap();
+    }
+}
+
+/// The money may have been taken, so no authentic report is ever lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_signed_report_is_never_rejected_permanently() {
+async fn authentic_reports_that_are_not_understood_are_kept_for_a_person() {
     let shop = Shop::open().await;
     let buyer = shop.buyer(1).await;
     let order = buyer.buy(11, 1).await;
@@ -77,23 +98,110 @@ async fn a_signed_report_is_never_rejected_permanently() {
         report[member] = value;
         report
     };
-    for odd in [
+    let odd = [
         json!({ "kind": "captured" }),
         json!([]),
         report("currency", json!("QQQ")),
         report("payment_id", json!("not a number")),
         report("event_id", json!("x".repeat(1_000))),
-        report("kind", json!("refunded")),
-    ] {
-        let answer = shop.report(&odd).await;
-        expect(&answer, 503, "unavailable");
-        assert_eq!(answer.header("retry-after"), "60");
+        report("kind", json!("chargeback")),
+        report("amount", json!(9900.5)),
+        captured("999", 9900, "unknown payment"),
+    ];
+    for odd in &odd {
+        for _ in 0..2 {
+            let answer = shop.report(odd).await;
+            assert_eq!((answer.status, &answer.body["received"]), (StatusCode::OK, &json!(true)), "{odd}");
+        }
     }
     assert_eq!(buyer.read(&order).await["status"], "paying");
+    let kept = parked(&shop, odd.len()).await;
+    let bodies: Vec<Value> =
+        kept.iter().map(|kept| serde_json::from_str(kept["body"].as_str().unwrap()).unwrap()).collect();
+    assert!(odd.iter().all(|odd| bodies.contains(odd)), "the raw reports are kept: {bodies:?}");
+    assert!(kept.iter().all(|kept| kept["provider"] == "sandbox" && kept["reason"] != ""), "{kept:?}");
+    assert_eq!(scrape(&shop).await["flashsale_jobs{topic=\"callbacks\",state=\"dead\"}"], 8.0);
+
+    // An operator replays one, which is parked again, and discards the others with a reason.
+    let path = |kept: &Value, verb: &str| format!("/v1/callbacks/{}/{verb}", kept["id"].as_str().unwrap());
+    let why = json!({ "reason": "looked at with the provider" });
+    for (role, verb, status) in [
+        (OperatorRole::Auditor, "replay", StatusCode::FORBIDDEN),
+        (OperatorRole::Operator, "replay", StatusCode::OK),
+    ] {
+        let answer = shop.operate(role, Method::POST, &path(&kept[0], verb), Some(&why)).await;
+        assert_eq!(answer.status, status, "{answer}");
+    }
+    let again = parked(&shop, odd.len()).await;
+    for kept in &again {
+        let answer =
+            shop.operate(OperatorRole::Operator, Method::POST, &path(kept, "discard"), Some(&why)).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer}");
+        let twice =
+            shop.operate(OperatorRole::Operator, Method::POST, &path(kept, "discard"), Some(&why)).await;
+        expect(&twice, 404, "not_found");
+    }
+    parked(&shop, 0).await;
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_spellings_of_a_report_are_understood() {
+    let shop = Shop::open().await;
+    let buyer = shop.buyer(1).await;
+    for (member, value) in [
+        ("currency", json!("cny")),
+        ("amount", json!("9900")),
+        ("amount", json!(9900.0)),
+        ("event_id", json!(20_261_129)),
+    ] {
+        let order = buyer.buy(11, 1).await;
+        let mut report = captured(&buyer.pay(&order).await, 9900, &order);
+        report[member] = value;
+        assert_eq!(shop.report(&report).await.status, StatusCode::OK, "{report}");
+        assert_eq!(buyer.read(&order).await["status"], "paid", "{report}");
+    }
+    for ping in [json!({ "event_id": "p", "type": "ping" }), json!({ "event_id": "p", "kind": "ping" })] {
+        assert_eq!(shop.report(&ping).await.status, StatusCode::OK);
+    }
+    parked(&shop, 0).await;
     // A capture in another currency is refunded.
-    assert_eq!(shop.report(&report("currency", json!("USD"))).await.status, StatusCode::OK);
+    let order = buyer.buy(11, 1).await;
+    let mut report = captured(&buyer.pay(&order).await, 9900, "dollars");
+    report["currency"] = json!("USD");
+    assert_eq!(shop.report(&report).await.status, StatusCode::OK);
     let seen = buyer.read(&order).await;
     assert_eq!((&seen["status"], &seen["refund"]["amount"]["currency"]), (&json!("paying"), &json!("USD")));
+    shop.close().await;
+}
+
+/// Event ids of some providers cover several items, and transaction ids are unique per terminal
+/// only.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn payments_may_share_event_and_transaction_ids() {
+    let shop = Shop::open().await;
+    let buyer = shop.buyer(1).await;
+    let mut orders = Vec::new();
+    for (event, transaction) in [("evt-1", "tx-1"), ("evt-1", "tx-2"), ("evt-2", "tx-1")] {
+        let order = buyer.buy(11, 1).await;
+        let payment = buyer.pay(&order).await;
+        let mut report = captured(&payment, 9900, transaction);
+        report["event_id"] = json!(event);
+        for _ in 0..2 {
+            assert_eq!(shop.report(&report).await.status, StatusCode::OK);
+        }
+        let seen = buyer.read(&order).await;
+        assert_eq!((&seen["status"], &seen["refund"]), (&json!("paid"), &Value::Null), "{report}");
+        orders.push((payment, report));
+    }
+    parked(&shop, 0).await;
+    // A known id with other content, of a payment that is not open, is left to a person.
+    let (payment, first) = &orders[0];
+    let mut other = captured(payment, 1, "tx-1");
+    other["event_id"] = first["event_id"].clone();
+    assert_eq!(shop.report(&other).await.status, StatusCode::OK);
+    let kept = parked(&shop, 1).await;
+    assert!(kept[0]["reason"].as_str().unwrap().contains("known from other money"), "{kept:?}");
     shop.close().await;
 }
 

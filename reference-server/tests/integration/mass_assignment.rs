@@ -175,6 +175,9 @@ async fn of_operator(shop: &Shop, user: u64, template: &str) -> (String, String)
                 "/v1/dead-letters/{id}/replay" | "/v1/dead-letters/{id}/discard" => {
                     template.replace("{id}", &dead_letter(shop, user).await)
                 }
+                "/v1/callbacks/{id}/replay" | "/v1/callbacks/{id}/discard" => {
+                    template.replace("{id}", &parked_callback(shop, user).await)
+                }
                 "/v1/users/{id}/name" => "/v1/users/7/name".to_owned(),
                 _ => panic!("{template} takes a body: add a path for it to this test"),
             }
@@ -208,6 +211,20 @@ async fn dead_letter(shop: &Shop, number: u64) -> String {
     let verdict = Verdict::Park { error: "nobody lives there".to_owned() };
     assert_eq!(queue.settle(vec![Settlement { claim, verdict }]).await.unwrap(), [true]);
     claim.number.to_string()
+}
+
+/// Makes a callback that is parked.
+async fn parked_callback(shop: &Shop, number: u64) -> String {
+    let report = json!({ "event_id": number.to_string(), "kind": "chargeback" });
+    assert_eq!(shop.report(&report).await.status, 200);
+    loop {
+        let answer = shop.operate(OperatorRole::Operator, Method::GET, "/v1/callbacks?limit=100", None).await;
+        let kept = answer.body["items"].as_array().unwrap().iter();
+        if let Some(kept) = kept.into_iter().find(|kept| kept["body"] == report.to_string()) {
+            return kept["id"].as_str().unwrap().to_owned();
+        }
+        shop.app.callbacks.worker().work_once().await.unwrap();
+    }
 }
 
 /// Reads all state that a call could change. The audit trail covers every operator change.

@@ -200,10 +200,14 @@ async fn reconciliation_finds_a_difference_between_ledger_and_catalogue() {
     let change = flashsale_core::ledger::Change::Window(window.unwrap());
     let ledger = shop.app.sales.ledger();
     ledger.amend(1_u64.try_into().unwrap(), flashsale_core::ledger::ChangeId(9), change, by).await.unwrap();
-    let found =
-        reconciliation::inspect(&**shop.app.sales.ledger(), &*shop.app.inspector, &*shop.app.catalogue)
-            .await
-            .unwrap();
+    let found = reconciliation::inspect(
+        &**shop.app.sales.ledger(),
+        &*shop.app.inspector,
+        &*shop.app.catalogue,
+        &*shop.app.queue,
+    )
+    .await
+    .unwrap();
     assert_eq!(found.items.len(), 1, "{found:?}");
     assert_eq!(found.items[0].invariant, "catalogue");
     shop.close().await;

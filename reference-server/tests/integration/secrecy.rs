@@ -152,7 +152,7 @@ async fn a_purchase_writes_no_secret_to_the_log() {
     }
 
     // Provider reports: valid and invalid signatures, known and unknown payments, parsable or not.
-    let callback = shop.app.callbacks.values().next().unwrap().signing();
+    let callback = shop.app.callback_keys.values().next().unwrap().signing();
     for (credential, order) in &orders {
         let opened = post(credential, &format!("/v1/orders/{order}/payment"), None).await;
         let payment = opened.text("payment_id");
@@ -160,7 +160,7 @@ async fn a_purchase_writes_no_secret_to_the_log() {
             (json!({ "event_id": "e0", "payment_id": payment, "kind": "captured", "amount": 1, "currency": "CNY", "transaction_id": format!("t0-{order}") }), 200),
             (json!({ "event_id": "e1", "payment_id": payment, "kind": "captured", "amount": 9900, "currency": "CNY", "transaction_id": format!("t1-{order}"), "payer": NAME }), 200),
             (json!({ "event_id": "e2", "payment_id": "7271", "kind": "captured", "amount": 1, "currency": "CNY", "transaction_id": format!("t2-{order}") }), 200),
-            (json!({ "event_id": "e3", "payment_id": payment, "kind": NAME, "payer": NAME }), 503),
+            (json!({ "event_id": "e3", "payment_id": payment, "kind": NAME, "payer": NAME }), 200),
         ]
         .into_iter()
         .enumerate()
@@ -206,7 +206,7 @@ async fn a_purchase_writes_no_secret_to_the_log() {
     let log = log.text();
     for line in [
         "money for an unknown payment",
-        "a signed callback cannot be parsed",
+        "a payment callback is kept and not booked",
         "the ledger could not handle a request",
     ] {
         assert!(log.contains(line), "{line:?} was not logged, so this test proves nothing:\n{log}");

@@ -193,7 +193,7 @@ impl Shop {
     /// Sends a provider report with a current signature.
     pub(crate) async fn report(&self, report: &Value) -> Answer {
         let body = report.to_string();
-        let secret = self.app.callbacks.values().next().unwrap().signing();
+        let secret = self.app.callback_keys.values().next().unwrap().signing();
         let signature = signature::sign(secret, self.clock.now(), body.as_bytes());
         self.send_report("sandbox", &signature, body).await
     }

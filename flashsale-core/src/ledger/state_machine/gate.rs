@@ -174,7 +174,7 @@ impl super::lane::LaneState {
                     self.note_replacement(revision, *id, *user, change);
                     return Ok(());
                 }
-                if let (Some(row), OrderChange::Placed(_)) = (known, change)
+                if let (Some(row), OrderChange::Placed(_) | OrderChange::PlacedFree(_)) = (known, change)
                     && self.orders.row(row).status == OrderStatus::Refused
                 {
                     return Err(CorruptState("the truth placed an order that it had refused"));

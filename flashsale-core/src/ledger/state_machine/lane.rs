@@ -131,10 +131,11 @@ impl LaneState {
         let units = self.units[offer as usize];
         let terms = &self.terms.offers()[offer as usize];
         match terms.strategy() {
-            Strategy::PayTime => {
+            // A free order takes its units at once, so nothing can be overbooked.
+            Strategy::PayTime if terms.price().amount() > 0 => {
                 units.available.max(0) * i64::from(terms.overbook().value()) / 100 - units.pending
             }
-            Strategy::OrderTime | Strategy::PreDeduct => units.available,
+            Strategy::OrderTime | Strategy::PayTime | Strategy::PreDeduct => units.available,
         }
         .max(0)
     }

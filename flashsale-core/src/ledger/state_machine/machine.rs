@@ -20,8 +20,8 @@ use crate::{
     domain::{ActivityId, Attribution, Capture, Invalid, OrderKey, PaymentId, Timestamp, UserId},
     ledger::{
         Adjusted, Adjustment, Advance, Advanced, Advances, Change, ChangeId, Chunk, Due, Entry, Epoch, Event,
-        Fence, Kept, Lane, LedgerError, LedgerRole, Opened, OrderChange, Outcome, Position, Reference,
-        Reservations, Reserve, Terms,
+        Fence, Kept, Lane, LedgerError, LedgerRole, Opened, OrderChange, Outcome, Placed, Position,
+        Reference, Reservations, Reserve, Terms,
     },
 };
 
@@ -203,7 +203,7 @@ impl StateMachine {
                 precedence::Decision::Decline(outcome) => outcome,
                 precedence::Decision::Replay(row) => Outcome::Replayed(Box::new(state.order(row))),
                 precedence::Decision::Place(placed) => {
-                    let change = OrderChange::Placed(placed);
+                    let change = self.placing(placed);
                     let event = Event::Order { id: request.order, user: request.user, change };
                     let position = self.commit(lane, batch, &[event])?;
                     let state = self.lane(lane)?;
@@ -213,6 +213,16 @@ impl StateMachine {
             });
         }
         Ok(Reservations { at, outcomes })
+    }
+
+    /// The event that places an order. At a gate, the truth decides whether it is free.
+    pub(super) fn placing(&self, placed: Placed) -> OrderChange {
+        let is_free = placed.amount.amount() == 0 && self.role != LedgerRole::Gate;
+        if is_free && !mutant!("free-order-unpaid") {
+            OrderChange::PlacedFree(Placed { deadline: None, ..placed })
+        } else {
+            OrderChange::Placed(placed)
+        }
     }
 
     /// Takes later steps of orders.
@@ -305,11 +315,7 @@ impl StateMachine {
             return Ok(Kept::Known(order));
         }
         let kept = self.unmatched.entry(capture.payment).or_default();
-        let same = |known: &Capture| {
-            known.provider == capture.provider
-                && (known.event == capture.event || known.transaction == capture.transaction)
-        };
-        if !kept.iter().any(same) {
+        if !kept.iter().any(|known| known.repeats(capture)) {
             kept.push(capture.clone());
             self.journal.push(&Record::Unmatched(capture.clone()));
         }

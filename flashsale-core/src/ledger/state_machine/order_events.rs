@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     domain::{
-        Order, OrderId, OrderStatus, Payment, PaymentStatus, Proceeds, Receipt, Refund, RefundReason,
-        RefundStatus, Timestamp, UserId,
+        Capture, Order, OrderId, OrderStatus, Payment, PaymentStatus, Proceeds, Receipt, Refund,
+        RefundReason, RefundStatus, Timestamp, UserId,
     },
     ledger::{LedgerRole, OrderChange, Placed},
 };
@@ -62,6 +62,9 @@ impl LaneState {
         match change {
             OrderChange::Placed(placed) => {
                 self.place(revision, id, user, placed, OrderStatus::Pending).map(|_| ())
+            }
+            OrderChange::PlacedFree(placed) => {
+                self.place(revision, id, user, placed, OrderStatus::Paid).map(|_| ())
             }
             OrderChange::Refused(placed) => {
                 self.place(revision, id, user, placed, OrderStatus::Refused).map(|_| ())
@@ -130,27 +133,44 @@ impl LaneState {
                     }
                 }
                 row.units_returned = *units_returned;
-                self.refunds.insert(row_id);
+                if row.has_refund_due() {
+                    self.refunds.insert(row_id);
+                }
                 self.move_units(row_id, before);
             }
             OrderChange::RefundSettled { provider, transaction, status } => {
-                for Receipt { capture, proceeds } in &mut row.extra_mut().receipts {
-                    if capture.provider == *provider
-                        && capture.transaction == *transaction
-                        && let Proceeds::Refund(refund) = proceeds
-                    {
-                        refund.status = *status;
-                    }
-                }
-                if !row.has_refund_due() {
-                    self.refunds.remove(&row_id);
-                }
+                let is_it =
+                    |known: &Capture| known.provider == *provider && known.transaction == *transaction;
+                self.end_refund(row_id, is_it, *status);
+            }
+            OrderChange::RefundEnded { payment, provider, transaction, status } => {
+                let is_it = |known: &Capture| {
+                    (known.payment, &known.provider, &known.transaction) == (*payment, provider, transaction)
+                };
+                self.end_refund(row_id, is_it, *status);
             }
             OrderChange::ClosingClaimed { retry_at } => self.set_due(row_id, *retry_at),
             OrderChange::Cancelled | OrderChange::CancelledBy(_) => self.end(row_id, OrderStatus::Cancelled),
             OrderChange::Expired => self.end(row_id, OrderStatus::Expired),
             // These add orders; see `change_order`.
-            OrderChange::Placed(_) | OrderChange::Refused(_) | OrderChange::Retaken { .. } => {}
+            OrderChange::Placed(_)
+            | OrderChange::PlacedFree(_)
+            | OrderChange::Refused(_)
+            | OrderChange::Retaken { .. } => {}
+        }
+    }
+
+    fn end_refund(&mut self, row_id: RowId, is_it: impl Fn(&Capture) -> bool, status: RefundStatus) {
+        let row = self.orders.row_mut(row_id);
+        for Receipt { capture, proceeds } in &mut row.extra_mut().receipts {
+            if is_it(capture)
+                && let Proceeds::Refund(refund) = proceeds
+            {
+                refund.status = status;
+            }
+        }
+        if !row.has_refund_due() {
+            self.refunds.remove(&row_id);
         }
     }
 
@@ -173,7 +193,7 @@ impl LaneState {
         Ok(row_id)
     }
 
-    /// Records at a gate whether the truth persisted or refused an order that the gate admitted.
+    /// Records at a gate that the truth persisted, refused, or gave away an order that it admitted.
     fn confirm(&mut self, revision: u64, row_id: RowId, status: OrderStatus) -> Result<RowId, CorruptState> {
         if self.role != LedgerRole::Gate {
             return Err(CorruptState("the order exists already"));
@@ -181,8 +201,10 @@ impl LaneState {
         let row = self.orders.row_mut(row_id);
         row.revision = revision;
         row.persisted = true;
-        if status == OrderStatus::Refused && row.status.is_open() {
-            self.end(row_id, OrderStatus::Refused);
+        match status {
+            OrderStatus::Refused if row.status.is_open() => self.end(row_id, status),
+            OrderStatus::Paid if row.status.is_open() => self.set_status(row_id, status),
+            _ => {}
         }
         Ok(row_id)
     }

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     domain::{
         Attribution, Capture, LateCapture, Money, OrderId, OrderKey, OrderStatus, PaymentId, PaymentStatus,
-        Proceeds, Provider, RefundReason, RefundStatus, Strategy, Timestamp, text::Bounded,
+        Proceeds, Provider, Receipt, RefundReason, RefundStatus, Strategy, Timestamp, text::Bounded,
     },
     ledger::{Advance, Advanced, Closing, OrderChange, Placed},
 };
@@ -64,8 +64,8 @@ impl LaneState {
                 status => Decline(Advanced::WrongState(status)),
             },
             Advance::Refund { units_returned, by, .. } => decide_refund(row_id, row, *units_returned, by),
-            Advance::RefundSettled { provider, transaction, outcome, .. } => {
-                decide_settled(row_id, row, provider, transaction, (*outcome).into())
+            Advance::RefundSettled { payment, provider, transaction, outcome, .. } => {
+                decide_settled(row_id, row, *payment, provider, transaction, (*outcome).into())
             }
         }
     }
@@ -115,14 +115,18 @@ impl LaneState {
         capture: &Capture,
         replacement: OrderId,
     ) -> Decision {
-        if !mutant!("capture-not-deduplicated")
-            && let Some(holder) = self.orders.by_capture(capture)
-        {
-            return Replay(holder);
-        }
         let Some(payment) = row.payments().iter().find(|payment| payment.id == capture.payment) else {
             return Decline(Advanced::NotFound);
         };
+        if let Some(holder) = self.repeated(row_id, capture) {
+            return Replay(holder);
+        }
+        let can_be_new = row.status == OrderStatus::Paying
+            && payment.status == PaymentStatus::Open
+            && !row.receipts().iter().any(|receipt| receipt.capture.is_same_transaction(capture));
+        if !can_be_new && self.orders.by_capture(capture).is_some() && !mutant!("capture-conflict-ignored") {
+            return Decline(Advanced::Conflict);
+        }
         let refund = |reason| {
             Decision::RefundDue(row_id, OrderChange::RefundDue { capture: capture.clone(), reason }, reason)
         };
@@ -147,6 +151,24 @@ impl LaneState {
                 .decide_late(now, row, capture, replacement)
                 .map_or_else(refund, |change| Retake(replacement, change)),
         }
+    }
+
+    /// The order that holds the receipt of a repeated report: this one, or the one that replaced it.
+    fn repeated(&self, row_id: RowId, capture: &Capture) -> Option<RowId> {
+        if mutant!("capture-known-by-event-alone") {
+            return self.orders.by_capture(capture);
+        }
+        let replaced_by = self.orders.row(row_id).extra.as_ref().and_then(|extra| extra.replaced_by);
+        let replacement = replaced_by.and_then(|id| self.orders.by_id(id));
+        let holds = |row: &RowId| {
+            let receipts = self.orders.row(*row).receipts();
+            receipts.iter().any(|receipt| receipt.capture.repeats(capture))
+        };
+        [Some(row_id), replacement]
+            .into_iter()
+            .flatten()
+            .find(holds)
+            .filter(|_| !mutant!("capture-not-deduplicated"))
     }
 
     fn decide_late(
@@ -247,7 +269,9 @@ fn decide_refund(
     if row.status != OrderStatus::Paid {
         return Decline(Advanced::WrongState(row.status));
     }
-    if row.receipts().iter().any(|receipt| receipt.proceeds == Proceeds::Paid) {
+    // An order of amount 0 has no receipt; what a refund can give back are its units.
+    let is_free = row.amount() == 0 && units_returned && !row.units_returned;
+    if is_free || row.receipts().iter().any(|receipt| receipt.proceeds == Proceeds::Paid) {
         Change(row_id, OrderChange::Refunded { units_returned, by: by.clone() })
     } else {
         Replay(row_id)
@@ -257,12 +281,13 @@ fn decide_refund(
 fn decide_settled(
     row_id: RowId,
     row: &OrderRow,
+    payment: PaymentId,
     provider: &Provider,
     transaction: &str,
     status: RefundStatus,
 ) -> Decision {
-    let receipt = row.receipts().iter().find(|receipt| {
-        receipt.capture.provider == *provider && receipt.capture.transaction.as_str() == transaction
+    let receipt = row.receipts().iter().find(|Receipt { capture, .. }| {
+        (capture.payment, &capture.provider, capture.transaction.as_str()) == (payment, provider, transaction)
     });
     match receipt.map(|receipt| &receipt.proceeds) {
         Some(Proceeds::Refund(refund)) if refund.status == status || refund.status == RefundStatus::Done => {
@@ -270,7 +295,8 @@ fn decide_settled(
         }
         Some(Proceeds::Refund(_)) => match Bounded::new(transaction) {
             Ok(transaction) => {
-                Change(row_id, OrderChange::RefundSettled { provider: provider.clone(), transaction, status })
+                let provider = provider.clone();
+                Change(row_id, OrderChange::RefundEnded { payment, provider, transaction, status })
             }
             Err(_) => Decline(Advanced::NotFound),
         },

@@ -116,13 +116,15 @@ impl StateMachine {
             Some(RefusalReason::TicketUsed)
         } else if state.exceeded(user, placed.subjects, offer, placed.quantity.value()).is_some() {
             Some(RefusalReason::LimitReached)
-        } else if terms.strategy() != Strategy::PayTime && units < i64::from(placed.quantity.value()) {
+        } else if (terms.strategy() != Strategy::PayTime || terms.price().amount() == 0)
+            && units < i64::from(placed.quantity.value())
+        {
             Some(RefusalReason::SoldOut)
         } else {
             None
         };
         let change = match refusal {
-            None => OrderChange::Placed(placed),
+            None => self.placing(placed),
             Some(_) => OrderChange::Refused(Placed { deadline: None, ..placed }),
         };
         self.commit(lane, batch, &[Event::Order { id, user, change }])?;

@@ -7,7 +7,7 @@ use crate::{
     catalogue::Change,
     domain::{Attribution, RefundStatus},
     ledger::RefundTask,
-    queue::{DeadLetter, JobNumber},
+    queue::{DeadLetter, JobNumber, MAX_BATCH, Topic},
     service::refunds,
 };
 
@@ -22,6 +22,29 @@ impl Operations {
         limit: usize,
     ) -> Result<Vec<DeadLetter>, OperationError> {
         Ok(self.queue.dead_letters(after, limit).await?)
+    }
+
+    /// Lists up to `limit` dead letters of one topic by number, starting after `after`.
+    ///
+    /// # Errors
+    /// Those of the queue.
+    pub async fn dead_letters_of(
+        &self,
+        topic: &Topic,
+        mut after: Option<JobNumber>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, OperationError> {
+        let mut found = Vec::new();
+        loop {
+            let letters = self.queue.dead_letters(after, MAX_BATCH).await?;
+            let is_last = letters.len() < MAX_BATCH;
+            after = letters.last().map(|letter| letter.number);
+            found.extend(letters.into_iter().filter(|letter| letter.topic == *topic));
+            if is_last || found.len() >= limit {
+                found.truncate(limit);
+                return Ok(found);
+            }
+        }
     }
 
     /// Returns one dead letter; `None` if no job with this number is parked.

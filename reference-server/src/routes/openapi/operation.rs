@@ -259,6 +259,7 @@ fn one_of(what: &str) -> &'static str {
         "orders" => "order",
         "users" => "user",
         "dead-letters" => "dead_letter",
+        "callbacks" => "callback",
         _ => unreachable!("no path has an id of {what}, as tests verify"),
     }
 }

@@ -67,7 +67,7 @@ fn activities() -> [Operation; 8] {
     ]
 }
 
-fn sale() -> [Operation; 18] {
+fn sale() -> [Operation; 21] {
     [
         read("/v1/kill-switch", "The kill switch").answers(200, "KillSwitch"),
         write(Operation::put("/v1/kill-switch", "Stops all sales, or resumes them"))
@@ -120,6 +120,21 @@ fn sale() -> [Operation; 18] {
             .may_read("Why")
             .refuses(&[WrongState])
             .answers(200, "DeadLetter"),
+        read("/v1/callbacks", "Payment callbacks that are kept and not booked")
+            .takes(&["callback_state", "limit", "after_sequence"])
+            .answers(200, "KeptCallbacks")
+            .leads_to(
+                200,
+                ("/items/0/id", "id"),
+                &["post_v1_callbacks_id_replay", "post_v1_callbacks_id_discard"],
+            )
+            .refuses(&[Forbidden]),
+        one(write(Operation::post("/v1/callbacks/{id}/replay", "Books a kept callback again")))
+            .may_read("Why")
+            .answers(200, "KeptCallback"),
+        one(write(Operation::post("/v1/callbacks/{id}/discard", "Discards a kept callback")))
+            .may_read("Why")
+            .answers(200, "KeptCallback"),
         read("/v1/reconciliation", "Violated invariants").answers(200, "Findings").refuses(&[Forbidden]),
     ]
 }

@@ -98,7 +98,7 @@ impl Operations {
     }
 
     /// Reads who decides about which dead letter, and why.
-    async fn decision(
+    pub(super) async fn decision(
         &self,
         operator: &OperationsToken,
         head: &Parts,

@@ -3,6 +3,7 @@
 mod activities;
 mod audit;
 mod backup;
+mod callbacks;
 mod catalogue;
 mod console;
 mod dead_letters;
@@ -144,6 +145,11 @@ impl Operations {
             }
             ["v1", "dead-letters", number, "discard"] => {
                 self.discard_dead_letter(operator, head, number, body).await
+            }
+            ["v1", "callbacks"] => self.callbacks(operator, head).await,
+            ["v1", "callbacks", number, "replay"] => self.replay_callback(operator, head, number, body).await,
+            ["v1", "callbacks", number, "discard"] => {
+                self.discard_callback(operator, head, number, body).await
             }
             ["v1", "import"] => {
                 only_post(method)?;

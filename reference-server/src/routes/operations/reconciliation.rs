@@ -17,7 +17,8 @@ impl Operations {
         require(operator, &[OperatorRole::Auditor, OperatorRole::Operator])?;
         let app = Arc::clone(&self.app);
         let work = self.app.spawner.run(async move {
-            reconciliation::inspect(&**app.sales.ledger(), &*app.inspector, &*app.catalogue).await
+            let (ledger, inspector) = (&**app.sales.ledger(), &*app.inspector);
+            reconciliation::inspect(ledger, inspector, &*app.catalogue, &*app.queue).await
         });
         let findings: Findings = work.await.map_err(errors::lost)?.map_err(|error| {
             tracing::error!(%error, "the reconciliation failed");

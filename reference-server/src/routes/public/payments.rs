@@ -1,27 +1,26 @@
 //! Payments: opening them, provider callbacks, and the sandbox.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use flashsale_core::{
-    domain::{Capture, Currency, OrderId, PaymentId, Provider, text::Bounded},
+    domain::{OrderId, PaymentId, Provider},
     ledger::{Advanced, Reference},
-    service::CaptureResult,
 };
 use hyper::{StatusCode, http::request::Parts};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::orders::nothing;
 use crate::{
     auth::signature,
-    http::{Body, Code, Problem, Query, json, no_store},
-    integrations::sandbox::{Report, Sandbox},
+    http::{Body, Problem, Query, json, no_store},
+    integrations::{
+        callbacks::SignedReport,
+        sandbox::{Report, Sandbox},
+    },
     rfc3339::Rfc3339,
     routes::{Answer, Public, errors, id},
     storefront::pages::{Language, Site},
 };
-
-/// The `Retry-After` for a callback that this version of the server does not understand.
-const LATER: Duration = Duration::from_secs(60);
 
 #[derive(Serialize)]
 struct ShownPayment {
@@ -30,35 +29,6 @@ struct ShownPayment {
     /// A path on this server, unless the provider has its own URL or `http.public_url` is set.
     pay_url: String,
     deadline: Rfc3339,
-}
-
-/// A callback of a payment provider. Unknown fields are ignored.
-#[derive(Deserialize)]
-struct Callback {
-    event_id: Bounded<128>,
-    payment_id: PaymentId,
-    kind: Kind,
-    amount: u64,
-    currency: Currency,
-    transaction_id: Bounded<128>,
-}
-
-impl Callback {
-    /// Parses a callback. The error names the position and quotes no content.
-    fn read(body: &[u8]) -> Result<Self, String> {
-        let mut reader = serde_json::Deserializer::from_slice(body);
-        serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-            let (path, cause) = (error.path().to_string(), error.into_inner());
-            format!("at {path}, line {}, column {}", cause.line(), cause.column())
-        })
-    }
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Kind {
-    Captured,
-    Failed,
 }
 
 #[derive(Serialize)]
@@ -99,7 +69,7 @@ impl Public {
     /// Handles a callback. After any answer but 200 (stored durably) the provider sends it again.
     pub(super) async fn callback(&self, head: &Parts, provider: &str, body: Body) -> Answer {
         let provider: Provider = id(provider)?;
-        if !self.app.callbacks.contains_key(&provider) {
+        if !self.app.callback_keys.contains_key(&provider) {
             return Err(Problem::not_found());
         }
         let header = head.headers.get(signature::HEADER).and_then(|value| value.to_str().ok());
@@ -110,51 +80,16 @@ impl Public {
 
     /// Verifies and books a signed report.
     async fn report(&self, provider: Provider, signature: &str, body: &[u8]) -> Answer {
-        let ring = self.app.callbacks.get(&provider).ok_or_else(Problem::not_found)?;
+        let ring = self.app.callback_keys.get(&provider).ok_or_else(Problem::not_found)?;
         signature::verify(ring, signature, body, self.app.clock.now())
             .map_err(|error| Problem::unauthorized(error.to_string()))?;
-        let callback = Callback::read(body).map_err(|error| {
-            tracing::error!(%provider, %error, "a signed callback cannot be parsed; nothing was booked");
-            Problem::new(
-                Code::Unavailable,
-                "The callback is authentic but cannot be parsed; send it again later.",
-            )
-            .retry_after(LATER)
+        let (callbacks, report) = (Arc::clone(&self.app.callbacks), SignedReport::new(provider, body));
+        let work = self.app.spawner.run(async move { callbacks.receive(report).await });
+        work.await.map_err(errors::lost)?.map_err(|error| {
+            tracing::error!(%error, "a payment callback could not be kept; the provider must send it again");
+            errors::unavailable("The callback could not be kept; send it again.")
         })?;
-        let payments = self.app.payments.clone();
-        let work = self.app.spawner.run(async move {
-            match callback.kind {
-                Kind::Captured => {
-                    let capture = Capture {
-                        provider,
-                        event: callback.event_id,
-                        transaction: callback.transaction_id,
-                        payment: callback.payment_id,
-                        amount: callback.amount,
-                        currency: callback.currency,
-                    };
-                    payments.captured(capture).await
-                }
-                // A failure report moves no money, so one of an unknown payment can be dropped.
-                Kind::Failed => match payments.failed(&provider, callback.payment_id).await? {
-                    Advanced::NotFound => {
-                        tracing::warn!(payment = %callback.payment_id, "failure report for an unknown payment");
-                        Ok(CaptureResult::Unmatched)
-                    }
-                    outcome => Ok(CaptureResult::Applied(outcome)),
-                },
-            }
-        });
-        let result = work.await.map_err(errors::lost)?.map_err(|error| errors::service(&error))?;
-        match result {
-            CaptureResult::Applied(outcome) if !is_kept(&outcome) => {
-                tracing::warn!(?outcome, "a callback could not be booked; the provider must send it again");
-                Err(errors::not_ready())
-            }
-            CaptureResult::Applied(_) | CaptureResult::Unmatched => {
-                Ok(no_store(json(StatusCode::OK, &Received { received: true })))
-            }
-        }
+        Ok(no_store(json(StatusCode::OK, &Received { received: true })))
     }
 
     /// Makes the sandbox report on a payment. The report is signed and booked like any other.
@@ -176,7 +111,7 @@ impl Public {
         };
         let order = order.ok_or_else(Problem::not_found)?;
         let body = Sandbox::callback(payment, &order, report);
-        let ring = self.app.callbacks.get(&provider).ok_or_else(Problem::not_found)?;
+        let ring = self.app.callback_keys.get(&provider).ok_or_else(Problem::not_found)?;
         let signature = signature::sign(ring.signing(), self.app.clock.now(), &body);
         self.report(provider, &signature, &body).await
     }
@@ -202,18 +137,6 @@ impl Public {
     fn is_shop(&self, address: &str) -> bool {
         let rest = self.app.origins.iter().find_map(|origin| address.strip_prefix(origin.as_str()));
         rest.is_some_and(|rest| rest.starts_with('/'))
-    }
-}
-
-/// Whether the report is stored, so that the provider need not send it again.
-fn is_kept(outcome: &Advanced) -> bool {
-    match outcome {
-        Advanced::Done(_)
-        | Advanced::Replayed(_)
-        | Advanced::RefundDue(..)
-        | Advanced::Retaken(_)
-        | Advanced::WrongState(_) => true,
-        Advanced::NotFound | Advanced::NotPersisted | Advanced::IdTaken | Advanced::SoldOut { .. } => false,
     }
 }
 
