@@ -164,6 +164,7 @@ impl Site {
         rows: &[Row<'_>],
     ) -> Result<Editions, askama::Error> {
         self.editions(&format!("/products/{}/", product.id), |frame| ProductPage {
+            frame,
             product,
             title: isolate(&product.name),
             hue: offer::hue(product.id),
