@@ -25,6 +25,10 @@ document.addEventListener("visibilitychange", () => {
   if (!document.hidden) wakeAll();
 });
 
+// Isolates a text of people inside another one, so that right-to-left letters and overrides turn nothing else around.
+const TURNING = /[\u0590-\u08ff\u200e\u200f\u202a-\u202e\u2066-\u2069\ufb1d-\ufdff\ufe70-\ufeff\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u;
+const apart = (text) => (TURNING.test(text) ? `\u2068${text.replace(/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, "")}\u2069` : text);
+
 function made(tag, text, properties = {}) {
   const element = Object.assign(document.createElement(tag), properties);
   if (text) element.textContent = text;

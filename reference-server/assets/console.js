@@ -97,7 +97,7 @@ function learn(path) {
 async function skuOf(id) {
   const sku = await learn(`/v1/skus/${id}`);
   const product = await learn(`/v1/products/${sku.product_id}`);
-  return { ...sku, title: `${product.name} · ${sku.name}` };
+  return { ...sku, title: `${apart(product.name)} · ${apart(sku.name)}` };
 }
 
 // Elements.
@@ -236,7 +236,7 @@ async function showActivities(view) {
     [say("名称", "Name"), say("状态", "State"), say("时间", "Window"), say("商品", "Offers"), say("创建人 / 审核人", "Creator / reviewer")],
     activities.map((activity) => [
       made("a", activity.name, { href: `#/activities/${activity.id}` }), badge(activity), between(activity), activity.offers.length,
-      `${activity.creator} / ${activity.reviewer || "–"}`,
+      `${apart(activity.creator)} / ${apart(activity.reviewer || "–")}`,
     ])));
 }
 
@@ -282,7 +282,7 @@ async function editActivity(activity) {
 
 async function take(activity, step) {
   const [label, , meaning] = STEPS[step];
-  await fillIn(say(`${label}：${activity.name}`, `${label}: ${activity.name}`), label, [made("p", meaning), reason()], async (form) => {
+  await fillIn(say(`${label}：${apart(activity.name)}`, `${label}: ${apart(activity.name)}`), label, [made("p", meaning), reason()], async (form) => {
     await operate("POST", `/v1/activities/${activity.id}/${step}`, why(form), activity.version);
     announce(say(`${label}：已完成`, `${label}: done`));
     await show();
@@ -375,7 +375,7 @@ async function attachOffer(activity) {
   const attached = new Set(activity.offers.map((offer) => offer.sku_id));
   const proposals = made("datalist", "", { id: `skus-${randomText()}` });
   for (const sku of skus) {
-    if (!attached.has(sku.id)) proposals.append(made("option", `${products.get(sku.product_id) || sku.product_id} · ${sku.name}`, { value: sku.id }));
+    if (!attached.has(sku.id)) proposals.append(made("option", `${apart(products.get(sku.product_id) || sku.product_id)} · ${apart(sku.name)}`, { value: sku.id }));
   }
   const chosen = made("p", "", { className: "hint" });
   chosen.setAttribute("role", "status");
@@ -694,7 +694,7 @@ async function showLetters(container) {
 
 async function endLetter(letter, step, container) {
   const [label, meaning] = LETTER_STEPS[step];
-  await fillIn(`${label}${say("：", ": ")}${letter.job}`, label, [made("p", meaning), reason()], async (form) => {
+  await fillIn(`${label}${say("：", ": ")}${apart(letter.job)}`, label, [made("p", meaning), reason()], async (form) => {
     await operate("POST", `/v1/dead-letters/${letter.id}/${step}`, why(form));
     announce(say(`${label}：已完成`, `${label}: done`));
     await showLetters(container);
@@ -724,7 +724,7 @@ async function showCatalogue(view) {
 }
 
 async function writeProduct(product) {
-  const fields = [...nameFields(product), field({ name: "image", label: say("图片地址（选填）", "Picture URL (optional)"), value: product?.image || "", maxLength: 120, autocomplete: "off" }), reason()];
+  const fields = [...nameFields(product), field({ name: "image", label: say("图片地址（选填）", "Picture URL (optional)"), value: product?.image || "", maxLength: 2048, autocomplete: "off" }), reason()];
   await fillIn(product ? say("修改商品", "Edit product") : say("新建商品", "New product"), say("保存", "Save"), fields, async (form) => {
     const { name, description, image } = form.elements;
     const body = { ...(product && { id: product.id }), name: name.value.trim(), description: description.value.trim() || null, image: image.value.trim() || null, ...why(form) };
@@ -740,7 +740,7 @@ async function writeSku(product, sku) {
     field({ name: "price", label: say("日常价", "Regular price"), value: sku ? major(sku.list_price) : "", inputMode: "decimal", required: true, autocomplete: "off" }),
     field({ name: "currency", label: say("币种", "Currency"), value: sku?.list_price.currency || "CNY", pattern: "[A-Z]{3}", maxLength: 3, required: true }), reason(),
   ];
-  await fillIn(`${sku ? say("修改 SKU", "Edit SKU") : say("新建 SKU", "New SKU")}${say("：", ": ")}${product.name}`, say("保存", "Save"), fields, async (form) => {
+  await fillIn(`${sku ? say("修改 SKU", "Edit SKU") : say("新建 SKU", "New SKU")}${say("：", ": ")}${apart(product.name)}`, say("保存", "Save"), fields, async (form) => {
     const { name, price, currency } = form.elements;
     const list_price = { amount: minor(price.value, currency.value), currency: currency.value };
     const body = { ...(sku && { id: sku.id }), product_id: product.id, name: name.value.trim(), list_price, ...why(form) };
@@ -846,7 +846,7 @@ function showSwitch(state) {
   stopped = state.on;
   const banner = one("[data-stopped]");
   banner.hidden = !state.on;
-  const text = say(`全部停售：${state.reason}（${state.actor}，${moment(state.changed_at)}）`, `All sales are stopped: ${state.reason} (${state.actor}, ${moment(state.changed_at)})`);
+  const text = say(`全部停售：${apart(state.reason)}（${apart(state.actor)}，${moment(state.changed_at)}）`, `All sales are stopped: ${apart(state.reason)} (${apart(state.actor)}, ${moment(state.changed_at)})`);
   if (state.on && banner.textContent !== text) banner.textContent = text;
   one("[data-kill]").textContent = state.on ? say("恢复销售", "Resume sales") : say("全部停售", "Stop all sales");
 }
@@ -924,7 +924,7 @@ async function show() {
   if (mine !== generation) return;
   view.replaceChildren(...fresh.childNodes);
   view.removeAttribute("aria-busy");
-  document.title = `${one("h1", view).textContent} · ${say("抢购控制台", "Sale console")}`;
+  document.title = `${apart(one("h1", view).textContent)} · ${say("抢购控制台", "Sale console")}`;
 }
 
 addEventListener("hashchange", async () => {

@@ -134,6 +134,9 @@ function signIn() {
 
 // Time.
 
+// A window that ends on this day has no end.
+const NO_END = Date.parse("9999-12-31");
+
 function phaseOf(element) {
   const [starts, ends, now] = [Date.parse(element.dataset.starts), Date.parse(element.dataset.ends), serverNow()];
   const byTime = now < starts ? "upcoming" : now < ends ? "live" : "ended";
@@ -151,13 +154,13 @@ function tick() {
   for (const element of all("[data-window]")) {
     const [starts, ends, phase] = [Date.parse(element.dataset.starts), Date.parse(element.dataset.ends), phaseOf(element)];
     if (element.dataset.phase !== phase) {
-      if (element.dataset.phase && element.dataset.activity) announce(`${one("h1, h2", element).textContent}: ${PHASES[phase]}`);
+      if (element.dataset.phase && element.dataset.activity) announce(`${apart(one("h1, h2", element).textContent)}: ${PHASES[phase]}`);
       element.dataset.phase = phase;
       one(".phase", element).textContent = PHASES[phase];
       moved = true;
       for (const offer of all("[data-offer]", element)) showState(offer);
     }
-    const to = phase === "upcoming" ? starts : phase === "live" ? ends : 0;
+    const to = phase === "upcoming" ? starts : phase === "live" && ends < NO_END ? ends : 0;
     const text = !to ? "" : phase === "upcoming" ? say(`距开始 ${span(to - now)}`, `starts in ${span(to - now)}`) : say(`距结束 ${span(to - now)}`, `ends in ${span(to - now)}`);
     const countdown = one("[data-countdown]", element);
     if (countdown.textContent !== text) countdown.textContent = text;
@@ -493,7 +496,7 @@ function skuName(id) {
     names.set(id, (async () => {
       const sku = await call("GET", `/v1/skus/${id}`);
       const product = await call("GET", `/v1/products/${sku.product_id}`);
-      return `${product.name} · ${sku.name}`;
+      return `${apart(product.name)} · ${apart(sku.name)}`;
     })().catch(() => { names.delete(id); return `SKU ${id}`; }));
   }
   return names.get(id);

@@ -5,16 +5,48 @@ use std::fmt;
 use flashsale_core::domain::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A timestamp in RFC 3339 format, in UTC with milliseconds: `2026-11-11T12:00:00.000Z`.
+/// A timestamp in RFC 3339 format.
 ///
-/// Parsing is strict: UTC only (`Z`), at most three fractional digits, 1970 or later. Times after
-/// the year 9999 are written as its last millisecond.
+/// It is written in UTC with milliseconds, `2026-11-11T12:00:00.000Z`; times after the year 9999 as
+/// its last millisecond. Parsing is strict: with `Z` or an offset, at most three fractional digits,
+/// 1970 or later, and otherwise as [`instant`] says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rfc3339(pub Timestamp);
 
-/// 9999-12-31T23:59:59.999Z, the last time that RFC 3339 can represent.
+/// 9999-12-31T23:59:59.999Z, the last time that RFC 3339 can represent. It stands for "no end".
+pub const NO_END: Timestamp = Timestamp::from_millis(LAST_MILLIS);
+
+/// A time as people and programs write it, for messages.
+pub const EXAMPLE: &str = "2026-11-11T20:00:00+08:00";
+
 const LAST_MILLIS: u64 = 253_402_300_799_999;
+/// The day that stands for "no end", in any offset.
+const LAST_DAY: &str = "9999-12-31";
 const LENGTH: usize = "2026-11-11T12:00:00.000Z".len();
+
+/// Parses a time with an offset: RFC 3339, and what else has only one meaning.
+///
+/// A time zone in brackets must be one that has this offset at that time. The day 9999-12-31, alone
+/// or with a time, is [`NO_END`].
+///
+/// # Errors
+/// What is wrong with the text, to be completed by an example: `"8 pm" is not a time such as`.
+pub fn instant(text: &str) -> Result<Timestamp, String> {
+    let malformed = || format!("{text:?} is not a time such as");
+    if let Some(rest) = text.strip_prefix(LAST_DAY) {
+        // The last day of an earlier year shows whether the rest is well-formed: jiff ends a day early.
+        let is_good = rest.is_empty() || instant(&format!("9998-12-31{rest}")).is_ok();
+        return is_good.then_some(NO_END).ok_or_else(malformed);
+    }
+    let moment: jiff::Timestamp = text.parse().map_err(|_| malformed())?;
+    if text.contains('[') && text.parse::<jiff::Zoned>().is_err() {
+        return Err(format!(
+            "{text:?} has a time zone that is unknown or has another offset then; write a time such as"
+        ));
+    }
+    let millis = u64::try_from(moment.as_millisecond()).map_err(|_| malformed())?;
+    Ok(Timestamp::from_millis(millis))
+}
 
 impl Rfc3339 {
     /// Parses a timestamp.
@@ -22,17 +54,10 @@ impl Rfc3339 {
     /// # Errors
     /// A message with the expected format.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let expected = || format!("expected a UTC time such as 2026-11-11T12:00:00.000Z, not {text:?}");
-        let shaped = text.is_ascii()
-            && matches!(text.len(), 20 | 22..=24)
-            && text.ends_with('Z')
-            && text.as_bytes()[10] == b'T';
-        if !shaped {
-            return Err(expected());
+        if !is_strict(text) {
+            return Err(format!("{text:?} is not a time such as {EXAMPLE}"));
         }
-        let moment: jiff::Timestamp = text.parse().map_err(|_| expected())?;
-        let millis = u64::try_from(moment.as_millisecond()).map_err(|_| expected())?;
-        Ok(Self(Timestamp::from_millis(millis)))
+        instant(text).map(Self).map_err(|reason| format!("{reason} {EXAMPLE}"))
     }
 
     /// Formats the timestamp as 24 ASCII bytes without allocating.
@@ -77,6 +102,21 @@ impl<'de> Deserialize<'de> for Rfc3339 {
     }
 }
 
+/// Returns whether the time has the form of RFC 3339, with at most milliseconds. A time zone may
+/// follow.
+fn is_strict(text: &str) -> bool {
+    let time = text.split_once('[').map_or(text, |(time, _)| time);
+    let Some((time, fraction)) = time.is_ascii().then(|| time.split_at_checked(19)).flatten() else {
+        return text == LAST_DAY;
+    };
+    let offset = match fraction.strip_prefix('.') {
+        Some(rest) => rest.trim_start_matches(|digit: char| digit.is_ascii_digit()),
+        None => fraction,
+    };
+    let has_offset = offset == "Z" || (offset.len() == 6 && offset.as_bytes()[3] == b':');
+    time.as_bytes()[10] == b'T' && has_offset && fraction.len() - offset.len() <= ".123".len()
+}
+
 /// Converts days since 1970-01-01 to year, month and day in the proleptic Gregorian calendar.
 ///
 /// `civil_from_days` of H. Hinnant's "chrono-compatible low-level date algorithms", for days >= 0.
@@ -119,21 +159,65 @@ mod tests {
 
     #[test]
     fn times_are_parsed_strictly() {
-        for good in ["2026-11-11T12:00:00Z", "2026-11-11T12:00:00.5Z", "2024-02-29T23:59:59.999Z"] {
+        for good in [
+            "2026-11-11T12:00:00Z",
+            "2026-11-11T12:00:00.5Z",
+            "2024-02-29T23:59:59.999Z",
+            "2026-11-11T20:00:00+08:00",
+            "2026-11-11T20:00:00.250+08:00",
+            "2026-11-11T07:00:00-05:00",
+            "2026-11-11T20:00:00+08:00[Asia/Shanghai]",
+            "2026-11-11T12:00:00Z[Asia/Shanghai]",
+            "9999-12-31",
+            "9999-12-31T00:00:00+08:00",
+        ] {
             assert!(Rfc3339::parse(good).is_ok(), "{good}");
         }
         for bad in [
             "",
             "2026-11-11",
             "2026-11-11 12:00:00Z",
-            "2026-11-11T12:00:00+08:00",
+            "2026-11-11T12:00:00",
+            "2026-11-11T12:00:00+08",
+            "2026-11-11T12:00:00+0800",
+            "2026-11-11T12:00:00+08:00:00",
+            "2026-11-11T12:00:00+25:00",
             "2026-11-11T12:00:00.0001Z",
+            "2026-11-11T12:00:00[Asia/Shanghai]",
+            "2026-11-11T20:00:00+08:00[America/New_York]",
+            "2026-11-11T20:00:00+08:00[Mars/Olympus]",
+            "2026-11-11T20:00:00+08:00[]",
             "2026-02-30T00:00:00Z",
             "2026-11-11T25:00:00Z",
             "1969-12-31T23:59:59Z",
+            "9999-12-31T25:00:00Z",
+            "9999-12-31x",
             "抢抢抢抢抢抢抢Z",
         ] {
-            assert!(Rfc3339::parse(bad).is_err(), "{bad}");
+            let message = Rfc3339::parse(bad).unwrap_err();
+            assert!(message.ends_with("such as 2026-11-11T20:00:00+08:00"), "{message}");
         }
+        assert!(Rfc3339::parse(EXAMPLE).is_ok());
+    }
+
+    #[test]
+    fn an_offset_moves_the_time_and_a_zone_only_confirms_it() {
+        let at = |text: &str| instant(text).unwrap();
+        assert_eq!(at("2026-11-11T20:00:00+08:00"), at("2026-11-11T12:00:00Z"));
+        assert_eq!(at("2026-11-11T20:00:00+08:00[Asia/Shanghai]"), at("2026-11-11T12:00:00Z"));
+        // The hour that New York has twice: each offset is one of its zone's.
+        assert_eq!(at("2026-11-01T01:30:00-04:00[America/New_York]"), at("2026-11-01T05:30:00Z"));
+        assert_eq!(at("2026-11-01T01:30:00-05:00[America/New_York]"), at("2026-11-01T06:30:00Z"));
+        assert!(instant("2026-11-01T00:30:00-05:00[America/New_York]").is_err());
+    }
+
+    #[test]
+    fn the_last_day_is_no_end() {
+        for text in
+            ["9999-12-31", "9999-12-31T00:00:00+08:00", "9999-12-31T23:59:59.999Z", "9999-12-31 23:59:59Z"]
+        {
+            assert_eq!(instant(text), Ok(NO_END), "{text}");
+        }
+        assert_eq!(Rfc3339::parse(&Rfc3339(NO_END).to_string()), Ok(Rfc3339(NO_END)));
     }
 }

@@ -23,7 +23,7 @@ pub use offer::{LateCapture, OfferTerms, OverbookPercent, Quantity, Strategy};
 pub use order::{Idempotency, Key, Nonce, Order, OrderKey, OrderStatus, Proceeds, Receipt, Subjects};
 pub use payment::{Capture, Payment, PaymentStatus, Provider, Refund, RefundReason, RefundStatus};
 pub use product::{Product, Sku};
-pub use text::{Name, Text};
+pub use text::{Name, PictureUrl, Text};
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
 
 /// A value rejected by its constructor.

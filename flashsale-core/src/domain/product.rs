@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Money, Name, ProductId, SkuId, Text};
+use super::{Money, Name, PictureUrl, ProductId, SkuId, Text};
 
 /// A product (SPU), shown on one detail page.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,7 +17,7 @@ pub struct Product {
     pub description: Option<Text>,
     /// The location of its picture, as the shop's pages refer to it.
     #[serde(default)]
-    pub image: Option<Name>,
+    pub image: Option<PictureUrl>,
 }
 
 /// A variant of a product, such as a colour and size, with stock and a price.

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use flashsale_core::domain::Currency;
 
 /// Flash sales that never sell a unit twice.
 #[derive(Debug, Parser)]
@@ -82,12 +83,28 @@ pub struct ImportArgs {
     /// Files, or directories with products.csv, skus.csv, activities.csv and offers.csv.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
+    /// Format of the files; `shopify` is a product export (CSV) of a shop there.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: ImportFormat,
+    /// Currency of the prices in a file that does not name it, such as USD.
+    #[arg(long, value_name = "CODE")]
+    pub currency: Option<Currency>,
     /// Configuration file and data directory.
     #[command(flatten)]
     pub storage: StorageArgs,
     /// The running server.
     #[command(flatten)]
     pub server: ServerArgs,
+}
+
+/// The format of the files of an import.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ImportFormat {
+    /// The tables and documents of docs/IMPORT.md.
+    #[default]
+    Flashsale,
+    /// Product exports of Shopify.
+    Shopify,
 }
 
 /// Flags of `publish`.

@@ -26,11 +26,12 @@ use tokio::runtime::Handle;
 use crate::{
     app::by,
     backup::{self, Backup as _, EmbeddedBackup},
+    bidi,
     cli::check_config,
     cli::{
         args::{
-            AuditArgs, BackupArgs, DeadLettersArgs, ImportArgs, PublishArgs, RestoreArgs, ServeArgs,
-            ServerArgs, StorageArgs,
+            AuditArgs, BackupArgs, DeadLettersArgs, ImportArgs, ImportFormat, PublishArgs, RestoreArgs,
+            ServeArgs, ServerArgs, StorageArgs,
         },
         remote_server::{RemoteError, RemoteServer},
     },
@@ -53,26 +54,48 @@ type Outcome = Result<ExitCode, Box<dyn Error>>;
 /// # Errors
 /// All faults of all files, or the server or the data directory cannot be used.
 pub fn import(args: &ImportArgs) -> Outcome {
+    let shopify = match (args.format, args.currency) {
+        (ImportFormat::Flashsale, None) => None,
+        (ImportFormat::Flashsale, Some(_)) => {
+            return Err("--currency is only for --format shopify; other files name their currencies".into());
+        }
+        (ImportFormat::Shopify, currency) => {
+            let currency = currency.ok_or("--format shopify needs --currency, such as USD")?;
+            Some(import::read_shopify(&args.files, currency)?)
+        }
+    };
     let background = Background::start()?;
     background.block_on(async {
         if let Some(server) = remote(&args.server)? {
-            let sources = import::load(&args.files)?;
-            // Parse locally first: only UTF-8 can be sent, and faults need no round trip.
-            import::parse(&sources, SystemClock.now())?;
-            let files: Vec<_> = sources
-                .into_iter()
-                .map(|source| json!({ "name": source.name, "content": String::from_utf8_lossy(&source.content) }))
-                .collect();
-            let report = server.call(Method::POST, "/v1/import", Some(&json!({ "files": files }))).await?;
+            let body = match &shopify {
+                Some((input, _)) => json!({ "products": input.set.products, "skus": input.set.skus }),
+                None => json!({ "files": files(&args.files)? }),
+            };
+            let report = server.call(Method::POST, "/v1/import", Some(&body)).await?;
             println!("{}", show_report(&report)?);
-            return Ok(ExitCode::SUCCESS);
+        } else {
+            let directory = directory(&args.storage)?;
+            let catalogue = EmbeddedCatalogue::open(&directory, Arc::new(SystemClock)).map_err(in_use)?;
+            let by = by("command line", "import");
+            let report = match &shopify {
+                Some((input, _)) => input.import(&catalogue, &by).await?,
+                None => import::read(&args.files, SystemClock.now())?.import(&catalogue, &by).await?,
+            };
+            println!("{report}");
         }
-        let directory = directory(&args.storage)?;
-        let catalogue = EmbeddedCatalogue::open(&directory, Arc::new(SystemClock)).map_err(in_use)?;
-        let input = import::read(&args.files, SystemClock.now())?;
-        println!("{}", input.import(&catalogue, &by("command line", "import")).await?);
+        if let Some((_, left_out)) = &shopify {
+            println!("{left_out}");
+        }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Loads files to send them. Parses them first: only UTF-8 can be sent, and faults need no round trip.
+fn files(paths: &[PathBuf]) -> Result<Vec<Value>, import::ImportErrors> {
+    let sources = import::load(paths)?;
+    import::parse(&sources, SystemClock.now())?;
+    let file = |source: &import::Source| json!({ "name": source.name, "content": String::from_utf8_lossy(&source.content) });
+    Ok(sources.iter().map(file).collect())
 }
 
 /// Exports the published pages as files.
@@ -345,6 +368,7 @@ impl From<&DeadLetter> for Letter {
 impl fmt::Display for Letter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { id, topic, job, attempts, error } = self;
+        let (job, error) = (bidi::escape(job), bidi::escape(error));
         write!(f, "{id:>8} {topic} {job}: {error} (tried {attempts} times)")
     }
 }

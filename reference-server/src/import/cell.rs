@@ -5,6 +5,8 @@ use std::{str::FromStr, time::Duration};
 use flashsale_core::domain::{ActivityStatus, Invalid, LimitRule, Per, Subject, Timestamp};
 use serde::de::{DeserializeOwned, IntoDeserializer, value::Error as ValueError};
 
+use crate::rfc3339::{EXAMPLE, instant};
+
 /// Parses a domain type with `FromStr`: ids, names, texts, currencies.
 pub(super) fn of_domain<T: FromStr<Err = Invalid>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|Invalid { reason, .. }| {
@@ -38,10 +40,8 @@ pub(super) fn status(text: &str) -> Result<ActivityStatus, String> {
 /// Parses a time and whether it is relative: RFC 3339 with an offset, `now`, `now-10m`, `now+2h`.
 pub(super) fn moment(text: &str, now: Timestamp) -> Result<(Timestamp, bool), String> {
     let Some(rest) = text.strip_prefix("now") else {
-        let wrong = || shorten(format!("{text:?} is not a time such as 2026-11-11T20:00:00+08:00 or now+2h"));
-        let moment: jiff::Timestamp = text.parse().map_err(|_| wrong())?;
-        let millis = u64::try_from(moment.as_millisecond()).map_err(|_| wrong())?;
-        return Ok((Timestamp::from_millis(millis), false));
+        let moment = instant(text).map_err(|reason| shorten(format!("{reason} {EXAMPLE} or now+2h")))?;
+        return Ok((moment, false));
     };
     let wrong =
         || shorten(format!("{text:?} is not a time such as now-10m or now+2h; units are s, m, h and d"));

@@ -12,7 +12,8 @@ use super::{
     assemble::{Head, Parts},
     cell,
     problem::{Origin, Spot, column_of},
-    source::{Table, line_of},
+    records::{Record, Records},
+    source::Table,
 };
 
 /// Reads one table.
@@ -24,26 +25,37 @@ pub(super) fn read(
     parts: &mut Parts,
     errors: &mut ImportErrors,
 ) {
-    let mut records = Records::new(text);
-    let Some(header) = records.next() else {
-        errors.push(Problem {
-            file: file.to_owned(),
-            place: SourceLocation::Line(1),
-            reason: "the file has no header".to_owned(),
-        });
+    let mut fault = |line, reason: &str| {
+        let (file, place) = (file.to_owned(), SourceLocation::Line(line));
+        errors.push(Problem { file, place, reason: reason.to_owned() });
         parts.is_complete = false;
-        return;
+    };
+    let mut records = Records::new(text);
+    let mut header = records.next();
+    if let Some(note) = header.take_if(|first| is_separator_note(first)) {
+        fault(note.line, SEPARATOR_NOTE);
+        header = records.next();
+    }
+    let Some(header) = header else {
+        return fault(1, "the file has no header");
     };
     let Some(columns) = columns(table, file, &header, errors) else {
         parts.is_complete = false;
         return;
     };
-    let width = header.cells.len();
     for record in records {
-        let mut row = Row { file, record: &record, columns: &columns, errors };
-        let taken = row.has_width(width) && take(table, &mut row, now, parts);
+        let mut row = Row { file, header: &header, record: &record, columns: &columns, errors };
+        let taken = row.is_well_formed() && take(table, &mut row, now, parts);
         parts.is_complete &= taken;
     }
+}
+
+const SEPARATOR_NOTE: &str =
+    "sep= is a note to spreadsheet programs and not part of the table; remove this line";
+
+/// Returns whether a first record is a line such as `sep=;`.
+fn is_separator_note(first: &Record) -> bool {
+    first.used() == 1 && first.cells[0].trim().to_ascii_lowercase().starts_with("sep=")
 }
 
 fn take(table: Table, row: &mut Row<'_>, now: Timestamp, parts: &mut Parts) -> bool {
@@ -161,11 +173,12 @@ fn columns(
     errors: &mut ImportErrors,
 ) -> Option<HashMap<&'static str, usize>> {
     let (required, optional) = known_columns(table);
+    if let Some((place, reason)) = header.misquoted(header) {
+        errors.push(Problem { file: file.to_owned(), place, reason });
+        return None;
+    }
     let mut columns = HashMap::new();
     let mut faults = Vec::new();
-    if header.has_open_quote {
-        faults.push((None, OPEN_QUOTE.to_owned()));
-    }
     for (index, cell) in header.cells.iter().enumerate() {
         let name = cell.trim();
         match required.iter().chain(optional).find(|column| **column == name) {
@@ -173,6 +186,8 @@ fn columns(
                 faults.push((Some(name), "duplicate column".to_owned()));
             }
             Some(_) => {}
+            // The cells below have to be empty too.
+            None if name.is_empty() => {}
             None if header.cells.len() == 1 && name.contains([';', '\t']) => {
                 faults.push((None, "columns must be separated by commas".to_owned()));
             }
@@ -200,6 +215,7 @@ fn columns(
 /// A record and the means to read its cells. Faults are added to `errors`.
 struct Row<'a> {
     file: &'a str,
+    header: &'a Record,
     record: &'a Record,
     columns: &'a HashMap<&'static str, usize>,
     errors: &'a mut ImportErrors,
@@ -237,15 +253,8 @@ impl Row<'_> {
         value.map_err(|invalid| self.fault(column_of(invalid.field), invalid.reason)).ok()
     }
 
-    fn has_width(&mut self, width: usize) -> bool {
-        let reason = if self.record.has_open_quote {
-            OPEN_QUOTE.to_owned()
-        } else if self.record.cells.len() != width {
-            format!("field count is {}, but the header has {width}", self.record.cells.len())
-        } else {
-            return true;
-        };
-        let place = SourceLocation::Line(self.record.line);
+    fn is_well_formed(&mut self) -> bool {
+        let Some((place, reason)) = self.record.malformed(self.header) else { return true };
         self.errors.push(Problem { file: self.file.to_owned(), place, reason });
         false
     }
@@ -253,62 +262,5 @@ impl Row<'_> {
     fn fault(&mut self, column: &str, reason: String) {
         let place = SourceLocation::Cell { line: self.record.line, column: column.to_owned() };
         self.errors.push(Problem { file: self.file.to_owned(), place, reason });
-    }
-}
-
-const OPEN_QUOTE: &str = "unclosed quote; a quote inside a quoted field must be doubled";
-
-/// One record of a table.
-struct Record {
-    line: u64,
-    cells: Vec<String>,
-    /// Set if a quote is not closed: the parser silently extends the field to the end of the file.
-    has_open_quote: bool,
-}
-
-/// The records of a table, header included. Empty lines are skipped.
-struct Records<'a> {
-    text: &'a [u8],
-    reader: ::csv::Reader<&'a [u8]>,
-    counted: (usize, u64),
-}
-
-impl<'a> Records<'a> {
-    fn new(text: &'a str) -> Self {
-        let reader =
-            ::csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
-        Self { text: text.as_bytes(), reader, counted: (0, 1) }
-    }
-
-    /// Counts lines itself: the line numbers of the parser miss empty lines before a record.
-    fn line_at(&mut self, start: usize) -> u64 {
-        let (from, line) = self.counted;
-        self.counted = (start, line + line_of(&self.text[from..], start - from) - 1);
-        self.counted.1
-    }
-}
-
-impl Iterator for Records<'_> {
-    type Item = Record;
-
-    fn next(&mut self) -> Option<Record> {
-        let position =
-            |reader: &::csv::Reader<_>| usize::try_from(reader.position().byte()).unwrap_or(usize::MAX);
-        let mut start = position(&self.reader).min(self.text.len());
-        let mut record = ::csv::StringRecord::new();
-        // Cannot fail: the text is in memory and UTF-8, and any number of fields is allowed.
-        if !self.reader.read_record(&mut record).unwrap_or(false) {
-            return None;
-        }
-        while matches!(self.text.get(start), Some(b'\r' | b'\n')) {
-            start += 1;
-        }
-        let end = position(&self.reader).min(self.text.len()).max(start);
-        let quotes = self.text[start..end].iter().filter(|byte| **byte == b'"').count();
-        Some(Record {
-            line: self.line_at(start),
-            cells: record.iter().map(|cell| cell.replace("\r\n", "\n")).collect(),
-            has_open_quote: quotes % 2 == 1,
-        })
     }
 }

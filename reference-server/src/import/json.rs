@@ -152,7 +152,7 @@ impl<'a> Reader<'a> {
 
     fn line_and_column(&self, offset: usize) -> (u64, u64) {
         let before = &self.text[..self.text.floor_char_boundary(offset)];
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let line_start = before.rfind(['\r', '\n']).map_or(0, |end| end + 1);
         (line_of(before.as_bytes(), before.len()), before[line_start..].chars().count() as u64 + 1)
     }
 }

@@ -22,15 +22,18 @@ mod csv;
 mod input;
 mod json;
 mod problem;
+mod records;
+mod shopify;
 mod source;
 #[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;
 
-use flashsale_core::domain::Timestamp;
+use flashsale_core::domain::{Currency, Timestamp};
 pub use input::{ImportFailure, Input};
 pub use problem::{ImportErrors, Problem, SourceLocation};
+pub use shopify::LeftOut;
 pub use source::{Source, demo};
 
 use self::{assemble::Parts, source::Kind};
@@ -44,6 +47,23 @@ pub fn read(paths: &[PathBuf], now: Timestamp) -> Result<Input, ImportErrors> {
     let mut errors = ImportErrors::default();
     let sources = source::load(paths, &mut errors);
     parse_after(errors, &sources, now)
+}
+
+/// Reads and parses product exports of a shop at Shopify, CSV files with prices in `currency`. Returns
+/// also what such a file has and an import does not.
+///
+/// # Errors
+/// Every fault of every file, up to [`ImportErrors::MAX_REPORTED`].
+pub fn read_shopify(paths: &[PathBuf], currency: Currency) -> Result<(Input, LeftOut), ImportErrors> {
+    let mut errors = ImportErrors::default();
+    let (mut parts, mut left_out) = (Parts::default(), LeftOut::default());
+    for source in source::load(paths, &mut errors) {
+        if let Some(text) = source.utf8(&mut errors) {
+            shopify::read(&source.name, text, currency, &mut parts, &mut left_out, &mut errors);
+        }
+    }
+    let input = assemble::assemble(parts, &mut errors);
+    if errors.is_empty() { Ok((input, left_out)) } else { Err(errors) }
 }
 
 /// Loads files without parsing them, to send them to a server.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::bidi;
+
 /// A fault in a file.
 ///
 /// Displayed as `offers.csv:12: units: …` or `sale.json:12:5: activities[0].offers[2]: …`.
@@ -42,12 +44,15 @@ pub enum SourceLocation {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, place, reason } = self;
-        match place {
+        // Names of files and columns are texts of people too.
+        let (file, reason) = (&bidi::escape(&self.file), &bidi::escape(&self.reason));
+        match &self.place {
             SourceLocation::File if file.is_empty() => write!(f, "{reason}"),
             SourceLocation::File => write!(f, "{file}: {reason}"),
             SourceLocation::Line(line) => write!(f, "{file}:{line}: {reason}"),
-            SourceLocation::Cell { line, column } => write!(f, "{file}:{line}: {column}: {reason}"),
+            SourceLocation::Cell { line, column } => {
+                write!(f, "{file}:{line}: {}: {reason}", bidi::escape(column))
+            }
             SourceLocation::Json { line, column, path } if path.is_empty() => {
                 write!(f, "{file}:{line}:{column}: {reason}")
             }

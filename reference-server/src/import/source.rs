@@ -62,30 +62,35 @@ const TABLES: [(&str, Table); 4] = [
 impl Source {
     /// Returns the format, and the text without a byte order mark.
     pub(super) fn text(&self, errors: &mut ImportErrors) -> Option<(Kind, &str)> {
-        let mut fault = |place, reason| errors.push(Problem { file: self.name.clone(), place, reason });
         let Some(kind) = self.kind() else {
-            fault(
-                SourceLocation::File,
-                "unknown file name; expected products.csv, skus.csv, activities.csv, offers.csv or *.json"
-                    .to_owned(),
-            );
+            let reason =
+                "unknown file name; expected products.csv, skus.csv, activities.csv, offers.csv or *.json";
+            errors.push(Problem {
+                file: self.name.clone(),
+                place: SourceLocation::File,
+                reason: reason.to_owned(),
+            });
             return None;
         };
+        Some((kind, self.utf8(errors)?))
+    }
+
+    /// Returns the text without a byte order mark.
+    pub(super) fn utf8(&self, errors: &mut ImportErrors) -> Option<&str> {
         let bytes = self.content.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&self.content);
-        match std::str::from_utf8(bytes) {
-            Ok(text) => Some((kind, text)),
+        let (line, reason) = match std::str::from_utf8(bytes) {
+            Ok(text) => return Some(text),
             Err(_) if bytes.starts_with(b"\xFF\xFE") || bytes.starts_with(b"\xFE\xFF") => {
-                fault(SourceLocation::Line(1), "the file is UTF-16; save it as UTF-8".to_owned());
-                None
+                (1, "the file is UTF-16; save it as UTF-8".to_owned())
             }
             Err(error) => {
-                let valid = &bytes[..error.valid_up_to()];
                 let byte = bytes[error.valid_up_to()];
                 let reason = format!("byte 0x{byte:02X} is not valid UTF-8; save the file as UTF-8");
-                fault(SourceLocation::Line(line_of(valid, valid.len())), reason);
-                None
+                (line_of(bytes, error.valid_up_to()), reason)
             }
-        }
+        };
+        errors.push(Problem { file: self.name.clone(), place: SourceLocation::Line(line), reason });
+        None
     }
 
     fn kind(&self) -> Option<Kind> {
@@ -132,7 +137,17 @@ pub(super) fn load(paths: &[PathBuf], errors: &mut ImportErrors) -> Vec<Source> 
 
 /// Returns the line, from 1, of the byte at `offset`.
 pub(super) fn line_of(bytes: &[u8], offset: usize) -> u64 {
-    1 + bytes[..offset].iter().filter(|byte| **byte == b'\n').count() as u64
+    1 + line_breaks(&bytes[..offset])
+}
+
+/// Counts line ends: LF, CR LF and CR.
+pub(super) fn line_breaks(bytes: &[u8]) -> u64 {
+    let ends = bytes.iter().enumerate().filter(|(at, byte)| match byte {
+        b'\n' => true,
+        b'\r' => bytes.get(at + 1) != Some(&b'\n'),
+        _ => false,
+    });
+    ends.count() as u64
 }
 
 fn load_file(path: &Path) -> io::Result<Source> {

@@ -190,6 +190,122 @@ fn spreadsheet_exports_are_read() {
 }
 
 #[test]
+fn spreadsheets_leave_traces_that_do_not_count() {
+    let header = "id,name,description,image";
+    let read = |content: &str| {
+        let input = parse(&products(content), NOW).unwrap_or_else(|errors| panic!("{content:?}: {errors}"));
+        input.set.products
+    };
+    let tee = read(&format!("{header}\n1,Tee,,\n"));
+    for traces in [
+        format!("{header}\n1,Tee,,\n,,,\n,,,\n"),
+        format!("{header}\r\n\t,,\u{a0},\r\n1,Tee,,\r\n,,,,,,,\r\n"),
+        format!("{header},,\n1,Tee,,,,\n"),
+        format!("{header},,\n1,Tee,,\n"),
+        format!("{header}\n1,Tee,,,,,\n"),
+        ",,\n id,,name\n1, ,\u{a0} Tee\u{a0} \n".to_owned(),
+        "id,name\n1,\"Tee\" \n".to_owned(),
+        "id,name\n1, \"Tee\"".to_owned(),
+    ] {
+        assert_eq!(read(&traces), tee, "{traces:?}");
+    }
+
+    let described = |content: &str| read(content)[0].description.as_deref().map(str::to_owned);
+    let chart = described(&format!("{header}\n1,Tee,\"Size\tChest\nM\t96 cm\",\n"));
+    assert_eq!(chart.as_deref(), Some("Size Chest\nM 96 cm"));
+    for end in ["\n", "\r\n", "\r"] {
+        let two = described(&format!("{header}{end}1,Tee,\"line one{end}line two\",{end}"));
+        assert_eq!(two.as_deref(), Some("line one\nline two"), "{end:?}");
+    }
+    let cotton = described(&format!("{header}\n1,Tee,\"100\u{a0}% cotton\",\n"));
+    assert_eq!(cotton.as_deref(), Some("100\u{a0}% cotton"));
+
+    let picture = format!("https://shop.example/{}.jpg?v=1612345678", "long-picture-name-".repeat(110));
+    assert_eq!(read(&format!("{header}\n1,Tee,,{picture}\n"))[0].image.as_deref(), Some(&*picture));
+    let too_long = "x".repeat(2_049);
+    let fault = faults(&products(&format!("{header}\n1,Tee,,{too_long}\n")));
+    assert!(
+        fault[0].starts_with("products.csv:2: image: has 2049 characters, at most 2048 are allowed"),
+        "{fault:?}"
+    );
+}
+
+#[test]
+fn lines_are_counted_by_any_line_end() {
+    for end in ["\n", "\r\n", "\r"] {
+        let lines =
+            ["id,name,description", "1,Tee,\"one", "two\"", ",,", "", "x,Mug,", "2,\"Cap\"red,", "y,Cup,"];
+        assert_eq!(
+            faults(&products(&lines.join(end))),
+            [
+                "products.csv:6: id: an id is a decimal number from 1 to 2^63-1: \"x\"",
+                "products.csv:7: name: text after the closing quote; a quote inside a quoted field must be doubled",
+                "products.csv:8: id: an id is a decimal number from 1 to 2^63-1: \"y\"",
+            ],
+            "{end:?}"
+        );
+        let mut bytes = ["id,name", "7,a", "8,"].join(end).into_bytes();
+        bytes.push(0xb0);
+        assert_eq!(
+            faults(&[source("products.csv", bytes)]),
+            ["products.csv:3: byte 0xB0 is not valid UTF-8; save the file as UTF-8"],
+            "{end:?}"
+        );
+        let document =
+            ["{", "  \"products\": [", "    {\"id\": \"0\", \"name\": \"a\"}", "  ]", "}"].join(end);
+        assert!(faults(&json(&document))[0].starts_with("sale.json:3:"), "{end:?}");
+    }
+}
+
+#[test]
+fn a_misplaced_quote_is_a_fault_and_never_another_text() {
+    let doubled = "a quote inside a quoted field must be doubled";
+    let backslash = format!("a backslash does not escape a quote; {doubled}");
+    let after = format!("text after the closing quote; {doubled}");
+    let unclosed = format!("unclosed quote; {doubled}");
+    let unquoted =
+        "a quote in a field without quotes; put the field in quotes and double the quote".to_owned();
+    for (line, column, reason) in [
+        (r#"1,"Tee \"Rock\" black",,"#, "name", &backslash),
+        (r#"1,"27\", wide",,"#, "description", &unquoted),
+        (r#"1,"Cap"red,,"#, "name", &after),
+        (r#"1,"Cap"" red,,"#, "name", &unclosed),
+        (r#"1,Cap "red",,"#, "name", &unquoted),
+        (r#"1,Cap,red"","#, "description", &unquoted),
+        (r#"1,Cap,,,"more"x"#, "column 5", &after),
+        (r#""1"2,Cap,,"#, "id", &after),
+    ] {
+        let file = format!("id,name,description,image\n{line}\n");
+        assert_eq!(faults(&products(&file)), [format!("products.csv:2: {column}: {reason}")], "{line}");
+    }
+    // The line is the one of the quote.
+    let file = "id,name,description\n1,Tee,\"one\ntwo \"x\" three\"\n2,Cap,\n";
+    assert_eq!(faults(&products(file)), [format!("products.csv:3: description: {after}")]);
+    let file = "id,\"na\"me,description\n1,Tee,\n";
+    assert_eq!(faults(&products(file)), [format!("products.csv:1: column 2: {after}")]);
+    let kept =
+        parse(&products("id,name\n1,\"C:\\tees\\\"\n2,\"27\"\" \\\"\"x\"\n"), NOW).unwrap().set.products;
+    assert_eq!((kept[0].name.as_str(), kept[1].name.as_str()), ("C:\\tees\\", "27\" \\\"x"));
+}
+
+#[test]
+fn an_offer_may_cost_nothing() {
+    let set = parse(&offers("1,11,0,CNY,5,pre_deduct,900,,,\n"), NOW).unwrap().set;
+    assert_eq!(set.activities[0].activity.offers[0].price().amount(), 0);
+}
+
+#[test]
+fn a_window_may_have_no_end_and_name_its_zone() {
+    let window = |starts: &str, ends: &str| {
+        let set = parse(&activities(&format!("1,sale,{starts},{ends},chen,li,published,")), NOW).unwrap().set;
+        set.activities[0].activity.window
+    };
+    let plain = window("2026-11-11T20:00:00+08:00", "9999-12-31T23:59:59.999Z");
+    assert_eq!(window("2026-11-11T20:00:00+08:00[Asia/Shanghai]", "9999-12-31"), plain);
+    assert_eq!(window("2026-11-11 12:00:00Z", "9999-12-31T00:00:00+08:00"), plain);
+}
+
+#[test]
 fn a_fault_has_its_location_and_reason() {
     let long = "长".repeat(121);
     let cases: Vec<(Vec<Source>, &[&str])> = vec![
@@ -226,6 +342,31 @@ fn a_fault_has_its_location_and_reason() {
                 "products.csv:1: name: required column is missing",
             ],
         ),
+        (
+            products("sep=,\nid,name\nx,a\n"),
+            &[
+                "products.csv:1: sep= is a note to spreadsheet programs and not part of the table; remove this line",
+                "products.csv:3: id: an id is a decimal number from 1 to 2^63-1: \"x\"",
+            ],
+        ),
+        (
+            products("SEP=;\nid;name\n7;a\n"),
+            &[
+                "products.csv:1: sep= is a note to spreadsheet programs and not part of the table; remove this line",
+                "products.csv:2: columns must be separated by commas",
+                "products.csv:2: id: required column is missing",
+                "products.csv:2: name: required column is missing",
+            ],
+        ),
+        (
+            products("id\tname\n7\ta\n"),
+            &[
+                "products.csv:1: columns must be separated by commas",
+                "products.csv:1: id: required column is missing",
+                "products.csv:1: name: required column is missing",
+            ],
+        ),
+        (products(",,\n\n"), &["products.csv:1: the file has no header"]),
         // Records.
         (
             products("id,name\n7,a,b\n8\n"),
@@ -235,12 +376,25 @@ fn a_fault_has_its_location_and_reason() {
             ],
         ),
         (
+            products("id,,name,,\n7,a,b,,c\n8,,b,,\n9,\n"),
+            &[
+                "products.csv:2: column 2: has content, but its column has no name in the header",
+                "products.csv:4: field count is 2, but the header has 3",
+            ],
+        ),
+        (
+            products("id,name\n\u{200b}1,Tee\n"),
+            &["products.csv:2: id: an id is a decimal number from 1 to 2^63-1: \"\\u{200b}1\""],
+        ),
+        (
             products("id,name\n7,\"a\n8,b\n"),
-            &["products.csv:2: unclosed quote; a quote inside a quoted field must be doubled"],
+            &["products.csv:2: name: unclosed quote; a quote inside a quoted field must be doubled"],
         ),
         (
             products("id,name\n7,27\" display\n"),
-            &["products.csv:2: unclosed quote; a quote inside a quoted field must be doubled"],
+            &[
+                "products.csv:2: name: a quote in a field without quotes; put the field in quotes and double the quote",
+            ],
         ),
         (
             products("id,name,description\n7,a,\"1\n2\n3\"\n\n\n,b,\n"),
@@ -264,8 +418,11 @@ fn a_fault_has_its_location_and_reason() {
             &["products.csv:4: id: duplicate product/7, first at products.csv:2"],
         ),
         (
-            products("id,name\n7,a\tb\n"),
-            &["products.csv:2: name: has the control character U+0009: \"a\\tb\""],
+            products("id,name\n7,a\u{1}b\n8,\u{200b}\u{202e}\n"),
+            &[
+                "products.csv:2: name: has the control character U+0001: \"a\\u{1}b\"",
+                "products.csv:3: name: has no visible character: \"\\u{200b}\\u{202e}\"",
+            ],
         ),
         (
             with("skus.csv", "id,product_id,name,price_minor,currency\n11,7,a,99.00,CNY\n"),
@@ -288,6 +445,18 @@ fn a_fault_has_its_location_and_reason() {
             &[
                 "activities.csv:2: starts_at: \"2026-11-11T20:00:00\" is not a time such as 2026-11-11T20:00:00+08:00 or now+2h",
             ],
+        ),
+        (
+            activities(
+                "1,sale,2026-11-11T20:00:00+08:00[America/New_York],2026-11-11T22:00:00+08:00[Asia/Shanghai],chen,li,published,",
+            ),
+            &[
+                "activities.csv:2: starts_at: \"2026-11-11T20:00:00+08:00[America/New_York]\" has a time zone that is unknown or has another offset then; write a time such as 2026-11-11T20:00:00+08:00 or now+2h",
+            ],
+        ),
+        (
+            activities("1,sale,9999-12-31,9999-12-31,chen,li,published,"),
+            &["activities.csv:2: ends_at: must be later than starts_at"],
         ),
         (
             activities("1,sale,now+2w,now+3h,chen,li,published,"),

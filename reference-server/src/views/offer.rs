@@ -1,6 +1,8 @@
 //! Offers as buyers see them.
 
-use flashsale_core::domain::{LimitRule, Money, Name, OfferTerms, Product, ProductId, Sku, SkuId, Strategy};
+use flashsale_core::domain::{
+    LimitRule, Money, Name, OfferTerms, PictureUrl, Product, ProductId, Sku, SkuId, Strategy,
+};
 use serde::Serialize;
 
 /// An offer with the names of its SKU and product.
@@ -15,7 +17,7 @@ pub struct ShownOffer<'a> {
     /// The SKU's name.
     pub sku_name: &'a Name,
     /// The URL of the product's image.
-    pub image: Option<&'a Name>,
+    pub image: Option<&'a PictureUrl>,
     /// The sale price of one unit.
     pub price: Money,
     /// The regular price of one unit.

@@ -182,10 +182,19 @@ async fn an_operator_stops_all_sales_from_a_phone() {
         browser.see("[data-stopped]", "全部停售：价格错误（cleo").await;
         assert_eq!(site.buyer(1).await.try_to_order(&activity, PLENTY).await.code(), "paused");
         browser.inspect("2-stopped").await;
+        let resume = async || {
+            browser.press("[data-kill]").await;
+            browser.fill("dialog [name=reason]", "已更正").await;
+            browser.press(YES).await;
+            browser.until("!document.querySelector('[data-stopped]').checkVisibility()").await;
+        };
+        resume().await;
+        // A reason cannot turn the text after it around.
         browser.press("[data-kill]").await;
-        browser.fill("dialog [name=reason]", "已更正").await;
+        browser.fill("dialog [name=reason]", "价格\u{202e}错误").await;
         browser.press(YES).await;
-        browser.until("!document.querySelector('[data-stopped]').checkVisibility()").await;
+        browser.see("[data-stopped]", "全部停售：\u{2068}价格错误\u{2069}（cleo").await;
+        resume().await;
         assert_eq!(site.buyer(1).await.try_to_order(&activity, PLENTY).await.status, 201);
         units(browser, PLENTY, "held", 1).await;
 

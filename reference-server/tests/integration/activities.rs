@@ -80,6 +80,43 @@ async fn order_of(shop: &Shop, user: u64, quantity: u32) -> Answer {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn times_have_an_offset_and_contradict_nothing() {
+    let shop = Shop::open().await;
+    let create = async |name: &str, starts_at: &str, ends_at: &str| {
+        let body = json!({ "id": "7", "name": name, "starts_at": starts_at, "ends_at": ends_at });
+        shop.operate(OperatorRole::Creator, Method::POST, "/v1/activities", Some(&body)).await
+    };
+    let (start, end) = ("2099-11-11T20:00:00+08:00", "2099-11-11T22:00:00+08:00");
+    for bad in
+        ["2099-11-11T20:00:00", "2099-11-11T20:00:00+08:00[America/New_York]", "2099-11-11 20:00:00+08:00"]
+    {
+        let refused = create("Sale", bad, end).await;
+        expect(&refused, 400, "invalid_request");
+        assert_eq!(refused.body["field"], "starts_at", "{refused}");
+        assert!(refused.text("detail").contains("a time such as 2026-11-11T20:00:00+08:00"), "{refused}");
+    }
+    for unseen in ["\u{200b}", "\u{202e}\u{2066}", "\u{3164}"] {
+        let refused = create(unseen, start, end).await;
+        expect(&refused, 400, "invalid_request");
+        assert_eq!(refused.body["field"], "name", "{refused}");
+        assert!(refused.text("detail").contains("has no visible character: \"\\u{"), "{refused}");
+    }
+    let made = done(create("Sale", start, "9999-12-31").await);
+    assert_eq!(made.body["starts_at"], "2099-11-11T12:00:00.000Z");
+    assert_eq!(made.body["ends_at"], "9999-12-31T23:59:59.999Z");
+    let path = "/v1/activities/7";
+    for (edit, shown) in [
+        ("2100-01-01T00:00:00+08:00[Asia/Shanghai]", "2099-12-31T16:00:00.000Z"),
+        ("9999-12-31T23:59:59.999Z", "9999-12-31T23:59:59.999Z"),
+    ] {
+        let edit = json!({ "ends_at": edit });
+        let edited = done(shop.operate(OperatorRole::Creator, Method::PATCH, path, Some(&edit)).await);
+        assert_eq!(edited.body["ends_at"], shown);
+    }
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_activity_goes_from_draft_to_publication_to_archive() {
     let shop = Shop::open().await;
     let made = draft(&shop).await;

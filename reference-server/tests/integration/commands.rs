@@ -2,6 +2,7 @@
 
 use std::{path::Path, process::Command};
 
+use hyper::Method;
 use reference_server::config::OperatorRole;
 
 use crate::shop::{Shop, catalogue, token};
@@ -67,6 +68,201 @@ async fn commands_work_with_a_running_server_and_with_a_data_directory() {
     assert!(done, "{printed}");
     let (done, printed) = run(&["audit", "--data", text(&directory.path().join("nothing"))]).await;
     assert!(!done && printed.contains("holds no data"), "{printed}");
+}
+
+/// Imports files into a new data directory. Returns whether it succeeded, and the output, in which
+/// the directory of the files is left out.
+async fn import(files: &[(&str, &str)], more: &[&str]) -> (bool, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let paths: Vec<_> = files
+        .iter()
+        .map(|(name, content)| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            path
+        })
+        .collect();
+    let data = directory.path().join("data");
+    let mut arguments = vec!["import", "--data", text(&data)];
+    arguments.extend(paths.iter().map(|path| text(path)));
+    arguments.extend(more);
+    let (done, printed) = run(&arguments).await;
+    (done, printed.replace(&format!("{}/", text(directory.path())), ""))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_of_spreadsheets_are_read_or_explained() {
+    let header = "id,name,description,image\n";
+    for (case, content) in [
+        ("rows of commas", format!("{header}1,Tee,,\n,,,\n,,,\n")),
+        ("empty columns", "id,name,description,image,,\n1,Tee,,,,\n".to_owned()),
+        ("no-break spaces", format!("{header}1,\u{a0} Tee\u{a0} ,\"100\u{a0} % cotton\",\n")),
+        ("tabs in a description", format!("{header}1,Tee,\"Size\tChest\nM\t96 cm\",\n")),
+        ("a lone CR in quotes", format!("{header}1,Tee,\"line one\rline two\",\n")),
+        ("lines that end with CR", format!("{header}1,Tee,,\n").replace('\n', "\r")),
+        (
+            "a long address of a picture",
+            format!("{header}1,Tee,,https://cdn.example/{}.jpg?v=1\n", "picture".repeat(200)),
+        ),
+    ] {
+        let (done, printed) = import(&[("products.csv", &content)], &[]).await;
+        assert!(done && printed.contains("products: 1 created"), "{case}: {printed}");
+    }
+    for (case, content, fault) in [
+        (
+            "lines that end with CR",
+            "id,name\r1,Tee\r2,Cap\rx,Mug\r",
+            "products.csv:4: id: an id is a decimal number from 1 to 2^63-1: \"x\"",
+        ),
+        (
+            "a backslash before a quote",
+            "id,name\n1,\"Tee \\\"Rock\\\" black\"\n",
+            "products.csv:2: name: a backslash does not escape a quote; a quote inside a quoted field must be doubled",
+        ),
+        (
+            "text after a quote",
+            "id,name\n1,\"Cap\"red\n",
+            "products.csv:2: name: text after the closing quote; a quote inside a quoted field must be doubled",
+        ),
+        (
+            "a note to a spreadsheet",
+            "sep=,\nid,name\n1,Tee\n",
+            "products.csv:1: sep= is a note to spreadsheet programs and not part of the table; remove this line",
+        ),
+        ("tabs", "id\tname\n1\tTee\n", "products.csv:1: columns must be separated by commas"),
+        (
+            "an unseen character",
+            "id,name\n\u{200b}1,Tee\n",
+            "products.csv:2: id: an id is a decimal number from 1 to 2^63-1: \"\\u{200b}1\"",
+        ),
+        (
+            "an unseen name",
+            "id,name\n1,\u{200b}\n",
+            "products.csv:2: name: has no visible character: \"\\u{200b}\"",
+        ),
+    ] {
+        let (done, printed) = import(&[("products.csv", content)], &[]).await;
+        assert!(!done && printed.lines().any(|line| line.ends_with(fault)), "{case}: {printed}");
+        assert!(printed.contains("nothing was imported"), "{case}: {printed}");
+    }
+
+    let sale = async |starts_at: &str, ends_at: &str, price: &str| {
+        let activities = format!(
+            "id,name,starts_at,ends_at,creator,reviewer,status\n101,Sale,{starts_at},{ends_at},ann,bo,published\n"
+        );
+        let offers = format!(
+            "activity_id,sku_id,price_minor,currency,units,strategy,hold_seconds\n101,11,{price},CNY,5,pre_deduct,900\n"
+        );
+        let files = [
+            ("products.csv", "id,name\n1,Tee\n"),
+            ("skus.csv", "id,product_id,name,price_minor,currency\n11,1,Red / L,1000,CNY\n"),
+            ("activities.csv", &*activities),
+            ("offers.csv", &*offers),
+        ];
+        import(&files, &[]).await
+    };
+    let start = "2026-11-11T20:00:00+08:00";
+    for (starts_at, ends_at, price) in [
+        ("now-10m", "now+2h", "0"),
+        ("2026-11-11T20:00:00+08:00[Asia/Shanghai]", "2026-11-11T22:00:00+08:00[Asia/Shanghai]", "900"),
+        (start, "9999-12-31", "900"),
+        (start, "9999-12-31T23:59:59Z", "900"),
+    ] {
+        let (done, printed) = sale(starts_at, ends_at, price).await;
+        assert!(done && printed.contains("activities: 1 created"), "{printed}");
+    }
+    let (done, printed) = sale("2026-11-11T20:00:00+08:00[America/New_York]", "9999-12-31", "900").await;
+    let expected = "activities.csv:2: starts_at: \"2026-11-11T20:00:00+08:00[America/New_York]\" has a time zone that is \
+                    unknown or has another offset then; write a time such as 2026-11-11T20:00:00+08:00 or now+2h";
+    assert!(!done && printed.contains(expected), "{printed}");
+}
+
+/// What a shop at Shopify exports, shortened.
+const SHOPIFY: &str = "\
+Handle,Title,Body (HTML),Vendor,Option1 Name,Option1 Value,Option2 Name,Option2 Value,Variant SKU,Variant Price,Image Src,Status
+tee,Rock Tee,\"<p>Soft &amp; warm.</p><ul><li>100 % cotton</li></ul>\",Acme,Size,L,Color,Red,T-L-R,19.90,https://cdn.example/1.jpg,active
+tee,,,,,M,,Red,T-M-R,19.90,https://cdn.example/2.jpg,
+tee,,,,,,,,,,https://cdn.example/3.jpg,
+mug,Mug,,Acme,Title,Default Title,,,M-1,8,,active
+old,Old Tee,,Acme,Title,Default Title,,,O-1,5.00,,archived
+";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn products_of_shopify_are_imported_and_what_is_left_out_is_said() {
+    let flags = ["--format", "shopify", "--currency", "USD"];
+    let (done, printed) = import(&[("products_export_1.csv", SHOPIFY)], &flags).await;
+    assert!(
+        done && printed.contains("products: 2 created") && printed.contains("SKUs: 3 created"),
+        "{printed}"
+    );
+    for line in [
+        "left out:",
+        "  products that are not active: 1 (old)",
+        "  further pictures of a product: 2",
+        "  column \"Vendor\", rows with content: 2",
+        "  column \"Variant SKU\", rows with content: 3",
+    ] {
+        assert!(printed.lines().any(|printed| printed == line), "{line} in {printed}");
+    }
+
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("export.csv");
+    std::fs::write(&file, SHOPIFY).unwrap();
+    let shop = Shop::on(&directory.path().join("data")).await;
+    let server = shop.operations.to_string();
+    let remote = [&["import", text(&file), "--server", &server], &flags[..]].concat();
+    let (done, printed) = run(&remote).await;
+    assert!(done && printed.contains("SKUs: 3 created") && printed.contains("left out:"), "{printed}");
+    let (done, printed) = run(&remote).await;
+    assert!(done && printed.contains("products: 0 created, 0 changed, 2 unchanged"), "{printed}");
+    let products = shop.operate(OperatorRole::Auditor, Method::GET, "/v1/products", None).await;
+    let tee =
+        products.body["items"].as_array().unwrap().iter().find(|item| item["name"] == "Rock Tee").unwrap();
+    assert_eq!(tee["description"], "Soft & warm.\n• 100 % cotton");
+    assert_eq!(tee["image"], "https://cdn.example/1.jpg");
+    let skus = shop.operate(OperatorRole::Auditor, Method::GET, "/v1/skus", None).await;
+    let mut shown: Vec<_> = skus.body["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|sku| (sku["name"].as_str().unwrap(), sku["list_price"]["amount"].as_u64().unwrap()))
+        .collect();
+    shown.sort_unstable();
+    assert_eq!(shown, [("L / Red", 1_990), ("M / Red", 1_990), ("Mug", 800)]);
+    shop.close().await;
+
+    for (change, fault) in [
+        (
+            ("19.90", "19.999"),
+            "export.csv:2: Variant Price: \"19.999\" is not a price in USD such as 1299.00",
+        ),
+        (("mug,Mug", ",Mug"), "export.csv:5: Handle: must not be empty"),
+        (("Mug,,", ",,"), "export.csv:5: Title: must not be empty"),
+        (
+            ("tee,,,,,M", "tee,Tee,,,,M"),
+            "export.csv:3: Title: the handle \"tee\" has another title at line 2",
+        ),
+        (
+            ("\"<p>", "<p>\""),
+            "export.csv:2: Body (HTML): a quote in a field without quotes; put the field in quotes and double the quote",
+        ),
+        (
+            ("Variant Price", "Preis"),
+            "export.csv:1: Variant Price: required column is missing; is this a product export of Shopify?",
+        ),
+    ] {
+        let content = SHOPIFY.replacen(change.0, change.1, 1);
+        let (done, printed) = import(&[("export.csv", &content)], &flags).await;
+        assert!(!done && printed.lines().any(|line| line.ends_with(fault)), "{fault}: {printed}");
+    }
+    for (flags, message) in [
+        (&["--format", "shopify"][..], "--format shopify needs --currency"),
+        (&["--currency", "USD"], "--currency is only for --format shopify"),
+        (&["--format", "shopify", "--currency", "usd"], "is not an ISO 4217 code such as CNY"),
+    ] {
+        let (done, printed) = import(&[("export.csv", SHOPIFY)], flags).await;
+        assert!(!done && printed.contains(message), "{printed}");
+    }
 }
 
 #[tokio::test]

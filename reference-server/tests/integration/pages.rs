@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::{
     activities::operate_if,
     metrics::scrape,
-    shop::{Shop, expect},
+    shop::{Shop, catalogue, expect},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -103,6 +103,28 @@ async fn product_pages_are_rendered_once_and_again_after_a_change() {
     let second = shop.call(Method::GET, "/en/products/9/", &headers, None).await;
     assert_eq!(second.status, StatusCode::OK);
     assert!(second.body.as_str().unwrap().contains("a jug"));
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_turn_nothing_around_and_a_sale_may_have_no_end() {
+    let shop = Shop::open().await;
+    let turned = "Tee \u{202e}evil שלום";
+    let mut sale = catalogue();
+    sale["products"][0]["name"] = json!(turned);
+    sale["skus"][0]["name"] = json!(turned);
+    sale["activities"][0]["name"] = json!(turned);
+    sale["activities"][0]["starts_at"] = json!("2020-01-01T00:00:00Z");
+    sale["activities"][0]["ends_at"] = json!("9999-12-31");
+    assert_eq!(shop.import(&sale).await.status, StatusCode::OK);
+    for path in ["/en/", "/en/activities/1/", "/en/products/1/"] {
+        let page = shop.read(path).await;
+        let html = page.body.as_str().unwrap();
+        assert!(html.contains(turned), "{html}");
+        assert_eq!(html.matches(turned).count(), html.matches(&format!("{turned}</bdi>")).count(), "{html}");
+        assert!(path == "/en/" || html.contains("<title>\u{2068}Tee evil שלום\u{2069}</title>"), "{html}");
+        assert!(html.contains("no end date") && !html.contains(">9999-12-31"), "{html}");
+    }
     shop.close().await;
 }
 

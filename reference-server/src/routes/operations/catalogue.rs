@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use flashsale_core::{
     catalogue::Versioned,
-    domain::{Money, Name, Product, ProductId, Sku, SkuId, Text},
+    domain::{Money, Name, PictureUrl, Product, ProductId, Sku, SkuId, Text},
 };
 use hyper::{
     Method, StatusCode,
@@ -35,7 +35,7 @@ struct ProductRequest {
     #[serde(default)]
     description: Option<Text>,
     #[serde(default)]
-    image: Option<Name>,
+    image: Option<PictureUrl>,
     #[serde(default, deserialize_with = "present")]
     reason: Option<Text>,
 }

@@ -14,9 +14,10 @@ use tracing_subscriber::{
 };
 
 use super::sampling::Sampling;
-use crate::{config::LogFormat, runtime::current_request};
+use crate::{bidi, config::LogFormat, runtime::current_request};
 
-/// Formats events as text or JSON, with the request id and the count of suppressed lines.
+/// Formats events as text or JSON, with the request id and the count of suppressed lines. Characters
+/// that turn the text around them are escaped.
 pub(super) struct Line {
     format: LogFormat,
     text: Format,
@@ -60,11 +61,11 @@ where
     ) -> fmt::Result {
         let suppressed = self.sampling.take_suppressed(&event.metadata().callsite());
         if self.format == LogFormat::Json {
-            return writeln!(writer, "{}", Self::json(event, suppressed));
+            return writeln!(writer, "{}", bidi::escape_json(&Self::json(event, suppressed)));
         }
         let mut line = String::new();
         self.text.format_event(context, Writer::new(&mut line), event)?;
-        write!(writer, "{}", line.trim_end_matches('\n'))?;
+        write!(writer, "{}", bidi::escape(line.trim_end_matches('\n')))?;
         if let Some(request) = current_request::current() {
             write!(writer, " request_id={request}")?;
         }
@@ -159,6 +160,21 @@ mod tests {
         current_request::within(Some(id), work).with_subscriber(subscriber).await;
         let bytes = written.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_field_does_not_turn_the_line_around() {
+        for (format, expected) in
+            [(LogFormat::Text, "name=a\\u{202e}b"), (LogFormat::Json, r#""name":"a\u202eb""#)]
+        {
+            let lines = Written::default();
+            let writer = lines.clone();
+            let config = LogConfig { filter: "info".to_owned(), format, lines_per_second: 0 };
+            let subscriber = logging::subscriber(&config, move || writer.clone(), false);
+            tracing::subscriber::with_default(subscriber, || tracing::info!(name = %"a\u{202e}b", "seen"));
+            let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+            assert!(text.contains(expected) && !text.contains('\u{202e}'), "{text}");
+        }
     }
 
     #[tokio::test]

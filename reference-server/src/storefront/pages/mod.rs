@@ -8,6 +8,8 @@ mod language;
 mod offer;
 mod site;
 
+use std::borrow::Cow;
+
 use askama::Template;
 use bytes::Bytes;
 use flashsale_core::domain::{Activity, PaymentId, Product, Sku};
@@ -19,8 +21,9 @@ use hyper::{
 pub use self::{console::console, language::Language, site::Site};
 use self::{offer::plain, site::Frame};
 use crate::{
+    bidi::isolate,
     http::{Prepared, document::Document},
-    rfc3339::Rfc3339,
+    rfc3339::{NO_END, Rfc3339},
     views::ShownOffer,
 };
 
@@ -66,6 +69,7 @@ struct ActivityPage<'a> {
 struct ProductPage<'a> {
     frame: Frame<'a>,
     product: &'a Product,
+    title: Cow<'a, str>,
     hue: u64,
     initial: String,
     variants: Vec<(&'a str, String)>,
@@ -111,6 +115,14 @@ impl<'a> Row<'a> {
         format!("/activities/{}/", self.activity.id)
     }
 
+    fn title(&self) -> Cow<'_, str> {
+        isolate(&self.activity.name)
+    }
+
+    fn has_end(&self) -> bool {
+        self.ends_at.0 < NO_END
+    }
+
     /// Returns the first offers of different products.
     fn preview(&self) -> Vec<&'a ShownOffer<'a>> {
         let mut shown: Vec<&ShownOffer<'_>> = Vec::new();
@@ -154,6 +166,7 @@ impl Site {
         self.editions(&format!("/products/{}/", product.id), |frame| ProductPage {
             frame,
             product,
+            title: isolate(&product.name),
             hue: offer::hue(product.id),
             initial: offer::initial(&product.name),
             variants: skus.iter().map(|sku| (sku.name.as_str(), plain(sku.list_price))).collect(),
