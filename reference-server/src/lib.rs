@@ -3,6 +3,9 @@
 //! [`http`] is the transport and contains no business logic. [`routes`] maps requests to the
 //! services of `flashsale-core`. [`cli::serve`] assembles both from a [`config::Config`].
 
+// They panic if nobody reads the output; `cli::output` does not.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod app;
 pub mod auth;
 pub mod backup;

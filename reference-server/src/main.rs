@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use reference_server::{
-    cli::{Cli, Command, commands, serve},
+    cli::{Cli, Command, commands, output::complain, serve},
     runtime::logging,
 };
 use rustix::{fs::Mode, process::umask};
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         Command::CheckConfig(args) => commands::check_config(&args),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("error: {error}");
+        complain(&error);
         ExitCode::FAILURE
     })
 }

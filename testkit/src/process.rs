@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process_group, prlimit};
 
 /// A running (or ended) process. Dropping it kills its whole group.
 pub struct Process {
@@ -100,6 +100,16 @@ impl Process {
     /// Sends SIGHUP, as a service manager does to make a process reload its files.
     pub fn hang_up(&self) {
         self.signal(Signal::HUP);
+    }
+
+    /// Lets no write of the process go beyond `bytes` of a file, as if the disk were full. A process
+    /// that does not ignore SIGXFSZ is killed by such a write.
+    ///
+    /// # Panics
+    /// If the limit cannot be set.
+    pub fn limit_files(&self, bytes: u64) {
+        let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
+        prlimit(Some(self.group), Resource::Fsize, limit).expect("a process of the same user can be limited");
     }
 
     /// Stops all threads of the process until [`resume`](Self::resume).

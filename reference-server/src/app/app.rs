@@ -1,6 +1,11 @@
 //! The state that all request handlers share.
 
-use std::{collections::HashMap, net::IpAddr, path::PathBuf, sync::Arc};
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
 
 use flashsale_core::{
     admission::{Guards, TicketKeys, TicketTerms},
@@ -10,6 +15,7 @@ use flashsale_core::{
     service::{Maintenance, Notifier, Operations, OrderService, Payments, Sales},
     snowflake::Generator,
 };
+use hyper::header::HeaderName;
 use ipnet::IpNet;
 
 use super::Close;
@@ -87,14 +93,20 @@ pub struct App {
     pub storefront: Arc<Storefront>,
     /// The base URL of the public listener without a trailing slash; `None` if not configured.
     pub public_url: Option<String>,
+    /// The path at which the public listener answers health probes; `None` if it does not.
+    pub health_path: Option<String>,
     /// Origins that may call the public listener (CORS).
     pub origins: Vec<String>,
+    /// Request headers that pages of these origins may send.
+    pub cors_headers: Vec<HeaderName>,
     /// The data directory; `None` if the stores are in memory.
     pub directory: Option<PathBuf>,
     /// Registered metric sources.
     pub metrics: Metrics,
     /// Checks the invariants periodically.
     pub monitor: Arc<Monitor>,
+    /// What happened to the first background task that failed for good.
+    pub(super) failed_task: OnceLock<&'static str>,
 }
 
 impl App {
@@ -107,10 +119,7 @@ impl App {
     /// Lists the reasons why this process is not ready to sell; empty if it is ready.
     pub fn obstacles(&self) -> Vec<String> {
         let now = self.clock.now();
-        let mut obstacles = Vec::new();
-        if let Err(error) = self.inspector.health() {
-            obstacles.push(format!("ledger: {error}"));
-        }
+        let mut obstacles = Vec::from_iter(self.failure());
         // Check the lease instead of generating an id: a probe must not consume ids.
         if now >= self.ids.lease().until {
             obstacles.push("ids: the lease of the worker id has expired".to_owned());

@@ -6,7 +6,7 @@ use flashsale_core::snowflake::{self, LeaseError, WorkerLease};
 use futures_util::future::OptionFuture;
 use tokio::{sync::watch, task::JoinHandle};
 
-use super::App;
+use super::{App, failure::needed};
 
 /// The background tasks of an [`App`]; [`App::close`] stops them.
 #[derive(Debug)]
@@ -63,13 +63,25 @@ impl Jobs {
         let until = async move {
             let _ = ids_stopped.wait_for(|stopped| *stopped).await;
         };
+        let record = Arc::clone(app.operations.recorder()).run(stopped.clone());
+        let record = needed(Arc::clone(app), "audit: the recorder has panicked", record, |()| false);
+        let lease = needed(
+            Arc::clone(app),
+            "ids: the lease of the worker id is lost",
+            snowflake::renew_lease(Arc::clone(&app.ids), leases, until),
+            Result::is_err,
+        );
+        let maintain = {
+            let reason = "maintenance: its task has panicked";
+            needed(Arc::clone(app), reason, async move { maintenance.run(stopped).await }, |()| false)
+        };
         Self {
-            recorder: runtime.spawn(Arc::clone(app.operations.recorder()).run(stopped.clone())),
+            recorder: runtime.spawn(record),
             maintenance: Some(runtime.spawn(async move {
                 let keys = jwt.map(|jwt| jwt.keep(keys_stopped));
                 let work = async {
                     let callbacks = callbacks.worker().run(callbacks_stopped);
-                    tokio::join!(maintenance.run(stopped), callbacks, OptionFuture::from(keys), warm_up);
+                    tokio::join!(maintain, callbacks, OptionFuture::from(keys), warm_up);
                 };
                 let ((), notified) = tokio::join!(work, OptionFuture::from(notifications));
                 if let Some(Err(error)) = notified {
@@ -77,7 +89,7 @@ impl Jobs {
                 }
             })),
             monitor: runtime.spawn(monitor),
-            lease: runtime.spawn(snowflake::renew_lease(Arc::clone(&app.ids), leases, until)),
+            lease: runtime.spawn(lease),
             stop_maintenance,
             stop_monitor,
             stop_ids,

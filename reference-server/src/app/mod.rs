@@ -2,6 +2,7 @@
 
 mod app;
 mod error;
+mod failure;
 mod jobs;
 mod open;
 mod publish;

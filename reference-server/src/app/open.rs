@@ -1,6 +1,9 @@
 //! Starts and stops the application.
 
-use std::{error::Error, sync::Arc};
+use std::{
+    error::Error,
+    sync::{Arc, OnceLock},
+};
 
 use flashsale_core::{
     admission::{AccountRisk, GuardOptions, Guards, TicketTerms},
@@ -153,7 +156,9 @@ impl App {
             trusted_proxies: config.http.trusted_proxies.clone(),
             storefront,
             public_url: config.http.public_url.clone(),
+            health_path: config.http.health_path.clone(),
             origins: config.http.cors_origins.clone(),
+            cors_headers: config.http.cors_headers.clone(),
             catalogue,
             inspector,
             backup,
@@ -164,6 +169,7 @@ impl App {
             directory,
             metrics: Metrics::default(),
             monitor: Arc::new(Monitor::new(config.monitor.limits())),
+            failed_task: OnceLock::new(),
             clock,
             spawner,
             sales,

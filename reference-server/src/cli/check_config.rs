@@ -7,7 +7,7 @@ use flashsale_core::domain::{Clock as _, SystemClock};
 use crate::{
     auth::{jwt::Jwt, keyring},
     cli::args::ServeArgs,
-    config::{Checked, Config, ConfigErrors, Secret},
+    config::{Checked, Config, ConfigErrors, HttpConfig, ListenAddress, Secret},
     http::tls,
     integrations::webhook::Webhook,
 };
@@ -20,11 +20,22 @@ pub fn load(args: &ServeArgs) -> Result<Config, ConfigErrors> {
     check(args, env::vars_os()).accepted()
 }
 
-/// Validates the values and the files with secrets, keys and certificates.
+/// Validates the values, the names of the listeners, and the files with secrets, keys and
+/// certificates.
 pub fn check(args: &ServeArgs, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Checked {
     let checked = Checked::new(args, environment);
-    let problems = file_problems(checked.config());
+    let mut problems = listener_problems(&checked.config().http);
+    problems.extend(file_problems(checked.config()));
     checked.with_problems(problems)
+}
+
+fn listener_problems(http: &HttpConfig) -> Vec<String> {
+    let listeners = [("http.public", &http.public), ("http.operations", &http.operations)];
+    let problem = |(key, address): (&str, &ListenAddress)| {
+        let error = address.resolve().err()?;
+        Some(format!("{key}: cannot look up {address}: {error}; write an address such as 127.0.0.1:8080"))
+    };
+    listeners.into_iter().filter_map(problem).collect()
 }
 
 fn file_problems(config: &Config) -> Vec<String> {

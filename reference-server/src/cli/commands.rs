@@ -3,8 +3,8 @@
 use std::{
     env,
     error::Error,
-    fmt,
-    path::{Path, PathBuf},
+    fmt, io,
+    path::{self, Path, PathBuf},
     process::ExitCode,
     sync::Arc,
 };
@@ -33,6 +33,7 @@ use crate::{
             AuditArgs, BackupArgs, DeadLettersArgs, ImportArgs, ImportFormat, PublishArgs, RestoreArgs,
             ServeArgs, ServerArgs, StorageArgs,
         },
+        output::say,
         remote_server::{RemoteError, RemoteServer},
     },
     config::Config,
@@ -72,7 +73,7 @@ pub fn import(args: &ImportArgs) -> Outcome {
                 None => json!({ "files": files(&args.files)? }),
             };
             let report = server.call(Method::POST, "/v1/import", Some(&body)).await?;
-            println!("{}", show_report(&report)?);
+            say(show_report(&report)?)?;
         } else {
             let directory = directory(&args.storage)?;
             let catalogue = EmbeddedCatalogue::open(&directory, Arc::new(SystemClock)).map_err(in_use)?;
@@ -81,10 +82,10 @@ pub fn import(args: &ImportArgs) -> Outcome {
                 Some((input, _)) => input.import(&catalogue, &by).await?,
                 None => import::read(&args.files, SystemClock.now())?.import(&catalogue, &by).await?,
             };
-            println!("{report}");
+            say(report)?;
         }
         if let Some((_, left_out)) = &shopify {
-            println!("{left_out}");
+            say(left_out)?;
         }
         Ok(ExitCode::SUCCESS)
     })
@@ -117,9 +118,10 @@ pub fn publish(args: &PublishArgs) -> Outcome {
         Ok::<_, Box<dyn Error>>((published, product_documents))
     })?;
     let written = export::write(&published, &product_documents, &args.out)?;
-    println!("{} files written to {}, {} removed", written.files, args.out.display(), written.removed);
+    let (files, removed) = (written.files, written.removed);
+    say(format_args!("{files} files written to {}, {removed} removed", args.out.display()))?;
     if config.http.cors_origins.is_empty() {
-        println!("Add the origin of these pages to http.cors_origins of the server; here it is empty.");
+        say("Add the origin of these pages to http.cors_origins of the server; here it is empty.")?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -132,16 +134,21 @@ pub fn backup(args: &BackupArgs) -> Outcome {
     let background = Background::start()?;
     background.block_on(async {
         if let Some(server) = remote(&args.server)? {
-            server.call(Method::POST, "/v1/backup", Some(&json!({ "directory": args.to }))).await?;
-        } else {
-            let directory = directory(&args.storage)?;
-            let (ledger, catalogue) = open(&directory)?;
-            let queue = open_queue(&directory)?;
-            EmbeddedBackup { ledger: Arc::new(ledger), queue, catalogue: Arc::new(catalogue), directory }
-                .write(&args.to)
-                .await?;
+            let request = json!({ "directory": args.to });
+            let answer = server.call(Method::POST, "/v1/backup", Some(&request)).await?;
+            // A relative path is relative to the server's directory, which only the server knows.
+            let written = answer["directory"].as_str().map_or_else(|| args.to.clone(), PathBuf::from);
+            say(format_args!("backup written to {}", written.display()))?;
+            return Ok(ExitCode::SUCCESS);
         }
-        println!("backup written to {}", args.to.display());
+        let to = path::absolute(&args.to)?;
+        let directory = directory(&args.storage)?;
+        let (ledger, catalogue) = open(&directory)?;
+        let queue = open_queue(&directory)?;
+        let backup =
+            EmbeddedBackup { ledger: Arc::new(ledger), queue, catalogue: Arc::new(catalogue), directory };
+        backup.write(&to).await?;
+        say(format_args!("backup written to {}", to.display()))?;
         Ok(ExitCode::SUCCESS)
     })
 }
@@ -153,7 +160,7 @@ pub fn backup(args: &BackupArgs) -> Outcome {
 pub fn restore(args: &RestoreArgs) -> Outcome {
     let directory = directory(&args.storage)?;
     backup::restore(&args.from, &directory)?;
-    println!("backup restored into {}", directory.display());
+    say(format_args!("backup restored into {}", directory.display()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -173,8 +180,8 @@ pub fn dead_letters(args: &DeadLettersArgs) -> Outcome {
                     let page = format!("/v1/dead-letters?limit=100{after}");
                     let page: LetterPage =
                         serde_json::from_value(server.call(Method::GET, &page, None).await?)?;
-                    page.items.iter().for_each(|letter| println!("{letter}"));
-                    let Some(next) = page.next else { break };
+                    let is_read = say_all(page.items)?;
+                    let Some(next) = page.next.filter(|_| is_read) else { break };
                     after = format!("&after={next}");
                 }
             }
@@ -183,15 +190,15 @@ pub fn dead_letters(args: &DeadLettersArgs) -> Outcome {
                 let mut after = None;
                 loop {
                     let page = queue.dead_letters(after, 100).await?;
-                    page.iter().for_each(|letter| println!("{}", Letter::from(letter)));
-                    let Some(last) = page.last() else { break };
+                    let is_read = say_all(page.iter().map(Letter::from))?;
+                    let Some(last) = page.last().filter(|_| is_read) else { break };
                     after = Some(last.number);
                 }
             }
             (Some((id, verb)), Some(server)) => {
                 let why = args.reason.as_ref().map(|reason| json!({ "reason": reason }));
                 server.call(Method::POST, &format!("/v1/dead-letters/{id}/{verb}"), why.as_ref()).await?;
-                println!("dead letter {id}: {verb} done");
+                say(format_args!("dead letter {id}: {verb} done"))?;
             }
             (Some((id, verb)), None) => {
                 let operations = operations(&directory(&args.storage)?).await?;
@@ -205,7 +212,7 @@ pub fn dead_letters(args: &DeadLettersArgs) -> Outcome {
                 letter.ok_or_else(|| {
                     format!("dead letter {id} does not exist; run dead-letters to list all")
                 })?;
-                println!("dead letter {id}: {verb} done");
+                say(format_args!("dead letter {id}: {verb} done"))?;
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -233,7 +240,7 @@ pub fn audit(args: &AuditArgs) -> Outcome {
                 reconciliation::inspect(&engine, &engine, &catalogue, &queue).await?
             }
         };
-        print_findings(&findings);
+        print_findings(&findings)?;
         let is_clean = findings.items.is_empty() && findings.parked_callbacks == 0;
         Ok(if is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     })
@@ -245,7 +252,7 @@ pub fn audit(args: &AuditArgs) -> Outcome {
 /// All problems at once.
 pub fn check_config(args: &ServeArgs) -> Outcome {
     let checked = check_config::check(args, env::vars_os());
-    print!("{}", checked.report());
+    say(checked.report().trim_end())?;
     checked.accepted()?;
     Ok(ExitCode::SUCCESS)
 }
@@ -257,14 +264,14 @@ async fn verify(args: &AuditArgs) -> Outcome {
         }
         None => open_catalogue(&directory(&args.storage)?)?.verify_audit().await?,
     };
-    println!("audit trail: {} rows, last hash {}", check.rows, check.hash);
+    say(format_args!("audit trail: {} rows, last hash {}", check.rows, check.hash))?;
     Ok(match check.broken {
         None => {
-            println!("every row is as it was written");
+            say("every row is as it was written")?;
             ExitCode::SUCCESS
         }
         Some(AuditBreak { sequence, reason }) => {
-            println!("BROKEN row {sequence} {reason}");
+            say(format_args!("BROKEN row {sequence} {reason}"))?;
             ExitCode::FAILURE
         }
     })
@@ -373,9 +380,19 @@ impl fmt::Display for Letter {
     }
 }
 
-fn print_findings(findings: &Findings) {
+/// Prints a line for each item until nobody reads any more; returns whether somebody does.
+fn say_all(items: impl IntoIterator<Item: fmt::Display>) -> io::Result<bool> {
+    for item in items {
+        if !say(item)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn print_findings(findings: &Findings) -> io::Result<()> {
     let heads = ["activity", "sku", "units", "adjusted", "available", "held", "sold", "transit", "orders"];
-    println!("{}", heads.map(|head| format!("{head:>10}")).join(" "));
+    say(heads.map(|head| format!("{head:>10}")).join(" "))?;
     for offer in &findings.offers {
         let cells = [
             offer.activity_id.to_string(),
@@ -388,19 +405,19 @@ fn print_findings(findings: &Findings) {
             offer.transit.to_string(),
             offer.orders.to_string(),
         ];
-        println!("{}", cells.map(|cell| format!("{cell:>10}")).join(" "));
+        say(cells.map(|cell| format!("{cell:>10}")).join(" "))?;
     }
     for finding in &findings.items {
-        println!("VIOLATION activity {} {}: {}", finding.activity_id, finding.invariant, finding.detail);
+        let (activity, invariant) = (finding.activity_id, &finding.invariant);
+        say(format_args!("VIOLATION activity {activity} {invariant}: {}", finding.detail))?;
     }
     if findings.parked_callbacks > 0 {
-        println!(
-            "{} payment callbacks need a person; run dead-letters to list them",
-            findings.parked_callbacks
-        );
+        let parked = findings.parked_callbacks;
+        say(format_args!("{parked} payment callbacks need a person; run dead-letters to list them"))?;
     }
     match findings.items.len() {
-        0 => println!("all invariants hold"),
-        count => println!("{count} violations"),
-    }
+        0 => say("all invariants hold")?,
+        count => say(format_args!("{count} violations"))?,
+    };
+    Ok(())
 }

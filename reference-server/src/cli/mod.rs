@@ -3,6 +3,7 @@
 pub mod args;
 pub mod check_config;
 pub mod commands;
+pub mod output;
 pub mod remote_server;
 pub mod serve;
 

@@ -5,6 +5,7 @@ use std::{
     io,
     net::SocketAddr,
     num::NonZeroUsize,
+    pin::pin,
     process,
     sync::Arc,
     thread,
@@ -15,8 +16,7 @@ use flashsale_core::domain::{Clock, SystemClock};
 
 use crate::{
     app::{App, by},
-    cli::args::ServeArgs,
-    cli::check_config,
+    cli::{args::ServeArgs, check_config, output::say},
     config::Config,
     http::{Listener, Runtimes, Server, tls::Tls},
     import,
@@ -36,7 +36,8 @@ const DUPLICATE_SIGNALS: Duration = Duration::from_secs(2);
 /// SIGHUP reloads the certificates.
 ///
 /// # Errors
-/// If the configuration is invalid, or data, addresses or threads are not available.
+/// If the configuration is invalid, data, addresses or threads are not available, or the process
+/// could not work any more and `monitor.exit_after_seconds` have passed.
 pub fn run(args: &ServeArgs) -> Result<(), Box<dyn Error>> {
     let config = check_config::load(args)?;
     logging::start(&config.log);
@@ -48,11 +49,16 @@ pub fn run(args: &ServeArgs) -> Result<(), Box<dyn Error>> {
             "the limit of open files is too low for http.max_connections; raise it (LimitNOFILE, ulimit -n)"
         );
     }
+    let addresses = [config.http.public.resolve()?, config.http.operations.resolve()?];
     let background = Background::start()?;
-    background.block_on(serve(&config, &background))
+    background.block_on(serve(&config, addresses, &background))
 }
 
-async fn serve(config: &Config, background: &Background) -> Result<(), Box<dyn Error>> {
+async fn serve(
+    config: &Config,
+    [public, operations]: [SocketAddr; 2],
+    background: &Background,
+) -> Result<(), Box<dyn Error>> {
     let mut signals = Signals::listen()?;
     let shared = Runtimes::Shared(background.spawner().runtime().clone());
     let http = &config.http;
@@ -65,8 +71,8 @@ async fn serve(config: &Config, background: &Background) -> Result<(), Box<dyn E
     // Probe the addresses before opening the data, so that a wrong one fails early. Bind only after
     // the data directory is locked: with `SO_REUSEPORT` an earlier bind would take connections from
     // a server that is still using the data.
-    listening("http.public", http.public, || Listener::probe(http.public))?;
-    listening("http.operations", http.operations, || Listener::probe(http.operations))?;
+    listening("http.public", public, || Listener::probe(public))?;
+    listening("http.operations", operations, || Listener::probe(operations))?;
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let tls =
@@ -74,12 +80,11 @@ async fn serve(config: &Config, background: &Background) -> Result<(), Box<dyn E
     let public_tls = tls("public", &config.tls.public)?;
     let operations_tls = tls("operations", &config.tls.operations)?;
     let (app, jobs) = App::open(config, Arc::clone(&clock), background.spawner().clone()).await?;
-    let listeners =
-        listening("http.public", http.public, || Listener::bind(http.public, workers, http.backlog))
-            .and_then(|public| {
-                let bind = || Listener::bind(http.operations, NonZeroUsize::MIN, http.backlog);
-                Ok((public, listening("http.operations", http.operations, bind)?))
-            });
+    let listeners = listening("http.public", public, || Listener::bind(public, workers, http.backlog))
+        .and_then(|public| {
+            let bind = || Listener::bind(operations, NonZeroUsize::MIN, http.backlog);
+            Ok((public, listening("http.operations", operations, bind)?))
+        });
     let (public, operations) = match listeners {
         Ok(listeners) => listeners,
         Err(problem) => {
@@ -104,18 +109,29 @@ async fn serve(config: &Config, background: &Background) -> Result<(), Box<dyn E
     let operations = Server::start(operations, &operators, &shared, &http.for_operations())?;
     if config.demo {
         let generated_tokens = config.operations.tokens.is_empty();
-        print_demo_banner(&app, &addresses, generated_tokens);
+        if let Err(error) = print_demo_banner(&app, &addresses, generated_tokens) {
+            tracing::warn!(%error, "the addresses of the demo could not be printed");
+        }
     }
     tracing::info!(public = %public.address(), operations = %operations.address(), "serving");
 
-    let signal = loop {
-        match signals.next().await {
-            Signal::End(signal) => break signal,
-            Signal::Reload => reload(&certificates, &clock).await,
+    let mut failed = pin!(app.failed(config.monitor.exit_after()));
+    let failure = loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Signal::End(signal) => {
+                    tracing::info!(signal, "stopping; send a second signal after 2 s to end the process at once");
+                    break None;
+                }
+                Signal::Reload => reload(&certificates, &clock).await,
+            },
+            reason = &mut failed => {
+                tracing::error!(reason, "ending; a supervisor should start the process again");
+                break Some(reason);
+            }
         }
     };
     let first = Instant::now();
-    tracing::info!(signal, "stopping; send a second signal after 2 s to end the process at once");
     tokio::spawn(async move {
         loop {
             let Signal::End(signal) = signals.next().await else { continue };
@@ -128,9 +144,18 @@ async fn serve(config: &Config, background: &Background) -> Result<(), Box<dyn E
     let limit = http.drain_timeout();
     let (cut_public, cut_operations) = tokio::join!(public.drain(limit), operations.drain(limit));
     let unfinished = background.spawner().drain(limit).await;
-    let closed = app.close(jobs).await;
-    tracing::info!(connections_cut = cut_public + cut_operations, unfinished, "stopped");
-    closed.map_err(|error| error as Box<dyn Error>)
+    let connections_cut = cut_public + cut_operations;
+    let Some(reason) = failure else {
+        let closed = app.close(jobs).await;
+        tracing::info!(connections_cut, unfinished, "stopped");
+        return closed.map_err(|error| error as Box<dyn Error>);
+    };
+    // What has failed may never close; everything that was answered is on disk.
+    if tokio::time::timeout(limit, app.close(jobs)).await.is_err() {
+        tracing::error!(reason, connections_cut, unfinished, "ended without closing the stores");
+        process::exit(1);
+    }
+    Err(format!("this process could not work any more: {reason}").into())
 }
 
 fn listening<T>(key: &str, address: SocketAddr, listen: impl FnOnce() -> io::Result<T>) -> Result<T, String> {
@@ -208,19 +233,24 @@ async fn import_demo(app: &Arc<App>) -> Result<(), Box<dyn Error>> {
 }
 
 /// Prints the demo's addresses, generated tokens and activities.
-fn print_demo_banner(app: &App, [public, operations]: &[String; 2], generated_tokens: bool) {
-    println!("\nflashsale demo: no passwords, no real payments. Do not expose it to the internet.\n");
-    println!("  shop        {public}/");
-    println!("  operations  {operations}/readyz");
+fn print_demo_banner(
+    app: &App,
+    [public, operations]: &[String; 2],
+    generated_tokens: bool,
+) -> io::Result<()> {
+    say("\nflashsale demo: no passwords, no real payments. Do not expose it to the internet.\n")?;
+    say(format_args!("  shop        {public}/"))?;
+    say(format_args!("  operations  {operations}/readyz"))?;
     let directory =
         app.directory.as_deref().map_or_else(|| "in memory only".into(), |path| path.display().to_string());
-    println!("  data        {directory}\n");
+    say(format_args!("  data        {directory}\n"))?;
     // Print only generated tokens; those of the configuration are secret.
     for token in app.tokens.iter().filter(|_| generated_tokens) {
         let roles: Vec<_> = token.roles.iter().map(|role| role.as_str()).collect();
-        println!("  {:<10}  {}", roles.join(","), String::from_utf8_lossy(token.token.expose()));
+        let (roles, token) = (roles.join(","), String::from_utf8_lossy(token.token.expose()));
+        say(format_args!("  {roles:<10}  {token}"))?;
     }
-    println!();
+    say("")?;
     let now = app.clock.now();
     let published = app.storefront.published();
     for listed in published.activities.values() {
@@ -232,11 +262,15 @@ fn print_demo_banner(app: &App, [public, operations]: &[String; 2], generated_to
         } else {
             "ended"
         };
-        println!("  {phase:<9} {public}/activities/{}  {}", listed.activity.id, listed.activity.name);
+        let (id, name) = (listed.activity.id, &listed.activity.name);
+        say(format_args!("  {phase:<9} {public}/activities/{id}  {name}"))?;
     }
     let is_live = |window: flashsale_core::domain::Window| now < window.ends_at();
     if !published.activities.values().any(|listed| is_live(listed.activity.window)) {
-        println!("\n  All activities have ended. To start over, stop the server and delete {directory}.");
+        say(format_args!(
+            "\n  All activities have ended. To start over, stop the server and delete {directory}."
+        ))?;
     }
-    println!();
+    say("")?;
+    Ok(())
 }

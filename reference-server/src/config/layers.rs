@@ -122,6 +122,15 @@ impl Layers {
             self.problems.push(format!("{key}: was renamed; use {new} instead ({source})"));
             return;
         }
+        if self.is_list(key) && !value.is_array() {
+            let write = if value.is_table() {
+                format!("begin each entry with [[{key}]]")
+            } else {
+                "write it in brackets, with quotes around each text: [\"…\", \"…\"]".to_owned()
+            };
+            self.problems.push(format!("{key}: is a list; {write} ({source})"));
+            return;
+        }
         // Check each key in a separate document, so that one error hides no other.
         if let Err(problem) = Config::try_from_table(nested(key, value.clone())) {
             self.problems.push(format!("{key}: {problem} ({source})"));
@@ -132,8 +141,15 @@ impl Layers {
     }
 
     fn is_table(&self, key: &str) -> bool {
-        let known = key.split('.').try_fold(&self.known, |known, name| known.get(name));
-        known.and_then(Json::as_object).is_some_and(|fields| !fields.is_empty())
+        self.default_of(key).and_then(Json::as_object).is_some_and(|fields| !fields.is_empty())
+    }
+
+    fn is_list(&self, key: &str) -> bool {
+        self.default_of(key).is_some_and(Json::is_array)
+    }
+
+    fn default_of(&self, key: &str) -> Option<&Json> {
+        key.split('.').try_fold(&self.known, |known, name| known.get(name))
     }
 
     /// Returns the merged configuration, the source of each key that was set, and all problems.

@@ -1,4 +1,4 @@
-//! `[monitor]`: the invariant monitor.
+//! `[monitor]`: the invariant monitor, and what follows from a failure.
 
 use std::time::Duration;
 
@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::monitoring::invariants::Limits;
 
-/// How often the invariants are checked, and their limits; table `[monitor]`.
+/// How often the invariants are checked, their limits, and when a failed process ends; table
+/// `[monitor]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MonitorConfig {
@@ -18,11 +19,21 @@ pub struct MonitorConfig {
     pub outbox_entries: u64,
     /// `monitor.refund_seconds`: how long an activity may keep having refunds due. Default 3600.
     pub refund_seconds: u64,
+    /// `monitor.exit_after_seconds`: how long a process that cannot work any more, as after a full
+    /// disk, answers `/healthz` with 503 before it ends with exit code 1. 0 means that it does not
+    /// end by itself. Default 30.
+    pub exit_after_seconds: u64,
 }
 
 impl Default for MonitorConfig {
     fn default() -> Self {
-        Self { period_seconds: 5, overdue_seconds: 30, outbox_entries: 100_000, refund_seconds: 3_600 }
+        Self {
+            period_seconds: 5,
+            overdue_seconds: 30,
+            outbox_entries: 100_000,
+            refund_seconds: 3_600,
+            exit_after_seconds: 30,
+        }
     }
 }
 
@@ -32,11 +43,17 @@ impl MonitorConfig {
         super::range::within(problems, "monitor.overdue_seconds", self.overdue_seconds, 1..=86_400);
         super::range::within(problems, "monitor.outbox_entries", self.outbox_entries, 1..=u64::MAX);
         super::range::within(problems, "monitor.refund_seconds", self.refund_seconds, 1..=2_592_000);
+        super::range::within(problems, "monitor.exit_after_seconds", self.exit_after_seconds, 0..=86_400);
     }
 
     /// Returns `period_seconds` as a duration.
     pub fn period(&self) -> Duration {
         Duration::from_secs(self.period_seconds)
+    }
+
+    /// Returns `exit_after_seconds` as a duration; `None` if the process does not end by itself.
+    pub fn exit_after(&self) -> Option<Duration> {
+        (self.exit_after_seconds > 0).then(|| Duration::from_secs(self.exit_after_seconds))
     }
 
     /// Converts to the limits of the monitor.

@@ -13,9 +13,8 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// right: the first address that is not a trusted proxy is the client's. Entries further left are
 /// unverified and ignored. `Forwarded` (RFC 7239) is ignored.
 pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
-    let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
     let mut client = peer.to_canonical();
-    if trusted.is_empty() || !is_trusted(client) {
+    if !is_trusted(client, trusted) {
         return client;
     }
     let fields: Vec<_> = headers.get_all(X_FORWARDED_FOR).iter().collect();
@@ -25,12 +24,17 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> I
             // An invalid entry ends the trail at the last trusted proxy.
             let Some(address) = parsed(entry.trim_ascii()) else { return client };
             client = address;
-            if !is_trusted(client) {
+            if !is_trusted(client, trusted) {
                 return client;
             }
         }
     }
     client
+}
+
+/// Returns whether an address, in its canonical form, belongs to a trusted proxy.
+pub(super) fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
+    trusted.iter().any(|network| network.contains(&address))
 }
 
 /// Parses an address with or without a port. An IPv6 address with a port is in brackets.

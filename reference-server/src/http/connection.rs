@@ -176,6 +176,12 @@ pub(super) async fn reached(stages: &mut watch::Receiver<Stage>, stage: Stage) {
     let _ = stages.wait_for(|now| *now >= stage).await;
 }
 
+/// Waits until a server stops, and then for what is on its way to arrive.
+pub(super) async fn stopped_for(stages: &mut watch::Receiver<Stage>, late: Duration) {
+    reached(stages, Stage::Stopping).await;
+    sleep(late).await;
+}
+
 async fn told_to_stop(stages: &mut watch::Receiver<Stage>, progress: &Progress) {
     reached(stages, Stage::Stopping).await;
     if progress.look() == (Phase::Idle, 0) {

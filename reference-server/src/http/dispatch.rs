@@ -90,6 +90,11 @@ impl<H: Handler> Dispatch<H> {
         Ok(response)
     }
 
+    /// Returns the name of the listener.
+    pub(super) fn listener(&self) -> &'static str {
+        self.traffic.listener()
+    }
+
     /// Counts a connection whose TLS handshake failed.
     pub(super) fn handshake_failed(&self, failed: FailedHandshake) {
         self.counters.handshake_failed(failed);

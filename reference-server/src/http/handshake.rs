@@ -2,14 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::{
-    net::TcpStream,
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::{net::TcpStream, sync::watch, time::timeout};
 use tokio_rustls::server::TlsStream;
 
-use super::connection::{Stage, reached};
+use super::connection::{Stage, stopped_for};
 use crate::http::tls::Tls;
 
 /// The first byte of every handshake (RFC 8446, 5.1).
@@ -37,13 +33,9 @@ pub(super) async fn handshake(
     limit: Duration,
     stages: &mut watch::Receiver<Stage>,
 ) -> Result<TlsStream<TcpStream>, NoTls> {
-    let late = async {
-        reached(stages, Stage::Stopping).await;
-        sleep(LATE_HANDSHAKE).await;
-    };
     tokio::select! {
         done = timeout(limit, begin(tls, stream)) => done.unwrap_or(Err(NoTls::TimedOut)),
-        () = late => Err(NoTls::Closed),
+        () = stopped_for(stages, LATE_HANDSHAKE) => Err(NoTls::Closed),
     }
 }
 

@@ -13,6 +13,7 @@ use std::{
 
 use futures_util::FutureExt;
 use hyper::server::conn::http1;
+use ipnet::IpNet;
 use tokio::{
     io::split,
     net::{TcpListener, TcpStream},
@@ -22,9 +23,11 @@ use tokio::{
 
 use super::{
     Code, Handler, Listener, Problem,
+    client_address::is_trusted,
     connection::{self, Stage, Timeouts},
     dispatch::Dispatch,
     handshake::{NoTls, handshake},
+    proxy_protocol::{self, NoHeader},
     traffic::FailedHandshake,
 };
 use crate::{config::HttpConfig, http::tls::Tls};
@@ -73,6 +76,8 @@ impl Server {
                 dispatch: Arc::new(Dispatch::new(Arc::clone(handler), config, Arc::clone(&stopping))),
                 http: builder(config),
                 tls: tls.clone(),
+                proxies: config.proxy_protocol.then(|| config.trusted_proxies.clone()),
+                head_timeout: config.head_timeout(),
                 handshake_timeout: config.handshake_timeout(),
                 open: Arc::clone(&open),
                 max_connections: config.max_connections,
@@ -126,6 +131,9 @@ struct Worker<H> {
     dispatch: Arc<Dispatch<H>>,
     http: http1::Builder,
     tls: Option<Tls>,
+    /// The proxies that begin each connection with a PROXY header, if the listener expects one.
+    proxies: Option<Vec<IpNet>>,
+    head_timeout: Duration,
     handshake_timeout: Duration,
     open: Arc<AtomicUsize>,
     max_connections: usize,
@@ -187,27 +195,26 @@ impl<H: Handler> Worker<H> {
             return self.refuse(stream, alive);
         };
         let _ = stream.set_nodelay(true);
-        let (http, dispatch) = (self.http.clone(), Arc::clone(&self.dispatch));
-        let (timeouts, mut stages) = (self.timeouts, self.stages.clone());
-        let Some(tls) = self.tls.clone() else {
-            let (reader, writer) = stream.into_split();
-            tokio::spawn(async move {
-                connection::serve(reader, writer, peer, &http, dispatch, timeouts, stages).await;
-                drop((slot, alive));
-            });
-            return;
+        let accepted = Accepted {
+            peer,
+            http: self.http.clone(),
+            dispatch: Arc::clone(&self.dispatch),
+            timeouts: self.timeouts,
+            stages: self.stages.clone(),
+            _slot: slot,
+            _alive: alive,
         };
-        let limit = self.handshake_timeout;
-        tokio::spawn(async move {
-            match handshake(&tls, stream, limit, &mut stages).await {
-                Ok(stream) => {
-                    let (reader, writer) = split(stream);
-                    connection::serve(reader, writer, peer, &http, dispatch, timeouts, stages).await;
-                }
-                Err(reason) => answer_without_tls(reason, &dispatch).await,
-            }
-            drop((slot, alive));
-        });
+        let header_limit = self
+            .proxies
+            .as_ref()
+            .filter(|proxies| is_trusted(peer.to_canonical(), proxies))
+            .map(|_| self.head_timeout);
+        let tls = self.tls.clone().map(|tls| (tls, self.handshake_timeout));
+        match (header_limit, tls) {
+            (None, None) => drop(tokio::spawn(accepted.serve(stream))),
+            (None, Some((tls, limit))) => drop(tokio::spawn(accepted.serve_tls(stream, tls, limit))),
+            (Some(limit), tls) => drop(tokio::spawn(accepted.serve_proxied(stream, limit, tls))),
+        }
     }
 
     /// Answers `busy` without reading the request. Closes without an answer if too many are being
@@ -225,6 +232,69 @@ impl<H: Handler> Worker<H> {
             connection::close_gracefully(reader, writer, &answer).await;
             drop((slot, alive));
         });
+    }
+}
+
+/// A connection that counts as open until this is dropped.
+struct Accepted<H> {
+    peer: IpAddr,
+    http: http1::Builder,
+    dispatch: Arc<Dispatch<H>>,
+    timeouts: Timeouts,
+    stages: watch::Receiver<Stage>,
+    _slot: ConnectionSlot,
+    _alive: mpsc::Sender<()>,
+}
+
+impl<H: Handler> Accepted<H> {
+    async fn serve(self, stream: TcpStream) {
+        let (reader, writer) = stream.into_split();
+        let Self { peer, http, dispatch, timeouts, stages, _slot, _alive } = self;
+        connection::serve(reader, writer, peer, &http, dispatch, timeouts, stages).await;
+    }
+
+    async fn serve_tls(mut self, stream: TcpStream, tls: Tls, limit: Duration) {
+        match handshake(&tls, stream, limit, &mut self.stages).await {
+            Ok(stream) => {
+                let (reader, writer) = split(stream);
+                let Self { peer, http, dispatch, timeouts, stages, _slot, _alive } = self;
+                connection::serve(reader, writer, peer, &http, dispatch, timeouts, stages).await;
+            }
+            Err(reason) => answer_without_tls(reason, &self.dispatch).await,
+        }
+    }
+
+    /// Reads the header of a trusted proxy, and serves its client. The protocol forbids to guess
+    /// whether there is a header, so a connection without one is refused.
+    async fn serve_proxied(mut self, mut stream: TcpStream, limit: Duration, tls: Option<(Tls, Duration)>) {
+        let problem = match proxy_protocol::client(&mut stream, limit, &mut self.stages).await {
+            Ok(client) => {
+                self.peer = client.unwrap_or(self.peer);
+                return match tls {
+                    None => self.serve(stream).await,
+                    Some((tls, limit)) => self.serve_tls(stream, tls, limit).await,
+                };
+            }
+            Err(NoHeader::Closed) => return,
+            Err(NoHeader::Invalid) => {
+                Problem::invalid("This listener expects a header of the PROXY protocol from this address.")
+            }
+            Err(NoHeader::TimedOut) => Problem::new(
+                Code::Timeout,
+                format!("Send the whole header of the PROXY protocol within {} ms.", limit.as_millis()),
+            ),
+        };
+        tracing::warn!(
+            peer = %self.peer,
+            listener = self.dispatch.listener(),
+            "a connection from a trusted proxy has no valid PROXY header: switch the protocol on in the \
+             proxy, or off in http.proxy_protocol or http.operations_proxy_protocol"
+        );
+        // With TLS an answer would need a handshake.
+        if tls.is_none() {
+            let (reader, writer) = stream.into_split();
+            connection::close_gracefully(reader, writer, &self.dispatch.raw(problem)).await;
+        }
     }
 }
 

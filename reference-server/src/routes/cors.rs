@@ -4,18 +4,16 @@ use hyper::{
     HeaderMap, Method, StatusCode,
     header::{
         ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-        ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, HeaderValue,
-        ORIGIN, VARY,
+        ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, HeaderName,
+        HeaderValue, ORIGIN, VARY,
     },
 };
 
 use crate::http::{Response, empty};
 
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST");
-const REQUEST_HEADERS: HeaderValue =
-    HeaderValue::from_static("authorization, content-type, flashsale-device, idempotency-key, prefer");
 const ANSWER_HEADERS: HeaderValue =
-    HeaderValue::from_static("location, retry-after, ratelimit, ratelimit-policy, x-request-id");
+    HeaderValue::from_static("etag, location, retry-after, ratelimit, ratelimit-policy, x-request-id");
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
 /// Returns the request's origin if the configuration allows it.
@@ -24,14 +22,21 @@ pub(super) fn allowed(origins: &[String], headers: &HeaderMap) -> Option<HeaderV
     origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()).then(|| origin.clone())
 }
 
-/// Answers a CORS preflight request; returns `None` for any other request.
-pub(super) fn preflight(method: &Method, headers: &HeaderMap) -> Option<Response> {
+/// Lists the headers that pages of an allowed origin may send.
+pub(super) fn request_headers(names: &[HeaderName]) -> HeaderValue {
+    let names: Vec<_> = names.iter().map(HeaderName::as_str).collect();
+    HeaderValue::try_from(names.join(", ")).expect("names of headers are visible ASCII")
+}
+
+/// Answers a CORS preflight request, which may announce `allowed` headers; returns `None` for any
+/// other request.
+pub(super) fn preflight(method: &Method, headers: &HeaderMap, allowed: &HeaderValue) -> Option<Response> {
     let is_preflight = *method == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
     is_preflight.then(|| {
         let mut response = empty(StatusCode::NO_CONTENT);
         let headers = response.headers_mut();
         headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
-        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS);
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed.clone());
         headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
         response
     })

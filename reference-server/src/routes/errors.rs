@@ -252,6 +252,11 @@ pub(super) fn not_ready() -> Problem {
     Problem::new(Code::NotReady, "The sale is being prepared on this server; try again.").retry_after(SOON)
 }
 
+/// Reports that only a restart of this process can help.
+pub(super) fn failed() -> Problem {
+    unavailable("This process cannot work any more; restart it.")
+}
+
 /// Reports that a dependency is unavailable.
 pub(super) fn unavailable(detail: &'static str) -> Problem {
     Problem::new(Code::Unavailable, detail).retry_after(SOON)

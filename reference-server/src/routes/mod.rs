@@ -9,12 +9,12 @@ mod public;
 mod route_labels;
 
 use flashsale_core::domain::Invalid;
-use hyper::Method;
+use hyper::{Method, StatusCode, header::HeaderValue};
 
 pub use operations::Operations;
 pub use public::Public;
 
-use crate::http::{Problem, Query, Response};
+use crate::http::{Prepared, Problem, Query, Response};
 
 /// The result of a route. A problem becomes a response as well.
 type Answer = Result<Response, Problem>;
@@ -26,6 +26,12 @@ const ITEMS: usize = 20;
 /// Parses the id in a path; a malformed one is answered 404.
 fn id<T: std::str::FromStr<Err = Invalid>>(segment: &str) -> Result<T, Problem> {
     segment.parse().map_err(|_| Problem::not_found())
+}
+
+/// Answers a probe of a process that can work.
+fn alive() -> Response {
+    let text = HeaderValue::from_static("text/plain; charset=utf-8");
+    Prepared::new(StatusCode::OK, text, "alive\n").no_store().respond()
 }
 
 fn only_get(method: &Method) -> Result<(), Problem> {

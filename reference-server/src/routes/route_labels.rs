@@ -77,3 +77,19 @@ pub(super) const OPERATIONS: &[&str] = &[
     "GET /{language}/",
     "GET /assets/{name}",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::PUBLIC;
+    use crate::{config::TAKEN, storefront::pages::Language};
+
+    #[test]
+    fn no_health_path_can_hide_a_route() {
+        let codes = Language::ALL.map(Language::code);
+        for route in PUBLIC {
+            let first = route.split('/').nth(1).unwrap();
+            let firsts = if first == "{language}" { &codes[..] } else { &[first] };
+            assert!(firsts.iter().all(|first| TAKEN.contains(first)), "{route}");
+        }
+    }
+}

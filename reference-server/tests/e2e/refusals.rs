@@ -141,6 +141,8 @@ async fn a_full_disk_stops_the_sale_until_a_restart() {
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{}", server.process);
     let ready = client.request(Method::GET, "/readyz", &[], None).await.unwrap();
     assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE, "{ready}");
+    let alive = client.request(Method::GET, "/healthz", &[], None).await.unwrap();
+    assert_eq!(alive.status, StatusCode::SERVICE_UNAVAILABLE, "{alive}");
 
     // The outcome of the last commits is unknown, so the sale needs more than free space to resume.
     disk.make_room();
@@ -150,6 +152,38 @@ async fn a_full_disk_stops_the_sale_until_a_restart() {
     let server = site.serve();
     let mut public = Client::new(server.shop.public);
     let status = try_to_buy(&server.shop, &notes, &mut public, &site, 1_000_001).await;
+    assert_eq!(status, StatusCode::CREATED, "{}", server.process);
+    let census = Census::take(&server.shop, &notes, &site.offers).await;
+    census.check(&site.offers, &notes).assert_none();
+}
+
+/// A supervisor restarts what ends with a failure; it cannot help a process that stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_cannot_work_any_more_says_so_and_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let site = site_in(directory.path());
+    let server = site.serve_limited(&[("FLASHSALE__MONITOR__EXIT_AFTER_SECONDS", "10")]);
+    let notes = ClientLog::new();
+    buyers(&site, 1..50).buy(&server.shop, &notes).await;
+    assert_eq!(notes.acknowledged_so_far(), 49, "{:?}", notes.violations());
+    let mut operations = Client::new(server.shop.operations);
+    let alive = operations.request(Method::GET, "/healthz", &[], None).await.unwrap();
+    assert_eq!(alive.status, StatusCode::OK, "{alive}");
+
+    server.process.limit_files(0);
+    let mut public = Client::new(server.shop.public);
+    let status = try_to_buy(&server.shop, &notes, &mut public, &site, 1_000).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{}", server.process);
+    let failed = operations.request(Method::GET, "/healthz", &[], None).await.unwrap();
+    assert_eq!((failed.status, failed.code()), (StatusCode::SERVICE_UNAVAILABLE, "unavailable"), "{failed}");
+    let exit = server.process.wait_for_exit(SOON);
+    assert_eq!(exit.code(), Some(1), "{}", server.process);
+    let output = server.process.output();
+    assert!(output.contains("could not work any more: ledger: "), "{output}");
+
+    let server = site.serve();
+    let mut public = Client::new(server.shop.public);
+    let status = try_to_buy(&server.shop, &notes, &mut public, &site, 2_000).await;
     assert_eq!(status, StatusCode::CREATED, "{}", server.process);
     let census = Census::take(&server.shop, &notes, &site.offers).await;
     census.check(&site.offers, &notes).assert_none();
@@ -189,4 +223,14 @@ fn an_unknown_configuration_key_is_reported() {
     command.arg("serve").arg("--data").arg(&site.data).arg("--config").arg(&wrong);
     let (exit, output) = run(command);
     assert!(!exit.success() && output.contains("publik") && output.contains("public"), "{output}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listener_can_be_given_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let site = site_in(directory.path());
+    let server = site.serve_with(&[("FLASHSALE__HTTP__PUBLIC", "localhost:0")]);
+    assert!(server.shop.public.ip().is_loopback(), "{}", server.process);
+    let time = Client::new(server.shop.public).request(Method::GET, "/v1/time", &[], None).await.unwrap();
+    assert_eq!(time.status, StatusCode::OK, "{time}");
 }

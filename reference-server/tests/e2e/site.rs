@@ -82,7 +82,23 @@ impl Site {
     pub(crate) fn serve_with(&self, settings: &[(&str, &str)]) -> Server {
         let mut command = self.command("serve");
         command.envs(settings.iter().copied());
-        let process = Process::start(command);
+        Self::started(Process::start(command))
+    }
+
+    /// Like [`serve_with`](Self::serve_with), with a server that survives SIGXFSZ: a write beyond
+    /// [`Process::limit_files`] fails, as on a full disk.
+    pub(crate) fn serve_limited(&self, settings: &[(&str, &str)]) -> Server {
+        let serve = self.command("serve");
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+            .arg(serve.get_program())
+            .args(serve.get_args());
+        command.env("NO_COLOR", "1").envs(settings.iter().copied());
+        Self::started(Process::start(command))
+    }
+
+    fn started(process: Process) -> Server {
         let line = process.wait_for_line(SOON, |line| address(line, "operations=").is_some());
         let shop = Shop {
             public: address(&line, "public=").unwrap_or_else(|| panic!("no public address: {line}")),

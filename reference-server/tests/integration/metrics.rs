@@ -112,3 +112,32 @@ async fn metrics_show_holds_commits_and_a_stopped_ledger() {
     assert_eq!((numbers["flashsale_ledger_up"], numbers["flashsale_ledger_read"]), (0.0, 0.0));
     assert!(numbers["flashsale_obstacles"] >= 1.0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metrics_come_in_the_format_that_a_scraper_accepts() {
+    let shop = Shop::open().await;
+    shop.read("/v1/time").await;
+    let prometheus =
+        "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+    for (accept, is_open) in [
+        (None, true),
+        (Some("*/*"), true),
+        (Some("application/openmetrics-text"), true),
+        (Some(prometheus), true),
+        (Some("text/plain"), false),
+        (Some("text/plain;version=0.0.4, */*;q=0.1"), false),
+        (Some("application/openmetrics-text;q=0.1, text/*"), false),
+    ] {
+        let headers: Vec<_> = accept.map(|accept| ("accept", accept)).into_iter().collect();
+        let answer = shop.operate_as(Method::GET, "/metrics", &headers, None).await;
+        let kind =
+            if is_open { "application/openmetrics-text; version=1.0.0" } else { "text/plain; version=0.0.4" };
+        assert_eq!(answer.header("content-type"), format!("{kind}; charset=utf-8"), "{accept:?}");
+        let text = answer.body.as_str().unwrap();
+        assert_eq!(text.ends_with("# EOF\n"), is_open, "{text}");
+        let described = if is_open { "flashsale_http_requests" } else { "flashsale_http_requests_total" };
+        assert!(text.contains(&format!("# TYPE {described} counter\n")), "{text}");
+        assert!(text.contains("\nflashsale_http_requests_total{listener=\"public\","), "{text}");
+    }
+    shop.close().await;
+}

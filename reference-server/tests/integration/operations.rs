@@ -222,6 +222,9 @@ async fn the_server_is_ready_while_its_views_are_fresh() {
     let ready = client.request(Method::GET, "/readyz", &[], None).await.unwrap();
     assert_eq!((ready.status, &ready.body), (StatusCode::OK, &json!({ "ready": true, "reasons": [] })));
     shop.app.close_stores.call().await.unwrap();
+    let failed = client.request(Method::GET, "/healthz", &[], None).await.unwrap();
+    expect(&failed, 503, "unavailable");
+    assert!(failed.body["reasons"].to_string().contains("ledger: "), "{failed}");
     // The views of a stopped ledger are not refreshed and become stale.
     shop.clock.advance(Duration::from_secs(2));
     let not_ready = client.request(Method::GET, "/readyz", &[], None).await.unwrap();
@@ -232,6 +235,26 @@ async fn the_server_is_ready_while_its_views_are_fresh() {
     let buyer = shop.buyer(1).await;
     expect(&buyer.order(11, 1).await, 503, "unavailable");
     expect(&shop.read("/v1/activities/1/status").await, 503, "not_ready");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_public_listener_answers_probes_at_its_health_path_only() {
+    let probe = async |shop: &Shop, path| {
+        Client::new(shop.public).request(Method::GET, path, &[], None).await.unwrap()
+    };
+    let shop = Shop::open().await;
+    assert_eq!(probe(&shop, "/healthz").await.status, StatusCode::NOT_FOUND);
+    shop.close().await;
+
+    let shop = Shop::with(|config| config.http.health_path = Some("/healthz".to_owned())).await;
+    let alive = probe(&shop, "/healthz").await;
+    assert_eq!((alive.status, &alive.body), (StatusCode::OK, &json!("alive\n")), "{alive}");
+    let other_method = Client::new(shop.public).request(Method::POST, "/healthz", &[], None).await.unwrap();
+    expect(&other_method, 405, "method_not_allowed");
+    shop.app.close_stores.call().await.unwrap();
+    let failed = probe(&shop, "/healthz").await;
+    expect(&failed, 503, "unavailable");
+    assert!(failed.body.get("reasons").is_none(), "strangers see no internals: {failed}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,7 +1,10 @@
 //! Pages: escaping, caching and security headers; CORS.
 
 use flashsale_testkit::client::Answer;
-use hyper::{Method, StatusCode};
+use hyper::{
+    Method, StatusCode,
+    header::{AUTHORIZATION, HeaderName},
+};
 use reference_server::config::OperatorRole;
 use serde_json::json;
 
@@ -259,12 +262,26 @@ async fn configured_origins_may_call_the_api() {
     };
     let preflight = ask(Method::OPTIONS, origin).await;
     assert_eq!(preflight.status, StatusCode::NO_CONTENT);
-    assert!(preflight.header("access-control-allow-headers").contains("idempotency-key"));
+    let allowed: Vec<_> = preflight.header("access-control-allow-headers").split(", ").collect();
+    for name in ["authorization", "idempotency-key", "if-none-match", "traceparent", "tracestate", "baggage"]
+    {
+        assert!(allowed.contains(&name), "{name} in {allowed:?}");
+    }
     let answer = ask(Method::GET, origin).await;
     assert_eq!(answer.header("access-control-allow-origin"), origin);
     assert_eq!(answer.header("vary"), "origin");
     let other = ask(Method::GET, "https://shop.example.evil").await;
     assert_eq!((other.header("access-control-allow-origin"), other.header("vary")), ("", "origin"));
     assert_eq!(ask(Method::OPTIONS, "https://evil.example").await.status, StatusCode::METHOD_NOT_ALLOWED);
+    shop.close().await;
+
+    let shop = Shop::with(|config| {
+        config.http.cors_origins = vec![origin.to_owned()];
+        config.http.cors_headers = vec![HeaderName::from_static("x-shop"), AUTHORIZATION];
+    })
+    .await;
+    let headers = [("origin", origin), ("access-control-request-method", "POST")];
+    let preflight = shop.call(Method::OPTIONS, "/v1/time", &headers, None).await;
+    assert_eq!(preflight.header("access-control-allow-headers"), "x-shop, authorization");
     shop.close().await;
 }

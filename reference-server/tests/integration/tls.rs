@@ -78,6 +78,13 @@ impl Pair {
         self.connect_with(address, |_| {})
     }
 
+    /// Connects as a proxy does that first sends `header`.
+    pub(crate) fn connect_behind(&self, address: SocketAddr, header: &[u8]) -> io::Result<Connected> {
+        let mut socket = socket(address);
+        socket.write_all(header)?;
+        self.connect_over(socket, &[&TLS13], |_| {})
+    }
+
     fn connect_with(
         &self,
         address: SocketAddr,
@@ -92,6 +99,15 @@ impl Pair {
         versions: &[&'static rustls::SupportedProtocolVersion],
         change: impl FnOnce(&mut ClientConfig),
     ) -> io::Result<Connected> {
+        self.connect_over(socket(address), versions, change)
+    }
+
+    fn connect_over(
+        &self,
+        mut socket: TcpStream,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+        change: impl FnOnce(&mut ClientConfig),
+    ) -> io::Result<Connected> {
         let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_protocol_versions(versions)
             .unwrap()
@@ -99,9 +115,8 @@ impl Pair {
             .with_no_client_auth();
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         change(&mut config);
-        let name = ServerName::try_from(address.ip().to_string()).unwrap();
+        let name = ServerName::try_from(socket.peer_addr()?.ip().to_string()).unwrap();
         let mut session = ClientConnection::new(Arc::new(config), name).unwrap();
-        let mut socket = socket(address);
         while session.is_handshaking() {
             session.complete_io(&mut socket)?;
         }

@@ -43,6 +43,7 @@ impl Handler for Probe {
         let mut room = [""; 8];
         match (&head.method, segments(head.uri.path(), &mut room).unwrap_or_default()) {
             (&Method::GET | &Method::HEAD, ["number", number]) => json(StatusCode::OK, number),
+            (&Method::GET, ["peer"]) => json(StatusCode::OK, &body.peer().to_string()),
             (_, ["number", _]) => Problem::method_not_allowed("GET, HEAD").into_response(),
             (&Method::POST, ["echo"]) => match body.json::<Echo>(&head.headers).await {
                 Ok(echo) => json(StatusCode::OK, &echo),
@@ -263,6 +264,93 @@ fn json_bodies_are_parsed_strictly() {
     client
         .send("POST /echo HTTP/1.1\r\nhost: test\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\n{}");
     client.answer().expect_problem(415, "unsupported_media_type");
+}
+
+#[test]
+fn media_types_are_read_as_senders_write_them() {
+    let fixture = Fixture::start(&HttpConfig::default());
+    let body = r#"{"text":"a"}"#;
+    for (field, status) in [
+        ("content-type: application/json;charset=utf8", 200),
+        ("content-type: Application/Json; charset=\"UTF_8\"; profile=\"a;b\"", 200),
+        ("content-type: application/json; version=2", 200),
+        ("content-type: application/json; charset=latin1", 415),
+        ("content-type: application/json\r\ncontent-encoding: identity", 200),
+        ("content-type: application/json\r\ncontent-encoding: gzip", 415),
+        ("content-type: application/json\r\ncontent-encoding: x-unknown", 415),
+    ] {
+        let mut client = fixture.client();
+        let length = body.len();
+        client.send(format!(
+            "POST /echo HTTP/1.1\r\nhost: test\r\n{field}\r\ncontent-length: {length}\r\n\r\n{body}"
+        ));
+        let answer = client.answer();
+        assert_eq!(answer.status, status, "{field}: {answer:?}");
+        if status == 415 {
+            answer.expect_problem(415, "unsupported_media_type");
+        }
+        let asks_for_plain =
+            answer.headers.get("accept-encoding").is_some_and(|codings| codings == "identity");
+        assert_eq!(asks_for_plain, status == 415 && field.contains("encoding"), "{field}: {answer:?}");
+    }
+}
+
+#[test]
+fn a_trusted_proxy_names_its_client_in_a_proxy_header() {
+    let config = quick(|config| {
+        config.proxy_protocol = true;
+        config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+        config.head_timeout_ms = 200;
+    });
+    let v1 = b"PROXY TCP4 203.0.113.9 127.0.0.1 4711 80\r\n".to_vec();
+    let signature = b"\r\n\r\n\0\r\nQUIT\n";
+    let v2 = [&signature[..], &[0x21, 0x11, 0, 12, 203, 0, 113, 9, 127, 0, 0, 1, 1, 1, 0, 80]].concat();
+    let local = [&signature[..], &[0x20, 0, 0, 0]].concat();
+    let own = "127.0.0.1";
+    for fixture in Fixture::each(&config) {
+        for (header, peer) in [(&v1, "203.0.113.9"), (&v2, "203.0.113.9"), (&local, own)] {
+            let mut client = match &fixture.pair {
+                Some(pair) => pair.connect_behind(fixture.address, header).unwrap().client,
+                None => {
+                    let mut client = fixture.client();
+                    client.send(header);
+                    client
+                }
+            };
+            for _ in 0..2 {
+                assert_eq!(client.get("/peer").json(), peer);
+            }
+        }
+        if fixture.pair.is_some() {
+            // Without a header there is no handshake, and so no answer.
+            let mut client = Client::connect(fixture.address);
+            client.send("GET /peer HTTP/1.1\r\nhost: test\r\n\r\n");
+            client.expect_closed();
+            continue;
+        }
+        let mut client = fixture.client();
+        client.send("GET /peer HTTP/1.1\r\nhost: test\r\n\r\n");
+        client.answer().expect_problem(400, "invalid_request");
+        client.expect_closed();
+        let mut client = fixture.client();
+        client.send(&v1[..20]);
+        client.answer().expect_problem(408, "timeout");
+        client.expect_closed();
+    }
+
+    // A header from elsewhere is not believed; it is no HTTP either.
+    let config = quick(|config| {
+        config.proxy_protocol = true;
+        config.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()];
+    });
+    let fixture = Fixture::start(&config);
+    assert_eq!(fixture.client().get("/peer").json(), own);
+    for header in [&v1, &v2] {
+        let mut client = fixture.client();
+        client.send(header);
+        client.try_send("GET /peer HTTP/1.1\r\nhost: test\r\n\r\n");
+        client.answer().expect_problem(400, "invalid_request");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! The answer to a scrape, in the text format that Prometheus and OpenMetrics share.
+//! The answer to a scrape, as OpenMetrics or in the older text format of Prometheus.
 
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
 use flashsale_core::metrics::HistogramSnapshot;
 use prometheus_client::{
@@ -65,7 +65,26 @@ impl Exposition {
         self.families[index].samples.push((labels, value));
     }
 
-    /// Encodes the samples.
+    /// Encodes the samples in the text format 0.0.4 of Prometheus, where counters are described by
+    /// the name of their samples and nothing marks the end.
+    pub fn prometheus_text(self) -> String {
+        let counters = self.families.iter().filter(|family| {
+            family.samples.first().is_some_and(|(_, value)| matches!(value, Value::Counter(_)))
+        });
+        let counters: HashSet<&'static str> = counters.map(|family| family.name).collect();
+        let mut text = String::new();
+        for line in self.text().lines().filter(|line| *line != "# EOF") {
+            let described = ["# HELP ", "# TYPE "].iter().find_map(|start| {
+                let (name, rest) = line.strip_prefix(start)?.split_once(' ')?;
+                counters.contains(name).then(|| format!("{start}{name}_total {rest}"))
+            });
+            text.push_str(described.as_deref().unwrap_or(line));
+            text.push('\n');
+        }
+        text
+    }
+
+    /// Encodes the samples as OpenMetrics 1.0.
     ///
     /// # Panics
     ///
@@ -142,5 +161,15 @@ mod tests {
             took_seconds_sum 0.011\ntook_seconds_count 3\ntook_seconds_bucket{le=\"0.001\"} 1\n\
             took_seconds_bucket{le=\"0.002\"} 2\ntook_seconds_bucket{le=\"+Inf\"} 3\n# EOF\n";
         assert_eq!(page.text(), expected);
+    }
+
+    #[test]
+    fn prometheus_describes_counters_by_the_name_of_their_samples() {
+        let mut page = Exposition::default();
+        page.counter("asked", "How often.", Labels::new(), 3);
+        page.gauge("asked_now", "How many.", Labels::new(), 0.5);
+        let expected = "# HELP asked_total How often.\n# TYPE asked_total counter\nasked_total 3\n\
+            # HELP asked_now How many.\n# TYPE asked_now gauge\nasked_now 0.5\n";
+        assert_eq!(page.prometheus_text(), expected);
     }
 }

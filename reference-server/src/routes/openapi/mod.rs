@@ -22,7 +22,8 @@ const COMPONENTS: &str = include_str!("components.json");
 
 static PUBLIC: LazyLock<Document> = LazyLock::new(|| {
     let about = "For buyers, the pages of the shop, and payment providers. If CORS origins are configured, \
-        preflight requests (OPTIONS) are answered 204. Methods that a path does not have are answered 405.";
+        preflight requests (OPTIONS) are answered 204. If a health path is configured, GET there is answered \
+        200, and 503 once only a restart of the server helps. Methods that a path does not have are answered 405.";
     document("flashsale: public listener", about, &public::operations())
 });
 

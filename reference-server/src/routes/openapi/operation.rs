@@ -40,8 +40,8 @@ struct Body {
 enum Content {
     /// JSON with a schema in the components.
     Json(&'static str),
-    /// Any content of a media type.
-    Of(&'static str),
+    /// Any content of these media types.
+    Of(&'static [&'static str]),
 }
 
 /// A response value that is a parameter of another operation.
@@ -135,9 +135,9 @@ impl Operation {
         self
     }
 
-    /// Answers 200 with content of a media type.
-    pub(super) fn answers_type(mut self, media_type: &'static str) -> Self {
-        self.answers.insert(200, Some(Content::Of(media_type)));
+    /// Answers 200 with content of one of these media types.
+    pub(super) fn answers_type(mut self, media_types: &'static [&'static str]) -> Self {
+        self.answers.insert(200, Some(Content::Of(media_types)));
         self
     }
 
@@ -168,7 +168,7 @@ impl Operation {
     /// Whether it is a page; pages have several paths.
     #[cfg(test)]
     pub(super) fn is_page(&self) -> bool {
-        let html = matches!(self.answers.get(&200), Some(Some(Content::Of("text/html"))));
+        let html = matches!(self.answers.get(&200), Some(Some(Content::Of(["text/html"]))));
         html && self.answers.contains_key(&304)
     }
 
@@ -226,9 +226,12 @@ impl Operation {
                     let schema = reference("schemas", schema);
                     response["content"] = json!({ "application/json": { "schema": schema } });
                 }
-                Some(Content::Of(media_type)) => {
-                    let kind = if *media_type == "application/json" { "object" } else { "string" };
-                    response["content"] = json!({ *media_type: { "schema": { "type": kind } } });
+                Some(Content::Of(media_types)) => {
+                    let content = media_types.iter().map(|media_type| {
+                        let kind = if *media_type == "application/json" { "object" } else { "string" };
+                        ((*media_type).to_owned(), json!({ "schema": { "type": kind } }))
+                    });
+                    response["content"] = Value::Object(content.collect());
                 }
                 None => {}
             }

@@ -8,12 +8,13 @@ use crate::http::Code::{
 /// Lists every operation.
 pub(super) fn operations() -> Vec<Operation> {
     let mut operations = vec![
-        Operation::get("/healthz", "Liveness").answers_type("text/plain"),
+        Operation::get("/healthz", "Liveness: 503 once only a restart helps").answers_type(&["text/plain"]),
         Operation::get("/readyz", "Readiness to sell").answers(200, "Readiness"),
-        Operation::get("/metrics", "Metrics for Prometheus").answers_type("application/openmetrics-text"),
-        Operation::get("/openapi.json", "This document").answers_type("application/json").unchanged(),
+        Operation::get("/metrics", "Metrics for Prometheus, in the format that `Accept` asks for")
+            .answers_type(&["application/openmetrics-text", "text/plain"]),
+        Operation::get("/openapi.json", "This document").answers_type(&["application/json"]).unchanged(),
         Operation::get("/assets/{name}", "A static file of the console")
-            .answers_type("*/*")
+            .answers_type(&["*/*"])
             .unchanged()
             .refuses(&[NotFound]),
     ];

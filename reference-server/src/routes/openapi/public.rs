@@ -10,9 +10,9 @@ use crate::http::Code::{
 /// Lists every operation.
 pub(super) fn operations() -> Vec<Operation> {
     let mut operations = vec![
-        Operation::get("/openapi.json", "This document").answers_type("application/json").unchanged(),
+        Operation::get("/openapi.json", "This document").answers_type(&["application/json"]).unchanged(),
         Operation::get("/assets/{name}", "A static file of the pages")
-            .answers_type("*/*")
+            .answers_type(&["*/*"])
             .unchanged()
             .refuses(&[NotFound]),
         Operation::get("/v1/time", "The server time").answers(200, "Time"),
@@ -101,7 +101,7 @@ pub(super) fn operations() -> Vec<Operation> {
             .refuses(&[NotFound, Unauthorized]),
         Operation::get("/sandbox/payments/{payment_id}", "The payment page of the sandbox provider")
             .takes(&["lang", "back"])
-            .answers_type("text/html")
+            .answers_type(&["text/html"])
             .refuses(&[NotFound]),
         Operation::post("/sandbox/payments/{payment_id}/{report}", "Makes the sandbox report on a payment")
             .answers(200, "Received")
@@ -127,7 +127,7 @@ const PAGES: &[(&str, &str)] = &[
 ];
 
 pub(super) fn page(path: String, summary: &'static str) -> Operation {
-    Operation::get(path, summary).answers_type("text/html").unchanged().refuses(&[NotFound])
+    Operation::get(path, summary).answers_type(&["text/html"]).unchanged().refuses(&[NotFound])
 }
 
 /// Creates an operation for challenges or tickets, with all that they share.

@@ -35,7 +35,7 @@ struct ImportFile {
 impl Operations {
     pub(super) async fn import(&self, operator: &OperationsToken, head: &Parts, body: Body) -> Answer {
         require(operator, &[OperatorRole::Operator])?;
-        let bytes = body.with_max_bytes(IMPORT_BYTES).bytes().await?;
+        let bytes = body.with_max_bytes(IMPORT_BYTES).bytes(&head.headers).await?;
         Query::parse(head.uri.query(), &[])?;
         let by = by(operator, "import".parse().map_err(|error| errors::invalid(&error))?)?;
         let app = Arc::clone(&self.app);

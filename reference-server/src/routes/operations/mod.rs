@@ -19,7 +19,6 @@ mod stock;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use flashsale_core::{
     domain::{Attribution, Name, Text},
     service::OperationError,
@@ -27,22 +26,25 @@ use flashsale_core::{
 use hyper::{HeaderMap, Method, StatusCode, header::HeaderValue, http::request::Parts};
 use serde::Serialize;
 
-use super::{Answer, errors, headers, id, only_get, only_post, openapi, route_labels};
+use super::{Answer, alive, errors, headers, id, only_get, only_post, openapi, route_labels};
 use crate::{
     app::App,
     config::{OperationsToken, OperatorRole},
-    http::{Body, Code, Handler, Prepared, Problem, Request, Response, Traffic, json, no_store, segments},
+    http::{
+        Body, Code, Handler, Prepared, Problem, Request, Response, Traffic, accepted_weight, json, no_store,
+        segments,
+    },
     monitoring::metrics,
 };
 
-const METRICS: HeaderValue =
+const OPENMETRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
 /// Handles the requests of operators and monitors.
 #[derive(Debug)]
 pub struct Operations {
     app: Arc<App>,
-    alive: Prepared,
     traffic: Arc<Traffic>,
 }
 
@@ -55,11 +57,9 @@ struct Readiness {
 impl Operations {
     /// Creates the handler for `app`.
     pub fn new(app: Arc<App>) -> Self {
-        let text = HeaderValue::from_static("text/plain; charset=utf-8");
-        let alive = Prepared::new(StatusCode::OK, text, Bytes::from_static(b"alive\n")).no_store();
         let traffic = Traffic::new("operations", route_labels::OPERATIONS, 0);
         app.metrics.watch(&traffic);
-        Self { app, alive, traffic }
+        Self { app, traffic }
     }
 
     async fn route(&self, head: &Parts, body: Body) -> Answer {
@@ -67,11 +67,11 @@ impl Operations {
         let path = segments(head.uri.path(), &mut buffer).ok_or_else(Problem::not_found)?;
         let method = &head.method;
         match path {
-            ["healthz"] => only_get(method).map(|()| self.alive.respond()),
+            ["healthz"] => only_get(method).and_then(|()| self.healthy()),
             ["readyz"] => only_get(method).and_then(|()| self.ready()),
             ["metrics"] => {
                 only_get(method)?;
-                Ok(self.metrics().await)
+                Ok(self.metrics(&head.headers).await)
             }
             ["assets", name] => {
                 only_get(method)?;
@@ -180,10 +180,17 @@ impl Operations {
         found.ok_or_else(refused)
     }
 
-    /// Renders the metrics. They contain no buyer data, so no token is required.
-    async fn metrics(&self) -> Response {
-        let text = metrics::read(&self.app).await.text();
-        Prepared::new(StatusCode::OK, METRICS, text).no_store().respond()
+    /// Renders the metrics in the format that the client prefers, OpenMetrics if it has no
+    /// preference. They contain no buyer data, so no token is required.
+    async fn metrics(&self, headers: &HeaderMap) -> Response {
+        let page = metrics::read(&self.app).await;
+        let weight = |media_type| accepted_weight(headers, media_type);
+        let (kind, text) = if weight("text/plain") > weight("application/openmetrics-text") {
+            (PROMETHEUS, page.prometheus_text())
+        } else {
+            (OPENMETRICS, page.text())
+        };
+        Prepared::new(StatusCode::OK, kind, text).no_store().respond()
     }
 
     /// Runs work to completion even if the client disconnects.
@@ -215,6 +222,13 @@ impl Operations {
             Ok(done)
         });
         work.await.map_err(errors::lost)?
+    }
+
+    fn healthy(&self) -> Answer {
+        match self.app.failure() {
+            None => Ok(alive()),
+            Some(reason) => Err(errors::failed().with("reasons", [reason])),
+        }
     }
 
     fn ready(&self) -> Answer {

@@ -8,7 +8,7 @@ mod tickets;
 use std::sync::Arc;
 
 use flashsale_core::domain::SubjectId;
-use hyper::{HeaderMap, StatusCode, http::request::Parts};
+use hyper::{HeaderMap, StatusCode, header::HeaderValue, http::request::Parts};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
@@ -20,7 +20,7 @@ use crate::{
         segments,
     },
     rfc3339::Rfc3339,
-    routes::{Answer, cors, errors, headers, only_get, only_post, openapi, route_labels},
+    routes::{Answer, alive, cors, errors, headers, only_get, only_post, openapi, route_labels},
     storefront::{
         assets::{self, Audience},
         pages::Language,
@@ -37,6 +37,8 @@ pub struct Public {
     pub(super) sold_out: Prepared,
     /// Permits for answers that are held until the order changes.
     pub(super) waiting: Semaphore,
+    /// The headers that pages of other origins may send.
+    cors_headers: HeaderValue,
     traffic: Arc<Traffic>,
 }
 
@@ -46,13 +48,17 @@ impl Public {
         let traffic = Traffic::new("public", route_labels::PUBLIC, route_labels::SAMPLED);
         app.metrics.watch(&traffic);
         let sold_out = errors::sold_out(0).prepared();
-        Self { app, sold_out, waiting: Semaphore::new(MAX_WAITING), traffic }
+        let cors_headers = cors::request_headers(&app.cors_headers);
+        Self { app, sold_out, waiting: Semaphore::new(MAX_WAITING), cors_headers, traffic }
     }
 
     async fn route(&self, head: &Parts, body: Body) -> Answer {
         let mut buffer = [""; 8];
         let path = segments(head.uri.path(), &mut buffer).ok_or_else(Problem::not_found)?;
         let method = &head.method;
+        if self.app.health_path.as_deref() == Some(head.uri.path()) {
+            return only_get(method).and_then(|()| self.healthy());
+        }
         match path {
             // The hot path is part of the handler's own future; rare or long-running routes are boxed.
             ["v1", "orders", ticket] if *method == hyper::Method::POST => {
@@ -138,6 +144,11 @@ impl Public {
         address_subject(client_address(body.peer(), &head.headers, &self.app.trusted_proxies))
     }
 
+    /// Answers a probe, without the reasons that `/healthz` gives operators.
+    fn healthy(&self) -> Answer {
+        if self.app.failure().is_none() { Ok(alive()) } else { Err(errors::failed()) }
+    }
+
     fn time(&self) -> Response {
         no_store(json(StatusCode::OK, &Time { now: Rfc3339(self.app.clock.now()) }))
     }
@@ -154,7 +165,8 @@ impl Handler for Public {
             return self.route(&head, body).await.unwrap_or_else(Problem::into_response);
         }
         let origin = cors::allowed(&self.app.origins, &head.headers);
-        let preflight = origin.as_ref().and_then(|_| cors::preflight(&head.method, &head.headers));
+        let preflight =
+            origin.as_ref().and_then(|_| cors::preflight(&head.method, &head.headers, &self.cors_headers));
         let mut response = match preflight {
             Some(response) => response,
             None => self.route(&head, body).await.unwrap_or_else(Problem::into_response),

@@ -74,7 +74,7 @@ impl Public {
         }
         let header = head.headers.get(signature::HEADER).and_then(|value| value.to_str().ok());
         let header = header.unwrap_or_default().to_owned();
-        let bytes = body.bytes().await?;
+        let bytes = body.bytes(&head.headers).await?;
         self.report(provider, &header, &bytes).await
     }
 
