@@ -1,13 +1,13 @@
 //! Validates a configuration together with the files that it names.
 
-use std::{env, ffi::OsString, sync::Arc};
+use std::{env, ffi::OsString};
 
 use flashsale_core::domain::{Clock as _, SystemClock};
 
 use crate::{
     auth::{jwt::Jwt, keyring},
     cli::args::ServeArgs,
-    config::{Checked, Config, ConfigErrors, Secret},
+    config::{Checked, Config, ConfigErrors},
     http::tls,
     integrations::webhook::Webhook,
 };
@@ -30,10 +30,9 @@ pub fn check(args: &ServeArgs, environment: impl IntoIterator<Item = (OsString, 
 fn file_problems(config: &Config) -> Vec<String> {
     let mut problems = tls::problems(&config.tls, SystemClock.now());
     problems.extend(keyring::problems(config));
-    let webhook = Webhook::configured(&config.notifications, Secret::default(), Arc::new(SystemClock));
-    problems.extend(webhook.err());
+    problems.extend(Webhook::problem(&config.notifications));
     if config.identity.jwt.is_on() {
-        problems.extend(Jwt::new(&config.identity.jwt).err().into_iter().flatten());
+        problems.extend(Jwt::problems(&config.identity.jwt));
     }
     problems
 }

@@ -30,7 +30,10 @@ use super::{Answer, errors, headers, id, only_get, only_post, openapi, route_lab
 use crate::{
     app::App,
     config::{OperationsToken, OperatorRole},
-    http::{Body, Code, Handler, Prepared, Problem, Request, Response, Traffic, json, no_store, segments},
+    http::{
+        Body, Code, Handler, Prepared, Problem, Request, Response, Traffic, decode_segment, json, no_store,
+        segments,
+    },
     monitoring::metrics,
 };
 
@@ -123,7 +126,9 @@ impl Operations {
             ["v1", "kill-switch"] => self.kill_switch(operator, head, body).await,
             ["v1", "orders", order, "cancel"] => self.cancel_order(operator, head, id(order)?, body).await,
             ["v1", "orders", order, "refund"] => self.refund_order(operator, head, id(order)?, body).await,
-            ["v1", "users", user, "name"] => self.erase_name(operator, head, id(user)?, body).await,
+            ["v1", "users", user, "name"] => {
+                self.erase_name(operator, head, id(&decode_segment(user)?)?, body).await
+            }
             ["v1", "audit"] => self.audit(operator, head).await,
             ["v1", "audit", "verification"] => self.verify_audit(operator, head).await,
             ["v1", "orders"] => {
