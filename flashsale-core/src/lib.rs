@@ -72,6 +72,7 @@ pub mod conformance;
 pub mod domain;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+pub mod identities;
 mod interruptible_sleep;
 pub mod ledger;
 pub mod metrics;

@@ -756,8 +756,8 @@ async function showOrders(view) {
   view.append(made("h1", say("订单", "Orders")));
   const found = part("div");
   found.setAttribute("aria-live", "polite");
-  const search = (title, name, path) => {
-    const form = part("form", "search", field({ name, label: title, inputMode: "numeric", pattern: "[0-9]+", required: true, autocomplete: "off" }), made("button", say("查询", "Look up")));
+  const search = (title, name, path, rules) => {
+    const form = part("form", "search", field({ name, label: title, required: true, autocomplete: "off", ...rules }), made("button", say("查询", "Look up")));
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       listOrders(found, path(form.elements[name].value));
@@ -765,8 +765,8 @@ async function showOrders(view) {
     return form;
   };
   view.append(part("div", "searches",
-    search(say("用户编号", "User number"), "user_id", (id) => `/v1/orders?user_id=${id}&limit=50`),
-    search(say("订单号", "Order number"), "order_id", (id) => `/v1/orders/${id}`)), found);
+    search(say("用户 ID", "User ID"), "user_id", (id) => `/v1/orders?user_id=${encodeURIComponent(id)}&limit=50`, { maxLength: 255 }),
+    search(say("订单号", "Order number"), "order_id", (id) => `/v1/orders/${id}`, { inputMode: "numeric", pattern: "[0-9]+" })), found);
 }
 
 async function listOrders(container, path, earlier = []) {
@@ -785,7 +785,7 @@ async function listOrders(container, path, earlier = []) {
       if (["pending", "paying"].includes(order.status)) acts.append(button(say("取消", "Cancel"), () => cancelOrder(order, again), { quiet: true, name: "cancel" }));
       if (order.status === "paid" && !order.refund) acts.append(button(say("退款", "Refund"), () => refundOrder(order, again), { quiet: true, name: "refund" }));
       const state = ORDER_STATUSES[order.status] + (order.refund ? say(`，${REFUNDS[order.refund.status]}`, `, ${REFUNDS[order.refund.status].toLowerCase()}`) : "");
-      return [order.order_id, order.user_id, `${order.activity_id} / ${order.sku_id}`, order.quantity, money(order.amount), state, moment(order.placed_at), acts.childElementCount ? acts : "–"];
+      return [order.order_id, order.user_id ?? say(`已删除（${order.user_number}）`, `erased (${order.user_number})`), `${order.activity_id} / ${order.sku_id}`, order.quantity, money(order.amount), state, moment(order.placed_at), acts.childElementCount ? acts : "–"];
     })));
     if (answer.next) {
       const base = path.replace(/&after=.*/, "");

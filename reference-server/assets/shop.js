@@ -121,7 +121,7 @@ function signIn() {
         box.close();
       } catch (problem) {
         error.textContent = problem.code === "invalid_request"
-          ? say("用户编号须为正整数，姓名不超过 120 个字符。", "The user number must be a positive integer, and the name at most 120 characters.") : advice(problem);
+          ? say("用户 ID 不超过 255 个字节，姓名不超过 120 个字符。", "The user ID must have at most 255 bytes, and the name at most 120 characters.") : advice(problem);
         error.hidden = false;
       } finally {
         button.disabled = false;

@@ -9,7 +9,11 @@ use std::{
 use async_trait::async_trait;
 use flashsale_core::{
     catalogue::CatalogueError,
-    embedded::{EmbeddedCatalogue, EmbeddedError, EmbeddedLedger, EmbeddedQueue, restore as restore_ledger},
+    embedded::{
+        EmbeddedCatalogue, EmbeddedError, EmbeddedIdentities, EmbeddedLedger, EmbeddedQueue,
+        restore as restore_ledger,
+    },
+    identities::IdentitiesError,
     ledger::LedgerRole,
     queue::QueueError,
 };
@@ -28,6 +32,9 @@ pub enum BackupError {
     /// The job queue could not be copied.
     #[error(transparent)]
     Queue(#[from] QueueError),
+    /// The directory of identities could not be copied.
+    #[error(transparent)]
+    Identities(#[from] IdentitiesError),
     /// A file could not be copied.
     #[error("{}: {source}", path.display())]
     File {
@@ -66,6 +73,8 @@ pub struct EmbeddedBackup {
     pub queue: EmbeddedQueue,
     /// The catalogue.
     pub catalogue: Arc<EmbeddedCatalogue>,
+    /// The texts of users.
+    pub identities: EmbeddedIdentities,
     /// The data directory.
     pub directory: PathBuf,
 }
@@ -78,6 +87,7 @@ impl Backup for EmbeddedBackup {
     async fn write(&self, to: &Path) -> Result<(), BackupError> {
         self.ledger.backup(to).await?;
         self.queue.backup(&to.join(EmbeddedQueue::FILE)).await?;
+        self.identities.backup(&to.join(EmbeddedIdentities::FILE)).await?;
         copy_secrets(&self.directory, to)?;
         // The catalogue comes last: its presence marks the backup as complete.
         self.catalogue.backup(&to.join(EmbeddedCatalogue::FILE)).await?;
@@ -96,10 +106,13 @@ pub fn restore(from: &Path, to: &Path) -> Result<(), BackupError> {
     }
     restore_ledger(from, to, LedgerRole::Single)?;
     copy_secrets(from, to)?;
-    // Backups of earlier versions contain no jobs. Refunds that are due are found in the ledger.
-    let jobs = from.join(EmbeddedQueue::FILE);
-    if jobs.exists() {
-        copy(&jobs, &to.join(EmbeddedQueue::FILE))?;
+    // Backups of earlier versions contain no jobs, and no identities, because users had numbers only.
+    // Refunds that are due are found in the ledger.
+    for name in [EmbeddedQueue::FILE, EmbeddedIdentities::FILE] {
+        let file = from.join(name);
+        if file.exists() {
+            copy(&file, &to.join(name))?;
+        }
     }
     copy(&catalogue, &to.join(EmbeddedCatalogue::FILE))?;
     fs::File::open(to)

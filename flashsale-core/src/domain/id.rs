@@ -1,7 +1,8 @@
 //! Typed ids.
 //!
-//! Every id is a number in `1..=i64::MAX`, so that it fits a signed SQL `BIGINT`. In JSON it is a
-//! decimal string, because JavaScript numbers are exact only up to 2⁵³.
+//! Every id is a number in `1..=i64::MAX`, so that it fits a signed SQL `BIGINT`; only a [`UserId`]
+//! may be any number from 1. In JSON an id is a decimal string, because JavaScript numbers are exact
+//! only up to 2⁵³.
 
 use std::{fmt, str::FromStr};
 
@@ -10,15 +11,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use super::Invalid;
 
 macro_rules! id {
-    ($(#[$doc:meta])* $name:ident, $field:literal) => {
+    ($(#[$doc:meta])* $name:ident, $field:literal, $last:expr, $range:literal) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(u64);
 
         impl $name {
-            /// Creates an id from a number; `None` outside `1..=i64::MAX`.
+            #[doc = concat!("Creates an id from a number; `None` if it is not ", $range, ".")]
             pub const fn new(value: u64) -> Option<Self> {
-                if value == 0 || value > i64::MAX as u64 { None } else { Some(Self(value)) }
+                if value == 0 || value > $last { None } else { Some(Self(value)) }
             }
 
             /// Returns the number.
@@ -43,7 +44,7 @@ macro_rules! id {
             type Error = Invalid;
 
             fn try_from(value: u64) -> Result<Self, Invalid> {
-                Self::new(value).ok_or_else(|| Invalid::new($field, "an id is a number from 1 to 2^63-1"))
+                Self::new(value).ok_or_else(|| Invalid::new($field, concat!("an id is a number ", $range)))
             }
         }
 
@@ -54,7 +55,7 @@ macro_rules! id {
             fn from_str(text: &str) -> Result<Self, Invalid> {
                 parse(text)
                     .and_then(Self::new)
-                    .ok_or_else(|| Invalid::new($field, "an id is a decimal number from 1 to 2^63-1"))
+                    .ok_or_else(|| Invalid::new($field, concat!("an id is a decimal number ", $range)))
             }
         }
 
@@ -79,27 +80,30 @@ macro_rules! id {
 
 id!(
     /// The id of an activity, which is a sale event.
-    ActivityId, "activity_id"
+    ActivityId, "activity_id", i64::MAX as u64, "from 1 to 2^63-1"
 );
 id!(
     /// The id of a product (SPU), which has one detail page.
-    ProductId, "product_id"
+    ProductId, "product_id", i64::MAX as u64, "from 1 to 2^63-1"
 );
 id!(
     /// The id of an SKU, which has stock and a price.
-    SkuId, "sku_id"
+    SkuId, "sku_id", i64::MAX as u64, "from 1 to 2^63-1"
 );
 id!(
     /// The id of an order and of its reservation.
-    OrderId, "order_id"
+    OrderId, "order_id", i64::MAX as u64, "from 1 to 2^63-1"
 );
 id!(
     /// The id of a payment, also used as the provider's idempotency key.
-    PaymentId, "payment_id"
+    PaymentId, "payment_id", i64::MAX as u64, "from 1 to 2^63-1"
 );
 id!(
-    /// The id of a buyer, assigned by the shop's identity provider.
-    UserId, "user_id"
+    /// The number by which ledger and audit trail know a buyer.
+    ///
+    /// Up to `i64::MAX` it is the identity provider's own number, above it a digest of the text that
+    /// the provider uses: see [`Issuer`](super::Issuer). In SQL it needs a `BIGINT UNSIGNED`.
+    UserId, "user_id", u64::MAX, "from 1 to 2^64-1"
 );
 
 /// The 64-bit digest of a device or an address that a limit counts, supplied by the application.
@@ -116,7 +120,7 @@ impl SubjectId {
 
 fn parse(text: &str) -> Option<u64> {
     let canonical =
-        !text.starts_with('0') && text.len() <= 19 && text.bytes().all(|byte| byte.is_ascii_digit());
+        !text.starts_with('0') && text.len() <= 20 && text.bytes().all(|byte| byte.is_ascii_digit());
     if canonical { text.parse().ok() } else { None }
 }
 
@@ -131,6 +135,8 @@ mod tests {
         for bad in ["", "0", "-1", "+1", "042", " 42", "9223372036854775808", "1e3", "４２"] {
             assert!(bad.parse::<OrderId>().is_err(), "{bad:?}");
         }
+        assert_eq!("18446744073709551615".parse::<UserId>().unwrap().value(), u64::MAX);
+        assert!("18446744073709551616".parse::<UserId>().is_err());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 pub mod activity;
 pub mod attribution;
 pub mod id;
+pub mod identity;
 pub mod limit;
 pub mod money;
 pub mod offer;
@@ -17,6 +18,7 @@ pub mod time;
 pub use activity::{Activity, ActivityStatus, Buckets, Phase, Selling, Window};
 pub use attribution::Attribution;
 pub use id::{ActivityId, OrderId, PaymentId, ProductId, SkuId, SubjectId, UserId};
+pub use identity::{Identity, IdentityKey, Issuer};
 pub use limit::{LimitRule, Per, Subject};
 pub use money::{Currency, Money};
 pub use offer::{LateCapture, OfferTerms, OverbookPercent, Quantity, Strategy};

@@ -57,10 +57,25 @@ impl<const MAX: usize> Bounded<MAX> {
         Ok(Self(text.into()))
     }
 
+    /// Makes a valid text of one that somebody else chose and that must not be refused: control
+    /// characters become spaces, characters that turn the direction of the surrounding text are
+    /// left out, and what exceeds `MAX` characters is cut off. `None` if nothing remains.
+    pub fn cleaned(text: &str) -> Option<Self> {
+        let shown = text.chars().filter(|c| !turns_text(*c));
+        let cleaned: String = shown.map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let cut: String = cleaned.trim().chars().take(MAX).collect();
+        Self::new(&cut).ok()
+    }
+
     /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Returns whether a character changes the direction of the text around it (UAX #9, 2).
+fn turns_text(c: char) -> bool {
+    matches!(c, '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
 impl<const MAX: usize> Deref for Bounded<MAX> {
@@ -200,5 +215,17 @@ mod tests {
     fn stored_texts_stay_readable() {
         let stored = postcard::to_stdvec("\u{200b}").unwrap();
         assert_eq!(postcard::from_bytes::<Name>(&stored).unwrap().as_str(), "\u{200b}");
+    }
+
+    #[test]
+    fn a_foreign_text_is_cleaned_instead_of_refused() {
+        let cleaned = |text: &str| Name::cleaned(text).map(|name| name.as_str().to_owned());
+        assert_eq!(cleaned(" Li\tLei\r\n").as_deref(), Some("Li Lei"));
+        assert_eq!(cleaned("a\u{202E}b\u{2066}").as_deref(), Some("ab"));
+        assert_eq!(cleaned(&"字".repeat(5_000)), Some("字".repeat(120)));
+        assert_eq!(cleaned(&format!("{} b", "a".repeat(119))), Some("a".repeat(119)), "no space at the end");
+        for nothing in ["", "\u{0}", "\u{202E}", " \n "] {
+            assert_eq!(cleaned(nothing), None, "{nothing:?}");
+        }
     }
 }

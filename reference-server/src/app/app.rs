@@ -20,7 +20,7 @@ use ipnet::IpNet;
 
 use super::Close;
 use crate::{
-    auth::{jwt::Jwt, keyring::Ring, receipts::Receipts, sessions::Sessions},
+    auth::{buyers::Buyers, jwt::Jwt, keyring::Ring, receipts::Receipts, sessions::Sessions},
     backup::Backup,
     challenge::Challenges,
     config::OperationsToken,
@@ -69,6 +69,8 @@ pub struct App {
     pub tickets: TicketKeys,
     /// When tickets are issued and how long they are valid.
     pub ticket_terms: TicketTerms,
+    /// Numbers buyers, and knows the texts by which people call them.
+    pub buyers: Arc<Buyers>,
     /// Issues and verifies demo sessions; `None` unless the demo identity is on.
     pub sessions: Option<Sessions>,
     /// Verifies tokens of the shop's identity provider; `None` if no key is configured.
@@ -123,6 +125,9 @@ impl App {
         // Check the lease instead of generating an id: a probe must not consume ids.
         if now >= self.ids.lease().until {
             obstacles.push("ids: the lease of the worker id has expired".to_owned());
+        }
+        if let Some(url) = self.jwt.as_ref().and_then(|jwt| jwt.awaited()) {
+            obstacles.push(format!("identity: the keys at {url} have not been fetched yet"));
         }
         if !self.storefront.products().are_warm() {
             obstacles.push("pages: products on sale are still being rendered".to_owned());

@@ -6,6 +6,7 @@ use flashsale_core::{
     catalogue::CatalogueError,
     domain::Invalid,
     embedded::EmbeddedError,
+    identities::IdentitiesError,
     ledger::LedgerError,
     queue::QueueError,
     service::OperationError,
@@ -37,6 +38,9 @@ pub enum AppError {
     /// The job queue cannot be opened.
     #[error(transparent)]
     Queue(#[from] QueueError),
+    /// The directory of identities cannot be opened.
+    #[error(transparent)]
+    Identities(#[from] IdentitiesError),
     /// No worker id could be leased.
     #[error(transparent)]
     Lease(#[from] LeaseError),

@@ -2,12 +2,13 @@
 
 use std::{
     error::Error,
+    path::Path,
     sync::{Arc, OnceLock},
 };
 
 use flashsale_core::{
     admission::{AccountRisk, GuardOptions, Guards, TicketTerms},
-    domain::{Clock, Invalid, Timestamp},
+    domain::{Clock, Invalid, Issuer, Timestamp},
     ledger::Consumer,
     queue::Queue,
     service::{
@@ -18,7 +19,7 @@ use flashsale_core::{
 
 use super::{App, AppError, Deployment, Jobs, PublishError, by};
 use crate::{
-    auth::{jwt::Jwt, keyring::Keyring, receipts::Receipts, sessions::Sessions},
+    auth::{buyers::Buyers, jwt::Jwt, keyring::Keyring, receipts::Receipts, sessions::Sessions},
     challenge::Challenges,
     config::{Config, Secret},
     integrations::{callbacks::Callbacks, sandbox::Sandbox, webhook::Webhook},
@@ -95,9 +96,11 @@ impl App {
         clock: Arc<dyn Clock>,
         spawner: Spawner,
     ) -> Result<Self, AppError> {
-        let Deployment { ledger, catalogue, queue, inspector, backup, close, .. } = deployment;
+        let Deployment { ledger, catalogue, queue, identities, inspector, backup, close, .. } = deployment;
         let directory = (!config.storage.in_memory).then(|| config.storage.directory.clone());
         let keyring = Keyring::load(config, directory.as_deref())?;
+        let issuer = config.identity.jwt.issuer.as_deref().unwrap_or_default();
+        let buyers = Arc::new(Buyers::new(identities, issuer));
         let background = spawner.runtime().clone();
         let options = BatcherOptions {
             reserve_room: config.order.reserve_queue,
@@ -119,7 +122,8 @@ impl App {
         let retries = config.queue.retries();
         let maintenance = Maintenance::new(Arc::clone(&sales), payments.clone(), Arc::clone(&queue), retries);
         let callbacks = Callbacks::new(payments.clone(), Arc::clone(&queue), retries);
-        let notifier = notifier(config, keyring.notifications, &sales, &queue, &clock)?.map(Arc::new);
+        let notifier =
+            notifier(config, keyring.notifications, &buyers, &sales, &queue, &clock)?.map(Arc::new);
         let site = Site::own(config.identity.demo);
         let storefront = Storefront::new(
             Arc::clone(&catalogue),
@@ -140,8 +144,9 @@ impl App {
             sessions: config
                 .identity
                 .demo
-                .then(|| Sessions::new(&keyring.session, config.identity.session())),
-            jwt: jwt(config)?,
+                .then(|| Sessions::new(&keyring.session, config.identity.session(), buyers.issuer().clone())),
+            jwt: jwt(config, buyers.issuer(), directory.as_deref())?,
+            buyers,
             receipts: Receipts::new(&keyring.session),
             callback_keys: keyring.callbacks,
             callbacks: Arc::new(callbacks),
@@ -194,11 +199,13 @@ impl App {
 fn notifier(
     config: &Config,
     secret: Option<Secret>,
+    buyers: &Arc<Buyers>,
     sales: &Arc<Sales>,
     queue: &Arc<dyn Queue>,
     clock: &Arc<dyn Clock>,
 ) -> Result<Option<Notifier>, AppError> {
-    let webhook = Webhook::configured(&config.notifications, secret.unwrap_or_default(), Arc::clone(clock));
+    let (secret, buyers, clock) = (secret.unwrap_or_default(), Arc::clone(buyers), Arc::clone(clock));
+    let webhook = Webhook::configured(&config.notifications, secret, buyers, clock);
     let Some(webhook) = webhook.map_err(AppError::Webhook)? else { return Ok(None) };
     let retries = config.queue.retries();
     Ok(Some(Notifier::new(Arc::clone(sales), Arc::clone(queue), Arc::new(webhook), retries)))
@@ -224,8 +231,8 @@ fn guards(config: &Config, now: Timestamp) -> Result<Guards, Invalid> {
     Ok(Guards::new(&options, Arc::new(AccountRisk), now))
 }
 
-fn jwt(config: &Config) -> Result<Option<Arc<Jwt>>, AppError> {
+fn jwt(config: &Config, issuer: &Issuer, directory: Option<&Path>) -> Result<Option<Arc<Jwt>>, AppError> {
     let config = &config.identity.jwt;
-    let jwt = config.is_on().then(|| Jwt::new(config)).transpose();
+    let jwt = config.is_on().then(|| Jwt::new(config, issuer.clone(), directory)).transpose();
     Ok(jwt.map_err(|problems| AppError::Jwt(problems.join("; ")))?.map(Arc::new))
 }

@@ -5,7 +5,10 @@ use std::{error::Error, fmt, fs, os::unix::fs::DirBuilderExt as _, path::Path, s
 use flashsale_core::{
     catalogue::Catalogue,
     domain::Clock,
-    embedded::{EmbeddedCatalogue, EmbeddedLedger, EmbeddedOptions, EmbeddedQueue, LeaseFile},
+    embedded::{
+        EmbeddedCatalogue, EmbeddedIdentities, EmbeddedLedger, EmbeddedOptions, EmbeddedQueue, LeaseFile,
+    },
+    identities::Identities,
     ledger::{Ledger, LedgerRole},
     queue::{InMemoryQueue, Queue},
     snowflake::{InMemoryLease, WorkerLease},
@@ -31,6 +34,8 @@ pub struct Deployment {
     pub catalogue: Arc<dyn Catalogue>,
     /// Jobs; they survive this process unless the stores are in memory.
     pub queue: Arc<dyn Queue>,
+    /// The texts of users whom the identity provider does not number.
+    pub identities: Arc<dyn Identities>,
     /// Leases worker ids to id generators.
     pub leases: Arc<dyn WorkerLease>,
     /// Reads ledger internals for monitoring.
@@ -75,6 +80,7 @@ impl Deployment {
         create_private(directory)?;
         let catalogue = Arc::new(EmbeddedCatalogue::open(directory, Arc::clone(clock))?);
         let queue = EmbeddedQueue::open(directory, Arc::clone(clock))?;
+        let identities = EmbeddedIdentities::open(directory)?;
         let ledger = Arc::new(EmbeddedLedger::open(EmbeddedOptions {
             max_batch: config.order.max_batch,
             snapshot_after_bytes: config.storage.snapshot_after_bytes,
@@ -84,21 +90,28 @@ impl Deployment {
             ledger: Arc::clone(&ledger),
             queue: queue.clone(),
             catalogue: Arc::clone(&catalogue),
+            identities: identities.clone(),
             directory: directory.clone(),
         };
         let leases = Arc::new(LeaseFile::new(directory.join("workers"), WORKERS)?);
         let backup: Option<Arc<dyn Backup>> = Some(Arc::new(backup));
-        Ok(Self { queue: Arc::new(queue), leases, backup, ..Self::of(ledger, catalogue, clock) })
+        let in_memory = Self::of(ledger, catalogue, identities, clock);
+        Ok(Self { queue: Arc::new(queue), leases, backup, ..in_memory })
     }
 
     fn in_memory(clock: &Arc<dyn Clock>) -> Result<Self, AppError> {
         let catalogue = Arc::new(EmbeddedCatalogue::in_memory(Arc::clone(clock))?);
         let ledger = Arc::new(EmbeddedLedger::in_memory(LedgerRole::Single, Arc::clone(clock)));
-        Ok(Self::of(ledger, catalogue, clock))
+        Ok(Self::of(ledger, catalogue, EmbeddedIdentities::in_memory()?, clock))
     }
 
     /// Assembles a deployment with an in-memory queue and in-memory worker ids.
-    fn of(ledger: Arc<EmbeddedLedger>, catalogue: Arc<EmbeddedCatalogue>, clock: &Arc<dyn Clock>) -> Self {
+    fn of(
+        ledger: Arc<EmbeddedLedger>,
+        catalogue: Arc<EmbeddedCatalogue>,
+        identities: EmbeddedIdentities,
+        clock: &Arc<dyn Clock>,
+    ) -> Self {
         let closed = Arc::clone(&ledger);
         let close = move || -> Closing {
             let ledger = Arc::clone(&closed);
@@ -108,6 +121,7 @@ impl Deployment {
             inspector: Arc::clone(&ledger) as _,
             ledger,
             catalogue,
+            identities: Arc::new(identities),
             queue: Arc::new(InMemoryQueue::new(Arc::clone(clock))),
             leases: Arc::new(InMemoryLease::new(WORKERS)),
             backup: None,

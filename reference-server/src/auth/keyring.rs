@@ -283,12 +283,12 @@ mod tests {
     use std::{os::unix::fs::PermissionsExt as _, time::Duration};
 
     use flashsale_core::{
-        admission::{Account, Claims},
-        domain::{ActivityId, Name, SkuId, Timestamp, UserId},
+        admission::Claims,
+        domain::{ActivityId, Identity, IdentityKey, Issuer, Name, SkuId, Timestamp, UserId},
     };
 
     use super::*;
-    use crate::auth::{caller::Caller, sessions::Sessions, signature};
+    use crate::auth::{sessions::Sessions, signature};
 
     #[test]
     fn secrets_are_generated_once_and_readable_only_by_their_owner() {
@@ -365,18 +365,16 @@ mod tests {
         let now = Timestamp::from_millis(1_000_000);
         let accepts = |signer: &Keyring, verifier: &Keyring| {
             let life = Duration::from_secs(60);
-            let caller = Caller {
-                user: UserId::new(7).unwrap(),
-                name: Name::new("Ann").unwrap(),
-                account: Account::default(),
-            };
-            let (token, _) = Sessions::new(&signer.session, life).issue(&caller, now);
-            let session = Sessions::new(&verifier.session, life).verify(&token, now).is_some();
+            let (identity, name) = (Identity::new("7").unwrap(), Name::new("Ann").unwrap());
+            let sessions =
+                |ring: &Ring| Sessions::new(ring, life, Issuer::new(&IdentityKey::new([7; 32]), "the tests"));
+            let (token, _) = sessions(&signer.session).issue(&identity, &name, now);
+            let session = sessions(&verifier.session).verify(&token, now).is_some();
             let claims = Claims {
                 activity: ActivityId::new(1).unwrap(),
                 sku: SkuId::new(2).unwrap(),
-                user: caller.user,
-                user_name: caller.name,
+                user: UserId::new(7).unwrap(),
+                user_name: name,
                 device: None,
             };
             let ticket = signer.tickets.issue(claims, now, now.after(life)).unwrap().text;

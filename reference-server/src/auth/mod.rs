@@ -1,5 +1,6 @@
-//! Authentication: secrets, demo sessions, JWTs, receipts, and callback signatures.
+//! Authentication: buyers, secrets, demo sessions, JWTs, receipts, and callback signatures.
 
+pub mod buyers;
 pub mod caller;
 pub mod jwt;
 pub mod keyring;

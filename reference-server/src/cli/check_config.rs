@@ -1,6 +1,6 @@
 //! Validates a configuration together with the files that it names.
 
-use std::{env, ffi::OsString, sync::Arc};
+use std::{env, ffi::OsString};
 
 use flashsale_core::domain::{Clock as _, SystemClock};
 
@@ -41,10 +41,9 @@ fn listener_problems(http: &HttpConfig) -> Vec<String> {
 fn file_problems(config: &Config) -> Vec<String> {
     let mut problems = tls::problems(&config.tls, SystemClock.now());
     problems.extend(keyring::problems(config));
-    let webhook = Webhook::configured(&config.notifications, Secret::default(), Arc::new(SystemClock));
-    problems.extend(webhook.err());
+    problems.extend(Webhook::problem(&config.notifications));
     if config.identity.jwt.is_on() {
-        problems.extend(Jwt::new(&config.identity.jwt).err().into_iter().flatten());
+        problems.extend(Jwt::problems(&config.identity.jwt));
     }
     problems
 }

@@ -12,7 +12,7 @@ use std::{
 use flashsale_core::{
     catalogue::{AuditBreak, AuditCheck, Catalogue as _},
     domain::{Attribution, Clock, SystemClock},
-    embedded::{EmbeddedCatalogue, EmbeddedLedger, EmbeddedOptions, EmbeddedQueue},
+    embedded::{EmbeddedCatalogue, EmbeddedIdentities, EmbeddedLedger, EmbeddedOptions, EmbeddedQueue},
     ledger::{LedgerRole, Timing},
     queue::{DeadLetter, JobNumber, Queue as _},
     service::{BatcherOptions, Operations, Payments, Sales},
@@ -145,9 +145,9 @@ pub fn backup(args: &BackupArgs) -> Outcome {
         let directory = directory(&args.storage)?;
         let (ledger, catalogue) = open(&directory)?;
         let queue = open_queue(&directory)?;
-        let backup =
-            EmbeddedBackup { ledger: Arc::new(ledger), queue, catalogue: Arc::new(catalogue), directory };
-        backup.write(&to).await?;
+        let identities = EmbeddedIdentities::open(&directory).map_err(in_use)?;
+        let (ledger, catalogue) = (Arc::new(ledger), Arc::new(catalogue));
+        EmbeddedBackup { ledger, queue, catalogue, identities, directory }.write(&to).await?;
         say(format_args!("backup written to {}", to.display()))?;
         Ok(ExitCode::SUCCESS)
     })

@@ -5,6 +5,7 @@
 
 mod answer;
 mod body;
+mod client;
 mod client_address;
 mod code;
 mod connection;
@@ -28,6 +29,7 @@ mod traffic;
 
 pub use answer::{Prepared, Response, Whole, empty, no_store};
 pub use body::{Body, Request};
+pub(crate) use client::Client;
 pub use client_address::client_address;
 pub use code::Code;
 pub use handler::Handler;

@@ -6,12 +6,14 @@ use flashsale_core::{
     admission::TicketError,
     catalogue::CatalogueError,
     domain::{Invalid, LimitRule, Order, Timestamp},
+    identities::IdentitiesError,
     ledger::{Adjusted, Advanced, LedgerError, Outcome},
     service::{OperationError, ServiceError},
     snowflake::IdError,
 };
 
 use crate::{
+    auth::{buyers::BuyerError, jwt::TokenError},
     http::{Code, Problem},
     rfc3339::Rfc3339,
     runtime::background::TaskLost,
@@ -162,6 +164,31 @@ pub(super) fn ledger(error: &LedgerError) -> Problem {
             unavailable("Nothing was done; try again.")
         }
     }
+}
+
+/// Maps the reason why a token is rejected to its problem.
+pub(super) fn token(error: &TokenError) -> Problem {
+    match error {
+        TokenError::NoKeys => unavailable("The keys of the identity provider are not here yet; try again."),
+        error => Problem::unauthorized(error.to_string()),
+    }
+}
+
+/// Maps the reason why a caller is not let in to its problem.
+pub(super) fn buyer(error: &BuyerError) -> Problem {
+    match error {
+        BuyerError::Taken(_) => {
+            tracing::error!(%error, "a user cannot sign in");
+            Problem::unauthorized("This shop cannot tell your account from another one; ask it for help.")
+        }
+        BuyerError::Store(error) => identities(error),
+    }
+}
+
+/// Maps an error of the directory of identities to its problem.
+pub(super) fn identities(error: &IdentitiesError) -> Problem {
+    tracing::error!(%error, "an identity could not be stored or read");
+    unavailable("Nothing was done; try again.")
 }
 
 /// Maps an error of the catalogue to its problem.

@@ -1,13 +1,14 @@
 //! Orders as in the HTTP contract.
 
 use flashsale_core::domain::{
-    ActivityId, Money, Order, OrderId, OrderStatus, PaymentId, PaymentStatus, RefundStatus, SkuId, UserId,
+    ActivityId, Identity, Money, Order, OrderId, OrderStatus, PaymentId, PaymentStatus, RefundStatus, SkuId,
+    UserId,
 };
 use serde::Serialize;
 
 use crate::rfc3339::Rfc3339;
 
-/// An order. `placed_at`, `replaced_by` and `user_id` are for operators only.
+/// An order. `placed_at`, `replaced_by` and the buyer are for operators only.
 #[derive(Serialize)]
 pub(crate) struct ShownOrder {
     order_id: OrderId,
@@ -27,8 +28,16 @@ pub(crate) struct ShownOrder {
     replaces: Option<OrderId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     replaced_by: Option<OrderId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user_id: Option<UserId>,
+    #[serde(flatten)]
+    buyer: Option<ShownBuyer>,
+}
+
+#[derive(Serialize)]
+struct ShownBuyer {
+    /// What the identity provider calls the buyer; null once it was erased.
+    user_id: Option<Identity>,
+    /// What ledger and audit trail call the buyer.
+    user_number: UserId,
 }
 
 /// A status of the domain, or `queued` for an order that is not persisted yet.
@@ -92,16 +101,16 @@ impl ShownOrder {
             }),
             replaces: order.replaces,
             replaced_by: None,
-            user_id: None,
+            buyer: None,
         }
     }
 
-    /// Shows an order to operators.
-    pub(crate) fn to_operator(order: &Order) -> Self {
+    /// Shows an order to operators, with the buyer's identity unless it was erased.
+    pub(crate) fn to_operator(order: &Order, identity: Option<Identity>) -> Self {
         Self {
             placed_at: Some(order.placed_at.into()),
             replaced_by: order.replaced_by,
-            user_id: Some(order.key.user),
+            buyer: Some(ShownBuyer { user_id: identity, user_number: order.key.user }),
             ..Self::to_owner(order)
         }
     }

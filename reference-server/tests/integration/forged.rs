@@ -5,15 +5,14 @@ use std::{collections::BTreeMap, num::NonZeroU64, time::Duration};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use fastrand::Rng;
 use flashsale_core::{
-    admission::{Account, ChallengeKeys, Claims, Exercise, Mode, TicketKey, TicketKeys},
-    domain::{ActivityId, Name, OrderId, SkuId, SubjectId, Timestamp, UserId},
+    admission::{ChallengeKeys, Claims, Exercise, Mode, TicketKey, TicketKeys},
+    domain::{ActivityId, Identity, IdentityKey, Issuer, Name, OrderId, SkuId, SubjectId, Timestamp, UserId},
     ledger::{BatchId, Epoch, Position},
 };
 use flashsale_testkit::client::Client;
 use hyper::Method;
 use reference_server::{
     auth::{
-        caller::Caller,
         keyring::Ring,
         receipts::{Receipt, Receipts},
         sessions::Sessions,
@@ -155,20 +154,21 @@ fn tickets(tally: &mut Tally, random: &mut Rng) {
 
 fn sessions(tally: &mut Tally, random: &mut Rng) {
     let ring = |name: &[u8]| Ring::new(Secret::new(name), []);
-    let sessions = Sessions::new(&ring(b"the key of the sessions"), Duration::from_secs(300));
-    let retired = Sessions::new(&ring(b"a key that was retired.."), Duration::from_secs(300));
-    let caller = |number| Caller {
-        user: UserId::new(number).unwrap(),
-        name: Name::new("韩梅梅").unwrap(),
-        account: Account::default(),
+    let sessions = |name: &[u8]| {
+        Sessions::new(&ring(name), Duration::from_secs(300), Issuer::new(&IdentityKey::new([7; 32]), ""))
     };
-    let originals = [sessions.issue(&caller(10), NOW).0, sessions.issue(&caller(1_000), NOW).0];
-    let texts = originals.each_ref().map(String::as_str);
-    tally.alter("session", texts, random, |text| sessions.verify(text, NOW).is_some());
+    let (retired, sessions) = (sessions(b"a key that was retired.."), sessions(b"the key of the sessions"));
+    let name = Name::new("韩梅梅").unwrap();
+    let issue = |sessions: &Sessions, user: &str| sessions.issue(&Identity::new(user).unwrap(), &name, NOW).0;
+    for (kind, users) in [("session", ["10", "1000"]), ("session of a text", ["auth0|10", "auth0|1000"])] {
+        let originals = users.map(|user| issue(&sessions, user));
+        let texts = originals.each_ref().map(String::as_str);
+        tally.alter(kind, texts, random, |text| sessions.verify(text, NOW).is_some());
+    }
     for number in 1..=MISPLACED {
-        let old = retired.issue(&caller(number), NOW).0;
+        let old = issue(&retired, &number.to_string());
         tally.refused("session", "old key", sessions.verify(&old, NOW).is_some(), &old);
-        let own = sessions.issue(&caller(number), NOW).0;
+        let own = issue(&sessions, &number.to_string());
         tally.refused("session", "expired", sessions.verify(&own, LATER).is_some(), &own);
     }
 }

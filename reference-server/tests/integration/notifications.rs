@@ -115,6 +115,22 @@ async fn a_notification_is_retried_until_the_receiver_accepts_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_notification_names_the_buyer_as_the_shop_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut receiver = Receiver::open(Vec::new()).await;
+    let shop = shop(&receiver, directory.path()).await;
+    let identity = json!({ "user_id": "auth0|5f7c", "user_name": "Ann" });
+    let session = shop.call(Method::POST, "/v1/sessions", &[], Some(&identity)).await;
+    let authorization = format!("Bearer {}", session.text("token"));
+    let headers = [("authorization", authorization.as_str())];
+    let ticket = shop.call(Method::POST, "/v1/activities/1/offers/11/ticket", &headers, None).await;
+    let order = shop.order_with(ticket.text("ticket"), &[], 1).await;
+    assert_eq!(order.status, StatusCode::CREATED, "{order}");
+    assert_eq!(receiver.next(&shop).await["order"]["user_id"], "auth0|5f7c");
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_permanently_rejected_notification_becomes_a_dead_letter() {
     let directory = tempfile::tempdir().unwrap();
     let mut receiver = Receiver::open(vec![410]).await;

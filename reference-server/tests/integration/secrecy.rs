@@ -19,6 +19,7 @@ const SESSION_KEY: &str = "a key for sessions that nobody may read";
 const TICKET_KEY: &str = "a key for tickets that nobody may read";
 const CALLBACK_KEY: &str = "a key for callbacks that nobody may read";
 const KEY: &str = "an-idempotency-key-of-its-own";
+const IDENTITY: &str = "li.lei@mail.example";
 const NAME: &str = "Ines 机密 Quicksilver";
 
 /// Secrets that must not be logged, each with a description.
@@ -80,6 +81,7 @@ async fn a_purchase_writes_no_secret_to_the_log() {
         ("the secret of the identity provider", crate::identity::SECRET),
         ("an idempotency key", KEY),
         ("a buyer's name", NAME),
+        ("a buyer's identity", IDENTITY),
         ("a wrong operations token", "an-operations-token-of-nobody"),
     ] {
         secrets.add(what, secret);
@@ -94,7 +96,7 @@ async fn a_purchase_writes_no_secret_to_the_log() {
     let wrong = json!({ "user_id": "71", "user_name": [NAME] });
     expect(&shop.call(Method::POST, "/v1/sessions", &[], Some(&wrong)).await, 400, "invalid_request");
     let now = shop.clock.now().as_millis() / 1_000;
-    let mut claims = json!({ "iss": "https://id.shop.example", "aud": "shop", "sub": "72", "name": NAME, "exp": now + 600 });
+    let mut claims = json!({ "iss": "https://id.shop.example", "aud": "shop", "sub": IDENTITY, "name": NAME, "exp": now + 600 });
     let good = jwt(&claims);
     claims["aud"] = "another".into();
     let foreign = jwt(&claims);
@@ -187,7 +189,7 @@ async fn a_purchase_writes_no_secret_to_the_log() {
         shop.operate(role, Method::POST, "/v1/import", Some(&json!({ "skus": [{ "name": NAME }] }))).await;
         let unwritable = json!({ "directory": "/proc/nowhere" });
         shop.operate(role, Method::POST, "/v1/backup", Some(&unwritable)).await;
-        shop.operate(role, Method::DELETE, "/v1/users/72/name", None).await;
+        shop.operate(role, Method::DELETE, &format!("/v1/users/{IDENTITY}/name"), None).await;
     }
     let mut stranger = flashsale_testkit::client::Client::new(shop.operations);
     let headers = [("authorization", "Bearer an-operations-token-of-nobody")];

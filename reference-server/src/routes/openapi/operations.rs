@@ -79,7 +79,9 @@ fn sale() -> [Operation; 21] {
             .reads("AdjustmentRequest")
             .answers(200, "Adjusted")
             .refuses(&[NotFound, KeyReused, InsufficientAvailable]),
-        list(read("/v1/orders", "The orders of a buyer")).takes(&["user_id"]).answers(200, "OperatorOrders"),
+        list(read("/v1/orders", "The orders of a buyer"))
+            .takes(&["user_id", "user_number"])
+            .answers(200, "OperatorOrders"),
         one(read("/v1/orders/{id}", "An order")).answers(200, "OperatorOrder"),
         advanced(Operation::post("/v1/orders/{id}/cancel", "Cancels an order")).may_read("Why"),
         advanced(Operation::post("/v1/orders/{id}/refund", "Refunds an order")).reads("RefundRequest"),

@@ -31,8 +31,8 @@ use crate::{
     app::App,
     config::{OperationsToken, OperatorRole},
     http::{
-        Body, Code, Handler, Prepared, Problem, Request, Response, Traffic, accepted_weight, json, no_store,
-        segments,
+        Body, Code, Handler, Prepared, Problem, Request, Response, Traffic, accepted_weight, decode_segment,
+        json, no_store, segments,
     },
     monitoring::metrics,
 };
@@ -124,7 +124,9 @@ impl Operations {
             ["v1", "kill-switch"] => self.kill_switch(operator, head, body).await,
             ["v1", "orders", order, "cancel"] => self.cancel_order(operator, head, id(order)?, body).await,
             ["v1", "orders", order, "refund"] => self.refund_order(operator, head, id(order)?, body).await,
-            ["v1", "users", user, "name"] => self.erase_name(operator, head, id(user)?, body).await,
+            ["v1", "users", user, "name"] => {
+                self.erase_name(operator, head, id(&decode_segment(user)?)?, body).await
+            }
             ["v1", "audit"] => self.audit(operator, head).await,
             ["v1", "audit", "verification"] => self.verify_audit(operator, head).await,
             ["v1", "orders"] => {

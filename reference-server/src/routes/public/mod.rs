@@ -122,15 +122,22 @@ impl Public {
         }
     }
 
+    /// Authenticates the caller, and makes sure that their number is no other user's.
+    pub(super) async fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+        let caller = self.authenticated(headers)?;
+        self.app.buyers.check(&caller).await.map_err(|error| errors::buyer(&error))?;
+        Ok(caller)
+    }
+
     /// Authenticates the caller by a JWT or a demo session.
-    pub(super) fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+    fn authenticated(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
         let app = &self.app;
         let refused = || Problem::unauthorized("Sign in, and send the token as Authorization: Bearer.");
         let token = headers::bearer(headers).ok_or_else(refused)?;
         match (&app.jwt, &app.sessions) {
             (Some(jwt), sessions) if sessions.is_none() || Jwt::is_meant(token) => {
                 let caller = jwt.verify(token, app.clock.now());
-                caller.map(Arc::unwrap_or_clone).map_err(|error| Problem::unauthorized(error.to_string()))
+                caller.map(Arc::unwrap_or_clone).map_err(|error| errors::token(&error))
             }
             (_, Some(sessions)) => sessions.verify(token, app.clock.now()).ok_or_else(|| {
                 Problem::unauthorized("The session has expired or belongs to another server; sign in again.")

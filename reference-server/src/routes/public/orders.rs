@@ -129,7 +129,7 @@ impl Public {
     }
 
     async fn list(&self, head: &Parts) -> Answer {
-        let user = self.caller(&head.headers)?.user;
+        let user = self.caller(&head.headers).await?.user;
         let query = Query::parse(head.uri.query(), &["limit", "after"])?;
         let (limit, after) = (limit(&query)?, after(&query)?);
         let mut orders = self
@@ -153,7 +153,7 @@ impl Public {
     async fn read(&self, head: &Parts, order: &str) -> Answer {
         let query = Query::parse(head.uri.query(), &["receipt"])?;
         let user = match query.value("receipt") {
-            None => self.caller(&head.headers)?.user,
+            None => self.caller(&head.headers).await?.user,
             Some(text) => {
                 let receipt = self.app.receipts.verify(id(order)?, text);
                 receipt.ok_or_else(Problem::not_found)?.user
@@ -189,7 +189,7 @@ impl Public {
     }
 
     async fn cancel(&self, head: &Parts, order: &str, body: Body) -> Answer {
-        let user = self.caller(&head.headers)?.user;
+        let user = self.caller(&head.headers).await?.user;
         let id: OrderId = id(order)?;
         nothing(head, body).await?;
         let (ordering, payments) = (self.app.ordering.clone(), self.app.payments.clone());

@@ -38,7 +38,7 @@ struct Received {
 
 impl Public {
     pub(super) async fn open_payment(&self, head: &Parts, order: &str, body: Body) -> Answer {
-        let user = self.caller(&head.headers)?.user;
+        let user = self.caller(&head.headers).await?.user;
         let id: OrderId = id(order)?;
         nothing(head, body).await?;
         let Some(provider) = self.app.provider.clone() else {

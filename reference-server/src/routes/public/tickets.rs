@@ -17,8 +17,8 @@
 //! and the solution is missing or not accepted. Each challenge can be tried once.
 
 use flashsale_core::{
-    admission::{Account, Claims, Rule, Step, TicketTerms, Verdict},
-    domain::{ActivityId, Name, Selling, SkuId, SubjectId, Timestamp, UserId},
+    admission::{Claims, Rule, Step, TicketTerms, Verdict},
+    domain::{ActivityId, Identity, Name, Selling, SkuId, SubjectId, Timestamp},
     ledger::Outcome,
 };
 use hyper::{StatusCode, http::request::Parts};
@@ -36,7 +36,7 @@ use crate::{
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SignIn {
-    user_id: UserId,
+    user_id: Identity,
     user_name: Name,
 }
 
@@ -75,14 +75,13 @@ impl Public {
     pub(super) async fn sign_in(&self, head: &Parts, body: Body) -> Answer {
         let sessions = self.app.sessions.as_ref().ok_or_else(Problem::not_found)?;
         let SignIn { user_id, user_name } = body.json(&head.headers).await?;
-        let caller = Caller { user: user_id, name: user_name, account: Account::default() };
-        let (token, _) = sessions.issue(&caller, self.app.clock.now());
+        let (token, _) = sessions.issue(&user_id, &user_name, self.app.clock.now());
         Ok(no_store(json(StatusCode::OK, &Session { token })))
     }
 
     /// Issues the challenge that must be solved to get a ticket.
     pub(super) async fn challenge(&self, head: &Parts, activity: &str, sku: &str, body: Body) -> Answer {
-        let applicant = self.applicant(head, activity, sku, &body, &self.app.challenge_terms)?;
+        let applicant = self.applicant(head, activity, sku, &body, &self.app.challenge_terms).await?;
         nothing(head, body).await?;
         let step = self.step(&applicant).await?;
         let Applicant { activity, sku, ref caller, expires_at, .. } = applicant;
@@ -95,7 +94,7 @@ impl Public {
     }
 
     pub(super) async fn ticket(&self, head: &Parts, activity: &str, sku: &str, body: Body) -> Answer {
-        let applicant = self.applicant(head, activity, sku, &body, &self.app.ticket_terms)?;
+        let applicant = self.applicant(head, activity, sku, &body, &self.app.ticket_terms).await?;
         let TicketRequest { challenge_id, solution } =
             if body.is_empty() { TicketRequest::default() } else { body.json(&head.headers).await? };
         let step = self.step(&applicant).await?;
@@ -108,6 +107,8 @@ impl Public {
             self.solve(&applicant, step, &challenge, solution).await?;
         }
         let Applicant { activity, sku, caller, device, now, expires_at, .. } = applicant;
+        // Whoever has a ticket may order, so operators can read whose an order is.
+        self.app.buyers.remember(&caller).await.map_err(|error| errors::buyer(&error))?;
         let claims = Claims { activity, sku, user: caller.user, user_name: caller.name, device };
         let issued = self.app.tickets.issue(claims, now, expires_at).map_err(|error| {
             tracing::error!(%error, "could not issue a ticket");
@@ -118,7 +119,7 @@ impl Public {
     }
 
     /// Checks that the caller is known, the offer exists, and the time is right.
-    fn applicant(
+    async fn applicant(
         &self,
         head: &Parts,
         activity: &str,
@@ -127,7 +128,7 @@ impl Public {
         terms: &TicketTerms,
     ) -> Result<Applicant, Problem> {
         let (activity, sku): (ActivityId, SkuId) = (id(activity)?, id(sku)?);
-        let caller = self.caller(&head.headers)?;
+        let caller = self.caller(&head.headers).await?;
         let device = headers::device(&head.headers)?;
         let address = self.address(head, body);
         let is_offered = |sale: &flashsale_core::service::Sale| sale.terms().offer(sku).is_some();
