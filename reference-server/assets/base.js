@@ -146,9 +146,15 @@ function span(ms) {
 const clockFormat = new Intl.DateTimeFormat(root.lang, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const momentFormat = new Intl.DateTimeFormat(root.lang, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 
+// The currencies that the server accepts, with their decimal places. Those of browsers differ for some.
+const DIGITS = new Map(Array.from((root.dataset.currencies || "").matchAll(/([A-Z]{3})(\d)/g), ([, code, digits]) => [code, Number(digits)]));
+
 function money({ amount, currency }) {
-  try {
-    const format = new Intl.NumberFormat(root.lang, { style: "currency", currency, currencyDisplay: "narrowSymbol" });
-    return format.format(amount / 10 ** format.resolvedOptions().maximumFractionDigits);
-  } catch { return `${amount} ${currency}`; }
+  const digits = DIGITS.get(currency);
+  // Only a page of an older server version can lack a currency.
+  if (digits === undefined) return say(`${amount} ${currency}（最小货币单位）`, `${amount} ${currency} (minor units)`);
+  const format = new Intl.NumberFormat(root.lang, {
+    style: "currency", currency, currencyDisplay: "narrowSymbol", minimumFractionDigits: digits, maximumFractionDigits: digits,
+  });
+  return format.format(amount / 10 ** digits);
 }

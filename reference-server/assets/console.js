@@ -2,7 +2,7 @@
 // The operator console, a single page. The fragment of the URL selects the view and never contains a secret.
 
 const KEY = "operations token";
-const SECOND = 1000;
+const [SECOND, MINUTE, HOUR, DAY] = [1000, 60000, 3600000, 86400000];
 // Seconds that are plotted, and seconds over which rates are averaged.
 const [PLOTTED, AVERAGED] = [120, 5];
 // The number of SKUs that are suggested; any other id can be typed.
@@ -42,20 +42,33 @@ const STEPS = {
 };
 const GRAVE = ["end", "archive", "reject"];
 
+// English texts that are empty are the titles that the server sends.
 const CODES = {
   invalid_request: say("填写有误", "Invalid input"),
   unauthorized: say("令牌无效或已更换，请重新登录", "The token is not valid, please sign in again"),
   forbidden: say("此令牌没有操作权限", "This token has no permission to do that"),
   not_found: say("内容不存在", "Not found"),
-  wrong_state: say("当前状态不允许此操作", "This is not possible in the current state"),
+  timeout: say("请求传输超时，请重试", ""),
+  too_large: say("内容过长，请精简后重试", ""),
+  not_persisted: say("订单仍在排队，请稍后重试", ""),
+  wrong_state: say("当前状态不允许此操作，请刷新后查看最新状态", "This is not possible in the current state"),
   version_conflict: say("内容已被他人修改，请查看最新版本后重试", "Somebody else has changed it"),
   insufficient_available: say("可售数量不足，未做更改", "Not enough units are available"),
+  key_reused: say("编号已用于其他操作，请关闭对话框后重新填写", ""),
+  internal: say("服务器内部错误，请查看服务器日志", ""),
+  busy: say("服务器繁忙，未做更改，请稍后重试", ""),
+  not_ready: say("服务器尚未就绪，请稍后重试", ""),
+  unavailable: say("服务暂不可用，结果可能未知，请稍后重试", ""),
 };
+// The server explains errors in English. A Chinese text names the request instead, for questions about it.
 function advice(error) {
   if (!(error instanceof Refused)) return say("服务器无响应，请重试。", "The server did not respond. Please try again.");
   const { problem } = error;
   const field = problem.field ? say(`（${problem.field}）`, ` (${problem.field})`) : "";
-  return `${CODES[error.code] || problem.title || `HTTP ${error.status}`}${field}${say("。", ". ")}${problem.detail || ""}`;
+  return say(
+    `${CODES[error.code] || "操作失败"}${field}。请求编号：${error.request}`,
+    `${CODES[error.code] || problem.title || `HTTP ${error.status}`}${field}. ${problem.detail || ""}`,
+  );
 }
 
 // The token of the signed-in operator, kept until this tab is closed.
@@ -145,21 +158,31 @@ function badge(activity) {
   return mark;
 }
 
-// Times are entered and shown in the time zone of this device.
+// Times are entered and shown in the time zone of this device, with its offset from UTC: when clocks are set back, local
+// times occur twice.
 const ZONE = Intl.DateTimeFormat().resolvedOptions().timeZone;
-const timeFormat = new Intl.DateTimeFormat(root.lang, { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });
+const timeFormat = new Intl.DateTimeFormat(root.lang, {
+  year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23", timeZoneName: "shortOffset",
+});
 const moment = (text) => (text ? timeFormat.format(new Date(text)) : "–");
 const between = (activity) => `${moment(activity.starts_at)} – ${moment(activity.ends_at)}`;
-function typed(date) {
-  const parts = [date.getFullYear(), date.getMonth() + 1, date.getDate(), date.getHours(), date.getMinutes(), date.getSeconds()];
-  const [year, ...rest] = parts.map((number) => String(number).padStart(2, "0"));
-  return `${year}-${rest[0]}-${rest[1]}T${rest.slice(2).join(":")}`;
+
+// Offsets and instants are in ms; a local time is the instant at which UTC shows it.
+const offsetAt = (instant) => -MINUTE * new Date(instant).getTimezoneOffset();
+function offsetText(offset) {
+  const minutes = Math.abs(offset) / MINUTE;
+  return `UTC${offset < 0 ? "−" : "+"}${[Math.floor(minutes / 60), minutes % 60].map((part) => String(part).padStart(2, "0")).join(":")}`;
+}
+// The instants of a local time, earliest first: none in an hour that clocks skip, two in one that they repeat.
+function instantsOf(local) {
+  const offsets = new Set([local - DAY, local + DAY].map(offsetAt));
+  return [...offsets].map((each) => local - each).filter((instant) => instant + offsetAt(instant) === local).sort((a, b) => a - b);
 }
 
 // Prices are entered in major units and converted to minor units without rounding.
-const digitsOf = (currency) => new Intl.NumberFormat("en", { style: "currency", currency }).resolvedOptions().maximumFractionDigits;
 function minor(text, currency) {
-  const digits = digitsOf(currency);
+  const digits = DIGITS.get(currency);
+  if (digits === undefined) throw new Mistake(say(`“${currency}”不是可用的币种，请填写 CNY 等币种代码。`, `“${currency}” is not a currency. Enter a code such as CNY.`));
   const [whole, fraction = ""] = text.trim().split(".");
   if (!/^\d+$/.test(whole) || !/^\d*$/.test(fraction) || fraction.length > digits) {
     throw new Mistake(say(`请输入有效金额，最多 ${digits} 位小数。`, `Enter the price as a number with at most ${digits} decimals.`));
@@ -167,7 +190,7 @@ function minor(text, currency) {
   return Number(whole + fraction.padEnd(digits, "0"));
 }
 function major({ amount, currency }) {
-  const digits = digitsOf(currency);
+  const digits = DIGITS.get(currency);
   const text = String(amount).padStart(digits + 1, "0");
   return digits ? `${text.slice(0, -digits)}.${text.slice(-digits)}` : text;
 }
@@ -244,18 +267,42 @@ const nameFields = ({ name = "", description = "" } = {}) => [
   field({ name: "name", label: say("名称", "Name"), value: name, required: true, maxLength: 120, autocomplete: "off" }),
   field({ name: "description", label: say("说明（选填）", "Description (optional)"), kind: "area", value: description || "", rows: 3 }),
 ];
-const windowFields = (starts, ends) => [["starts_at", say("开始时间", "Starts"), starts], ["ends_at", say("结束时间", "Ends"), ends]]
-  .map(([name, label, date]) => field({ name, label: `${label} (${ZONE})`, kind: "datetime-local", value: typed(date), required: true, step: 1 }));
-const sent = (text) => new Date(text).toISOString();
+// A local time and its offset. Fractions of a second are kept.
+function momentField(name, label, instant) {
+  const time = field({
+    name, label: `${label} (${ZONE})`, kind: "datetime-local", step: instant % SECOND ? 0.001 : 1, valueAsNumber: instant + offsetAt(instant), required: true,
+  });
+  const offset = field({ name: `${name}_offset`, label: say(`${label}的 UTC 偏移`, `${label}: UTC offset`), options: {} });
+  const [input, select, hint] = [one("input", time), one("select", offset), made("span", "", { className: "hint" })];
+  hint.setAttribute("role", "status");
+  let wanted = offsetAt(instant);
+  const propose = () => {
+    const found = instantsOf(input.valueAsNumber).map(offsetAt);
+    select.replaceChildren(...found.map((each) => made("option", offsetText(each), { value: each, selected: each === wanted })));
+    hint.textContent = found.length > 1 ? say("时钟回拨，该时间会出现两次，请选择偏移。", "Clocks are set back, so this time occurs twice. Choose its offset.") : "";
+  };
+  propose();
+  input.addEventListener("input", propose);
+  select.addEventListener("change", () => { wanted = Number(select.value); });
+  return part("div", "moment", time, offset, hint);
+}
+function momentIn(form, name) {
+  const { [name]: time, [`${name}_offset`]: offset } = form.elements;
+  const found = instantsOf(time.valueAsNumber);
+  if (!found.length) throw new Mistake(say("时钟拨快时会跳过该时间，请另选时间。", "Clocks are set forward and skip this time. Choose another one."));
+  return found.find((each) => offsetAt(each) === Number(offset.value)) ?? found[0];
+}
+const windowFields = (starts, ends) => [momentField("starts_at", say("开始时间", "Starts"), starts), momentField("ends_at", say("结束时间", "Ends"), ends)];
+const sent = (instant) => new Date(instant).toISOString();
 
 async function createActivity() {
-  const starts = new Date(Math.ceil(Date.now() / 3600000) * 3600000);
-  const fields = [...nameFields(), ...windowFields(starts, new Date(starts.getTime() + 2 * 3600000)), reason()];
+  const starts = Math.ceil(Date.now() / HOUR) * HOUR;
+  const fields = [...nameFields(), ...windowFields(starts, starts + 2 * HOUR), reason()];
   await fillIn(say("新建活动", "New activity"), say("创建草稿", "Create draft"), fields, async (form) => {
-    const { name, description, starts_at, ends_at } = form.elements;
+    const { name, description } = form.elements;
     const body = {
       name: name.value.trim(), description: description.value.trim() || null,
-      starts_at: sent(starts_at.value), ends_at: sent(ends_at.value), ...why(form),
+      starts_at: sent(momentIn(form, "starts_at")), ends_at: sent(momentIn(form, "ends_at")), ...why(form),
     };
     const activity = await operate("POST", "/v1/activities", body);
     location.hash = `#/activities/${activity.id}`;
@@ -264,15 +311,14 @@ async function createActivity() {
 
 async function editActivity(activity) {
   const isDraft = activity.status === "draft";
-  const [starts, ends] = [new Date(activity.starts_at), new Date(activity.ends_at)];
+  const [starts, ends] = [Date.parse(activity.starts_at), Date.parse(activity.ends_at)];
   const fields = [...(isDraft ? nameFields(activity) : []), ...windowFields(starts, ends), reason()];
   const title = isDraft ? say("修改草稿", "Edit draft") : say("修改时间", "Change window");
   await fillIn(title, say("保存", "Save"), fields, async (form) => {
     const body = why(form);
-    // Unchanged times are not sent: the inputs have no fractions of seconds.
     for (const [name, before] of [["starts_at", starts], ["ends_at", ends]]) {
-      const text = form.elements[name].value;
-      if (new Date(text).getTime() !== Math.floor(before.getTime() / SECOND) * SECOND) body[name] = sent(text);
+      const instant = momentIn(form, name);
+      if (instant !== before) body[name] = sent(instant);
     }
     if (isDraft) Object.assign(body, { name: form.elements.name.value.trim(), description: form.elements.description.value.trim() || null });
     await operate("PATCH", `/v1/activities/${activity.id}`, body, activity.version);
@@ -695,7 +741,13 @@ async function showLetters(container) {
 async function endLetter(letter, step, container) {
   const [label, meaning] = LETTER_STEPS[step];
   await fillIn(`${label}${say("：", ": ")}${apart(letter.job)}`, label, [made("p", meaning), reason()], async (form) => {
-    await operate("POST", `/v1/dead-letters/${letter.id}/${step}`, why(form));
+    try {
+      await operate("POST", `/v1/dead-letters/${letter.id}/${step}`, why(form));
+    } catch (error) {
+      if (error.code !== "wrong_state") throw error;
+      // A refund that has gone through after all.
+      throw new Mistake(say("该退款已经成功，请勿另行退款。此死信已移除，请刷新本页。", advice(error)));
+    }
     announce(say(`${label}：已完成`, `${label}: done`));
     await showLetters(container);
   });

@@ -113,12 +113,16 @@ pub fn change_sku(old: Option<&Sku>, new: &Sku) -> Result<(), Refusal> {
     }
 }
 
-/// Checks an offer against its SKU.
+/// Checks an offer by itself and against its SKU.
 ///
 /// # Errors
-/// If the SKU does not exist or has another currency.
+/// If its largest order costs more than money can hold, or the SKU does not exist or has another
+/// currency.
 pub fn offer_of(activity: &Activity, offer: &OfferTerms, sku: Option<&Sku>) -> Result<(), Refusal> {
     let refuse = |field, reason| Err(Refusal { item: Item::Offer(activity.id, offer.sku()), field, reason });
+    if let Err(invalid) = offer.largest_order() {
+        return refuse(invalid.field, invalid.reason);
+    }
     let Some(sku) = sku else {
         return refuse("sku_id", format!("the SKU {} does not exist", offer.sku()));
     };

@@ -6,12 +6,23 @@ use serde::{Deserialize, Serialize};
 
 use super::Invalid;
 
-/// A currency: an ISO 4217 alphabetic code, such as `CNY`.
+/// A currency: an ISO 4217 alphabetic code of money, such as `CNY`.
+///
+/// Its table is the only one: pages and scripts take the decimal places from it. Codes of metals,
+/// tests and units of account (`XAU`, `XTS`, `XDR`) are not money.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Currency([u8; 3]);
 
 impl Currency {
+    /// Lists every currency by code, in alphabetical order.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let letters = || b'A'..=b'Z';
+        let codes =
+            letters().flat_map(move |a| letters().flat_map(move |b| letters().map(move |c| [a, b, c])));
+        codes.filter_map(|code| std::str::from_utf8(&code).ok()?.parse().ok())
+    }
+
     /// Returns the code: three capital letters.
     pub fn code(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or("???")
@@ -30,10 +41,12 @@ impl FromStr for Currency {
     type Err = Invalid;
 
     fn from_str(code: &str) -> Result<Self, Invalid> {
-        let known = iso_currency::Currency::from_code(code).is_some();
-        match <[u8; 3]>::try_from(code.as_bytes()) {
-            Ok(bytes) if known && bytes.iter().all(u8::is_ascii_uppercase) => Ok(Self(bytes)),
-            _ => Err(Invalid::new("currency", format!("{code:?} is not an ISO 4217 code such as CNY"))),
+        let refuse = |reason| Err(Invalid::new("currency", format!("{code:?} {reason} such as CNY")));
+        let known = iso_currency::Currency::from_code(code);
+        match (<[u8; 3]>::try_from(code.as_bytes()), known) {
+            (Ok(_), Some(known)) if known.is_special() => refuse("is not money: use a currency"),
+            (Ok(bytes), Some(_)) if bytes.iter().all(u8::is_ascii_uppercase) => Ok(Self(bytes)),
+            _ => refuse("is not an ISO 4217 code"),
         }
     }
 }
@@ -148,6 +161,26 @@ mod tests {
         assert!(Money::new(Money::MAX_AMOUNT + 1, cny).is_err());
         for bad in ["cny", "XX", "", "YYY", "CNYX"] {
             assert!(bad.parse::<Currency>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_currency_has_decimal_places_and_what_is_no_money_is_refused() {
+        let all: Vec<Currency> = Currency::all().collect();
+        assert!(all.len() > 150 && all.is_sorted());
+        for currency in &all {
+            let listed = iso_currency::Currency::from_code(currency.code()).unwrap();
+            assert_eq!(Some(currency.exponent().into()), listed.exponent(), "{currency}");
+        }
+        for (code, digits) in [("IDR", 2), ("COP", 2), ("JPY", 0), ("KWD", 3), ("CLF", 4), ("UYW", 4)] {
+            assert_eq!(code.parse::<Currency>().unwrap().exponent(), digits, "{code}");
+        }
+        for bad in ["XTS", "XXX", "XAU", "XAG", "XPT", "XPD", "XDR", "XBA", "XAD"] {
+            let refused = bad.parse::<Currency>().unwrap_err();
+            assert_eq!(
+                refused.to_string(),
+                format!("currency: \"{bad}\" is not money: use a currency such as CNY")
+            );
         }
     }
 

@@ -228,6 +228,22 @@ impl OfferTerms {
         self.price
     }
 
+    /// Returns the amount of the largest order that units, limits and [`Quantity::MAX`] permit.
+    /// Adjustments and changed limits may permit larger ones later.
+    ///
+    /// # Errors
+    /// If money cannot hold that amount: it exceeds [`Money::MAX_AMOUNT`].
+    pub fn largest_order(&self) -> Result<Money, Invalid> {
+        let units = self.limits.iter().map(LimitRule::max).fold(self.units.min(Quantity::MAX), u32::min);
+        self.price.times(units).map_err(|_| {
+            let reason = format!(
+                "an order of {units} units at {} each would cost more than 10^15 minor units: lower the price, the units or a limit",
+                self.price
+            );
+            Invalid::new("price", reason)
+        })
+    }
+
     /// Returns the initial number of units, before adjustments.
     pub fn units(&self) -> u32 {
         self.units
@@ -326,6 +342,34 @@ mod tests {
         let rule = LimitRule::new(Subject::User, Per::Offer, 1).unwrap();
         let terms = OfferTerms::new(sku, price(), 1, Strategy::PreDeduct, hold).unwrap();
         assert!(terms.with_limits(vec![rule, rule]).is_err());
+    }
+
+    #[test]
+    fn the_largest_order_is_bounded_by_units_limits_and_quantity() {
+        let cny: crate::domain::Currency = "CNY".parse().unwrap();
+        let terms = |amount, units, max: &[u32]| {
+            let price = Money::new(amount, cny).unwrap();
+            let rule = |(per, max): (Per, u32)| LimitRule::new(Subject::User, per, max).unwrap();
+            let limits = [Per::Offer, Per::Activity].into_iter().zip(max.iter().copied()).map(rule);
+            let terms = OfferTerms::new(SkuId::new(1).unwrap(), price, units, Strategy::OrderTime, None);
+            terms.unwrap().with_limits(limits.collect()).unwrap()
+        };
+        let most = Money::MAX_AMOUNT;
+        for (amount, units, limits, largest) in [
+            (100, 7, &[][..], Some(700)),
+            (100, 7, &[5, 2][..], Some(200)),
+            (most / 10_000, 1_000_000_000, &[][..], Some(most)),
+            (most / 10_000 + 1, 1_000_000_000, &[][..], None),
+            (most, 1, &[][..], Some(most)),
+            (most, 2, &[][..], None),
+            (most, 2, &[1][..], Some(most)),
+        ] {
+            let found = terms(amount, units, limits).largest_order();
+            match largest {
+                Some(largest) => assert_eq!(found.unwrap().amount(), largest),
+                None => assert_eq!(found.unwrap_err().field, "price"),
+            }
+        }
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{LaneFront, Payments, Sale, Sales, ServiceError, advance::advance, sales::borrow_units};
 use crate::{
     domain::{
-        ActivityId, Attribution, Idempotency, Order, OrderId, OrderKey, OrderStatus, Quantity, SkuId,
-        Subjects, UserId,
+        ActivityId, Attribution, Idempotency, Invalid, Order, OrderId, OrderKey, OrderStatus, Quantity,
+        SkuId, Subjects, UserId,
     },
     ledger::{Advance, Advanced, LedgerError, Outcome, Position, Reference, Reserve, ReserveMode},
     snowflake::Generator,
@@ -148,8 +148,9 @@ impl Attempt<'_> {
     /// other lanes. If the future is dropped, the order is either decided anyway or not made.
     ///
     /// # Errors
-    /// As [`OrderService::place`].
+    /// As [`OrderService::place`]; invalid if the order costs more than money can hold.
     pub async fn place(self) -> Result<Placement, ServiceError> {
+        self.check_amount()?;
         let front = self.sale.front(self.request.user);
         let mut borrowings = front.borrowings();
         let mut outcome = self.reserve(front).await?;
@@ -170,6 +171,18 @@ impl Attempt<'_> {
             Outcome::Reserved { order, position } => Placement::Placed(order, position),
             Outcome::Replayed(order) => Placement::Existing(order),
             declined => Placement::Declined(declined),
+        })
+    }
+
+    /// Refuses a quantity that costs more than money can hold: adjustments can add more units than
+    /// the offer had when it was checked.
+    fn check_amount(&self) -> Result<(), LedgerError> {
+        let OrderRequest { sku, quantity, .. } = self.request;
+        let Some(offer) = self.sale.terms().offer(sku) else { return Ok(()) };
+        let amount = offer.price().times(quantity.value());
+        amount.map(drop).map_err(|_| {
+            let reason = format!("{} units cost more than 10^15 minor units: order fewer", quantity.value());
+            Invalid::new("quantity", reason).into()
         })
     }
 

@@ -439,6 +439,10 @@ fn a_fault_has_its_location_and_reason() {
             with("skus.csv", "id,product_id,name,price_minor,currency\n11,7,a,1000000000000001,CNY\n"),
             &["skus.csv:2: price_minor: 1000000000000001 is above the maximum amount, 10^15"],
         ),
+        (
+            with("skus.csv", "id,product_id,name,price_minor,currency\n11,7,a,1,XAU\n"),
+            &["skus.csv:2: currency: \"XAU\" is not money: use a currency such as CNY"],
+        ),
         // Activities.
         (
             activities("1,sale,2026-11-11T20:00:00,2026-11-11T22:00:00Z,chen,li,published,"),
@@ -555,6 +559,12 @@ fn a_fault_has_its_location_and_reason() {
         (
             offers("1,11,8900,USD,1,order_time,,,,\n"),
             &["offers.csv:2: currency: the price is in USD, but the list price of the SKU is in CNY"],
+        ),
+        (
+            offers("1,11,1000000000000000,CNY,2,order_time,,,,user/offer<=2\n"),
+            &[
+                "offers.csv:2: price_minor: an order of 2 units at 10000000000000.00 CNY each would cost more than 10^15 minor units: lower the price, the units or a limit",
+            ],
         ),
         (
             offers(&format!("{OFFER}{OFFER}")),

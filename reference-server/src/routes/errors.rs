@@ -200,7 +200,12 @@ pub(super) fn catalogue(error: &CatalogueError) -> Problem {
         }
         CatalogueError::Refused(refusals) => {
             let problems: Vec<String> = refusals.iter().map(ToString::to_string).collect();
-            Problem::invalid("Nothing was changed; fix the listed problems.").with("problems", problems)
+            let detail = "Nothing was changed; fix the listed problems.";
+            let problem = match refusals.first() {
+                Some(first) => Problem::invalid_field(first.field, detail),
+                None => Problem::invalid(detail),
+            };
+            problem.with("problems", problems)
         }
         other => {
             tracing::error!(error = %other, "the catalogue failed");

@@ -1,7 +1,9 @@
 //! Operators run a sale entirely from the console.
 
+use serde_json::json;
+
 use crate::{
-    browser::{Browser, EN_DESK, ZH_PHONE},
+    browser::{Browser, EN_DESK, ZH_DESK, ZH_PHONE},
     site::{LIVE, PLENTY, Site},
 };
 
@@ -304,6 +306,196 @@ async fn operators_create_products_refund_orders_and_resolve_dead_letters() {
         step(browser, "end", "Ended").await;
         step(browser, "archive", "Archived").await;
         browser.inspect("3-archived").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn prices_have_the_decimal_places_of_the_server() {
+    Browser::open("currencies", EN_DESK, async |browser| {
+        let site = Site::open(3600);
+        browser.goto(&site.console("/en/#/catalogue")).await;
+        enter(browser, "creator").await;
+        // Browsers round IDR, COP, PKR and IQD to whole units.
+        let table = [
+            ("IDR", "1500", 150_000_u64, "1,500.00"),
+            ("COP", "109900.5", 10_990_050, "109,900.50"),
+            ("PKR", "1500", 150_000, "1,500.00"),
+            ("IQD", "1250.125", 1_250_125, "1,250.125"),
+            ("KWD", "1.25", 1_250, "1.250"),
+            ("JPY", "1200", 1_200, "1,200"),
+            ("ISK", "4990", 4_990, "4,990"),
+            ("MGA", "10", 1_000, "10.00"),
+            ("CLF", "1.2345", 12_345, "1.2345"),
+            ("CNY", "1299", 129_900, "1,299.00"),
+        ];
+        for (currency, typed, amount, shown) in table {
+            browser.press("[data-act=new-sku]").await;
+            browser.fill("dialog [name=name]", currency).await;
+            browser.fill("dialog [name=price]", typed).await;
+            browser.fill("dialog [name=currency]", currency).await;
+            browser.press(YES).await;
+            let row = format!("[...document.querySelectorAll('tr')].find((row) => row.cells[1]?.textContent === '{currency}')");
+            browser.until(&format!("!document.querySelector('dialog') && {row}")).await;
+            let text = browser.run(&format!("return {row}.cells[2].textContent")).await;
+            assert!(text.as_str().unwrap().ends_with(shown), "{currency}: {text}");
+            let skus = site.read("/v1/skus?limit=100").await;
+            let skus = skus["items"].as_array().unwrap();
+            let sku = skus.iter().find(|sku| sku["name"] == currency).unwrap();
+            assert_eq!(sku["list_price"], json!({ "amount": amount, "currency": currency }));
+            // The form shows what the server has; nothing changes when it is sent back.
+            browser.run(&format!("{row}.querySelector('button').click()")).await;
+            browser.until("usable('dialog [name=price]')").await;
+            browser.press(YES).await;
+            browser.until("!document.querySelector('dialog')").await;
+            let same = site.read(&format!("/v1/skus/{}", sku["id"].as_str().unwrap())).await;
+            assert_eq!(same["list_price"], sku["list_price"]);
+        }
+        browser.inspect("1-catalogue").await;
+        for (currency, digits) in [("IDR", 2), ("JPY", 0), ("KWD", 3), ("CLF", 4)] {
+            browser.press("[data-act=new-sku]").await;
+            browser.fill("dialog [name=name]", "too fine").await;
+            browser.fill("dialog [name=price]", "1.23456").await;
+            browser.fill("dialog [name=currency]", currency).await;
+            browser.press(YES).await;
+            browser.see("dialog .error", &format!("at most {digits} decimals")).await;
+            browser.press("dialog button.quiet").await;
+        }
+        for currency in ["XTS", "XAU", "RMB"] {
+            browser.press("[data-act=new-sku]").await;
+            browser.fill("dialog [name=name]", "no money").await;
+            browser.fill("dialog [name=price]", "1").await;
+            browser.fill("dialog [name=currency]", currency).await;
+            browser.press(YES).await;
+            browser.see("dialog .error", &format!("“{currency}” is not a currency")).await;
+            browser.press("dialog button.quiet").await;
+        }
+    })
+    .await;
+}
+
+/// Replaces the text of a time field as a person would, so that its events fire.
+async fn type_time(browser: &Browser, field: &str, text: &str) {
+    browser
+        .run(&format!(
+            "const field = document.querySelector('dialog [name={field}]');
+             field.value = '{text}';
+             field.dispatchEvent(new Event('input', {{ bubbles: true }}));"
+        ))
+        .await;
+}
+
+/// Returns the texts of the offsets from which the user chooses.
+async fn offsets(browser: &Browser, field: &str) -> serde_json::Value {
+    let css = format!("dialog [name={field}_offset] option");
+    browser.run(&format!("return [...document.querySelectorAll('{css}')].map((each) => each.text)")).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn times_keep_their_meaning_when_clocks_are_set_back() {
+    Browser::open("clocks", EN_DESK, async |browser| {
+        let site = Site::open(3600);
+        // In New York, clocks are set back from 02:00 to 01:00 on that day.
+        let (starts, ends) = ("2030-11-03T06:30:00.250Z", "2030-11-03T12:00:00.000Z");
+        let draft = site
+            .create("/v1/activities", &json!({ "name": "Twice", "starts_at": starts, "ends_at": ends }))
+            .await;
+        let path = format!("/v1/activities/{}", draft["id"].as_str().unwrap());
+        let window = async || {
+            let activity = site.read(&path).await;
+            [activity["starts_at"].clone(), activity["ends_at"].clone()]
+        };
+        browser.devtools("Emulation.setTimezoneOverride", json!({ "timezoneId": "America/New_York" })).await;
+        browser.goto(&site.console(&format!("/en/#{}", &path[3..]))).await;
+        enter(browser, "creator").await;
+        browser.see(".facts dd", "Nov 3, 2030, 01:30:00 GMT-5").await;
+        browser
+            .run(
+                "window.sent = [];
+                 const real = window.fetch;
+                 window.fetch = (path, options) => {
+                   if (options?.method === 'PATCH') window.sent.push(Object.keys(JSON.parse(options.body)));
+                   return real(path, options);
+                 };",
+            )
+            .await;
+
+        // An untouched time is not sent.
+        act(browser, "edit").await;
+        browser.see("dialog label", "Starts (America/New_York)").await;
+        assert_eq!(offsets(browser, "starts_at").await, json!(["UTC−04:00", "UTC−05:00"]));
+        assert_eq!(offsets(browser, "ends_at").await, json!(["UTC−05:00"]));
+        browser.inspect("1-twice").await;
+        type_time(browser, "ends_at", "2030-11-03T08:00:00").await;
+        browser.press(YES).await;
+        browser.until("!document.querySelector('dialog')").await;
+        assert_eq!(window().await, [json!(starts), json!("2030-11-03T13:00:00.000Z")]);
+        assert_eq!(browser.run("return window.sent").await, json!([["ends_at", "name", "description"]]));
+
+        // Either pass of the repeated hour can be chosen, and the milliseconds stay.
+        for (offset, instant) in [(-4, "2030-11-03T05:30:00.250Z"), (-5, "2030-11-03T06:30:00.250Z")] {
+            act(browser, "edit").await;
+            browser.until("usable('dialog [name=starts_at_offset]')").await;
+            browser
+                .run(&format!(
+                    "const select = document.querySelector('dialog [name=starts_at_offset]');
+                     select.value = '{}';
+                     select.dispatchEvent(new Event('change'));",
+                    offset * 3_600_000
+                ))
+                .await;
+            browser.press(YES).await;
+            browser.until("!document.querySelector('dialog')").await;
+            assert_eq!(window().await[0], instant);
+        }
+
+        // A skipped time does not exist.
+        act(browser, "edit").await;
+        browser.until("usable('dialog [name=starts_at]')").await;
+        type_time(browser, "starts_at", "2030-03-10T02:30:00.000").await;
+        assert_eq!(offsets(browser, "starts_at").await, json!([]));
+        browser.press(YES).await;
+        browser.see("dialog .error", "Clocks are set forward and skip this time.").await;
+        type_time(browser, "starts_at", "2030-03-10T03:30:00.000").await;
+        assert_eq!(offsets(browser, "starts_at").await, json!(["UTC−04:00"]));
+        browser.press(YES).await;
+        browser.until("!document.querySelector('dialog')").await;
+        assert_eq!(window().await[0], "2030-03-10T07:30:00.000Z");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn errors_of_the_chinese_console_are_chinese() {
+    Browser::open("errors", ZH_DESK, async |browser| {
+        let site = Site::open(3600);
+        browser.goto(&site.console("/zh/#/activities/1")).await;
+        enter(browser, "reviewer").await;
+        act(browser, "pause").await;
+        browser.press(YES).await;
+        browser.see("dialog .error", "此令牌没有操作权限。请求编号：").await;
+        let error = browser.run("return document.querySelector('dialog .error').textContent").await;
+        let (_, id) = error.as_str().unwrap().split_once("：").unwrap();
+        assert!(id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{error}");
+
+        // The largest order of an offer must not exceed what money can hold.
+        browser.press("dialog button.quiet").await;
+        let window =
+            json!({ "name": "贵", "starts_at": "2030-11-03T06:00:00Z", "ends_at": "2030-11-04T06:00:00Z" });
+        let draft = site.create("/v1/activities", &window).await;
+        change_to(browser, "creator").await;
+        browser.run(&format!("location.hash = '#/activities/{}'", draft["id"].as_str().unwrap())).await;
+        browser.see("h1", "贵").await;
+        act(browser, "attach").await;
+        browser.fill("dialog [name=sku_id]", &PLENTY.to_string()).await;
+        browser.fill("dialog [name=price]", "10000000000000").await;
+        browser.fill("dialog [name=units]", "2").await;
+        browser.see("dialog [role=status]", "日常价 ¥129.00").await;
+        browser.press(YES).await;
+        browser.see("dialog .error", "填写有误（price）。请求编号：").await;
+        browser.fill("dialog [name='user offer']", "1").await;
+        browser.press(YES).await;
+        browser.see("td", "¥10,000,000,000,000.00").await;
     })
     .await;
 }

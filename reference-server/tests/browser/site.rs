@@ -103,6 +103,15 @@ impl Site {
         Client::new(self.operations).request(Method::GET, path, &headers, None).await.unwrap().body
     }
 
+    /// Writes to the operations listener as a creator.
+    pub(crate) async fn create(&self, path: &str, body: &Value) -> Value {
+        let headers = [("authorization", "Bearer creator-token-of-the-browser-tests")];
+        let answer = Client::new(self.operations).request(Method::POST, path, &headers, Some(body)).await;
+        let answer = answer.unwrap();
+        assert_eq!(answer.status, StatusCode::CREATED, "{answer}");
+        answer.body
+    }
+
     /// Signs in a buyer without a browser.
     pub(crate) async fn buyer(&self, user: u64) -> Buyer {
         let mut client = Client::new(self.public);

@@ -317,6 +317,61 @@ async fn live_changes_reach_buyers_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_that_money_cannot_hold_is_refused_when_the_offer_is_made() {
+    let shop = Shop::open().await;
+    let most = json!({ "amount": 1_000_000_000_000_000_u64, "currency": "CNY" });
+    draft(&shop).await;
+    let creator = async |method, path: &str, body: Value| {
+        shop.operate(OperatorRole::Creator, method, path, Some(&body)).await
+    };
+    let refused = |answer: Answer| {
+        expect(&answer, 400, "invalid_request");
+        assert_eq!(answer.text("field"), "price", "{answer}");
+        assert!(answer.body["problems"][0].as_str().unwrap().contains("an order of 2 units"), "{answer}");
+    };
+    let attached = json!({ "sku_id": "12", "price": most, "units": 2, "strategy": "order_time" });
+    refused(creator(Method::POST, "/v1/activities/7/offers", attached).await);
+    refused(creator(Method::PATCH, "/v1/activities/7/offers/11", json!({ "price": most })).await);
+    let mut document = crate::shop::catalogue();
+    document["activities"][2]["offers"][0]["price"] = most.clone();
+    document["activities"][2]["offers"][0]["units"] = json!(2);
+    refused(shop.operate(OperatorRole::Operator, Method::POST, "/v1/import", Some(&document)).await);
+
+    // One unit can be sold. More that are added later can be ordered one by one.
+    done(creator(Method::PATCH, "/v1/activities/7/offers/11", json!({ "price": most, "units": 1 })).await);
+    for (role, word) in [
+        (OperatorRole::Creator, "submit"),
+        (OperatorRole::Reviewer, "approve"),
+        (OperatorRole::Operator, "publish"),
+    ] {
+        done(step(&shop, role, word).await);
+    }
+    let more = json!({ "adjustment_id": "more", "delta": 1, "reason": "test" });
+    let path = "/v1/activities/7/offers/11/adjustments";
+    done(shop.operate(OperatorRole::Operator, Method::POST, path, Some(&more)).await);
+    let both = order_of(&shop, 1, 2).await;
+    expect(&both, 400, "invalid_request");
+    assert_eq!(both.text("field"), "quantity");
+    let one = order_of(&shop, 2, 1).await;
+    assert_eq!((one.status, &one.body["amount"]), (StatusCode::CREATED, &most));
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn codes_that_are_no_money_are_refused() {
+    let shop = Shop::open().await;
+    for code in ["XTS", "XAU", "XXX", "XDR", "RMB", "cny"] {
+        let price = json!({ "amount": 100, "currency": code });
+        let sku = json!({ "product_id": "1", "name": "a bar", "list_price": price });
+        let refused = shop.operate(OperatorRole::Creator, Method::POST, "/v1/skus", Some(&sku)).await;
+        expect(&refused, 400, "invalid_request");
+        assert_eq!(refused.text("field"), "list_price.currency", "{refused}");
+        assert!(refused.text("detail").contains(&format!("{code:?} is not ")), "{refused}");
+    }
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sale_can_be_paused_resumed_and_ended() {
     let directory = tempfile::tempdir().unwrap();
     let shop = Shop::on(directory.path()).await;

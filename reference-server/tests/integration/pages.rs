@@ -1,5 +1,6 @@
 //! Pages: escaping, caching and security headers; CORS.
 
+use flashsale_core::domain::Currency;
 use flashsale_testkit::client::Answer;
 use hyper::{
     Method, StatusCode,
@@ -61,6 +62,29 @@ async fn pages_are_escaped_versioned_and_locked_down() {
         expect(&shop.read(path).await, 404, "not_found");
     }
     expect(&shop.call(Method::POST, "/zh/orders/", &[], None).await, 405, "method_not_allowed");
+    shop.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_name_currencies_and_discounts() {
+    let shop = Shop::open().await;
+    let mut document = catalogue();
+    for sku in document["skus"].as_array_mut().unwrap() {
+        sku["list_price"]["amount"] = json!(12_375);
+    }
+    assert_eq!(shop.import(&document).await.status, StatusCode::OK);
+    let page = async |path: &str| shop.read(path).await.body.as_str().unwrap().to_owned();
+    let (zh, en) = (page("/zh/activities/1/").await, page("/en/activities/1/").await);
+    assert!(zh.contains(">8 折<") && !zh.contains("−20%"), "{zh}");
+    assert!(en.contains(">−20%<") && !en.contains('折'), "{en}");
+    let console = shop.call_operations("/en/").await;
+    let console = console.body.as_str().unwrap();
+    for html in [&zh, &en, &page("/en/orders/").await, console] {
+        let (_, table) = html.split_once("data-currencies=\"").unwrap();
+        let table: Vec<&str> = table.split_once('"').unwrap().0.split(' ').collect();
+        let expected = Currency::all().map(|currency| format!("{currency}{}", currency.exponent()));
+        assert_eq!(table, expected.collect::<Vec<_>>());
+    }
     shop.close().await;
 }
 

@@ -28,10 +28,10 @@ impl ShownOffer<'_> {
         (self.list_price.amount() > self.price.amount()).then(|| plain(self.list_price))
     }
 
-    /// Returns the discount from the list price in percent, rounded down.
-    pub(super) fn percent_off(&self) -> u64 {
-        let before = self.list_price.amount().max(1);
-        before.saturating_sub(self.price.amount()) * 100 / before
+    /// Returns the discount from the list price, rounded down to whole percents: `−15%` in English,
+    /// what is left to pay in Chinese (`8.5 折`). `None` below one percent.
+    pub(super) fn discount_text(&self, language: Language) -> Option<String> {
+        discount_text(self.list_price.amount(), self.price.amount(), language)
     }
 
     pub(super) fn limit_texts(&self, language: Language) -> Vec<String> {
@@ -58,6 +58,18 @@ impl ShownOffer<'_> {
 
     pub(super) fn initial(&self) -> String {
         initial(self.product_name)
+    }
+}
+
+fn discount_text(before: u64, now: u64, language: Language) -> Option<String> {
+    let off = before.saturating_sub(now) * 100 / before.max(1);
+    let left = 100 - off;
+    match (language, off) {
+        (_, 0) => None,
+        (Language::En, _) => Some(format!("−{off}%")),
+        (Language::Zh, 100) => Some("免费".to_owned()),
+        (Language::Zh, _) if left % 10 == 0 => Some(format!("{} 折", left / 10)),
+        (Language::Zh, _) => Some(format!("{}.{} 折", left / 10, left % 10)),
     }
 }
 
@@ -96,5 +108,30 @@ pub(super) fn plain(money: Money) -> String {
         "EUR" => format!("€{amount}"),
         "USD" => format!("${amount}"),
         _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_language_has_its_own_discount() {
+        let table = [
+            (10_000, 8_000, Some("−20%"), Some("8 折")),
+            (10_000, 8_500, Some("−15%"), Some("8.5 折")),
+            // Never more than the buyer saves: 12.9 % are 12 %.
+            (10_000, 8_710, Some("−12%"), Some("8.8 折")),
+            (10_000, 500, Some("−95%"), Some("0.5 折")),
+            (10_000, 0, Some("−100%"), Some("免费")),
+            (10_000, 9_950, None, None),
+            (Money::MAX_AMOUNT, 1, Some("−99%"), Some("0.1 折")),
+            (10_000, 10_000, None, None),
+            (0, 0, None, None),
+        ];
+        for (before, now, en, zh) in table {
+            assert_eq!(discount_text(before, now, Language::En).as_deref(), en, "{before} {now}");
+            assert_eq!(discount_text(before, now, Language::Zh).as_deref(), zh, "{before} {now}");
+        }
     }
 }

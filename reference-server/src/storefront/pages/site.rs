@@ -1,5 +1,8 @@
 //! What all pages share: links, the address of the API, and the content security policy.
 
+use std::sync::LazyLock;
+
+use flashsale_core::domain::Currency;
 use hyper::header::{HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 
 use super::Language;
@@ -15,6 +18,14 @@ pub(super) const HEADERS: [(HeaderName, HeaderValue); 4] = [
     (CROSS_ORIGIN_OPENER_POLICY, HeaderValue::from_static("same-origin")),
     (PERMISSIONS_POLICY, HeaderValue::from_static("camera=(), geolocation=(), microphone=(), payment=()")),
 ];
+
+/// Every currency with its decimal places, as in `CNY2 JPY0`. Scripts use no other table, because
+/// those of browsers differ for some currencies.
+static CURRENCIES: LazyLock<String> = LazyLock::new(|| {
+    let entries: Vec<_> =
+        Currency::all().map(|currency| format!("{currency}{}", currency.exponent())).collect();
+    entries.join(" ")
+});
 
 /// Settings that all pages share.
 #[derive(Clone, Debug, Default)]
@@ -86,6 +97,10 @@ impl<'a> Frame<'a> {
             return format!("{}?lang={language}", self.path);
         }
         format!("/{language}{}", self.path)
+    }
+
+    pub(super) fn currencies(&self) -> &'static str {
+        &CURRENCIES
     }
 
     pub(super) fn asset(&self, name: &str) -> String {
