@@ -112,6 +112,9 @@ impl Issuer {
     }
 
     /// Returns the user with this identity.
+    ///
+    /// # Panics
+    /// Never: the number has its top bit set, so it is not 0.
     pub fn user(&self, identity: &Identity) -> UserId {
         identity.number().unwrap_or_else(|| {
             let digest = blake3::keyed_hash(&self.0, identity.as_bytes());

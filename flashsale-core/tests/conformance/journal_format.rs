@@ -252,15 +252,13 @@ fn journals_and_snapshots_keep_their_format() {
 /// `single-1` is from before refunds named their payment.
 #[test]
 fn journals_and_snapshots_of_earlier_versions_are_read() {
-    for name in ["single-1"] {
-        let stored = |kind: &str| {
-            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/golden");
-            bytes(&fs::read_to_string(path.join(format!("{name}.{kind}.hex"))).unwrap())
-        };
-        let mut replayed = StateMachine::new(LedgerRole::Single);
-        replayed.replay(&stored("journal")).unwrap();
-        assert!(postcard::to_stdvec(&replayed.image()).unwrap() == stored("image"), "{name}");
-        let restored = StateMachine::of_image(postcard::from_bytes::<Image>(&stored("image")).unwrap());
-        assert_eq!(format!("{:?}", restored.unwrap().image()), format!("{:?}", replayed.image()), "{name}");
-    }
+    let stored = |kind: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/golden");
+        bytes(&fs::read_to_string(path.join(format!("single-1.{kind}.hex"))).unwrap())
+    };
+    let mut replayed = StateMachine::new(LedgerRole::Single);
+    replayed.replay(&stored("journal")).unwrap();
+    assert!(postcard::to_stdvec(&replayed.image()).unwrap() == stored("image"));
+    let restored = StateMachine::of_image(postcard::from_bytes::<Image>(&stored("image")).unwrap()).unwrap();
+    assert_eq!(format!("{:?}", restored.image()), format!("{:?}", replayed.image()));
 }

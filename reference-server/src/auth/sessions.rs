@@ -42,6 +42,9 @@ impl Sessions {
     }
 
     /// Issues a token for the user with this identity, and returns it with its expiry.
+    ///
+    /// # Panics
+    /// Never: an identity has at most 255 bytes.
     pub fn issue(&self, identity: &Identity, name: &Name, now: Timestamp) -> (String, Timestamp) {
         let expires_at = now.after(self.life);
         let expiry = expires_at.as_millis().to_be_bytes();

@@ -7,7 +7,7 @@ use flashsale_core::domain::{Clock as _, SystemClock};
 use crate::{
     auth::{jwt::Jwt, keyring},
     cli::args::ServeArgs,
-    config::{Checked, Config, ConfigErrors, HttpConfig, ListenAddress, Secret},
+    config::{Checked, Config, ConfigErrors, HttpConfig, ListenAddress},
     http::tls,
     integrations::webhook::Webhook,
 };

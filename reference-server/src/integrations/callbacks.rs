@@ -81,6 +81,9 @@ impl Callbacks {
     }
 
     /// The topic of kept reports, `callbacks`.
+    ///
+    /// # Panics
+    /// Never: the text is a valid topic.
     pub fn topic() -> Topic {
         "callbacks".parse().expect("a valid topic")
     }

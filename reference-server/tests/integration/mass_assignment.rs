@@ -216,11 +216,12 @@ async fn dead_letter(shop: &Shop, number: u64) -> String {
 /// Makes a callback that is parked.
 async fn parked_callback(shop: &Shop, number: u64) -> String {
     let report = json!({ "event_id": number.to_string(), "kind": "chargeback" });
+    let body = report.to_string();
     assert_eq!(shop.report(&report).await.status, 200);
     loop {
         let answer = shop.operate(OperatorRole::Operator, Method::GET, "/v1/callbacks?limit=100", None).await;
         let kept = answer.body["items"].as_array().unwrap().iter();
-        if let Some(kept) = kept.into_iter().find(|kept| kept["body"] == report.to_string()) {
+        if let Some(kept) = kept.into_iter().find(|kept| kept["body"] == body) {
             return kept["id"].as_str().unwrap().to_owned();
         }
         shop.app.callbacks.worker().work_once().await.unwrap();

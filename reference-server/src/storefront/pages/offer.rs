@@ -68,7 +68,7 @@ fn discount_text(before: u64, now: u64, language: Language) -> Option<String> {
         (_, 0) => None,
         (Language::En, _) => Some(format!("−{off}%")),
         (Language::Zh, 100) => Some("免费".to_owned()),
-        (Language::Zh, _) if left % 10 == 0 => Some(format!("{} 折", left / 10)),
+        (Language::Zh, _) if left.is_multiple_of(10) => Some(format!("{} 折", left / 10)),
         (Language::Zh, _) => Some(format!("{}.{} 折", left / 10, left % 10)),
     }
 }
