@@ -113,7 +113,9 @@ fn is_strict(text: &str) -> bool {
         Some(rest) => rest.trim_start_matches(|digit: char| digit.is_ascii_digit()),
         None => fraction,
     };
-    let has_offset = offset == "Z" || (offset.len() == 6 && offset.as_bytes()[3] == b':');
+    // The library also takes offsets of more than a day.
+    let has_offset =
+        offset == "Z" || (offset.len() == 6 && offset.as_bytes()[3] == b':' && offset[1..3] <= *"23");
     time.as_bytes()[10] == b'T' && has_offset && fraction.len() - offset.len() <= ".123".len()
 }
 

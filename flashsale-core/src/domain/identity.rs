@@ -220,7 +220,7 @@ mod tests {
         assert!(!others.contains(&KNOWN));
     }
 
-    const KNOWN: u64 = 0;
+    const KNOWN: u64 = 9_437_611_062_599_059_051;
 
     #[test]
     fn identities_have_1_to_255_bytes() {

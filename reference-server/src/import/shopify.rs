@@ -347,7 +347,7 @@ fn plain_text(html: &str) -> String {
             | "section" | "article" | "blockquote" | "pre" | "h1" | "h2" | "h3" | "h4" | "h5" | "h6" => {
                 text.push('\n')
             }
-            "td" | "th" => text.push(' '),
+            "td" | "th" => push_words(&mut text, " "),
             _ => {}
         }
     }
