@@ -335,7 +335,10 @@ async fn an_order_that_money_cannot_hold_is_refused_when_the_offer_is_made() {
     let mut document = crate::shop::catalogue();
     document["activities"][2]["offers"][0]["price"] = most.clone();
     document["activities"][2]["offers"][0]["units"] = json!(2);
-    refused(shop.operate(OperatorRole::Operator, Method::POST, "/v1/import", Some(&document)).await);
+    let import = shop.operate(OperatorRole::Operator, Method::POST, "/v1/import", Some(&document)).await;
+    expect(&import, 400, "invalid_request");
+    let problem = import.body["problems"][0].as_str().unwrap();
+    assert!(problem.contains("activities[2].offers[0].price: an order of 2 units"), "{import}");
 
     // One unit can be sold. More that are added later can be ordered one by one.
     done(creator(Method::PATCH, "/v1/activities/7/offers/11", json!({ "price": most, "units": 1 })).await);
