@@ -33,7 +33,10 @@ impl<const MAX: usize> Bounded<MAX> {
     pub fn new(text: &str) -> Result<Self, Invalid> {
         let text = Self::from_store(text)?;
         if !text.chars().any(is_visible) {
-            return Err(Invalid::new("text", format!("has no visible character: \"{}\"", text.escape_default())));
+            return Err(Invalid::new(
+                "text",
+                format!("has no visible character: \"{}\"", text.escape_default()),
+            ));
         }
         Ok(text)
     }
