@@ -11,7 +11,7 @@
 //!    address raises the step by one but never denies, because a whole campus may share an address.
 //!
 //! A challenge is a signed text ([`ChallengeKeys`]) for one user and one offer. Issuing it stores
-//! nothing; [`Spent`] remembers tried ones. The application defines and shows the task.
+//! nothing; [`SpentChallenges`] remembers tried ones. The application defines and shows the task.
 //!
 //! Guards do not make a sale safe; the ledger does. They make posing as a thousand people costly.
 

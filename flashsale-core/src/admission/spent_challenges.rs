@@ -24,7 +24,7 @@ struct State {
     by_expiry: BinaryHeap<Reverse<(Timestamp, u128)>>,
 }
 
-/// The answer to [`Spent::spend`].
+/// The answer to [`SpentChallenges::spend`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpendResult {
     /// The challenge was unspent and is spent now.

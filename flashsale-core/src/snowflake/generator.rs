@@ -22,7 +22,8 @@ pub struct Settings {
     /// How far ids may run ahead of the wall clock, and so how far it may step back without effect.
     /// Default: 1 s.
     pub ahead: Duration,
-    /// Duration of a lease; [`keep`](super::keep) renews it after a third of that. Default: 10 s.
+    /// Duration of a lease; [`renew_lease`](super::renew_lease) renews it after a third of that.
+    /// Default: 10 s.
     pub term: Duration,
 }
 
@@ -146,7 +147,8 @@ pub enum StartError {
 }
 
 impl Generator {
-    /// Acquires a worker id and creates its generator; [`keep`](super::keep) renews the lease.
+    /// Acquires a worker id and creates its generator; [`renew_lease`](super::renew_lease) renews
+    /// the lease.
     ///
     /// # Errors
     /// If no lease is available, or its worker id does not fit the layout.
