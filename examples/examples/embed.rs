@@ -277,6 +277,10 @@ impl PaymentProvider for Bank {
         &self.name
     }
 
+    fn captures_in_parts(&self) -> bool {
+        false
+    }
+
     async fn open(
         &self,
         payment: PaymentId,
@@ -298,7 +302,7 @@ impl PaymentProvider for Bank {
         })
     }
 
-    async fn refund(&self, _: &Capture) -> std::result::Result<RefundOutcome, ProviderError> {
+    async fn refund(&self, _: &RefundTask) -> std::result::Result<RefundOutcome, ProviderError> {
         Ok(RefundOutcome::Done)
     }
 }

@@ -22,11 +22,11 @@ use flashsale_core::{
     circuit_breaker::{BreakerOptions, BreakerReading, BreakerState},
     domain::{
         ActivityId, Capture, Clock, Idempotency, Key, ManualClock, Money, Nonce, OfferTerms, Order,
-        OrderStatus, PaymentId, Provider, Quantity, RefundStatus, SkuId, Strategy, Subjects, SystemClock,
-        Timestamp, UserId, Window,
+        OrderStatus, PaymentId, Provider, Quantity, RefundReason, RefundStatus, SkuId, Strategy, Subjects,
+        SystemClock, Timestamp, UserId, Window,
     },
     embedded::EmbeddedLedger,
-    ledger::{Advanced, Ledger, LedgerRole, RefundOutcome, Terms, Timing},
+    ledger::{Advanced, Ledger, LedgerRole, RefundOutcome, RefundTask, Terms, Timing},
     queue::{InMemoryQueue, RetryPolicy},
     service::{
         BatcherOptions, CaptureResult, Closed, Maintenance, OpenedPayment, OrderRequest, OrderService,
@@ -57,6 +57,11 @@ impl PaymentProvider for HarbourPay {
         &self.name
     }
 
+    /// This acquirer takes the whole amount or nothing. Money of another amount is sent back.
+    fn captures_in_parts(&self) -> bool {
+        false
+    }
+
     /// May be repeated for the same payment: after a lost answer, or when the buyer asks again. Our
     /// payment id is therefore the acquirer's idempotency key: it yields one payment and one page.
     async fn open(
@@ -84,12 +89,13 @@ impl PaymentProvider for HarbourPay {
         }
     }
 
-    /// Repeated until the refund is known to be done. The key is the transaction, not the payment,
-    /// because a payment may have been captured twice.
-    async fn refund(&self, capture: &Capture) -> Result<RefundOutcome, ProviderError> {
-        let transaction = capture.transaction.as_str();
-        let body = json!({ "transaction": transaction, "amount": capture.amount });
-        match self.ask("POST", "/refunds", transaction, &body).await {
+    /// Repeated until the refund is known to be done. The key is the transaction and the number, not
+    /// the payment: it may have been captured twice, and a capture refunded in parts.
+    async fn refund(&self, task: &RefundTask) -> Result<RefundOutcome, ProviderError> {
+        let transaction = task.capture.transaction.as_str();
+        let body = json!({ "transaction": transaction, "amount": task.amount });
+        let key = format!("{transaction}-{}", task.number);
+        match self.ask("POST", "/refunds", &key, &body).await {
             Ok(_) => Ok(RefundOutcome::Done),
             // For instance a closed card. A retry would not help; support has to handle it.
             Err(ProviderError::Refused(_)) => Ok(RefundOutcome::Failed),
@@ -233,7 +239,9 @@ async fn main() -> Result<()> {
     assert_eq!(shop.refund(&ben).await?, Some(RefundStatus::Done));
     // A repeated call finds it done.
     let capture = shop.provider.capture(&stuck)?;
-    assert_eq!(shop.provider.refund(&capture).await?, RefundOutcome::Done);
+    let (order, amount) = (ben.key, capture.amount);
+    let task = RefundTask { order, capture, number: 0, amount, reason: RefundReason::OrderClosed };
+    assert_eq!(shop.provider.refund(&task).await?, RefundOutcome::Done);
     assert_eq!(shop.acquirer.refunds(), 1);
     println!("Ben's late payment is refunded, once.");
     let BreakerReading { succeeded, failed, rejected, .. } = shop.breaker();
@@ -337,7 +345,7 @@ impl Shop {
     }
 
     async fn refund(&self, order: &Order) -> Result<Option<RefundStatus>> {
-        Ok(self.read(order).await?.refund().map(|(_, refund)| refund.status))
+        Ok(self.read(order).await?.refund().map(|total| total.status))
     }
 
     /// For your metrics: the state and counts of a breaker.

@@ -31,7 +31,7 @@ use flashsale_core::{
     },
     embedded::EmbeddedLedger,
     ledger::{
-        Advanced, Ledger, LedgerRole, Outcome, RefundOutcome, Terms, Timing,
+        Advanced, Ledger, LedgerRole, Outcome, RefundOutcome, RefundTask, Terms, Timing,
         invariants::{self, OwedUnits},
     },
     queue::{InMemoryQueue, RetryPolicy},
@@ -221,7 +221,7 @@ async fn late_money() -> Result<()> {
     fair.settle().await?;
     for order in [first, third] {
         let order = fair.ordering.order(order.key.user, order.key.id).await?.ok_or("an order is missing")?;
-        let refund = order.refund().map(|(capture, refund)| (capture.amount, refund.status));
+        let refund = order.refund().map(|total| (total.amount, total.status));
         assert_eq!(refund, Some((order.amount.amount(), RefundStatus::Done)));
     }
     println!("\nAna has one paid order; the other two payments were refunded.");
@@ -405,7 +405,11 @@ impl PaymentProvider for Bank {
         Ok(Closed::Closed)
     }
 
-    async fn refund(&self, _: &Capture) -> std::result::Result<RefundOutcome, ProviderError> {
+    fn captures_in_parts(&self) -> bool {
+        false
+    }
+
+    async fn refund(&self, _: &RefundTask) -> std::result::Result<RefundOutcome, ProviderError> {
         Ok(RefundOutcome::Done)
     }
 }

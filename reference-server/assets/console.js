@@ -835,8 +835,9 @@ async function listOrders(container, path, earlier = []) {
     ], orders.map((order) => {
       const acts = part("span", "buttons");
       if (["pending", "paying"].includes(order.status)) acts.append(button(say("取消", "Cancel"), () => cancelOrder(order, again), { quiet: true, name: "cancel" }));
-      if (order.status === "paid" && !order.refund) acts.append(button(say("退款", "Refund"), () => refundOrder(order, again), { quiet: true, name: "refund" }));
-      const state = ORDER_STATUSES[order.status] + (order.refund ? say(`，${REFUNDS[order.refund.status]}`, `, ${REFUNDS[order.refund.status].toLowerCase()}`) : "");
+      if (refundable(order) > 0 || returnable(order) > 0) acts.append(button(say("退款", "Refund"), () => refundOrder(order, again), { quiet: true, name: "refund" }));
+      const state = part("span", "", ORDER_STATUSES[order.status] + (order.refund ? say(`，${REFUNDS[order.refund.status]}`, `, ${REFUNDS[order.refund.status].toLowerCase()}`) : ""));
+      for (const line of moneyOf(order)) state.append(made("div", line, { className: "hint" }));
       return [order.order_id, order.user_id ?? say(`已删除（${order.user_number}）`, `erased (${order.user_number})`), `${order.activity_id} / ${order.sku_id}`, order.quantity, money(order.amount), state, moment(order.placed_at), acts.childElementCount ? acts : "–"];
     })));
     if (answer.next) {
@@ -855,11 +856,37 @@ async function cancelOrder(order, again) {
   });
 }
 
+// Each capture and refund in a line, and the dispute.
+const DISPUTES = { open: say("买家已提出争议，退款暂停", "Disputed: refunds wait"), won: say("争议已胜诉", "Dispute won"), lost: say("争议败诉，款项已被收回", "Dispute lost: the money went back") };
+function moneyOf(order) {
+  const captures = order.captures || [], refunds = order.refunds || [];
+  const lines = captures.length > 1 || order.status !== "paid" ? captures.map(({ amount, at }) => say(`收款 ${money(amount)}，${moment(at)}`, `Received ${money(amount)}, ${moment(at)}`)) : [];
+  lines.push(...refunds.map(({ status, amount, by }) => `${REFUNDS[status]} ${money(amount)}${by === "provider" ? say("（支付方发起）", " (by the provider)") : ""}`));
+  if (order.dispute) lines.push(DISPUTES[order.dispute]);
+  return lines;
+}
+
+// What can still go back: amounts in minor units of the order's currency, and units.
+function refundable(order) {
+  if (order.status !== "paid") return 0;
+  const ours = (list) => (list || []).filter(({ amount }) => amount.currency === order.amount.currency);
+  const sum = (list) => ours(list).reduce((total, { amount }) => total + amount.amount, 0);
+  return Math.min(order.amount.amount, sum(order.captures) - sum(order.refunds));
+}
+const returnable = (order) => (order.status === "paid" ? order.quantity - (order.units_returned || 0) : 0);
+
 async function refundOrder(order, again) {
-  const back = { true: say("退回可售库存", "Return to stock"), false: say("不退回库存", "Do not return to stock") };
-  const fields = [field({ name: "units", label: say("库存处理", "Units"), options: back, value: "true" }), reason(true)];
-  await fillIn(say(`确定为订单 ${order.order_id} 退款 ${money(order.amount)}？`, `Refund ${money(order.amount)} for order ${order.order_id}?`), say("退款", "Refund"), fields, async (form) => {
-    await operate("POST", `/v1/orders/${order.order_id}/refund`, { units_returned: form.elements.units.value === "true", reason: form.elements.reason.value.trim() });
+  const { currency } = order.amount;
+  const left = { amount: refundable(order), currency };
+  const most = returnable(order);
+  const fields = [
+    field({ name: "amount", label: say(`退款金额（${currency}）`, `Amount (${currency})`), value: major(left), inputMode: "decimal", hint: say(`最多 ${money(left)}`, `At most ${money(left)}`) }),
+    field({ name: "units", label: say("退回可售库存的件数", "Units to return to stock"), kind: "number", min: 0, max: most, value: String(most), hint: say(`最多 ${most} 件`, `At most ${most}`) }),
+    reason(true),
+  ];
+  await fillIn(say(`为订单 ${order.order_id} 退款`, `Refund order ${order.order_id}`), say("退款", "Refund"), fields, async (form) => {
+    const { amount, units, reason: why } = form.elements;
+    await operate("POST", `/v1/orders/${order.order_id}/refund`, { amount: minor(amount.value, currency), units_returned: number(units.value) ?? 0, reason: why.value.trim() });
     await again();
   });
 }

@@ -15,6 +15,9 @@ const STATUSES = {
 const REFUNDS = {
   due: say("退款中", "Refund in progress"), done: say("已退款", "Refunded"), failed: say("退款失败（请联系客服）", "Refund failed (please contact us)"),
 };
+const DISPUTES = {
+  open: say("银行正在处理您的争议", "Your bank is deciding on your dispute"), won: say("争议已结束，款项不退", "The dispute is over; the payment stands"), lost: say("争议已结束，款项已退回", "The dispute is over; the money went back"),
+};
 const BUY = say("立即抢购", "Buy now");
 const READY = say("提前准备", "Get ready");
 const POLL = 2000;
@@ -519,7 +522,14 @@ async function orderCard(order) {
     line.append(" ", left);
   }
   card.append(made("p", say(`共 ${order.quantity} 件，合计 ${money(order.amount)}`, `Quantity: ${order.quantity}, total: ${money(order.amount)}`)));
-  if (order.refund) card.append(made("p", `${REFUNDS[order.refund.status]} ${money(order.refund.amount)}`));
+  const captures = order.captures || [], refunds = order.refunds || [];
+  if (order.status === "paying") {
+    for (const { amount } of captures.filter(({ state }) => state === "booked")) {
+      card.append(made("p", say(`已收到 ${money(amount)}`, `Received: ${money(amount)}`)));
+    }
+  }
+  for (const { status, amount } of refunds) card.append(made("p", `${REFUNDS[status]} ${money(amount)}`));
+  if (order.dispute) card.append(made("p", DISPUTES[order.dispute]));
   card.append(made("p", say(`订单号：${order.order_id}`, `Order ${order.order_id}`), { className: "hint digits" }));
   if (["pending", "paying"].includes(order.status)) {
     const buttons = made("p", "", { className: "buttons" });

@@ -117,7 +117,7 @@ async fn steps_in_a_batch_are_taken_in_order(scene: &mut Scene) -> Check {
     let payment = super::make::payment_id(1);
     let provider = super::make::provider("sandbox");
     let steps = vec![
-        Advance::OpenPayment { order: order.key, payment, provider },
+        Advance::OpenPayment { order: order.key, payment, provider, in_parts: false },
         Advance::Cancel { order: order.key, by: None },
         Advance::PaymentFailed { order: order.key, payment },
         Advance::Cancel { order: order.key, by: None },

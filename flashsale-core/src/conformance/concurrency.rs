@@ -175,7 +175,7 @@ async fn concurrent_captures_pay_once(scene: &mut Scene) -> Check {
                 let (ledger, lane) = (scene.ledger(), scene.lane(1));
                 let capture = make::capture_of(&order, payment, payment);
                 let replacement = make::order_id(scene.fresh());
-                let capture = Advance::Capture { order: order.key, capture, replacement };
+                let capture = Advance::Capture { order: order.key, capture, in_parts: false, replacement };
                 async move { step(&ledger, lane, capture).await }
             })
             .collect();
@@ -229,9 +229,13 @@ async fn race_to_end(scene: &mut Scene, orders: &[Order]) -> Check {
                 match kind % 3 {
                     0 => step(&ledger, lane, Advance::Cancel { order: key, by: None }).await.map(drop),
                     1 => ledger.expire_due(lane, 1).await.map(drop),
-                    _ => step(&ledger, lane, Advance::Capture { order: key, capture, replacement })
-                        .await
-                        .map(drop),
+                    _ => step(
+                        &ledger,
+                        lane,
+                        Advance::Capture { order: key, capture, in_parts: false, replacement },
+                    )
+                    .await
+                    .map(drop),
                 }
             });
         }
@@ -312,8 +316,9 @@ async fn dropped_steps_can_be_retried(scene: &mut Scene) -> Check {
                     order: key,
                     payment: make::payment_id(payment),
                     provider: make::provider("sandbox"),
+                    in_parts: false,
                 };
-                let pay = Advance::Capture { order: key, capture, replacement };
+                let pay = Advance::Capture { order: key, capture, in_parts: false, replacement };
                 let mut last = Advanced::NotFound;
                 for (polls, advance) in polls.into_iter().zip([open, pay]) {
                     poll_at_most(polls, step(&ledger, lane, advance.clone())).await.transpose()?;

@@ -258,7 +258,12 @@ async fn the_gate_follows_orders_through_their_life(scene: &mut Scene) -> Check 
         for order in [paid, failed] {
             let payment = make::payment_id(order.key.id.value());
             let provider = make::provider("sandbox");
-            scene.decide(Advance::OpenPayment { order: order.key, payment, provider }, "done paying").await?;
+            scene
+                .decide(
+                    Advance::OpenPayment { order: order.key, payment, provider, in_parts: false },
+                    "done paying",
+                )
+                .await?;
         }
         scene.decide(Advance::Cancel { order: cancelled.key, by: None }, "done cancelled").await?;
         scene.pump().await?;
@@ -270,12 +275,14 @@ async fn the_gate_follows_orders_through_their_life(scene: &mut Scene) -> Check 
         scene.decide(fail, "done pending").await?;
         let capture = make::capture_of(paid, paid.key.id.value(), paid.key.id.value());
         let replacement = make::order_id(scene.fresh());
-        scene.decide(Advance::Capture { order: paid.key, capture, replacement }, "done paid").await?;
+        scene
+            .decide(Advance::Capture { order: paid.key, capture, in_parts: false, replacement }, "done paid")
+            .await?;
         scene.pump().await?;
         scene.same("(status, persisted)", ("paid", true), scene.at_gate(paid).await?)?;
         scene.same("(status, persisted)", ("pending", true), scene.at_gate(failed).await?)?;
         scene.gate_stock(if strategy == Strategy::PayTime { [9, 0, 1] } else { [8, 1, 1] }).await?;
-        let refund = Advance::Refund { order: paid.key, units_returned: true, by: make::by() };
+        let refund = Advance::Refund { order: paid.key, refund: make::whole_refund(1), by: make::by() };
         scene.decide(refund, "done paid").await?;
         scene.decide(Advance::Cancel { order: failed.key, by: None }, "done cancelled").await?;
         scene.pump().await?;
@@ -295,6 +302,7 @@ async fn pay_time_units_follow_the_truth(scene: &mut Scene) -> Check {
         order: order.key,
         payment: make::payment_id(order.key.id.value()),
         provider: make::provider("sandbox"),
+        in_parts: false,
     };
     scene.decide(open(&second), "done paying").await?;
     scene.decide(open(&first), "sold_out 1").await?;
@@ -384,11 +392,18 @@ async fn a_rebuild_restores_what_the_truth_has(scene: &mut Scene) -> Check {
     scene.adjust("remove", -3, "done").await?;
     scene.pump().await?;
     let payment = make::payment_id(1);
-    let open = Advance::OpenPayment { order: orders[0].key, payment, provider: make::provider("sandbox") };
+    let open = Advance::OpenPayment {
+        order: orders[0].key,
+        payment,
+        provider: make::provider("sandbox"),
+        in_parts: false,
+    };
     scene.decide(open, "done paying").await?;
     let capture = make::capture_of(&orders[0], 1, 1);
     let replacement = make::order_id(scene.fresh());
-    scene.decide(Advance::Capture { order: orders[0].key, capture, replacement }, "done paid").await?;
+    scene
+        .decide(Advance::Capture { order: orders[0].key, capture, in_parts: false, replacement }, "done paid")
+        .await?;
     scene.decide(Advance::Cancel { order: orders[1].key, by: None }, "done cancelled").await?;
     scene.rebuild_gate().await?;
     scene.gate_stock([9, 6, 2]).await?;

@@ -5,8 +5,8 @@ use std::{num::NonZeroU16, time::Duration};
 use crate::{
     domain::{
         ActivityId, Attribution, Capture, Idempotency, Key, LimitRule, Money, Nonce, OfferTerms, Order,
-        OrderId, PaymentId, Per, Provider, Quantity, SkuId, Strategy, Subject, SubjectId, Subjects,
-        Timestamp, UserId, Window,
+        OrderId, PaymentId, Per, Provider, Quantity, RefundOrder, ReversalKind, ReversalReport, SkuId,
+        Strategy, Subject, SubjectId, Subjects, Timestamp, UserId, Window,
     },
     ledger::{AdjustmentId, Change, Reserve, ReserveMode, Terms, Timing},
 };
@@ -158,6 +158,24 @@ impl Ask {
         self.0.mode = mode;
         self
     }
+}
+
+/// Makes a report of money that went back or a dispute; `n` names the provider's event and
+/// transaction.
+pub(super) fn reversal_of(
+    order: &Order,
+    payment: u64,
+    kind: ReversalKind,
+    n: u64,
+    amount: u64,
+) -> ReversalReport {
+    let Capture { provider, event, transaction, payment, currency, .. } = capture_of(order, payment, n);
+    ReversalReport { provider, kind, event, transaction, payment, amount, currency }
+}
+
+/// Makes a refund of all that is left, with all units.
+pub(super) fn whole_refund(key: u64) -> RefundOrder {
+    RefundOrder { key: Key(key.into()), amount: None, units: None }
 }
 
 /// Makes a capture of an order's full amount; `n` names the provider's event and transaction.

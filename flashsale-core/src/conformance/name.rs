@@ -50,6 +50,8 @@ pub(super) fn of_advanced(advanced: &Advanced) -> String {
         }
         Advanced::Retaken(order) => format!("retaken {}", of_status(order.status)),
         Advanced::Conflict => "conflict".into(),
+        Advanced::TooMuch { amount, units } => format!("too_much {amount} {units}"),
+        Advanced::KeyReused => "key_reused".into(),
     }
 }
 
@@ -83,6 +85,9 @@ pub(super) fn of_reason(reason: RefundReason) -> &'static str {
         RefundReason::NoUnits => "no_units",
         RefundReason::Operator => "operator",
         RefundReason::WrongProvider => "wrong_provider",
+        RefundReason::Incomplete => "incomplete",
+        RefundReason::Provider => "provider",
+        RefundReason::Dispute => "dispute",
     }
 }
 

@@ -8,7 +8,11 @@ use super::{
     status_table::{At, bring},
 };
 use crate::{
-    domain::{Capture, LateCapture, Money, OfferTerms, Order, PaymentStatus, Strategy},
+    domain::{
+        Capture, Dispute, LateCapture, Money, OfferTerms, Order, PaymentStatus, RefundStatus,
+        ReversalKind::{DisputeLost, DisputeWon, Disputed, Refunded},
+        Strategy,
+    },
     ledger::{Advance, Advanced, Kept, Reference, RefundOutcome},
 };
 
@@ -31,8 +35,17 @@ cases! {
         pay_time_orders_are_bounded_by_the_overbook_percentage,
         pay_time_takes_units_when_the_payment_opens,
         a_failed_payment_releases_pay_time_units,
+        parts_add_up_to_the_amount,
+        parts_whose_rest_never_comes_are_refunded,
+        a_payment_in_full_refunds_the_parts_of_another,
         a_refund_is_settled_once,
         a_refund_returns_units_only_if_told_to,
+        a_part_of_an_order_can_be_refunded,
+        money_sent_back_at_the_provider_is_not_sent_again,
+        a_report_of_our_own_refund_is_no_second_one,
+        reversals_that_contradict_are_conflicts,
+        no_refund_is_sent_while_a_dispute_is_open,
+        a_lost_dispute_takes_the_money_back,
         refunds_due_are_listed_until_settled,
         an_order_can_be_found_by_its_payment;
 }
@@ -154,8 +167,8 @@ async fn payments_may_share_event_and_transaction_ids(scene: &mut Scene) -> Chec
     scene.refund(&orders[2], true, "done paid").await?;
     settled(scene, &orders[0], 1, 1, RefundOutcome::Done, "done paid").await?;
     settled(scene, &orders[0], 3, 1, RefundOutcome::Done, "not_found").await?;
-    let due = scene.order(orders[2].key.id, 1).await?.refund().map(|(_, refund)| refund.status);
-    scene.same("refund of the other payment", Some(crate::domain::RefundStatus::Due), due)?;
+    let due = scene.order(orders[2].key.id, 1).await?.refund().map(|refund| refund.status);
+    scene.same("refund of the other payment", Some(RefundStatus::Due), due)?;
     scene.stock(1, [8, 0, 1]).await
 }
 
@@ -384,6 +397,7 @@ async fn settled(
         payment: make::payment_id(payment),
         provider: provider("sandbox"),
         transaction: format!("txn-{n}"),
+        number: 0,
         outcome,
     };
     scene.advance(step, expected).await.map(drop)
@@ -401,8 +415,8 @@ async fn a_refund_is_settled_once(scene: &mut Scene) -> Check {
     // A refund that is done stays done.
     settled(scene, &order, payment, 8, RefundOutcome::Failed, "replayed cancelled").await?;
     let order = scene.order(order.key.id, 1).await?;
-    let status = order.refund().map(|(_, refund)| refund.status);
-    scene.same("status of the refund", Some(crate::domain::RefundStatus::Done), status)
+    let status = order.refund().map(|refund| refund.status);
+    scene.same("status of the refund", Some(RefundStatus::Done), status)
 }
 
 async fn a_refund_returns_units_only_if_told_to(scene: &mut Scene) -> Check {
@@ -411,10 +425,12 @@ async fn a_refund_returns_units_only_if_told_to(scene: &mut Scene) -> Check {
             let order = bring(scene, strategy, At::Paid, LateCapture::Refund).await?;
             scene.refund(&order, returned, "done paid").await?;
             scene.stock(1, stock).await?;
-            scene.refund(&order, !returned, "replayed paid").await?;
-            scene.stock(1, stock).await?;
+            // Units that stayed away can still be returned, once.
+            scene.refund(&order, true, if returned { "replayed paid" } else { "done paid" }).await?;
+            scene.refund(&order, true, "replayed paid").await?;
+            scene.stock(1, [10, 0, 0]).await?;
             let read = scene.order(order.key.id, 1).await?;
-            scene.same("units returned", returned, read.units_returned)?;
+            scene.same("units returned", 2, read.units_returned)?;
             scene.same("reasons", vec!["operator"], read.refund_reasons().map(name::of_reason).collect())?;
         }
     }
@@ -458,4 +474,225 @@ async fn an_order_can_be_found_by_its_payment(scene: &mut Scene) -> Check {
         scene.same("order of the payment", expected, found)?;
     }
     Ok(())
+}
+
+/// Brings an order of two units to PAID, and returns it with its payment.
+async fn paid(scene: &mut Scene) -> Result<(Order, u64), super::Failure> {
+    let order = bring(scene, Strategy::PreDeduct, At::Paid, LateCapture::Refund).await?;
+    let payment = last_payment(scene, &order).await?;
+    Ok((order, payment))
+}
+
+async fn last_payment(scene: &Scene, order: &Order) -> Result<u64, super::Failure> {
+    let order = scene.order(order.key.id, 1).await?;
+    order.payment().map(|payment| payment.id.value()).ok_or_else(|| scene.failure("a payment", "none".into()))
+}
+
+/// Compares the amounts and reasons of the refunds that can be sent now.
+async fn due(scene: &Scene, expected: &[(u64, &str)]) -> Check {
+    let tasks = scene.ok("refunds_due", scene.ledger().refunds_due(scene.lane(1), None, 10).await)?;
+    let seen: Vec<_> = tasks.iter().map(|task| (task.amount, name::of_reason(task.reason))).collect();
+    scene.same("refunds due", expected.to_vec(), seen)
+}
+
+/// Compares (amount, reason, status) of all refunds of an order.
+async fn refunds(scene: &Scene, order: &Order, expected: &[(u64, &str, RefundStatus)]) -> Check {
+    let order = scene.order(order.key.id, 1).await?;
+    let seen: Vec<_> = order
+        .refunds()
+        .map(|(_, refund)| (refund.amount, name::of_reason(refund.reason), refund.status))
+        .collect();
+    scene.same("refunds", expected.to_vec(), seen)
+}
+
+/// Mistake: each part is refunded as a wrong amount, so that the buyer can never pay.
+async fn parts_add_up_to_the_amount(scene: &mut Scene) -> Check {
+    for strategy in STRATEGIES {
+        for (last, refunded) in [(2 * PRICE - 40, None), (2 * PRICE + 2, Some((42, "wrong_amount")))] {
+            let order = bring(scene, strategy, At::Paying, LateCapture::Refund).await?;
+            let payment = last_payment(scene, &order).await?;
+            scene.capture_part(&order, payment, 1, 30, "done paying").await?;
+            scene.capture_part(&order, payment, 1, 30, "replayed paying").await?;
+            scene.capture_part(&order, payment, 2, 10, "done paying").await?;
+            scene.stock(1, [8, 2, 0]).await?;
+            scene.cancel(&order, "wrong_state paying").await?;
+            scene.capture_part(&order, payment, 3, last, "done paid").await?;
+            scene.capture_part(&order, payment, 2, 10, "replayed paid").await?;
+            scene.capture_part(&order, payment, 4, 10, "refund_due paid wrong_amount").await?;
+            scene.stock(1, [8, 0, 2]).await?;
+            let extra = [refunded, Some((10, "wrong_amount"))];
+            due(scene, &extra.into_iter().flatten().collect::<Vec<_>>()).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Mistake: the parts of a payment that ends are kept, and the order is never paid.
+async fn parts_whose_rest_never_comes_are_refunded(scene: &mut Scene) -> Check {
+    for strategy in STRATEGIES {
+        for ended in [PaymentStatus::Failed, PaymentStatus::Closed] {
+            let order = bring(scene, strategy, At::Paying, LateCapture::Refund).await?;
+            let payment = last_payment(scene, &order).await?;
+            scene.capture_part(&order, payment, 1, 30, "done paying").await?;
+            match ended {
+                PaymentStatus::Failed => scene.fail_payment(&order, payment, "done pending").await?,
+                _ => scene.close_payment(&order, payment, "done pending").await?,
+            }
+            due(scene, &[(30, "incomplete")]).await?;
+            // The payment is over, so its rest comes too late.
+            scene.capture_part(&order, payment, 2, 2 * PRICE - 30, "refund_due pending wrong_amount").await?;
+            let next = scene.fresh();
+            scene.open_payment(&order, next, "done paying").await?;
+            scene.capture_part(&order, next, 3, 2 * PRICE, "done paid").await?;
+            due(scene, &[(30, "incomplete"), (2 * PRICE - 30, "wrong_amount")]).await?;
+        }
+    }
+    // The deadline passes, and the provider does not close the payment in time.
+    let order = bring(scene, Strategy::PreDeduct, At::Paying, LateCapture::Refund).await?;
+    let payment = last_payment(scene, &order).await?;
+    scene.capture_part(&order, payment, 1, 30, "done paying").await?;
+    scene.time(100_000).await?;
+    scene.expire(1, (1, 0)).await?;
+    due(scene, &[(30, "incomplete")]).await
+}
+
+async fn a_payment_in_full_refunds_the_parts_of_another(scene: &mut Scene) -> Check {
+    let order = bring(scene, Strategy::PreDeduct, At::Paying, LateCapture::Refund).await?;
+    let payment = last_payment(scene, &order).await?;
+    let first = scene.order(order.key.id, 1).await?.payments[0].id.value();
+    scene.capture_part(&order, payment, 1, 30, "done paying").await?;
+    // Money for the payment that failed arrives after all.
+    scene.capture_part(&order, first, 2, 2 * PRICE, "done paid").await?;
+    due(scene, &[(30, "paid_twice")]).await
+}
+
+async fn a_part_of_an_order_can_be_refunded(scene: &mut Scene) -> Check {
+    let (order, payment) = paid(scene).await?;
+    scene.refund_part(&order, 1, Some(2 * PRICE + 1), Some(0), &format!("too_much {} 2", 2 * PRICE)).await?;
+    scene.refund_part(&order, 1, Some(1), Some(3), &format!("too_much {} 2", 2 * PRICE)).await?;
+    scene.refund_part(&order, 1, Some(70), Some(1), "done paid").await?;
+    scene.stock(1, [9, 0, 1]).await?;
+    // The answer was lost, and the operator asks again.
+    scene.refund_part(&order, 1, Some(70), Some(1), "replayed paid").await?;
+    scene.refund_part(&order, 1, Some(71), Some(1), "key_reused").await?;
+    scene.refund_part(&order, 2, Some(70), Some(0), "done paid").await?;
+    scene.stock(1, [9, 0, 1]).await?;
+    due(scene, &[(70, "operator"), (70, "operator")]).await?;
+    // Each refund of the transaction is settled by its number.
+    for (number, outcome) in [(1, RefundOutcome::Failed), (2, RefundOutcome::Done)] {
+        let step = Advance::RefundSettled {
+            order: order.key,
+            payment: make::payment_id(payment),
+            provider: provider("sandbox"),
+            transaction: format!("txn-{payment}"),
+            number,
+            outcome,
+        };
+        scene.advance(step, if number == 1 { "done paid" } else { "not_found" }).await?;
+    }
+    due(scene, &[(70, "operator")]).await?;
+    scene.refund_part(&order, 3, None, None, "done paid").await?;
+    scene.stock(1, [10, 0, 0]).await?;
+    due(scene, &[(70, "operator"), (2 * PRICE - 140, "operator")]).await?;
+    scene.refund_part(&order, 4, Some(1), Some(0), "too_much 0 0").await?;
+    scene.refund_part(&order, 4, None, None, "replayed paid").await?;
+    let total = scene.order(order.key.id, 1).await?.refund();
+    let seen = total.map(|total| (total.status, total.amount));
+    scene.same("all refunds together", Some((RefundStatus::Due, 2 * PRICE)), seen)?;
+    // The limit still counts the returned units.
+    scene.status(&order, "paid").await
+}
+
+/// Mistake: the shop sends money that the provider's dashboard has already sent.
+async fn money_sent_back_at_the_provider_is_not_sent_again(scene: &mut Scene) -> Check {
+    let (order, payment) = paid(scene).await?;
+    scene.reverse(&order, payment, (Refunded, 1, 50), "done paid").await?;
+    scene.reverse(&order, payment, (Refunded, 1, 50), "replayed paid").await?;
+    scene.stock(1, [8, 0, 2]).await?;
+    scene.refund(&order, false, "done paid").await?;
+    due(scene, &[(2 * PRICE - 50, "operator")]).await?;
+    // Only a part of what we owe goes back at the provider.
+    scene.reverse(&order, payment, (Refunded, 2, 30), "done paid").await?;
+    due(scene, &[(2 * PRICE - 80, "operator")]).await?;
+    use RefundStatus::{Done, Due};
+    let expected = [(50, "provider", Done), (2 * PRICE - 80, "operator", Due), (30, "provider", Done)];
+    refunds(scene, &order, &expected).await?;
+    // The units are the operator's to return, though no money is left to send.
+    scene.reverse(&order, payment, (Refunded, 3, 2 * PRICE - 80), "done paid").await?;
+    due(scene, &[]).await?;
+    scene.refund(&order, true, "done paid").await?;
+    scene.stock(1, [10, 0, 0]).await?;
+    due(scene, &[]).await
+}
+
+/// Mistake: a provider that also reports the refunds that we ordered is counted twice.
+async fn a_report_of_our_own_refund_is_no_second_one(scene: &mut Scene) -> Check {
+    for settled_first in [true, false] {
+        let (order, payment) = paid(scene).await?;
+        scene.refund_part(&order, 1, Some(50), Some(0), "done paid").await?;
+        if settled_first {
+            settled(scene, &order, payment, payment, RefundOutcome::Done, "done paid").await?;
+        }
+        scene.reverse(&order, payment, (Refunded, 1, 50), "done paid").await?;
+        let outcome = RefundOutcome::Done;
+        settled(scene, &order, payment, payment, outcome, "replayed paid").await?;
+        refunds(scene, &order, &[(50, "operator", RefundStatus::Done)]).await?;
+        // The same amount again is another refund.
+        scene.reverse(&order, payment, (Refunded, 2, 50), "done paid").await?;
+        let expected = [(50, "operator", RefundStatus::Done), (50, "provider", RefundStatus::Done)];
+        refunds(scene, &order, &expected).await?;
+    }
+    Ok(())
+}
+
+async fn reversals_that_contradict_are_conflicts(scene: &mut Scene) -> Check {
+    let order = bring(scene, Strategy::PreDeduct, At::Paying, LateCapture::Refund).await?;
+    let payment = last_payment(scene, &order).await?;
+    // The report overtakes the capture: nothing can go back yet.
+    scene.reverse(&order, payment, (Refunded, 1, 50), "not_found").await?;
+    scene.capture(&order, payment, payment, "done paid").await?;
+    scene.reverse(&order, payment, (Refunded, 1, 2 * PRICE + 1), "conflict").await?;
+    scene.reverse(&order, payment, (Refunded, 1, 0), "conflict").await?;
+    scene.reverse(&order, payment, (Refunded, 1, 50), "done paid").await?;
+    scene.reverse(&order, payment, (Refunded, 1, 51), "conflict").await?;
+    scene.reverse(&order, payment, (Refunded, 2, 2 * PRICE - 49), "conflict").await?;
+    refunds(scene, &order, &[(50, "provider", RefundStatus::Done)]).await?;
+    // A report in another currency, and one for a payment of another order.
+    let mut foreign = make::reversal_of(&order, payment, Refunded, 3, 1);
+    foreign.currency = "USD".parse().expect("valid currency");
+    scene.advance(Advance::Reversal { order: order.key, report: foreign }, "conflict").await?;
+    scene.reverse(&order, 9, (Refunded, 4, 1), "not_found").await?;
+    scene.stock(1, [8, 0, 2]).await
+}
+
+async fn no_refund_is_sent_while_a_dispute_is_open(scene: &mut Scene) -> Check {
+    let (order, payment) = paid(scene).await?;
+    scene.reverse(&order, payment, (Disputed, 1, 2 * PRICE), "done paid").await?;
+    scene.reverse(&order, payment, (Disputed, 1, 2 * PRICE), "replayed paid").await?;
+    scene.refund_part(&order, 1, Some(70), Some(0), "done paid").await?;
+    due(scene, &[]).await?;
+    scene.same("dispute", Some(Dispute::Open), scene.order(order.key.id, 1).await?.dispute())?;
+    scene.reverse(&order, payment, (DisputeWon, 1, 2 * PRICE), "done paid").await?;
+    due(scene, &[(70, "operator")]).await?;
+    scene.reverse(&order, payment, (DisputeWon, 1, 2 * PRICE), "replayed paid").await?;
+    scene.reverse(&order, payment, (DisputeLost, 1, 2 * PRICE), "conflict").await?;
+    scene.same("dispute", Some(Dispute::Won), scene.order(order.key.id, 1).await?.dispute())?;
+    // The end of another dispute overtakes its beginning.
+    scene.reverse(&order, payment, (DisputeWon, 2, 10), "done paid").await?;
+    scene.reverse(&order, payment, (Disputed, 2, 10), "done paid").await?;
+    due(scene, &[(70, "operator")]).await
+}
+
+async fn a_lost_dispute_takes_the_money_back(scene: &mut Scene) -> Check {
+    let (order, payment) = paid(scene).await?;
+    scene.refund_part(&order, 1, Some(70), Some(0), "done paid").await?;
+    scene.reverse(&order, payment, (Disputed, 1, 2 * PRICE), "done paid").await?;
+    scene.reverse(&order, payment, (DisputeLost, 1, 2 * PRICE), "done paid").await?;
+    scene.reverse(&order, payment, (DisputeLost, 1, 2 * PRICE), "replayed paid").await?;
+    due(scene, &[]).await?;
+    refunds(scene, &order, &[(2 * PRICE, "dispute", RefundStatus::Done)]).await?;
+    scene.same("dispute", Some(Dispute::Lost), scene.order(order.key.id, 1).await?.dispute())?;
+    scene.status(&order, "paid").await?;
+    // The units are gone unless an operator says otherwise.
+    scene.stock(1, [8, 0, 2]).await
 }

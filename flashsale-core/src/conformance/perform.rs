@@ -10,7 +10,7 @@ use super::{
 use crate::{
     domain::{
         Capture, Idempotency, Key, LateCapture, LimitRule, Money, Nonce, OfferTerms, Order, OrderKey, Per,
-        Selling, Strategy, SubjectId, Subjects, Timestamp,
+        RefundOrder, ReversalKind, ReversalReport, Selling, Strategy, SubjectId, Subjects, Timestamp,
     },
     ledger::{
         Adjustment, Advance, Bucket, Change, ChangeId, Consumer, Entry, Epoch, Event, Fence, Gate, Lane,
@@ -503,7 +503,8 @@ impl System {
                     order.status,
                     order.persisted,
                     order.payments.clone(),
-                    order.receipts.clone(),
+                    money_of(order),
+                    order.units_returned,
                     order.replaced_by,
                 )
             };
@@ -513,6 +514,16 @@ impl System {
         }
         Ok(differences)
     }
+}
+
+/// What an order says about money. Gate and truth book it at different times.
+fn money_of(order: &Order) -> impl PartialEq + use<> {
+    let receipts: Vec<_> = order
+        .receipts
+        .iter()
+        .map(|receipt| (receipt.capture.clone(), receipt.proceeds, receipt.refunds.clone()))
+        .collect();
+    (receipts, order.reversals.clone(), order.refund_orders.clone())
 }
 
 fn reader(n: u8) -> Consumer {
@@ -549,7 +560,7 @@ fn capture_of(order: OrderKey, there: Option<&Order>, random: RandomCapture) -> 
         event: format!("evt-{id}-{}", random.event).parse().expect("valid text"),
         transaction: format!("txn-{id}-{}", random.transaction).parse().expect("valid text"),
         payment: make::payment_id(payment_of(order, random.payment)),
-        amount: amount + u64::from(random.wrong_amount),
+        amount: amount * random.percent / 100,
         currency: "CNY".parse().expect("valid currency"),
     }
 }
@@ -558,27 +569,47 @@ fn step_of(order: OrderKey, there: Option<&Order>, kind: &RandomKind) -> Advance
     let payment = |n: u8| make::payment_id(payment_of(order, n));
     match kind {
         RandomKind::Open { payment: n } => {
-            Advance::OpenPayment { order, payment: payment(*n), provider: make::provider("sandbox") }
+            let provider = make::provider("sandbox");
+            Advance::OpenPayment { order, payment: payment(*n), provider, in_parts: n % 2 == 0 }
         }
         RandomKind::Capture { capture, replacement } => Advance::Capture {
             order,
             capture: capture_of(order, there, *capture),
+            in_parts: capture.in_parts,
             // The remainder of an id modulo 4 is its lane's bucket.
             replacement: make::order_id(u64::from(*replacement) * 4 + order.id.value() % 4),
         },
         RandomKind::Fail { payment: n } => Advance::PaymentFailed { order, payment: payment(*n) },
         RandomKind::Close { payment: n } => Advance::PaymentClosed { order, payment: payment(*n) },
         RandomKind::Cancel => Advance::Cancel { order, by: None },
-        RandomKind::Refund { units_returned } => {
-            Advance::Refund { order, units_returned: *units_returned, by: make::by() }
+        RandomKind::Refund { key, percent, units } => {
+            let price = there.map_or(100, |order| order.amount.amount());
+            let amount = percent.map(|percent| price * percent / 100);
+            let refund = RefundOrder { key: Key((*key).into()), amount, units: *units };
+            Advance::Refund { order, refund, by: make::by() }
         }
-        RandomKind::Settle { capture, failed } => {
+        RandomKind::Reverse { capture, kind, own_transaction } => {
+            let Capture { provider, event, transaction, payment, amount, currency } =
+                capture_of(order, there, *capture);
+            let kind = [
+                ReversalKind::Refunded,
+                ReversalKind::Disputed,
+                ReversalKind::DisputeWon,
+                ReversalKind::DisputeLost,
+            ][usize::from(kind % 4)];
+            let own = format!("back-{transaction}").parse().expect("valid text");
+            let transaction = if *own_transaction { own } else { transaction };
+            let report = ReversalReport { provider, kind, event, transaction, payment, amount, currency };
+            Advance::Reversal { order, report }
+        }
+        RandomKind::Settle { capture, number, failed } => {
             let Capture { payment, provider, transaction, .. } = capture_of(order, there, *capture);
             Advance::RefundSettled {
                 order,
                 payment,
                 provider,
                 transaction: transaction.as_str().to_owned(),
+                number: *number,
                 outcome: if *failed { RefundOutcome::Failed } else { RefundOutcome::Done },
             }
         }

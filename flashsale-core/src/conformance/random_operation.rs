@@ -137,13 +137,37 @@ pub(super) struct RandomStep {
 
 #[derive(Clone, Debug)]
 pub(super) enum RandomKind {
-    Open { payment: u8 },
-    Capture { capture: RandomCapture, replacement: u32 },
-    Fail { payment: u8 },
-    Close { payment: u8 },
+    Open {
+        payment: u8,
+    },
+    Capture {
+        capture: RandomCapture,
+        replacement: u32,
+    },
+    Fail {
+        payment: u8,
+    },
+    Close {
+        payment: u8,
+    },
     Cancel,
-    Refund { units_returned: bool },
-    Settle { capture: RandomCapture, failed: bool },
+    /// A refund of some hundredths of the price and some units; `None` for all.
+    Refund {
+        key: u8,
+        percent: Option<u64>,
+        units: Option<u32>,
+    },
+    Settle {
+        capture: RandomCapture,
+        number: u32,
+        failed: bool,
+    },
+    /// A report on a capture: 0 refunded, 1 disputed, 2 won, 3 lost.
+    Reverse {
+        capture: RandomCapture,
+        kind: u8,
+        own_transaction: bool,
+    },
 }
 
 /// A capture of one of an order's payments.
@@ -152,7 +176,10 @@ pub(super) struct RandomCapture {
     pub(super) payment: u8,
     pub(super) event: u8,
     pub(super) transaction: u8,
-    pub(super) wrong_amount: bool,
+    /// Hundredths of the order's amount.
+    pub(super) percent: u64,
+    /// Whether the provider captures in parts.
+    pub(super) in_parts: bool,
     /// Whether other orders may have the same event and transaction ids.
     pub(super) shared: bool,
 }
@@ -297,19 +324,27 @@ fn kinds() -> BoxedStrategy<RandomKind> {
         2 => payment().prop_map(|payment| RandomKind::Fail { payment }),
         2 => payment().prop_map(|payment| RandomKind::Close { payment }),
         3 => Just(RandomKind::Cancel),
-        1 => any::<bool>().prop_map(|units_returned| RandomKind::Refund { units_returned }),
-        1 => (captures(), any::<bool>()).prop_map(|(capture, failed)| RandomKind::Settle { capture, failed }),
+        2 => (0..4_u8, option::of(prop_oneof![Just(0_u64), Just(25), Just(50), Just(110)]), option::of(0..3_u32))
+            .prop_map(|(key, percent, units)| RandomKind::Refund { key, percent, units }),
+        2 => (captures(), prop_oneof![3 => Just(0_u32), 1 => Just(1)], any::<bool>())
+            .prop_map(|(capture, number, failed)| RandomKind::Settle { capture, number, failed }),
+        3 => (captures(), 0..4_u8, any::<bool>()).prop_map(|(capture, kind, own_transaction)| {
+            RandomKind::Reverse { capture, kind, own_transaction }
+        }),
     ]
     .boxed()
 }
 
 fn captures() -> BoxedStrategy<RandomCapture> {
-    (0..3_u8, 0..3_u8, 0..3_u8, prop::bool::weighted(0.1), prop::bool::weighted(0.2))
-        .prop_map(|(payment, event, transaction, wrong_amount, shared)| RandomCapture {
+    let percent =
+        prop_oneof![14 => Just(100_u64), 2 => Just(50), 1 => Just(25), 1 => Just(0), 2 => Just(110)];
+    (0..3_u8, 0..3_u8, 0..3_u8, percent, prop::bool::weighted(0.2), any::<bool>())
+        .prop_map(|(payment, event, transaction, percent, shared, in_parts)| RandomCapture {
             payment,
             event,
             transaction,
-            wrong_amount,
+            percent,
+            in_parts,
             shared,
         })
         .boxed()

@@ -9,7 +9,7 @@ use super::{
     name,
 };
 use crate::{
-    domain::{ActivityId, Capture, OfferTerms, Order, OrderId, Timestamp},
+    domain::{ActivityId, Capture, Key, OfferTerms, Order, OrderId, RefundOrder, ReversalKind, Timestamp},
     ledger::{
         Adjustment, Advance, Advanced, Change, ChangeId, Due, Epoch, Gate, Lane, Ledger, LedgerError,
         LedgerRole, Outcome, Reserve, Terms, Truth,
@@ -327,6 +327,7 @@ impl Scene {
             order: order.key,
             payment: make::payment_id(payment),
             provider: make::provider("sandbox"),
+            in_parts: false,
         };
         self.advance(step, expected).await.map(drop)
     }
@@ -363,12 +364,54 @@ impl Scene {
         expected: &str,
     ) -> Result<Advanced, Failure> {
         let replacement = make::order_id(self.fresh());
-        self.advance(Advance::Capture { order: order.key, capture, replacement }, expected).await
+        let step = Advance::Capture { order: order.key, capture, in_parts: false, replacement };
+        self.advance(step, expected).await
     }
 
-    pub(super) async fn refund(&mut self, order: &Order, units_returned: bool, expected: &str) -> Check {
-        let step = Advance::Refund { order: order.key, units_returned, by: make::by() };
+    /// Captures a part of the order's amount; `n` names the provider's event and transaction.
+    pub(super) async fn capture_part(
+        &mut self,
+        order: &Order,
+        payment: u64,
+        n: u64,
+        amount: u64,
+        expected: &str,
+    ) -> Check {
+        let capture = Capture { amount, ..make::capture_of(order, payment, n) };
+        let replacement = make::order_id(self.fresh());
+        let step = Advance::Capture { order: order.key, capture, in_parts: true, replacement };
         self.advance(step, expected).await.map(drop)
+    }
+
+    /// Refunds all that is left, and returns all units or none.
+    pub(super) async fn refund(&mut self, order: &Order, units_returned: bool, expected: &str) -> Check {
+        let key = self.fresh();
+        self.refund_part(order, key, None, (!units_returned).then_some(0), expected).await
+    }
+
+    pub(super) async fn refund_part(
+        &mut self,
+        order: &Order,
+        key: u64,
+        amount: Option<u64>,
+        units: Option<u32>,
+        expected: &str,
+    ) -> Check {
+        let refund = RefundOrder { key: Key(key.into()), amount, units };
+        let step = Advance::Refund { order: order.key, refund, by: make::by() };
+        self.advance(step, expected).await.map(drop)
+    }
+
+    /// Reports money that went back at the provider, or a dispute; `n` names event and transaction.
+    pub(super) async fn reverse(
+        &mut self,
+        order: &Order,
+        payment: u64,
+        (kind, n, amount): (ReversalKind, u64, u64),
+        expected: &str,
+    ) -> Check {
+        let report = make::reversal_of(order, payment, kind, n, amount);
+        self.advance(Advance::Reversal { order: order.key, report }, expected).await.map(drop)
     }
 
     /// Opens a payment and captures the order's amount.

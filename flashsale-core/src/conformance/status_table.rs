@@ -90,7 +90,6 @@ fn cell(at: At, step: Step) -> (&'static str, Units) {
         (At::Paid, Step::CaptureFirst) => ("refund_due paid paid_twice", stays),
         (At::Paid, Step::OpenAgain | Step::Fail | Step::FailFirst | Step::Close) => ("replayed paid", stays),
         (At::Paid, Step::Refund) => ("done paid", Free),
-        (At::Paid, Step::Settle) => ("wrong_state paid", stays),
 
         (At::Cancelled, Step::Open | Step::Refund) => ("wrong_state cancelled", stays),
         (At::Cancelled, Step::Capture | Step::CaptureFirst) => ("refund_due cancelled order_closed", stays),
@@ -219,29 +218,32 @@ pub(super) fn build(scene: &mut Scene, order: &Order, at: At, step: Step) -> Adv
         order: key,
         payment: make::payment_id(payment),
         provider: provider.clone(),
+        in_parts: false,
     };
     match step {
         Step::Open => open(scene.fresh()),
         Step::OpenAgain => open(first),
         Step::Capture => {
             let replacement = make::order_id(scene.fresh());
-            Advance::Capture { order: key, capture: make::capture_of(order, last, last), replacement }
+            let capture = make::capture_of(order, last, last);
+            Advance::Capture { order: key, capture, in_parts: false, replacement }
         }
         Step::CaptureFirst => {
             let replacement = make::order_id(scene.fresh());
             let capture = make::capture_of(order, first, 77_000_000 + first);
-            Advance::Capture { order: key, capture, replacement }
+            Advance::Capture { order: key, capture, in_parts: false, replacement }
         }
         Step::Fail => Advance::PaymentFailed { order: key, payment: make::payment_id(last) },
         Step::FailFirst => Advance::PaymentFailed { order: key, payment: make::payment_id(first) },
         Step::Close => Advance::PaymentClosed { order: key, payment: make::payment_id(last) },
         Step::Cancel => Advance::Cancel { order: key, by: None },
-        Step::Refund => Advance::Refund { order: key, units_returned: true, by: make::by() },
+        Step::Refund => Advance::Refund { order: key, refund: make::whole_refund(1), by: make::by() },
         Step::Settle => Advance::RefundSettled {
             order: key,
             payment: make::payment_id(last),
             provider,
             transaction: format!("txn-{last}"),
+            number: 0,
             outcome: RefundOutcome::Done,
         },
     }

@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     domain::{
-        ActivityId, LateCapture, Order, OrderId, OrderKey, OrderStatus, Per, Selling, Subject, Timestamp,
-        UserId,
+        ActivityId, LateCapture, Order, OrderId, OrderKey, OrderStatus, Per, RefundOrder, Selling, Subject,
+        Timestamp, UserId,
     },
     ledger::{
         Adjustment, Advance, Advanced, Change, ChangeId, Fence, Gate, Lane, Ledger, LedgerError, Outcome,
@@ -264,17 +264,23 @@ impl Storm {
                 order: order.key,
                 payment: make::payment_id(self.ids),
                 provider: make::provider("sandbox"),
+                in_parts: true,
             },
             3..5 => Advance::Capture {
                 order: order.key,
                 capture: make::capture_of(&order, payment.unwrap_or(self.ids), self.dice.u64(1..400)),
+                in_parts: true,
                 replacement: make::order_id(1_000_000 + self.ids),
             },
             5 => Advance::PaymentFailed {
                 order: order.key,
                 payment: make::payment_id(payment.unwrap_or(self.ids)),
             },
-            6 => Advance::Refund { order: order.key, units_returned: self.dice.bool(), by: make::by() },
+            6 => Advance::Refund {
+                order: order.key,
+                refund: RefundOrder { units: Some(self.dice.u32(0..2)), ..make::whole_refund(self.ids) },
+                by: make::by(),
+            },
             _ => Advance::Cancel { order: order.key, by: None },
         };
         let lane = Lane::of(self.activity(), order.key.user, self.terms.buckets());

@@ -94,7 +94,7 @@ async fn check_units(scene: &Scene, strategy: Strategy, order: &Order) -> Check 
     let mut expected = match order.status {
         OrderStatus::Pending if strategy == Strategy::PayTime => [10, 0, 0],
         OrderStatus::Pending | OrderStatus::Paying => [8, 2, 0],
-        OrderStatus::Paid if !order.units_returned => [8, 0, 2],
+        OrderStatus::Paid if order.units_returned == 0 => [8, 0, 2],
         _ => [10, 0, 0],
     };
     if let Some(id) = order.replaced_by {

@@ -215,11 +215,16 @@ async fn a_refused_order_keeps_its_key_and_ticket(scene: &mut Scene) -> Check {
                 order: order.key,
                 payment: make::payment_id(1),
                 provider: make::provider("sandbox"),
+                in_parts: false,
             },
             "wrong_state refused",
         ),
         (
-            crate::ledger::Advance::Refund { order: order.key, units_returned: true, by: make::by() },
+            crate::ledger::Advance::Refund {
+                order: order.key,
+                refund: make::whole_refund(1),
+                by: make::by(),
+            },
             "wrong_state refused",
         ),
     ] {

@@ -22,8 +22,14 @@ pub use identity::{Identity, IdentityKey, Issuer};
 pub use limit::{LimitRule, Per, Subject};
 pub use money::{Currency, Money};
 pub use offer::{LateCapture, OfferTerms, OverbookPercent, Quantity, Strategy};
-pub use order::{Idempotency, Key, Nonce, Order, OrderKey, OrderStatus, Proceeds, Receipt, Subjects};
-pub use payment::{Capture, Payment, PaymentStatus, Provider, Refund, RefundReason, RefundStatus};
+pub use order::{
+    Idempotency, Key, Nonce, Order, OrderKey, OrderStatus, Proceeds, Receipt, RefundOrder, RefundTotal,
+    Subjects,
+};
+pub use payment::{
+    Capture, Dispute, Payment, PaymentStatus, Provider, Refund, RefundReason, RefundStatus, ReversalKind,
+    ReversalReport,
+};
 pub use product::{Product, Sku};
 pub use text::{Name, PictureUrl, Text};
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ActivityId, Capture, Money, OrderId, Payment, Provider, Quantity, Refund, RefundReason, SkuId, SubjectId,
-    Timestamp, UserId,
+    ActivityId, Capture, Currency, Dispute, Money, OrderId, Payment, PaymentId, Quantity, Refund,
+    RefundReason, RefundStatus, ReversalKind, ReversalReport, SkuId, SubjectId, Timestamp, UserId,
 };
 
 /// The key of an order. Activity and user determine its lane.
@@ -84,13 +84,16 @@ impl OrderStatus {
     }
 }
 
-/// The use of the money from one captured transaction.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What the money of one captured transaction is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Proceeds {
-    /// It pays for the order that holds this record.
+    /// It pays for the order, alone or with others, apart from what of it is refunded.
     Paid,
-    /// It goes back to the buyer.
-    Refund(Refund),
+    /// It is a part of the amount; the rest is awaited.
+    Part,
+    /// It is not for the order, so all of it is refunded.
+    Surplus,
 }
 
 /// A captured transaction of an order, with the use of its money.
@@ -98,8 +101,51 @@ pub enum Proceeds {
 pub struct Receipt {
     /// What the provider reported.
     pub capture: Capture,
+    /// When it was booked, by the lane's time.
+    pub at: Timestamp,
     /// The use of the money.
     pub proceeds: Proceeds,
+    /// Its refunds, oldest first. Each is known by its index here.
+    pub refunds: Vec<Refund>,
+}
+
+impl Receipt {
+    /// Returns the amount without a refund.
+    pub fn kept(&self) -> u64 {
+        self.capture.amount.saturating_sub(self.refunds.iter().map(|refund| refund.amount).sum())
+    }
+
+    /// Returns the amount that has not gone back yet.
+    pub fn unreturned(&self) -> u64 {
+        let done = self.refunds.iter().filter(|refund| refund.status == RefundStatus::Done);
+        self.capture.amount.saturating_sub(done.map(|refund| refund.amount).sum())
+    }
+
+    /// Returns whether a report is about the money of this receipt: same provider, payment and
+    /// currency.
+    pub fn is_reversed_by(&self, report: &ReversalReport) -> bool {
+        let capture = &self.capture;
+        (&capture.provider, capture.payment, capture.currency)
+            == (&report.provider, report.payment, report.currency)
+    }
+
+    /// Adds a refund that is due. An amount of 0 adds none.
+    pub(crate) fn refund(&mut self, amount: u64, reason: RefundReason) {
+        if amount > 0 {
+            self.refunds.push(Refund { amount, reason, status: RefundStatus::Due, reported: false });
+        }
+    }
+}
+
+/// An operator's order to refund, known by its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefundOrder {
+    /// The operator's idempotency key, as a digest.
+    pub key: Key,
+    /// The amount in minor units; `None` for all that was paid and not refunded.
+    pub amount: Option<u64>,
+    /// How many units can be sold again; `None` for all that have not been returned.
+    pub units: Option<u32>,
 }
 
 /// A buyer's claim on units of an offer.
@@ -133,8 +179,12 @@ pub struct Order {
     pub replaces: Option<OrderId>,
     /// The order that replaced this one after it expired.
     pub replaced_by: Option<OrderId>,
-    /// Whether an operator's refund returned its units.
-    pub units_returned: bool,
+    /// How many of its units operators' refunds returned.
+    pub units_returned: u32,
+    /// What the provider reported of money sent back and disputes, oldest first.
+    pub reversals: Vec<ReversalReport>,
+    /// What operators ordered to refund, oldest first.
+    pub refund_orders: Vec<RefundOrder>,
     /// The sequence of its latest event in the deciding ledger's outbox; grows with every change. 0
     /// at a gate, for an order that is still queued.
     pub revision: u64,
@@ -191,29 +241,76 @@ impl Order {
         self.payments.iter().find(|payment| payment.id == id)
     }
 
-    /// Returns the most urgent refund: failed before due before done.
-    pub fn refund(&self) -> Option<(&Capture, Refund)> {
-        let refunds = self.receipts.iter().filter_map(|receipt| match receipt.proceeds {
-            Proceeds::Refund(refund) => Some((&receipt.capture, refund)),
-            Proceeds::Paid => None,
-        });
-        refunds.max_by_key(|(_, refund)| refund.status)
+    /// Returns all refunds with their captures, those of older captures first.
+    pub fn refunds(&self) -> impl Iterator<Item = (&Capture, Refund)> {
+        self.receipts
+            .iter()
+            .flat_map(|receipt| receipt.refunds.iter().map(move |refund| (&receipt.capture, *refund)))
+            .filter(|(_, refund)| refund.amount > 0)
     }
 
-    /// Returns the captured transaction with this provider and id.
-    pub fn receipt(&self, provider: &Provider, transaction: &str) -> Option<&Receipt> {
-        self.receipts.iter().find(|receipt| {
-            receipt.capture.provider == *provider && receipt.capture.transaction.as_str() == transaction
-        })
+    /// Returns the status of all refunds together and their sum: due while one is, else failed if
+    /// one is. Refunds in another currency than the most urgent one's are not part of the sum.
+    pub fn refund(&self) -> Option<RefundTotal> {
+        let urgency = |status| match status {
+            RefundStatus::Done => 0,
+            RefundStatus::Failed => 1,
+            RefundStatus::Due => 2,
+        };
+        let (capture, most_urgent) = self.refunds().max_by_key(|(_, refund)| urgency(refund.status))?;
+        let currency = capture.currency;
+        let amounts = self.refunds().filter(|(capture, _)| capture.currency == currency);
+        let amount = amounts.fold(0_u64, |sum, (_, refund)| sum.saturating_add(refund.amount));
+        Some(RefundTotal { status: most_urgent.status, amount, currency })
     }
 
     /// Returns the reason of every refund, settled or not.
     pub fn refund_reasons(&self) -> impl Iterator<Item = RefundReason> + '_ {
-        self.receipts.iter().filter_map(|receipt| match receipt.proceeds {
-            Proceeds::Refund(refund) => Some(refund.reason),
-            Proceeds::Paid => None,
-        })
+        self.refunds().map(|(_, refund)| refund.reason)
     }
+
+    /// Returns the state of its disputes together: open if one is, else lost if one is.
+    pub fn dispute(&self) -> Option<Dispute> {
+        self.reversals.iter().filter_map(|report| dispute_of(&self.reversals, report)).max()
+    }
+
+    /// Returns whether a dispute of this payment is open.
+    pub fn is_disputed(&self, payment: PaymentId) -> bool {
+        has_open_dispute(&self.reversals, payment)
+    }
+}
+
+/// The refunds of an order taken together; see [`Order::refund`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefundTotal {
+    /// Their status.
+    pub status: RefundStatus,
+    /// Their sum in minor units.
+    pub amount: u64,
+    /// The currency.
+    pub currency: Currency,
+}
+
+/// Whether one of these reports opened a dispute of this payment that no other report ends.
+pub(crate) fn has_open_dispute(reports: &[ReversalReport], payment: PaymentId) -> bool {
+    let of_payment = reports.iter().filter(|report| report.payment == payment);
+    of_payment.into_iter().any(|report| dispute_of(reports, report) == Some(Dispute::Open))
+}
+
+/// The state of the dispute that a report is about; `None` for a refund. The order in which reports
+/// arrive does not matter: an end is final.
+fn dispute_of(reports: &[ReversalReport], report: &ReversalReport) -> Option<Dispute> {
+    if report.kind == ReversalKind::Refunded {
+        return None;
+    }
+    let told = |kind| reports.iter().any(|other| other.kind == kind && other.is_same_transaction(report));
+    Some(if told(ReversalKind::DisputeLost) {
+        Dispute::Lost
+    } else if told(ReversalKind::DisputeWon) {
+        Dispute::Won
+    } else {
+        Dispute::Open
+    })
 }
 
 #[cfg(test)]

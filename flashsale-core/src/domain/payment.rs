@@ -149,7 +149,7 @@ pub enum RefundStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefundReason {
-    /// The amount or currency differs from the order's.
+    /// The amount or currency differs from the order's, or the captured parts are more than that.
     WrongAmount,
     /// Another transaction had already paid the order.
     PaidTwice,
@@ -161,13 +161,102 @@ pub enum RefundReason {
     Operator,
     /// A provider other than the payment's took the money.
     WrongProvider,
+    /// The payment ended before the rest of the amount came.
+    Incomplete,
+    /// It was made at the provider, not by us.
+    Provider,
+    /// The buyer won a dispute, so the provider took the money back.
+    Dispute,
 }
 
-/// Money to be returned to the buyer.
+impl RefundReason {
+    /// Returns whether the provider sent the money back without being asked by us.
+    pub fn is_by_provider(self) -> bool {
+        matches!(self, Self::Provider | Self::Dispute)
+    }
+}
+
+/// Money that goes back to the buyer: a captured transaction or a part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refund {
+    /// The amount in minor units of the capture's currency. It shrinks while the refund is due if
+    /// the provider sends some of the money back itself.
+    pub amount: u64,
     /// Its reason.
     pub reason: RefundReason,
     /// Its status.
     pub status: RefundStatus,
+    /// Whether the provider has reported it. Each reported refund is matched at most once.
+    pub reported: bool,
+}
+
+/// A provider's verified report of money that it sent back, or that is disputed.
+///
+/// A [repeat](Self::repeats) changes nothing. A refund whose amount equals one of ours on that
+/// payment, not reported before, is that refund: no second one is sent. Any other is new, and what
+/// we still owe for the payment becomes less. While a dispute is open, no refund of its payment is
+/// sent; losing it sends back the disputed amount.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReversalReport {
+    /// The provider.
+    pub provider: Provider,
+    /// What it reports.
+    pub kind: ReversalKind,
+    /// The provider's id of this report.
+    pub event: Bounded<128>,
+    /// The provider's id of the refund or dispute, or of the captured transaction.
+    pub transaction: Bounded<128>,
+    /// The payment.
+    pub payment: PaymentId,
+    /// The refunded or disputed amount in minor units.
+    pub amount: u64,
+    /// The currency.
+    pub currency: Currency,
+}
+
+/// What a [`ReversalReport`] reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReversalKind {
+    /// Money was sent back to the buyer.
+    Refunded,
+    /// The buyer disputes the payment at the bank.
+    Disputed,
+    /// The dispute ended: the money stays.
+    DisputeWon,
+    /// The dispute ended: the bank took the money back.
+    DisputeLost,
+}
+
+impl ReversalReport {
+    /// Returns whether both come from one event: the same provider, payment, kind and event id.
+    pub fn is_same_event(&self, other: &Self) -> bool {
+        (&self.provider, self.payment, self.kind, &self.event)
+            == (&other.provider, other.payment, other.kind, &other.event)
+    }
+
+    /// Returns whether both report on the same refund or dispute of the same payment.
+    pub fn is_same_transaction(&self, other: &Self) -> bool {
+        (&self.provider, self.payment, &self.transaction)
+            == (&other.provider, other.payment, &other.transaction)
+    }
+
+    /// Returns whether both report the same fact: the same event with the same content.
+    pub fn repeats(&self, other: &Self) -> bool {
+        self.is_same_event(other)
+            && self.is_same_transaction(other)
+            && (self.amount, self.currency) == (other.amount, other.currency)
+    }
+}
+
+/// The state of a dispute, in ascending order of urgency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dispute {
+    /// The money stayed with the shop.
+    Won,
+    /// The money went back to the buyer.
+    Lost,
+    /// The bank has not decided.
+    Open,
 }

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    Attribution, Capture, Order, OrderId, OrderKey, OrderStatus, PaymentId, Provider, RefundReason,
-    RefundStatus, Timestamp,
+    Attribution, Capture, Order, OrderId, OrderKey, OrderStatus, PaymentId, Provider, RefundOrder,
+    RefundReason, RefundStatus, ReversalReport, Timestamp,
 };
 
 /// A step in an order's life cycle. The key names the owner; orders of other users are not found.
@@ -19,17 +19,25 @@ pub enum Advance {
         payment: PaymentId,
         /// The provider that will take the money.
         provider: Provider,
+        /// Whether the provider may capture it in parts. This is for captures kept until now.
+        in_parts: bool,
     },
     /// The provider took money. A [repeated](Capture::repeats) report changes nothing.
     ///
     /// Some providers give the same event or transaction id to several payments. A report with an
     /// id that the lane knows from other money is accepted if its payment is open and the
     /// transaction is new for that payment. Otherwise it is a [`Conflict`](Advanced::Conflict).
+    ///
+    /// An amount other than the order's is refunded whole, unless the provider captures in parts.
+    /// Then parts of the open payment add up: the order is paid once they reach its amount, and what
+    /// is more than that is refunded. If the payment ends before, its parts are refunded.
     Capture {
         /// The order of the payment.
         order: OrderKey,
         /// The provider's report.
         capture: Capture,
+        /// Whether the provider may capture a payment in parts.
+        in_parts: bool,
         /// A fresh id for the order that replaces this one, if it expired and its offer retakes.
         replacement: OrderId,
     },
@@ -54,14 +62,22 @@ pub enum Advance {
         /// The operator and the reason; `None` for the buyer.
         by: Option<Attribution>,
     },
-    /// Refunds a paid order, for an operator.
+    /// Refunds a paid order or a part of it, for an operator. A known key with the same content
+    /// changes nothing, and neither does a refund with nothing left to refund or return.
     Refund {
         /// The order.
         order: OrderKey,
-        /// Whether its units can be sold again. They count for limits in either case.
-        units_returned: bool,
+        /// Amount and units. Returned units can be sold again, and still count for limits.
+        refund: RefundOrder,
         /// The operator and the reason.
         by: Attribution,
+    },
+    /// The provider sent money back by itself, or reports on a dispute.
+    Reversal {
+        /// The order of the payment.
+        order: OrderKey,
+        /// The provider's report.
+        report: ReversalReport,
     },
     /// A refund was carried out, or the provider refused it.
     RefundSettled {
@@ -73,6 +89,9 @@ pub enum Advance {
         provider: Provider,
         /// The provider's id of the refunded transaction.
         transaction: String,
+        /// Which refund of that transaction: its index in
+        /// [`Receipt::refunds`](crate::domain::Receipt::refunds).
+        number: u32,
         /// Whether it was done or failed.
         outcome: RefundOutcome,
     },
@@ -88,6 +107,7 @@ impl Advance {
             | Self::PaymentClosed { order, .. }
             | Self::Cancel { order, .. }
             | Self::Refund { order, .. }
+            | Self::Reversal { order, .. }
             | Self::RefundSettled { order, .. } => *order,
         }
     }
@@ -135,14 +155,23 @@ pub enum Advanced {
     RefundDue(Box<Order>, RefundReason),
     /// The order had expired; this new, paid order replaces it.
     Retaken(Box<Order>),
-    /// The event or transaction id of a capture is known from other money, and the report cannot
-    /// be new money. Nothing was changed: a person has to decide.
+    /// A report contradicts what is known: its event or transaction id belongs to other money, or
+    /// more would go back than was taken. Nothing was changed: a person has to decide.
     Conflict,
+    /// The order has less left to refund or to return.
+    TooMuch {
+        /// The amount left, in minor units of the order's currency.
+        amount: u64,
+        /// The units left.
+        units: u32,
+    },
+    /// The key belongs to another refund of the order.
+    KeyReused,
 }
 
 impl Advanced {
     /// The names of all outcomes.
-    pub const NAMES: [&'static str; 10] = [
+    pub const NAMES: [&'static str; 12] = [
         "not_found",
         "not_persisted",
         "done",
@@ -153,6 +182,8 @@ impl Advanced {
         "refund_due",
         "retaken",
         "conflict",
+        "too_much",
+        "key_reused",
     ];
 
     /// Returns its index in [`Self::NAMES`].
@@ -168,6 +199,8 @@ impl Advanced {
             Self::RefundDue(..) => 7,
             Self::Retaken(_) => 8,
             Self::Conflict => 9,
+            Self::TooMuch { .. } => 10,
+            Self::KeyReused => 11,
         }
     }
 
@@ -220,13 +253,20 @@ pub struct Due {
     pub next: Option<Timestamp>,
 }
 
-/// A refund that is due.
+/// A refund that is due. The order, the transaction and the number identify it for ever.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefundTask {
     /// The order that holds the receipt.
     pub order: OrderKey,
-    /// The transaction, to be refunded in full.
+    /// The transaction.
     pub capture: Capture,
+    /// Which refund of that transaction: its index in
+    /// [`Receipt::refunds`](crate::domain::Receipt::refunds). Default 0.
+    #[serde(default)]
+    pub number: u32,
+    /// The amount in minor units of the capture's currency. It can shrink while the refund is due.
+    #[serde(default)]
+    pub amount: u64,
     /// The reason.
     pub reason: RefundReason,
 }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::{AdjustmentId, Change, Position, Terms, Transfer};
 use crate::domain::{
     Attribution, Capture, Idempotency, Money, OrderId, PaymentId, PaymentStatus, Provider, Quantity,
-    RefundReason, RefundStatus, SkuId, Subjects, Timestamp, UserId, text::Bounded,
+    RefundOrder, RefundReason, RefundStatus, ReversalReport, SkuId, Subjects, Timestamp, UserId,
+    text::Bounded,
 };
 
 /// The number of a change of an activity's terms. Of two changes of the same thing, the one with
@@ -121,7 +122,8 @@ pub enum OrderChange {
         /// The reason for the refund.
         reason: RefundReason,
     },
-    /// An operator refunded the paid order.
+    /// An operator refunded the whole order. Only in journals of versions that refunded no parts; now
+    /// [`RefundOrdered`](Self::RefundOrdered).
     Refunded {
         /// Whether its units can be sold again.
         units_returned: bool,
@@ -157,11 +159,24 @@ pub enum OrderChange {
         provider: Provider,
         /// The provider's id of the transaction.
         transaction: Bounded<128>,
+        /// Which refund of the transaction.
+        number: u32,
         /// Whether it was done or failed.
         status: RefundStatus,
     },
     /// It was placed with an amount of 0, and is paid thereby.
     PlacedFree(Placed),
+    /// A part of the amount was taken; the rest is awaited.
+    PartPaid(Capture),
+    /// An operator refunded the paid order or a part of it.
+    RefundOrdered {
+        /// Amount and units.
+        refund: RefundOrder,
+        /// The operator and the reason.
+        by: Attribution,
+    },
+    /// The provider sent money back by itself, or reported on a dispute.
+    Reversed(ReversalReport),
 }
 
 /// The content of a new order.

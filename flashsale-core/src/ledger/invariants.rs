@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::state_machine::{Inspection, LaneInspection};
-use crate::domain::{Capture, Order, OrderStatus, PaymentStatus, Per, Proceeds, Strategy, Subject, Subjects};
+use crate::domain::{
+    Capture, Order, OrderStatus, PaymentStatus, Per, Proceeds, Receipt, RefundReason, Strategy, Subject,
+    Subjects,
+};
 
 /// A broken invariant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,7 +109,7 @@ fn held_sold_pending(lane: &LaneInspection, index: usize, inspection: &Inspectio
         match order.status {
             OrderStatus::Pending if pay_time => pending += quantity,
             OrderStatus::Pending | OrderStatus::Paying => held += quantity,
-            OrderStatus::Paid if !order.units_returned => sold += quantity,
+            OrderStatus::Paid => sold += quantity - i64::from(order.units_returned),
             _ => {}
         }
     }
@@ -225,26 +228,55 @@ fn check_order(order: &Order, found: &mut Findings) {
     found.require(open == expected || (order.status == OrderStatus::Paid && open <= 1), "I6", || {
         format!("order {id} is {:?} with {open} open payments", order.status)
     });
-    let paid = order.receipts.iter().filter(|receipt| receipt.proceeds == Proceeds::Paid).count();
-    let refunded = order.refund_reasons().any(|reason| reason == crate::domain::RefundReason::Operator);
-    let is_free = order.amount.amount() == 0;
-    let expected = usize::from(order.status == OrderStatus::Paid && !refunded && !is_free);
-    found.require(paid == expected, "I8", || {
-        format!("order {id} is {:?} with {paid} paying transactions", order.status)
+    check_money(order, found);
+    let returned = order.units_returned;
+    found.require(returned <= order.quantity.value(), "I7", || {
+        format!("order {id} returned {returned} units of {}", order.quantity.value())
     });
-    for receipt in order.receipts.iter().filter(|receipt| receipt.proceeds == Proceeds::Paid) {
-        let capture = &receipt.capture;
-        let same = (capture.amount, capture.currency) == (order.amount.amount(), order.amount.currency());
-        found.require(same, "I8", || {
-            format!(
-                "order {id} costs {}, but {} {} was taken",
-                order.amount, capture.amount, capture.currency
-            )
-        });
-    }
-    found.require(!order.units_returned || refunded || is_free, "I7", || {
+    found.require(returned == 0 || !order.refund_orders.is_empty() || is_refunded_whole(order), "I7", || {
         format!("order {id} returned its units without a refund")
     });
+}
+
+/// Journals of earlier versions have no refund orders.
+fn is_refunded_whole(order: &Order) -> bool {
+    order.amount.amount() == 0 || order.refund_reasons().any(|reason| reason == RefundReason::Operator)
+}
+
+/// I8: all money is either what the order costs, or a part that is awaited, or goes back; and no
+/// more goes back than was taken.
+fn check_money(order: &Order, found: &mut Findings) {
+    let id = order.key.id;
+    let of = |proceeds| order.receipts.iter().filter(move |receipt| receipt.proceeds == proceeds);
+    let price = order.amount.amount();
+    let taken: u64 = of(Proceeds::Paid).map(|receipt| receipt.capture.amount).sum();
+    let kept: u64 = of(Proceeds::Paid).map(Receipt::kept).sum();
+    if order.status == OrderStatus::Paid {
+        found.require(taken >= price && kept <= price, "I8", || {
+            format!("order {id} costs {price}; {taken} was taken for it and {kept} is kept")
+        });
+    } else {
+        found.require(taken == 0, "I8", || format!("order {id} is {:?} and paid", order.status));
+    }
+    let (parts, is_paying) = (of(Proceeds::Part).count(), order.status == OrderStatus::Paying);
+    found.require(parts == 0 || is_paying, "I8", || {
+        format!("order {id} is {:?} and keeps {parts} parts of its amount", order.status)
+    });
+    for receipt in &order.receipts {
+        let Receipt { capture, proceeds, refunds, .. } = receipt;
+        let (transaction, taken) = (&capture.transaction, capture.amount);
+        let refunded = refunds.iter().fold(0_u64, |sum, refund| sum.saturating_add(refund.amount));
+        found.require(refunded <= taken, "I8", || {
+            format!("order {id}: {refunded} of {taken} goes back from transaction {transaction}")
+        });
+        found.require(*proceeds != Proceeds::Surplus || refunded == taken, "I8", || {
+            format!("order {id}: only {refunded} of {taken} goes back from the surplus {transaction}")
+        });
+        let is_other_money = capture.currency != order.amount.currency();
+        found.require(*proceeds == Proceeds::Surplus || !is_other_money, "I8", || {
+            format!("order {id} costs {}, but {} was taken for it", order.amount, capture.currency)
+        });
+    }
 }
 
 fn subjects(user: u64, subjects: Subjects) -> impl Iterator<Item = (Subject, u64)> {

@@ -8,8 +8,8 @@ use super::{Sales, ServiceError, advance::advance};
 use crate::{
     circuit_breaker::{Breaker, BreakerOptions, Permit, Rejected},
     domain::{
-        Capture, Money, Order, OrderId, OrderKey, OrderStatus, Payment, PaymentId, Proceeds, Provider,
-        Receipt, RefundStatus, Timestamp, UserId,
+        Capture, Money, Order, OrderId, OrderKey, OrderStatus, Payment, PaymentId, Provider, Refund,
+        ReversalReport, Timestamp, UserId,
     },
     ledger::{Advance, Advanced, Kept, Reference, RefundOutcome, RefundTask},
     snowflake::Generator,
@@ -17,8 +17,9 @@ use crate::{
 
 /// A payment provider.
 ///
-/// The idempotency key of `open` and `close` is our payment id; that of `refund` is the payment
-/// and the transaction, as a payment may be captured twice and some providers reuse transaction ids.
+/// The idempotency key of `open` and `close` is our payment id; that of `refund` is the payment, the
+/// transaction and the number, as a payment may be captured twice, a capture refunded in parts, and
+/// some providers reuse transaction ids.
 /// A provider does each operation once per key.
 ///
 /// Each call times out after 10 s and goes through a [`Breaker`]: a provider that fails too often
@@ -27,6 +28,10 @@ use crate::{
 pub trait PaymentProvider: Send + Sync + Debug {
     /// The provider's name in payments, callbacks and captures.
     fn name(&self) -> &Provider;
+
+    /// Whether it may capture the amount of a payment in parts, which then add up. If not, a capture
+    /// of another amount is refunded.
+    fn captures_in_parts(&self) -> bool;
 
     /// Opens a payment, or finds it already open. Returns the URL where the buyer pays.
     ///
@@ -45,11 +50,11 @@ pub trait PaymentProvider: Send + Sync + Debug {
     /// [`ProviderError`]; the payment may still be open.
     async fn close(&self, payment: PaymentId) -> Result<Closed, ProviderError>;
 
-    /// Sends back the full amount of a transaction.
+    /// Sends back `task.amount` of a transaction, which is all of it or a part.
     ///
     /// # Errors
     /// [`ProviderError`]; the refund may have been made, and the call is repeated.
-    async fn refund(&self, capture: &Capture) -> Result<RefundOutcome, ProviderError>;
+    async fn refund(&self, task: &RefundTask) -> Result<RefundOutcome, ProviderError>;
 }
 
 /// A provider's answer to closing a payment.
@@ -149,14 +154,16 @@ impl Payments {
         let Some(order) = key else {
             return Ok(Err(Advanced::NotFound));
         };
-        let mut permit = self.guarded(provider)?.breaker.enter();
+        let guarded = self.guarded(provider)?;
+        let in_parts = guarded.provider.captures_in_parts();
+        let mut permit = guarded.breaker.enter();
         if let Err(rejected) = permit
             && self.needs_provider(order, provider).await?
         {
             return Err(rejected.into());
         }
         let payment: PaymentId = self.ids.next()?.into();
-        let step = Advance::OpenPayment { order, payment, provider: provider.clone() };
+        let step = Advance::OpenPayment { order, payment, provider: provider.clone(), in_parts };
         let outcome = advance(&self.sales, step).await?;
         let Some(payment) =
             outcome.order().filter(|order| order.status == OrderStatus::Paying).and_then(Order::payment)
@@ -192,6 +199,23 @@ impl Payments {
                 Ok(CaptureResult::Unmatched)
             }
         }
+    }
+
+    /// Records that the provider sent money back by itself, or reports on a dispute. The caller has
+    /// verified the report.
+    ///
+    /// # Errors
+    /// [`ServiceError`]: the report may not be stored, so the provider has to send it again.
+    pub async fn reversed(&self, report: ReversalReport) -> Result<Advanced, ServiceError> {
+        let Some(order) = self.sales.ledger().locate(Reference::Payment(report.payment)).await? else {
+            return Ok(Advanced::NotFound);
+        };
+        let (payment, kind) = (report.payment, report.kind);
+        let outcome = advance(&self.sales, Advance::Reversal { order, report }).await?;
+        if matches!(outcome, Advanced::Done(_)) {
+            tracing::warn!(%payment, ?kind, order = %order.id, "the provider reports money that went back, or a dispute");
+        }
+        Ok(outcome)
     }
 
     /// Records a failed payment. The caller has verified the report; a report about another
@@ -248,22 +272,22 @@ impl Payments {
     /// [`ServiceError`]; the refund stays due.
     pub(super) async fn refund(&self, task: &RefundTask) -> Result<Advanced, ServiceError> {
         let guarded = self.guarded(&task.capture.provider)?;
-        let outcome = call_provider(guarded.breaker.enter()?, guarded.provider.refund(&task.capture)).await?;
+        let outcome = call_provider(guarded.breaker.enter()?, guarded.provider.refund(task)).await?;
         self.settle(task, outcome).await
     }
 
-    /// Reads the status of a refund from the ledger; `None` if it has no such refund.
+    /// Reads a refund from the ledger; `None` if it has no such refund, or a dispute of its payment
+    /// is open.
     ///
     /// # Errors
     /// Those of the ledger.
-    pub(super) async fn refund_of(&self, task: &RefundTask) -> Result<Option<RefundStatus>, ServiceError> {
+    pub(super) async fn refund_of(&self, task: &RefundTask) -> Result<Option<Refund>, ServiceError> {
         let order = self.sales.ledger().order(task.order).await?;
+        let order = order.filter(|order| !order.is_disputed(task.capture.payment));
         let receipts = order.iter().flat_map(|order| &order.receipts);
-        let of = |receipt: &&Receipt| receipt.capture.is_same_transaction(&task.capture);
-        Ok(receipts.filter(of).find_map(|receipt| match receipt.proceeds {
-            Proceeds::Refund(refund) => Some(refund.status),
-            Proceeds::Paid => None,
-        }))
+        Ok(receipts
+            .filter(|receipt| receipt.capture.is_same_transaction(&task.capture))
+            .find_map(|receipt| receipt.refunds.get(task.number as usize).copied()))
     }
 
     /// Records that the money will not go back through its provider.
@@ -280,6 +304,7 @@ impl Payments {
             payment: task.capture.payment,
             provider: task.capture.provider.clone(),
             transaction: task.capture.transaction.as_str().to_owned(),
+            number: task.number,
             outcome,
         };
         advance(&self.sales, step).await
@@ -288,7 +313,10 @@ impl Payments {
     async fn capture(&self, order: OrderKey, capture: Capture) -> Result<Advanced, ServiceError> {
         let replacement = self.ids.next()?.into();
         let (payment, provider) = (capture.payment, capture.provider.clone());
-        let outcome = advance(&self.sales, Advance::Capture { order, capture, replacement }).await?;
+        let in_parts =
+            self.providers.get(&provider).is_some_and(|guarded| guarded.provider.captures_in_parts());
+        let step = Advance::Capture { order, capture, in_parts, replacement };
+        let outcome = advance(&self.sales, step).await?;
         if outcome == Advanced::Conflict {
             tracing::error!(%payment, %provider, "captured money has a known event or transaction id");
         }
@@ -422,6 +450,10 @@ mod tests {
             &self.name
         }
 
+        fn captures_in_parts(&self) -> bool {
+            true
+        }
+
         async fn open(&self, payment: PaymentId, _: Money, _: Timestamp) -> Result<String, ProviderError> {
             self.answer(format!("/pay/{payment}")).await
         }
@@ -430,7 +462,7 @@ mod tests {
             self.answer(Closed::Closed).await
         }
 
-        async fn refund(&self, _: &Capture) -> Result<RefundOutcome, ProviderError> {
+        async fn refund(&self, _: &RefundTask) -> Result<RefundOutcome, ProviderError> {
             self.answer(RefundOutcome::Done).await
         }
     }
@@ -655,7 +687,7 @@ mod tests {
         let tasks = shop.sales.ledger().refunds_due(lane, None, 10).await.unwrap();
         assert_eq!(tasks.len(), 1);
         expect_unavailable(shop.payments.refund(&tasks[0]).await, OPEN_FOR);
-        let refund = |order: &Order| order.refund().map(|(_, refund)| refund.status);
+        let refund = |order: &Order| order.refund().map(|total| total.status);
         assert_eq!(refund(&shop.reload(&late).await), Some(RefundStatus::Due));
         shop.bank.set(Mood::Well);
         shop.clock.advance(OPEN_FOR);

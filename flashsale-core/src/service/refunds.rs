@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Payments, Sales, ServiceError};
 use crate::{
-    domain::{Capture, OrderId, RefundStatus, text},
+    domain::{Capture, OrderId, Refund, RefundStatus, text},
     ledger::{Lane, RefundTask},
     queue::{Job, MAX_BATCH, NewJob, Put, Queue, QueueError, RetryPolicy, Topic, Verdict, Worker},
 };
@@ -90,13 +90,14 @@ impl Refunds {
     }
 }
 
-/// Builds the job of a refund. The same transaction of a payment always gets the same job id.
+/// Builds the job of a refund. The same refund always gets the same job id.
 fn job(task: &RefundTask) -> NewJob {
     let Capture { provider, payment, transaction, .. } = &task.capture;
     // Neither provider names nor payment ids contain line feeds.
     let digest = text::digest128(format!("{provider}\n{payment}\n{transaction}").as_bytes());
-    NewJob::now(&topic(), &format!("refund/{}/{digest:032x}", task.order.id), task)
-        .expect("the id is short and the content small")
+    let first = format!("refund/{}/{digest:032x}", task.order.id);
+    let id = if task.number == 0 { first } else { format!("{first}/{}", task.number) };
+    NewJob::now(&topic(), &id, task).expect("the id is short and the content small")
 }
 
 async fn carry_out(payments: &Payments, job: &Job) -> Verdict {
@@ -104,13 +105,14 @@ async fn carry_out(payments: &Payments, job: &Job) -> Verdict {
         Ok(task) => task,
         Err(error) => return Verdict::Park { error: error.to_string() },
     };
-    // The refund may have been settled or abandoned since the job was queued.
-    match payments.refund_of(&task).await {
-        Ok(Some(RefundStatus::Due)) => {}
+    // The refund may have changed since the job was queued. One that waits for a dispute is listed
+    // again when the dispute has ended.
+    let amount = match payments.refund_of(&task).await {
+        Ok(Some(Refund { status: RefundStatus::Due, amount, .. })) => amount,
         Ok(_) => return Verdict::Done,
         Err(error) => return Verdict::Retry { wait: Duration::ZERO, error: error.to_string() },
-    }
-    match payments.refund(&task).await {
+    };
+    match payments.refund(&RefundTask { amount, ..task }).await {
         Ok(_) => Verdict::Done,
         // The provider was not called, so this does not count as an attempt.
         Err(ServiceError::ProviderUnavailable { retry_after }) => {

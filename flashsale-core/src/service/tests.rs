@@ -16,11 +16,11 @@ use crate::{
     circuit_breaker::BreakerState,
     domain::{
         ActivityId, Attribution, Capture, Idempotency, Key, ManualClock, Money, Nonce, OfferTerms, Order,
-        OrderId, OrderStatus, PaymentId, Provider, Quantity, RefundStatus, SkuId, Strategy, Subjects,
-        Timestamp, UserId, Window,
+        OrderId, OrderStatus, PaymentId, Provider, Quantity, RefundOrder, RefundStatus, SkuId, Strategy,
+        Subjects, Timestamp, UserId, Window,
     },
     embedded::{EmbeddedCatalogue, EmbeddedLedger},
-    ledger::{Ledger, LedgerRole, RefundOutcome, Terms, Timing},
+    ledger::{Ledger, LedgerRole, RefundOutcome, RefundTask, Terms, Timing},
     queue::{InMemoryQueue, NewJob, Queue, RetryPolicy},
     service::BatcherOptions,
     snowflake::{Generator, InMemoryLease, Settings},
@@ -40,6 +40,10 @@ impl PaymentProvider for Bank {
         &self.name
     }
 
+    fn captures_in_parts(&self) -> bool {
+        true
+    }
+
     async fn open(&self, payment: PaymentId, _: Money, _: Timestamp) -> Result<String, ProviderError> {
         Ok(format!("https://bank.example/{payment}"))
     }
@@ -48,8 +52,8 @@ impl PaymentProvider for Bank {
         Ok(Closed::Closed)
     }
 
-    async fn refund(&self, capture: &Capture) -> Result<RefundOutcome, ProviderError> {
-        self.refunds.lock().unwrap().push(capture.transaction.as_str().to_owned());
+    async fn refund(&self, task: &RefundTask) -> Result<RefundOutcome, ProviderError> {
+        self.refunds.lock().unwrap().push(task.capture.transaction.as_str().to_owned());
         self.answers.lock().unwrap().pop_front().unwrap_or(Ok(RefundOutcome::Done))
     }
 }
@@ -200,13 +204,16 @@ impl Shop {
     /// Places and pays an order, then makes its refund due.
     async fn owed(&self, user: u64, transaction: &str) -> OrderId {
         let id = self.paid(user, transaction).await;
-        self.operations.refund(id, true, &by()).await.unwrap();
+        self.operations
+            .refund(id, RefundOrder { key: Key(1), amount: None, units: None }, &by())
+            .await
+            .unwrap();
         id
     }
 
     async fn refund_of(&self, user: u64) -> Option<RefundStatus> {
         let orders = self.sales.ledger().orders_of(UserId::new(user).unwrap(), None, 9).await.unwrap();
-        orders[0].refund().map(|(_, refund)| refund.status)
+        orders[0].refund().map(|total| total.status)
     }
 
     async fn actions(&self) -> Vec<String> {

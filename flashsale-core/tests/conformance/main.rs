@@ -2,6 +2,7 @@
 
 mod embedded;
 mod journal_format;
+mod money;
 mod queues;
 mod tiered;
 

@@ -107,7 +107,8 @@ impl App {
             advance_room: config.order.advance_queue,
         };
         let sales = Arc::new(Sales::new(ledger, Arc::clone(&clock), background, options));
-        let sandbox = config.payment.sandbox.then(|| Arc::new(Sandbox::new()));
+        let sandbox =
+            config.payment.sandbox.then(|| Arc::new(Sandbox::new(config.payment.captures_in_parts)));
         let providers = sandbox.iter().map(|sandbox| Arc::clone(sandbox) as Arc<dyn PaymentProvider>);
         let breaker = config.payment.breaker.options()?;
         let payments = Payments::with_breakers(Arc::clone(&sales), Arc::clone(&ids), providers, breaker);

@@ -15,6 +15,9 @@ use super::BreakerConfig;
 pub struct PaymentConfig {
     /// `payment.sandbox`: use the sandbox, which moves no money. Default false; on with `demo`.
     pub sandbox: bool,
+    /// `payment.captures_in_parts`: whether captures of a part of the amount add up; if not, each is
+    /// refunded. Default true.
+    pub captures_in_parts: bool,
     /// `payment.window_seconds`: how long a buyer has to complete a payment. Default 900.
     pub window_seconds: u64,
     /// `payment.cap_seconds`: how long a payment may outlast its order's deadline. Default 900.
@@ -31,6 +34,7 @@ impl Default for PaymentConfig {
     fn default() -> Self {
         Self {
             sandbox: false,
+            captures_in_parts: true,
             window_seconds: 900,
             cap_seconds: 900,
             close_grace_seconds: 300,

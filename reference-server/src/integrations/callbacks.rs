@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use flashsale_core::{
-    domain::{Capture, Currency, Invalid, PaymentId, Provider, text::Bounded},
+    domain::{Capture, Currency, Invalid, PaymentId, Provider, ReversalKind, ReversalReport, text::Bounded},
     ledger::Advanced,
     queue::{Job, NewJob, Put, Queue, QueueError, RetryPolicy, Topic, Verdict, Worker},
     service::{CaptureResult, Payments, ServiceError},
@@ -144,6 +144,16 @@ async fn book(payments: &Payments, report: &SignedReport) -> Result<(), NotBooke
             Advanced::NotFound => return needs_person("the failed payment is unknown"),
             outcome => outcome,
         },
+        Fact::Reversed(report) => {
+            let payment = report.payment;
+            match payments.reversed(report).await.map_err(later)? {
+                Advanced::NotFound => {
+                    let reason = format!("no money of payment {payment} is known that could go back");
+                    return Err(NotBooked::Later(reason));
+                }
+                outcome => outcome,
+            }
+        }
     };
     match outcome {
         Advanced::Done(_)
@@ -151,12 +161,15 @@ async fn book(payments: &Payments, report: &SignedReport) -> Result<(), NotBooke
         | Advanced::RefundDue(..)
         | Advanced::Retaken(_)
         | Advanced::WrongState(_) => Ok(()),
-        Advanced::Conflict => {
-            needs_person("the event or transaction id is known from other money, and the payment is not open")
-        }
-        Advanced::NotFound | Advanced::NotPersisted | Advanced::IdTaken | Advanced::SoldOut { .. } => {
-            Err(NotBooked::Later("the ledger cannot book it yet".to_owned()))
-        }
+        Advanced::Conflict => needs_person(
+            "it contradicts what is known: its event or transaction id belongs to other money, or more would go back than was taken",
+        ),
+        Advanced::NotFound
+        | Advanced::NotPersisted
+        | Advanced::IdTaken
+        | Advanced::SoldOut { .. }
+        | Advanced::TooMuch { .. }
+        | Advanced::KeyReused => Err(NotBooked::Later("the ledger cannot book it yet".to_owned())),
     }
 }
 
@@ -167,6 +180,8 @@ enum Fact {
     Captured(Capture),
     /// Money could not be taken.
     Failed(PaymentId),
+    /// Money was sent back, or is disputed.
+    Reversed(ReversalReport),
     /// The provider tests the connection.
     Ping,
 }
@@ -200,19 +215,29 @@ impl Fact {
         let missing = |name: &str| format!("not understood: {name} is missing");
         let payment = members.payment_id.ok_or_else(|| missing("payment_id"));
         let kind = members.kind.or(members.r#type).ok_or_else(|| missing("kind"))?;
-        match kind.as_str().unwrap_or_default() {
-            "ping" => Ok(Self::Ping),
-            "failed" => payment.map(Self::Failed),
-            "captured" => Ok(Self::Captured(Capture {
-                provider: provider.clone(),
-                event: members.event_id.ok_or_else(|| missing("event_id"))?,
-                transaction: members.transaction_id.ok_or_else(|| missing("transaction_id"))?,
-                payment: payment?,
-                amount: members.amount.ok_or_else(|| missing("amount"))?,
-                currency: members.currency.ok_or_else(|| missing("currency"))?,
-            })),
-            _ => Err("not understood: the kind is unknown".to_owned()),
-        }
+        let reversal = match kind.as_str().unwrap_or_default() {
+            "ping" => return Ok(Self::Ping),
+            "failed" => return payment.map(Self::Failed),
+            "captured" => None,
+            "refunded" => Some(ReversalKind::Refunded),
+            "disputed" => Some(ReversalKind::Disputed),
+            "dispute_won" => Some(ReversalKind::DisputeWon),
+            "dispute_lost" => Some(ReversalKind::DisputeLost),
+            _ => return Err("not understood: the kind is unknown".to_owned()),
+        };
+        let provider = provider.clone();
+        let event = members.event_id.ok_or_else(|| missing("event_id"))?;
+        let transaction = members.transaction_id.ok_or_else(|| missing("transaction_id"))?;
+        let payment = payment?;
+        let amount = members.amount.ok_or_else(|| missing("amount"))?;
+        let currency = members.currency.ok_or_else(|| missing("currency"))?;
+        Ok(match reversal {
+            None => Self::Captured(Capture { provider, event, transaction, payment, amount, currency }),
+            Some(kind) => {
+                let report = ReversalReport { provider, kind, event, transaction, payment, amount, currency };
+                Self::Reversed(report)
+            }
+        })
     }
 }
 

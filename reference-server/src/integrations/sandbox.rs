@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use flashsale_core::{
-    domain::{Capture, Money, Order, PaymentId, Provider, Timestamp},
-    ledger::RefundOutcome,
+    domain::{Money, Order, PaymentId, Provider, Timestamp},
+    ledger::{RefundOutcome, RefundTask},
     service::{Closed, PaymentProvider, ProviderError},
 };
 use serde_json::json;
@@ -16,6 +16,7 @@ const NAME: &str = "sandbox";
 #[derive(Debug)]
 pub struct Sandbox {
     name: Provider,
+    captures_in_parts: bool,
     is_failing: AtomicBool,
 }
 
@@ -29,9 +30,9 @@ pub enum Report {
 }
 
 impl Sandbox {
-    /// Creates a sandbox whose calls succeed.
-    pub fn new() -> Self {
-        Self { name: Self::provider(), is_failing: AtomicBool::new(false) }
+    /// Creates a sandbox whose calls succeed. Its parts of an amount add up, or each is refunded.
+    pub fn new(captures_in_parts: bool) -> Self {
+        Self { name: Self::provider(), captures_in_parts, is_failing: AtomicBool::new(false) }
     }
 
     /// Makes every further call fail, or succeed again, to simulate a provider outage.
@@ -70,16 +71,14 @@ impl Sandbox {
     }
 }
 
-impl Default for Sandbox {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[async_trait]
 impl PaymentProvider for Sandbox {
     fn name(&self) -> &Provider {
         &self.name
+    }
+
+    fn captures_in_parts(&self) -> bool {
+        self.captures_in_parts
     }
 
     async fn open(&self, payment: PaymentId, _: Money, _: Timestamp) -> Result<String, ProviderError> {
@@ -90,7 +89,7 @@ impl PaymentProvider for Sandbox {
         self.answer(Closed::Closed)
     }
 
-    async fn refund(&self, _: &Capture) -> Result<RefundOutcome, ProviderError> {
+    async fn refund(&self, _: &RefundTask) -> Result<RefundOutcome, ProviderError> {
         self.answer(RefundOutcome::Done)
     }
 }

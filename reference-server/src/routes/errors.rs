@@ -99,6 +99,15 @@ pub(super) fn advanced(outcome: Advanced) -> Result<Box<Order>, Problem> {
         }
         Advanced::SoldOut { available } => Err(sold_out(available.into())),
         Advanced::IdTaken => Err(id_taken()),
+        Advanced::TooMuch { amount, units } => Err(Problem::invalid_field(
+            "amount",
+            format!("At most an amount of {amount} and {units} units are left to refund."),
+        )
+        .with("refundable", amount)
+        .with("returnable_units", units)),
+        Advanced::KeyReused => {
+            Err(Problem::new(Code::KeyReused, "Use another Idempotency-Key for another refund."))
+        }
         Advanced::Conflict => {
             Err(unavailable("The provider's reports contradict each other; try again later."))
         }

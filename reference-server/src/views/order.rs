@@ -1,14 +1,15 @@
 //! Orders as in the HTTP contract.
 
 use flashsale_core::domain::{
-    ActivityId, Identity, Money, Order, OrderId, OrderStatus, PaymentId, PaymentStatus, RefundStatus, SkuId,
-    UserId,
+    ActivityId, Capture, Dispute, Identity, Money, Order, OrderId, OrderStatus, PaymentId, PaymentStatus,
+    Receipt, Refund, RefundReason, RefundStatus, SkuId, UserId,
 };
 use serde::Serialize;
 
 use crate::rfc3339::Rfc3339;
 
-/// An order. `placed_at`, `replaced_by` and the buyer are for operators only.
+/// An order. `placed_at`, `replaced_by`, `units_returned`, the reasons of refunds and the buyer are
+/// for operators only.
 #[derive(Serialize)]
 pub(crate) struct ShownOrder {
     order_id: OrderId,
@@ -22,12 +23,20 @@ pub(crate) struct ShownOrder {
     reserved_until: Option<Rfc3339>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payment: Option<ShownPayment>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    captures: Vec<ShownCapture>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    refunds: Vec<ShownRefund>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    refund: Option<ShownRefund>,
+    refund: Option<RefundSum>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dispute: Option<Dispute>,
     #[serde(skip_serializing_if = "Option::is_none")]
     replaces: Option<OrderId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     replaced_by: Option<OrderId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    units_returned: Option<u32>,
     #[serde(flatten)]
     buyer: Option<ShownBuyer>,
 }
@@ -61,17 +70,74 @@ struct ShownPayment {
     deadline: Rfc3339,
 }
 
+/// Money that a provider took.
+#[derive(Serialize)]
+struct ShownCapture {
+    amount: CapturedMoney,
+    at: Rfc3339,
+    state: CaptureState,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum CaptureState {
+    Booked,
+    /// All of it went back or will.
+    Refunded,
+    Disputed,
+}
+
 #[derive(Serialize)]
 struct ShownRefund {
     status: RefundStatus,
-    amount: RefundedAmount,
+    amount: CapturedMoney,
+    by: RefundedBy,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<RefundReason>,
 }
 
-/// The captured amount. It may exceed the limit of [`Money`].
 #[derive(Serialize)]
-struct RefundedAmount {
+#[serde(rename_all = "snake_case")]
+enum RefundedBy {
+    Us,
+    Provider,
+}
+
+/// All refunds together.
+#[derive(Serialize)]
+struct RefundSum {
+    status: RefundStatus,
+    amount: CapturedMoney,
+}
+
+/// A captured amount. It may exceed the limit of [`Money`].
+#[derive(Serialize)]
+struct CapturedMoney {
     amount: u64,
     currency: flashsale_core::domain::Currency,
+}
+
+impl ShownCapture {
+    fn of(order: &Order, receipt: &Receipt) -> Self {
+        let capture = &receipt.capture;
+        let state = if order.is_disputed(capture.payment) {
+            CaptureState::Disputed
+        } else if receipt.kept() == 0 {
+            CaptureState::Refunded
+        } else {
+            CaptureState::Booked
+        };
+        let amount = CapturedMoney { amount: capture.amount, currency: capture.currency };
+        Self { amount, at: receipt.at.into(), state }
+    }
+}
+
+impl ShownRefund {
+    fn of(capture: &Capture, refund: Refund) -> Self {
+        let by = if refund.reason.is_by_provider() { RefundedBy::Provider } else { RefundedBy::Us };
+        let amount = CapturedMoney { amount: refund.amount, currency: capture.currency };
+        Self { status: refund.status, amount, by, reason: None }
+    }
 }
 
 impl ShownOrder {
@@ -95,23 +161,32 @@ impl ShownOrder {
                 status: payment.status,
                 deadline: payment.deadline.into(),
             }),
-            refund: order.refund().map(|(capture, refund)| ShownRefund {
-                status: refund.status,
-                amount: RefundedAmount { amount: capture.amount, currency: capture.currency },
+            captures: order.receipts.iter().map(|receipt| ShownCapture::of(order, receipt)).collect(),
+            refunds: order.refunds().map(|(capture, refund)| ShownRefund::of(capture, refund)).collect(),
+            refund: order.refund().map(|total| RefundSum {
+                status: total.status,
+                amount: CapturedMoney { amount: total.amount, currency: total.currency },
             }),
+            dispute: order.dispute(),
             replaces: order.replaces,
             replaced_by: None,
+            units_returned: None,
             buyer: None,
         }
     }
 
     /// Shows an order to operators, with the buyer's identity unless it was erased.
     pub(crate) fn to_operator(order: &Order, identity: Option<Identity>) -> Self {
+        let shown = Self::to_owner(order);
+        let reasons = order.refund_reasons();
+        let refunds = shown.refunds.into_iter().zip(reasons);
         Self {
             placed_at: Some(order.placed_at.into()),
             replaced_by: order.replaced_by,
+            refunds: refunds.map(|(refund, reason)| ShownRefund { reason: Some(reason), ..refund }).collect(),
+            units_returned: (order.units_returned > 0).then_some(order.units_returned),
             buyer: Some(ShownBuyer { user_id: identity, user_number: order.key.user }),
-            ..Self::to_owner(order)
+            ..shown
         }
     }
 }

@@ -54,7 +54,7 @@ async fn only_signed_reports_are_accepted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_amount_is_refunded_and_the_order_stays_open() {
-    let shop = Shop::open().await;
+    let shop = Shop::with(|config| config.payment.captures_in_parts = false).await;
     let buyer = shop.buyer(1).await;
     let order = buyer.buy(11, 1).await;
     let payment = buyer.pay(&order).await;
@@ -68,6 +68,140 @@ async fn a_wrong_amount_is_refunded_and_the_order_stays_open() {
     assert_eq!(shop.report(&captured(&payment, 9900, "twice")).await.status, StatusCode::OK);
     assert_eq!(buyer.read(&order).await["status"], "paid");
     assert_eq!(shop.stock(11).await["sold"], 1);
+    shop.close().await;
+}
+
+fn cny(amount: u64) -> Value {
+    json!({ "amount": amount, "currency": "CNY" })
+}
+
+/// Money in parts pays once it is enough; what is too much goes back, and so does everything if the
+/// rest never comes. Owner and operator see each amount.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parts_of_an_amount_add_up() {
+    let shop = Shop::open().await;
+    let buyer = shop.buyer(1).await;
+    let order = buyer.buy(11, 1).await;
+    let payment = buyer.pay(&order).await;
+    for _ in 0..2 {
+        assert_eq!(shop.report(&captured(&payment, 4000, "a")).await.status, StatusCode::OK);
+    }
+    let seen = buyer.read(&order).await;
+    assert_eq!((&seen["status"], &seen["refund"]), (&json!("paying"), &Value::Null));
+    assert_eq!(shop.report(&captured(&payment, 6000, "b")).await.status, StatusCode::OK);
+    let path = format!("/v1/orders/{order}");
+    let seen =
+        [buyer.read(&order).await, shop.operate(OperatorRole::Operator, Method::GET, &path, None).await.body];
+    for seen in seen {
+        assert_eq!(seen["status"], "paid");
+        let captures = seen["captures"].as_array().unwrap();
+        let shown: Vec<_> = captures.iter().map(|capture| (&capture["amount"], &capture["state"])).collect();
+        assert_eq!(shown, [(&cny(4000), &json!("booked")), (&cny(6000), &json!("booked"))], "{seen}");
+        let refunds = seen["refunds"].as_array().unwrap();
+        assert_eq!((refunds.len(), &refunds[0]["amount"], &refunds[0]["by"]), (1, &cny(100), &json!("us")));
+    }
+
+    let late = buyer.buy(11, 1).await;
+    let payment = buyer.pay(&late).await;
+    assert_eq!(shop.report(&captured(&payment, 4000, "c")).await.status, StatusCode::OK);
+    let failed = json!({ "event_id": "f", "payment_id": payment, "kind": "failed" });
+    assert_eq!(shop.report(&failed).await.status, StatusCode::OK);
+    let seen = buyer.read(&late).await;
+    assert_eq!((&seen["status"], &seen["refund"]["amount"]), (&json!("pending"), &cny(4000)));
+    assert_eq!(seen["captures"][0]["state"], "refunded");
+    parked(&shop, 0).await;
+    shop.close().await;
+}
+
+fn reversal(payment: &str, kind: &str, amount: u64, id: &str) -> Value {
+    json!({
+        "event_id": format!("event-{kind}-{id}"), "payment_id": payment, "kind": kind,
+        "amount": amount, "currency": "CNY", "transaction_id": id,
+    })
+}
+
+/// What the provider sends back by itself, or the bank takes back, is shown and not sent again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refunds_and_disputes_at_the_provider_are_facts_of_the_order() {
+    let shop = Shop::open().await;
+    let buyer = shop.buyer(1).await;
+    let order = buyer.buy(11, 1).await;
+    let payment = buyer.pay(&order).await;
+    // A refund that overtakes its capture is kept, and booked after it.
+    assert_eq!(shop.report(&reversal(&payment, "refunded", 900, "back")).await.status, StatusCode::OK);
+    assert_eq!(shop.report(&captured(&payment, 9900, "paid")).await.status, StatusCode::OK);
+    for _ in 0..2 {
+        assert_eq!(shop.report(&reversal(&payment, "refunded", 900, "back")).await.status, StatusCode::OK);
+    }
+    let seen = buyer.read(&order).await;
+    assert_eq!(seen["status"], "paid");
+    let refunds = json!([{ "status": "done", "amount": cny(900), "by": "provider" }]);
+    assert_eq!(seen["refunds"], refunds, "{seen}");
+    assert_eq!(shop.stock(11).await["sold"], 1);
+
+    assert_eq!(shop.report(&reversal(&payment, "disputed", 9000, "d")).await.status, StatusCode::OK);
+    let path = format!("/v1/orders/{order}/refund");
+    let why = json!({ "amount": 1000, "units_returned": 1, "reason": "damaged in transit" });
+    let refunded = shop.operate(OperatorRole::Operator, Method::POST, &path, Some(&why)).await;
+    assert_eq!(refunded.status, StatusCode::OK, "{refunded}");
+    assert_eq!((&refunded.body["dispute"], &refunded.body["units_returned"]), (&json!("open"), &json!(1)));
+    shop.app.maintenance.settle_once().await.unwrap();
+    let seen = buyer.read(&order).await;
+    assert_eq!(
+        (&seen["refund"]["status"], &seen["captures"][0]["state"]),
+        (&json!("due"), &json!("disputed"))
+    );
+    assert_eq!(shop.report(&reversal(&payment, "dispute_lost", 9000, "d")).await.status, StatusCode::OK);
+    let seen = buyer.read(&order).await;
+    assert_eq!(
+        (&seen["refund"]["status"], &seen["refund"]["amount"]),
+        (&json!("done"), &cny(9900)),
+        "{seen}"
+    );
+    assert_eq!((&seen["dispute"], &seen["captures"][0]["state"]), (&json!("lost"), &json!("refunded")));
+    // More than was taken cannot go back: a person decides.
+    assert_eq!(shop.report(&reversal(&payment, "refunded", 1, "more")).await.status, StatusCode::OK);
+    let kept = parked(&shop, 1).await;
+    assert!(kept[0]["reason"].as_str().unwrap().contains("more would go back"), "{kept:?}");
+    shop.close().await;
+}
+
+/// Operators refund parts, never more than is left, and each request once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_of_an_order_is_refunded_once() {
+    let shop = Shop::open().await;
+    let buyer = shop.buyer(1).await;
+    let order = buyer.buy(11, 2).await;
+    let payment = buyer.pay(&order).await;
+    assert_eq!(shop.report(&captured(&payment, 19_800, "paid")).await.status, StatusCode::OK);
+    let path = format!("/v1/orders/{order}/refund");
+    let ask =
+        async |body: &Value| shop.operate(OperatorRole::Operator, Method::POST, &path, Some(body)).await;
+    let half = json!({ "amount": 9900, "units_returned": 1, "reason": "one arrived broken" });
+    for _ in 0..2 {
+        let answer = ask(&half).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer}");
+        let refunds = answer.body["refunds"].as_array().unwrap();
+        assert_eq!((refunds.len(), &answer.body["units_returned"]), (1, &json!(1)), "{answer}");
+    }
+    let stock = shop.stock(11).await;
+    assert_eq!((&stock["sold"], &stock["held"]), (&json!(1), &json!(0)));
+    for too_much in [
+        json!({ "amount": 9901, "units_returned": false, "reason": "x" }),
+        json!({ "amount": 1, "units_returned": 2, "reason": "x" }),
+    ] {
+        let answer = ask(&too_much).await;
+        expect(&answer, 400, "invalid_request");
+        assert_eq!((&answer.body["refundable"], &answer.body["returnable_units"]), (&json!(9900), &json!(1)));
+    }
+    let rest = ask(&json!({ "units_returned": true, "reason": "so did the other" })).await;
+    assert_eq!(rest.body["refund"]["amount"], cny(19_800), "{rest}");
+    shop.app.maintenance.settle_once().await.unwrap();
+    while buyer.read(&order).await["refund"]["status"] == "due" {
+        shop.app.maintenance.settle_once().await.unwrap();
+    }
+    assert_eq!(buyer.read(&order).await["refund"]["status"], "done");
+    assert_eq!(shop.stock(11).await["sold"], 0);
     shop.close().await;
 }
 
@@ -201,7 +335,7 @@ async fn payments_may_share_event_and_transaction_ids() {
     other["event_id"] = first["event_id"].clone();
     assert_eq!(shop.report(&other).await.status, StatusCode::OK);
     let kept = parked(&shop, 1).await;
-    assert!(kept[0]["reason"].as_str().unwrap().contains("known from other money"), "{kept:?}");
+    assert!(kept[0]["reason"].as_str().unwrap().contains("belongs to other money"), "{kept:?}");
     shop.close().await;
 }
 

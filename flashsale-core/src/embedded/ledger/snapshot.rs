@@ -11,14 +11,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::de::DeserializeOwned;
+
 use super::error::EmbeddedError;
-use crate::ledger::{
-    LedgerRole,
-    state_machine::{Image, StateMachine},
+use crate::{
+    domain::Order,
+    ledger::{
+        LedgerRole,
+        state_machine::{Image, OrderV1, StateMachine},
+    },
 };
 
 const MAGIC: &[u8; 8] = b"flashsnp";
-const FORMAT: u64 = 1;
+/// Format 1 has orders whose refunds are always whole.
+const FORMAT: u64 = 2;
 const HEADER_BYTES: usize = 24;
 const HASH_BYTES: usize = blake3::OUT_LEN;
 const PREFIX: &str = "snapshot-";
@@ -75,13 +81,21 @@ pub(super) fn read(path: &Path, role: LedgerRole) -> Result<StateMachine, Embedd
     if row_of(path) != Some(number(16)) {
         return Err(damaged("its name does not match its row"));
     }
-    let image: Image =
-        postcard::from_bytes(&content[HEADER_BYTES..]).map_err(|error| damaged(&error.to_string()))?;
-    let machine = StateMachine::of_image(image).map_err(|error| damaged(&error.to_string()))?;
+    let image = &content[HEADER_BYTES..];
+    let machine = match number(8) {
+        1 => restore::<OrderV1>(image),
+        _ => restore::<Order>(image),
+    };
+    let machine = machine.map_err(|reason| damaged(&reason))?;
     if machine.role() != role {
         return Err(EmbeddedError::OtherRole { path: path.into(), found: machine.role(), wanted: role });
     }
     Ok(machine)
+}
+
+fn restore<O: DeserializeOwned + Into<Order>>(image: &[u8]) -> Result<StateMachine, String> {
+    let image: Image<O> = postcard::from_bytes(image).map_err(|error| error.to_string())?;
+    StateMachine::of_image(image).map_err(|error| error.to_string())
 }
 
 /// Lists a directory's snapshots with their rows, newest first. A missing directory has none.

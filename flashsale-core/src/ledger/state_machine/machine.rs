@@ -256,15 +256,17 @@ impl StateMachine {
             transitions::Decision::Replay(row) => Advanced::Replayed(boxed(state, row)),
             transitions::Decision::Change(row, change) => {
                 let id = state.orders.row(row).id;
-                let kept = match step {
-                    Advance::OpenPayment { payment, .. } => self.unmatched.get(payment).cloned(),
-                    _ => None,
+                let (kept, in_parts) = match step {
+                    Advance::OpenPayment { payment, in_parts, .. } => {
+                        (self.unmatched.get(payment).cloned(), *in_parts)
+                    }
+                    _ => (None, false),
                 };
                 self.commit(lane, batch, &[event(id, change)])?;
                 for capture in kept.unwrap_or_default() {
                     // The order is now being paid, so no replacement is needed.
                     let order = step.order();
-                    let step = Advance::Capture { order, capture, replacement: order.id };
+                    let step = Advance::Capture { order, capture, in_parts, replacement: order.id };
                     self.advance_one(batch, lane, &step)?;
                 }
                 Advanced::Done(boxed(self.lane(lane)?, row))

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     domain::{
         Capture, Order, OrderId, OrderStatus, Payment, PaymentStatus, Proceeds, Receipt, Refund,
-        RefundReason, RefundStatus, Timestamp, UserId,
+        RefundReason, RefundStatus, ReversalKind, ReversalReport, Timestamp, UserId,
     },
     ledger::{LedgerRole, OrderChange, Placed},
 };
@@ -38,14 +38,15 @@ impl LaneState {
         let row = self.orders.row_mut(row_id);
         row.persisted = order.persisted;
         row.units_returned = order.units_returned;
-        if order.replaces.is_some() || order.replaced_by.is_some() {
+        let linked = order.replaces.is_some() || order.replaced_by.is_some();
+        if linked || !order.reversals.is_empty() || !order.refund_orders.is_empty() {
             let extra = row.extra_mut();
             extra.replaces = order.replaces;
             extra.replaced_by = order.replaced_by;
+            extra.reversals.clone_from(&order.reversals);
+            extra.refund_orders.clone_from(&order.refund_orders);
         }
-        if row.has_refund_due() {
-            self.refunds.insert(row_id);
-        }
+        self.follow_refunds(row_id);
         self.buyers.insert(user);
         self.follow_status(row_id, None);
         Ok(())
@@ -72,8 +73,7 @@ impl LaneState {
             OrderChange::Retaken { placed, replaces, capture } => {
                 let row_id = self.place(revision, id, user, placed, OrderStatus::Paid)?;
                 self.orders.row_mut(row_id).extra_mut().replaces = Some(*replaces);
-                self.orders
-                    .add_receipt(row_id, Receipt { capture: capture.clone(), proceeds: Proceeds::Paid });
+                self.book(row_id, capture, Proceeds::Paid);
                 let old = self.owned(user, *replaces).ok_or(CorruptState("the replaced order is unknown"))?;
                 let old = self.orders.row_mut(old);
                 old.revision = revision;
@@ -85,6 +85,7 @@ impl LaneState {
                 let row_id = self.orders.by_id(id).ok_or(CorruptState("the order is unknown"))?;
                 self.orders.row_mut(row_id).revision = revision;
                 self.advance_order(row_id, change);
+                self.follow_refunds(row_id);
                 Ok(())
             }
         }
@@ -102,12 +103,14 @@ impl LaneState {
             }
             OrderChange::PaymentEnded { payment, status } => {
                 row.set_payment_status(*payment, *status);
+                self.give_parts_back(row_id);
                 self.set_status(row_id, OrderStatus::Pending);
             }
+            OrderChange::PartPaid(capture) => self.book(row_id, capture, Proceeds::Part),
             OrderChange::Paid(capture) => {
                 row.set_payment_status(capture.payment, PaymentStatus::Captured);
-                self.orders
-                    .add_receipt(row_id, Receipt { capture: capture.clone(), proceeds: Proceeds::Paid });
+                self.book(row_id, capture, Proceeds::Paid);
+                self.use_parts(row_id, capture);
                 self.set_status(row_id, OrderStatus::Paid);
             }
             OrderChange::RefundDue { capture, reason } => {
@@ -119,35 +122,36 @@ impl LaneState {
                 {
                     row.set_payment_status(capture.payment, PaymentStatus::Captured);
                 }
-                let proceeds = Proceeds::Refund(Refund { reason: *reason, status: RefundStatus::Due });
-                self.orders.add_receipt(row_id, Receipt { capture: capture.clone(), proceeds });
-                self.refunds.insert(row_id);
+                self.book(row_id, capture, Proceeds::Surplus);
+                if let Some(receipt) = self.orders.row_mut(row_id).receipts_mut().last_mut() {
+                    receipt.refund(capture.amount, *reason);
+                }
             }
             OrderChange::Refunded { units_returned, .. } => {
-                let before = self.holding(row_id);
-                let row = self.orders.row_mut(row_id);
-                let refund = Refund { reason: RefundReason::Operator, status: RefundStatus::Due };
-                for receipt in &mut row.extra_mut().receipts {
-                    if receipt.proceeds == Proceeds::Paid {
-                        receipt.proceeds = Proceeds::Refund(refund);
-                    }
-                }
-                row.units_returned = *units_returned;
-                if row.has_refund_due() {
-                    self.refunds.insert(row_id);
-                }
-                self.move_units(row_id, before);
+                self.refund(row_id, None, (!units_returned).then_some(0));
+            }
+            OrderChange::RefundOrdered { refund, .. } => {
+                row.extra_mut().refund_orders.push(*refund);
+                self.refund(row_id, refund.amount, refund.units);
             }
             OrderChange::RefundSettled { provider, transaction, status } => {
                 let is_it =
                     |known: &Capture| known.provider == *provider && known.transaction == *transaction;
-                self.end_refund(row_id, is_it, *status);
+                self.end_refund(row_id, is_it, 0, *status);
             }
-            OrderChange::RefundEnded { payment, provider, transaction, status } => {
+            OrderChange::RefundEnded { payment, provider, transaction, number, status } => {
                 let is_it = |known: &Capture| {
                     (known.payment, &known.provider, &known.transaction) == (*payment, provider, transaction)
                 };
-                self.end_refund(row_id, is_it, *status);
+                self.end_refund(row_id, is_it, *number as usize, *status);
+            }
+            OrderChange::Reversed(report) => {
+                match report.kind {
+                    ReversalKind::Refunded => take_back(row.receipts_mut(), report, RefundReason::Provider),
+                    ReversalKind::DisputeLost => take_back(row.receipts_mut(), report, RefundReason::Dispute),
+                    ReversalKind::Disputed | ReversalKind::DisputeWon => {}
+                }
+                row.extra_mut().reversals.push(report.clone());
             }
             OrderChange::ClosingClaimed { retry_at } => self.set_due(row_id, *retry_at),
             OrderChange::Cancelled | OrderChange::CancelledBy(_) => self.end(row_id, OrderStatus::Cancelled),
@@ -160,16 +164,83 @@ impl LaneState {
         }
     }
 
-    fn end_refund(&mut self, row_id: RowId, is_it: impl Fn(&Capture) -> bool, status: RefundStatus) {
+    /// Records captured money.
+    fn book(&mut self, row_id: RowId, capture: &Capture, proceeds: Proceeds) {
+        let receipt = Receipt { capture: capture.clone(), at: self.last, proceeds, refunds: Vec::new() };
+        self.orders.add_receipt(row_id, receipt);
+    }
+
+    /// Pays with the parts that came before the last one. What is too much is refunded, and so are
+    /// parts of other payments.
+    fn use_parts(&mut self, row_id: RowId, last: &Capture) {
         let row = self.orders.row_mut(row_id);
-        for Receipt { capture, proceeds } in &mut row.extra_mut().receipts {
-            if is_it(capture)
-                && let Proceeds::Refund(refund) = proceeds
-            {
-                refund.status = status;
+        let amount = row.amount();
+        let mut paid = last.amount;
+        for part in row.receipts_mut().iter_mut().filter(|receipt| receipt.proceeds == Proceeds::Part) {
+            if part.capture.payment == last.payment {
+                part.proceeds = Proceeds::Paid;
+                paid = paid.saturating_add(part.kept());
+            } else {
+                part.proceeds = Proceeds::Surplus;
+                part.refund(part.kept(), RefundReason::PaidTwice);
             }
         }
-        if !row.has_refund_due() {
+        if let Some(receipt) = row.receipts_mut().last_mut() {
+            receipt.refund(paid.saturating_sub(amount), RefundReason::WrongAmount);
+        }
+    }
+
+    /// Refunds the parts of a payment that ended without the rest.
+    fn give_parts_back(&mut self, row_id: RowId) {
+        if mutant!("parts-kept") {
+            return;
+        }
+        let receipts = self.orders.row_mut(row_id).receipts_mut();
+        for part in receipts.iter_mut().filter(|receipt| receipt.proceeds == Proceeds::Part) {
+            part.proceeds = Proceeds::Surplus;
+            part.refund(part.kept(), RefundReason::Incomplete);
+        }
+    }
+
+    /// Refunds an amount and returns units of a paid order; `None` for all that is left.
+    fn refund(&mut self, row_id: RowId, amount: Option<u64>, units: Option<u32>) {
+        let row = self.orders.row_mut(row_id);
+        let mut rest = amount.unwrap_or(u64::MAX);
+        for receipt in row.receipts_mut().iter_mut().filter(|receipt| receipt.proceeds == Proceeds::Paid) {
+            let part = rest.min(receipt.kept());
+            receipt.refund(part, RefundReason::Operator);
+            rest -= part;
+        }
+        let returned = units.unwrap_or(u32::MAX).min(row.units_left());
+        row.units_returned += returned;
+        let holding = Holding::of(self.terms.offers()[row.offer as usize].strategy(), row.status);
+        if holding == Holding::Sold {
+            self.units[row.offer as usize].transfer(returned.into(), Holding::Sold, Holding::Nothing);
+        }
+    }
+
+    fn end_refund(
+        &mut self,
+        row_id: RowId,
+        is_it: impl Fn(&Capture) -> bool,
+        number: usize,
+        status: RefundStatus,
+    ) {
+        let receipts = self.orders.row_mut(row_id).receipts_mut();
+        if let Some(refund) = receipts
+            .iter_mut()
+            .filter(|receipt| is_it(&receipt.capture))
+            .find_map(|receipt| receipt.refunds.get_mut(number))
+        {
+            refund.status = status;
+        }
+    }
+
+    /// Lists an order among those with refunds that can be sent, or no longer.
+    fn follow_refunds(&mut self, row_id: RowId) {
+        if self.orders.row(row_id).refunds_due().next().is_some() {
+            self.refunds.insert(row_id);
+        } else {
             self.refunds.remove(&row_id);
         }
     }
@@ -211,6 +282,7 @@ impl LaneState {
 
     /// Ends an unpaid order.
     fn end(&mut self, row_id: RowId, status: OrderStatus) {
+        self.give_parts_back(row_id);
         let row = self.orders.row_mut(row_id);
         if let Some(payment) = row.extra.as_mut().and_then(|extra| extra.payments.last_mut())
             && payment.status == PaymentStatus::Open
@@ -248,7 +320,7 @@ impl LaneState {
 
     fn holding(&self, row_id: RowId) -> Holding {
         let row = self.orders.row(row_id);
-        Holding::of(self.strategy(row.offer), row.status, row.units_returned)
+        Holding::of(self.strategy(row.offer), row.status)
     }
 
     /// Moves an order's units to where its status puts them.
@@ -269,6 +341,57 @@ impl LaneState {
         }
         if before != due && due != Timestamp::MAX {
             self.deadlines.insert((due, row_id));
+        }
+    }
+}
+
+/// Records that the provider sent back `report.amount` by itself: one of our refunds of this amount,
+/// or else a new one, which reduces what we still owe.
+fn take_back(receipts: &mut [Receipt], report: &ReversalReport, reason: RefundReason) {
+    if reason == RefundReason::Provider
+        && let Some(ours) = own_refund(receipts, report)
+    {
+        ours.status = RefundStatus::Done;
+        ours.reported = true;
+        return;
+    }
+    let mut rest = report.amount;
+    for exact in [true, false] {
+        let of_payment = receipts.iter_mut().filter(|receipt| receipt.is_reversed_by(report));
+        for receipt in
+            of_payment.filter(|receipt| exact == (receipt.capture.transaction == report.transaction))
+        {
+            let amount = rest.min(receipt.unreturned());
+            rest -= amount;
+            if amount > 0 {
+                receipt.refunds.push(Refund { amount, reason, status: RefundStatus::Done, reported: true });
+                owe_less(receipt);
+            }
+        }
+    }
+}
+
+/// The refund of ours that a report is about: one of that amount, not reported before.
+fn own_refund<'a>(receipts: &'a mut [Receipt], report: &ReversalReport) -> Option<&'a mut Refund> {
+    let of_payment = receipts.iter_mut().filter(|receipt| receipt.is_reversed_by(report));
+    of_payment.flat_map(|receipt| &mut receipt.refunds).find(|refund| {
+        !refund.reported && refund.amount == report.amount && !mutant!("own-refund-booked-twice")
+    })
+}
+
+/// Reduces refunds that were not made, until all refunds together are not more than the capture.
+fn owe_less(receipt: &mut Receipt) {
+    let all = receipt.refunds.iter().fold(0_u64, |sum, refund| sum.saturating_add(refund.amount));
+    let mut over = all.saturating_sub(receipt.capture.amount);
+    for refund in receipt.refunds.iter_mut().rev().filter(|refund| refund.status != RefundStatus::Done) {
+        if mutant!("refunded-twice") {
+            return;
+        }
+        let less = over.min(refund.amount);
+        refund.amount -= less;
+        over -= less;
+        if refund.amount == 0 {
+            refund.status = RefundStatus::Done;
         }
     }
 }

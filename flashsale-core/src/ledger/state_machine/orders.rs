@@ -11,7 +11,8 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashTable, hash_table::Entry};
 use crate::{
     domain::{
         Capture, Idempotency, Key, Money, Nonce, Order, OrderId, OrderKey, OrderStatus, Payment, PaymentId,
-        PaymentStatus, Proceeds, Provider, Quantity, Receipt, Refund, Subjects, Timestamp, UserId,
+        PaymentStatus, Provider, Quantity, Receipt, RefundOrder, RefundStatus, ReversalReport, Subjects,
+        Timestamp, UserId, order::has_open_dispute,
     },
     ledger::{Lane, Placed},
 };
@@ -35,7 +36,7 @@ pub(super) struct OrderRow {
     has_idempotency: bool,
     pub(super) status: OrderStatus,
     pub(super) persisted: bool,
-    pub(super) units_returned: bool,
+    pub(super) units_returned: u32,
     pub(super) offer: u32,
     pub(super) quantity: Quantity,
     /// The user's previous order.
@@ -58,6 +59,8 @@ pub(super) struct Extra {
     pub(super) subjects: Subjects,
     pub(super) payments: Vec<Payment>,
     pub(super) receipts: Vec<Receipt>,
+    pub(super) reversals: Vec<ReversalReport>,
+    pub(super) refund_orders: Vec<RefundOrder>,
     pub(super) replaces: Option<OrderId>,
     pub(super) replaced_by: Option<OrderId>,
 }
@@ -72,7 +75,7 @@ impl OrderRow {
             has_idempotency: false,
             status: OrderStatus::Refused,
             persisted: false,
-            units_returned: false,
+            units_returned: 0,
             offer: 0,
             quantity: Quantity::ONE,
             previous: NONE,
@@ -102,8 +105,13 @@ impl OrderRow {
         self.user == user && self.has_idempotency && self.idempotency.nonce == nonce
     }
 
+    /// The units of the order without those that were returned after it was paid.
     pub(super) fn units(&self) -> i64 {
-        self.quantity.value().into()
+        self.units_left().into()
+    }
+
+    pub(super) fn units_left(&self) -> u32 {
+        self.quantity.value().saturating_sub(self.units_returned)
     }
 
     pub(super) fn extra_mut(&mut self) -> &mut Extra {
@@ -116,6 +124,14 @@ impl OrderRow {
 
     pub(super) fn receipts(&self) -> &[Receipt] {
         self.extra.as_ref().map_or(&[], |extra| &extra.receipts)
+    }
+
+    pub(super) fn receipts_mut(&mut self) -> &mut [Receipt] {
+        self.extra.as_mut().map_or(&mut [], |extra| &mut extra.receipts)
+    }
+
+    pub(super) fn reversals(&self) -> &[ReversalReport] {
+        self.extra.as_ref().map_or(&[], |extra| &extra.reversals)
     }
 
     pub(super) fn payment_mut(&mut self, id: PaymentId) -> Option<&mut Payment> {
@@ -133,12 +149,16 @@ impl OrderRow {
         self.amount
     }
 
-    pub(super) fn has_refund_due(&self) -> bool {
-        self.receipts().iter().any(|receipt| {
-            matches!(
-                receipt.proceeds,
-                Proceeds::Refund(Refund { status: crate::domain::RefundStatus::Due, .. })
-            )
+    /// The refunds that can be sent now, with their receipts and numbers. None is sent for a payment
+    /// while a dispute of it is open.
+    pub(super) fn refunds_due(&self) -> impl Iterator<Item = (&Receipt, usize)> {
+        let may_go = |receipt: &&Receipt| {
+            !has_open_dispute(self.reversals(), receipt.capture.payment) || mutant!("refund-while-disputed")
+        };
+        self.receipts().iter().filter(may_go).flat_map(|receipt| {
+            let due = receipt.refunds.iter().enumerate();
+            due.filter(|(_, refund)| refund.status == RefundStatus::Due)
+                .map(move |(number, _)| (receipt, number))
         })
     }
 }
@@ -398,6 +418,8 @@ impl Orders {
             replaces: extra.and_then(|extra| extra.replaces),
             replaced_by: extra.and_then(|extra| extra.replaced_by),
             units_returned: row.units_returned,
+            reversals: extra.map(|extra| extra.reversals.clone()).unwrap_or_default(),
+            refund_orders: extra.map(|extra| extra.refund_orders.clone()).unwrap_or_default(),
             revision: row.revision,
         }
     }

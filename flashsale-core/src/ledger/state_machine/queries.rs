@@ -4,10 +4,7 @@ use std::sync::Arc;
 
 use super::machine::StateMachine;
 use crate::{
-    domain::{
-        ActivityId, Capture, Order, OrderId, OrderKey, Proceeds, Refund, RefundStatus, SkuId, Timestamp,
-        UserId,
-    },
+    domain::{ActivityId, Capture, Order, OrderId, OrderKey, SkuId, Timestamp, UserId},
     ledger::{AdjustmentId, Lane, LedgerError, Reference, RefundTask, Stock, Terms, View},
 };
 
@@ -106,11 +103,15 @@ impl StateMachine {
         let due = state.refunds.range(from..).take(limit).flat_map(|row| {
             let row = state.orders.row(*row);
             let order = OrderKey { activity: lane.activity, user: row.user, id: row.id };
-            row.receipts().iter().filter_map(move |receipt| match receipt.proceeds {
-                Proceeds::Refund(Refund { reason, status: RefundStatus::Due }) => {
-                    Some(RefundTask { order, capture: receipt.capture.clone(), reason })
+            row.refunds_due().map(move |(receipt, number)| {
+                let refund = receipt.refunds[number];
+                RefundTask {
+                    order,
+                    capture: receipt.capture.clone(),
+                    number: u32::try_from(number).unwrap_or(u32::MAX),
+                    amount: refund.amount,
+                    reason: refund.reason,
                 }
-                _ => None,
             })
         });
         due.collect()

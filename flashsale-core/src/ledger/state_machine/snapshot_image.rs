@@ -15,26 +15,28 @@ use crate::{
 
 /// The whole state. Derived values, such as counters and available units, are not stored but
 /// derived again.
+///
+/// `O` is the format of an order: [`Order`] is the present one, [`OrderV1`](super::OrderV1) that of format 1.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Image {
+pub struct Image<O = Order> {
     role: LedgerRole,
     consumers: Vec<Consumer>,
     unmatched: Vec<Capture>,
     staged: Vec<(ActivityId, Epoch, Vec<Chunk>)>,
-    sales: Vec<SaleImage>,
+    sales: Vec<SaleImage<O>>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct SaleImage {
+struct SaleImage<O> {
     terms: Arc<Terms>,
     epoch: Epoch,
     closed: bool,
     persisted: Vec<(Position, Fence)>,
-    lanes: Vec<LaneImage>,
+    lanes: Vec<LaneImage<O>>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct LaneImage {
+struct LaneImage<O> {
     last: Timestamp,
     head: Position,
     followed: Position,
@@ -46,7 +48,7 @@ struct LaneImage {
     transit: Vec<Transfer>,
     sent: BTreeMap<Bucket, u64>,
     received: BTreeMap<Bucket, u64>,
-    orders: Vec<Order>,
+    orders: Vec<O>,
     /// Orders whose payment was handed out to be closed, and when it is handed out again.
     claimed: Vec<(OrderId, Timestamp)>,
     outbox: Outbox,
@@ -68,7 +70,7 @@ impl StateMachine {
     ///
     /// # Errors
     /// [`CorruptState`] if the image contradicts itself.
-    pub fn of_image(image: Image) -> Result<Self, CorruptState> {
+    pub fn of_image<O: Into<Order>>(image: Image<O>) -> Result<Self, CorruptState> {
         let mut machine = Self::new(image.role);
         machine.consumers = image.consumers;
         for capture in image.unmatched {
@@ -93,7 +95,7 @@ impl StateMachine {
 }
 
 impl super::machine::ActivityState {
-    fn image(&self) -> SaleImage {
+    fn image(&self) -> SaleImage<Order> {
         let lanes = self.lanes.iter().zip(&self.outboxes).map(|(lane, outbox)| LaneImage {
             last: lane.last,
             head: lane.head,
@@ -137,7 +139,7 @@ impl super::machine::ActivityState {
     }
 }
 
-impl LaneImage {
+impl<O: Into<Order>> LaneImage<O> {
     fn restore(self, lane: &mut super::lane::LaneState, outbox: &mut Outbox) -> Result<(), CorruptState> {
         if lane.units.len() != self.units.len() {
             return Err(CorruptState("the image has the wrong number of offers"));
@@ -148,8 +150,8 @@ impl LaneImage {
         }
         lane.changes = self.changes.into_iter().map(|(id, change, by)| (id, (change, by))).collect();
         lane.renew_terms()?;
-        for order in &self.orders {
-            lane.insert(order)?;
+        for order in self.orders {
+            lane.insert(&order.into())?;
         }
         for (id, due) in self.claimed {
             let row = lane.orders.by_id(id).ok_or(CorruptState("a claimed payment has no order"))?;

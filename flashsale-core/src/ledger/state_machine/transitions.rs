@@ -1,5 +1,7 @@
 //! Deciding the steps of an order's life: the status table, cell by cell.
 
+use std::cmp::Ordering;
+
 use super::{
     lane::LaneState,
     orders::{OrderRow, RowId},
@@ -7,7 +9,8 @@ use super::{
 use crate::{
     domain::{
         Attribution, Capture, LateCapture, Money, OrderId, OrderKey, OrderStatus, PaymentId, PaymentStatus,
-        Proceeds, Provider, Receipt, RefundReason, RefundStatus, Strategy, Timestamp, text::Bounded,
+        Proceeds, Provider, Receipt, RefundOrder, RefundReason, RefundStatus, ReversalKind, ReversalReport,
+        Strategy, Timestamp,
     },
     ledger::{Advance, Advanced, Closing, OrderChange, Placed},
 };
@@ -32,6 +35,9 @@ use Decision::{Change, Decline, Replay, Retake};
 /// The most payments of one order.
 const MAX_PAYMENTS: usize = 32;
 
+/// The most reversals and the most ordered refunds of one order.
+const MAX_REVERSALS: usize = 64;
+
 impl LaneState {
     /// Decides a step without changing anything. `now` is the lane's time.
     pub(super) fn decide_advance(&self, now: Timestamp, step: &Advance) -> Decision {
@@ -44,8 +50,8 @@ impl LaneState {
             Advance::OpenPayment { payment, provider, .. } => {
                 self.decide_open(now, row_id, row, *payment, provider)
             }
-            Advance::Capture { capture, replacement, .. } => {
-                self.decide_capture(now, row_id, row, capture, *replacement)
+            Advance::Capture { capture, in_parts, replacement, .. } => {
+                self.decide_capture(now, row_id, row, capture, *in_parts, *replacement)
             }
             Advance::PaymentFailed { payment, .. } => {
                 decide_ended(row_id, row, *payment, PaymentStatus::Failed, OrderStatus::Pending)
@@ -63,9 +69,15 @@ impl LaneState {
                 OrderStatus::Cancelled => Replay(row_id),
                 status => Decline(Advanced::WrongState(status)),
             },
-            Advance::Refund { units_returned, by, .. } => decide_refund(row_id, row, *units_returned, by),
-            Advance::RefundSettled { payment, provider, transaction, outcome, .. } => {
-                decide_settled(row_id, row, *payment, provider, transaction, (*outcome).into())
+            Advance::Refund { refund, by, .. } => decide_refund(row_id, row, refund, by),
+            Advance::Reversal { report, .. } => self.decide_reversal(row_id, report),
+            Advance::RefundSettled { payment, provider, transaction, number, outcome, .. } => {
+                let of = |receipt: &&Receipt| {
+                    let capture = &receipt.capture;
+                    (capture.payment, &capture.provider, capture.transaction.as_str())
+                        == (*payment, provider, transaction)
+                };
+                decide_settled(row_id, row.receipts().iter().find(of), *number, (*outcome).into())
             }
         }
     }
@@ -113,6 +125,7 @@ impl LaneState {
         row_id: RowId,
         row: &OrderRow,
         capture: &Capture,
+        in_parts: bool,
         replacement: OrderId,
     ) -> Decision {
         let Some(payment) = row.payments().iter().find(|payment| payment.id == capture.payment) else {
@@ -121,9 +134,9 @@ impl LaneState {
         if let Some(holder) = self.repeated(row_id, capture) {
             return Replay(holder);
         }
-        let can_be_new = row.status == OrderStatus::Paying
-            && payment.status == PaymentStatus::Open
-            && !row.receipts().iter().any(|receipt| receipt.capture.is_same_transaction(capture));
+        let is_open = row.status == OrderStatus::Paying && payment.status == PaymentStatus::Open;
+        let can_be_new =
+            is_open && !row.receipts().iter().any(|receipt| receipt.capture.is_same_transaction(capture));
         if !can_be_new && self.orders.by_capture(capture).is_some() && !mutant!("capture-conflict-ignored") {
             return Decline(Advanced::Conflict);
         }
@@ -135,8 +148,23 @@ impl LaneState {
         }
         let paid = || Change(row_id, OrderChange::Paid(capture.clone()));
         let currency = self.terms.offers()[row.offer as usize].price().currency();
-        if !mutant!("amount-not-compared") && (capture.amount, capture.currency) != (row.amount(), currency) {
+        let parts = row.receipts().iter().filter(|receipt| {
+            receipt.proceeds == Proceeds::Part && receipt.capture.payment == capture.payment
+        });
+        let came = parts.map(Receipt::kept).sum();
+        let awaited =
+            if mutant!("parts-not-added") { row.amount() } else { row.amount().saturating_sub(came) };
+        if capture.currency != currency && !mutant!("amount-not-compared") {
             return refund(RefundReason::WrongAmount);
+        }
+        match capture.amount.cmp(&awaited) {
+            Ordering::Equal => {}
+            Ordering::Less if is_open && in_parts && capture.amount > 0 => {
+                return Change(row_id, OrderChange::PartPaid(capture.clone()));
+            }
+            Ordering::Greater if is_open && in_parts => {}
+            _ if mutant!("amount-not-compared") => {}
+            _ => return refund(RefundReason::WrongAmount),
         }
         match row.status {
             OrderStatus::Paying => paid(),
@@ -153,22 +181,68 @@ impl LaneState {
         }
     }
 
-    /// The order that holds the receipt of a repeated report: this one, or the one that replaced it.
+    /// An order and the one that replaced it: money of its payments belongs to either.
+    fn with_replacement(&self, row_id: RowId) -> impl Iterator<Item = RowId> {
+        let replaced_by = self.orders.row(row_id).extra.as_ref().and_then(|extra| extra.replaced_by);
+        [Some(row_id), replaced_by.and_then(|id| self.orders.by_id(id))].into_iter().flatten()
+    }
+
+    /// The order that holds the receipt of a repeated report.
     fn repeated(&self, row_id: RowId, capture: &Capture) -> Option<RowId> {
         if mutant!("capture-known-by-event-alone") {
             return self.orders.by_capture(capture);
         }
-        let replaced_by = self.orders.row(row_id).extra.as_ref().and_then(|extra| extra.replaced_by);
-        let replacement = replaced_by.and_then(|id| self.orders.by_id(id));
         let holds = |row: &RowId| {
             let receipts = self.orders.row(*row).receipts();
             receipts.iter().any(|receipt| receipt.capture.repeats(capture))
         };
-        [Some(row_id), replacement]
-            .into_iter()
-            .flatten()
-            .find(holds)
-            .filter(|_| !mutant!("capture-not-deduplicated"))
+        self.with_replacement(row_id).find(holds).filter(|_| !mutant!("capture-not-deduplicated"))
+    }
+
+    /// Decides on money that the provider sent back, and on disputes.
+    fn decide_reversal(&self, row_id: RowId, report: &ReversalReport) -> Decision {
+        let known = |row_id: RowId| self.orders.row(row_id).reversals();
+        let money = |row_id: RowId| {
+            let receipts = self.orders.row(row_id).receipts().iter();
+            receipts.filter(|receipt| receipt.is_reversed_by(report))
+        };
+        for holder in self.with_replacement(row_id) {
+            let names_capture =
+                money(holder).any(|receipt| receipt.capture.transaction == report.transaction);
+            let known = known(holder).iter().find_map(|known| judge(known, report, names_capture));
+            match known.filter(|_| !mutant!("reversal-not-deduplicated")) {
+                Some(Known::Repeat) => return Replay(holder),
+                Some(Known::Contradiction) => return Decline(Advanced::Conflict),
+                None => {}
+            }
+        }
+        let Some(holder) = self.with_replacement(row_id).max_by_key(|row_id| {
+            let exact = money(*row_id).any(|receipt| receipt.capture.transaction == report.transaction);
+            let unreturned =
+                money(*row_id).fold(0_u64, |sum, receipt| sum.saturating_add(receipt.unreturned()));
+            (exact, unreturned, money(*row_id).count())
+        }) else {
+            return Decline(Advanced::NotFound);
+        };
+        if money(holder).next().is_none() {
+            let of_payment = |receipt: &Receipt| receipt.capture.payment == report.payment;
+            let in_other_currency = self.orders.row(holder).receipts().iter().any(of_payment);
+            return Decline(if in_other_currency { Advanced::Conflict } else { Advanced::NotFound });
+        }
+        let ours = |receipt: &Receipt| {
+            receipt.refunds.iter().any(|refund| !refund.reported && refund.amount == report.amount)
+        };
+        let unreturned = money(holder).fold(0_u64, |sum, receipt| sum.saturating_add(receipt.unreturned()));
+        let is_possible = match report.kind {
+            ReversalKind::Refunded => {
+                report.amount > 0 && (report.amount <= unreturned || money(holder).any(ours))
+            }
+            ReversalKind::Disputed | ReversalKind::DisputeWon | ReversalKind::DisputeLost => true,
+        };
+        if !is_possible || known(holder).len() >= MAX_REVERSALS {
+            return Decline(Advanced::Conflict);
+        }
+        Change(holder, OrderChange::Reversed(report.clone()))
     }
 
     fn decide_late(
@@ -260,47 +334,63 @@ fn decide_ended(
     }
 }
 
-fn decide_refund(
-    row_id: RowId,
-    row: &OrderRow,
-    units_returned: bool,
-    by: &crate::domain::Attribution,
-) -> Decision {
+fn decide_refund(row_id: RowId, row: &OrderRow, refund: &RefundOrder, by: &Attribution) -> Decision {
     if row.status != OrderStatus::Paid {
         return Decline(Advanced::WrongState(row.status));
     }
-    // An order of amount 0 has no receipt; what a refund can give back are its units.
-    let is_free = row.amount() == 0 && units_returned && !row.units_returned;
-    if is_free || row.receipts().iter().any(|receipt| receipt.proceeds == Proceeds::Paid) {
-        Change(row_id, OrderChange::Refunded { units_returned, by: by.clone() })
-    } else {
-        Replay(row_id)
+    let known = row.extra.iter().flat_map(|extra| &extra.refund_orders);
+    if let Some(known) = known.clone().find(|known| known.key == refund.key)
+        && !mutant!("refund-key-ignored")
+    {
+        return if known == refund { Replay(row_id) } else { Decline(Advanced::KeyReused) };
+    }
+    let paid = row.receipts().iter().filter(|receipt| receipt.proceeds == Proceeds::Paid);
+    let left = paid.fold(0_u64, |sum, receipt| sum.saturating_add(receipt.kept()));
+    let (amount, units) = (refund.amount.unwrap_or(left), refund.units.unwrap_or(row.units_left()));
+    let is_too_much = amount > left || units > row.units_left();
+    if (is_too_much && !mutant!("refund-beyond-capture")) || known.count() >= MAX_REVERSALS {
+        return Decline(Advanced::TooMuch { amount: left, units: row.units_left() });
+    }
+    if amount == 0 && units == 0 {
+        return Replay(row_id);
+    }
+    Change(row_id, OrderChange::RefundOrdered { refund: *refund, by: by.clone() })
+}
+
+/// What a known report means for another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    Repeat,
+    Contradiction,
+}
+
+/// Compares a report with a known one; `None` if they are about different things. Several parts of
+/// one captured transaction can be sent back under its id.
+fn judge(known: &ReversalReport, report: &ReversalReport, names_capture: bool) -> Option<Known> {
+    let same_money = (known.amount, known.currency) == (report.amount, report.currency);
+    if known.is_same_event(report) {
+        return Some(if known.repeats(report) { Known::Repeat } else { Known::Contradiction });
+    }
+    if !known.is_same_transaction(report) {
+        return None;
+    }
+    let is_end = |kind| matches!(kind, ReversalKind::DisputeWon | ReversalKind::DisputeLost);
+    match (known.kind, report.kind) {
+        (ReversalKind::Refunded, ReversalKind::Refunded) if names_capture => None,
+        (known, new) if known == new => Some(if same_money { Known::Repeat } else { Known::Contradiction }),
+        (known, new) if is_end(known) && is_end(new) => Some(Known::Contradiction),
+        _ => None,
     }
 }
 
-fn decide_settled(
-    row_id: RowId,
-    row: &OrderRow,
-    payment: PaymentId,
-    provider: &Provider,
-    transaction: &str,
-    status: RefundStatus,
-) -> Decision {
-    let receipt = row.receipts().iter().find(|Receipt { capture, .. }| {
-        (capture.payment, &capture.provider, capture.transaction.as_str()) == (payment, provider, transaction)
-    });
-    match receipt.map(|receipt| &receipt.proceeds) {
-        Some(Proceeds::Refund(refund)) if refund.status == status || refund.status == RefundStatus::Done => {
-            Replay(row_id)
-        }
-        Some(Proceeds::Refund(_)) => match Bounded::new(transaction) {
-            Ok(transaction) => {
-                let provider = provider.clone();
-                Change(row_id, OrderChange::RefundEnded { payment, provider, transaction, status })
-            }
-            Err(_) => Decline(Advanced::NotFound),
-        },
-        Some(Proceeds::Paid) => Decline(Advanced::WrongState(row.status)),
+fn decide_settled(row_id: RowId, receipt: Option<&Receipt>, number: u32, status: RefundStatus) -> Decision {
+    let Some(receipt) = receipt else { return Decline(Advanced::NotFound) };
+    match receipt.refunds.get(number as usize) {
         None => Decline(Advanced::NotFound),
+        Some(refund) if refund.status == status || refund.status == RefundStatus::Done => Replay(row_id),
+        Some(_) => {
+            let Capture { payment, provider, transaction, .. } = receipt.capture.clone();
+            Change(row_id, OrderChange::RefundEnded { payment, provider, transaction, number, status })
+        }
     }
 }

@@ -33,14 +33,12 @@ pub(super) enum Holding {
 
 impl Holding {
     /// Where a status puts the units of an order.
-    pub(super) fn of(strategy: Strategy, status: OrderStatus, units_returned: bool) -> Self {
+    pub(super) fn of(strategy: Strategy, status: OrderStatus) -> Self {
         match status {
             OrderStatus::Pending if strategy == Strategy::PayTime => Self::Pending,
             OrderStatus::Pending | OrderStatus::Paying => Self::Held,
-            OrderStatus::Paid if !units_returned => Self::Sold,
-            OrderStatus::Paid | OrderStatus::Cancelled | OrderStatus::Expired | OrderStatus::Refused => {
-                Self::Nothing
-            }
+            OrderStatus::Paid => Self::Sold,
+            OrderStatus::Cancelled | OrderStatus::Expired | OrderStatus::Refused => Self::Nothing,
         }
     }
 }

@@ -89,7 +89,7 @@ impl Operations {
             .then(|| serde_json::from_str::<RefundTask>(&letter.content).ok())
             .flatten();
         if let Some(task) = &refund
-            && self.payments.refund_of(task).await? == Some(RefundStatus::Done)
+            && self.payments.refund_of(task).await?.is_some_and(|refund| refund.status == RefundStatus::Done)
         {
             // The last answer was lost. Discarding would make an operator pay the money twice.
             self.note(&letter, "found_done", by).await?;

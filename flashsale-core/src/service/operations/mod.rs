@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 use super::{AuditRecorder, Payments, Sales, ServiceError, advance::advance, ordering::cancel};
 use crate::{
     catalogue::{Catalogue, CatalogueError, Change, KillSwitch, Versioned},
-    domain::{Attribution, Invalid, OrderId, OrderKey, Product, Sku, UserId},
+    domain::{Attribution, Invalid, OrderId, OrderKey, Product, RefundOrder, Sku, UserId},
     ledger::{Adjusted, Adjustment, Advance, Advanced, Lane, LedgerError, Reference, Timing},
     queue::Queue,
     snowflake::Generator,
@@ -156,19 +156,19 @@ impl Operations {
         Ok(outcome)
     }
 
-    /// Refunds a paid order. `units_returned` says whether its units go back on sale. Purchase
-    /// limits still count the order.
+    /// Refunds a paid order or a part of it, once per key. Returned units go back on sale, and
+    /// purchase limits still count them.
     ///
     /// # Errors
     /// Those of the ledger; repeat the call to learn the outcome.
     pub async fn refund(
         &self,
         order: OrderId,
-        units_returned: bool,
+        refund: RefundOrder,
         by: &Attribution,
     ) -> Result<Advanced, OperationError> {
         let Some(key) = self.locate(order).await? else { return Ok(Advanced::NotFound) };
-        let step = Advance::Refund { order: key, units_returned, by: by.clone() };
+        let step = Advance::Refund { order: key, refund, by: by.clone() };
         let outcome = advance(&self.sales, step).await?;
         self.record_order(key).await;
         Ok(outcome)

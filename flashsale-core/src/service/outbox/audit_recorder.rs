@@ -140,6 +140,13 @@ impl Row {
                 json!({ "activity_id": activity, "units_returned": units_returned }),
                 by,
             ),
+            Event::Order { id, change: OrderChange::RefundOrdered { refund, by }, .. } => row(
+                format!("refunded/{id}/{:032x}", refund.key.0),
+                "order.refunded",
+                format!("order/{id}"),
+                json!({ "activity_id": activity, "amount": refund.amount, "units_returned": refund.units }),
+                by,
+            ),
             _ => Ok(None),
         }
     }

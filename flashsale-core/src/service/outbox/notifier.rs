@@ -9,7 +9,7 @@ use tokio::{sync::watch, time::timeout};
 use super::reader::{self, Outbox};
 use crate::{
     circuit_breaker::{Breaker, BreakerOptions, Rejected},
-    domain::{Name, Order, OrderKey, PaymentStatus, RefundStatus, Timestamp},
+    domain::{Name, Order, OrderKey, PaymentStatus, RefundStatus, ReversalKind, Timestamp},
     interruptible_sleep::pause,
     ledger::{Entry, Event, Lane, LedgerError, OrderChange},
     queue::{Job, MAX_BATCH, NewJob, Queue, QueueError, RetryPolicy, Topic, Verdict, Worker},
@@ -75,6 +75,8 @@ pub enum NotificationKind {
     PaymentClosed,
     /// The order was paid, or placed and paid at once in place of an expired one.
     Paid,
+    /// A part of the amount was paid.
+    PartPaid,
     /// The order was cancelled by its buyer or an operator.
     Cancelled,
     /// The order was not paid in time.
@@ -85,6 +87,14 @@ pub enum NotificationKind {
     RefundDone,
     /// A refund failed for good.
     RefundFailed,
+    /// The provider sent money back by itself.
+    RefundedByProvider,
+    /// The buyer disputes the payment.
+    Disputed,
+    /// A dispute ended, and the money stays.
+    DisputeWon,
+    /// A dispute ended, and the money went back.
+    DisputeLost,
 }
 
 impl NotificationKind {
@@ -97,11 +107,16 @@ impl NotificationKind {
             Self::PaymentFailed => "payment_failed",
             Self::PaymentClosed => "payment_closed",
             Self::Paid => "paid",
+            Self::PartPaid => "part_paid",
             Self::Cancelled => "cancelled",
             Self::Expired => "expired",
             Self::RefundDue => "refund_due",
             Self::RefundDone => "refund_done",
             Self::RefundFailed => "refund_failed",
+            Self::RefundedByProvider => "refunded_by_provider",
+            Self::Disputed => "disputed",
+            Self::DisputeWon => "dispute_won",
+            Self::DisputeLost => "dispute_lost",
         }
     }
 
@@ -113,7 +128,16 @@ impl NotificationKind {
             OrderChange::PaymentEnded { status: PaymentStatus::Failed, .. } => Self::PaymentFailed,
             OrderChange::PaymentEnded { .. } => Self::PaymentClosed,
             OrderChange::Paid(_) | OrderChange::PlacedFree(_) | OrderChange::Retaken { .. } => Self::Paid,
-            OrderChange::RefundDue { .. } | OrderChange::Refunded { .. } => Self::RefundDue,
+            OrderChange::PartPaid(_) => Self::PartPaid,
+            OrderChange::RefundDue { .. }
+            | OrderChange::Refunded { .. }
+            | OrderChange::RefundOrdered { .. } => Self::RefundDue,
+            OrderChange::Reversed(report) => match report.kind {
+                ReversalKind::Refunded => Self::RefundedByProvider,
+                ReversalKind::Disputed => Self::Disputed,
+                ReversalKind::DisputeWon => Self::DisputeWon,
+                ReversalKind::DisputeLost => Self::DisputeLost,
+            },
             OrderChange::RefundSettled { status: RefundStatus::Done, .. }
             | OrderChange::RefundEnded { status: RefundStatus::Done, .. } => Self::RefundDone,
             OrderChange::RefundSettled { .. } | OrderChange::RefundEnded { .. } => Self::RefundFailed,
@@ -345,7 +369,9 @@ mod tests {
             receipts: Vec::new(),
             replaces: None,
             replaced_by: None,
-            units_returned: false,
+            units_returned: 0,
+            reversals: Vec::new(),
+            refund_orders: Vec::new(),
             revision: 1,
         }
     }

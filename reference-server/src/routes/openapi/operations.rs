@@ -84,7 +84,10 @@ fn sale() -> [Operation; 21] {
             .answers(200, "OperatorOrders"),
         one(read("/v1/orders/{id}", "An order")).answers(200, "OperatorOrder"),
         advanced(Operation::post("/v1/orders/{id}/cancel", "Cancels an order")).may_read("Why"),
-        advanced(Operation::post("/v1/orders/{id}/refund", "Refunds an order")).reads("RefundRequest"),
+        advanced(Operation::post("/v1/orders/{id}/refund", "Refunds an order or a part of it"))
+            .takes(&["idempotency-key"])
+            .refuses(&[KeyReused])
+            .reads("RefundRequest"),
         write(Operation::delete("/v1/users/{id}/name", "Erases a buyer's name"))
             .may_read("Why")
             .answers(200, "ErasedName")

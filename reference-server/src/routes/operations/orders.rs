@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use flashsale_core::{
-    domain::{Identity, Order, OrderId, Text, UserId},
+    domain::{Identity, Key, Order, OrderId, RefundOrder, Text, UserId},
     ledger::Reference,
 };
 use hyper::{StatusCode, http::request::Parts};
@@ -17,15 +17,38 @@ use super::{
 use crate::{
     config::{OperationsToken, OperatorRole},
     http::{Body, Problem, Query, json, no_store},
-    routes::{Answer, after, errors, limit},
+    routes::{Answer, after, errors, headers::idempotency_key, limit},
     views::{Page, ShownOrder},
 };
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RefundRequest {
-    units_returned: bool,
+    /// In minor units; all that is left if absent.
+    amount: Option<u64>,
+    units_returned: UnitsReturned,
     reason: Text,
+}
+
+/// All units that are left, none, or some.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(untagged, expecting = "expected true, false or a number of units")]
+enum UnitsReturned {
+    All(bool),
+    Some(u32),
+}
+
+impl RefundRequest {
+    /// What to refund. Without a key, the same request to the same order is the same refund.
+    fn order(&self, id: OrderId, key: Option<Key>) -> RefundOrder {
+        let units = match self.units_returned {
+            UnitsReturned::All(all) => (!all).then_some(0),
+            UnitsReturned::Some(units) => Some(units),
+        };
+        let amount = self.amount;
+        let own = || Key::of_text(&format!("{id} {amount:?} {units:?} {}", self.reason.as_str()));
+        RefundOrder { key: key.unwrap_or_else(own), amount, units }
+    }
 }
 
 impl Operations {
@@ -93,10 +116,11 @@ impl Operations {
     ) -> Answer {
         method_of(head, "POST")?;
         require(operator, &[OperatorRole::Operator])?;
-        let RefundRequest { units_returned, reason } = body.json(&head.headers).await?;
-        let by = by(operator, reason)?;
+        let request: RefundRequest = body.json(&head.headers).await?;
+        let refund = request.order(id, idempotency_key(&head.headers)?);
+        let by = by(operator, request.reason)?;
         let (app, author) = (Arc::clone(&self.app), by.clone());
-        let work = async move { app.operations.refund(id, units_returned, &author).await };
+        let work = async move { app.operations.refund(id, refund, &author).await };
         let order = errors::advanced(self.run(work).await?)?;
         self.shown(&order).await
     }
