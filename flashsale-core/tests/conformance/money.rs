@@ -136,7 +136,7 @@ impl Shop {
             sent if self.random.u8(0..4) == 0 => self.sent[self.random.usize(0..sent)].clone(),
             _ => self.step(),
         };
-        self.now += [1, 1, 1, 20_000, 1_000_000][self.random.usize(0..5)];
+        self.now += if self.random.u8(0..16) == 0 { 1_000_000 } else { self.random.u64(1..400) };
         self.batches += 1;
         let batch = Batch { id: BatchId(self.batches), now: Timestamp::from_millis(self.now) };
         let lane = Lane::of(activity(), step.order().user, LANES);
@@ -214,7 +214,7 @@ fn all_money_is_kept_awaited_or_goes_back() {
     let mut outcomes: BTreeMap<&'static str, u64> = BTreeMap::new();
     for seed in 0..SEQUENCES * scale {
         let mut shop = Shop::open(seed);
-        let steps = shop.random.usize(4..16);
+        let steps = shop.random.usize(8..32);
         let run = std::panic::AssertUnwindSafe(|| {
             (0..steps).for_each(|_| shop.take());
             shop.check();

@@ -102,9 +102,7 @@ pub(super) fn advanced(outcome: Advanced) -> Result<Box<Order>, Problem> {
         Advanced::TooMuch { amount, units } => Err(Problem::invalid_field(
             "amount",
             format!("At most an amount of {amount} and {units} units are left to refund."),
-        )
-        .with("refundable", amount)
-        .with("returnable_units", units)),
+        )),
         Advanced::KeyReused => {
             Err(Problem::new(Code::KeyReused, "Use another Idempotency-Key for another refund."))
         }

@@ -404,8 +404,9 @@ impl<'a> Sale<'a> {
             currency: "CNY".parse()?,
         };
         let steps = vec![
-            Advance::OpenPayment { order, payment, provider },
+            Advance::OpenPayment { order, payment, provider, in_parts: false },
             Advance::Capture {
+                in_parts: false,
                 order,
                 capture,
                 replacement: OrderId::new(order.id.value() + (1 << 60)).ok_or("not zero")?,

@@ -231,7 +231,7 @@ pub(super) async fn nothing(head: &Parts, body: Body) -> Result<(), Problem> {
 }
 
 fn may_change(order: &Order) -> bool {
-    let refund_is_due = order.refund().is_some_and(|(_, refund)| refund.status == RefundStatus::Due);
+    let refund_is_due = order.refund().is_some_and(|refund| refund.status == RefundStatus::Due);
     order.status.is_open()
         || refund_is_due
         || (order.status == OrderStatus::Expired && order.payment().is_some())
