@@ -144,7 +144,8 @@ impl Shop {
             self.machine.expire_due(batch, lane, 10).unwrap();
         }
         let before = self.order(step.order());
-        let outcome = self.machine.advance(batch, lane, &[step.clone()]).unwrap().outcomes.remove(0);
+        let outcome =
+            self.machine.advance(batch, lane, std::slice::from_ref(&step)).unwrap().outcomes.remove(0);
         self.judge(&before, &step, &outcome);
         self.sent.push(step);
     }

@@ -1,35 +1,30 @@
 //! A client for the operations listener of a running server.
 
-use std::{fmt, path::Path};
+use std::path::Path;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::Full;
 use hyper::{
     Method, Request,
-    client::conn::http1,
-    header::{AUTHORIZATION, CONTENT_TYPE, HOST},
+    header::{AUTHORIZATION, CONTENT_TYPE},
 };
-use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
 use serde_json::Value;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
-use tokio_rustls::TlsConnector;
 
-use crate::http::tls;
+use crate::http::Client;
 
 /// A client for the operations listener of a server.
+#[derive(Debug)]
 pub struct RemoteServer {
-    server: String,
-    token: String,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    client: Client,
+    token: OperatorsToken,
 }
 
-impl fmt::Debug for RemoteServer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RemoteServer").field("server", &self.server).finish_non_exhaustive()
+/// A token that `Debug` does not show.
+struct OperatorsToken(String);
+
+impl std::fmt::Debug for OperatorsToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
     }
 }
 
@@ -68,15 +63,9 @@ impl RemoteServer {
     /// [`RemoteError::NotAsked`] if `ca` is missing or unusable, or the host is invalid.
     pub fn new(server: &str, token: &str, ca: Option<&Path>) -> Result<Self, RemoteError> {
         let trimmed = server.trim_end_matches('/');
-        let (server, tls) = match trimmed.strip_prefix("https://") {
-            Some(server) => {
-                let ca = ca.ok_or("https:// needs --ca FILE: the CA certificates (PEM) of the server");
-                let ca = ca.map_err(|problem| RemoteError::NotAsked(problem.to_owned()))?;
-                (server, Some(tls::connector(server, ca).map_err(RemoteError::NotAsked)?))
-            }
-            None => (trimmed.strip_prefix("http://").unwrap_or(trimmed), None),
-        };
-        Ok(Self { server: server.to_owned(), token: token.to_owned(), tls })
+        let url = if trimmed.contains("://") { trimmed.to_owned() } else { format!("http://{trimmed}") };
+        let client = Client::new(&url, ca, "--ca FILE").map_err(RemoteError::NotAsked)?;
+        Ok(Self { client, token: OperatorsToken(token.to_owned()) })
     }
 
     /// Sends a request and returns the JSON of the answer.
@@ -84,45 +73,17 @@ impl RemoteServer {
     /// # Errors
     /// [`RemoteError`].
     pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, RemoteError> {
-        let stream = TcpStream::connect(&self.server).await.map_err(|error| self.no_answer(&error))?;
-        match &self.tls {
-            None => self.call_over(stream, method, path, body).await,
-            Some((connector, name)) => {
-                let stream = connector.connect(name.clone(), stream).await;
-                self.call_over(stream.map_err(|error| self.no_answer(&error))?, method, path, body).await
-            }
-        }
-    }
-
-    fn no_answer(&self, error: &dyn fmt::Display) -> RemoteError {
-        RemoteError::NoAnswer { server: self.server.clone(), reason: error.to_string() }
-    }
-
-    async fn call_over(
-        &self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
-    ) -> Result<Value, RemoteError> {
-        let no_answer = |error: &dyn fmt::Display| self.no_answer(error);
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| no_answer(&error))?;
-        let connection = tokio::spawn(connection);
-        let body = body.map(ToString::to_string).unwrap_or_default();
         let request = Request::builder()
             .method(method)
             .uri(path)
-            .header(HOST, &self.server)
-            .header(AUTHORIZATION, format!("Bearer {}", self.token))
+            .header(AUTHORIZATION, format!("Bearer {}", self.token.0))
             .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(body)))
-            .map_err(|error| no_answer(&error))?;
-        let response = sender.send_request(request).await.map_err(|error| no_answer(&error))?;
-        let status = response.status();
-        let bytes = response.into_body().collect().await.map_err(|error| no_answer(&error))?.to_bytes();
-        drop(sender);
-        connection.abort();
+            .body(Full::new(Bytes::from(body.map(ToString::to_string).unwrap_or_default())));
+        let sent = async { self.client.send(request?, Some(usize::MAX)).await };
+        let (status, bytes) = sent.await.map_err(|error| RemoteError::NoAnswer {
+            server: self.client.server().to_owned(),
+            reason: error.to_string(),
+        })?;
         let answer: Value = serde_json::from_slice(&bytes)
             .map_err(|_| RemoteError::NotUnderstood(String::from_utf8_lossy(&bytes).into_owned()))?;
         if status.is_success() {

@@ -22,7 +22,7 @@ use super::tls;
 /// A failed exchange.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// A client of one URL. Each request has a connection of its own. Redirects are not followed.
+/// A client of one server. Each request has a connection of its own. Redirects are not followed.
 pub(crate) struct Client {
     /// Host and port to connect to.
     server: String,
@@ -73,8 +73,13 @@ impl Client {
         self.tls.is_some()
     }
 
-    /// Sends a request to the URL; its own path is ignored. Returns the status, and the body if
-    /// `max_body` bytes are allowed for it. There is no time limit.
+    /// Returns the path and the query of the URL.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Sends a request. Returns the status, and the body if `max_body` bytes are allowed for it.
+    /// There is no time limit.
     ///
     /// # Errors
     /// If the connection fails, or the body is larger.
@@ -84,7 +89,6 @@ impl Client {
         max_body: Option<usize>,
     ) -> Result<(StatusCode, Bytes), Failure> {
         let (mut head, body) = request.into_parts();
-        head.uri = self.path.parse()?;
         head.headers.insert(HOST, HeaderValue::try_from(&self.host)?);
         head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
         let request = Request::from_parts(head, body);

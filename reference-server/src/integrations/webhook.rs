@@ -86,7 +86,7 @@ impl fmt::Debug for Webhook {
 impl EventSink for Webhook {
     async fn deliver(&self, notification: &Notification) -> Result<(), SinkError> {
         let body = self.body(notification).await?;
-        let request = Request::post("/")
+        let request = Request::post(self.client.path())
             .header(CONTENT_TYPE, "application/json")
             .header("idempotency-key", notification.id.as_str())
             .header(signature::HEADER, signature::sign(&self.secret, self.clock.now(), &body))

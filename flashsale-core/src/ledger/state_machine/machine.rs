@@ -207,7 +207,7 @@ impl StateMachine {
                     let event = Event::Order { id: request.order, user: request.user, change };
                     let position = self.commit(lane, batch, &[event])?;
                     let state = self.lane(lane)?;
-                    let row = state.owned(request.user, request.order).ok_or_else(damaged)?;
+                    let row = state.orders.latest().ok_or_else(damaged)?;
                     Outcome::Reserved { order: Box::new(state.order(row)), position }
                 }
             });

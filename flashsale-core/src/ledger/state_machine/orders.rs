@@ -216,6 +216,11 @@ impl Orders {
         self.len as usize
     }
 
+    /// The order that was inserted last.
+    pub(super) fn latest(&self) -> Option<RowId> {
+        self.len.checked_sub(1)
+    }
+
     pub(super) fn row(&self, id: RowId) -> &OrderRow {
         &self.chunks[id as usize / CHUNK][id as usize % CHUNK]
     }

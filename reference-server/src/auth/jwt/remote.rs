@@ -80,7 +80,8 @@ impl RemoteKeySet {
     /// # Errors
     /// Why there is no good answer; the last one stays.
     pub(super) async fn fetch(&self) -> Result<(), String> {
-        let request = Request::get("/").header(ACCEPT, "application/json, application/jwk-set+json");
+        let request =
+            Request::get(self.client.path()).header(ACCEPT, "application/json, application/jwk-set+json");
         let request = request.body(Full::default()).map_err(|error| error.to_string())?;
         let answer = timeout(TIMEOUT, self.client.send(request, Some(MAX_BYTES))).await;
         let answer = answer.map_err(|_| format!("did not answer within {} s", TIMEOUT.as_secs()))?;

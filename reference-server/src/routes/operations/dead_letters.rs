@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use flashsale_core::{
-    domain::Attribution,
-    queue::{DeadLetter, JobNumber},
-};
+use flashsale_core::queue::{DeadLetter, JobNumber, Topic};
 use hyper::{StatusCode, http::request::Parts};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -50,18 +47,27 @@ impl<'a> From<&'a DeadLetter> for ShownLetter<'a> {
     }
 }
 
+/// What an operator decides about a parked job.
+#[derive(Clone, Copy)]
+pub(super) enum Decision {
+    /// It is tried again.
+    Replay,
+    /// It is abandoned.
+    Discard,
+}
+
+impl Decision {
+    /// Reads the last part of a path: `replay` or `discard`.
+    pub(super) fn of(verb: &str) -> Self {
+        if verb == "replay" { Self::Replay } else { Self::Discard }
+    }
+}
+
 impl Operations {
     pub(super) async fn dead_letters(&self, operator: &OperationsToken, head: &Parts) -> Answer {
-        method_of(head, "GET, HEAD")?;
-        require(operator, &[OperatorRole::Operator, OperatorRole::Auditor])?;
         let query = Query::parse(head.uri.query(), &["limit", "after"])?;
-        let limit = limit(&query)?;
-        let after = query.parsed::<u64>("after", "the `next` of the previous page")?.map(JobNumber);
-        let letters = self.app.operations.dead_letters(after, limit + 1).await;
-        let letters = letters.map_err(|error| errors::operation(&error))?;
-        let shown = &letters[..letters.len().min(limit)];
-        let next = shown.last().filter(|_| letters.len() > limit).map(|last| last.number.to_string());
-        let items = shown.iter().map(ShownLetter::from).collect();
+        let (letters, next) = self.parked(operator, head, &query, None).await?;
+        let items = letters.iter().map(ShownLetter::from).collect();
         Ok(no_store(json(StatusCode::OK, &Page { items, next })))
     }
 
@@ -71,45 +77,71 @@ impl Operations {
         show(letter.map_err(|error| errors::operation(&error))?)
     }
 
-    pub(super) async fn replay_dead_letter(
+    pub(super) async fn resolve_dead_letter(
         &self,
         operator: &OperationsToken,
         head: &Parts,
         number: &str,
+        decision: Decision,
         body: Body,
     ) -> Answer {
-        let (by, number) = self.decision(operator, head, number, body, "replayed by an operator").await?;
-        let (app, author) = (Arc::clone(&self.app), by.clone());
-        let work = async move { app.operations.replay_dead_letter(number, &author).await };
-        show(self.run(work).await?)
+        show(self.resolve(operator, head, number, decision, body, None).await?)
     }
 
-    pub(super) async fn discard_dead_letter(
+    /// Reads a page of parked jobs, of one topic or of all, and where the next one begins.
+    pub(super) async fn parked(
+        &self,
+        operator: &OperationsToken,
+        head: &Parts,
+        query: &Query<'_>,
+        topic: Option<&Topic>,
+    ) -> Result<(Vec<DeadLetter>, Option<String>), Problem> {
+        method_of(head, "GET, HEAD")?;
+        require(operator, &[OperatorRole::Operator, OperatorRole::Auditor])?;
+        let limit = limit(query)?;
+        let after = query.parsed::<u64>("after", "the `next` of the previous page")?.map(JobNumber);
+        let letters = match topic {
+            Some(topic) => self.app.operations.dead_letters_of(topic, after, limit + 1).await,
+            None => self.app.operations.dead_letters(after, limit + 1).await,
+        };
+        let mut letters = letters.map_err(|error| errors::operation(&error))?;
+        let more = letters.len() > limit;
+        letters.truncate(limit);
+        let next = letters.last().filter(|_| more).map(|last| last.number.to_string());
+        Ok((letters, next))
+    }
+
+    /// Carries out an operator's decision on a parked job. One of another topic is not found.
+    pub(super) async fn resolve(
         &self,
         operator: &OperationsToken,
         head: &Parts,
         number: &str,
+        decision: Decision,
         body: Body,
-    ) -> Answer {
-        let (by, number) = self.decision(operator, head, number, body, "discarded by an operator").await?;
-        let (app, author) = (Arc::clone(&self.app), by.clone());
-        let work = async move { app.operations.discard_dead_letter(number, &author).await };
-        show(self.run(work).await?)
-    }
-
-    /// Reads who decides about which dead letter, and why.
-    pub(super) async fn decision(
-        &self,
-        operator: &OperationsToken,
-        head: &Parts,
-        number: &str,
-        body: Body,
-        done: &'static str,
-    ) -> Result<(Attribution, JobNumber), Problem> {
+        topic: Option<&Topic>,
+    ) -> Result<Option<DeadLetter>, Problem> {
         method_of(head, "POST")?;
         require(operator, &[OperatorRole::Operator])?;
+        let done = match decision {
+            Decision::Replay => "replayed by an operator",
+            Decision::Discard => "discarded by an operator",
+        };
         let by = by(operator, reason(Why::read(head, body).await?.reason, done))?;
-        Ok((by, number_of(number)?))
+        let number = number_of(number)?;
+        let letter =
+            self.app.operations.dead_letter(number).await.map_err(|error| errors::operation(&error))?;
+        if letter.is_some_and(|letter| topic.is_some_and(|topic| letter.topic != *topic)) {
+            return Err(Problem::not_found());
+        }
+        let app = Arc::clone(&self.app);
+        let work = async move {
+            match decision {
+                Decision::Replay => app.operations.replay_dead_letter(number, &by).await,
+                Decision::Discard => app.operations.discard_dead_letter(number, &by).await,
+            }
+        };
+        self.run(work).await
     }
 }
 

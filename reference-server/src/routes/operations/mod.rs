@@ -26,6 +26,7 @@ use flashsale_core::{
 use hyper::{HeaderMap, Method, StatusCode, header::HeaderValue, http::request::Parts};
 use serde::Serialize;
 
+use self::dead_letters::Decision;
 use super::{Answer, alive, errors, headers, id, only_get, only_post, openapi, route_labels};
 use crate::{
     app::App,
@@ -142,16 +143,12 @@ impl Operations {
                 only_get(method)?;
                 self.dead_letter(operator, number).await
             }
-            ["v1", "dead-letters", number, "replay"] => {
-                self.replay_dead_letter(operator, head, number, body).await
-            }
-            ["v1", "dead-letters", number, "discard"] => {
-                self.discard_dead_letter(operator, head, number, body).await
+            ["v1", "dead-letters", number, verb @ ("replay" | "discard")] => {
+                self.resolve_dead_letter(operator, head, number, Decision::of(verb), body).await
             }
             ["v1", "callbacks"] => self.callbacks(operator, head).await,
-            ["v1", "callbacks", number, "replay"] => self.replay_callback(operator, head, number, body).await,
-            ["v1", "callbacks", number, "discard"] => {
-                self.discard_callback(operator, head, number, body).await
+            ["v1", "callbacks", number, verb @ ("replay" | "discard")] => {
+                self.resolve_callback(operator, head, number, Decision::of(verb), body).await
             }
             ["v1", "import"] => {
                 only_post(method)?;
