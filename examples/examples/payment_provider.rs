@@ -89,12 +89,12 @@ impl PaymentProvider for HarbourPay {
         }
     }
 
-    /// Repeated until the refund is known to be done. The key is the transaction and the number, not
-    /// the payment: it may have been captured twice, and a capture refunded in parts.
+    /// Repeated until the refund is known to be done. The key is the transaction, the number and
+    /// the amount, not the payment: it may have been captured twice, and a capture refunded in parts.
     async fn refund(&self, task: &RefundTask) -> Result<RefundOutcome, ProviderError> {
         let transaction = task.capture.transaction.as_str();
         let body = json!({ "transaction": transaction, "amount": task.amount });
-        let key = format!("{transaction}-{}", task.number);
+        let key = format!("{transaction}-{}-{}", task.number, task.amount);
         match self.ask("POST", "/refunds", &key, &body).await {
             Ok(_) => Ok(RefundOutcome::Done),
             // For instance a closed card. A retry would not help; support has to handle it.

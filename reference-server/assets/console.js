@@ -79,8 +79,8 @@ function signOut() {
   show();
 }
 
-async function operate(method, path, body, version) {
-  const headers = version === undefined ? {} : { "if-match": `"${version}"` };
+async function operate(method, path, body, version, key) {
+  const headers = { ...(version !== undefined && { "if-match": `"${version}"` }), ...(key && { "idempotency-key": key }) };
   try {
     return await call(method, path, { body, headers, token: token() });
   } catch (error) {
@@ -860,7 +860,7 @@ async function cancelOrder(order, again) {
 const DISPUTES = { open: say("买家已提出争议，退款暂停", "Disputed: refunds wait"), won: say("争议已胜诉", "Dispute won"), lost: say("争议败诉，款项已被收回", "Dispute lost: the money went back") };
 function moneyOf(order) {
   const captures = order.captures || [], refunds = order.refunds || [];
-  const lines = captures.length > 1 || order.status !== "paid" ? captures.map(({ amount, at }) => say(`收款 ${money(amount)}，${moment(at)}`, `Received ${money(amount)}, ${moment(at)}`)) : [];
+  const lines = captures.map(({ amount, at }) => say(`收款 ${money(amount)}，${moment(at)}`, `Received ${money(amount)}, ${moment(at)}`));
   lines.push(...refunds.map(({ status, amount, by }) => `${REFUNDS[status]} ${money(amount)}${by === "provider" ? say("（支付方发起）", " (by the provider)") : ""}`));
   if (order.dispute) lines.push(DISPUTES[order.dispute]);
   return lines;
@@ -879,6 +879,8 @@ async function refundOrder(order, again) {
   const { currency } = order.amount;
   const left = { amount: refundable(order), currency };
   const most = returnable(order);
+  // A repeated press is the same refund; the dialog opened again is another one.
+  const key = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
   const fields = [
     field({ name: "amount", label: say(`退款金额（${currency}）`, `Amount (${currency})`), value: major(left), inputMode: "decimal", hint: say(`最多 ${money(left)}`, `At most ${money(left)}`) }),
     field({ name: "units", label: say("退回可售库存的件数", "Units to return to stock"), kind: "number", min: 0, max: most, value: String(most), hint: say(`最多 ${most} 件`, `At most ${most}`) }),
@@ -886,7 +888,7 @@ async function refundOrder(order, again) {
   ];
   await fillIn(say(`为订单 ${order.order_id} 退款`, `Refund order ${order.order_id}`), say("退款", "Refund"), fields, async (form) => {
     const { amount, units, reason: why } = form.elements;
-    await operate("POST", `/v1/orders/${order.order_id}/refund`, { amount: minor(amount.value, currency), units_returned: number(units.value) ?? 0, reason: why.value.trim() });
+    await operate("POST", `/v1/orders/${order.order_id}/refund`, { amount: minor(amount.value, currency), units_returned: number(units.value) ?? 0, reason: why.value.trim() }, undefined, key);
     await again();
   });
 }

@@ -523,10 +523,9 @@ async function orderCard(order) {
   }
   card.append(made("p", say(`共 ${order.quantity} 件，合计 ${money(order.amount)}`, `Quantity: ${order.quantity}, total: ${money(order.amount)}`)));
   const captures = order.captures || [], refunds = order.refunds || [];
-  if (order.status === "paying") {
-    for (const { amount } of captures.filter(({ state }) => state === "booked")) {
-      card.append(made("p", say(`已收到 ${money(amount)}`, `Received: ${money(amount)}`)));
-    }
+  // One payment of the whole amount is what "paid" says already.
+  if (captures.length > 1 || order.status !== "paid") {
+    for (const { amount } of captures) card.append(made("p", say(`已收到 ${money(amount)}`, `Received: ${money(amount)}`)));
   }
   for (const { status, amount } of refunds) card.append(made("p", `${REFUNDS[status]} ${money(amount)}`));
   if (order.dispute) card.append(made("p", DISPUTES[order.dispute]));

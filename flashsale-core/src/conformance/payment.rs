@@ -43,6 +43,9 @@ cases! {
         a_part_of_an_order_can_be_refunded,
         money_sent_back_at_the_provider_is_not_sent_again,
         a_report_of_our_own_refund_is_no_second_one,
+        a_report_settles_the_refund_that_it_is_about,
+        what_goes_back_at_the_provider_reduces_what_is_owed,
+        money_of_a_replaced_order_goes_back_from_its_own_receipt,
         reversals_that_contradict_are_conflicts,
         no_refund_is_sent_while_a_dispute_is_open,
         a_lost_dispute_takes_the_money_back,
@@ -695,4 +698,60 @@ async fn a_lost_dispute_takes_the_money_back(scene: &mut Scene) -> Check {
     scene.status(&order, "paid").await?;
     // The units are gone unless an operator says otherwise.
     scene.stock(1, [8, 0, 2]).await
+}
+
+/// Mistake: of two refunds of the same amount the wrong one is taken as done, and never sent.
+async fn a_report_settles_the_refund_that_it_is_about(scene: &mut Scene) -> Check {
+    let order = bring(scene, Strategy::PreDeduct, At::Paying, LateCapture::Refund).await?;
+    let payment = last_payment(scene, &order).await?;
+    scene.capture_part(&order, payment, 1, 30, "done paying").await?;
+    scene.capture_part(&order, payment, 2, 30, "done paying").await?;
+    scene.fail_payment(&order, payment, "done pending").await?;
+    due(scene, &[(30, "incomplete"), (30, "incomplete")]).await?;
+    // Under an id of its own it could be either; it is clear once one is settled.
+    scene.reverse(&order, payment, (Refunded, 9, 30), "not_found").await?;
+    settled(scene, &order, payment, 2, RefundOutcome::Done, "done pending").await?;
+    scene.reverse(&order, payment, (Refunded, 9, 30), "done pending").await?;
+    due(scene, &[(30, "incomplete")]).await?;
+    // Under the id of the capture it is clear at once.
+    scene.reverse(&order, payment, (Refunded, 1, 30), "done pending").await?;
+    due(scene, &[]).await
+}
+
+/// Mistake: the money that pays for the order is taken as gone, while a surplus is sent once more.
+async fn what_goes_back_at_the_provider_reduces_what_is_owed(scene: &mut Scene) -> Check {
+    for kind in [Refunded, DisputeLost] {
+        let (order, payment) = paid(scene).await?;
+        scene.capture(&order, payment, 5, "refund_due paid paid_twice").await?;
+        scene.reverse(&order, payment, (kind, 9, 2 * PRICE - 10), "done paid").await?;
+        due(scene, &[(10, "paid_twice")]).await?;
+        let read = scene.order(order.key.id, 1).await?;
+        scene.same("kept of the order's own money", 2 * PRICE, read.receipts[0].kept())?;
+        // The same with an operator's refund of a part.
+        let (order, payment) = paid(scene).await?;
+        scene.refund_part(&order, 1, Some(70), Some(0), "done paid").await?;
+        scene.reverse(&order, payment, (kind, 9, 69), "done paid").await?;
+        due(scene, &[(1, "operator")]).await?;
+    }
+    Ok(())
+}
+
+async fn money_of_a_replaced_order_goes_back_from_its_own_receipt(scene: &mut Scene) -> Check {
+    let old = bring(scene, Strategy::PreDeduct, At::Expired, LateCapture::Retake).await?;
+    let payment = scene.order(old.key.id, 1).await?.payments[0].id.value();
+    let retaken = scene.capture(&old, payment, payment, "retaken paid").await?;
+    let new = retaken.order().cloned().ok_or_else(|| scene.failure("a new order", "none".into()))?;
+    scene.capture(&old, payment, 5, "refund_due expired paid_twice").await?;
+    settled(scene, &old, payment, 5, RefundOutcome::Done, "done expired").await?;
+    // The provider reports that refund: it is the old order's, and the new one stays paid.
+    scene.reverse(&old, payment, (Refunded, 9, 2 * PRICE), "done expired").await?;
+    refunds(scene, &new, &[]).await?;
+    refunds(scene, &old, &[(2 * PRICE, "paid_twice", RefundStatus::Done)]).await?;
+    // A dispute of the payment holds the refunds of both, and its end releases both.
+    scene.reverse(&old, payment, (Disputed, 8, 2 * PRICE), "done paid").await?;
+    scene.refund(&new, true, "done paid").await?;
+    due(scene, &[]).await?;
+    scene.reverse(&old, payment, (DisputeWon, 8, 2 * PRICE), "done paid").await?;
+    due(scene, &[(2 * PRICE, "operator")]).await?;
+    scene.same("dispute", Some(Dispute::Won), scene.order(old.key.id, 1).await?.dispute())
 }

@@ -240,7 +240,8 @@ fn check_order(order: &Order, found: &mut Findings) {
 
 /// Journals of earlier versions have no refund orders.
 fn is_refunded_whole(order: &Order) -> bool {
-    order.amount.amount() == 0 || order.refund_reasons().any(|reason| reason == RefundReason::Operator)
+    let mut refunds = order.receipts.iter().flat_map(|receipt| &receipt.refunds);
+    order.amount.amount() == 0 || refunds.any(|refund| refund.reason == RefundReason::Operator)
 }
 
 /// I8: all money is either what the order costs, or a part that is awaited, or goes back; and no

@@ -18,8 +18,8 @@ use crate::{
 /// A payment provider.
 ///
 /// The idempotency key of `open` and `close` is our payment id; that of `refund` is the payment, the
-/// transaction and the number, as a payment may be captured twice, a capture refunded in parts, and
-/// some providers reuse transaction ids.
+/// transaction, the number and the amount: a payment may be captured twice and a capture refunded in
+/// parts, some providers reuse transaction ids, and a refund that is due can shrink.
 /// A provider does each operation once per key.
 ///
 /// Each call times out after 10 s and goes through a [`Breaker`]: a provider that fails too often

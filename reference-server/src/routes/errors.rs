@@ -99,10 +99,9 @@ pub(super) fn advanced(outcome: Advanced) -> Result<Box<Order>, Problem> {
         }
         Advanced::SoldOut { available } => Err(sold_out(available.into())),
         Advanced::IdTaken => Err(id_taken()),
-        Advanced::TooMuch { amount, units } => Err(Problem::invalid_field(
-            "amount",
-            format!("At most an amount of {amount} and {units} units are left to refund."),
-        )),
+        Advanced::TooMuch { amount, units } => Err(Problem::invalid(format!(
+            "At most an amount of {amount} and {units} units are left to refund."
+        ))),
         Advanced::KeyReused => {
             Err(Problem::new(Code::KeyReused, "Use another Idempotency-Key for another refund."))
         }

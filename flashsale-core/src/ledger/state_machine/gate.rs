@@ -179,26 +179,26 @@ impl super::lane::LaneState {
                 {
                     return Err(CorruptState("the truth placed an order that it had refused"));
                 }
-                self.apply(revision, &entry.event)?;
+                self.apply(entry.at, revision, &entry.event)?;
                 if let Some(row) = self.orders.by_id(*id) {
                     self.orders.row_mut(row).persisted = true;
                 }
                 Ok(())
             }
             Event::Amended { id, .. } if self.changes.contains_key(id) => Ok(()),
-            Event::Amended { .. } => self.apply(revision, &entry.event),
+            Event::Amended { .. } => self.apply(entry.at, revision, &entry.event),
             Event::Adjusted { .. } if self.lane.bucket != 0 => Ok(()),
             Event::Adjusted { id, sku, delta, .. } => match self.adjustments.get(id).copied() {
                 Some(known) if known == (*sku, *delta) => Ok(()),
                 // The gate took a different adjustment under this id; the truth refuses that one.
                 Some((taken, _)) => {
-                    self.apply(revision, &Event::AdjustmentRefused { id: id.clone(), sku: taken })?;
-                    self.apply(revision, &entry.event)
+                    self.apply(entry.at, revision, &Event::AdjustmentRefused { id: id.clone(), sku: taken })?;
+                    self.apply(entry.at, revision, &entry.event)
                 }
-                None => self.apply(revision, &entry.event),
+                None => self.apply(entry.at, revision, &entry.event),
             },
             Event::AdjustmentRefused { .. } if self.lane.bucket != 0 => Ok(()),
-            Event::AdjustmentRefused { .. } => self.apply(revision, &entry.event),
+            Event::AdjustmentRefused { .. } => self.apply(entry.at, revision, &entry.event),
             Event::Opened(_)
             | Event::Reopened
             | Event::EpochTaken

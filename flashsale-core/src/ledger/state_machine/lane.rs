@@ -40,6 +40,8 @@ pub(super) struct LaneState {
     pub(super) changes: BTreeMap<ChangeId, (Change, Attribution)>,
     /// The time of the last decision.
     pub(super) last: Timestamp,
+    /// The time of the event that is being applied.
+    pub(super) now: Timestamp,
     /// The position of the last entry.
     pub(super) head: Position,
     /// How far a gate has followed its truth.
@@ -81,6 +83,7 @@ impl LaneState {
             selling: Selling::On,
             changes: BTreeMap::new(),
             last: Timestamp::EPOCH,
+            now: Timestamp::EPOCH,
             head: Position::default(),
             followed: Position::default(),
             version: 0,
@@ -193,9 +196,10 @@ impl LaneState {
         }
     }
 
-    /// Changes the state by an event of this lane. `revision` is its sequence.
-    pub(super) fn apply(&mut self, revision: u64, event: &Event) -> Result<(), CorruptState> {
+    /// Changes the state by an event of this lane. `at` is its time, `revision` its sequence.
+    pub(super) fn apply(&mut self, at: Timestamp, revision: u64, event: &Event) -> Result<(), CorruptState> {
         self.version += 1;
+        self.now = at;
         match event {
             Event::Opened(_) | Event::Reopened | Event::EpochTaken => Ok(()),
             Event::Amended { id, change, by } => {

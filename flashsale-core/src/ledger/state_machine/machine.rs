@@ -424,7 +424,7 @@ impl StateMachine {
         // Revisions count the truth's events. A gate's own decision precedes everything it will
         // follow.
         let revision = if self.role == LedgerRole::Gate { 0 } else { position.sequence };
-        state.apply(revision, event)?;
+        state.apply(at, revision, event)?;
         state.head = position;
         sale.outboxes[index].push(|| Entry { position, at, event: event.clone() });
         if let Event::Order { change: OrderChange::PaymentOpened { payment, .. }, .. } = event {

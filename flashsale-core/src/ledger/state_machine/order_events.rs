@@ -76,9 +76,12 @@ impl LaneState {
                 self.book(row_id, capture, Proceeds::Paid);
                 let old = self.owned(user, *replaces).ok_or(CorruptState("the replaced order is unknown"))?;
                 let old = self.orders.row_mut(old);
+                let disputes = old.reversals().iter().filter(|report| report.kind != ReversalKind::Refunded);
+                let disputes: Vec<_> = disputes.cloned().collect();
                 old.revision = revision;
                 old.extra_mut().replaced_by = Some(id);
                 old.set_payment_status(capture.payment, PaymentStatus::Captured);
+                self.orders.row_mut(row_id).extra_mut().reversals = disputes;
                 Ok(())
             }
             _ => {
@@ -152,6 +155,7 @@ impl LaneState {
                     ReversalKind::Disputed | ReversalKind::DisputeWon => {}
                 }
                 row.extra_mut().reversals.push(report.clone());
+                self.share_dispute(row_id, report);
             }
             OrderChange::ClosingClaimed { retry_at } => self.set_due(row_id, *retry_at),
             OrderChange::Cancelled | OrderChange::CancelledBy(_) => self.end(row_id, OrderStatus::Cancelled),
@@ -166,7 +170,7 @@ impl LaneState {
 
     /// Records captured money.
     fn book(&mut self, row_id: RowId, capture: &Capture, proceeds: Proceeds) {
-        let receipt = Receipt { capture: capture.clone(), at: self.last, proceeds, refunds: Vec::new() };
+        let receipt = Receipt { capture: capture.clone(), at: self.now, proceeds, refunds: Vec::new() };
         self.orders.add_receipt(row_id, receipt);
     }
 
@@ -216,6 +220,22 @@ impl LaneState {
         let holding = Holding::of(self.terms.offers()[row.offer as usize].strategy(), row.status);
         if holding == Holding::Sold {
             self.units[row.offer as usize].transfer(returned.into(), Holding::Sold, Holding::Nothing);
+        }
+    }
+
+    /// Records a dispute at the other order as well, if one replaced the other: either can hold
+    /// money of the payment.
+    fn share_dispute(&mut self, row_id: RowId, report: &ReversalReport) {
+        let row = self.orders.row(row_id);
+        let revision = row.revision;
+        let linked = row.extra.as_ref().and_then(|extra| extra.replaced_by.or(extra.replaces));
+        if report.kind != ReversalKind::Refunded
+            && let Some(linked) = linked.and_then(|id| self.orders.by_id(id))
+        {
+            let row = self.orders.row_mut(linked);
+            row.revision = revision;
+            row.extra_mut().reversals.push(report.clone());
+            self.follow_refunds(linked);
         }
     }
 
@@ -349,47 +369,75 @@ impl LaneState {
 /// or else a new one, which reduces what we still owe.
 fn take_back(receipts: &mut [Receipt], report: &ReversalReport, reason: RefundReason) {
     if reason == RefundReason::Provider
-        && let Some(ours) = own_refund(receipts, report)
+        && let Some((receipt, number)) = own_refund(receipts, report)
     {
+        let ours = &mut receipts[receipt].refunds[number];
         ours.status = RefundStatus::Done;
         ours.reported = true;
         return;
     }
+    let mut order: Vec<_> = (0..receipts.len()).filter(|at| receipts[*at].is_reversed_by(report)).collect();
+    // The money that the report names, then money that goes back anyway, then the rest.
+    order.sort_by_key(|at| {
+        let receipt = &receipts[*at];
+        (receipt.capture.transaction != report.transaction, owed(receipt) == 0)
+    });
     let mut rest = report.amount;
-    for exact in [true, false] {
-        let of_payment = receipts.iter_mut().filter(|receipt| receipt.is_reversed_by(report));
-        for receipt in
-            of_payment.filter(|receipt| exact == (receipt.capture.transaction == report.transaction))
-        {
-            let amount = rest.min(receipt.unreturned());
-            rest -= amount;
-            if amount > 0 {
-                receipt.refunds.push(Refund { amount, reason, status: RefundStatus::Done, reported: true });
-                owe_less(receipt);
-            }
+    for at in order {
+        let receipt = &mut receipts[at];
+        let amount = rest.min(receipt.unreturned());
+        rest -= amount;
+        if amount > 0 {
+            receipt.refunds.push(Refund { amount, reason, status: RefundStatus::Done, reported: true });
+            owe_less(receipt, amount);
         }
     }
 }
 
-/// The refund of ours that a report is about: one of that amount, not reported before.
-fn own_refund<'a>(receipts: &'a mut [Receipt], report: &ReversalReport) -> Option<&'a mut Refund> {
-    let of_payment = receipts.iter_mut().filter(|receipt| receipt.is_reversed_by(report));
-    of_payment.flat_map(|receipt| &mut receipt.refunds).find(|refund| {
-        !refund.reported && refund.amount == report.amount && !mutant!("own-refund-booked-twice")
+/// The refund of ours that a report is about, as the indices of receipt and refund: one of that
+/// amount, not reported before. One of the named transaction comes first, then one that is done.
+pub(super) fn own_refund(receipts: &[Receipt], report: &ReversalReport) -> Option<(usize, usize)> {
+    own_refunds(receipts, report).min_by_key(|(receipt, number)| {
+        let status = match receipts[*receipt].refunds[*number].status {
+            RefundStatus::Done => 0,
+            RefundStatus::Due => 1,
+            RefundStatus::Failed => 2,
+        };
+        (receipts[*receipt].capture.transaction != report.transaction, status)
     })
 }
 
-/// Reduces refunds that were not made, until all refunds together are not more than the capture.
-fn owe_less(receipt: &mut Receipt) {
-    let all = receipt.refunds.iter().fold(0_u64, |sum, refund| sum.saturating_add(refund.amount));
-    let mut over = all.saturating_sub(receipt.capture.amount);
+/// All refunds of ours that a report may be about.
+pub(super) fn own_refunds<'a>(
+    receipts: &'a [Receipt],
+    report: &'a ReversalReport,
+) -> impl Iterator<Item = (usize, usize)> + 'a {
+    let of_payment = receipts.iter().enumerate().filter(|(_, receipt)| receipt.is_reversed_by(report));
+    of_payment.flat_map(|(at, receipt)| {
+        let refunds = receipt.refunds.iter().enumerate();
+        let same = refunds.filter(|(_, refund)| {
+            !refund.reported && refund.amount == report.amount && !mutant!("own-refund-booked-twice")
+        });
+        same.map(move |(number, _)| (at, number))
+    })
+}
+
+/// What we have ordered to send back and have not sent.
+pub(super) fn owed(receipt: &Receipt) -> u64 {
+    let open = receipt.refunds.iter().filter(|refund| refund.status != RefundStatus::Done);
+    open.map(|refund| refund.amount).sum()
+}
+
+/// Reduces refunds that were not made by an amount that the provider sent instead.
+fn owe_less(receipt: &mut Receipt, amount: u64) {
+    let mut rest = amount;
     for refund in receipt.refunds.iter_mut().rev().filter(|refund| refund.status != RefundStatus::Done) {
         if mutant!("refunded-twice") {
             return;
         }
-        let less = over.min(refund.amount);
+        let less = rest.min(refund.amount);
         refund.amount -= less;
-        over -= less;
+        rest -= less;
         if refund.amount == 0 {
             refund.status = RefundStatus::Done;
         }

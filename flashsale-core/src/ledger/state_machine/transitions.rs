@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use super::{
     lane::LaneState,
+    order_events::{owed, own_refund, own_refunds},
     orders::{OrderRow, RowId},
 };
 use crate::{
@@ -216,27 +217,26 @@ impl LaneState {
                 None => {}
             }
         }
-        let Some(holder) = self.with_replacement(row_id).max_by_key(|row_id| {
-            let exact = money(*row_id).any(|receipt| receipt.capture.transaction == report.transaction);
-            let unreturned =
-                money(*row_id).fold(0_u64, |sum, receipt| sum.saturating_add(receipt.unreturned()));
-            (exact, unreturned, money(*row_id).count())
-        }) else {
+        let receipts = |row_id: RowId| self.orders.row(row_id).receipts();
+        let Some(holder) = self.with_replacement(row_id).max_by_key(|row_id| fit(receipts(*row_id), report))
+        else {
             return Decline(Advanced::NotFound);
         };
         if money(holder).next().is_none() {
             let of_payment = |receipt: &Receipt| receipt.capture.payment == report.payment;
-            let in_other_currency = self.orders.row(holder).receipts().iter().any(of_payment);
+            let in_other_currency = receipts(holder).iter().any(of_payment);
             return Decline(if in_other_currency { Advanced::Conflict } else { Advanced::NotFound });
         }
-        let ours = |receipt: &Receipt| {
-            receipt.refunds.iter().any(|refund| !refund.reported && refund.amount == report.amount)
-        };
+        let ours = own_refund(receipts(holder), report);
+        if report.kind == ReversalKind::Refunded
+            && ours.is_some_and(|ours| is_unclear(receipts(holder), report, ours))
+        {
+            // Which refund it is shows when one of them is settled.
+            return Decline(Advanced::NotFound);
+        }
         let unreturned = money(holder).fold(0_u64, |sum, receipt| sum.saturating_add(receipt.unreturned()));
         let is_possible = match report.kind {
-            ReversalKind::Refunded => {
-                report.amount > 0 && (report.amount <= unreturned || money(holder).any(ours))
-            }
+            ReversalKind::Refunded => report.amount > 0 && (report.amount <= unreturned || ours.is_some()),
             ReversalKind::Disputed | ReversalKind::DisputeWon | ReversalKind::DisputeLost => true,
         };
         if !is_possible || known(holder).len() >= MAX_REVERSALS {
@@ -348,13 +348,36 @@ fn decide_refund(row_id: RowId, row: &OrderRow, refund: &RefundOrder, by: &Attri
     let left = paid.fold(0_u64, |sum, receipt| sum.saturating_add(receipt.kept()));
     let (amount, units) = (refund.amount.unwrap_or(left), refund.units.unwrap_or(row.units_left()));
     let is_too_much = amount > left || units > row.units_left();
-    if (is_too_much && !mutant!("refund-beyond-capture")) || known.count() >= MAX_REVERSALS {
+    if known.count() >= MAX_REVERSALS {
+        return Decline(Advanced::WrongState(row.status));
+    }
+    if is_too_much && !mutant!("refund-beyond-capture") {
         return Decline(Advanced::TooMuch { amount: left, units: row.units_left() });
     }
     if amount == 0 && units == 0 {
         return Replay(row_id);
     }
     Change(row_id, OrderChange::RefundOrdered { refund: *refund, by: by.clone() })
+}
+
+/// How well the money of an order fits a report. An order and its replacement can both hold money of
+/// the payment: the report is about the one whose capture it names, or one of whose refunds it may
+/// be, or that owes money.
+fn fit(receipts: &[Receipt], report: &ReversalReport) -> (bool, bool, bool, u64, usize) {
+    let money: Vec<_> = receipts.iter().filter(|receipt| receipt.is_reversed_by(report)).collect();
+    let is_exact = money.iter().any(|receipt| receipt.capture.transaction == report.transaction);
+    let unreturned = money.iter().fold(0_u64, |sum, receipt| sum.saturating_add(receipt.unreturned()));
+    let is_owed = money.iter().any(|receipt| owed(receipt) > 0);
+    (is_exact, own_refund(receipts, report).is_some(), is_owed, unreturned, money.len())
+}
+
+/// Whether a report may as well be about another refund of ours that is due. Marking the wrong one
+/// would keep the other from being sent.
+fn is_unclear(receipts: &[Receipt], report: &ReversalReport, (at, number): (usize, usize)) -> bool {
+    let is_exact = |at: usize| receipts[at].capture.transaction == report.transaction;
+    let is_due = |at: usize, number: usize| receipts[at].refunds[number].status == RefundStatus::Due;
+    let mut others = own_refunds(receipts, report).filter(|other| *other != (at, number));
+    is_due(at, number) && others.any(|other| is_exact(other.0) == is_exact(at) && is_due(other.0, other.1))
 }
 
 /// What a known report means for another one.

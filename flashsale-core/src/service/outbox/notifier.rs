@@ -9,7 +9,7 @@ use tokio::{sync::watch, time::timeout};
 use super::reader::{self, Outbox};
 use crate::{
     circuit_breaker::{Breaker, BreakerOptions, Rejected},
-    domain::{Name, Order, OrderKey, PaymentStatus, RefundStatus, ReversalKind, Timestamp},
+    domain::{Name, Order, OrderKey, PaymentStatus, RefundOrder, RefundStatus, ReversalKind, Timestamp},
     interruptible_sleep::pause,
     ledger::{Entry, Event, Lane, LedgerError, OrderChange},
     queue::{Job, MAX_BATCH, NewJob, Queue, QueueError, RetryPolicy, Topic, Verdict, Worker},
@@ -129,9 +129,10 @@ impl NotificationKind {
             OrderChange::PaymentEnded { .. } => Self::PaymentClosed,
             OrderChange::Paid(_) | OrderChange::PlacedFree(_) | OrderChange::Retaken { .. } => Self::Paid,
             OrderChange::PartPaid(_) => Self::PartPaid,
-            OrderChange::RefundDue { .. }
-            | OrderChange::Refunded { .. }
-            | OrderChange::RefundOrdered { .. } => Self::RefundDue,
+            OrderChange::RefundDue { .. } | OrderChange::Refunded { .. } => Self::RefundDue,
+            // Only units return.
+            OrderChange::RefundOrdered { refund: RefundOrder { amount: Some(0), .. }, .. } => return None,
+            OrderChange::RefundOrdered { .. } => Self::RefundDue,
             OrderChange::Reversed(report) => match report.kind {
                 ReversalKind::Refunded => Self::RefundedByProvider,
                 ReversalKind::Disputed => Self::Disputed,
