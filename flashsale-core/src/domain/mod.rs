@@ -26,7 +26,7 @@ pub use order::{Idempotency, Key, Nonce, Order, OrderKey, OrderStatus, Proceeds,
 pub use payment::{Capture, Payment, PaymentStatus, Provider, Refund, RefundReason, RefundStatus};
 pub use product::{Product, Sku};
 pub use text::{Name, PictureUrl, Text};
-pub use time::{Clock, ManualClock, SystemClock, Timestamp};
+pub use time::{Clock, ManualClock, SteadyTime, SystemClock, Timestamp};
 
 /// A value rejected by its constructor.
 ///
