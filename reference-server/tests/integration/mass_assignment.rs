@@ -162,7 +162,7 @@ async fn of_operator(shop: &Shop, user: u64, template: &str) -> (String, String)
         _ => {
             role = OperatorRole::Operator;
             match template {
-                "/v1/kill-switch" | "/v1/backup" => template.to_owned(),
+                "/v1/kill-switch" | "/v1/backup" | "/v1/clock/step" => template.to_owned(),
                 "/v1/activities/{id}/offers/{sku_id}/adjustments" => format!("{OFFER}/adjustments"),
                 "/v1/orders/{id}/cancel" => format!("/v1/orders/{}/cancel", order(shop, user).await),
                 "/v1/orders/{id}/refund" => {
