@@ -10,7 +10,10 @@ use flashsale_core::{
 type Check = Result<(), String>;
 
 /// A rule and its check.
-pub(crate) const RULES: &[(&str, fn() -> Check)] = &[
+type Rule = (&'static str, fn() -> Check);
+
+/// All rules.
+pub(crate) const RULES: &[Rule] = &[
     ("small_differences_are_made_up_for_gradually", small_differences_are_made_up_for_gradually),
     ("a_jump_that_vanishes_leaves_no_trace", a_jump_that_vanishes_leaves_no_trace),
     ("a_jump_that_persists_is_believed", a_jump_that_persists_is_believed),

@@ -290,9 +290,13 @@ async fn an_unknown_field_is_rejected_by_name_and_nothing_changes() {
     assert!(!backup.exists());
     assert!(calls.len() >= 20 && tried > 250, "{} calls, {tried} bodies", calls.len());
 
-    // Without the unknown field, every call succeeds.
+    // Without the unknown field, every call succeeds, but for one that no jump of the clock needs.
     for call in &calls {
         let answer = call.send(&shop, &call.body).await;
+        if call.path == "/v1/clock/step" {
+            assert_eq!(answer.code(), "wrong_state", "{answer}");
+            continue;
+        }
         assert!(answer.status.is_success(), "{} {}: {answer}", call.method, call.path);
     }
     assert!(backup.exists());
