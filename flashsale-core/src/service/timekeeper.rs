@@ -153,3 +153,89 @@ fn seconds(by_ms: i64) -> String {
     let (sign, ms) = (if by_ms < 0 { '-' } else { '+' }, by_ms.unsigned_abs());
     format!("{sign}{}.{:03}", ms / 1_000, ms % 1_000)
 }
+
+#[cfg(test)]
+#[cfg(all(feature = "embedded", feature = "conformance"))]
+mod tests {
+    use std::num::NonZeroU16;
+
+    use tokio::runtime::Handle;
+
+    use super::*;
+    use crate::{
+        clock::{ManualTime, SteeringOptions},
+        conformance::{Faults, Faulty},
+        domain::{
+            ActivityId, Clock, Idempotency, Key, Money, Nonce, OfferTerms, Order, OrderId, Quantity, SkuId,
+            Strategy, Subjects, Timestamp, UserId, Window,
+        },
+        embedded::{EmbeddedCatalogue, EmbeddedLedger},
+        ledger::{Lane, Ledger as _, LedgerRole, Outcome, Reserve, ReserveMode, Terms, Timing},
+        service::BatcherOptions,
+    };
+
+    const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+    const HOLD: Duration = Duration::from_secs(600);
+
+    fn terms() -> Arc<Terms> {
+        let price = Money::new(100, "CNY".parse().unwrap()).unwrap();
+        let offer =
+            OfferTerms::new(SkuId::new(2).unwrap(), price, 9, Strategy::PreDeduct, Some(HOLD)).unwrap();
+        let day = Duration::from_secs(86_400);
+        let window = Window::new(NOW.before(day), NOW.after(day)).unwrap();
+        let activity = ActivityId::new(1).unwrap();
+        Arc::new(Terms::new(activity, window, NonZeroU16::MIN, Timing::default(), vec![offer]).unwrap())
+    }
+
+    async fn place(ledger: &EmbeddedLedger, number: u64) -> Order {
+        let reserve = Reserve {
+            order: OrderId::new(number).unwrap(),
+            user: UserId::new(number).unwrap(),
+            sku: SkuId::new(2).unwrap(),
+            quantity: Quantity::ONE,
+            idempotency: Idempotency { key: Key(number.into()), nonce: Nonce(number) },
+            subjects: Subjects::default(),
+            mode: ReserveMode::NewOrder,
+        };
+        let lane = Lane::first(terms().activity());
+        let mut answer = ledger.reserve(lane, None, vec![reserve]).await.unwrap();
+        let Some(Outcome::Reserved { order, .. }) = answer.outcomes.pop() else { panic!("there are units") };
+        *order
+    }
+
+    /// Requests and replies of the ledger are lost, and calls arrive twice.
+    #[tokio::test]
+    async fn a_step_is_taken_once_whatever_becomes_of_its_calls() {
+        for (seed, by_ms) in (0..).zip([3_600_000, -3_600_000, 120_000, -8_000].repeat(5)) {
+            let time = Arc::new(ManualTime::new(NOW));
+            let clock = Arc::new(SteeredClock::new(Arc::clone(&time) as _, SteeringOptions::default()));
+            let engine = Arc::new(EmbeddedLedger::in_memory(LedgerRole::Single, Arc::clone(&clock) as _));
+            let faults = Faults::new(seed);
+            let ledger = Faulty::new(Arc::clone(&engine), Arc::clone(&faults));
+            let options = BatcherOptions::default();
+            let sales = Arc::new(Sales::new(ledger, Arc::clone(&clock) as _, Handle::current(), options));
+            let catalogue = Arc::new(EmbeddedCatalogue::in_memory(Arc::clone(&clock) as _).unwrap());
+            let recorder = Arc::new(AuditRecorder::new(Arc::clone(&sales), catalogue));
+            let keeper = Timekeeper::new(Arc::clone(&clock), Arc::clone(&sales), recorder);
+            sales.open(terms()).await.unwrap();
+            let before = place(&engine, 1).await;
+            time.jump(by_ms);
+            assert!(matches!(keeper.look().await.unwrap(), Observation::Doubted(_)));
+            time.advance(Duration::from_secs(31));
+            faults.set_percent(100);
+            let mut looks = 0;
+            // An unfinished step is gone on with at the next look, under the same id.
+            while keeper.look().await.is_err() {
+                looks += 1;
+                assert!(looks < 200, "the step never ends");
+            }
+            faults.set_percent(0);
+            assert_eq!((keeper.state().steps, keeper.state().offset_ms), (1, 0));
+            let moved = engine.order(before.key).await.unwrap().unwrap();
+            assert_eq!(moved.deadline, before.deadline.map(|deadline| deadline.moved(by_ms)));
+            let next = place(&engine, 2).await;
+            assert_eq!(next.placed_at, clock.now());
+            assert_eq!(next.deadline, Some(clock.now().after(HOLD)));
+        }
+    }
+}
