@@ -43,7 +43,7 @@ use flashsale_core::{
     ledger::{
         Adjusted, Adjustment, AdjustmentId, Advance, Advances, BatchId, Bounds, Bucket, Change, ChangeId,
         Consumer, Due, Entry, Epoch, Kept, Lane, Ledger, LedgerError, LedgerRole, Opened, Position,
-        Reference, RefundTask, Reservations, Reserve, Stock, Terms, Transfer, View,
+        Reference, RefundTask, Reservations, Reserve, Stock, Terms, TimeStep, Transfer, View,
         state_machine::{Batch, Inspection, StateMachine},
     },
 };
@@ -226,6 +226,10 @@ impl Ledger for FileLedger {
 
     async fn adjust(&self, adjustment: Adjustment) -> Result<Adjusted, LedgerError> {
         self.step(|machine, batch| machine.adjust(batch, &adjustment))
+    }
+
+    async fn step_time(&self, step: TimeStep) -> Result<(), LedgerError> {
+        self.step(|machine, batch| machine.step_time(batch, &step).map(drop))
     }
 
     async fn reserve(

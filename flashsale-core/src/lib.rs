@@ -67,6 +67,7 @@ pub mod admission;
 pub mod cache;
 pub mod catalogue;
 pub mod circuit_breaker;
+pub mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod domain;

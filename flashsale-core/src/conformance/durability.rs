@@ -21,7 +21,7 @@ cases! {
 }
 
 /// Crashes and continues with what is durable. A ledger that is not durable continues as it is.
-async fn crash(scene: &mut Scene) -> Check {
+pub(super) async fn crash(scene: &mut Scene) -> Check {
     scene.note("crash and restart");
     if let Some(again) = scene.subject.probe.restart().await {
         scene.subject = again;

@@ -15,8 +15,8 @@ use crate::{
     ledger::{
         Adjusted, Adjustment, AdjustmentId, Advance, Advances, BatchId, Bounds, Bucket, Change, ChangeId,
         Chunk, Consumer, Due, Entry, Epoch, Fence, Gate, Kept, Lane, Ledger, LedgerError, NextEpoch, Opened,
-        PersistMode, Position, Reference, RefundTask, Reservations, Reserve, Stock, Terms, Transfer, Truth,
-        Verdict, View,
+        PersistMode, Position, Reference, RefundTask, Reservations, Reserve, Stock, Terms, TimeStep,
+        Transfer, Truth, Verdict, View,
     },
 };
 
@@ -136,6 +136,10 @@ impl<L: Ledger + ?Sized> Ledger for Faulty<L> {
 
     async fn adjust(&self, adjustment: Adjustment) -> Result<Adjusted, LedgerError> {
         self.call(|| self.inner.adjust(adjustment.clone())).await
+    }
+
+    async fn step_time(&self, step: TimeStep) -> Result<(), LedgerError> {
+        self.call(|| self.inner.step_time(step.clone())).await
     }
 
     async fn reserve(

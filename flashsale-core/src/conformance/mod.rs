@@ -88,6 +88,7 @@
 //! | 64 concurrent deliveries all pass the "seen?" check | `concurrency::concurrent_captures_pay_once` |
 //! | a key is reused with another body, by another user, or while in flight | `keys::a_key_with_a_different_request_answers_key_reused`, `keys::keys_are_scoped_to_the_user`, `concurrency::concurrent_requests_with_one_key_make_one_order` |
 //! | cancel, timeout, operator and refusal release units more than once | `cancellation::cancel_expiry_and_refund_release_units_once`, `concurrency::concurrent_steps_end_an_order_once`, `gate::a_refused_order_releases_its_units_once` |
+//! | one wrong reading of the clock lasts | `time_steps::a_step_back_reopens_the_window`, `time_steps::a_step_moves_the_deadlines_of_holds` |
 //! | the window is enforced on the page only | `precedence::the_window_is_enforced_by_reserve` |
 //! | counters drift, or the checker itself is wrong | the invariants after every step; the seeded faults in the test `mutants` |
 
@@ -121,6 +122,7 @@ mod scene;
 mod status_table;
 mod storms;
 mod tiers;
+mod time_steps;
 mod transitions;
 mod truth;
 
@@ -142,6 +144,7 @@ const CASES: &[&[case::Case]] = &[
     status_table::CASES,
     payment::CASES,
     expiry::CASES,
+    time_steps::CASES,
     cancellation::CASES,
     adjustment::CASES,
     buckets::CASES,

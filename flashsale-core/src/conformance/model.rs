@@ -12,7 +12,7 @@ use crate::{
         Adjusted, Adjustment, AdjustmentId, Advance, Advances, BatchId, Bounds, Bucket, Change, ChangeId,
         Chunk, Consumer, Due, Entry, Epoch, Fence, Gate, Kept, Lane, Ledger, LedgerError, LedgerRole,
         NextEpoch, Opened, PersistMode, Position, Reference, RefundTask, Reservations, Reserve, Stock, Terms,
-        Transfer, Truth, Verdict, View,
+        TimeStep, Transfer, Truth, Verdict, View,
         state_machine::{Batch, Inspection, StateMachine},
     },
 };
@@ -126,6 +126,18 @@ impl Ledger for Model {
 
     async fn adjust(&self, adjustment: Adjustment) -> Result<Adjusted, LedgerError> {
         self.step(|machine, batch| machine.adjust(batch, &adjustment))
+    }
+
+    /// Steps its own clock, too: before a step back, and after a step forward.
+    async fn step_time(&self, step: TimeStep) -> Result<(), LedgerError> {
+        let mut state = self.state();
+        state.batches += 1;
+        let stepped = state.now.moved(step.by_ms());
+        let batch = Batch { id: BatchId(state.batches), now: state.now.min(stepped) };
+        if state.machine.step_time(batch, &step)? > 0 {
+            state.now = stepped;
+        }
+        Ok(())
     }
 
     async fn reserve(

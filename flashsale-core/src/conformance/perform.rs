@@ -15,7 +15,7 @@ use crate::{
     ledger::{
         Adjustment, Advance, Bucket, Change, ChangeId, Consumer, Entry, Epoch, Event, Fence, Gate, Lane,
         Ledger, LedgerError, LedgerRole, Outcome, PersistMode, Position, Reference, RefundOutcome, Reserve,
-        Terms, Transfer, Truth, state_machine::Inspection,
+        StepId, Terms, TimeStep, Transfer, Truth, state_machine::Inspection,
     },
 };
 
@@ -35,6 +35,8 @@ pub(super) struct History {
     orders: Vec<OrderKey>,
     transfers: Vec<Transfer>,
     arrived: Vec<Transfer>,
+    /// The ids of the steps of time.
+    steps: Vec<u8>,
 }
 
 /// The answer to an operation. Its text must be the same for the oracle and the tested system.
@@ -55,15 +57,21 @@ const BUYERS: u64 = 8;
 impl History {
     pub(super) fn new(setup: &Setup, role: LedgerRole) -> Self {
         let terms = Arc::new(terms_of(setup));
-        Self { terms, role, now: START, orders: Vec::new(), transfers: Vec::new(), arrived: Vec::new() }
+        let (orders, transfers, arrived, steps) = Default::default();
+        Self { terms, role, now: START, orders, transfers, arrived, steps }
     }
 
     pub(super) fn learn(&mut self, op: &Op, observation: Observation) {
         self.orders.extend(observation.orders);
         self.transfers.extend(observation.sent);
         self.arrived.extend(observation.arrived);
-        if let Op::Time(seconds) = op {
-            self.now = self.now.after(make::seconds(*seconds));
+        match op {
+            Op::Time(seconds) => self.now = self.now.after(make::seconds(*seconds)),
+            Op::StepTime { id, seconds } if !self.steps.contains(id) => {
+                self.steps.push(*id);
+                self.now = self.now.moved(seconds * 1_000);
+            }
+            _ => {}
         }
     }
 
@@ -256,6 +264,13 @@ impl System {
             Op::Time(seconds) => {
                 self.set_time(past, past.now.after(make::seconds(*seconds))).await;
                 String::new()
+            }
+            Op::StepTime { id, seconds } => {
+                let step = TimeStep::new(StepId((*id).into()), seconds * 1_000, make::by());
+                let step = step.expect("a valid step");
+                let stepped = self.deciding().step_time(step.clone()).await;
+                let gate = if self.truth.is_some() { self.main.ledger.step_time(step).await } else { Ok(()) };
+                format!("{} and {}", show(&stepped), show(&gate))
             }
             Op::Restart => {
                 self.restart(past).await;

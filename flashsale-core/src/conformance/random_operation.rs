@@ -91,6 +91,11 @@ pub(super) enum Op {
     },
     /// Advances the time by so many seconds.
     Time(u64),
+    /// Steps the time of all lanes by so many seconds, unless the id was used before.
+    StepTime {
+        id: u8,
+        seconds: i64,
+    },
     /// Crashes every durable ledger and reopens it.
     Restart,
     // Between the tiers.
@@ -292,6 +297,8 @@ pub(super) fn operations(setup: &Setup, tiers: bool) -> BoxedStrategy<Op> {
         (2, (any::<u16>(), captures()).prop_map(|(order, capture)| Op::Keep { order, capture }).boxed()),
         (8, prop_oneof![4 => 0..20_u64, 2 => 20..120_u64, 1 => 120..900_u64].prop_map(Op::Time).boxed()),
     ];
+    let step = (0..6_u8, prop_oneof![-900..0_i64, 1..900_i64]);
+    choices.push((2, step.prop_map(|(id, seconds)| Op::StepTime { id, seconds }).boxed()));
     if several {
         let transfer = (bucket.clone(), 0..buckets, sku(), 0..4_u32)
             .prop_map(|(from, to, sku, units)| Op::Send { from, to, sku, units });

@@ -169,6 +169,11 @@ impl Scene {
         self.now
     }
 
+    /// Records that the time of all lanes was stepped.
+    pub(super) fn stepped(&mut self, by_ms: i64) {
+        self.now = self.now.moved(by_ms);
+    }
+
     // Opening.
 
     /// Makes terms of another activity, on sale from now for [`make::SALE`].

@@ -32,7 +32,7 @@ pub use payment::{
 };
 pub use product::{Product, Sku};
 pub use text::{Name, PictureUrl, Text};
-pub use time::{Clock, ManualClock, SystemClock, Timestamp};
+pub use time::{Clock, ManualClock, SteadyTime, SystemClock, Timestamp};
 
 /// A value rejected by its constructor.
 ///

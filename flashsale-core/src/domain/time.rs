@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -41,6 +44,12 @@ impl Timestamp {
         Self(self.0.saturating_sub(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
     }
 
+    /// Moves by so many milliseconds, forward or back, within the representable times.
+    #[must_use]
+    pub fn moved(self, by_ms: i64) -> Self {
+        Self::from_millis(self.0.saturating_add_signed(by_ms))
+    }
+
     /// Returns the time elapsed since `earlier`; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
@@ -59,6 +68,26 @@ impl fmt::Debug for Timestamp {
 pub trait Clock: Send + Sync + fmt::Debug {
     /// Returns the current time.
     fn now(&self) -> Timestamp;
+
+    /// Returns the time without the steps that the clock has taken on purpose: for waiting, and
+    /// for ids. A clock that takes none need not implement it.
+    fn steady(&self) -> Timestamp {
+        self.now()
+    }
+}
+
+/// A clock without its steps: its time is [`Clock::steady`].
+#[derive(Clone, Debug)]
+pub struct SteadyTime(pub Arc<dyn Clock>);
+
+impl Clock for SteadyTime {
+    fn now(&self) -> Timestamp {
+        self.0.steady()
+    }
+
+    fn steady(&self) -> Timestamp {
+        self.0.steady()
+    }
 }
 
 /// The operating system's clock.

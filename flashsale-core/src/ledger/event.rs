@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AdjustmentId, Change, Position, Terms, Transfer};
+use super::{AdjustmentId, Change, Position, StepId, Terms, Transfer};
 use crate::domain::{
     Attribution, Capture, Idempotency, Money, OrderId, PaymentId, PaymentStatus, Provider, Quantity,
     RefundOrder, RefundReason, RefundStatus, ReversalReport, SkuId, Subjects, Timestamp, UserId,
@@ -28,7 +28,7 @@ pub struct Entry {
     pub event: Event,
 }
 
-/// An event in a lane.
+/// An event in a lane. Variants are part of the journal format: add new ones only at the end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// The lane opened with these terms.
@@ -78,6 +78,18 @@ pub enum Event {
         user: UserId,
         /// The change.
         change: OrderChange,
+    },
+    /// The lane's time was stepped, and every open deadline with it. The entry's time is the one
+    /// before the step.
+    TimeStepped {
+        /// The id of the step.
+        id: StepId,
+        /// By how many milliseconds deadlines moved; negative for back.
+        by_ms: i64,
+        /// The lane's time after the step.
+        to: Timestamp,
+        /// Who had it stepped, and why.
+        by: Attribution,
     },
 }
 

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{
     Adjusted, Adjustment, Advance, Advances, Bucket, Change, ChangeId, Due, Entry, Epoch, Lane, LedgerError,
-    Position, RefundTask, Reservations, Reserve, Stock, Terms, Transfer, View,
+    Position, RefundTask, Reservations, Reserve, Stock, Terms, TimeStep, Transfer, View,
 };
 use crate::domain::{ActivityId, Attribution, Capture, Order, OrderId, OrderKey, PaymentId, SkuId, UserId};
 
@@ -15,15 +15,17 @@ use crate::domain::{ActivityId, Attribution, Capture, Order, OrderId, OrderKey, 
 /// # Contract
 /// - **Atomic.** One call is one atomic step of one lane. Items of a batch are decided in order,
 ///   each seeing the effects of its predecessors, and the batch commits entirely or not at all.
-///   Events are written in the same step. [`open`](Ledger::open) and [`amend`](Ledger::amend) take
-///   such a step in each lane; repeating a failed call resumes where it stopped.
+///   Events are written in the same step. [`open`](Ledger::open), [`amend`](Ledger::amend) and
+///   [`step_time`](Ledger::step_time) take such a step in each lane; repeating a failed call
+///   resumes where it stopped.
 /// - **Answered after the commit.** An answer, even to a declined request, is as durable as the
 ///   ledger promises.
 /// - **Repeatable.** After an indefinite error, repeating a call with the same ids is safe and
 ///   returns the result of the first call.
 /// - **Cancellation.** Dropping a future takes the step entirely or not at all.
 /// - **Time** is `max(last, now)` in each lane, from one deciding clock; every answer carries it.
-///   After a restart, `last` is the time of the lane's last entry.
+///   After a restart, `last` is the time of the lane's last entry. Only
+///   [`step_time`](Ledger::step_time) moves `last` back.
 /// - **Numbering.** Events of a lane are numbered from 1 without gaps.
 /// - **Errors** apply to the whole call; [`LedgerError`] says what a caller may conclude.
 #[async_trait]
@@ -61,6 +63,21 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     /// [`LedgerError::NotOpen`]; [`LedgerError::Invalid`] for a delta of 0 or beyond ±10⁹;
     /// [`LedgerError::NotDeciding`] for a positive delta at a gate.
     async fn adjust(&self, adjustment: Adjustment) -> Result<Adjusted, LedgerError>;
+
+    /// Moves the time of every lane along with a step of the deciding clock, so that holds last as
+    /// long as they were granted. In each lane, once for each id:
+    /// - open deadlines move by the step: those of holds, of open payments, and of payments that
+    ///   are handed out again to be closed. A gate has none.
+    /// - `last` moves by the step, but not below `now`.
+    ///
+    /// Windows of activities and times of placed orders stay. Step the clock itself after this call
+    /// for a step forward, and before it for a step back: in between, a lane's time stands still,
+    /// and no hold ends early. A ledger that takes the step in one lane after another finishes it
+    /// before it decides anything after a restart.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    async fn step_time(&self, step: TimeStep) -> Result<(), LedgerError>;
 
     // Deciding.
 

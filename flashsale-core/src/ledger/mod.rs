@@ -17,6 +17,7 @@ mod role;
 pub mod state_machine;
 mod stock;
 mod terms;
+mod time_step;
 mod truth;
 mod view;
 
@@ -31,5 +32,6 @@ pub use reserve::{Outcome, Reservations, Reserve, ReserveMode};
 pub use role::LedgerRole;
 pub use stock::{Adjusted, Adjustment, AdjustmentId, Stock, Transfer};
 pub use terms::{Change, Terms, Timing};
+pub use time_step::{StepId, TimeStep};
 pub use truth::{Chunk, NextEpoch, PersistMode, RefusalReason, Truth, Verdict};
 pub use view::{BuyerFilter, OfferView, View};

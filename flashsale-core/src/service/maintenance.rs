@@ -10,6 +10,7 @@ use super::{
     sales::settle_transfer,
 };
 use crate::{
+    domain::SteadyTime,
     interruptible_sleep::pause,
     ledger::{Closing, Due, Lane, Ledger},
     queue::{InMemoryQueue, Job, NewJob, Queue, RetryPolicy, Topic, Verdict, Worker},
@@ -49,7 +50,7 @@ pub struct Maintenance {
 impl Maintenance {
     /// Creates the jobs for these sales. Refunds go through `queue` and follow `retries`.
     pub fn new(sales: Arc<Sales>, payments: Payments, queue: Arc<dyn Queue>, retries: RetryPolicy) -> Self {
-        let deadlines = Arc::new(InMemoryQueue::new(Arc::clone(sales.clock())));
+        let deadlines = Arc::new(InMemoryQueue::new(Arc::new(SteadyTime(Arc::clone(sales.clock())))));
         let delayed = Arc::clone(&deadlines) as Arc<dyn Queue>;
         let expiry = {
             let (sales, queue) = (Arc::clone(&sales), Arc::clone(&delayed));

@@ -4,7 +4,8 @@
 //! [`Sales`] holds a batcher and a view per lane, [`OrderService`] places orders and [`Payments`]
 //! talks to providers. [`Maintenance`] runs the background jobs: view renewal, expiry, refunds and
 //! transfers. [`Operations`] is for operators, [`AuditRecorder`] writes the audit rows for their
-//! ledger changes, and [`Notifier`] reports order events to other systems.
+//! ledger changes, and [`Notifier`] reports order events to other systems. [`Timekeeper`] steps the
+//! clock and the ledger's deadlines together.
 
 mod advance;
 mod error;
@@ -18,6 +19,7 @@ mod sales;
 #[cfg(test)]
 #[cfg(feature = "embedded")]
 mod tests;
+mod timekeeper;
 
 pub use error::ServiceError;
 pub use maintenance::Maintenance;
@@ -31,3 +33,4 @@ pub use refunds::RefundError;
 pub use sales::{
     Batcher, BatcherError, BatcherMetrics, BatcherOptions, LaneFront, RecentBuyers, Sale, Sales,
 };
+pub use timekeeper::{StepError, Timekeeper};

@@ -3,8 +3,8 @@
 use std::{
     iter::FusedIterator,
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -56,24 +56,38 @@ impl From<Id> for PaymentId {
     }
 }
 
-/// Generates ids, each greater than all earlier ones.
+/// Generates ids, each greater than all earlier ones of the same worker id.
 ///
-/// All threads of a process share one generator. `next` and `take` are lock-free and never wait.
+/// All threads of a process share one generator. `next` and `take` are lock-free and never wait. If
+/// the clock was set back further than [`Settings::ahead`], [`renew_lease`](super::renew_lease)
+/// takes another worker id, with which the generator goes on at the clock's time.
 #[derive(Debug)]
 pub struct Generator {
+    /// The worker ids used so far; only the current one makes ids.
+    spans: Box<[OnceLock<Span>; MAX_WORKERS]>,
+    current: AtomicUsize,
+    /// How many positions may be used, counted from the start of the current millisecond.
+    window: u64,
+    layout: Layout,
+    clock: Arc<dyn Clock>,
+    ahead: Duration,
+    term: Duration,
+    stopped: Notify,
+    set_back: Notify,
+}
+
+/// How many worker ids one generator uses, so how often its clock may be set back.
+const MAX_WORKERS: usize = 64;
+
+/// A worker id, and what is used of its lease.
+#[derive(Debug)]
+struct Span {
     /// The next position; see [`Layout::position`].
     next: CacheLine<AtomicU64>,
     /// The position where the lease ends.
     until: AtomicU64,
-    /// How many positions may be used, counted from the start of the current millisecond.
-    window: u64,
-    layout: Layout,
     worker: u16,
-    clock: Arc<dyn Clock>,
     from: Timestamp,
-    ahead: Duration,
-    term: Duration,
-    stopped: Notify,
 }
 
 /// A value on its own cache line, so that writes to it do not slow down readers of other fields.
@@ -98,8 +112,8 @@ pub enum IdError {
     },
     /// Ids would run too far ahead of the clock: demand is too high, or the clock was set back.
     #[error(
-        "ids are {ahead_ms} ms ahead of the clock; at most {allowed_ms} are allowed: retry in {} ms. If the clock was \
-         set back, restarting the process acquires another worker id at once",
+        "ids are {ahead_ms} ms ahead of the clock; at most {allowed_ms} are allowed: retry in {} ms, or sooner if the \
+         clock was set back and another worker id is free",
         wait.as_millis()
     )]
     Ahead {
@@ -168,30 +182,20 @@ impl Generator {
     /// If the worker id does not fit the layout.
     pub fn new(settings: &Settings, lease: Lease, clock: Arc<dyn Clock>) -> Result<Self, Invalid> {
         let layout = settings.layout;
-        if lease.worker > layout.last_worker() {
-            return Err(Invalid::new(
-                "worker",
-                format!(
-                    "worker id {} does not fit the layout; the highest is {}",
-                    lease.worker,
-                    layout.last_worker()
-                ),
-            ));
-        }
-        // Worker 0 at position 0 would make the invalid id 0, so the first millisecond is unused.
-        let first = layout.position(lease.from).unwrap_or(0).max(layout.per_tick());
         let ahead = layout.position(layout.epoch().after(settings.ahead)).unwrap_or(layout.end());
+        let spans = Box::new([const { OnceLock::new() }; MAX_WORKERS]);
+        spans[0].get_or_init(|| Span::new(&layout, lease));
+        check_worker(&layout, lease)?;
         Ok(Self {
-            next: CacheLine(AtomicU64::new(first)),
-            until: AtomicU64::new(layout.position(lease.until).unwrap_or(0)),
+            spans,
+            current: AtomicUsize::new(0),
             window: ahead.saturating_add(layout.per_tick()),
             layout,
-            worker: lease.worker,
             clock,
-            from: lease.from,
             ahead: settings.ahead,
             term: settings.term,
             stopped: Notify::new(),
+            set_back: Notify::new(),
         })
     }
 
@@ -201,7 +205,7 @@ impl Generator {
     /// See [`IdError`].
     #[inline]
     pub fn next(&self) -> Result<Id, IdError> {
-        self.claim(1).map(|position| Id(self.layout.id(position, self.worker)))
+        self.claim(1).map(|(position, worker)| Id(self.layout.id(position, worker)))
     }
 
     /// Generates `count` ids in one step: all or none.
@@ -210,34 +214,58 @@ impl Generator {
     /// See [`IdError`].
     #[inline]
     pub fn take(&self, count: u32) -> Result<Ids, IdError> {
-        let start = if count == 0 { 0 } else { self.claim(count)? };
-        Ok(Ids { next: start, end: start + u64::from(count), layout: self.layout, worker: self.worker })
+        let (start, worker) = if count == 0 { (0, 0) } else { self.claim(count)? };
+        Ok(Ids { next: start, end: start + u64::from(count), layout: self.layout, worker })
     }
 
     /// The worker id of the lease.
     pub fn worker(&self) -> u16 {
-        self.worker
+        self.span().worker
     }
 
     /// The lease, with its current end.
     pub fn lease(&self) -> Lease {
-        let until = self.layout.time(self.until.load(Ordering::Relaxed));
-        Lease { worker: self.worker, from: self.from, until }
+        let span = self.span();
+        let until = self.layout.time(span.until.load(Ordering::Relaxed));
+        Lease { worker: span.worker, from: span.from, until }
+    }
+
+    /// How long the lease still lasts, by the clock of the ids; zero if it has ended.
+    pub fn lease_left(&self) -> Duration {
+        self.lease().until.since(self.clock.now())
     }
 
     /// Extends the lease. A lease of another worker id, or one that ends earlier, is ignored.
     pub fn extend(&self, renewed: Lease) {
-        if renewed.worker == self.worker {
-            self.until.fetch_max(self.layout.position(renewed.until).unwrap_or(0), Ordering::Relaxed);
+        let span = self.span();
+        if renewed.worker == span.worker {
+            span.until.fetch_max(self.layout.position(renewed.until).unwrap_or(0), Ordering::Relaxed);
         }
+    }
+
+    /// Goes on with the worker id of another lease. Returns the lease so far and the end of its
+    /// used span, for [`WorkerLease::release`].
+    ///
+    /// # Errors
+    /// If the worker id does not fit the layout, or the generator has used too many.
+    pub fn replace(&self, lease: Lease) -> Result<(Lease, Timestamp), Invalid> {
+        check_worker(&self.layout, lease)?;
+        let (current, former) = (self.current.load(Ordering::Acquire), self.lease());
+        let full = || Invalid::new("worker", format!("a generator uses at most {MAX_WORKERS} worker ids"));
+        let span = self.spans.get(current + 1).ok_or_else(full)?;
+        span.set(Span::new(&self.layout, lease)).map_err(|_| full())?;
+        self.current.store(current + 1, Ordering::Release);
+        let used_until = self.spans[current].get().map_or(former.until, |span| span.close(&self.layout));
+        Ok((former, used_until))
     }
 
     /// Stops for good. Returns the end of the used span, for [`WorkerLease::release`].
     pub fn close(&self) -> Timestamp {
-        // Concurrent claims fail their compare-exchange, and then find no positions left.
-        let next = self.next.0.swap(self.layout.end(), Ordering::Relaxed);
-        self.until.store(0, Ordering::Relaxed);
-        self.layout.time(next + self.layout.per_tick() - 1)
+        self.span().close(&self.layout)
+    }
+
+    fn span(&self) -> &Span {
+        self.spans[self.current.load(Ordering::Acquire)].get().expect("a span is set before it is current")
     }
 
     /// Duration of a lease.
@@ -255,39 +283,67 @@ impl Generator {
         self.stopped.notified().await;
     }
 
-    /// Claims `count` positions and returns the first.
+    /// Waits until an id is refused because the clock was set back further than ids may be ahead.
+    pub(super) async fn was_set_back(&self) {
+        self.set_back.notified().await;
+    }
+
+    /// The time of the clock, for acquiring a lease.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The latest time at which a lease is of use now.
+    pub(super) fn latest(&self) -> Timestamp {
+        self.clock.now().after(self.ahead)
+    }
+
+    /// Claims `count` positions and returns the first, with the worker id.
     #[inline]
-    fn claim(&self, count: u32) -> Result<u64, IdError> {
+    fn claim(&self, count: u32) -> Result<(u64, u16), IdError> {
+        let span = self.span();
         let now = self.clock.now();
         let Some(floor) = self.layout.position(now) else {
             return Err(IdError::BeforeEpoch { now, epoch: self.layout.epoch() });
         };
-        let end = self.until.load(Ordering::Relaxed).min(floor.saturating_add(self.window));
+        let end = span.until.load(Ordering::Relaxed).min(floor.saturating_add(self.window));
         // `Relaxed` suffices: positions guard no other memory, and one atomic has a total order.
-        let mut next = self.next.0.load(Ordering::Relaxed);
+        let mut next = span.next.0.load(Ordering::Relaxed);
         loop {
             let first = next.max(floor);
             let after = first + u64::from(count);
             if after > end {
-                return Err(self.refusal(first, count, now));
+                return self.refuse(span, first, count, now);
             }
-            match self.next.0.compare_exchange_weak(next, after, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return Ok(first),
+            match span.next.0.compare_exchange_weak(next, after, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Ok((first, span.worker)),
                 Err(seen) => next = seen,
             }
         }
     }
 
+    /// Claims again if the worker id has just been replaced.
     #[cold]
-    fn refusal(&self, first: u64, count: u32, now: Timestamp) -> IdError {
+    fn refuse(&self, span: &Span, first: u64, count: u32, now: Timestamp) -> Result<(u64, u16), IdError> {
+        if std::ptr::eq(span, self.span()) {
+            return Err(self.refusal(span, first, count, now));
+        }
+        self.claim(count)
+    }
+
+    fn refusal(&self, span: &Span, first: u64, count: u32, now: Timestamp) -> IdError {
         if u64::from(count) > self.window {
             return IdError::TooMany { asked: count, most: self.window };
         }
         let floor = self.layout.position(now).unwrap_or(0);
-        let until = self.until.load(Ordering::Relaxed);
+        let until = span.until.load(Ordering::Relaxed);
         let after = first + u64::from(count);
         if until <= floor || after <= floor.saturating_add(self.window) {
-            return self.ended(until);
+            return self.ended(span.worker, until);
+        }
+        // Demand alone takes ids up to the end of the window.
+        if first > floor.saturating_add(self.window) {
+            self.set_back.notify_one();
         }
         let ahead = self.layout.time(after - 1).since(now);
         IdError::Ahead {
@@ -297,13 +353,43 @@ impl Generator {
         }
     }
 
-    fn ended(&self, until: u64) -> IdError {
+    fn ended(&self, worker: u16, until: u64) -> IdError {
         if until == self.layout.end() {
             return IdError::LayoutEnded { end: self.layout.time(until) };
         }
         self.stopped.notify_one();
-        IdError::LeaseEnded { worker: self.worker, until: self.layout.time(until) }
+        IdError::LeaseEnded { worker, until: self.layout.time(until) }
     }
+}
+
+impl Span {
+    fn new(layout: &Layout, lease: Lease) -> Self {
+        // Worker 0 at position 0 would make the invalid id 0, so the first millisecond is unused.
+        let first = layout.position(lease.from).unwrap_or(0).max(layout.per_tick());
+        Self {
+            next: CacheLine(AtomicU64::new(first)),
+            until: AtomicU64::new(layout.position(lease.until).unwrap_or(0)),
+            worker: lease.worker,
+            from: lease.from,
+        }
+    }
+
+    /// Uses no more positions. Returns the end of the used ones.
+    fn close(&self, layout: &Layout) -> Timestamp {
+        // Concurrent claims fail their compare-exchange, and then find no positions left.
+        let next = self.next.0.swap(layout.end(), Ordering::Relaxed);
+        self.until.store(0, Ordering::Relaxed);
+        layout.time(next + layout.per_tick() - 1)
+    }
+}
+
+fn check_worker(layout: &Layout, lease: Lease) -> Result<(), Invalid> {
+    if lease.worker <= layout.last_worker() {
+        return Ok(());
+    }
+    let (worker, last) = (lease.worker, layout.last_worker());
+    let reason = format!("worker id {worker} does not fit the layout; the highest is {last}");
+    Err(Invalid::new("worker", reason))
 }
 
 /// Ids taken in one step, in increasing order.

@@ -1,7 +1,8 @@
 //! Snowflake ids: increasing 63-bit numbers of time, worker and sequence, generated without locks.
 //!
 //! A [`Generator`] uses a logical clock, `max(last, now)`, so ids stay unique if the wall clock
-//! steps back. A generator out of ids for a millisecond borrows from the next ones, at most
+//! steps back. If it steps back too far, the generator goes on with another worker id. A generator
+//! out of ids for a millisecond borrows from the next ones, at most
 //! [`Settings::ahead`] past the wall clock. Beyond that it returns the time to wait; it never blocks.
 //!
 //! Worker ids are leased, so that two generators never make the same id:

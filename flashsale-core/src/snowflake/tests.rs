@@ -444,3 +444,45 @@ async fn a_lost_lease_ends_its_renewal() {
     clock.set(generator.lease().until);
     assert!(generator.next().is_err());
 }
+
+/// A clock that steps back further than the bound: ids go on at once, under a fresh worker id.
+#[tokio::test(start_paused = true)]
+async fn after_a_step_back_ids_go_on_with_a_fresh_worker_id() {
+    let clock = Arc::new(ManualClock::new(at(NOW)));
+    let leases = Arc::new(InMemoryLease::new(0..=2));
+    let generator =
+        Arc::new(Generator::acquire(&*leases, &Settings::default(), clock.clone()).await.unwrap());
+    let keeper = tokio::spawn(renew_lease(generator.clone(), leases.clone(), std::future::pending()));
+    tokio::task::yield_now().await;
+    let layout = Layout::default();
+    let mut made = HashSet::new();
+    for (back_ms, worker) in [(0, 0), (8_000, 1), (3_600_000, 2)] {
+        clock.set(clock.now().moved(-back_ms));
+        let began = tokio::time::Instant::now();
+        let ids = loop {
+            match generator.take(10) {
+                Ok(ids) => break ids,
+                Err(IdError::Ahead { .. }) => tokio::task::yield_now().await,
+                Err(error) => panic!("{error}"),
+            }
+        };
+        assert_eq!(began.elapsed(), Duration::ZERO, "no timer has to pass");
+        for id in ids {
+            let parts = layout.parts(id.value());
+            assert_eq!((parts.worker, parts.time), (worker, clock.now()));
+            assert!(made.insert(id));
+        }
+        assert_eq!(generator.worker(), worker);
+    }
+    // Worker ids 0 and 1 are free again, but were used at later times.
+    clock.set(clock.now().moved(-3_600_000));
+    assert!(matches!(generator.next(), Err(IdError::Ahead { .. })));
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert!(matches!(generator.next(), Err(IdError::Ahead { .. })), "no worker id is of use");
+    assert_eq!(generator.worker(), 2);
+    let freed = leases.acquire(at(NOW), at(NOW)).await.unwrap();
+    assert!((0..=1).contains(&freed.worker), "{freed:?}");
+    keeper.abort();
+}

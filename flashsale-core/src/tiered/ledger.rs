@@ -10,7 +10,7 @@ use crate::{
     ledger::{
         Adjusted, Adjustment, AdjustmentId, Advance, Advanced, Advances, Bounds, Bucket, Change, ChangeId,
         Consumer, Due, Entry, Epoch, Kept, Lane, Ledger, LedgerError, Opened, Outcome, Position, Reference,
-        RefundTask, Reservations, Reserve, Stock, Terms, Transfer, View,
+        RefundTask, Reservations, Reserve, Stock, Terms, TimeStep, Transfer, View,
     },
 };
 
@@ -91,6 +91,14 @@ impl Ledger for Tiered {
             }
         }
         Err(LedgerError::Unavailable("the gate keeps being rebuilt".into()))
+    }
+
+    /// Steps the truth, whose deadlines the gate follows, and then the gate's own time.
+    async fn step_time(&self, step: TimeStep) -> Result<(), LedgerError> {
+        self.truth.step_time(step.clone()).await?;
+        self.gate.step_time(step).await?;
+        self.wake();
+        Ok(())
     }
 
     async fn reserve(

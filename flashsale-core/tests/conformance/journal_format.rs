@@ -13,7 +13,7 @@ use flashsale_core::{
     },
     ledger::{
         Adjustment, AdjustmentId, Advance, BatchId, Change, ChangeId, Consumer, Fence, Lane, LedgerRole,
-        PersistMode, RefundOutcome, Reserve, ReserveMode, Terms, Timing,
+        PersistMode, RefundOutcome, Reserve, ReserveMode, StepId, Terms, TimeStep, Timing,
         state_machine::{Batch, Image, OrderV1, StateMachine},
     },
 };
@@ -267,6 +267,28 @@ fn journals_and_snapshots_keep_their_format() {
         assert_eq!(format!("{:?}", replayed.image()), format!("{:?}", machine.image()), "{name}");
         let restored = StateMachine::of_image(postcard::from_bytes::<Image>(&image).unwrap()).unwrap();
         assert_eq!(format!("{:?}", restored.image()), format!("{:?}", machine.image()), "{name}");
+    }
+}
+
+/// A step of time adds a field to the image, which earlier versions did not write.
+#[test]
+fn steps_of_time_keep_their_format() {
+    let mut machine = StateMachine::new(LedgerRole::Single);
+    machine.journal();
+    machine.open(batch(0, 1), &terms(GATE_LANES)).unwrap();
+    let lane = Lane::first(activity());
+    machine.reserve(batch(1, 2), lane, None, &[request(100, buyer(0), 2)]).unwrap();
+    let step = TimeStep::new(StepId(7), -600_000, by()).unwrap();
+    assert_eq!(machine.step_time(batch(1, 3), &step).unwrap(), 2);
+    let journal = golden("steps.journal.hex", &machine.take_journal(Vec::new()));
+    let image = golden("steps.image.hex", &postcard::to_stdvec(&machine.image()).unwrap());
+
+    let mut replayed = StateMachine::new(LedgerRole::Single);
+    replayed.replay(&journal).unwrap();
+    let restored = StateMachine::of_image(postcard::from_bytes::<Image>(&image).unwrap()).unwrap();
+    for mut again in [replayed, restored] {
+        assert_eq!(format!("{:?}", again.image()), format!("{:?}", machine.image()));
+        assert_eq!(again.step_time(batch(2, 4), &step).unwrap(), 0, "taken before");
     }
 }
 

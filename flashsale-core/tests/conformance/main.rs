@@ -1,5 +1,6 @@
 //! Runs the conformance suite on the specification, the embedded engine, two tiers and the queues.
 
+mod clocks;
 mod embedded;
 mod journal_format;
 mod money;

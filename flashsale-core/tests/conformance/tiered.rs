@@ -10,7 +10,7 @@ use flashsale_core::{
     ledger::{
         Adjusted, Adjustment, AdjustmentId, Advance, Advances, Bounds, Bucket, Change, ChangeId, Consumer,
         Due, Entry, Epoch, Fence, Kept, Lane, Ledger, LedgerError, LedgerRole, Opened, Outcome, Position,
-        Reference, RefundTask, Reservations, Reserve, Stock, Terms, Transfer, View,
+        Reference, RefundTask, Reservations, Reserve, Stock, Terms, TimeStep, Transfer, View,
         state_machine::Inspection,
     },
     tiered::{Tiered, TieredOptions},
@@ -119,6 +119,12 @@ impl Ledger for Settled {
         let activity = adjustment.activity;
         let answer = self.tiered.adjust(adjustment).await;
         self.settled(activity, answer).await
+    }
+
+    async fn step_time(&self, step: TimeStep) -> Result<(), LedgerError> {
+        self.tiered.step_time(step).await?;
+        self.settle().await;
+        Ok(())
     }
 
     async fn reserve(

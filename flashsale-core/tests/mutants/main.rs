@@ -1,5 +1,8 @@
-//! Seeded faults: the conformance suite must catch each one-line fault in ledger, engine and queue.
+//! Seeded faults: the conformance suite must catch each one-line fault in ledger, engine and queue,
+//! and the rules of steered clocks those in a clock.
 
+#[path = "../conformance/clocks.rs"]
+mod clocks;
 #[path = "../conformance/embedded.rs"]
 mod embedded;
 #[path = "../conformance/queues.rs"]
@@ -42,6 +45,12 @@ fn first_failure(report: &Report) -> Option<String> {
     Some(format!("{} in {} steps", failed.case, failed.steps))
 }
 
+/// Checks the rules of steered clocks.
+fn first_broken_rule() -> Option<String> {
+    let broken = clocks::RULES.iter().find(|(_, check)| check().is_err());
+    broken.map(|(name, _)| format!("clocks, {name}"))
+}
+
 /// Runs storms: seeded faults between two tiers show only when messages or content are lost.
 fn first_storm_failure() -> Option<String> {
     let runtime = tokio::runtime::Runtime::new().expect("failed to start a runtime");
@@ -64,7 +73,9 @@ fn every_seeded_fault_is_caught() {
     for (name, in_engine) in &seeded {
         let began = Instant::now();
         mutants::activate(Some(name));
-        let caught = if name.starts_with("queue-") {
+        let caught = if name.starts_with("clock-") {
+            first_broken_rule()
+        } else if name.starts_with("queue-") {
             first_failure(&conformance::examine_queue(&queue, &Options::quick()))
         } else if *in_engine {
             // Without a journal there is nothing to get wrong.

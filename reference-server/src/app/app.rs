@@ -5,14 +5,16 @@ use std::{
     net::IpAddr,
     path::PathBuf,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use flashsale_core::{
     admission::{Guards, TicketKeys, TicketTerms},
     catalogue::Catalogue,
+    clock::Doubt,
     domain::{Attribution, Clock, Provider, SubjectId},
     queue::{Queue, Worker},
-    service::{Maintenance, Notifier, Operations, OrderService, Payments, Sales},
+    service::{Maintenance, Notifier, Operations, OrderService, Payments, Sales, Timekeeper},
     snowflake::Generator,
 };
 use hyper::header::HeaderName;
@@ -33,8 +35,10 @@ use crate::{
 /// The state that all request handlers share.
 #[derive(Debug)]
 pub struct App {
-    /// The process clock.
+    /// The process clock, by which everything is decided and shown.
     pub clock: Arc<dyn Clock>,
+    /// Steps that clock; `None` if the clock was given, and is believed whatever it shows.
+    pub timekeeper: Option<Arc<Timekeeper>>,
     /// Starts work that must survive a client's disconnect.
     pub spawner: Spawner,
     /// Products, activities and the audit trail.
@@ -118,12 +122,26 @@ impl App {
         self.maintenance.workers().into_iter().chain([self.callbacks.worker()]).chain(notifier)
     }
 
+    /// The jump of the machine's clock that is not believed yet.
+    fn doubt(&self) -> Option<Doubt> {
+        self.timekeeper.as_ref()?.state().doubt
+    }
+
     /// Lists the reasons why this process is not ready to sell; empty if it is ready.
     pub fn obstacles(&self) -> Vec<String> {
         let now = self.clock.now();
         let mut obstacles = Vec::from_iter(self.failure());
+        obstacles.extend(self.doubt().map(|doubt| {
+            let direction = if doubt.offset_ms < 0 { "behind" } else { "ahead of" };
+            let off = Duration::from_millis(doubt.offset_ms.unsigned_abs()).as_secs_f64();
+            let left = doubt.left.as_secs_f64().ceil();
+            format!(
+                "clock: the machine's clock is {off:.1} s {direction} the server's time; it is believed in {left} s, \
+                 or with POST /v1/clock/step"
+            )
+        }));
         // Check the lease instead of generating an id: a probe must not consume ids.
-        if now >= self.ids.lease().until {
+        if self.ids.lease_left().is_zero() {
             obstacles.push("ids: the lease of the worker id has expired".to_owned());
         }
         if let Some(url) = self.jwt.as_ref().and_then(|jwt| jwt.awaited()) {

@@ -59,6 +59,10 @@ impl Jobs {
             // A separate task, so that orders still expire if it panics.
             runtime.spawn(async move { notifier.run(notifier_stopped).await })
         });
+        let timekeeper = app.timekeeper.clone().map(|timekeeper| {
+            let reason = "clock: its task has panicked";
+            runtime.spawn(needed(Arc::clone(app), reason, timekeeper.run(stopped.clone()), |()| false))
+        });
         let (callbacks, callbacks_stopped) = (Arc::clone(&app.callbacks), stopped.clone());
         let until = async move {
             let _ = ids_stopped.wait_for(|stopped| *stopped).await;
@@ -83,7 +87,12 @@ impl Jobs {
                     let callbacks = callbacks.worker().run(callbacks_stopped);
                     tokio::join!(maintain, callbacks, OptionFuture::from(keys), warm_up);
                 };
-                let ((), notified) = tokio::join!(work, OptionFuture::from(notifications));
+                let (timekeeper, notifications) =
+                    (OptionFuture::from(timekeeper), OptionFuture::from(notifications));
+                let ((), kept, notified) = tokio::join!(work, timekeeper, notifications);
+                if let Some(Err(error)) = kept {
+                    tracing::error!(%error, "the timekeeper failed");
+                }
                 if let Some(Err(error)) = notified {
                     tracing::error!(%error, "the notification task failed");
                 }

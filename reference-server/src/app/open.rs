@@ -8,11 +8,13 @@ use std::{
 
 use flashsale_core::{
     admission::{AccountRisk, GuardOptions, Guards, TicketTerms},
-    domain::{Clock, Invalid, Issuer, Timestamp},
+    clock::{SteeredClock, TimeSource},
+    domain::{Clock, Invalid, Issuer, SteadyTime, Timestamp},
     ledger::Consumer,
     queue::Queue,
     service::{
         BatcherOptions, Maintenance, Notifier, Operations, OrderService, PaymentProvider, Payments, Sales,
+        Timekeeper,
     },
     snowflake::{Generator, Settings},
 };
@@ -42,7 +44,24 @@ impl App {
         Self::on(deployment, config, clock, spawner).await
     }
 
-    /// Like [`App::open`], on stores that are already open.
+    /// Like [`App::open`], on a clock that is steered by these two clocks. It starts at the
+    /// ledger's last decision if the wall is behind that.
+    ///
+    /// # Errors
+    /// [`AppError`]; existing data is not damaged.
+    pub async fn open_steered(
+        config: &Config,
+        source: Arc<dyn TimeSource>,
+        spawner: Spawner,
+    ) -> Result<(Arc<Self>, Jobs), AppError> {
+        let clock = Arc::new(SteeredClock::new(source, config.clock.options()));
+        let decides: Arc<dyn Clock> = Arc::clone(&clock) as _;
+        let deployment = Deployment::embedded(config, &decides)?;
+        clock.start_at(deployment.decided_until);
+        Self::start(deployment, config, decides, Some(clock), spawner).await
+    }
+
+    /// Like [`App::open`], on stores that are already open. Every time of `clock` is believed.
     ///
     /// # Errors
     /// [`AppError`]; existing data is not damaged.
@@ -52,10 +71,22 @@ impl App {
         clock: Arc<dyn Clock>,
         spawner: Spawner,
     ) -> Result<(Arc<Self>, Jobs), AppError> {
+        Self::start(deployment, config, clock, None, spawner).await
+    }
+
+    async fn start(
+        deployment: Deployment,
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        steered: Option<Arc<SteeredClock>>,
+        spawner: Spawner,
+    ) -> Result<(Arc<Self>, Jobs), AppError> {
         let leases = Arc::clone(&deployment.leases);
         let settings = Settings { term: config.ids.lease(), ..Settings::default() };
-        let ids = Arc::new(Generator::acquire(&*leases, &settings, Arc::clone(&clock)).await?);
-        let app = Arc::new(Self::assemble(deployment, config, ids, clock, spawner)?);
+        // A step back of the clock must not stop the ids.
+        let steady = Arc::new(SteadyTime(Arc::clone(&clock)));
+        let ids = Arc::new(Generator::acquire(&*leases, &settings, steady).await?);
+        let app = Arc::new(Self::assemble(deployment, config, ids, (clock, steered), spawner)?);
         app.resume().await?;
         let jobs = Jobs::start(&app, leases, config.monitor.period());
         Ok((app, jobs))
@@ -93,7 +124,7 @@ impl App {
         deployment: Deployment,
         config: &Config,
         ids: Arc<Generator>,
-        clock: Arc<dyn Clock>,
+        (clock, steered): (Arc<dyn Clock>, Option<Arc<SteeredClock>>),
         spawner: Spawner,
     ) -> Result<Self, AppError> {
         let Deployment { ledger, catalogue, queue, identities, inspector, backup, close, .. } = deployment;
@@ -120,6 +151,10 @@ impl App {
             Arc::clone(&queue),
             config.payment.timing(),
         );
+        let timekeeper = steered.map(|steered| {
+            let recorder = Arc::clone(operations.recorder());
+            Arc::new(Timekeeper::new(steered, Arc::clone(&sales), recorder))
+        });
         let retries = config.queue.retries();
         let maintenance = Maintenance::new(Arc::clone(&sales), payments.clone(), Arc::clone(&queue), retries);
         let callbacks = Callbacks::new(payments.clone(), Arc::clone(&queue), retries);
@@ -177,6 +212,7 @@ impl App {
             monitor: Arc::new(Monitor::new(config.monitor.limits())),
             failed_task: OnceLock::new(),
             clock,
+            timekeeper,
             spawner,
             sales,
             ids,

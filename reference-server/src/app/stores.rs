@@ -4,7 +4,7 @@ use std::{error::Error, fmt, fs, os::unix::fs::DirBuilderExt as _, path::Path, s
 
 use flashsale_core::{
     catalogue::Catalogue,
-    domain::Clock,
+    domain::{Clock, SteadyTime, Timestamp},
     embedded::{
         EmbeddedCatalogue, EmbeddedIdentities, EmbeddedLedger, EmbeddedOptions, EmbeddedQueue, LeaseFile,
     },
@@ -42,6 +42,8 @@ pub struct Deployment {
     pub inspector: Arc<dyn Inspector>,
     /// Backs up the stores; `None` if they are in memory.
     pub backup: Option<Arc<dyn Backup>>,
+    /// The time of the ledger's last decision. The clock must not start earlier.
+    pub decided_until: Timestamp,
     /// Closes the stores.
     pub close: Close,
 }
@@ -79,7 +81,7 @@ impl Deployment {
         let directory = &config.storage.directory;
         create_private(directory)?;
         let catalogue = Arc::new(EmbeddedCatalogue::open(directory, Arc::clone(clock))?);
-        let queue = EmbeddedQueue::open(directory, Arc::clone(clock))?;
+        let queue = EmbeddedQueue::open(directory, Arc::new(SteadyTime(Arc::clone(clock))))?;
         let identities = EmbeddedIdentities::open(directory)?;
         let ledger = Arc::new(EmbeddedLedger::open(EmbeddedOptions {
             max_batch: config.order.max_batch,
@@ -118,11 +120,12 @@ impl Deployment {
             Box::pin(async move { Ok(ledger.close().await?) })
         };
         Self {
+            decided_until: ledger.decided_until(),
             inspector: Arc::clone(&ledger) as _,
             ledger,
             catalogue,
             identities: Arc::new(identities),
-            queue: Arc::new(InMemoryQueue::new(Arc::clone(clock))),
+            queue: Arc::new(InMemoryQueue::new(Arc::new(SteadyTime(Arc::clone(clock))))),
             leases: Arc::new(InMemoryLease::new(WORKERS)),
             backup: None,
             close: Close(Box::new(close)),

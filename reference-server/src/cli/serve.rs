@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use flashsale_core::domain::{Clock, SystemClock};
+use flashsale_core::{
+    clock::OperatingSystem,
+    domain::{Clock, SystemClock},
+};
 
 use crate::{
     app::{App, by},
@@ -74,12 +77,12 @@ async fn serve(
     listening("http.public", public, || Listener::probe(public))?;
     listening("http.operations", operations, || Listener::probe(operations))?;
 
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let tls =
-        |listener, files| Tls::new(listener, files, clock.now()).map_err(|problems| problems.join("; "));
+    let started = SystemClock.now();
+    let tls = |listener, files| Tls::new(listener, files, started).map_err(|problems| problems.join("; "));
     let public_tls = tls("public", &config.tls.public)?;
     let operations_tls = tls("operations", &config.tls.operations)?;
-    let (app, jobs) = App::open(config, Arc::clone(&clock), background.spawner().clone()).await?;
+    let source = Arc::new(OperatingSystem::new());
+    let (app, jobs) = App::open_steered(config, source, background.spawner().clone()).await?;
     let listeners = listening("http.public", public, || Listener::bind(public, workers, http.backlog))
         .and_then(|public| {
             let bind = || Listener::bind(operations, NonZeroUsize::MIN, http.backlog);
@@ -123,7 +126,7 @@ async fn serve(
                     tracing::info!(signal, "stopping; send a second signal after 2 s to end the process at once");
                     break None;
                 }
-                Signal::Reload => reload(&certificates, &clock).await,
+                Signal::Reload => reload(&certificates, &app.clock).await,
             },
             reason = &mut failed => {
                 tracing::error!(reason, "ending; a supervisor should start the process again");

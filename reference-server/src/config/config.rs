@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CacheConfig, ChallengeConfig, GuardConfig, HttpConfig, IdentityConfig, IdsConfig, LogConfig,
+    CacheConfig, ChallengeConfig, ClockConfig, GuardConfig, HttpConfig, IdentityConfig, IdsConfig, LogConfig,
     MonitorConfig, NotificationsConfig, OperationsConfig, OrderConfig, PaymentConfig, QueueConfig,
     RateConfig, SecretsConfig, StorageConfig, TicketConfig, TlsConfig,
 };
@@ -26,6 +26,8 @@ pub struct Config {
     pub ticket: TicketConfig,
     /// `[identity]`: how buyers are authenticated.
     pub identity: IdentityConfig,
+    /// `[clock]`: when a jump of the machine's clock is believed.
+    pub clock: ClockConfig,
     /// `[ids]`: id generation.
     pub ids: IdsConfig,
     /// `[payment]`: the payment provider and payment deadlines.
@@ -61,6 +63,7 @@ impl Config {
         self.order.check(&mut problems);
         self.ticket.check(&mut problems);
         self.identity.check(&mut problems);
+        self.clock.check(&mut problems);
         self.ids.check(&mut problems);
         self.payment.check(&mut problems);
         self.queue.check(&mut problems);

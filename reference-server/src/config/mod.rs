@@ -6,6 +6,7 @@
 mod breaker;
 mod cache;
 mod checked;
+mod clock;
 mod config;
 mod guard;
 mod http;
@@ -31,6 +32,7 @@ mod tls;
 pub use breaker::BreakerConfig;
 pub use cache::CacheConfig;
 pub use checked::{Checked, ConfigErrors};
+pub use clock::ClockConfig;
 pub use config::Config;
 pub use guard::{ChallengeConfig, GuardConfig};
 pub use http::HttpConfig;

@@ -63,6 +63,8 @@ pub(super) const OPERATIONS: &[&str] = &[
     "POST /v1/activities/{id}/{verb}",
     "GET /v1/kill-switch",
     "PUT /v1/kill-switch",
+    "GET /v1/clock",
+    "POST /v1/clock/step",
     "DELETE /v1/users/{id}/name",
     "POST /v1/import",
     "POST /v1/backup",

@@ -298,6 +298,8 @@ impl<'a> ShownActivity<'a> {
 impl Status {
     fn read(sale: &Sale, now: Timestamp) -> Option<Self> {
         let view = sale.common_view(now)?;
+        // As the lane decides.
+        let now = now.max(view.at);
         let phase = match view.selling {
             Selling::Ended => Phase::Ended,
             _ if now >= view.window.ends_at() => Phase::Ended,

@@ -7,6 +7,7 @@ mod audit;
 mod breaker;
 mod callbacks;
 mod client;
+mod clock;
 mod commands;
 mod console;
 mod contract;

@@ -9,7 +9,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use flashsale_core::domain::{Clock, ManualClock, SystemClock};
+use flashsale_core::{
+    clock::TimeSource,
+    domain::{Clock, ManualClock, SystemClock},
+};
 use flashsale_testkit::client::{Answer, Client};
 use hyper::{Method, StatusCode};
 use reference_server::{
@@ -64,6 +67,15 @@ impl Shop {
     }
 
     pub(crate) async fn start(configure: impl FnOnce(&mut Config)) -> Self {
+        Self::start_on(None, configure).await
+    }
+
+    /// Starts a shop whose clock is steered by these two clocks, as that of `serve` is.
+    pub(crate) async fn steered(source: Arc<dyn TimeSource>, configure: impl FnOnce(&mut Config)) -> Self {
+        Self::start_on(Some(source), configure).await
+    }
+
+    async fn start_on(source: Option<Arc<dyn TimeSource>>, configure: impl FnOnce(&mut Config)) -> Self {
         let clock = Arc::new(ManualClock::new(SystemClock.now()));
         let mut config = Config::default();
         config.identity.demo = true;
@@ -81,7 +93,10 @@ impl Shop {
         configure(&mut config);
         let spawner = BACKGROUND.spawner().clone();
         let shared = Runtimes::Shared(spawner.runtime().clone());
-        let (app, jobs) = App::open(&config, Arc::clone(&clock) as _, spawner).await.unwrap();
+        let (app, jobs) = match source {
+            None => App::open(&config, Arc::clone(&clock) as _, spawner).await.unwrap(),
+            Some(source) => App::open_steered(&config, source, spawner).await.unwrap(),
+        };
         app.storefront.products().warmed().await;
         let bind = |listener, files| {
             let tls = Tls::new(listener, files, clock.now()).unwrap();
@@ -194,7 +209,7 @@ impl Shop {
     pub(crate) async fn report(&self, report: &Value) -> Answer {
         let body = report.to_string();
         let secret = self.app.callback_keys.values().next().unwrap().signing();
-        let signature = signature::sign(secret, self.clock.now(), body.as_bytes());
+        let signature = signature::sign(secret, self.app.clock.now(), body.as_bytes());
         self.send_report("sandbox", &signature, body).await
     }
 

@@ -72,6 +72,7 @@ pub struct EmbeddedLedger {
     is_durable: bool,
     /// The journal and its directory, for backups; `None` once the engine is closed.
     files: Mutex<Option<Files>>,
+    decided_until: Timestamp,
     pub(super) shared: Arc<Shared>,
     sender: Option<mpsc::Sender<Message>>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -134,6 +135,7 @@ impl EmbeddedLedger {
         let EmbeddedOptions { directory, role, clock, max_batch, max_waiting, commit_bytes, .. } = options;
         let files = disk.as_ref().map(|disk| (disk.journal.clone(), disk.directory.clone()));
         let shared = Arc::new(Shared::default());
+        let decided_until = machine.last_decision();
         let (sender, receiver) = mpsc::channel(max_waiting.max(1));
         let committer = disk.map(|disk| Committer::start(disk, Arc::clone(&shared))).transpose()?;
         let writer = Writer::new(machine, committer, clock, receiver, Arc::clone(&shared), commit_bytes);
@@ -149,6 +151,7 @@ impl EmbeddedLedger {
                 key_retention: None,
             },
             is_durable: files.is_some(),
+            decided_until,
             files: Mutex::new(files),
             shared,
             sender: Some(sender),
@@ -159,6 +162,12 @@ impl EmbeddedLedger {
     /// The role of the ledger.
     pub fn role(&self) -> LedgerRole {
         self.role
+    }
+
+    /// The time of the last decision in any lane when the engine was opened. A deciding clock that
+    /// starts earlier would hold that lane's time still.
+    pub fn decided_until(&self) -> Timestamp {
+        self.decided_until
     }
 
     /// Checks that the engine is running.

@@ -10,8 +10,8 @@ use crate::{
     ledger::{
         Adjusted, Adjustment, AdjustmentId, Advance, Advances, BatchId, Bounds, Bucket, Change, ChangeId,
         Chunk, Consumer, Due, Entry, Epoch, Fence, Gate, Kept, Lane, Ledger, LedgerError, NextEpoch, Opened,
-        PersistMode, Position, Reference, RefundTask, Reservations, Reserve, Stock, Terms, Transfer, Truth,
-        Verdict, View,
+        PersistMode, Position, Reference, RefundTask, Reservations, Reserve, Stock, Terms, TimeStep,
+        Transfer, Truth, Verdict, View,
         state_machine::{Batch, Prepared},
     },
 };
@@ -51,6 +51,10 @@ impl Ledger for EmbeddedLedger {
 
     async fn adjust(&self, adjustment: Adjustment) -> Result<Adjusted, LedgerError> {
         self.call(move |machine, batch| machine.adjust(batch, &adjustment)).await
+    }
+
+    async fn step_time(&self, step: TimeStep) -> Result<(), LedgerError> {
+        self.call(move |machine, batch| machine.step_time(batch, &step).map(drop)).await
     }
 
     async fn reserve(

@@ -88,6 +88,7 @@ impl StateMachine {
         if let Some(before) = self.sales.get(&activity) {
             for (lane, before) in sale.lanes.iter_mut().zip(&before.lanes) {
                 lane.last = before.last;
+                lane.steps.clone_from(&before.steps);
                 lane.version = before.version + 1;
             }
         }
@@ -199,6 +200,12 @@ impl super::lane::LaneState {
             },
             Event::AdjustmentRefused { .. } if self.lane.bucket != 0 => Ok(()),
             Event::AdjustmentRefused { .. } => self.apply(entry.at, revision, &entry.event),
+            // Its time is its own clock's, which is stepped by itself.
+            Event::TimeStepped { by_ms, .. } => {
+                self.version += 1;
+                self.move_deadlines(revision, *by_ms);
+                Ok(())
+            }
             Event::Opened(_)
             | Event::Reopened
             | Event::EpochTaken

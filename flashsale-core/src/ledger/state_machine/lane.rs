@@ -18,7 +18,7 @@ use crate::{
     },
     ledger::{
         AdjustmentId, Bucket, BuyerFilter, Change, ChangeId, Epoch, Event, Lane, LedgerRole, OfferView,
-        Position, Terms, Transfer, View,
+        Position, StepId, Terms, Transfer, View,
     },
 };
 
@@ -57,6 +57,8 @@ pub(super) struct LaneState {
     pub(super) sent: BTreeMap<Bucket, u64>,
     pub(super) received: BTreeMap<Bucket, u64>,
     pub(super) buyers: BuyerFilter,
+    /// The steps of time that it has taken.
+    pub(super) steps: BTreeSet<StepId>,
 }
 
 /// The most orders that a lane reserves memory for when it opens: 400 MB with their rows.
@@ -97,6 +99,7 @@ impl LaneState {
             sent: BTreeMap::new(),
             received: BTreeMap::new(),
             buyers: BuyerFilter::with_room(room),
+            steps: BTreeSet::new(),
             base,
         }
     }
@@ -244,6 +247,17 @@ impl LaneState {
                 Ok(())
             }
             Event::Order { id, user, change } => self.change_order(revision, *id, *user, change),
+            Event::TimeStepped { id, by_ms, to, .. } => {
+                self.steps.insert(*id);
+                if !mutant!("time-step-leaves-the-lane-ahead") {
+                    self.last = *to;
+                }
+                // A gate follows the truth's deadlines; its own step only moves its time.
+                if self.role != LedgerRole::Gate {
+                    self.move_deadlines(revision, *by_ms);
+                }
+                Ok(())
+            }
         }
     }
 

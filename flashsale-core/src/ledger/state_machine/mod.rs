@@ -11,6 +11,7 @@
 //! | the order of precedence of a reserve | `precedence` |
 //! | the status table of later steps | `transitions` |
 //! | what an event does to an order, its units, limits and deadline | `order_events`, `units`, `limit_counters` |
+//! | a step of the deciding clock | `time_step` |
 //! | a lane's terms and stock | `lane`; transfers between lanes: `buckets` |
 //! | the two tiers | `gate`, `truth` |
 //! | the outbox | `outbox`, `consumers` |
@@ -35,6 +36,7 @@ mod prepared;
 mod queries;
 mod replay;
 mod snapshot_image;
+mod time_step;
 mod transitions;
 mod truth;
 mod units;

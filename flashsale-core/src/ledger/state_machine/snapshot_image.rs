@@ -2,14 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{CorruptState, machine::StateMachine, outbox::Outbox, units::Units};
 use crate::{
     domain::{ActivityId, Attribution, Capture, Order, OrderId, OrderStatus, SkuId, Timestamp},
     ledger::{
-        AdjustmentId, Bucket, Change, ChangeId, Chunk, Consumer, Epoch, Fence, LedgerRole, Position, Terms,
-        Transfer,
+        AdjustmentId, Bucket, Change, ChangeId, Chunk, Consumer, Epoch, Fence, Lane, LedgerRole, Position,
+        StepId, Terms, Transfer,
     },
 };
 
@@ -24,6 +24,13 @@ pub struct Image<O = Order> {
     unmatched: Vec<Capture>,
     staged: Vec<(ActivityId, Epoch, Vec<Chunk>)>,
     sales: Vec<SaleImage<O>>,
+    /// The steps of time that lanes have taken. Format 1 ends before them.
+    #[serde(deserialize_with = "or_none")]
+    steps: Vec<(ActivityId, Bucket, Vec<StepId>)>,
+}
+
+fn or_none<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
+    Ok(T::deserialize(from).unwrap_or_default())
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -63,6 +70,13 @@ impl StateMachine {
             unmatched: self.unmatched().cloned().collect(),
             staged: self.staged.iter().map(|(id, (epoch, chunks))| (*id, *epoch, chunks.clone())).collect(),
             sales: self.sales.values().map(|sale| sale.image()).collect(),
+            steps: self
+                .sales
+                .values()
+                .flat_map(|sale| &sale.lanes)
+                .filter(|lane| !lane.steps.is_empty())
+                .map(|lane| (lane.lane.activity, lane.lane.bucket, lane.steps.iter().copied().collect()))
+                .collect(),
         }
     }
 
@@ -89,6 +103,10 @@ impl StateMachine {
                 image.restore(&mut sale.lanes[index], &mut sale.outboxes[index])?;
             }
             machine.sales.insert(image.terms.activity(), sale);
+        }
+        for (activity, bucket, steps) in image.steps {
+            let lane = machine.lane_mut(Lane { activity, bucket });
+            lane.map_err(|_| CorruptState("a step of time has no lane"))?.steps = steps.into_iter().collect();
         }
         Ok(machine)
     }

@@ -10,12 +10,12 @@ use crate::{
     catalogue::{self, Catalogue, CatalogueError},
     domain::{ActivityId, Attribution, Invalid, Name},
     interruptible_sleep::pause,
-    ledger::{self, ChangeId, Event, Lane, LedgerError, OrderChange},
+    ledger::{self, ChangeId, Event, Lane, LedgerError, OrderChange, StepId, TimeStep},
     service::Sales,
 };
 
 /// Writes an audit row for each change that an operator makes in the ledger: adjustments, changes
-/// of terms, refunds and cancellations.
+/// of terms, refunds, cancellations, and steps of the clock.
 ///
 /// Each event gets exactly one row: rows are idempotent, and an outbox entry is acknowledged only
 /// after its row is on disk.
@@ -82,6 +82,13 @@ impl AuditRecorder {
         result
     }
 
+    /// Writes the row of a step of time, also where no lane reports it.
+    pub(in crate::service) async fn record_step(&self, step: &TimeStep) -> Result<(), RecordError> {
+        let row = time_stepped(step.id(), step.by_ms(), step.by())?;
+        self.catalogue.record(&row.event, row.change, &row.by).await?;
+        Ok(())
+    }
+
     /// Writes the rows of a lane's new events.
     pub(in crate::service) async fn record_lane(&self, lane: Lane) -> Result<(), RecordError> {
         let mut reading = self.outbox.read(lane);
@@ -126,6 +133,7 @@ impl Row {
                 json!({ "adjustment_id": id, "delta": delta }),
                 by,
             ),
+            Event::TimeStepped { id, by_ms, by, .. } => time_stepped(*id, *by_ms, by).map(Some),
             Event::Order { id, change: OrderChange::CancelledBy(by), .. } => row(
                 format!("cancelled/{id}"),
                 "order.cancelled",
@@ -150,6 +158,16 @@ impl Row {
             _ => Ok(None),
         }
     }
+}
+
+/// The row of a step of time, which is the same in all lanes of all activities.
+fn time_stepped(id: StepId, by_ms: i64, by: &Attribution) -> Result<Row, Invalid> {
+    let change = catalogue::Change {
+        action: "clock.stepped".parse()?,
+        subject: "clock".parse()?,
+        detail: json!({ "step_id": id.0.to_string(), "by_ms": by_ms }),
+    };
+    Ok(Row { event: format!("clock.stepped/{}", id.0).parse()?, change, by: by.clone() })
 }
 
 fn amended(id: ChangeId, change: &ledger::Change) -> Value {

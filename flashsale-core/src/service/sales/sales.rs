@@ -201,7 +201,8 @@ impl Sales {
         self.running.store(Arc::new(running));
     }
 
-    async fn renew_all(&self) {
+    /// Reads fresh views of all lanes.
+    pub(in crate::service) async fn renew_all(&self) {
         for sale in self.all() {
             self.renew_fronts(&sale).await;
         }

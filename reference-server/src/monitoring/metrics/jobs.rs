@@ -31,7 +31,8 @@ pub(super) async fn read(page: &mut Exposition, app: &App) {
             depths.push(Depth { topic: worker.topic().clone(), waiting: 0, dead: 0, first_ready: None });
         }
     }
-    let now = app.clock.now();
+    // Queues wait by time without steps.
+    let now = app.clock.steady();
     for depth in depths {
         let topic = || ("topic", depth.topic.to_string());
         for (state, jobs) in [("waiting", depth.waiting), ("dead", depth.dead)] {

@@ -5,6 +5,7 @@
 
 mod breakers;
 mod cache;
+mod clock;
 mod exposition;
 mod jobs;
 mod process;
@@ -22,6 +23,7 @@ pub async fn read(app: &App) -> Exposition {
     let mut page = Exposition::default();
     app.metrics.read(&mut page);
     process::read(&mut page);
+    clock::read(&mut page, app);
     breakers::read(&mut page, app);
     cache::read(&mut page, app.storefront.products());
     sale::read(&mut page, app).await;

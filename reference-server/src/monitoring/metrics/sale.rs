@@ -26,7 +26,7 @@ pub(super) async fn read(page: &mut Exposition, app: &App) {
     let obstacles = app.obstacles().len();
     let help = "Reasons why this process is not ready to sell; /readyz lists them.";
     page.gauge("flashsale_obstacles", help, Labels::new(), number(obstacles));
-    let left = app.ids.lease().until.since(now);
+    let left = app.ids.lease_left();
     let help = "Time until the lease of the worker id expires if it is not renewed.";
     page.gauge("flashsale_id_lease_seconds", help, Labels::new(), left.as_secs_f64());
     commits(page, app);

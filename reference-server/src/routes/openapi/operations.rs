@@ -68,12 +68,17 @@ fn activities() -> [Operation; 8] {
     ]
 }
 
-fn sale() -> [Operation; 21] {
+fn sale() -> [Operation; 23] {
     [
         read("/v1/kill-switch", "The kill switch").answers(200, "KillSwitch"),
         write(Operation::put("/v1/kill-switch", "Stops all sales, or resumes them"))
             .reads("KillSwitchRequest")
             .answers(200, "KillSwitch"),
+        read("/v1/clock", "The server's time, and how far the machine's clock is off").answers(200, "Clock"),
+        write(Operation::post("/v1/clock/step", "Believes a jump of the machine's clock at once"))
+            .reads("ClockStepRequest")
+            .answers(200, "Clock")
+            .refuses(&[WrongState]),
         one(read("/v1/activities/{id}/offers/{sku_id}/stock", "The stock of an offer")).answers(200, "Stock"),
         write(Operation::post("/v1/activities/{id}/offers/{sku_id}/adjustments", "Adds or removes units"))
             .reads("AdjustmentRequest")

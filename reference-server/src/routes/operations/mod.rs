@@ -5,6 +5,7 @@ mod audit;
 mod backup;
 mod callbacks;
 mod catalogue;
+mod clock;
 mod console;
 mod dead_letters;
 mod import;
@@ -123,6 +124,11 @@ impl Operations {
                 self.step(operator, head, id(activity)?, step, body).await
             }
             ["v1", "kill-switch"] => self.kill_switch(operator, head, body).await,
+            ["v1", "clock"] => only_get(method).and_then(|()| self.clock()),
+            ["v1", "clock", "step"] => {
+                only_post(method)?;
+                self.step_clock(operator, head, body).await
+            }
             ["v1", "orders", order, "cancel"] => self.cancel_order(operator, head, id(order)?, body).await,
             ["v1", "orders", order, "refund"] => self.refund_order(operator, head, id(order)?, body).await,
             ["v1", "users", user, "name"] => {
