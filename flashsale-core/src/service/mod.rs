@@ -8,6 +8,7 @@
 
 mod advance;
 mod error;
+mod lane_schedule;
 mod maintenance;
 mod operations;
 mod ordering;
@@ -29,5 +30,5 @@ pub use outbox::{
 pub use payments::{CaptureResult, Closed, OpenedPayment, PaymentProvider, Payments, ProviderError};
 pub use refunds::RefundError;
 pub use sales::{
-    Batcher, BatcherError, BatcherMetrics, BatcherOptions, LaneFront, RecentBuyers, Sale, Sales,
+    Batcher, BatcherError, BatcherMetrics, BatcherOptions, ChangedLanes, LaneFront, RecentBuyers, Sale, Sales,
 };
