@@ -17,7 +17,7 @@ use flashsale_core::{
     snowflake::{Generator, Settings},
 };
 
-use super::{App, AppError, Deployment, Jobs, PublishError, by};
+use super::{App, AppError, Deployment, Jobs, Progress, PublishError, by, progress::StartStep};
 use crate::{
     auth::{buyers::Buyers, jwt::Jwt, keyring::Keyring, receipts::Receipts, sessions::Sessions},
     challenge::Challenges,
@@ -38,8 +38,21 @@ impl App {
         clock: Arc<dyn Clock>,
         spawner: Spawner,
     ) -> Result<(Arc<Self>, Jobs), AppError> {
+        Self::open_noting(config, clock, spawner, &Progress::default()).await
+    }
+
+    /// Like [`App::open`], and notes in `progress` how far it is.
+    ///
+    /// # Errors
+    /// [`AppError`]; existing data is not damaged.
+    pub async fn open_noting(
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        spawner: Spawner,
+        progress: &Progress,
+    ) -> Result<(Arc<Self>, Jobs), AppError> {
         let deployment = Deployment::embedded(config, &clock)?;
-        Self::on(deployment, config, clock, spawner).await
+        Self::assembled(deployment, config, clock, spawner, progress).await
     }
 
     /// Like [`App::open`], on stores that are already open.
@@ -52,11 +65,21 @@ impl App {
         clock: Arc<dyn Clock>,
         spawner: Spawner,
     ) -> Result<(Arc<Self>, Jobs), AppError> {
+        Self::assembled(deployment, config, clock, spawner, &Progress::default()).await
+    }
+
+    async fn assembled(
+        deployment: Deployment,
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        spawner: Spawner,
+        progress: &Progress,
+    ) -> Result<(Arc<Self>, Jobs), AppError> {
         let leases = Arc::clone(&deployment.leases);
         let settings = Settings { term: config.ids.lease(), ..Settings::default() };
         let ids = Arc::new(Generator::acquire(&*leases, &settings, Arc::clone(&clock)).await?);
         let app = Arc::new(Self::assemble(deployment, config, ids, clock, spawner)?);
-        app.resume().await?;
+        app.resume(progress).await?;
         let jobs = Jobs::start(&app, leases, config.monitor.period());
         Ok((app, jobs))
     }
@@ -183,7 +206,8 @@ impl App {
     }
 
     /// Brings the ledger up to date with the catalogue, resumes sales, and fills the storefront.
-    async fn resume(&self) -> Result<(), AppError> {
+    async fn resume(&self, progress: &Progress) -> Result<(), AppError> {
+        progress.reach(StartStep::Activities);
         self.operations.resume().await?;
         match &self.notifier {
             Some(notifier) => notifier.register().await?,
@@ -191,7 +215,9 @@ impl App {
             None => self.sales.ledger().retire(&Consumer::new(Notifier::CONSUMER)).await?,
         }
         self.sales.resume().await?;
-        self.bring_up(&by("server", "published at start")).await?;
+        self.operations.apply_all(&by("server", "published at start")).await.map_err(PublishError::from)?;
+        progress.reach(StartStep::Pages);
+        self.storefront.refresh().await.map_err(PublishError::from)?;
         Ok(())
     }
 }

@@ -16,6 +16,7 @@ mod deploy;
 mod forged;
 mod guards;
 mod identity;
+mod idle;
 mod key_sets;
 mod log;
 mod malformed;
