@@ -74,12 +74,12 @@ struct Plan {
     cursor: Option<OrderId>,
 }
 
-/// How often a view is renewed.
+/// How often the view of a lane that keeps changing is renewed.
 pub(super) const VIEW_EVERY: Duration = Duration::from_millis(50);
 /// How often other work is done in a lane that keeps changing, and the wait after a failure.
 pub(super) const CHORES_EVERY: Duration = Duration::from_millis(500);
 /// In this time every lane counts as changed once: other processes change lanes too.
-const ROUND: Duration = Duration::from_secs(300);
+const ROUND: Duration = Duration::from_secs(600);
 /// The most tasks of a kind at once.
 const AT_ONCE: usize = 64;
 

@@ -26,6 +26,8 @@ use crate::{
 
 /// How often to look for changes and at the clock, which may jump.
 const LOOK_EVERY: Duration = VIEW_EVERY;
+/// How often the view of a lane that may sell is renewed without a change in this process.
+const SELLING_VIEW_EVERY: Duration = Duration::from_millis(200);
 /// How often a lane that may sell has its chores done without a change: with two tiers, orders that
 /// wait to be persisted begin their hold later.
 const SELLING_CHORES_EVERY: Duration = Duration::from_secs(1);
@@ -165,7 +167,7 @@ impl Maintenance {
         let Some(front) = sale.fronts().iter().find(|front| front.lane == lane) else {
             return Next::default();
         };
-        let again = Next { after: Some(VIEW_EVERY), ..Next::default() };
+        let again = Next { after: Some(SELLING_VIEW_EVERY), ..Next::default() };
         if let Err(error) = self.sales.renew(front).await {
             tracing::debug!(?lane, %error, "failed to renew the view of a lane");
             return again;

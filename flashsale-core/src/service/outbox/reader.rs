@@ -20,7 +20,7 @@ const READS: usize = 64;
 
 /// How many more times a lane is read after its last event was found: with two tiers, events follow
 /// the change that causes them.
-const LINGER: u32 = 4;
+const LINGER: u32 = 2;
 
 /// A consumer's progress in the outboxes.
 #[derive(Debug)]
