@@ -82,6 +82,11 @@ impl BuyerFilter {
         Self { layers: vec![Layer::with_room(buyers)] }
     }
 
+    /// Returns how many buyers it has room for before it grows.
+    pub(crate) fn room(&self) -> usize {
+        self.layers.iter().map(Layer::room).sum()
+    }
+
     /// Returns whether the buyer may have orders; `false` is certain.
     pub fn may_contain(&self, user: UserId) -> bool {
         let (hash, bits) = Self::bits(user);

@@ -1,48 +1,57 @@
 //! Background jobs: view renewal, expiry, closing of payments, refunds and transfers.
+//!
+//! One schedule for all lanes: a lane has work when it changes, when an order in it is due, and while
+//! it may sell. One that is over costs nothing.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::watch,
+    task::{Id, JoinError, JoinSet},
+    time::Instant,
+};
 
 use super::{
-    LaneFront, Payments, Sales, ServiceError,
+    ChangedLanes, Payments, Sales, ServiceError,
+    lane_schedule::{CHORES_EVERY, LaneSchedule, Next, Task, VIEW_EVERY, Work},
     refunds::{RefundError, Refunds, Taken},
     sales::settle_transfer,
 };
 use crate::{
-    domain::SteadyTime,
+    domain::{OrderId, SteadyTime},
     interruptible_sleep::pause,
     ledger::{Closing, Due, Lane, Ledger},
     queue::{InMemoryQueue, Job, NewJob, Queue, RetryPolicy, Topic, Verdict, Worker},
 };
 
-/// How often a view is renewed.
-const VIEW_EVERY: Duration = Duration::from_millis(50);
-/// How long to sleep when nothing is due.
-const IDLE: Duration = Duration::from_millis(500);
+/// How often to look for changes and at the clock, which may jump.
+const LOOK_EVERY: Duration = VIEW_EVERY;
+/// How often the view of a lane that may sell is renewed without a change in this process.
+const SELLING_VIEW_EVERY: Duration = Duration::from_millis(200);
+/// How often a lane that may sell has its chores done without a change: with two tiers, orders that
+/// wait to be persisted begin their hold later.
+const SELLING_CHORES_EVERY: Duration = Duration::from_secs(1);
 /// The most orders and payments that one expiry step handles, so that buyers do not wait behind it.
 const EXPIRE_AT_ONCE: usize = 256;
-
-/// Expiry and closing jobs are never parked. As many payments are closed concurrently as one step
-/// returns: with a provider that takes a second per call, thousands must not outlive their grace.
+/// Closing jobs are never parked. As many payments are closed concurrently as one step returns:
+/// with a provider that takes a second per call, thousands must not outlive their grace.
 const NEVER_PARK: RetryPolicy = RetryPolicy {
     attempts: u32::MAX,
-    first: IDLE,
-    longest: IDLE,
+    first: CHORES_EVERY,
+    longest: CHORES_EVERY,
     lease: Duration::from_secs(30),
     at_once: EXPIRE_AT_ONCE,
 };
 
 /// The background jobs of a process. One process per lane is enough; duplicates are harmless.
 ///
-/// Expiry uses an in-memory delay queue with one job per lane, ready at the lane's next deadline.
-/// Deadlines themselves are in the ledger, so a restart loses nothing. Refunds use the given queue;
-/// those that keep failing become dead letters there.
+/// Deadlines are in the ledger, so a restart loses nothing. Overdue payments are closed through an
+/// in-memory queue. Refunds use the given queue; those that keep failing become dead letters there.
 #[derive(Debug)]
 pub struct Maintenance {
     sales: Arc<Sales>,
+    changes: Arc<ChangedLanes>,
     deadlines: Arc<InMemoryQueue>,
-    expiry: Worker,
     closing: Worker,
     refunds: Refunds,
 }
@@ -51,58 +60,52 @@ impl Maintenance {
     /// Creates the jobs for these sales. Refunds go through `queue` and follow `retries`.
     pub fn new(sales: Arc<Sales>, payments: Payments, queue: Arc<dyn Queue>, retries: RetryPolicy) -> Self {
         let deadlines = Arc::new(InMemoryQueue::new(Arc::new(SteadyTime(Arc::clone(sales.clock())))));
-        let delayed = Arc::clone(&deadlines) as Arc<dyn Queue>;
-        let expiry = {
-            let (sales, queue) = (Arc::clone(&sales), Arc::clone(&delayed));
-            Worker::new(Arc::clone(&delayed), expiry(), NEVER_PARK, move |job| {
-                let (sales, queue) = (Arc::clone(&sales), Arc::clone(&queue));
-                async move { expire(&sales, &*queue, &job).await }
-            })
-        };
         let closing = {
             let payments = payments.clone();
-            Worker::new(delayed, closing(), NEVER_PARK, move |job| {
+            Worker::new(Arc::clone(&deadlines) as Arc<dyn Queue>, closing(), NEVER_PARK, move |job| {
                 let payments = payments.clone();
                 async move { close(&payments, &job).await }
             })
         };
         let refunds = Refunds::new(Arc::clone(&sales), payments, queue, retries);
-        Self { sales, deadlines, expiry, closing, refunds }
+        let changes = sales.follow_changes();
+        Self { sales, changes, deadlines, closing, refunds }
     }
 
-    /// The workers of expiry, closing and refunds, for monitoring.
-    pub fn workers(&self) -> [&Worker; 3] {
-        [&self.expiry, &self.closing, &self.refunds.worker]
+    /// The workers of closing and refunds, for monitoring.
+    pub fn workers(&self) -> [&Worker; 2] {
+        [&self.closing, &self.refunds.worker]
     }
 
-    /// The delay queue of expiry and closing, for monitoring.
+    /// The queue of payments to be closed, for monitoring.
     pub fn deadlines(&self) -> &dyn Queue {
         &*self.deadlines
     }
 
     /// Runs until `stop` becomes true, then finishes jobs in progress. Picks up sales opened later.
     pub async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
-        let mut jobs = JoinSet::new();
+        let mut workers = JoinSet::new();
         for which in 0..self.workers().len() {
             let (maintenance, stop) = (Arc::clone(&self), stop.clone());
-            jobs.spawn(async move { maintenance.workers()[which].run(stop).await });
+            workers.spawn(async move { maintenance.workers()[which].run(stop).await });
         }
-        let mut known = Vec::new();
+        let mut running = Running::new();
+        for front in self.sales.all().iter().flat_map(|sale| sale.fronts()) {
+            running.schedule.changed(front.lane, Instant::now());
+        }
         while !*stop.borrow() {
-            for sale in self.sales.all() {
-                for front in sale.fronts() {
-                    if !known.contains(&front.lane) {
-                        known.push(front.lane);
-                        self.watch(front.lane).await;
-                        jobs.spawn(Arc::clone(&self).renew(Arc::clone(front), stop.clone()));
-                        jobs.spawn(Arc::clone(&self).take_refunds(front.lane, stop.clone()));
-                        jobs.spawn(Arc::clone(&self).settle_transfer(front.lane, stop.clone()));
-                    }
-                }
+            self.plan(&mut running.schedule);
+            for (task, cursor) in running.schedule.begin(Instant::now(), self.sales.clock().now()) {
+                running.start(task, Arc::clone(&self).work(task, cursor));
             }
-            pause(&mut stop, VIEW_EVERY).await;
+            let wait = running.schedule.next().map(|next| next.saturating_duration_since(Instant::now()));
+            tokio::select! {
+                Some(ended) = running.tasks.join_next_with_id() => running.end(ended),
+                () = pause(&mut stop, wait.map_or(LOOK_EVERY, |wait| wait.min(LOOK_EVERY))) => {}
+            }
         }
-        jobs.join_all().await;
+        while running.tasks.join_next().await.is_some() {}
+        workers.join_all().await;
     }
 
     /// Expires everything that is due in all lanes, and waits until payments are closed. For
@@ -134,82 +137,134 @@ impl Maintenance {
         Ok(())
     }
 
-    async fn renew(self: Arc<Self>, front: Arc<LaneFront>, mut stop: watch::Receiver<bool>) {
-        while !*stop.borrow() {
-            if let Err(error) = self.sales.renew(&front).await {
-                tracing::debug!(lane = ?front.lane, %error, "failed to renew the view of a lane");
+    /// Plans the work of lanes that changed, and of those whose turn it is.
+    fn plan(&self, schedule: &mut LaneSchedule) {
+        let now = Instant::now();
+        for lane in self.changes.take() {
+            match self.sales.sale(lane.activity) {
+                Some(_) => schedule.changed(lane, now),
+                None => schedule.forget(lane),
             }
-            pause(&mut stop, VIEW_EVERY).await;
+        }
+        // The other jobs follow the changes, too.
+        schedule.round(now).into_iter().for_each(|lane| self.sales.note_change(lane));
+    }
+
+    async fn work(self: Arc<Self>, Task { work, lane }: Task, cursor: Option<OrderId>) -> Next {
+        let next = match work {
+            Work::View => return self.renew(lane).await,
+            Work::Deadlines => self.expire(lane).await,
+            Work::Refunds => self.take_refunds(lane, cursor).await,
+            Work::Transfers => self.deliver(lane).await,
+        };
+        let rests = self.sales.sale(lane.activity).is_none_or(|sale| sale.rests(self.sales.clock().now()));
+        Next { after: next.after.or((!rests).then_some(SELLING_CHORES_EVERY)), ..next }
+    }
+
+    /// Renews the view of a lane: regularly while it may sell.
+    async fn renew(&self, lane: Lane) -> Next {
+        let Some(sale) = self.sales.sale(lane.activity) else { return Next::default() };
+        let Some(front) = sale.fronts().iter().find(|front| front.lane == lane) else {
+            return Next::default();
+        };
+        let again = Next { after: Some(SELLING_VIEW_EVERY), ..Next::default() };
+        if let Err(error) = self.sales.renew(front).await {
+            tracing::debug!(?lane, %error, "failed to renew the view of a lane");
+            return again;
+        }
+        let rests_until = front.rests_until(self.sales.clock().now());
+        rests_until.map_or(again, |until| Next { at: Some(until), ..Next::default() })
+    }
+
+    /// Expires what is due in a lane.
+    async fn expire(&self, lane: Lane) -> Next {
+        match expire_lane(&**self.sales.ledger(), &*self.deadlines, lane).await {
+            Ok(due) => {
+                if !due.closing.is_empty() {
+                    self.closing.wake();
+                }
+                if !due.expired.is_empty() || !due.closing.is_empty() {
+                    // Its units are on sale again, and its readers have events to read.
+                    self.sales.note_change(lane);
+                }
+                Next { after: (!is_done(&due)).then_some(Duration::ZERO), at: due.next, cursor: None }
+            }
+            Err(error) => {
+                tracing::warn!(?lane, %error, "overdue orders could not be expired");
+                Next { after: Some(CHORES_EVERY), ..Next::default() }
+            }
         }
     }
 
-    /// Starts the expiry job of a lane.
-    async fn watch(&self, lane: Lane) {
-        let id = format!("lane/{}/{}", lane.activity, lane.bucket);
-        let job = NewJob::now(&expiry(), &id, &lane).expect("a lane is small");
-        self.deadlines.put(vec![job]).await.expect("an in-memory queue takes one job");
-        self.expiry.wake();
-    }
-
-    /// Queues the due refunds of a lane, again and again.
-    async fn take_refunds(self: Arc<Self>, lane: Lane, mut stop: watch::Receiver<bool>) {
-        let mut after = None;
-        while !*stop.borrow() {
-            let wait = match self.refunds.take(lane, after).await {
-                Ok(Taken { after: next, new }) => {
-                    after = next;
-                    // Reads slowly through those that are in the queue already.
-                    if new > 0 && after.is_some() { Duration::ZERO } else { IDLE }
-                }
-                Err(error) => {
-                    tracing::warn!(?lane, %error, "due refunds are not in the queue yet");
-                    IDLE
-                }
-            };
-            pause(&mut stop, wait).await;
+    /// Queues the due refunds of a lane, some at a time.
+    async fn take_refunds(&self, lane: Lane, after: Option<OrderId>) -> Next {
+        match self.refunds.take(lane, after).await {
+            Ok(Taken { after: cursor, new }) => {
+                // Reads slowly through those that are in the queue already.
+                let wait = if new > 0 { Duration::ZERO } else { CHORES_EVERY };
+                Next { after: cursor.map(|_| wait), at: None, cursor }
+            }
+            Err(error) => {
+                tracing::warn!(?lane, %error, "due refunds are not in the queue yet");
+                Next { after: Some(CHORES_EVERY), at: None, cursor: after }
+            }
         }
     }
 
     /// Delivers units in transit to their destination lanes.
-    async fn settle_transfer(self: Arc<Self>, lane: Lane, mut stop: watch::Receiver<bool>) {
-        while !*stop.borrow() {
-            if let Err(error) = self.deliver_all(lane).await {
+    async fn deliver(&self, lane: Lane) -> Next {
+        match self.deliver_all(lane).await {
+            Ok(()) => Next::default(),
+            Err(error) => {
                 tracing::warn!(?lane, %error, "units in transit could not be delivered yet");
+                Next { after: Some(CHORES_EVERY), ..Next::default() }
             }
-            pause(&mut stop, IDLE).await;
         }
     }
 
     async fn deliver_all(&self, lane: Lane) -> Result<(), ServiceError> {
         let ledger = self.sales.ledger();
         for transfer in ledger.transfers(lane).await? {
-            settle_transfer(ledger, transfer).await?;
+            let settled = settle_transfer(ledger, transfer).await;
+            self.sales.note_change(Lane { bucket: transfer.to, ..lane });
+            settled?;
         }
         Ok(())
     }
 }
 
-fn expiry() -> Topic {
-    "expiry".parse().expect("a valid topic")
+/// The schedule, and its tasks in progress.
+struct Running {
+    schedule: LaneSchedule,
+    tasks: JoinSet<Next>,
+    ids: HashMap<Id, Task>,
+}
+
+impl Running {
+    fn new() -> Self {
+        Self { schedule: LaneSchedule::new(Instant::now()), tasks: JoinSet::new(), ids: HashMap::new() }
+    }
+
+    fn start(&mut self, task: Task, work: impl Future<Output = Next> + Send + 'static) {
+        self.ids.insert(self.tasks.spawn(work).id(), task);
+    }
+
+    fn end(&mut self, ended: Result<(Id, Next), JoinError>) {
+        let (id, next) = match ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                tracing::error!(%error, "a job for a lane has panicked and is repeated");
+                (error.id(), Next { after: Some(CHORES_EVERY), ..Next::default() })
+            }
+        };
+        if let Some(task) = self.ids.remove(&id) {
+            self.schedule.ended(task, next, Instant::now());
+        }
+    }
 }
 
 fn closing() -> Topic {
     "closing".parse().expect("a valid topic")
-}
-
-/// Expires what is due in the job's lane, and postpones the job until something is due again.
-async fn expire(sales: &Sales, queue: &dyn Queue, job: &Job) -> Verdict {
-    let lane: Lane = job.content().expect("the job contains a lane");
-    let wait = match expire_lane(&**sales.ledger(), queue, lane).await {
-        Ok(due) if !is_done(&due) => Duration::ZERO,
-        // At most IDLE: an order placed meanwhile may have an earlier deadline.
-        Ok(due) => due.next.map_or(IDLE, |next| next.since(sales.clock().now()).min(IDLE)),
-        Err(error) => {
-            tracing::warn!(?lane, %error, "overdue orders could not be expired");
-            IDLE
-        }
-    };
-    Verdict::Postpone { wait }
 }
 
 /// Expires what is due in a lane, and queues overdue payments to be closed separately: a provider

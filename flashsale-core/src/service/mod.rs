@@ -9,6 +9,7 @@
 
 mod advance;
 mod error;
+mod lane_schedule;
 mod maintenance;
 mod operations;
 mod ordering;
@@ -31,6 +32,6 @@ pub use outbox::{
 pub use payments::{CaptureResult, Closed, OpenedPayment, PaymentProvider, Payments, ProviderError};
 pub use refunds::RefundError;
 pub use sales::{
-    Batcher, BatcherError, BatcherMetrics, BatcherOptions, LaneFront, RecentBuyers, Sale, Sales,
+    Batcher, BatcherError, BatcherMetrics, BatcherOptions, ChangedLanes, LaneFront, RecentBuyers, Sale, Sales,
 };
 pub use timekeeper::{StepError, Timekeeper};

@@ -189,9 +189,14 @@ impl Attempt<'_> {
     /// Borrows units in a separate task, so a dropped caller leaves no transfer half-way.
     async fn borrow_units(&self, seen: u64, wanted: u32) -> Result<Option<u32>, ServiceError> {
         let sales = &self.service.sales;
-        let (ledger, sale) = (Arc::clone(sales.ledger()), Arc::clone(&self.sale));
-        let OrderRequest { user, sku, .. } = self.request;
-        let borrow = async move { borrow_units(&ledger, &sale, sale.front(user), seen, sku, wanted).await };
+        let (joined, sale) = (Arc::clone(sales), Arc::clone(&self.sale));
+        let OrderRequest { user, sku, activity, .. } = self.request;
+        let borrow = async move {
+            let borrowed = borrow_units(joined.ledger(), &sale, sale.front(user), seen, sku, wanted).await;
+            // After an error too: units may be in transit.
+            joined.note_changes(activity);
+            borrowed
+        };
         let lost = || LedgerError::Unavailable("the task that borrows units ended early".into());
         Ok(sales.background().spawn(borrow).await.map_err(|_| lost())??)
     }

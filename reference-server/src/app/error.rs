@@ -26,6 +26,9 @@ pub enum AppError {
         /// The cause.
         source: io::Error,
     },
+    /// Another process uses the data directory.
+    #[error("the data directory {} (storage.directory) is in use by another process", .0.display())]
+    InUse(PathBuf),
     /// The catalogue cannot be opened.
     #[error(transparent)]
     Catalogue(#[from] CatalogueError),

@@ -5,6 +5,7 @@ mod error;
 mod failure;
 mod jobs;
 mod open;
+mod progress;
 mod publish;
 mod stores;
 
@@ -12,4 +13,5 @@ pub use app::App;
 pub(crate) use app::{address_subject, by};
 pub use error::{AppError, PublishError};
 pub use jobs::Jobs;
-pub use stores::{Close, Deployment};
+pub use progress::Progress;
+pub use stores::{Close, DataLock, Deployment};

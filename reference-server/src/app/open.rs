@@ -19,7 +19,7 @@ use flashsale_core::{
     snowflake::{Generator, Settings},
 };
 
-use super::{App, AppError, Deployment, Jobs, PublishError, by};
+use super::{App, AppError, Deployment, Jobs, Progress, PublishError, by, progress::StartStep};
 use crate::{
     auth::{buyers::Buyers, jwt::Jwt, keyring::Keyring, receipts::Receipts, sessions::Sessions},
     challenge::Challenges,
@@ -45,7 +45,7 @@ impl App {
     }
 
     /// Like [`App::open`], on a clock that is steered by these two clocks. It starts at the
-    /// ledger's last decision if the wall is behind that.
+    /// ledger's last decision if the wall is behind that. Notes in `progress` how far it is.
     ///
     /// # Errors
     /// [`AppError`]; existing data is not damaged.
@@ -53,12 +53,13 @@ impl App {
         config: &Config,
         source: Arc<dyn TimeSource>,
         spawner: Spawner,
+        progress: &Progress,
     ) -> Result<(Arc<Self>, Jobs), AppError> {
         let clock = Arc::new(SteeredClock::new(source, config.clock.options()));
         let decides: Arc<dyn Clock> = Arc::clone(&clock) as _;
         let deployment = Deployment::embedded(config, &decides)?;
         clock.start_at(deployment.decided_until);
-        Self::start(deployment, config, decides, Some(clock), spawner).await
+        Self::start(deployment, config, decides, Some(clock), spawner, progress).await
     }
 
     /// Like [`App::open`], on stores that are already open. Every time of `clock` is believed.
@@ -71,7 +72,7 @@ impl App {
         clock: Arc<dyn Clock>,
         spawner: Spawner,
     ) -> Result<(Arc<Self>, Jobs), AppError> {
-        Self::start(deployment, config, clock, None, spawner).await
+        Self::start(deployment, config, clock, None, spawner, &Progress::default()).await
     }
 
     async fn start(
@@ -80,6 +81,7 @@ impl App {
         clock: Arc<dyn Clock>,
         steered: Option<Arc<SteeredClock>>,
         spawner: Spawner,
+        progress: &Progress,
     ) -> Result<(Arc<Self>, Jobs), AppError> {
         let leases = Arc::clone(&deployment.leases);
         let settings = Settings { term: config.ids.lease(), ..Settings::default() };
@@ -87,7 +89,7 @@ impl App {
         let steady = Arc::new(SteadyTime(Arc::clone(&clock)));
         let ids = Arc::new(Generator::acquire(&*leases, &settings, steady).await?);
         let app = Arc::new(Self::assemble(deployment, config, ids, (clock, steered), spawner)?);
-        app.resume().await?;
+        app.resume(progress).await?;
         let jobs = Jobs::start(&app, leases, config.monitor.period());
         Ok((app, jobs))
     }
@@ -220,7 +222,8 @@ impl App {
     }
 
     /// Brings the ledger up to date with the catalogue, resumes sales, and fills the storefront.
-    async fn resume(&self) -> Result<(), AppError> {
+    async fn resume(&self, progress: &Progress) -> Result<(), AppError> {
+        progress.reach(StartStep::Activities);
         self.operations.resume().await?;
         match &self.notifier {
             Some(notifier) => notifier.register().await?,
@@ -228,7 +231,9 @@ impl App {
             None => self.sales.ledger().retire(&Consumer::new(Notifier::CONSUMER)).await?,
         }
         self.sales.resume().await?;
-        self.bring_up(&by("server", "published at start")).await?;
+        self.operations.apply_all(&by("server", "published at start")).await.map_err(PublishError::from)?;
+        progress.reach(StartStep::Pages);
+        self.storefront.refresh().await.map_err(PublishError::from)?;
         Ok(())
     }
 }

@@ -14,16 +14,10 @@ impl App {
     /// # Errors
     /// [`PublishError`]; call it again.
     pub async fn publish(&self, by: &Attribution) -> Result<(), PublishError> {
-        self.bring_up(by).await?;
-        // A product that could not be rendered now is rendered on its first request.
-        let _ = self.storefront.warm().await;
-        Ok(())
-    }
-
-    /// Like [`publish`](Self::publish), but products are rendered on their first request.
-    pub(super) async fn bring_up(&self, by: &Attribution) -> Result<(), PublishError> {
         self.operations.apply_all(by).await?;
         self.storefront.refresh().await?;
+        // A product that could not be rendered now is rendered on its first request.
+        let _ = self.storefront.warm().await;
         Ok(())
     }
 }

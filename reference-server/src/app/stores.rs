@@ -133,6 +133,33 @@ impl Deployment {
     }
 }
 
+/// Keeps other servers from using a data directory, before its stores are open. They lock their files
+/// too; this lock costs nothing, so that a server can take it before it listens.
+#[derive(Debug)]
+pub struct DataLock {
+    _directory: Option<fs::File>,
+}
+
+impl DataLock {
+    /// Creates the data directory and locks it until the result is dropped. Does nothing for stores in
+    /// memory, or on a file system without locks.
+    ///
+    /// # Errors
+    /// If the directory cannot be created, or another process uses it.
+    pub fn take(config: &Config) -> Result<Self, AppError> {
+        if config.storage.in_memory {
+            return Ok(Self { _directory: None });
+        }
+        let directory = &config.storage.directory;
+        create_private(directory)?;
+        let Ok(opened) = fs::File::open(directory) else { return Ok(Self { _directory: None }) };
+        match opened.try_lock() {
+            Err(fs::TryLockError::WouldBlock) => Err(AppError::InUse(directory.clone())),
+            _ => Ok(Self { _directory: Some(opened) }),
+        }
+    }
+}
+
 /// Creates a directory that only its owner can enter.
 fn create_private(directory: &Path) -> Result<(), AppError> {
     let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);

@@ -113,8 +113,10 @@ pub fn publish(args: &PublishArgs) -> Outcome {
     let background = Background::start()?;
     let (published, product_documents) = background.block_on(async {
         let catalogue = open_catalogue(&config.storage.directory)?;
-        let published = PublishedCatalogue::fill(Range::read(&catalogue).await?, &site, None)?;
-        let product_documents = AllProductDocuments::write(&catalogue, &published, &site).await?;
+        let (range, now) = (Range::read(&catalogue).await?, SystemClock.now());
+        let published = PublishedCatalogue::fill(range, &site, None, now)?;
+        published.render_all(&site)?;
+        let product_documents = AllProductDocuments::write(&catalogue, (&published, now), &site).await?;
         Ok::<_, Box<dyn Error>>((published, product_documents))
     })?;
     let written = export::write(&published, &product_documents, &args.out)?;

@@ -16,15 +16,19 @@ use flashsale_core::{
     clock::OperatingSystem,
     domain::{Clock, SystemClock},
 };
+use tokio::{
+    sync::{oneshot, watch},
+    time::timeout,
+};
 
 use crate::{
-    app::{App, by},
+    app::{App, DataLock, Jobs, Progress, by},
     cli::{args::ServeArgs, check_config, output::say},
     config::Config,
-    http::{Listener, Runtimes, Server, tls::Tls},
+    http::{Deferred, Handler as _, Listener, Runtimes, Server, tls::Tls},
     import,
     rfc3339::Rfc3339,
-    routes::{Operations, Public},
+    routes::{Operations, Public, starting},
     runtime::{
         background::Background,
         logging, open_files,
@@ -34,6 +38,8 @@ use crate::{
 
 /// How long to ignore further stop signals: supervisors and process groups send duplicates.
 const DUPLICATE_SIGNALS: Duration = Duration::from_secs(2);
+/// How long a stop during the start waits for connections and for the start itself.
+const STARTING_LIMIT: Duration = Duration::from_secs(2);
 
 /// Serves until SIGTERM or SIGINT. A second one, at least 2 s later, ends the process at once.
 /// SIGHUP reloads the certificates.
@@ -71,45 +77,65 @@ async fn serve(
         let workers = NonZeroUsize::new(http.workers).map_or_else(thread::available_parallelism, Ok)?;
         (workers, Runtimes::PerCore)
     };
-    // Probe the addresses before opening the data, so that a wrong one fails early. Bind only after
-    // the data directory is locked: with `SO_REUSEPORT` an earlier bind would take connections from
-    // a server that is still using the data.
+    // Probe before binding: with `SO_REUSEPORT` the port of another server could be bound as well. Lock
+    // the data before, so that no connection comes here while another server uses it.
     listening("http.public", public, || Listener::probe(public))?;
     listening("http.operations", operations, || Listener::probe(operations))?;
+    let _locked = DataLock::take(config)?;
 
     let started = SystemClock.now();
     let tls = |listener, files| Tls::new(listener, files, started).map_err(|problems| problems.join("; "));
     let public_tls = tls("public", &config.tls.public)?;
     let operations_tls = tls("operations", &config.tls.operations)?;
-    let source = Arc::new(OperatingSystem::new());
-    let (app, jobs) = App::open_steered(config, source, background.spawner().clone()).await?;
-    let listeners = listening("http.public", public, || Listener::bind(public, workers, http.backlog))
-        .and_then(|public| {
-            let bind = || Listener::bind(operations, NonZeroUsize::MIN, http.backlog);
-            Ok((public, listening("http.operations", operations, bind)?))
-        });
-    let (public, operations) = match listeners {
-        Ok(listeners) => listeners,
-        Err(problem) => {
-            app.close(jobs).await.map_err(|error| error as Box<dyn Error>)?;
-            return Err(problem.into());
+    let public = listening("http.public", public, || Listener::bind(public, workers, http.backlog))?;
+    let operations = listening("http.operations", operations, || {
+        Listener::bind(operations, NonZeroUsize::MIN, http.backlog)
+    })?;
+    let certificates: Vec<Tls> = [&public_tls, &operations_tls].into_iter().flatten().cloned().collect();
+    let addresses = [address(&public, &public_tls), address(&operations, &operations_tls)];
+    let (public, operations) = (public.with_tls(public_tls), operations.with_tls(operations_tls));
+
+    // The ports answer from the first moment; the application follows.
+    let progress = Arc::<Progress>::default();
+    let buyers = Arc::new(Deferred::new(Public::counters(), starting::public(http)));
+    let operators = Arc::new(Deferred::new(Operations::counters(), starting::operations(progress.clone())));
+    let public = Server::start(public, &buyers, &public_runtimes, http)?;
+    let operations = Server::start(operations, &operators, &shared, &http.for_operations())?;
+    tracing::info!(
+        public_address = %public.address(),
+        operations_address = %operations.address(),
+        "listening; not ready before the stores are open"
+    );
+    let mut opening = Opening::start(config, background, &progress)?;
+    let opened = loop {
+        tokio::select! {
+            opened = &mut opening.done => break opened.unwrap_or_else(|_| Err("the start has panicked".into())),
+            signal = signals.next() => match signal {
+                Signal::End(signal) => {
+                    tracing::info!(signal, "stopping during the start");
+                    tokio::join!(public.drain(STARTING_LIMIT), operations.drain(STARTING_LIMIT), opening.give_up());
+                    tracing::info!("stopped");
+                    return Ok(());
+                }
+                // Its own clock does not run yet.
+                Signal::Reload => reload(&certificates, &(Arc::new(SystemClock) as Arc<dyn Clock>)).await,
+            },
         }
     };
-    if config.demo {
-        import_demo(&app).await?;
-    }
+    let (app, jobs) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            tokio::join!(public.drain(STARTING_LIMIT), operations.drain(STARTING_LIMIT));
+            return Err(error as Box<dyn Error>);
+        }
+    };
     warn(&app);
-    let certificates: Vec<Tls> = [&public_tls, &operations_tls].into_iter().flatten().cloned().collect();
     for tls in &certificates {
         app.metrics.watch_certificate(tls);
         tracing::info!(listener = tls.listener(), ends_at = %Rfc3339(tls.ends_at()), "TLS is on");
     }
-
-    let addresses = [address(&public, &public_tls), address(&operations, &operations_tls)];
-    let (public, operations) = (public.with_tls(public_tls), operations.with_tls(operations_tls));
-    let public = Server::start(public, &Arc::new(Public::new(Arc::clone(&app))), &public_runtimes, http)?;
-    let operators = Arc::new(Operations::new(Arc::clone(&app)));
-    let operations = Server::start(operations, &operators, &shared, &http.for_operations())?;
+    buyers.hand_over(Public::counted_by(Arc::clone(&app), Arc::clone(buyers.traffic())));
+    operators.hand_over(Operations::counted_by(Arc::clone(&app), Arc::clone(operators.traffic())));
     if config.demo {
         let generated_tokens = config.operations.tokens.is_empty();
         if let Err(error) = print_demo_banner(&app, &addresses, generated_tokens) {
@@ -154,11 +180,57 @@ async fn serve(
         return closed.map_err(|error| error as Box<dyn Error>);
     };
     // What has failed may never close; everything that was answered is on disk.
-    if tokio::time::timeout(limit, app.close(jobs)).await.is_err() {
+    if timeout(limit, app.close(jobs)).await.is_err() {
         tracing::error!(reason, connections_cut, unfinished, "ended without closing the stores");
         process::exit(1);
     }
     Err(format!("this process could not work any more: {reason}").into())
+}
+
+/// The start of the application, on a thread of its own: opening the stores blocks.
+struct Opening {
+    done: oneshot::Receiver<Result<(Arc<App>, Jobs), Failure>>,
+    give_up: watch::Sender<bool>,
+}
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+impl Opening {
+    fn start(config: &Config, background: &Background, progress: &Arc<Progress>) -> io::Result<Self> {
+        let (sender, done) = oneshot::channel();
+        let (give_up, mut given_up) = watch::channel(false);
+        let (config, progress) = (config.clone(), Arc::clone(progress));
+        let source = Arc::new(OperatingSystem::new());
+        let spawner = background.spawner().clone();
+        thread::Builder::new().name("start".into()).spawn(move || {
+            let runtime = spawner.runtime().clone();
+            runtime.block_on(async {
+                let opening = async {
+                    let (app, jobs) = App::open_steered(&config, source, spawner, &progress).await?;
+                    if config.demo {
+                        import_demo(&app).await?;
+                    }
+                    Ok((app, jobs))
+                };
+                tokio::select! {
+                    opened = opening => drop(sender.send(opened)),
+                    _ = given_up.wait_for(|given_up| *given_up) => {}
+                }
+            });
+        })?;
+        Ok(Self { done, give_up })
+    }
+
+    /// Stops the start, and waits a little until it has: it may be reading from the disk. What it
+    /// leaves is as after a crash, so nothing is lost.
+    async fn give_up(self) {
+        self.give_up.send_replace(true);
+        if let Ok(Ok(Ok((app, jobs)))) = timeout(STARTING_LIMIT, self.done).await
+            && let Err(error) = app.close(jobs).await
+        {
+            tracing::warn!(%error, "the stores were not closed in order; the next start takes longer");
+        }
+    }
 }
 
 fn listening<T>(key: &str, address: SocketAddr, listen: impl FnOnce() -> io::Result<T>) -> Result<T, String> {
@@ -224,7 +296,7 @@ fn warn(app: &App) {
 }
 
 /// Imports the built-in demo data.
-async fn import_demo(app: &Arc<App>) -> Result<(), Box<dyn Error>> {
+async fn import_demo(app: &Arc<App>) -> Result<(), Failure> {
     let by = by("demo", "serve --demo");
     let input = import::parse(&import::demo(), app.clock.now())?;
     let report = app.storefront.import(&input, &by).await?;

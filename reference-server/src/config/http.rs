@@ -27,8 +27,19 @@ const CORS_HEADERS: [&str; 9] = [
 ];
 
 /// First segments of the public listener's own paths, which a health path must not hide.
-pub(crate) const TAKEN: [&str; 10] =
-    ["", "activities", "assets", "en", "openapi.json", "orders", "products", "sandbox", "v1", "zh"];
+pub(crate) const TAKEN: [&str; 11] = [
+    "",
+    "activities",
+    "archive",
+    "assets",
+    "en",
+    "openapi.json",
+    "orders",
+    "products",
+    "sandbox",
+    "v1",
+    "zh",
+];
 /// Maximum segments and bytes of a health path.
 const HEALTH_SEGMENTS: usize = 8;
 const HEALTH_BYTES: usize = 128;

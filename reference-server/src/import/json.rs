@@ -50,7 +50,7 @@ struct RawActivity<'a> {
 
 /// Reads one document.
 pub(super) fn read(file: &str, text: &str, now: Timestamp, parts: &mut Parts, errors: &mut ImportErrors) {
-    let mut reader = Reader { file, text, errors };
+    let mut reader = Reader { file, text, errors, last: Place::default() };
     let before = reader.errors.total();
     if let Some(document) = reader.element::<Document<'_>>(text, "") {
         for (index, raw) in document.products.into_iter().enumerate() {
@@ -70,6 +70,22 @@ struct Reader<'a> {
     file: &'a str,
     text: &'a str,
     errors: &'a mut ImportErrors,
+    last: Place,
+}
+
+/// Where the last element was found. The next one is searched from here: searching from the start
+/// each time would take minutes for thousands of elements.
+#[derive(Clone, Copy)]
+struct Place {
+    offset: usize,
+    line: u64,
+    column: u64,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self { offset: 0, line: 1, column: 1 }
+    }
 }
 
 impl<'a> Reader<'a> {
@@ -140,8 +156,16 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn origin(&self, raw: &RawValue, path: String) -> Origin {
-        let (line, column) = self.line_and_column(self.offset(raw.get()));
+    fn origin(&mut self, raw: &RawValue, path: String) -> Origin {
+        let offset = self.offset(raw.get());
+        let from = if self.last.offset <= offset { self.last } else { Place::default() };
+        let between = &self.text[from.offset..offset];
+        let line = from.line + line_of(between.as_bytes(), between.len()) - 1;
+        let column = match between.rfind(['\r', '\n']) {
+            Some(end) => between[end + 1..].chars().count() as u64 + 1,
+            None => from.column + between.chars().count() as u64,
+        };
+        self.last = Place { offset, line, column };
         Origin { file: self.file.to_owned(), spot: Spot::Element { line, column, path } }
     }
 

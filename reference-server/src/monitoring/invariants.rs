@@ -2,18 +2,20 @@
 //!
 //! The monitor never repairs anything: that decision is the on-call engineer's. A violation does
 //! not make the process unready, because another process with the same data would fare no better.
+//!
+//! An activity in which nothing is open is read again only after it changed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use flashsale_core::{
     domain::{ActivityId, SkuId, Timestamp},
-    ledger::{LedgerError, Stock, state_machine::Census},
-    service::Sales,
+    ledger::{LedgerError, Stock, Terms, state_machine::Census},
+    service::{ChangedLanes, Sales},
 };
 use tokio::{sync::watch, time::timeout};
 
@@ -91,6 +93,7 @@ pub struct ActivityReading {
 pub struct Monitor {
     limits: Limits,
     state: Mutex<State>,
+    seen: tokio::sync::Mutex<Seen>,
     looks: watch::Sender<u64>,
 }
 
@@ -101,10 +104,21 @@ struct State {
     owing: BTreeMap<ActivityId, Timestamp>,
 }
 
+/// What was read so far.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Which lanes changed; `None` before the first check.
+    changes: Option<Arc<ChangedLanes>>,
+    /// Activities that changed since they were read.
+    changed: BTreeSet<ActivityId>,
+    /// The last reading of each activity.
+    readings: Vec<ActivityReading>,
+}
+
 impl Monitor {
     /// Creates a monitor with no known violations.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, state: Mutex::default(), looks: watch::Sender::new(0) }
+        Self { limits, state: Mutex::default(), seen: Default::default(), looks: watch::Sender::new(0) }
     }
 
     /// Subscribes to the number of completed checks.
@@ -147,8 +161,9 @@ impl Monitor {
         sales: &Sales,
         now: impl Fn() -> Timestamp,
     ) -> Result<(), LedgerError> {
-        let readings = read(inspector, sales).await?;
-        self.judge(&readings, now());
+        let mut seen = self.seen.lock().await;
+        seen.read(inspector, sales).await?;
+        self.judge(&seen.readings, now());
         Ok(())
     }
 
@@ -207,20 +222,51 @@ fn adds_up(stock: &Stock) -> bool {
     parts.iter().all(|part| *part >= 0) && parts.iter().sum::<i64>() == units + adjusted
 }
 
-async fn read(inspector: &dyn Inspector, sales: &Sales) -> Result<Vec<ActivityReading>, LedgerError> {
-    let mut readings = Vec::new();
-    for sale in sales.all() {
-        let terms = sale.terms();
-        let activity = terms.activity();
-        let Some(census) = inspector.census(activity).await? else { continue };
-        let mut stock = Vec::new();
-        for offer in terms.offers() {
-            stock
-                .extend(sales.ledger().stock(activity, offer.sku()).await?.map(|stock| (offer.sku(), stock)));
+impl Seen {
+    /// Reads the activities that changed, and those in which something is open.
+    async fn read(&mut self, inspector: &dyn Inspector, sales: &Sales) -> Result<(), LedgerError> {
+        let changes = self.changes.get_or_insert_with(|| sales.follow_changes());
+        self.changed.extend(changes.take().iter().map(|lane| lane.activity));
+        let mut quiet: BTreeMap<_, _> = std::mem::take(&mut self.readings)
+            .into_iter()
+            .filter(ActivityReading::is_quiet)
+            .map(|reading| (reading.activity, reading))
+            .collect();
+        for sale in sales.all() {
+            let activity = sale.terms().activity();
+            let known = quiet.remove(&activity).filter(|_| !self.changed.contains(&activity));
+            let reading = match known {
+                Some(known) => Some(known),
+                None => read(inspector, sales, sale.terms()).await?,
+            };
+            self.readings.extend(reading);
+            self.changed.remove(&activity);
         }
-        readings.push(ActivityReading { activity, stock, census });
+        Ok(())
     }
-    Ok(readings)
+}
+
+impl ActivityReading {
+    /// Whether nothing can break an invariant before the activity changes.
+    fn is_quiet(&self) -> bool {
+        let Census { waiting, refunds_due, transfers, behind, .. } = &self.census;
+        let lags = behind.iter().any(|(_, entries)| *entries > 0);
+        *waiting + refunds_due + transfers == 0 && !lags && self.stock.iter().all(|(_, stock)| adds_up(stock))
+    }
+}
+
+async fn read(
+    inspector: &dyn Inspector,
+    sales: &Sales,
+    terms: &Terms,
+) -> Result<Option<ActivityReading>, LedgerError> {
+    let activity = terms.activity();
+    let Some(census) = inspector.census(activity).await? else { return Ok(None) };
+    let mut stock = Vec::new();
+    for offer in terms.offers() {
+        stock.extend(sales.ledger().stock(activity, offer.sku()).await?.map(|stock| (offer.sku(), stock)));
+    }
+    Ok(Some(ActivityReading { activity, stock, census }))
 }
 
 #[cfg(test)]

@@ -290,6 +290,11 @@ pub(super) fn not_ready() -> Problem {
     Problem::new(Code::NotReady, "The sale is being prepared on this server; try again.").retry_after(SOON)
 }
 
+/// Reports that the application is not there yet.
+pub(super) fn starting() -> Problem {
+    Problem::new(Code::NotReady, "The server is starting; try again.").retry_after(SOON)
+}
+
 /// Reports that only a restart of this process can help.
 pub(super) fn failed() -> Problem {
     unavailable("This process cannot work any more; restart it.")

@@ -7,6 +7,7 @@ pub mod openapi;
 mod operations;
 mod public;
 mod route_labels;
+pub mod starting;
 
 use flashsale_core::domain::Invalid;
 use hyper::{Method, StatusCode, header::HeaderValue};

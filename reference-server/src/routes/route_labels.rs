@@ -29,6 +29,10 @@ pub(super) const PUBLIC: &[&str] = &[
     "GET /products/{id}/",
     "GET /products/{id}",
     "GET /orders/",
+    "GET /{language}/archive/",
+    "GET /{language}/archive/{page}/",
+    "GET /archive/",
+    "GET /archive/{page}/",
     "GET /sandbox/payments/{payment_id}",
     "POST /sandbox/payments/{payment_id}/{report}",
 ];

@@ -14,7 +14,7 @@ use crate::{
     http::document::{Document, Encoding},
     storefront::{
         assets,
-        pages::{Editions, Language},
+        pages::{Editions, Language, archive_path},
         products::AllProductDocuments,
         published::PublishedCatalogue,
     },
@@ -59,7 +59,7 @@ pub struct Exported {
     pub removed: usize,
 }
 
-/// Exports everything that is published into an empty, new or previously exported directory.
+/// Exports everything that is published and rendered into an empty, new or previously exported directory.
 ///
 /// Assets are written before the pages that load them, and each file is replaced atomically, so the
 /// directory can be served meanwhile. Assets of older pages are kept.
@@ -126,8 +126,15 @@ impl Writer<'_> {
     fn published(&mut self, published: &PublishedCatalogue) -> Result<(), ExportError> {
         self.document("v1/activities.json", &published.list)?;
         for (id, listed) in &published.activities {
-            self.document(&format!("v1/activities/{id}.json"), &listed.document)?;
-            self.page(&format!("activities/{id}/"), &listed.page)?;
+            if let Some(documents) = listed.documents() {
+                self.document(&format!("v1/activities/{id}.json"), &documents.document)?;
+                self.page(&format!("activities/{id}/"), &documents.page)?;
+            }
+        }
+        for page in &published.archive {
+            if let Some(editions) = page.editions() {
+                self.page(archive_path(page.number).trim_start_matches('/'), editions)?;
+            }
         }
         self.page("orders/", &published.orders)?;
         self.page("", &published.home)?;
@@ -185,6 +192,8 @@ fn remove(path: &Path) -> Result<(), ExportError> {
 
 #[cfg(test)]
 mod tests {
+    use flashsale_core::domain::Timestamp;
+
     use super::*;
     use crate::storefront::{pages::Site, published::Range};
 
@@ -193,7 +202,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let out = directory.path().join("shop");
         let site = Site { signs_in: true, api: "https://api.example".to_owned() };
-        let published = PublishedCatalogue::fill(Range::default(), &site, None).unwrap();
+        let published = PublishedCatalogue::fill(Range::default(), &site, None, Timestamp::EPOCH).unwrap();
+        published.render_all(&site).unwrap();
         let first = write(&published, &AllProductDocuments::default(), &out).unwrap();
         let index = fs::read_to_string(out.join("zh/index.html")).unwrap();
         assert!(index.contains("data-api=\"https://api.example\""), "{index}");
@@ -224,7 +234,8 @@ mod tests {
     fn somebody_elses_directory_is_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("thesis.txt"), "years of work").unwrap();
-        let published = PublishedCatalogue::fill(Range::default(), &Site::own(false), None).unwrap();
+        let published =
+            PublishedCatalogue::fill(Range::default(), &Site::own(false), None, Timestamp::EPOCH).unwrap();
         let refused = write(&published, &AllProductDocuments::default(), directory.path()).unwrap_err();
         assert!(matches!(refused, ExportError::NotOurs(_)), "{refused}");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);

@@ -11,4 +11,4 @@ mod storefront;
 #[cfg(test)]
 mod tests;
 
-pub use storefront::Storefront;
+pub use storefront::{Storefront, Unrendered};

@@ -13,7 +13,7 @@ use std::{
 use flashsale_core::{
     cache::{Cache, CacheOptions},
     catalogue::{Catalogue, CatalogueError, MAX_PAGE, Versioned},
-    domain::{Clock, Product, ProductId, Sku, SkuId},
+    domain::{Clock, Product, ProductId, Sku, SkuId, Timestamp},
 };
 use serde::Serialize;
 use tokio::sync::{Mutex, watch};
@@ -125,18 +125,19 @@ fn loads(configured: u32) -> NonZeroU32 {
 }
 
 impl ProductDocument {
-    /// Renders and compresses a product with its SKUs and published offers. CPU-bound.
+    /// Renders and compresses a product with its SKUs and published offers, as of a time. CPU-bound.
     ///
     /// # Errors
     /// [`PublishedCatalogueError`].
     pub fn write(
         product: &Product,
         skus: &[Sku],
-        published: &PublishedCatalogue,
+        (published, now): (&PublishedCatalogue, Timestamp),
         site: &Site,
     ) -> Result<Self, PublishedCatalogueError> {
         let offers: Vec<_> = published
-            .offering(product.id)
+            .offering(product.id, now)
+            .into_iter()
             .map(|listed| {
                 let terms = listed.activity.offers.iter();
                 let offers = terms.filter_map(|terms| {
@@ -165,7 +166,7 @@ impl AllProductDocuments {
     /// [`PublishedCatalogueError`].
     pub async fn write(
         catalogue: &dyn Catalogue,
-        published: &PublishedCatalogue,
+        published: (&PublishedCatalogue, Timestamp),
         site: &Site,
     ) -> Result<Self, PublishedCatalogueError> {
         let mut all = Self::default();

@@ -6,16 +6,16 @@ use arc_swap::{ArcSwap, Guard};
 use flashsale_core::{
     cache::LoadError,
     catalogue::{Catalogue, ImportReport, Versioned},
-    domain::{Attribution, Clock, Product, ProductId, Sku, SkuId},
+    domain::{ActivityId, Attribution, Clock, Product, ProductId, Sku, SkuId, Timestamp},
     service::{OperationError, Operations, Sales},
 };
 use futures_util::{StreamExt as _, stream};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
 use super::{
     pages::Site,
     products::{ProductDocument, ProductDocuments, Unread, skus_of},
-    published::{self, PublishedCatalogue, PublishedCatalogueError, Range},
+    published::{self, ArchivePage, PublishedActivity, PublishedCatalogue, PublishedCatalogueError, Range},
 };
 use crate::{
     config::CacheConfig,
@@ -26,6 +26,8 @@ use crate::{
 
 /// How long to wait after a failed warm-up.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How many pages that are not on the home page are rendered at once.
+const RENDERED_AT_ONCE: usize = 1;
 
 /// The documents for buyers: published activities, products and SKUs.
 #[derive(Debug)]
@@ -36,8 +38,22 @@ pub struct Storefront {
     site: Site,
     products: ProductDocuments,
     published: ArcSwap<PublishedCatalogue>,
+    clock: Arc<dyn Clock>,
     /// Held during a refresh, so that an older catalogue does not replace a newer one.
     refreshing: Mutex<()>,
+    /// Permits to render pages that are not on the home page.
+    rendering: Semaphore,
+}
+
+/// What a page lacks that was not rendered when it was published.
+#[derive(Debug)]
+pub enum Unrendered {
+    /// The documents of an activity.
+    Activity(Arc<PublishedActivity>),
+    /// A page of the archive.
+    Archive(Arc<ArchivePage>),
+    /// An activity has ended, which changes home page and archive.
+    Turn,
 }
 
 impl Storefront {
@@ -52,9 +68,19 @@ impl Storefront {
         site: Site,
         (cache, clock): (&CacheConfig, &Arc<dyn Clock>),
     ) -> Result<Self, PublishedCatalogueError> {
-        let published = ArcSwap::from_pointee(PublishedCatalogue::fill(Range::default(), &site, None)?);
+        let published = PublishedCatalogue::fill(Range::default(), &site, None, clock.now())?;
         let products = ProductDocuments::new(cache, clock, getrandom::u64().unwrap_or_default());
-        Ok(Self { catalogue, sales, spawner, site, products, published, refreshing: Mutex::default() })
+        Ok(Self {
+            catalogue,
+            sales,
+            spawner,
+            site,
+            products,
+            published: ArcSwap::from_pointee(published),
+            clock: Arc::clone(clock),
+            refreshing: Mutex::default(),
+            rendering: Semaphore::new(RENDERED_AT_ONCE),
+        })
     }
 
     /// Returns the published catalogue.
@@ -80,10 +106,80 @@ impl Storefront {
         let _one_at_a_time = self.refreshing.lock().await;
         let mut range = Range::read(&*self.catalogue).await?;
         range.retain(|activity| self.sales.sale(activity).is_some());
-        let (site, before) = (self.site.clone(), self.published.load_full());
+        self.replace(move |before, site, now| PublishedCatalogue::fill(range, site, Some(before), now)).await
+    }
+
+    /// Updates one activity of the published catalogue. Neither reads nor renders the others.
+    ///
+    /// # Errors
+    /// [`PublishedCatalogueError`]. The previous documents stay; retry.
+    pub async fn refresh_activity(&self, id: ActivityId) -> Result<(), PublishedCatalogueError> {
+        let _one_at_a_time = self.refreshing.lock().await;
+        let changed = Range::one(&*self.catalogue, id).await?.filter(|_| self.sales.sale(id).is_some());
+        self.replace(move |before, site, now| before.with(id, changed, site, now)).await
+    }
+
+    /// What has to be rendered before a page without its language can be served, if anything.
+    pub(crate) fn unrendered(&self, path: &[&str]) -> Option<Unrendered> {
+        let published = self.published.load();
+        match path {
+            ["activities", id] => {
+                let listed = published.activities.get(&id.parse().ok()?)?;
+                listed.documents().is_none().then(|| Unrendered::Activity(Arc::clone(listed)))
+            }
+            [] | ["archive", ..] if self.clock.now() >= published.turns_at() => Some(Unrendered::Turn),
+            ["archive", number @ ..] => {
+                let page = published.archive_page(number)?;
+                page.editions().is_none().then(|| Unrendered::Archive(Arc::clone(page)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Renders what a page lacks. Goes on if the client leaves.
+    ///
+    /// # Errors
+    /// [`Unread`].
+    pub(crate) async fn render(self: &Arc<Self>, unrendered: Unrendered) -> Result<(), Unread> {
+        let storefront = Arc::clone(self);
+        let work = async move {
+            let Self { site, rendering, .. } = &*storefront;
+            let rendered = match unrendered {
+                Unrendered::Activity(listed) => listed.render(site, rendering).await,
+                Unrendered::Archive(page) => page.render(site, rendering).await,
+                Unrendered::Turn => storefront.turn().await,
+            };
+            rendered.map_err(|error| {
+                tracing::error!(%error, "a page could not be rendered");
+                Unread
+            })
+        };
+        self.spawner.run(work).await.map_err(|_| Unread)?
+    }
+
+    /// Moves activities that have ended from the home page to the archive.
+    async fn turn(&self) -> Result<(), PublishedCatalogueError> {
+        let _one_at_a_time = self.refreshing.lock().await;
+        if self.clock.now() < self.published.load().turns_at() {
+            return Ok(());
+        }
+        self.replace(|before, site, now| before.turned(site, now)).await
+    }
+
+    async fn replace(
+        &self,
+        make: impl FnOnce(
+            &PublishedCatalogue,
+            &Site,
+            Timestamp,
+        ) -> Result<PublishedCatalogue, PublishedCatalogueError>
+        + Send
+        + 'static,
+    ) -> Result<(), PublishedCatalogueError> {
+        let (site, before, now) = (self.site.clone(), self.published.load_full(), self.clock.now());
         // Compression is CPU-bound and takes seconds for large pages; run it off the async threads.
         let work = tokio::task::spawn_blocking(move || {
-            let published = PublishedCatalogue::fill(range, &site, Some(&before))?;
+            let published = make(&before, &site, now)?;
             let changed = published.changed(&before);
             Ok::<_, PublishedCatalogueError>((published, changed))
         });
@@ -222,9 +318,9 @@ impl Storefront {
         let Some(product) = self.catalogue.product(id).await? else { return Ok(None) };
         let skus = skus_of(&*self.catalogue, id).await?;
         // Read the published catalogue last: a load that starts after an invalidation must see the new one.
-        let (published, site) = (self.published.load_full(), self.site.clone());
+        let (published, site, now) = (self.published.load_full(), self.site.clone(), self.clock.now());
         let work = tokio::task::spawn_blocking(move || {
-            ProductDocument::write(&product.value, &skus, &published, &site)
+            ProductDocument::write(&product.value, &skus, (&published, now), &site)
         });
         let document = work.await.unwrap_or_else(|error| resume_unwind(error.into_panic()))?;
         Ok(Some(Arc::new(document)))

@@ -114,7 +114,7 @@ fn a_change_of_one_product_costs_the_same_among_few_and_many() {
             for document in [
                 &shop.product(1).await.unwrap().document,
                 shop.product(1).await.unwrap().page.in_language(Language::En),
-                after.activities[&one].page.in_language(Language::Zh),
+                after.activities[&one].documents().unwrap().page.in_language(Language::Zh),
                 after.home.in_language(Language::En),
             ] {
                 assert!(text(document).contains("tea cup"), "{}", text(document));
@@ -242,8 +242,10 @@ fn exported_and_served_documents_are_the_same() {
     background.block_on(async {
         let shop = Shop::open(&background, 2).await;
         let (app, published) = (&shop.app, Arc::clone(&shop.app.storefront.published()));
-        let all =
-            AllProductDocuments::write(&*app.catalogue, &published, app.storefront.site()).await.unwrap();
+        let all = {
+            let at = (&*published, app.clock.now());
+            AllProductDocuments::write(&*app.catalogue, at, app.storefront.site()).await.unwrap()
+        };
         assert_eq!((all.products.len(), all.skus.len()), (4, 4));
         for (id, product) in &all.products {
             let served = app.storefront.product(*id).await.unwrap().unwrap();

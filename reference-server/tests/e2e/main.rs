@@ -11,3 +11,4 @@ mod refusals;
 mod shutdown;
 mod site;
 mod slow;
+mod start;

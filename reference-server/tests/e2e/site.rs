@@ -41,6 +41,22 @@ pub(crate) struct Server {
     pub(crate) shop: Shop,
 }
 
+/// A server whose start waits.
+pub(crate) struct HeldStart {
+    pub(crate) process: Process,
+    pub(crate) public: SocketAddr,
+    pub(crate) operations: SocketAddr,
+    key: PathBuf,
+    secret: Vec<u8>,
+}
+
+impl HeldStart {
+    /// Lets the start go on.
+    pub(crate) fn release(&self) {
+        fs::write(&self.key, &self.secret).unwrap();
+    }
+}
+
 /// Returns an offer of the only activity of a site.
 pub(crate) fn offer(sku: u64, strategy: Strategy, units: u64, hold_seconds: Option<u32>) -> Offer {
     Offer {
@@ -96,6 +112,23 @@ impl Site {
             .args(serve.get_args());
         command.env("NO_COLOR", "1").envs(settings.iter().copied());
         Self::started(Process::start(command))
+    }
+
+    /// Starts a server that waits during its start, when its stores are open, until
+    /// [`HeldStart::release`].
+    pub(crate) fn serve_held(&self) -> HeldStart {
+        let key = self.files.path().join("session.key");
+        let secret = fs::read(&key).unwrap();
+        fs::remove_file(&key).unwrap();
+        // Reading it waits for somebody who writes.
+        assert!(Command::new("mkfifo").arg(&key).status().unwrap().success());
+        let process = Process::start(self.command("serve"));
+        // The check of the configuration reads it, too.
+        fs::write(&key, &secret).unwrap();
+        let line = process.wait_for_line(SOON, |line| address(line, "operations_address=").is_some());
+        let [public, operations] = ["public_address=", "operations_address="]
+            .map(|name| address(&line, name).unwrap_or_else(|| panic!("no {name}: {line}")));
+        HeldStart { process, public, operations, key, secret }
     }
 
     fn started(process: Process) -> Server {

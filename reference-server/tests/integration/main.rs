@@ -17,6 +17,7 @@ mod deploy;
 mod forged;
 mod guards;
 mod identity;
+mod idle;
 mod key_sets;
 mod log;
 mod malformed;

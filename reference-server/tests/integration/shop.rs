@@ -16,7 +16,7 @@ use flashsale_core::{
 use flashsale_testkit::client::{Answer, Client};
 use hyper::{Method, StatusCode};
 use reference_server::{
-    app::{App, Jobs},
+    app::{App, Jobs, Progress},
     auth::signature,
     config::{Config, OperationsToken, OperatorRole, Secret},
     http::{Listener, Runtimes, Server, tls::Tls},
@@ -95,7 +95,7 @@ impl Shop {
         let shared = Runtimes::Shared(spawner.runtime().clone());
         let (app, jobs) = match source {
             None => App::open(&config, Arc::clone(&clock) as _, spawner).await.unwrap(),
-            Some(source) => App::open_steered(&config, source, spawner).await.unwrap(),
+            Some(source) => App::open_steered(&config, source, spawner, &Progress::default()).await.unwrap(),
         };
         app.storefront.products().warmed().await;
         let bind = |listener, files| {

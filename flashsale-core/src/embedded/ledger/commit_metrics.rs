@@ -1,16 +1,18 @@
 //! Metrics of an engine's commits.
 
-use std::time::Duration;
+use std::{sync::atomic::AtomicU64, time::Duration};
 
 use crate::metrics::Histogram;
 
-/// Histograms of an engine's commits since it was opened. Without a journal there are no commits.
+/// What an engine has done since it was opened. Without a journal there are no commits.
 #[derive(Debug)]
 pub struct CommitMetrics {
     /// Duration of a commit, from the first byte written to the end of the sync, in microseconds.
     pub micros: Histogram,
     /// Journal bytes per commit.
     pub bytes: Histogram,
+    /// Calls of the ledger, those that only read included.
+    pub calls: AtomicU64,
 }
 
 impl Default for CommitMetrics {
@@ -20,7 +22,7 @@ impl Default for CommitMetrics {
             5_000_000,
         ];
         const BYTES: &[u64] = &[256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20];
-        Self { micros: Histogram::new(MICROS), bytes: Histogram::new(BYTES) }
+        Self { micros: Histogram::new(MICROS), bytes: Histogram::new(BYTES), calls: AtomicU64::new(0) }
     }
 }
 

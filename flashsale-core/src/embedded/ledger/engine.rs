@@ -3,7 +3,7 @@
 use std::{
     fmt, fs,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     thread::{self, JoinHandle},
 };
 
@@ -70,6 +70,7 @@ pub struct EmbeddedLedger {
     bounds: Bounds,
     /// Whether decisions are journalled.
     is_durable: bool,
+    pub(super) clock: Arc<dyn Clock>,
     /// The journal and its directory, for backups; `None` once the engine is closed.
     files: Mutex<Option<Files>>,
     decided_until: Timestamp,
@@ -132,13 +133,15 @@ impl EmbeddedLedger {
         if disk.is_some() {
             machine.journal();
         }
+        machine.make_room(options.clock.now());
         let EmbeddedOptions { directory, role, clock, max_batch, max_waiting, commit_bytes, .. } = options;
         let files = disk.as_ref().map(|disk| (disk.journal.clone(), disk.directory.clone()));
         let shared = Arc::new(Shared::default());
         let decided_until = machine.last_decision();
         let (sender, receiver) = mpsc::channel(max_waiting.max(1));
         let committer = disk.map(|disk| Committer::start(disk, Arc::clone(&shared))).transpose()?;
-        let writer = Writer::new(machine, committer, clock, receiver, Arc::clone(&shared), commit_bytes);
+        let writer =
+            Writer::new(machine, committer, Arc::clone(&clock), receiver, Arc::clone(&shared), commit_bytes);
         let thread = thread::Builder::new()
             .name("flashsale-ledger".into())
             .spawn(move || writer.run())
@@ -152,6 +155,7 @@ impl EmbeddedLedger {
             },
             is_durable: files.is_some(),
             decided_until,
+            clock,
             files: Mutex::new(files),
             shared,
             sender: Some(sender),
@@ -230,6 +234,7 @@ impl EmbeddedLedger {
         T: Send + 'static,
         F: FnOnce(&mut StateMachine, Batch) -> Result<T, LedgerError> + Send + 'static,
     {
+        self.shared.commits.calls.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
         let call = Box::new(Step { step: Some(step), answer: None, reply });
         if self.sender().send(Message::Call(call)).await.is_err() {

@@ -28,7 +28,11 @@ impl Ledger for EmbeddedLedger {
             return Ok(opened);
         }
         let role = self.role();
+        let is_over = terms.window().ends_at() <= self.clock.now();
         let prepare = move || {
+            if is_over {
+                return Prepared::bare(role, &terms);
+            }
             let mut prepared = Prepared::new(role, &terms);
             prepared.prefault();
             prepared

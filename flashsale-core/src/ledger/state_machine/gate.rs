@@ -84,6 +84,7 @@ impl StateMachine {
         let (_, chunks) = self.staged.remove(&activity).ok_or_else(not_whole)?;
         let first = chunks.first().ok_or_else(not_whole)?;
         let mut sale = self.new_sale(&first.terms);
+        sale.lanes.iter_mut().for_each(super::lane::LaneState::make_room);
         sale.epoch = epoch;
         if let Some(before) = self.sales.get(&activity) {
             for (lane, before) in sale.lanes.iter_mut().zip(&before.lanes) {

@@ -61,7 +61,7 @@ pub(super) struct LaneState {
     pub(super) steps: BTreeSet<StepId>,
 }
 
-/// The most orders that a lane reserves memory for when it opens: 400 MB with their rows.
+/// The most orders that a lane reserves memory for before its sale: 400 MB with their rows.
 const MAX_ROOM: usize = 2_000_000;
 
 impl LaneState {
@@ -75,9 +75,6 @@ impl LaneState {
             .iter()
             .map(|offer| Units { share: share(offer), available: share(offer), ..Units::default() })
             .collect();
-        let room = room(&units);
-        let mut orders = Orders::default();
-        orders.reserve(room);
         Self {
             lane,
             role,
@@ -90,18 +87,38 @@ impl LaneState {
             followed: Position::default(),
             version: 0,
             units,
-            orders,
-            counters: LimitCounters::new(&base, room),
+            orders: Orders::default(),
+            counters: LimitCounters::new(&base),
             deadlines: BTreeSet::new(),
             refunds: BTreeSet::new(),
             adjustments: BTreeMap::new(),
             transit: BTreeMap::new(),
             sent: BTreeMap::new(),
             received: BTreeMap::new(),
-            buyers: BuyerFilter::with_room(room),
+            buyers: BuyerFilter::default(),
             steps: BTreeSet::new(),
             base,
         }
+    }
+
+    /// Reserves memory for an order per unit, so that no index grows during a sale.
+    pub(super) fn make_room(&mut self) {
+        self.reserve(room(&self.units));
+    }
+
+    /// Reserves memory for this many orders.
+    pub(super) fn reserve(&mut self, orders: usize) {
+        self.orders.reserve(orders);
+        self.counters.reserve(orders);
+        if self.buyers.room() < orders {
+            self.buyers = BuyerFilter::with_room(orders);
+            self.orders.iter().for_each(|(_, row)| self.buyers.insert(row.user));
+        }
+    }
+
+    /// Whether nothing can be ordered from the lane at `now` or later, unless its terms change.
+    pub(super) fn is_over(&self, now: Timestamp) -> bool {
+        self.selling == Selling::Ended || self.terms.window().ends_at() <= now
     }
 
     /// Writes to a new lane's memory once. The operating system provides memory on the first write,

@@ -68,11 +68,16 @@ pub(super) struct LimitCounters {
 }
 
 impl LimitCounters {
-    /// Counters for the rules of these terms, with memory for this many buyers.
-    pub(super) fn new(terms: &Terms, buyers: usize) -> Self {
-        let counted = counted_by(terms).collect::<HashSet<_>>();
-        let per_user = counted.iter().any(|(subject, _)| *subject == Subject::User);
-        Self { used: HashMap::with_capacity(if per_user { buyers } else { 0 }), counted }
+    /// Counters for the rules of these terms.
+    pub(super) fn new(terms: &Terms) -> Self {
+        Self { used: HashMap::new(), counted: counted_by(terms).collect() }
+    }
+
+    /// Reserves memory for this many buyers, if they are counted.
+    pub(super) fn reserve(&mut self, buyers: usize) {
+        if self.counted.iter().any(|(subject, _)| *subject == Subject::User) {
+            self.used.reserve(buyers.saturating_sub(self.used.len()));
+        }
     }
 
     /// Starts counting what these terms need. Returns whether that is more than before: then all

@@ -96,6 +96,13 @@ impl StateMachine {
         Ok(Opened::Now)
     }
 
+    /// Reserves memory for the sales that are not over at `now`, so that no index grows during one. For
+    /// a state machine that was loaded: what is over gets none.
+    pub fn make_room(&mut self, now: Timestamp) {
+        let lanes = self.sales.values_mut().flat_map(|sale| &mut sale.lanes);
+        lanes.filter(|lane| !lane.is_over(now)).for_each(LaneState::make_room);
+    }
+
     /// [`Opened::Before`] if the activity is open with these terms, `None` if it is not open.
     ///
     /// # Errors
@@ -370,7 +377,7 @@ impl StateMachine {
     }
 
     pub(super) fn new_sale(&self, terms: &Arc<Terms>) -> ActivityState {
-        self.sale_of(terms, Prepared::new(self.role, terms).lanes)
+        self.sale_of(terms, Prepared::bare(self.role, terms).lanes)
     }
 
     fn sale_of(&self, terms: &Terms, lanes: Vec<LaneState>) -> ActivityState {

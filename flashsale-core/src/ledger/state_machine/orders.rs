@@ -184,12 +184,11 @@ pub(super) struct Orders {
 impl Orders {
     /// Reserves memory, so that no index has to grow during a sale.
     pub(super) fn reserve(&mut self, orders: usize) {
-        let Self { by_id, by_user, .. } = self;
-        for table in [by_id, by_user] {
-            if table.is_empty() {
-                *table = HashTable::with_capacity(orders);
-            }
-        }
+        let more = orders.saturating_sub(self.len());
+        let Self { chunks, by_id, by_user, hasher, .. } = self;
+        let at = |row: RowId| &chunks[row as usize / CHUNK][row as usize % CHUNK];
+        by_id.reserve(more, |row| hasher.hash_one(at(*row).id));
+        by_user.reserve(more, |row| hasher.hash_one(at(*row).user));
     }
 
     /// Writes once to the memory of the indices and of the first `orders` rows. Only for an empty

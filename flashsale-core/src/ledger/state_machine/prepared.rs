@@ -14,8 +14,15 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Builds the lanes for a ledger with this role.
+    /// Builds the lanes for a ledger with this role, with memory for an order per unit.
     pub fn new(role: LedgerRole, terms: &Arc<Terms>) -> Self {
+        let mut prepared = Self::bare(role, terms);
+        prepared.lanes.iter_mut().for_each(LaneState::make_room);
+        prepared
+    }
+
+    /// Builds the lanes without that memory, for an activity that is over or whose orders follow.
+    pub fn bare(role: LedgerRole, terms: &Arc<Terms>) -> Self {
         let buckets = if role == LedgerRole::Truth { 1 } else { terms.buckets().get() };
         let lane =
             |bucket| LaneState::new(Lane { activity: terms.activity(), bucket }, role, Arc::clone(terms));

@@ -168,6 +168,7 @@ impl<O: Into<Order>> LaneImage<O> {
         }
         lane.changes = self.changes.into_iter().map(|(id, change, by)| (id, (change, by))).collect();
         lane.renew_terms()?;
+        lane.reserve(self.orders.len());
         for order in self.orders {
             lane.insert(&order.into())?;
         }

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use tokio::task::JoinSet;
+
 use super::{OperationError, Operations};
 use crate::{
     catalogue::{MAX_PAGE, Versioned},
     domain::{Activity, ActivityStatus, Attribution, Invalid, OfferTerms, Selling, Window},
     ledger::{Change, ChangeId, Lane, LedgerError, Terms},
+    service::Sales,
 };
 
 /// The first change id derived from a version. It is above all generated ids, so derived changes
@@ -14,6 +17,8 @@ use crate::{
 const FIRST_DERIVED_ID: u64 = 1 << 62;
 /// The change ids reserved per version: selling, window, and the limits of each offer.
 const IDS_PER_VERSION: u64 = 1 << 10;
+/// The most activities that are opened together.
+const OPENED_AT_ONCE: usize = 32;
 const SELLING: u64 = 0;
 const WINDOW: u64 = 1;
 const LIMITS: u64 = 2;
@@ -31,6 +36,7 @@ impl Operations {
         loop {
             let page = self.catalogue.activities(after, MAX_PAGE).await?;
             after = page.last().map(|activity| activity.value.id);
+            self.open_together(&page).await?;
             for activity in &page {
                 match self.apply(activity, by).await {
                     // The other activities can still be sold; an operator can repeat this change.
@@ -73,8 +79,7 @@ impl Operations {
             Some(terms) => terms,
             None => {
                 let terms = Arc::new(self.terms_of(&activity.value)?);
-                self.sales.open(Arc::clone(&terms)).await.map_err(OperationError::NotInForce)?;
-                tracing::info!(activity = %id, name = %activity.value.name, "opened for sale");
+                open(&self.sales, &terms, &activity.value).await?;
                 terms
             }
         };
@@ -85,6 +90,10 @@ impl Operations {
         for (change_id, change) in changes {
             tracing::info!(activity = %id, ?change, "terms changed");
             let amended = ledger.amend(id, change_id, change, by.clone()).await;
+            if amended.is_err() {
+                // Some lanes, or all, may have changed.
+                self.sales.renew_sale(id).await;
+            }
             amended.map_err(OperationError::NotInForce)?;
         }
         let terms = ledger.terms(id).await.map_err(OperationError::NotInForce)?.unwrap_or(terms);
@@ -95,7 +104,40 @@ impl Operations {
             return Err(OperationError::Outdated(id));
         }
         self.sales.renew_sale(id).await;
+        self.sales.note_changes(id);
         self.record(Lane::first(id)).await;
+        Ok(())
+    }
+
+    /// Opens the published activities of a page that are not open yet, all at once: the ledger can
+    /// make many openings durable in one commit.
+    async fn open_together(&self, page: &[Versioned<Activity>]) -> Result<(), OperationError> {
+        let _one_at_a_time = self.applying.lock().await;
+        let mut missing = Vec::new();
+        for Versioned { value: activity, .. } in page {
+            if activity.status == ActivityStatus::Published && self.sales.sale(activity.id).is_none() {
+                missing.push((Arc::new(self.terms_of(activity)?), activity));
+            }
+        }
+        for some in missing.chunks(OPENED_AT_ONCE) {
+            let mut opening = JoinSet::new();
+            for (terms, activity) in some {
+                let (sales, terms, activity) =
+                    (Arc::clone(&self.sales), Arc::clone(terms), Activity::clone(activity));
+                opening.spawn(async move {
+                    match sales.ledger().terms(activity.id).await.map_err(OperationError::NotInForce)? {
+                        Some(_) => Ok(()),
+                        None => open(&sales, &terms, &activity).await,
+                    }
+                });
+            }
+            let mut result = Ok(());
+            while let Some(opened) = opening.join_next().await {
+                let lost = || LedgerError::Unavailable("a task that opens an activity ended early".into());
+                result = result.and(opened.unwrap_or_else(|_| Err(OperationError::NotInForce(lost()))));
+            }
+            result?;
+        }
         Ok(())
     }
 
@@ -146,6 +188,12 @@ impl Operations {
         }
         Ok(in_force)
     }
+}
+
+async fn open(sales: &Sales, terms: &Arc<Terms>, activity: &Activity) -> Result<(), OperationError> {
+    sales.open(Arc::clone(terms)).await.map_err(OperationError::NotInForce)?;
+    tracing::info!(activity = %activity.id, name = %activity.name, "opened for sale");
+    Ok(())
 }
 
 /// Which catalogue decisions have reached every lane.

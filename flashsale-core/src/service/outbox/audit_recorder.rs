@@ -60,8 +60,15 @@ impl AuditRecorder {
 
     /// Runs until `stop` becomes true. Picks up sales opened later.
     pub async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        let mut rounds = self.outbox.rounds();
         while !*stop.borrow() {
-            if let Err(error) = self.record_all().await {
+            let mut failure = None;
+            for lane in self.outbox.round(&mut rounds) {
+                let read = self.record_lane(lane).await;
+                rounds.read(lane, read.as_ref().map_or(true, |more| *more));
+                failure = read.err().or(failure);
+            }
+            if let Some(error) = failure {
                 tracing::warn!(%error, "an operator's change has no audit row yet");
             }
             pause(&mut stop, reader::EVERY).await;
@@ -89,8 +96,8 @@ impl AuditRecorder {
         Ok(())
     }
 
-    /// Writes the rows of a lane's new events.
-    pub(in crate::service) async fn record_lane(&self, lane: Lane) -> Result<(), RecordError> {
+    /// Writes the rows of a lane's new events. Returns whether it had any.
+    pub(in crate::service) async fn record_lane(&self, lane: Lane) -> Result<bool, RecordError> {
         let mut reading = self.outbox.read(lane);
         while let Some(entries) = reading.next().await? {
             for entry in &entries {

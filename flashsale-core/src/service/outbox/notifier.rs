@@ -239,9 +239,15 @@ impl Notifier {
     /// Runs until `stop` becomes true. Picks up sales opened later.
     pub async fn run(&self, stop: watch::Receiver<bool>) {
         let queueing = async {
-            let mut stop = stop.clone();
+            let (mut stop, mut rounds) = (stop.clone(), self.outbox.rounds());
             while !*stop.borrow() {
-                if let Err(error) = self.queue_all().await {
+                let mut failure = None;
+                for lane in self.outbox.round(&mut rounds) {
+                    let queued = self.queue_lane(lane).await;
+                    rounds.read(lane, queued.as_ref().map_or(true, |more| *more));
+                    failure = queued.err().or(failure);
+                }
+                if let Some(error) = failure {
                     tracing::warn!(%error, "order events are not in the queue yet");
                 }
                 pause(&mut stop, reader::EVERY).await;
@@ -270,7 +276,8 @@ impl Notifier {
         result
     }
 
-    async fn queue_lane(&self, lane: Lane) -> Result<(), NotifyError> {
+    /// Queues a lane's new events. Returns whether it had any.
+    async fn queue_lane(&self, lane: Lane) -> Result<bool, NotifyError> {
         let mut reading = self.outbox.read(lane);
         while let Some(entries) = reading.next().await? {
             let jobs: Vec<_> = entries.iter().filter_map(|entry| job(lane, entry)).collect();

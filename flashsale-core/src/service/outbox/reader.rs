@@ -1,14 +1,14 @@
-//! Reads the outboxes of all lanes for one consumer.
+//! Reads the outboxes of the lanes for one consumer.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use crate::{
     ledger::{Consumer, Entry, Lane, LedgerError, Position},
-    service::Sales,
+    service::{ChangedLanes, Sales},
 };
 
 /// How often outboxes are polled.
@@ -18,6 +18,10 @@ const ENTRIES_AT_ONCE: usize = 1_000;
 /// The most reads of a lane before the others have their turn.
 const READS: usize = 64;
 
+/// How many more times a lane is read after its last event was found: with two tiers, events follow
+/// the change that causes them.
+const LINGER: u32 = 2;
+
 /// A consumer's progress in the outboxes.
 #[derive(Debug)]
 pub(super) struct Outbox {
@@ -25,6 +29,14 @@ pub(super) struct Outbox {
     consumer: Consumer,
     /// The last acknowledged entry of each lane.
     acknowledged: Mutex<HashMap<Lane, Position>>,
+    changes: Arc<ChangedLanes>,
+}
+
+/// The lanes that a consumer reads in each round: those that may sell, and those that changed.
+#[derive(Debug)]
+pub(super) struct Rounds {
+    /// How many more times each lane is read, unless it has new events.
+    left: BTreeMap<Lane, u32>,
 }
 
 /// One pass over a lane. The caller processes each batch before it asks for the next, and finally
@@ -40,7 +52,27 @@ pub(super) struct Reading<'a> {
 
 impl Outbox {
     pub(super) fn new(sales: Arc<Sales>, consumer: &str) -> Self {
-        Self { sales, consumer: Consumer::new(consumer), acknowledged: Mutex::default() }
+        let changes = sales.follow_changes();
+        Self { sales, consumer: Consumer::new(consumer), acknowledged: Mutex::default(), changes }
+    }
+
+    /// Begins with all lanes.
+    pub(super) fn rounds(&self) -> Rounds {
+        let all = self.sales.all();
+        Rounds { left: all.iter().flat_map(|sale| sale.fronts()).map(|front| (front.lane, 1)).collect() }
+    }
+
+    /// The lanes to read in this round.
+    pub(super) fn round(&self, rounds: &mut Rounds) -> Vec<Lane> {
+        rounds.left.extend(self.changes.take().into_iter().map(|lane| (lane, LINGER)));
+        let now = self.sales.clock().now();
+        let selling = self.sales.all().into_iter().filter(|sale| !sale.rests(now));
+        for sale in selling {
+            for front in sale.fronts() {
+                rounds.left.entry(front.lane).or_insert(1);
+            }
+        }
+        rounds.left.keys().copied().collect()
     }
 
     /// Registers the consumer with the ledger, which keeps events for it from now on.
@@ -55,6 +87,20 @@ impl Outbox {
 
     fn acknowledged(&self) -> MutexGuard<'_, HashMap<Lane, Position>> {
         self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Rounds {
+    /// Notes that a lane was read, and whether it may have more events.
+    pub(super) fn read(&mut self, lane: Lane, more: bool) {
+        if more {
+            self.left.insert(lane, LINGER);
+        } else if let Some(left) = self.left.get_mut(&lane) {
+            *left -= 1;
+            if *left == 0 {
+                self.left.remove(&lane);
+            }
+        }
     }
 }
 
@@ -73,12 +119,12 @@ impl Reading<'_> {
         Ok(Some(entries).filter(|entries| !entries.is_empty()))
     }
 
-    /// Acknowledges everything that was returned.
-    pub(super) async fn ack(self) -> Result<(), LedgerError> {
-        let Some(last) = self.last.filter(|last| Some(*last) != self.before) else { return Ok(()) };
+    /// Acknowledges everything that was returned. Returns whether that was anything.
+    pub(super) async fn ack(self) -> Result<bool, LedgerError> {
+        let Some(last) = self.last.filter(|last| Some(*last) != self.before) else { return Ok(false) };
         let Outbox { sales, consumer, .. } = self.outbox;
         sales.ledger().ack(consumer, self.lane, last).await?;
         self.outbox.acknowledged().insert(self.lane, last);
-        Ok(())
+        Ok(true)
     }
 }

@@ -15,6 +15,7 @@ use super::{
     batch_queue::{Answer, BatchQueue, NextBatch, QueuedBatch},
     batcher_metrics::{BatcherMetrics, count_outcomes},
     kill_switch::KillSwitchFlag,
+    lane_changes::LaneChanges,
     recent_buyers::RecentBuyers,
 };
 use crate::{
@@ -28,6 +29,7 @@ pub(super) struct Shared {
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) lane: Lane,
     pub(super) kill_switch: Arc<KillSwitchFlag>,
+    pub(super) changes: Arc<LaneChanges>,
     pub(super) recent: RecentBuyers,
     pub(super) metrics: BatcherMetrics,
     pub(super) queue: Mutex<BatchQueue>,
@@ -124,7 +126,7 @@ impl Drop for BatchLoop {
 
 /// Has the ledger decide a batch.
 async fn execute(shared: Arc<Shared>, batch: NextBatch) -> Finished {
-    let Shared { ledger, lane, kill_switch, recent, metrics, .. } = &*shared;
+    let Shared { ledger, lane, kill_switch, changes, recent, metrics, .. } = &*shared;
     let begun = Instant::now();
     let finished = match batch {
         NextBatch::Reserve(QueuedBatch { mut items, replies }) => {
@@ -151,6 +153,9 @@ async fn execute(shared: Arc<Shared>, batch: NextBatch) -> Finished {
     };
     if finished.has_failed() {
         metrics.failed.fetch_add(1, Ordering::Relaxed);
+    }
+    if finished.may_have_changed() {
+        changes.note(*lane);
     }
     let round_trip = begun.elapsed();
     metrics.round_trips.record(u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX));
@@ -191,6 +196,19 @@ impl Finished {
         match self {
             Self::Reserve(answers) => answers.result.is_err(),
             Self::Advance(answers) => answers.result.is_err(),
+        }
+    }
+
+    /// Whether the lane may have changed. After an error that is unknown.
+    fn may_have_changed(&self) -> bool {
+        match self {
+            Self::Reserve(Answers { result: Ok((_, outcomes)), .. }) => {
+                outcomes.iter().any(|outcome| matches!(outcome, Outcome::Reserved { .. }))
+            }
+            Self::Advance(Answers { result: Ok((_, outcomes)), .. }) => outcomes.iter().any(|outcome| {
+                matches!(outcome, Advanced::Done(_) | Advanced::RefundDue(..) | Advanced::Retaken(_))
+            }),
+            _ => true,
         }
     }
 

@@ -27,6 +27,7 @@ use super::{
     batch_queue::{Answer, Backlog, BatchQueue},
     batcher_metrics::BatcherMetrics,
     kill_switch::KillSwitchFlag,
+    lane_changes::LaneChanges,
     recent_buyers::RecentBuyers,
 };
 use crate::{
@@ -79,13 +80,14 @@ pub struct Batcher {
 impl Batcher {
     /// A batcher whose task runs on `background`.
     pub fn new(ledger: Arc<dyn Ledger>, lane: Lane, options: BatcherOptions, background: &Handle) -> Self {
-        Self::with_kill_switch(Arc::default(), ledger, lane, options, background)
+        Self::of_sale(Arc::default(), Arc::default(), ledger, lane, options, background)
     }
 
     /// As [`Batcher::new`]; while `kill_switch` is on, requests find only the orders that their
-    /// keys made before.
-    pub(crate) fn with_kill_switch(
+    /// keys made before. What may have changed the lane is noted in `changes`.
+    pub(crate) fn of_sale(
         kill_switch: Arc<KillSwitchFlag>,
+        changes: Arc<LaneChanges>,
         ledger: Arc<dyn Ledger>,
         lane: Lane,
         options: BatcherOptions,
@@ -94,7 +96,7 @@ impl Batcher {
         let max_batch = ledger.bounds().max_batch.max(1);
         let queue = Mutex::new(BatchQueue::new(options.reserve_room, options.advance_room, max_batch));
         let (recent, metrics, wake) = (RecentBuyers::new(), BatcherMetrics::default(), Notify::new());
-        let shared = Arc::new(Shared { ledger, lane, kill_switch, recent, metrics, queue, wake });
+        let shared = Arc::new(Shared { ledger, lane, kill_switch, changes, recent, metrics, queue, wake });
         let (end, ended) = watch::channel(());
         background.spawn(BatchLoop::new(Arc::clone(&shared), end).run());
         Self { shared, ended }

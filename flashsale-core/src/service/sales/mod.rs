@@ -6,6 +6,7 @@ mod batch_queue;
 mod batcher;
 mod batcher_metrics;
 mod kill_switch;
+mod lane_changes;
 mod recent_buyers;
 mod sale;
 mod sales;
@@ -13,6 +14,7 @@ mod unit_transfer;
 
 pub use batcher::{Batcher, BatcherError, BatcherOptions};
 pub use batcher_metrics::BatcherMetrics;
+pub use lane_changes::ChangedLanes;
 pub use recent_buyers::RecentBuyers;
 pub use sale::{LaneFront, Sale};
 pub use sales::Sales;

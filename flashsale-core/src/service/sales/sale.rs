@@ -1,6 +1,7 @@
 //! One activity that this process sells: its lanes, each with a batcher and a cached view.
 
 use std::{
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -16,8 +17,11 @@ use crate::{
     ledger::{BuyerFilter, Lane, Outcome, Terms, View},
 };
 
-/// How long a view may be used: 1 s. Without a fresh view, every request goes to the ledger.
+/// How long a view of a lane that sells may be used: 1 s. Without a fresh view, every request goes to
+/// the ledger.
 const VIEW_LIFETIME: Duration = Duration::from_secs(1);
+/// How long before the start of its window a lane's view is renewed regularly.
+const LEAD: Duration = Duration::from_secs(5);
 /// How far the clocks of this process and the ledger may differ. Closer than this to the window's
 /// edges, the ledger decides.
 const CLOCK_ERROR: Duration = Duration::from_millis(250);
@@ -46,8 +50,10 @@ pub struct LaneFront {
 
 #[derive(Debug)]
 pub(super) struct Renewed {
-    pub(super) view: View,
-    pub(super) at: Timestamp,
+    view: View,
+    at: Timestamp,
+    /// When the view stays in use however old it is.
+    lasts: Range<Timestamp>,
 }
 
 impl Sale {
@@ -110,6 +116,12 @@ impl Sale {
             .all(|front| front.view.load().as_ref().is_some_and(|renewed| renewed.is_fresh(now)))
     }
 
+    /// Whether no lane can sell at `now`, unless an operator changes the activity: it is before its
+    /// window, or over.
+    pub fn rests(&self, now: Timestamp) -> bool {
+        self.fronts.iter().all(|front| front.rests_until(now).is_some())
+    }
+
     /// Grows with every change of a lane or the kill switch. `None` if some lane has no fresh view.
     pub fn version(&self, now: Timestamp) -> Option<u64> {
         let version = |front: &Arc<LaneFront>| {
@@ -136,6 +148,13 @@ impl Sale {
 }
 
 impl LaneFront {
+    /// Until when the lane rests at `now`, unless something changes it: before its window, and after
+    /// its end ([`Timestamp::MAX`]). `None` if it may sell, or has no view yet.
+    pub(in crate::service) fn rests_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let renewed = self.view.load();
+        renewed.as_ref().filter(|renewed| renewed.lasts.contains(&now)).map(|renewed| renewed.lasts.end)
+    }
+
     /// The number of finished borrowings for this lane.
     pub(in crate::service) fn borrowings(&self) -> u64 {
         self.borrowings.load(Ordering::Acquire)
@@ -168,8 +187,30 @@ impl LaneFront {
 }
 
 impl Renewed {
+    /// A view that was read after the time `at`.
+    pub(super) fn new(view: View, at: Timestamp) -> Self {
+        let lasts = lasting(&view, at);
+        Self { view, at, lasts }
+    }
+
     fn is_fresh(&self, now: Timestamp) -> bool {
         // If the clock was set back, the view's age is unknown.
-        now.since(self.at) <= VIEW_LIFETIME && self.at.since(now) <= CLOCK_ERROR
+        self.lasts.contains(&now) || now.since(self.at) <= VIEW_LIFETIME && self.at.since(now) <= CLOCK_ERROR
+    }
+}
+
+/// When a view stays true however old it is, because the lane takes no order: before its window and
+/// after its end. Only an operator's change ends that, and renews the view. The view lists every
+/// buyer who may have an order, because it was read in that time by the clock of the lane too.
+fn lasting(view: &View, at: Timestamp) -> Range<Timestamp> {
+    let opens = view.window.starts_at().before(LEAD);
+    let closed = view.window.ends_at().after(CLOCK_ERROR);
+    if view.selling == Selling::Ended {
+        Timestamp::EPOCH..Timestamp::MAX
+    } else if at >= closed && view.at >= closed {
+        closed..Timestamp::MAX
+    } else {
+        // Empty once the window is near.
+        Timestamp::EPOCH..if at.max(view.at) < opens { opens } else { Timestamp::EPOCH }
     }
 }

@@ -13,7 +13,10 @@ use super::unit_transfer::borrow_units;
 use crate::{
     domain::{ActivityId, Clock},
     ledger::{Adjusted, Adjustment, Lane, Ledger, LedgerError, Terms},
-    service::{Batcher, BatcherOptions, sales::kill_switch::KillSwitchFlag},
+    service::{
+        Batcher, BatcherOptions, ChangedLanes,
+        sales::{kill_switch::KillSwitchFlag, lane_changes::LaneChanges},
+    },
 };
 
 /// How often an adjustment borrows units again after buyers took the borrowed ones.
@@ -27,6 +30,7 @@ pub struct Sales {
     background: Handle,
     options: BatcherOptions,
     kill_switch: Arc<KillSwitchFlag>,
+    changes: Arc<LaneChanges>,
     running: ArcSwap<HashMap<ActivityId, Arc<Sale>>>,
     opening: Mutex<()>,
 }
@@ -46,6 +50,7 @@ impl Sales {
             background,
             options,
             kill_switch: Arc::default(),
+            changes: Arc::default(),
             running: ArcSwap::default(),
             opening: Mutex::new(()),
         }
@@ -71,12 +76,14 @@ impl Sales {
     /// # Errors
     /// Those of the ledger.
     pub async fn resume(&self) -> Result<(), LedgerError> {
+        let mut found = Vec::new();
         for activity in self.ledger.activities().await? {
-            if let Some(terms) = self.ledger.terms(activity).await? {
-                self.add(&terms);
-            }
+            found.extend(self.ledger.terms(activity).await?);
         }
-        self.renew_all().await;
+        self.add(&found);
+        for sale in self.all() {
+            self.renew_fronts(&sale).await;
+        }
         Ok(())
     }
 
@@ -86,8 +93,8 @@ impl Sales {
     /// Those of [`Ledger::open`].
     pub async fn open(&self, terms: Arc<Terms>) -> Result<(), LedgerError> {
         self.ledger.open(Arc::clone(&terms)).await?;
-        self.add(&terms);
-        self.renew_all().await;
+        self.add(&[Arc::clone(&terms)]);
+        self.renew_sale(terms.activity()).await;
         Ok(())
     }
 
@@ -111,7 +118,7 @@ impl Sales {
         // The age of a view counts from before it was read.
         let at = self.clock.now();
         let view = self.ledger.view(front.lane).await?;
-        front.view.store(Some(Arc::new(Renewed { view, at })));
+        front.view.store(Some(Arc::new(Renewed::new(view, at))));
         front.batcher.recent().forget();
         Ok(())
     }
@@ -122,6 +129,14 @@ impl Sales {
     /// # Errors
     /// Those of [`Ledger::adjust`]; repeat it with the same id.
     pub async fn adjust(&self, adjustment: Adjustment) -> Result<Adjusted, LedgerError> {
+        let activity = adjustment.activity;
+        let outcome = self.adjust_units(adjustment).await;
+        // Also after an error: the step may have been taken.
+        self.note_changes(activity);
+        outcome
+    }
+
+    async fn adjust_units(&self, adjustment: Adjustment) -> Result<Adjusted, LedgerError> {
         let (activity, sku) = (adjustment.activity, adjustment.sku);
         let mut outcome = self.ledger.adjust(adjustment.clone()).await?;
         for _ in 0..ADJUSTMENT_BORROWINGS {
@@ -170,41 +185,65 @@ impl Sales {
         }
     }
 
-    fn add(&self, terms: &Arc<Terms>) {
-        let _one_at_a_time = self.opening.lock();
-        let mut running = HashMap::clone(&self.running.load());
-        let buckets = terms.buckets().get();
-        running.entry(terms.activity()).or_insert_with(|| {
-            let front = |bucket| {
-                let lane = Lane { activity: terms.activity(), bucket };
-                Arc::new(LaneFront {
-                    lane,
-                    batcher: Batcher::with_kill_switch(
-                        Arc::clone(&self.kill_switch),
-                        Arc::clone(&self.ledger),
-                        lane,
-                        self.options.clone(),
-                        &self.background,
-                    ),
-                    borrowing: tokio::sync::Mutex::new(()),
-                    renewing: tokio::sync::Mutex::new(()),
-                    borrowings: AtomicU64::new(0),
-                    view: ArcSwapOption::empty(),
-                })
-            };
-            Arc::new(Sale {
-                terms: Arc::clone(terms),
-                fronts: (0..buckets).map(front).collect(),
-                kill_switch: Arc::clone(&self.kill_switch),
-            })
-        });
-        self.running.store(Arc::new(running));
+    /// Follows the changes of all lanes, for jobs that act on them. Lanes that open later count as
+    /// changed; begin with those of [`Sales::all`].
+    pub fn follow_changes(&self) -> Arc<ChangedLanes> {
+        self.changes.follow()
     }
 
-    /// Reads fresh views of all lanes.
+    /// Reads fresh views of all lanes, and notes that all changed.
     pub(in crate::service) async fn renew_all(&self) {
         for sale in self.all() {
             self.renew_fronts(&sale).await;
+            self.note_changes(sale.terms.activity());
+        }
+    }
+
+    /// Notes that a lane changed, or may have.
+    pub(in crate::service) fn note_change(&self, lane: Lane) {
+        self.changes.note(lane);
+    }
+
+    /// Notes that every lane of an activity changed, or may have.
+    pub(in crate::service) fn note_changes(&self, activity: ActivityId) {
+        for front in self.sale(activity).iter().flat_map(|sale| sale.fronts()) {
+            self.note_change(front.lane);
+        }
+    }
+
+    /// Joins activities that this process does not sell yet.
+    fn add(&self, opened: &[Arc<Terms>]) {
+        let _one_at_a_time = self.opening.lock();
+        let mut running = HashMap::clone(&self.running.load());
+        let new: Vec<_> = opened.iter().filter(|terms| !running.contains_key(&terms.activity())).collect();
+        running.extend(new.iter().map(|terms| (terms.activity(), Arc::new(self.join(terms)))));
+        self.running.store(Arc::new(running));
+        new.iter().for_each(|terms| self.note_changes(terms.activity()));
+    }
+
+    fn join(&self, terms: &Arc<Terms>) -> Sale {
+        let front = |bucket| {
+            let lane = Lane { activity: terms.activity(), bucket };
+            Arc::new(LaneFront {
+                lane,
+                batcher: Batcher::of_sale(
+                    Arc::clone(&self.kill_switch),
+                    Arc::clone(&self.changes),
+                    Arc::clone(&self.ledger),
+                    lane,
+                    self.options.clone(),
+                    &self.background,
+                ),
+                borrowing: tokio::sync::Mutex::new(()),
+                renewing: tokio::sync::Mutex::new(()),
+                borrowings: AtomicU64::new(0),
+                view: ArcSwapOption::empty(),
+            })
+        };
+        Sale {
+            terms: Arc::clone(terms),
+            fronts: (0..terms.buckets().get()).map(front).collect(),
+            kill_switch: Arc::clone(&self.kill_switch),
         }
     }
 
@@ -212,6 +251,9 @@ impl Sales {
         for front in &sale.fronts {
             if let Err(error) = self.renew(front).await {
                 tracing::warn!(lane = ?front.lane, %error, "cannot read a lane's view; its requests go to the ledger");
+                // An old view that lasts could decline what the change allows.
+                front.view.store(None);
+                self.note_change(front.lane);
             }
         }
     }

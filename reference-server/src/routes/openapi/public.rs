@@ -124,6 +124,8 @@ const PAGES: &[(&str, &str)] = &[
     ("/orders", "The page of the buyer's orders"),
     ("/activities/{id}", "The page of an activity"),
     ("/products/{id}", "The page of a product"),
+    ("/archive", "The first page of the archive: activities that are over, the latest first"),
+    ("/archive/{page}", "A page of the archive, from 2"),
 ];
 
 pub(super) fn page(path: String, summary: &'static str) -> Operation {

@@ -14,7 +14,7 @@ use hyper::{Method, StatusCode, http::request::Parts};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Operations, by,
+    Operations, Seen, by,
     catalogue::created,
     method_of,
     precondition::{if_match, versioned},
@@ -248,10 +248,11 @@ impl Operations {
         &self,
         work: impl Future<Output = Result<Versioned<Activity>, OperationError>> + Send + 'static,
     ) -> Answer {
-        let is_seen = |written: &Versioned<Activity>| {
-            matches!(written.value.status, ActivityStatus::Published | ActivityStatus::Archived)
+        let seen = |written: &Versioned<Activity>| match written.value.status {
+            ActivityStatus::Published | ActivityStatus::Archived => Seen::Activity(written.value.id),
+            ActivityStatus::Draft | ActivityStatus::Submitted | ActivityStatus::Approved => Seen::Nowhere,
         };
-        let written = self.run_and_show(work, is_seen).await?;
+        let written = self.run_and_show(work, seen).await?;
         Ok(self.show(&written))
     }
 

@@ -14,7 +14,7 @@ use hyper::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Operations, by, method_of,
+    Operations, Seen, by, method_of,
     precondition::{if_match, versioned},
     request::{present, reason},
     require,
@@ -98,7 +98,7 @@ impl Operations {
         let (app, author) = (Arc::clone(&self.app), by.clone());
         let work =
             async move { app.storefront.put_product(&app.operations, expected, product, &author).await };
-        let written = self.run_and_show(work, |_| true).await?;
+        let written = self.run_and_show(work, |_| Seen::Anywhere).await?;
         Ok(answer(&written, &format!("/v1/products/{id}")))
     }
 
@@ -135,7 +135,7 @@ impl Operations {
         let sku = Sku { id, product_id, name, list_price };
         let (app, author) = (Arc::clone(&self.app), by.clone());
         let work = async move { app.storefront.put_sku(&app.operations, expected, sku, &author).await };
-        let written = self.run_and_show(work, |_| true).await?;
+        let written = self.run_and_show(work, |_| Seen::Anywhere).await?;
         Ok(answer(&written, &format!("/v1/skus/{id}")))
     }
 }

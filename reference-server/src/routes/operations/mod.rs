@@ -21,7 +21,7 @@ mod stock;
 use std::sync::Arc;
 
 use flashsale_core::{
-    domain::{Attribution, Name, Text},
+    domain::{ActivityId, Attribution, Name, Text},
     service::OperationError,
 };
 use hyper::{HeaderMap, Method, StatusCode, header::HeaderValue, http::request::Parts};
@@ -50,6 +50,13 @@ pub struct Operations {
     traffic: Arc<Traffic>,
 }
 
+/// On which pages buyers see a change.
+enum Seen {
+    Nowhere,
+    Activity(ActivityId),
+    Anywhere,
+}
+
 #[derive(Serialize)]
 struct Readiness {
     ready: bool,
@@ -59,7 +66,16 @@ struct Readiness {
 impl Operations {
     /// Creates the handler for `app`.
     pub fn new(app: Arc<App>) -> Self {
-        let traffic = Traffic::new("operations", route_labels::OPERATIONS, 0);
+        Self::counted_by(app, Self::counters())
+    }
+
+    /// Creates the counters of the listener, for a handler that comes later.
+    pub fn counters() -> Arc<Traffic> {
+        Traffic::new("operations", route_labels::OPERATIONS, 0)
+    }
+
+    /// As [`new`](Self::new), with counters that exist already.
+    pub fn counted_by(app: Arc<App>, traffic: Arc<Traffic>) -> Self {
         app.metrics.watch(&traffic);
         Self { app, traffic }
     }
@@ -207,23 +223,26 @@ impl Operations {
         done.map_err(|error| errors::operation(&error))
     }
 
-    /// As [`run`](Self::run), and updates the pages if the result `is_seen` by buyers.
+    /// As [`run`](Self::run), and updates the pages that show the result.
     async fn run_and_show<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, OperationError>> + Send + 'static,
-        is_seen: fn(&T) -> bool,
+        seen: fn(&T) -> Seen,
     ) -> Result<T, Problem> {
         let storefront = Arc::clone(&self.app.storefront);
         let work = self.app.spawner.run(async move {
             let done = work.await.map_err(|error| errors::operation(&error))?;
-            if is_seen(&done) {
-                storefront.refresh().await.map_err(|error| {
-                    tracing::error!(%error, "an operator's change could not be published");
-                    errors::unavailable("Changed but not published yet; repeat the request to publish it.")
-                })?;
-                // Documents that fail to render here are rendered on their first request.
-                let _ = storefront.warm().await;
-            }
+            let refreshed = match seen(&done) {
+                Seen::Nowhere => return Ok(done),
+                Seen::Activity(id) => storefront.refresh_activity(id).await,
+                Seen::Anywhere => storefront.refresh().await,
+            };
+            refreshed.map_err(|error| {
+                tracing::error!(%error, "an operator's change could not be published");
+                errors::unavailable("Changed but not published yet; repeat the request to publish it.")
+            })?;
+            // Documents that fail to render here are rendered on their first request.
+            let _ = storefront.warm().await;
             Ok(done)
         });
         work.await.map_err(errors::lost)?

@@ -32,7 +32,7 @@ impl Public {
     pub(super) fn activity(&self, head: &Parts, activity: &str) -> Answer {
         let published = self.app.storefront.published();
         let listed = published.activities.get(&id(activity)?).ok_or_else(Problem::not_found)?;
-        Ok(listed.document.respond(&head.headers))
+        Ok(listed.documents().ok_or_else(errors::not_ready)?.document.respond(&head.headers))
     }
 
     pub(super) fn status(&self, activity: &str) -> Answer {
@@ -40,6 +40,15 @@ impl Public {
         let listed = published.activities.get(&id(activity)?).ok_or_else(Problem::not_found)?;
         let sale = self.app.sales.sale(listed.activity.id).ok_or_else(errors::not_ready)?;
         listed.status(&sale, self.app.clock.now()).ok_or_else(errors::not_ready)
+    }
+
+    /// Renders what a page lacks; most pages lack nothing.
+    pub(super) async fn rendered(&self, page: &[&str]) -> Result<(), Problem> {
+        // What was rendered may have been replaced meanwhile.
+        while let Some(unrendered) = self.app.storefront.unrendered(page) {
+            Box::pin(self.app.storefront.render(unrendered)).await.map_err(unread)?;
+        }
+        Ok(())
     }
 
     pub(super) async fn product(&self, head: &Parts, product: &str) -> Answer {
@@ -59,7 +68,12 @@ impl Public {
             [] => &published.home,
             ["orders"] => &published.orders,
             ["activities", activity] => {
-                &published.activities.get(&id(activity)?).ok_or_else(Problem::not_found)?.page
+                let listed = published.activities.get(&id(activity)?).ok_or_else(Problem::not_found)?;
+                &listed.documents().ok_or_else(errors::not_ready)?.page
+            }
+            ["archive", rest @ ..] => {
+                let page = published.archive_page(rest).ok_or_else(Problem::not_found)?;
+                page.editions().ok_or_else(errors::not_ready)?
             }
             _ => return Err(Problem::not_found()),
         };

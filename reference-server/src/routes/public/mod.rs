@@ -45,7 +45,16 @@ pub struct Public {
 impl Public {
     /// Creates the handler for `app`.
     pub fn new(app: Arc<App>) -> Self {
-        let traffic = Traffic::new("public", route_labels::PUBLIC, route_labels::SAMPLED);
+        Self::counted_by(app, Self::counters())
+    }
+
+    /// Creates the counters of the listener, for a handler that comes later.
+    pub fn counters() -> Arc<Traffic> {
+        Traffic::new("public", route_labels::PUBLIC, route_labels::SAMPLED)
+    }
+
+    /// As [`new`](Self::new), with counters that exist already.
+    pub fn counted_by(app: Arc<App>, traffic: Arc<Traffic>) -> Self {
         app.metrics.watch(&traffic);
         let sold_out = errors::sold_out(0).prepared();
         let cors_headers = cors::request_headers(&app.cors_headers);
@@ -92,7 +101,11 @@ impl Public {
             }
             ["v1", "time"] => only_get(method).map(|()| self.time()),
             ["v1", "activities"] => only_get(method).and_then(|()| self.activities(head)),
-            ["v1", "activities", id] => only_get(method).and_then(|()| self.activity(head, id)),
+            ["v1", "activities", id] => {
+                only_get(method)?;
+                self.rendered(&["activities", id]).await?;
+                self.activity(head, id)
+            }
             ["v1", "products", id] => {
                 only_get(method)?;
                 Box::pin(self.product(head, id)).await
@@ -114,7 +127,10 @@ impl Public {
                 let page = page.strip_suffix(&[""]).unwrap_or(page);
                 let answer = match page {
                     ["products", id] => Box::pin(self.product_page(&head.headers, language, id)).await?,
-                    _ => self.page(&head.headers, language, page)?,
+                    _ => {
+                        self.rendered(page).await?;
+                        self.page(&head.headers, language, page)?
+                    }
                 };
                 only_get(method).map(|()| answer)
             }

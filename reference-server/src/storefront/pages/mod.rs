@@ -53,6 +53,18 @@ impl Editions {
 #[template(path = "home.html")]
 struct HomePage<'a> {
     frame: Frame<'a>,
+    current: &'a [Row<'a>],
+    /// How many more are ahead.
+    more: usize,
+    over: &'a [Row<'a>],
+}
+
+#[derive(Template)]
+#[template(path = "archive.html")]
+struct ArchivePage<'a> {
+    frame: Frame<'a>,
+    number: usize,
+    of: usize,
     rows: &'a [Row<'a>],
 }
 
@@ -135,14 +147,42 @@ impl<'a> Row<'a> {
     }
 }
 
+/// The path of a page of the archive, from 1.
+pub fn archive_path(number: usize) -> String {
+    if number <= 1 { "/archive/".to_owned() } else { format!("/archive/{number}/") }
+}
+
+impl ArchivePage<'_> {
+    fn newer(&self) -> Option<String> {
+        (self.number > 1).then(|| archive_path(self.number - 1))
+    }
+
+    fn older(&self) -> Option<String> {
+        (self.number < self.of).then(|| archive_path(self.number + 1))
+    }
+}
+
 impl Site {
-    /// Renders the home page: all activities, earliest first.
+    /// Renders the home page: activities that are not over, how many `more` are ahead, and those
+    /// that ended last.
     ///
     /// # Errors
     /// If the template fails.
-    pub fn home(&self, rows: &mut [Row<'_>]) -> Result<Editions, askama::Error> {
-        rows.sort_by_key(|row| row.starts_at);
-        self.editions("/", |frame| HomePage { frame, rows })
+    pub fn home(
+        &self,
+        current: &[Row<'_>],
+        more: usize,
+        over: &[Row<'_>],
+    ) -> Result<Editions, askama::Error> {
+        self.editions("/", |frame| HomePage { frame, current, more, over })
+    }
+
+    /// Renders a page of the archive, `number` from 1 `of` all.
+    ///
+    /// # Errors
+    /// If the template fails.
+    pub fn archive(&self, number: usize, of: usize, rows: &[Row<'_>]) -> Result<Editions, askama::Error> {
+        self.editions(&archive_path(number), |frame| ArchivePage { frame, number, of, rows })
     }
 
     /// Renders the page of an activity with its offers.
