@@ -267,11 +267,11 @@ mod tests {
     use super::*;
     use crate::{
         domain::{
-            Idempotency, ManualClock, Money, OfferTerms, Quantity, SkuId, Strategy, Subjects, Timestamp,
-            UserId, Window,
+            Attribution, Idempotency, ManualClock, Money, OfferTerms, Quantity, SkuId, Strategy, Subjects,
+            Timestamp, UserId, Window,
         },
         embedded::EmbeddedLedger,
-        ledger::{Advance, LedgerRole, Outcome, Reserve, ReserveMode, Timing},
+        ledger::{Advance, Change, ChangeId, LedgerRole, Outcome, Reserve, ReserveMode, Timing},
     };
 
     #[tokio::test]
@@ -321,5 +321,43 @@ mod tests {
             assert_eq!(sale.shortcut(now, user(2), sku), None);
             assert_eq!(sale.shortcut(now, user(3), sku), sold_out);
         }
+    }
+
+    #[tokio::test]
+    async fn the_view_of_a_lane_that_is_over_does_not_age_until_the_activity_changes() {
+        let (hour, second) = (Duration::from_secs(3_600), Duration::from_secs(1));
+        let start = Timestamp::from_millis(10_000_000);
+        let clock = Arc::new(ManualClock::new(start));
+        let ledger: Arc<dyn Ledger> =
+            Arc::new(EmbeddedLedger::in_memory(LedgerRole::Single, Arc::clone(&clock) as _));
+        let sales = Sales::new(ledger, Arc::clone(&clock) as _, Handle::current(), BatcherOptions::default());
+        let (activity, sku) = (ActivityId::new(1).unwrap(), SkuId::new(2).unwrap());
+        let price = Money::new(100, "CNY".parse().unwrap()).unwrap();
+        let offer = OfferTerms::new(sku, price, 1, Strategy::OrderTime, None).unwrap();
+        let window = Window::new(start.after(hour), start.after(hour * 2)).unwrap();
+        let terms = Terms::new(activity, window, NonZeroU16::MIN, Timing::default(), vec![offer]).unwrap();
+        sales.open(Arc::new(terms)).await.unwrap();
+        let sale = sales.sale(activity).unwrap();
+        let is_fresh = |now| sale.common_view(now).is_some();
+        assert!(sale.rests(start) && is_fresh(start.after(hour / 2)), "it is before its window");
+        assert!(!sale.rests(window.starts_at().before(second)) && !is_fresh(window.starts_at()));
+
+        clock.set(window.starts_at().after(second));
+        sales.renew_sale(activity).await;
+        assert!(is_fresh(clock.now().after(second)) && !is_fresh(clock.now().after(second * 2)));
+
+        clock.set(window.ends_at().after(second));
+        sales.renew_sale(activity).await;
+        let later = clock.now().after(hour * 1_000);
+        assert!(sale.rests(later));
+        assert_eq!(sale.shortcut(later, UserId::new(1).unwrap(), sku), Some(Outcome::Ended));
+
+        let longer = Window::new(window.starts_at(), later.after(hour)).unwrap();
+        let by = Attribution { actor: "chen".parse().unwrap(), reason: "a test".parse().unwrap() };
+        sales.ledger().amend(activity, ChangeId(1), Change::Window(longer), by).await.unwrap();
+        clock.set(later);
+        sales.renew_sale(activity).await;
+        assert!(!sale.rests(later) && is_fresh(later));
+        assert_eq!(sale.shortcut(later, UserId::new(1).unwrap(), sku), None);
     }
 }
