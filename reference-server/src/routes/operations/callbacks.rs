@@ -4,7 +4,7 @@ use flashsale_core::queue::DeadLetter;
 use hyper::{StatusCode, http::request::Parts};
 use serde::Serialize;
 
-use super::{Operations, dead_letters::Decision};
+use super::{Operations, request::Decision};
 use crate::{
     config::OperationsToken,
     http::{Body, Problem, Query, json, no_store},

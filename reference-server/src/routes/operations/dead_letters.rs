@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Operations, by, method_of,
-    request::{Why, reason},
+    request::{Decision, Why, reason},
     require,
 };
 use crate::{
@@ -44,22 +44,6 @@ impl<'a> From<&'a DeadLetter> for ShownLetter<'a> {
             put_at: letter.put_at.into(),
             parked_at: letter.parked_at.into(),
         }
-    }
-}
-
-/// What an operator decides about a parked job.
-#[derive(Clone, Copy)]
-pub(super) enum Decision {
-    /// It is tried again.
-    Replay,
-    /// It is abandoned.
-    Discard,
-}
-
-impl Decision {
-    /// Reads the last part of a path: `replay` or `discard`.
-    pub(super) fn of(verb: &str) -> Self {
-        if verb == "replay" { Self::Replay } else { Self::Discard }
     }
 }
 

@@ -27,7 +27,7 @@ use flashsale_core::{
 use hyper::{HeaderMap, Method, StatusCode, header::HeaderValue, http::request::Parts};
 use serde::Serialize;
 
-use self::dead_letters::Decision;
+use self::request::Decision;
 use super::{Answer, alive, errors, headers, id, only_get, only_post, openapi, route_labels};
 use crate::{
     app::App,
@@ -165,12 +165,18 @@ impl Operations {
                 only_get(method)?;
                 self.dead_letter(operator, number).await
             }
-            ["v1", "dead-letters", number, verb @ ("replay" | "discard")] => {
-                self.resolve_dead_letter(operator, head, number, Decision::of(verb), body).await
+            ["v1", "dead-letters", number, "replay"] => {
+                self.resolve_dead_letter(operator, head, number, Decision::Replay, body).await
+            }
+            ["v1", "dead-letters", number, "discard"] => {
+                self.resolve_dead_letter(operator, head, number, Decision::Discard, body).await
             }
             ["v1", "callbacks"] => self.callbacks(operator, head).await,
-            ["v1", "callbacks", number, verb @ ("replay" | "discard")] => {
-                self.resolve_callback(operator, head, number, Decision::of(verb), body).await
+            ["v1", "callbacks", number, "replay"] => {
+                self.resolve_callback(operator, head, number, Decision::Replay, body).await
+            }
+            ["v1", "callbacks", number, "discard"] => {
+                self.resolve_callback(operator, head, number, Decision::Discard, body).await
             }
             ["v1", "import"] => {
                 only_post(method)?;

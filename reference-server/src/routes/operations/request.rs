@@ -6,6 +6,15 @@ use serde::{Deserialize, Deserializer};
 
 use crate::http::{Body, Problem};
 
+/// What an operator decides about a parked job.
+#[derive(Clone, Copy)]
+pub(super) enum Decision {
+    /// It is tried again.
+    Replay,
+    /// It is abandoned.
+    Discard,
+}
+
 /// A body with an optional reason.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
