@@ -1,4 +1,4 @@
-//! Order receipts: signed URL text with an order's buyer and its position in the outbox.
+//! Order receipts: signed text with an order's buyer and its position in the outbox.
 
 use std::fmt;
 

@@ -14,10 +14,11 @@ use super::{ListenAddress, origin};
 
 /// Request headers that pages of other origins may send, unless the configuration lists others:
 /// those of the HTTP contract, conditional requests, and W3C trace context and baggage.
-const CORS_HEADERS: [&str; 9] = [
+const CORS_HEADERS: [&str; 10] = [
     "authorization",
     "content-type",
     "flashsale-device",
+    "flashsale-receipt",
     "idempotency-key",
     "prefer",
     "if-none-match",

@@ -11,6 +11,7 @@ use hyper::{
 use crate::http::Problem;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const RECEIPT: HeaderName = HeaderName::from_static("flashsale-receipt");
 const DEVICE: HeaderName = HeaderName::from_static("flashsale-device");
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const LONGEST: usize = 255;
@@ -31,6 +32,11 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<Key>, Proble
 /// Reads and hashes the device id, if there is one.
 pub(super) fn device(headers: &HeaderMap) -> Result<Option<SubjectId>, Problem> {
     Ok(visible(headers, &DEVICE)?.map(|device| SubjectId::digest(device.as_bytes())))
+}
+
+/// Reads the receipt of an order, if there is one.
+pub(super) fn receipt(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    visible(headers, &RECEIPT)
 }
 
 /// Reads `Prefer: wait=n`, capped at 10 s. Preferences that do not parse are ignored.

@@ -152,6 +152,7 @@ async fn the_last_good_set_survives_an_outage_and_a_restart() {
     assert!(jwt.awaited().is_some_and(|url| url.starts_with("https://")));
     assert!(jwt.fetch().await.unwrap_err()[0].contains("answered 503"));
     assert_eq!(jwt.verify(&old, now), Err(TokenError::NoKeys), "not the buyer's fault");
+    assert_eq!(jwt.reload_failures(), 1);
 
     case.provider.answers(200, json!({ "keys": [old_jwk] }));
     assert_eq!(jwt.fetch().await, Ok(true));

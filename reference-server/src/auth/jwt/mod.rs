@@ -10,7 +10,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -43,6 +43,8 @@ pub struct Jwt {
     remote: Option<RemoteKeySet>,
     /// Whether a token named a key that none of the sources has.
     key_is_missing: AtomicBool,
+    /// Failed attempts to read or fetch the keys.
+    reload_failures: AtomicU64,
     /// Verified tokens by digest, so that a signature is not verified again for every request.
     verified: Cache<blake3::Hash, Verified>,
 }
@@ -106,6 +108,7 @@ impl Jwt {
             keys: ArcSwap::from_pointee(keys),
             remote,
             key_is_missing: AtomicBool::new(false),
+            reload_failures: AtomicU64::new(0),
             verified: Cache::new(config.cached_tokens),
         })
     }
@@ -120,13 +123,20 @@ impl Jwt {
         self.remote.as_ref().filter(|remote| remote.last().is_none()).map(RemoteKeySet::url)
     }
 
+    /// Returns the number of failed attempts to read or fetch the keys.
+    pub fn reload_failures(&self) -> u64 {
+        self.reload_failures.load(Ordering::Relaxed)
+    }
+
     /// Reloads the key files. Returns whether the keys changed.
     ///
     /// # Errors
     /// All problems with them; the old keys stay in use.
     pub fn reload(&self) -> Result<bool, Vec<String>> {
         let fetched = self.remote.as_ref().and_then(RemoteKeySet::last);
-        let keys = Keys::read(&self.config, fetched.as_deref())?;
+        let keys = Keys::read(&self.config, fetched.as_deref()).inspect_err(|_| {
+            self.reload_failures.fetch_add(1, Ordering::Relaxed);
+        })?;
         let changed = keys.digest != self.keys.load().digest;
         if changed {
             self.keys.store(Arc::new(keys));
@@ -156,11 +166,11 @@ impl Jwt {
                 tracing::warn!(%error, "cannot keep the fetched JWT keys for the next start");
             }
         }
-        match (fetched, reloaded) {
-            (Ok(()), reloaded) => reloaded,
-            (Err(problems), Ok(_)) => Err(problems),
-            (Err(problems), Err(more)) => Err([problems, more].concat()),
+        let Err(problems) = fetched else { return reloaded };
+        if reloaded.is_ok() {
+            self.reload_failures.fetch_add(1, Ordering::Relaxed);
         }
+        Err([problems, reloaded.err().unwrap_or_default()].concat())
     }
 
     /// Reloads the key files and fetches the key set periodically until `stop` becomes true.

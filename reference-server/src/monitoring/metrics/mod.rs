@@ -8,6 +8,7 @@ mod cache;
 mod clock;
 mod exposition;
 mod jobs;
+mod jwt;
 mod process;
 mod registry;
 mod sale;
@@ -25,6 +26,7 @@ pub async fn read(app: &App) -> Exposition {
     process::read(&mut page);
     clock::read(&mut page, app);
     breakers::read(&mut page, app);
+    jwt::read(&mut page, app);
     cache::read(&mut page, app.storefront.products());
     sale::read(&mut page, app).await;
     jobs::read(&mut page, app).await;

@@ -48,7 +48,7 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::post("/v1/orders/{id}", "Places an order; the ticket in the path is the credential")
             .opened_by("ticket")
             .takes(&["idempotency-key", "flashsale-device"])
-            .reads("OrderRequest")
+            .may_read("OrderRequest")
             .answers(200, "Order")
             .answers(201, "Order")
             .answers(202, "Order")
@@ -76,7 +76,7 @@ pub(super) fn operations() -> Vec<Operation> {
             .answers(200, "Orders"),
         Operation::get("/v1/orders/{id}", "An order, for its owner or by its receipt")
             .may_need("session")
-            .takes(&["receipt", "prefer"])
+            .takes(&["flashsale-receipt", "prefer"])
             .answers(200, "Order")
             .refuses(&[NotFound]),
         Operation::post("/v1/orders/{id}/cancel", "Cancels an order")

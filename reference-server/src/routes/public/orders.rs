@@ -16,7 +16,7 @@ use hyper::{
     header::{HeaderName, HeaderValue, LOCATION, RETRY_AFTER},
     http::request::Parts,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
@@ -36,7 +36,20 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PlaceOrderBody {
+    #[serde(default = "one")]
     quantity: Quantity,
+}
+
+fn one() -> Quantity {
+    Quantity::ONE
+}
+
+/// A new or repeated order, with what allows reading it without a session.
+#[derive(Serialize)]
+struct PlacedOrder {
+    #[serde(flatten)]
+    order: ShownOrder,
+    receipt: String,
 }
 
 impl Public {
@@ -51,7 +64,11 @@ impl Public {
         })?;
         let key = headers::idempotency_key(&head.headers)?;
         let address = self.address(head, &body);
-        let PlaceOrderBody { quantity } = body.json(&head.headers).await?;
+        let quantity = if body.is_empty() {
+            Quantity::ONE
+        } else {
+            body.json::<PlaceOrderBody>(&head.headers).await?.quantity
+        };
         let device = ticket.claims.device.or(device);
         let (user, activity, sku) = (ticket.claims.user, ticket.claims.activity, ticket.claims.sku);
         let request = OrderRequest {
@@ -94,10 +111,10 @@ impl Public {
     /// Answers with a new or repeated order: 202 while it is queued, otherwise `status`.
     fn placed(&self, status: StatusCode, order: &Order, position: Position) -> Response {
         let status = if order.persisted { status } else { StatusCode::ACCEPTED };
-        let mut response = no_store(json(status, &ShownOrder::to_owner(order)));
         let receipt = self.app.receipts.issue(order.key.id, Receipt { user: order.key.user, position });
-        let location = HeaderValue::try_from(format!("/v1/orders/{}?receipt={receipt}", order.key.id));
-        if let Ok(location) = location {
+        let placed = PlacedOrder { order: ShownOrder::to_owner(order), receipt };
+        let mut response = no_store(json(status, &placed));
+        if let Ok(location) = HeaderValue::try_from(format!("/v1/orders/{}", order.key.id)) {
             response.headers_mut().insert(LOCATION, location);
         }
         if !order.persisted {
@@ -147,12 +164,12 @@ impl Public {
 
     /// Shows an order to its owner.
     ///
-    /// Ordering needs only a ticket, so the client may have no session. It can use the receipt from
-    /// `Location` instead, which names the user and allows reading this one order. A session is
-    /// then ignored; a forged receipt or one of another order is answered 404.
+    /// Ordering needs only a ticket, so the client may have no session. It can use the receipt of the
+    /// order instead, which names the user and allows reading this one order. A session is then
+    /// ignored; a forged receipt or one of another order is answered 404.
     async fn read(&self, head: &Parts, order: &str) -> Answer {
-        let query = Query::parse(head.uri.query(), &["receipt"])?;
-        let user = match query.value("receipt") {
+        Query::parse(head.uri.query(), &[])?;
+        let user = match headers::receipt(&head.headers)? {
             None => self.caller(&head.headers).await?.user,
             Some(text) => {
                 let receipt = self.app.receipts.verify(id(order)?, text);
