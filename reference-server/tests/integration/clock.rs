@@ -101,13 +101,17 @@ async fn until(shop: &Shop, wanted: impl Fn(&Value) -> bool) -> Value {
             return shown;
         }
         assert!(began.elapsed() < PATIENCE, "{shown}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
 fn millis(time: &Value) -> i64 {
     let time: jiff::Timestamp = time.as_str().unwrap().parse().unwrap();
     time.as_millisecond()
+}
+
+/// How long the jump of `shown` has been doubted, in milliseconds; 0 if none is.
+fn doubted_for(shown: &Value) -> i64 {
+    if shown["doubt"].is_null() { 0 } else { millis(&shown["now"]) - millis(&shown["doubt"]["since"]) }
 }
 
 #[track_caller]
@@ -120,7 +124,6 @@ async fn ready(shop: &Shop) {
     let began = Instant::now();
     while shop.call_operations("/readyz").await.status != StatusCode::OK {
         assert!(began.elapsed() < Duration::from_secs(1), "{}", shop.call_operations("/readyz").await);
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
@@ -243,7 +246,7 @@ async fn a_jump_that_persists_moves_time_and_holds_together() {
 }
 
 /// Buyers order and cancel all the time.
-async fn load(shop: &Shop, user: u64, stop: &AtomicBool, longest: &AtomicU64) -> u64 {
+async fn load(shop: &Shop, user: u64, stop: &AtomicBool, longest: &AtomicU64, placed: &AtomicU64) -> u64 {
     let buyer = shop.buyer(user).await;
     let (mut last, mut orders) = (Instant::now(), 0);
     while !stop.load(Ordering::SeqCst) {
@@ -254,6 +257,7 @@ async fn load(shop: &Shop, user: u64, stop: &AtomicBool, longest: &AtomicU64) ->
             assert!(!order.status.is_server_error(), "{order}");
             if order.status == StatusCode::CREATED {
                 orders += 1;
+                placed.fetch_add(1, Ordering::SeqCst);
                 let gap = u64::try_from(last.elapsed().as_millis()).unwrap();
                 longest.fetch_max(gap, Ordering::SeqCst);
                 last = Instant::now();
@@ -262,7 +266,6 @@ async fn load(shop: &Shop, user: u64, stop: &AtomicBool, longest: &AtomicU64) ->
                 assert_eq!(cancelled.status, StatusCode::OK, "{cancelled}");
             }
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     longest.fetch_max(u64::try_from(last.elapsed().as_millis()).unwrap(), Ordering::SeqCst);
     orders
@@ -272,13 +275,13 @@ async fn load(shop: &Shop, user: u64, stop: &AtomicBool, longest: &AtomicU64) ->
 async fn sales_go_on_through_jumps_under_load() {
     let machine = Arc::new(Machine::default());
     let shop = open(&machine, |config| config.clock.believe_after_seconds = 2).await;
-    let (stop, longest) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (stop, longest, placed) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     let jumps = async {
         let (mut off_ms, mut steps) = (0, 0);
         for jump_ms in JUMPS {
             // For a second.
             machine.set_off(off_ms + jump_ms);
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            until(&shop, |shown| doubted_for(shown) >= 1_000).await;
             machine.set_off(off_ms);
             until(&shop, |shown| shown["doubt"].is_null()).await;
             assert_eq!(clock(&shop).await["steps"], steps);
@@ -287,15 +290,16 @@ async fn sales_go_on_through_jumps_under_load() {
             steps += 1;
             machine.set_off(off_ms);
             until(&shop, |shown| shown["steps"] == steps).await;
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            let before = placed.load(Ordering::SeqCst);
+            until(&shop, |_| placed.load(Ordering::SeqCst) >= before + 20).await;
         }
         stop.store(true, Ordering::SeqCst);
     };
     let ((), a, b, c) = tokio::join!(
         jumps,
-        load(&shop, 1, &stop, &longest),
-        load(&shop, 2, &stop, &longest),
-        load(&shop, 3, &stop, &longest)
+        load(&shop, 1, &stop, &longest, &placed),
+        load(&shop, 2, &stop, &longest, &placed),
+        load(&shop, 3, &stop, &longest, &placed)
     );
     let longest = longest.load(Ordering::SeqCst);
     println!("{} orders, longest standstill {longest} ms", a + b + c);

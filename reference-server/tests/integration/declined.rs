@@ -16,7 +16,12 @@ use crate::shop::{Shop, expect};
 async fn set(shop: &Shop, change: u64, selling: Selling) {
     let by = Attribution { actor: "test".parse().unwrap(), reason: "test".parse().unwrap() };
     let activity = ActivityId::new(1).unwrap();
-    shop.app.sales.ledger().amend(activity, ChangeId(change), Change::Selling(selling), by).await.unwrap();
+    let sales = &shop.app.sales;
+    sales.ledger().amend(activity, ChangeId(change), Change::Selling(selling), by).await.unwrap();
+    // As an operator's change does: a view read before it would decline what it allows.
+    for front in sales.sale(activity).unwrap().fronts() {
+        sales.renew(front).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
