@@ -39,6 +39,18 @@ impl Histogram {
         self.sum.fetch_add(value, Ordering::Relaxed);
     }
 
+    /// Adds the values of another histogram with the same bounds.
+    ///
+    /// # Panics
+    /// If the bounds differ.
+    pub fn add(&self, other: &Self) {
+        assert_eq!(self.bounds, other.bounds, "histograms must share bucket bounds");
+        for (count, other) in self.counts.iter().zip(&other.counts) {
+            count.fetch_add(other.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        self.sum.fetch_add(other.sum.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
     /// Returns a snapshot.
     pub fn read(&self) -> HistogramSnapshot {
         HistogramSnapshot {
@@ -54,16 +66,6 @@ impl HistogramSnapshot {
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
-
-    /// Adds another snapshot with the same bounds.
-    ///
-    /// # Panics
-    /// If the bounds differ.
-    pub fn add(&mut self, other: &Self) {
-        assert_eq!(self.bounds, other.bounds, "histograms must share bucket bounds");
-        self.counts.iter_mut().zip(&other.counts).for_each(|(count, other)| *count += other);
-        self.sum += other.sum;
-    }
 }
 
 #[cfg(test)]
@@ -76,9 +78,13 @@ mod tests {
         for value in [0, 1, 2, 10, 11, 100, 101, 5_000] {
             histogram.record(value);
         }
-        let mut snapshot = histogram.read();
+        let snapshot = histogram.read();
         assert_eq!((&snapshot.counts[..], snapshot.sum, snapshot.count()), (&[2, 2, 2, 2][..], 5_225, 8));
-        snapshot.add(&histogram.read());
-        assert_eq!((snapshot.count(), snapshot.sum), (16, 10_450));
+        histogram.add(&Histogram::new(&[1, 10, 100]));
+        assert_eq!(histogram.read(), snapshot);
+        let both = Histogram::new(&[1, 10, 100]);
+        both.add(&histogram);
+        both.add(&histogram);
+        assert_eq!((both.read().count(), both.read().sum), (16, 10_450));
     }
 }

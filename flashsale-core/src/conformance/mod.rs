@@ -90,9 +90,11 @@
 //! | cancel, timeout, operator and refusal release units more than once | `cancellation::cancel_expiry_and_refund_release_units_once`, `concurrency::concurrent_steps_end_an_order_once`, `gate::a_refused_order_releases_its_units_once` |
 //! | one wrong reading of the clock lasts | `time_steps::a_step_back_reopens_the_window`, `time_steps::a_step_moves_the_deadlines_of_holds` |
 //! | the window is enforced on the page only | `precedence::the_window_is_enforced_by_reserve` |
+//! | archived orders cannot be found, and late money has no order | `archive::an_archived_activity_answers_as_before`, `archive::a_change_of_an_archived_activity_survives_a_crash` |
 //! | counters drift, or the checker itself is wrong | the invariants after every step; the seeded faults in the test `mutants` |
 
 mod adjustment;
+mod archive;
 mod buckets;
 mod cancellation;
 mod case;
@@ -152,6 +154,7 @@ const CASES: &[&[case::Case]] = &[
     transitions::CASES,
     concurrency::CASES,
     durability::CASES,
+    archive::CASES,
     gate::CASES,
     truth::CASES,
 ];

@@ -272,6 +272,7 @@ impl System {
                 let gate = if self.truth.is_some() { self.main.ledger.step_time(step).await } else { Ok(()) };
                 format!("{} and {}", show(&stepped), show(&gate))
             }
+            Op::Archive => show(&self.deciding().archive(past.terms.activity()).await.map(drop)),
             Op::Restart => {
                 self.restart(past).await;
                 String::new()

@@ -9,6 +9,9 @@ use crate::ledger::ReserveMode;
 pub(super) struct Setup {
     pub(super) buckets: u16,
     pub(super) offers: Vec<RandomOffer>,
+    /// Whether it is archived now and then. Then there are no steps of time, which archived activities
+    /// do not take.
+    pub(super) archives: bool,
 }
 
 /// An offer of a random sale; its SKU is its index, from 1.
@@ -96,6 +99,8 @@ pub(super) enum Op {
         id: u8,
         seconds: i64,
     },
+    /// Lets a ledger move the activity out of memory. No answer may show it.
+    Archive,
     /// Crashes every durable ledger and reopens it.
     Restart,
     // Between the tiers.
@@ -217,7 +222,9 @@ pub(super) fn setups(buckets: std::ops::RangeInclusive<u16>) -> BoxedStrategy<Se
             rules,
         },
     );
-    (buckets, vec(offer, 3)).prop_map(|(buckets, offers)| Setup { buckets, offers }).boxed()
+    (buckets, vec(offer, 3), any::<bool>())
+        .prop_map(|(buckets, offers, archives)| Setup { buckets, offers, archives })
+        .boxed()
 }
 
 fn rules(users_only: bool) -> BoxedStrategy<Vec<RandomRule>> {
@@ -297,8 +304,12 @@ pub(super) fn operations(setup: &Setup, tiers: bool) -> BoxedStrategy<Op> {
         (2, (any::<u16>(), captures()).prop_map(|(order, capture)| Op::Keep { order, capture }).boxed()),
         (8, prop_oneof![4 => 0..20_u64, 2 => 20..120_u64, 1 => 120..900_u64].prop_map(Op::Time).boxed()),
     ];
-    let step = (0..6_u8, prop_oneof![-900..0_i64, 1..900_i64]);
-    choices.push((2, step.prop_map(|(id, seconds)| Op::StepTime { id, seconds }).boxed()));
+    if setup.archives {
+        choices.push((6, Just(Op::Archive).boxed()));
+    } else {
+        let step = (0..6_u8, prop_oneof![-900..0_i64, 1..900_i64]);
+        choices.push((2, step.prop_map(|(id, seconds)| Op::StepTime { id, seconds }).boxed()));
+    }
     if several {
         let transfer = (bucket.clone(), 0..buckets, sku(), 0..4_u32)
             .prop_map(|(from, to, sku, units)| Op::Send { from, to, sku, units });

@@ -223,6 +223,25 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     /// [`LedgerError::NotDeciding`] at a gate; errors of the store.
     async fn keep_unmatched(&self, capture: Capture) -> Result<Kept, LedgerError>;
 
+    // Archiving.
+
+    /// Moves an activity to where it takes no memory, if it rests: it is over, and has no deadlines,
+    /// refunds due, transfers, or events that a consumer has not acknowledged. Returns whether it is
+    /// there now.
+    ///
+    /// It is then not among the [`activities`](Ledger::activities), and takes no step of time. Its
+    /// terms, stock and orders are read as before, but more slowly. Any call that could change it
+    /// brings it back first, which takes as long as it has orders.
+    ///
+    /// The default returns `false`, for ledgers that do not hold activities in memory.
+    ///
+    /// # Errors
+    /// Errors of the store; the activity then stays where it is.
+    async fn archive(&self, activity: ActivityId) -> Result<bool, LedgerError> {
+        let _ = activity;
+        Ok(false)
+    }
+
     // Outbox.
 
     /// Registers a consumer; entries are kept until it acknowledges them. Repeating has no effect.

@@ -6,7 +6,7 @@ use crate::ledger::{Advance, Advanced};
 /// Advances an order through the batcher of its lane.
 pub(super) async fn advance(sales: &Sales, step: Advance) -> Result<Advanced, ServiceError> {
     let order = step.order();
-    let Some(sale) = sales.sale(order.activity) else {
+    let Some(sale) = sales.find(order.activity).await? else {
         return Ok(Advanced::NotFound);
     };
     let (_, outcome) = sale.front(order.user).batcher.advance(step).await?;

@@ -151,6 +151,10 @@ impl Maintenance {
     }
 
     async fn work(self: Arc<Self>, Task { work, lane }: Task, cursor: Option<OrderId>) -> Next {
+        if self.sales.sale(lane.activity).is_none() {
+            // It was left meanwhile; reading it would bring it back into memory.
+            return Next::default();
+        }
         let next = match work {
             Work::View => return self.renew(lane).await,
             Work::Deadlines => self.expire(lane).await,

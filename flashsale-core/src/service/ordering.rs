@@ -72,11 +72,25 @@ impl OrderService {
         &self.sales
     }
 
-    /// Checks a request against the local view without I/O. If it passes, the ledger has to decide.
+    /// Checks a request against the local view. If it passes, the ledger has to decide. Asks the ledger
+    /// only about an activity that this process does not sell: an archived one has orders to replay.
     ///
     /// # Errors
-    /// The outcome, if the request is certain to fail and this buyer has no order to replay.
-    pub fn attempt(&self, request: &OrderRequest) -> Result<Attempt<'_>, Outcome> {
+    /// The outcome, if the request is certain to fail and this buyer has no order to replay;
+    /// [`ServiceError`].
+    pub async fn attempt(
+        &self,
+        request: &OrderRequest,
+    ) -> Result<Result<Attempt<'_>, Outcome>, ServiceError> {
+        match self.check(request) {
+            Err(Outcome::NotReady) if self.sales.find(request.activity).await?.is_some() => {
+                Ok(self.check(request))
+            }
+            attempt => Ok(attempt),
+        }
+    }
+
+    fn check(&self, request: &OrderRequest) -> Result<Attempt<'_>, Outcome> {
         let sale = self.sales.sale(request.activity).ok_or(Outcome::NotReady)?;
         match sale.shortcut(self.sales.clock().now(), request.user, request.sku) {
             // Whoever is declined here has no order, and an expired ticket cannot make one.
@@ -91,7 +105,7 @@ impl OrderService {
     /// # Errors
     /// [`ServiceError`]. After an indefinite error, repeating with the same key gives the outcome.
     pub async fn place(&self, request: &OrderRequest) -> Result<Placement, ServiceError> {
-        match self.attempt(request) {
+        match self.attempt(request).await? {
             Ok(attempt) => attempt.place().await,
             Err(outcome) => Ok(Placement::Declined(outcome)),
         }

@@ -8,13 +8,15 @@ use std::{fmt::Write as _, fs, num::NonZeroU16, path::Path, sync::Arc, time::Dur
 use flashsale_core::{
     domain::{
         ActivityId, Attribution, Capture, Idempotency, Key, LateCapture, LimitRule, Money, Nonce, OfferTerms,
-        OrderKey, Per, Provider, Quantity, RefundOrder, ReversalKind, ReversalReport, Selling, Strategy,
-        Subject, SubjectId, Subjects, Timestamp, UserId, Window,
+        Order, OrderKey, Per, Provider, Quantity, RefundOrder, ReversalKind, ReversalReport, Selling,
+        Strategy, Subject, SubjectId, Subjects, Timestamp, UserId, Window,
     },
     ledger::{
         Adjustment, AdjustmentId, Advance, BatchId, Change, ChangeId, Consumer, Fence, Lane, LedgerRole,
         PersistMode, RefundOutcome, Reserve, ReserveMode, StepId, Terms, TimeStep, Timing,
-        state_machine::{Batch, Image, OrderV1, StateMachine},
+        state_machine::{
+            ArchivedActivity, Batch, CorruptState, Image, OrderV1, ReturningActivity, StateMachine,
+        },
     },
 };
 
@@ -87,6 +89,11 @@ fn capture(payment: u64, amount: u64, event: &str) -> Capture {
         amount,
         currency: "CNY".parse().unwrap(),
     }
+}
+
+/// For journals in which no activity leaves memory.
+fn nothing_stored(_: ActivityId) -> Result<ReturningActivity, CorruptState> {
+    Err(CorruptState("nothing is stored elsewhere"))
 }
 
 fn batch(seconds: u64, id: u64) -> Batch {
@@ -263,7 +270,7 @@ fn journals_and_snapshots_keep_their_format() {
         let image = golden(&format!("{name}.image.hex"), &image);
 
         let mut replayed = StateMachine::new(machine.role());
-        replayed.replay(&journal).unwrap();
+        replayed.replay(&journal, &mut nothing_stored).unwrap();
         assert_eq!(format!("{:?}", replayed.image()), format!("{:?}", machine.image()), "{name}");
         let restored = StateMachine::of_image(postcard::from_bytes::<Image>(&image).unwrap()).unwrap();
         assert_eq!(format!("{:?}", restored.image()), format!("{:?}", machine.image()), "{name}");
@@ -284,12 +291,66 @@ fn steps_of_time_keep_their_format() {
     let image = golden("steps.image.hex", &postcard::to_stdvec(&machine.image()).unwrap());
 
     let mut replayed = StateMachine::new(LedgerRole::Single);
-    replayed.replay(&journal).unwrap();
+    replayed.replay(&journal, &mut nothing_stored).unwrap();
     let restored = StateMachine::of_image(postcard::from_bytes::<Image>(&image).unwrap()).unwrap();
     for mut again in [replayed, restored] {
         assert_eq!(format!("{:?}", again.image()), format!("{:?}", machine.image()));
         assert_eq!(again.step_time(batch(2, 4), &step).unwrap(), 0, "taken before");
     }
+}
+
+/// What is kept of an archived activity, one of its orders, and the records of leaving and returning.
+#[test]
+fn archived_activities_keep_their_format() {
+    let mut machine = StateMachine::new(LedgerRole::Single);
+    machine.journal();
+    machine.open(batch(0, 1), &terms(GATE_LANES)).unwrap();
+    let lane = Lane::first(activity());
+    machine
+        .reserve(batch(1, 2), lane, None, &[request(100, buyer(0), 2), request(101, buyer(1), 1)])
+        .unwrap();
+    let cancel = Advance::Cancel { order: key(100, buyer(0)), by: None };
+    machine.advance(batch(2, 3), lane, &[cancel]).unwrap();
+    let before = format!("{:?}", machine.inspect(activity()));
+    assert!(machine.leave(batch(2, 4), activity()).is_none(), "it is not over");
+    let leaving = machine.leave(batch(3_600, 5), activity()).unwrap();
+    let content = golden("archived.content.hex", &postcard::to_stdvec(&leaving.content()).unwrap());
+    let orders =
+        golden("archived.orders.hex", &postcard::to_stdvec(&leaving.orders().collect::<Vec<_>>()).unwrap());
+    machine.left(activity()).unwrap();
+    assert_eq!((machine.inspect(activity()), machine.activities()), (None, Vec::new()));
+
+    let read = |_| {
+        let content: ArchivedActivity = postcard::from_bytes(&content).unwrap();
+        content.returning(BatchId(5), postcard::from_bytes::<Vec<Order>>(&orders).unwrap())
+    };
+    machine.bring_back(read(activity()).unwrap());
+    let journal = golden("archived.journal.hex", &machine.take_journal(Vec::new()));
+    assert_eq!(format!("{:?}", machine.inspect(activity())), before);
+    // A replay finds the activity where it was stored.
+    let mut replayed = StateMachine::new(LedgerRole::Single);
+    replayed.set_archived([(activity(), BatchId(5))].into());
+    replayed.replay(&journal, &mut { read }).unwrap();
+    assert_eq!(format!("{:?}", replayed.inspect(activity())), before);
+    // Nothing was stored: it never left.
+    let mut replayed = StateMachine::new(LedgerRole::Single);
+    replayed.replay(&journal, &mut nothing_stored).unwrap();
+    assert_eq!(format!("{:?}", replayed.inspect(activity())), before);
+    // Something newer was stored: all records have had their effect there.
+    let newer = (activity(), BatchId(6));
+    let mut replayed = StateMachine::new(LedgerRole::Single);
+    replayed.set_archived([newer].into());
+    replayed.replay(&journal, &mut nothing_stored).unwrap();
+    assert_eq!(replayed.archived().collect::<Vec<_>>(), [newer]);
+}
+
+/// `single-2` is from before images named what is archived.
+#[test]
+fn snapshots_of_format_2_are_read() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/golden/single-2.image.hex");
+    let image = bytes(&fs::read_to_string(path).unwrap());
+    let restored = StateMachine::of_image(postcard::from_bytes::<Image>(&image).unwrap()).unwrap();
+    assert_eq!(format!("{:?}", restored.image()), format!("{:?}", single().image()));
 }
 
 /// `single-1` is from before refunds named their payment, and could be of a part.
@@ -300,7 +361,7 @@ fn journals_and_snapshots_of_earlier_versions_are_read() {
         bytes(&fs::read_to_string(path.join(format!("single-1.{kind}.hex"))).unwrap())
     };
     let mut replayed = StateMachine::new(LedgerRole::Single);
-    replayed.replay(&stored("journal")).unwrap();
+    replayed.replay(&stored("journal"), &mut nothing_stored).unwrap();
     let image: Image<OrderV1> = postcard::from_bytes(&stored("image")).unwrap();
     let restored = StateMachine::of_image(image).unwrap();
     assert_eq!(without_times(&restored), without_times(&replayed));

@@ -75,6 +75,7 @@ impl Jobs {
             snowflake::renew_lease(Arc::clone(&app.ids), leases, until),
             Result::is_err,
         );
+        let (archived, archive_stopped) = (Arc::clone(app), stopped.clone());
         let maintain = {
             let reason = "maintenance: its task has panicked";
             needed(Arc::clone(app), reason, async move { maintenance.run(stopped).await }, |()| false)
@@ -85,7 +86,8 @@ impl Jobs {
                 let keys = jwt.map(|jwt| jwt.keep(keys_stopped));
                 let work = async {
                     let callbacks = callbacks.worker().run(callbacks_stopped);
-                    tokio::join!(maintain, callbacks, OptionFuture::from(keys), warm_up);
+                    let archive = archived.operations.keep_archived(archive_stopped);
+                    tokio::join!(maintain, callbacks, OptionFuture::from(keys), warm_up, archive);
                 };
                 let (timekeeper, notifications) =
                     (OptionFuture::from(timekeeper), OptionFuture::from(notifications));

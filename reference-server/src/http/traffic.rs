@@ -112,13 +112,14 @@ impl Traffic {
         names
             .enumerate()
             .map(|(index, route)| {
+                let micros = Histogram::new(MICROS);
                 let mut sum = RouteTraffic {
                     route,
                     begun: 0,
                     answers: STATUSES.map(|status| (status, 0)).to_vec(),
                     abandoned: 0,
                     in_flight: 0,
-                    micros: Histogram::new(MICROS).read(),
+                    micros: micros.read(),
                 };
                 for counters in workers.iter().map(|worker| &worker.routes[index]) {
                     // Read the answers first, so that no request appears answered but not begun.
@@ -133,8 +134,9 @@ impl Traffic {
                     let begun = counters.begun.load(Ordering::Relaxed);
                     sum.begun += begun;
                     sum.in_flight += begun.saturating_sub(ended + abandoned);
-                    sum.micros.add(&counters.micros.read());
+                    micros.add(&counters.micros);
                 }
+                sum.micros = micros.read();
                 sum
             })
             .collect()

@@ -141,6 +141,83 @@ async fn a_late_capture_wakes_an_activity_that_is_over() {
     shop.close().await;
 }
 
+/// Waits until an activity is in memory, or is not.
+async fn until_in_memory(shop: &Shop, activity: u64, wanted: bool) {
+    let mut looks = shop.app.monitor.looks();
+    while shop.app.sales.sale(activity.try_into().unwrap()).is_some() != wanted {
+        looks.changed().await.unwrap();
+    }
+}
+
+async fn in_memory(shop: &Shop) -> f64 {
+    let metrics = shop.call_operations("/metrics").await;
+    let text = metrics.body.as_str().unwrap();
+    let line = text.lines().find(|line| line.starts_with("flashsale_activities_in_memory ")).unwrap();
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+/// Archiving takes an activity out of memory, and nobody who asks about its orders notices.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_archived_activity_leaves_memory_and_its_orders_stay() {
+    let directory = tempfile::tempdir().unwrap();
+    let start = || {
+        Shop::start(|config| {
+            config.storage.directory = directory.path().into();
+            config.monitor.period_seconds = 1;
+        })
+    };
+    let shop = start().await;
+    shop.import(&catalogue()).await;
+    let buyer = shop.buyer(7).await;
+    let ticket = buyer.ticket(11).await;
+    let placed = shop.order_with(&ticket, &[], 1).await;
+    let order = placed.text("order_id").to_owned();
+    let payment = buyer.pay(&order).await;
+    let capture = format!("/sandbox/payments/{payment}/capture");
+    assert_eq!(shop.call(Method::POST, &capture, &[], None).await.status, StatusCode::OK);
+    let paid = buyer.watch(&order, "paid").await;
+    let found = shop.operate(OperatorRole::Operator, Method::GET, &format!("/v1/orders/{order}"), None).await;
+    let stock = shop.stock(11).await;
+    let before = in_memory(&shop).await;
+    for step in ["end", "archive"] {
+        let path = format!("/v1/activities/1/{step}");
+        let stepped = shop.operate(OperatorRole::Operator, Method::POST, &path, None).await;
+        assert_eq!(stepped.status, StatusCode::OK, "{step}: {stepped}");
+    }
+    until_in_memory(&shop, 1, false).await;
+    assert_eq!(in_memory(&shop).await, before - 1.0);
+
+    // Its buyer, the support and the stock list see what they saw.
+    assert_eq!(buyer.read(&order).await, paid);
+    let list = buyer.call(Method::GET, "/v1/orders").await;
+    assert_eq!(list.body["items"][0]["order_id"], *order, "{list}");
+    let again = shop.operate(OperatorRole::Operator, Method::GET, &format!("/v1/orders/{order}"), None).await;
+    assert_eq!(again.body, found.body);
+    assert_eq!(shop.stock(11).await, stock);
+    let stranger = shop.buyer(8).await.call(Method::GET, &format!("/v1/orders/{order}")).await;
+    assert_eq!(stranger.status, StatusCode::NOT_FOUND);
+    assert!(shop.app.sales.sale(1.try_into().unwrap()).is_none(), "reading brought it back");
+    shop.close().await;
+
+    // After a restart, a retry gets its order, and a refund is made.
+    let shop = start().await;
+    assert!(shop.app.sales.sale(1.try_into().unwrap()).is_none());
+    let buyer = shop.buyer(7).await;
+    assert_eq!(buyer.read(&order).await["status"], "paid");
+    let replayed = shop.order_with(&ticket, &[], 1).await;
+    assert_eq!((replayed.status, replayed.text("order_id")), (StatusCode::OK, &*order), "{replayed}");
+    let refund = json!({ "reason": "a test", "units_returned": true });
+    let path = format!("/v1/orders/{order}/refund");
+    let refunded = shop.operate(OperatorRole::Operator, Method::POST, &path, Some(&refund)).await;
+    assert_eq!(refunded.status, StatusCode::OK, "{refunded}");
+    until_in_memory(&shop, 1, true).await;
+    let headers = [("authorization", buyer.session.as_str()), ("prefer", "wait=10")];
+    while shop.call(Method::GET, &format!("/v1/orders/{order}"), &headers, None).await.body["refund"]["status"]
+        != "done"
+    {}
+    shop.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_home_page_is_bounded_and_the_archive_has_the_rest() {
     const COUNT: u64 = 2_000;

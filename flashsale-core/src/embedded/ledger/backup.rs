@@ -5,7 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{engine::EmbeddedLedger, error::EmbeddedError, journal::Journal, snapshot};
+use super::{
+    archive_file::ArchiveFile, engine::EmbeddedLedger, error::EmbeddedError, journal::Journal, snapshot,
+};
 use crate::ledger::LedgerRole;
 
 impl EmbeddedLedger {
@@ -24,15 +26,19 @@ impl EmbeddedLedger {
     pub async fn backup(&self, to: &Path) -> Result<(), EmbeddedError> {
         let (journal, directory) = self.files()?;
         let (shared, role, to) = (self.shared.clone(), self.role(), to.to_owned());
+        let archive = self.archived().map_err(|_| EmbeddedError::Stopped(self.shared.reason()))?;
         let copied = tokio::task::spawn_blocking(move || {
             make_empty(&to)?;
-            let loaded = shared.lock_snapshots(|| journal.load(directory.as_deref(), role, &|| true))?;
+            let loaded =
+                shared.lock_snapshots(|| journal.load(directory.as_deref(), role, &archive, &|| true))?;
             // Releases the file, so that the engine can be closed and reopened during the backup.
             drop(journal);
             let loaded = loaded.expect("loading is never cancelled here");
             if loaded.row > 0 {
                 snapshot::write(&to, loaded.row, &loaded.machine)?;
             }
+            // After the ledger: it may then store more than has left the ledger, but not less.
+            archive.copy(&to)?;
             // The journal comes last: a directory with a snapshot but no journal cannot be opened.
             place_journal(&to, |partial| {
                 Journal::open_file(partial.into(), role)?.initialise(role, loaded.row)
@@ -62,10 +68,15 @@ pub fn restore(from: &Path, to: &Path, role: LedgerRole) -> Result<(), EmbeddedE
     for (_, path) in snapshot::list(from)? {
         copy(&path, &to.join(path.file_name().unwrap_or_default()))?;
     }
+    let archive = from.join(ArchiveFile::FILE);
+    // Backups of earlier versions have none.
+    if archive.exists() {
+        copy(&archive, &to.join(ArchiveFile::FILE))?;
+    }
     place_journal(to, |partial| {
         copy(&from.join(Journal::FILE), partial)?;
         let journal = Journal::open_file(partial.into(), role)?;
-        journal.load(Some(to), role, &|| true).map(|_| ())
+        journal.load(Some(to), role, &ArchiveFile::open(to)?, &|| true).map(|_| ())
     })
 }
 

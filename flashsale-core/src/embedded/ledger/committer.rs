@@ -13,6 +13,7 @@ use std::{
 };
 
 use super::{
+    archive_file::ArchiveFile,
     call::Call,
     commit_metrics::CommitMetrics,
     error::EmbeddedError,
@@ -155,6 +156,7 @@ fn work(
 #[derive(Debug)]
 pub(super) struct Disk {
     pub(super) journal: Journal,
+    pub(super) archive: ArchiveFile,
     pub(super) directory: Option<PathBuf>,
     pub(super) role: LedgerRole,
     /// The last row.
@@ -172,6 +174,7 @@ pub(super) struct Disk {
 impl Disk {
     pub(super) fn new(
         journal: Journal,
+        archive: ArchiveFile,
         directory: Option<PathBuf>,
         role: LedgerRole,
         loaded: &Loaded,
@@ -179,6 +182,7 @@ impl Disk {
     ) -> Self {
         Self {
             journal,
+            archive,
             directory,
             role,
             row: loaded.row,
@@ -217,11 +221,14 @@ impl Disk {
             return;
         }
         self.bytes = 0;
-        let (journal, role, shared) = (self.journal.clone(), self.role, Arc::clone(shared));
+        let (journal, archive) = (self.journal.clone(), self.archive.clone());
+        let (role, shared) = (self.role, Arc::clone(shared));
         let work = move || {
             shared.lock_snapshots(|| {
                 let proceed = || !shared.closing.load(Ordering::Relaxed);
-                let Some(loaded) = journal.load(Some(&directory), role, &proceed)? else { return Ok(None) };
+                let Some(loaded) = journal.load(Some(&directory), role, &archive, &proceed)? else {
+                    return Ok(None);
+                };
                 snapshot::write(&directory, loaded.row, &loaded.machine)?;
                 Ok(Some(loaded.row))
             })

@@ -7,9 +7,11 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{RwLock, mpsc, oneshot};
 
 use super::{
+    archive,
+    archive_file::ArchiveFile,
     call::Step,
     commit_metrics::CommitMetrics,
     committer::{Committer, Disk, Shared},
@@ -73,6 +75,10 @@ pub struct EmbeddedLedger {
     pub(super) clock: Arc<dyn Clock>,
     /// The journal and its directory, for backups; `None` once the engine is closed.
     files: Mutex<Option<Files>>,
+    /// The activities that are not in memory; `None` once the engine is closed.
+    archive: Mutex<Option<ArchiveFile>>,
+    /// Held for writing while an activity moves out of memory or back.
+    pub(super) moving: Arc<RwLock<()>>,
     decided_until: Timestamp,
     pub(super) shared: Arc<Shared>,
     sender: Option<mpsc::Sender<Message>>,
@@ -89,7 +95,9 @@ impl EmbeddedLedger {
     pub fn in_memory(role: LedgerRole, clock: Arc<dyn Clock>) -> Self {
         tracing::warn!(?role, "the ledger is in memory only: no order survives this process");
         let options = EmbeddedOptions::new("", role, clock);
-        Self::start(options, None, StateMachine::new(role)).expect("the system can start one more thread")
+        let archive = ArchiveFile::in_memory().expect("an empty store in memory can be created");
+        Self::start(options, None, archive, StateMachine::new(role))
+            .expect("the system can start one more thread")
     }
 
     /// Opens the engine of a directory, creating it if it is missing, and replays its journal.
@@ -103,16 +111,18 @@ impl EmbeddedLedger {
         fs::create_dir_all(&directory)
             .map_err(|error| EmbeddedError::unusable(&directory, "created", error))?;
         let journal = Journal::open(&directory, options.role)?;
-        Self::with_journal(options, journal, Some(directory))
+        let archive = ArchiveFile::open(&directory)?;
+        Self::with_journal(options, journal, archive, Some(directory))
     }
 
     pub(super) fn with_journal(
         options: EmbeddedOptions,
         journal: Journal,
+        archive: ArchiveFile,
         directory: Option<PathBuf>,
     ) -> Result<Self, EmbeddedError> {
         let loaded = journal
-            .load(directory.as_deref(), options.role, &|| true)?
+            .load(directory.as_deref(), options.role, &archive, &|| true)?
             .expect("loading is never cancelled here");
         tracing::info!(
             directory = %options.directory.display(),
@@ -121,13 +131,21 @@ impl EmbeddedLedger {
             replayed_bytes = loaded.replayed_bytes,
             "the ledger is loaded"
         );
-        let disk = Disk::new(journal, directory, options.role, &loaded, options.snapshot_after_bytes);
-        Self::start(options, Some(disk), loaded.machine)
+        let disk = Disk::new(
+            journal,
+            archive.clone(),
+            directory,
+            options.role,
+            &loaded,
+            options.snapshot_after_bytes,
+        );
+        Self::start(options, Some(disk), archive, loaded.machine)
     }
 
     fn start(
         options: EmbeddedOptions,
         disk: Option<Disk>,
+        archive: ArchiveFile,
         mut machine: StateMachine,
     ) -> Result<Self, EmbeddedError> {
         if disk.is_some() {
@@ -154,6 +172,8 @@ impl EmbeddedLedger {
                 key_retention: None,
             },
             is_durable: files.is_some(),
+            archive: Mutex::new(Some(archive)),
+            moving: Arc::default(),
             decided_until,
             clock,
             files: Mutex::new(files),
@@ -195,6 +215,7 @@ impl EmbeddedLedger {
     /// either case: the next start replays the journal.
     pub async fn close(&self) -> Result<(), EmbeddedError> {
         drop(self.files.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.archive.lock().unwrap_or_else(PoisonError::into_inner).take());
         let (reply, answer) = oneshot::channel();
         let stopped = || EmbeddedError::Stopped(self.reason());
         self.sender().send(Message::Close(reply)).await.map_err(|_| stopped())?;
@@ -208,7 +229,12 @@ impl EmbeddedLedger {
     /// # Errors
     /// [`LedgerError::Stopped`] or [`LedgerError::Unknown`].
     pub async fn inspect(&self, activity: ActivityId) -> Result<Option<Inspection>, LedgerError> {
-        self.call(move |machine, _| Ok(machine.inspect(activity))).await
+        self.read_of(
+            activity,
+            move |machine| machine.inspect(activity),
+            move |archive| archive::inspect(archive, activity),
+        )
+        .await
     }
 
     /// Returns an activity's numbers for monitoring; `None` if it is not open. Takes well below 1
@@ -225,7 +251,7 @@ impl EmbeddedLedger {
     /// # Errors
     /// [`LedgerError::NotOpen`].
     pub async fn advance_time(&self, lane: Lane, to: Timestamp) -> Result<(), LedgerError> {
-        self.call(move |machine, _| machine.advance_time(lane, to)).await
+        self.call_of(lane.activity, move |machine, _| machine.advance_time(lane, to)).await
     }
 
     /// Sends a call to the writer thread and waits until its effects are durable.
@@ -234,19 +260,22 @@ impl EmbeddedLedger {
         T: Send + 'static,
         F: FnOnce(&mut StateMachine, Batch) -> Result<T, LedgerError> + Send + 'static,
     {
-        self.shared.commits.calls.fetch_add(1, Ordering::Relaxed);
-        let (reply, answer) = oneshot::channel();
-        let call = Box::new(Step { step: Some(step), answer: None, reply });
-        if self.sender().send(Message::Call(call)).await.is_err() {
-            return Err(LedgerError::Stopped(self.reason()));
-        }
-        answer
-            .await
-            .unwrap_or_else(|_| Err(LedgerError::Unknown("the engine ended before it answered".into())))
+        call(self.sender(), &self.shared, step).await
+    }
+
+    /// A handle to make calls from a task, which does not keep the engine running.
+    pub(super) fn caller(&self) -> Caller {
+        Caller { sender: self.sender().downgrade(), shared: Arc::clone(&self.shared) }
     }
 
     pub(super) fn bounds(&self) -> Bounds {
         self.bounds
+    }
+
+    /// The activities that are not in memory.
+    pub(super) fn archived(&self) -> Result<ArchiveFile, LedgerError> {
+        let archive = self.archive.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        archive.ok_or_else(|| LedgerError::Stopped(self.reason()))
     }
 
     /// The journal and its directory.
@@ -270,6 +299,40 @@ impl EmbeddedLedger {
         // The thread catches and reports its own panics.
         let _ = thread.map(JoinHandle::join);
     }
+}
+
+/// Makes calls for a task that may outlive the engine.
+pub(super) struct Caller {
+    sender: mpsc::WeakSender<Message>,
+    shared: Arc<Shared>,
+}
+
+impl Caller {
+    /// As [`EmbeddedLedger::call`].
+    pub(super) async fn call<T, F>(&self, step: F) -> Result<T, LedgerError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut StateMachine, Batch) -> Result<T, LedgerError> + Send + 'static,
+    {
+        match self.sender.upgrade() {
+            Some(sender) => call(&sender, &self.shared, step).await,
+            None => Err(LedgerError::Stopped(self.shared.reason())),
+        }
+    }
+}
+
+async fn call<T, F>(sender: &mpsc::Sender<Message>, shared: &Shared, step: F) -> Result<T, LedgerError>
+where
+    T: Send + 'static,
+    F: FnOnce(&mut StateMachine, Batch) -> Result<T, LedgerError> + Send + 'static,
+{
+    shared.commits.calls.fetch_add(1, Ordering::Relaxed);
+    let (reply, answer) = oneshot::channel();
+    let call = Box::new(Step { step: Some(step), answer: None, reply });
+    if sender.send(Message::Call(call)).await.is_err() {
+        return Err(LedgerError::Stopped(shared.reason()));
+    }
+    answer.await.unwrap_or_else(|_| Err(LedgerError::Unknown("the engine ended before it answered".into())))
 }
 
 /// Simulated data loss, for tests of two tiers. Only an engine in memory supports it.

@@ -11,8 +11,11 @@ use redb::{
     Builder, Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError,
 };
 
-use super::{error::EmbeddedError, snapshot};
-use crate::ledger::{LedgerRole, state_machine::StateMachine};
+use super::{archive_file::ArchiveFile, error::EmbeddedError, snapshot};
+use crate::ledger::{
+    LedgerRole,
+    state_machine::{CorruptState, StateMachine},
+};
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
@@ -176,13 +179,20 @@ impl Journal {
         &self,
         directory: Option<&Path>,
         role: LedgerRole,
+        archive: &ArchiveFile,
         proceed: &dyn Fn() -> bool,
     ) -> Result<Option<Loaded>, EmbeddedError> {
         let reading = self.begin_read()?;
         let trimmed = self.meta(&reading, "trimmed")?.unwrap_or(0);
         let table = self.check(reading.open_table(JOURNAL))?;
         let last = self.check(table.last())?.map_or(0, |(row, _)| row.value()).max(trimmed);
-        let (machine, snapshot) = self.begin(directory, role, trimmed, last)?;
+        let (mut machine, snapshot) = self.begin(directory, role, trimmed, last)?;
+        let stored = archive.stored()?;
+        if let Some((missing, _)) = machine.archived().find(|(activity, _)| !stored.contains_key(activity)) {
+            return Err(archive.damaged(format!("activity {missing}, which was moved there, is missing")));
+        }
+        machine.set_archived(stored);
+        let mut unread = None;
         let mut loaded = Loaded { machine, row: snapshot, snapshot, replayed_bytes: 0, trimmed };
         let rows = last - snapshot;
         let mut reported = Instant::now();
@@ -196,10 +206,16 @@ impl Journal {
             if row.value() == last && mutant!("last-row-not-replayed") {
                 continue;
             }
-            loaded
-                .machine
-                .replay(bytes.value())
-                .map_err(|error| self.damaged(format!("row {}: {error}", row.value())))?;
+            let mut stored = |activity| {
+                archive.returning(activity).map_err(|error| {
+                    unread = Some(error);
+                    CorruptState("an archived activity cannot be read")
+                })
+            };
+            let replayed = loaded.machine.replay(bytes.value(), &mut stored);
+            replayed.map_err(|error| {
+                unread.take().unwrap_or_else(|| self.damaged(format!("row {}: {error}", row.value())))
+            })?;
             if reported.elapsed() > PROGRESS_EVERY {
                 reported = Instant::now();
                 tracing::info!(replayed = loaded.row - snapshot, of = rows, "replaying the journal");

@@ -17,6 +17,11 @@
 //! 2. Each later commit deletes a few of the rows that the snapshot contains.
 //! 3. A start loads the newest snapshot and replays the rows after it.
 //!
+//! **Archiving.** An activity in which nothing is open can leave memory ([`Ledger::archive`]): it is
+//! written to `archive.redb`, and its orders are read from there. Whoever changes it brings it back.
+//!
+//! [`Ledger::archive`]: crate::ledger::Ledger::archive
+//!
 //! **Failure.** After a failed write the engine stops until the directory is opened again. Calls of
 //! that commit get [`Unknown`](crate::ledger::LedgerError::Unknown). Calls decided later are not
 //! written and get [`Stopped`](crate::ledger::LedgerError::Stopped).
@@ -27,6 +32,8 @@
 //! Opening an activity prefaults the memory of its orders on another thread, so that the first
 //! buyers do not wait for it: about 200 bytes per unit, for at most two million units per lane.
 
+mod archive;
+mod archive_file;
 mod backup;
 mod call;
 mod commit_metrics;

@@ -23,8 +23,8 @@ use crate::{
 };
 
 const MAGIC: &[u8; 8] = b"flashsnp";
-/// Format 1 has orders whose refunds are always whole.
-const FORMAT: u64 = 2;
+/// Format 1 has orders whose refunds are always whole; format 2 names no archived activities.
+const FORMAT: u64 = 3;
 const HEADER_BYTES: usize = 24;
 const HASH_BYTES: usize = blake3::OUT_LEN;
 const PREFIX: &str = "snapshot-";

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::engine::EmbeddedLedger;
+use super::{archive, engine::EmbeddedLedger};
 use crate::{
     domain::{ActivityId, Attribution, Capture, Invalid, Order, OrderId, OrderKey, SkuId, UserId},
     ledger::{
@@ -24,7 +24,8 @@ impl Ledger for EmbeddedLedger {
 
     async fn open(&self, terms: Arc<Terms>) -> Result<Opened, LedgerError> {
         let known = Arc::clone(&terms);
-        if let Some(opened) = self.call(move |machine, _| machine.opened(&known)).await? {
+        if let Some(opened) = self.call_of(terms.activity(), move |machine, _| machine.opened(&known)).await?
+        {
             return Ok(opened);
         }
         let role = self.role();
@@ -50,11 +51,11 @@ impl Ledger for EmbeddedLedger {
         change: Change,
         by: Attribution,
     ) -> Result<(), LedgerError> {
-        self.call(move |machine, batch| machine.amend(batch, activity, id, &change, &by)).await
+        self.call_of(activity, move |machine, batch| machine.amend(batch, activity, id, &change, &by)).await
     }
 
     async fn adjust(&self, adjustment: Adjustment) -> Result<Adjusted, LedgerError> {
-        self.call(move |machine, batch| machine.adjust(batch, &adjustment)).await
+        self.call_of(adjustment.activity, move |machine, batch| machine.adjust(batch, &adjustment)).await
     }
 
     async fn step_time(&self, step: TimeStep) -> Result<(), LedgerError> {
@@ -68,16 +69,17 @@ impl Ledger for EmbeddedLedger {
         requests: Vec<Reserve>,
     ) -> Result<Reservations, LedgerError> {
         self.check_batch(requests.len())?;
-        self.call(move |machine, batch| machine.reserve(batch, lane, epoch, &requests)).await
+        self.call_of(lane.activity, move |machine, batch| machine.reserve(batch, lane, epoch, &requests))
+            .await
     }
 
     async fn advance(&self, lane: Lane, steps: Vec<Advance>) -> Result<Advances, LedgerError> {
         self.check_batch(steps.len())?;
-        self.call(move |machine, batch| machine.advance(batch, lane, &steps)).await
+        self.call_of(lane.activity, move |machine, batch| machine.advance(batch, lane, &steps)).await
     }
 
     async fn expire_due(&self, lane: Lane, limit: usize) -> Result<Due, LedgerError> {
-        self.call(move |machine, batch| machine.expire_due(batch, lane, limit)).await
+        self.call_of(lane.activity, move |machine, batch| machine.expire_due(batch, lane, limit)).await
     }
 
     async fn send(
@@ -87,19 +89,19 @@ impl Ledger for EmbeddedLedger {
         sku: SkuId,
         units: u32,
     ) -> Result<Option<Transfer>, LedgerError> {
-        self.call(move |machine, batch| machine.send(batch, lane, to, sku, units)).await
+        self.call_of(lane.activity, move |machine, batch| machine.send(batch, lane, to, sku, units)).await
     }
 
     async fn receive(&self, transfer: Transfer) -> Result<bool, LedgerError> {
-        self.call(move |machine, batch| machine.receive(batch, transfer)).await
+        self.call_of(transfer.activity, move |machine, batch| machine.receive(batch, transfer)).await
     }
 
     async fn forget(&self, transfer: Transfer) -> Result<(), LedgerError> {
-        self.call(move |machine, batch| machine.forget(batch, transfer)).await
+        self.call_of(transfer.activity, move |machine, batch| machine.forget(batch, transfer)).await
     }
 
     async fn transfers(&self, lane: Lane) -> Result<Vec<Transfer>, LedgerError> {
-        self.call(move |machine, _| machine.transfers(lane)).await
+        self.call_of(lane.activity, move |machine, _| machine.transfers(lane)).await
     }
 
     async fn activities(&self) -> Result<Vec<ActivityId>, LedgerError> {
@@ -107,19 +109,29 @@ impl Ledger for EmbeddedLedger {
     }
 
     async fn terms(&self, activity: ActivityId) -> Result<Option<Arc<Terms>>, LedgerError> {
-        self.call(move |machine, _| Ok(machine.terms(activity))).await
+        self.read_of(
+            activity,
+            move |machine| machine.terms(activity),
+            move |archive| Ok(archive.content(activity)?.map(|(_, content)| Arc::clone(content.terms()))),
+        )
+        .await
     }
 
     async fn stock(&self, activity: ActivityId, sku: SkuId) -> Result<Option<Stock>, LedgerError> {
-        self.call(move |machine, _| Ok(machine.stock(activity, sku))).await
+        self.read_of(
+            activity,
+            move |machine| machine.stock(activity, sku),
+            move |archive| Ok(archive.content(activity)?.and_then(|(_, content)| content.stock(sku))),
+        )
+        .await
     }
 
     async fn view(&self, lane: Lane) -> Result<View, LedgerError> {
-        self.call(move |machine, batch| machine.view(batch.now, lane)).await
+        self.call_of(lane.activity, move |machine, batch| machine.view(batch.now, lane)).await
     }
 
     async fn order(&self, key: OrderKey) -> Result<Option<Order>, LedgerError> {
-        self.call(move |machine, _| Ok(machine.order(key))).await
+        self.read_of(key.activity, move |machine| machine.order(key), move |archive| archive.order(key)).await
     }
 
     async fn orders_of(
@@ -128,11 +140,14 @@ impl Ledger for EmbeddedLedger {
         after: Option<OrderId>,
         limit: usize,
     ) -> Result<Vec<Order>, LedgerError> {
-        self.call(move |machine, _| Ok(machine.orders_of(user, after, limit))).await
+        self.all_orders_of(user, after, limit).await
     }
 
     async fn locate(&self, reference: Reference) -> Result<Option<OrderKey>, LedgerError> {
-        self.call(move |machine, _| Ok(machine.locate(reference))).await
+        let (known, stored) = self
+            .read_all(move |machine| machine.locate(reference), move |archive| archive.locate(reference))
+            .await?;
+        Ok(known.or(stored.flatten()))
     }
 
     async fn adjustment(
@@ -141,7 +156,7 @@ impl Ledger for EmbeddedLedger {
         id: &AdjustmentId,
     ) -> Result<Option<(SkuId, i64)>, LedgerError> {
         let id = id.clone();
-        self.call(move |machine, _| machine.adjustment(activity, &id)).await
+        self.call_of(activity, move |machine, _| machine.adjustment(activity, &id)).await
     }
 
     async fn refunds_due(
@@ -150,11 +165,21 @@ impl Ledger for EmbeddedLedger {
         after: Option<OrderId>,
         limit: usize,
     ) -> Result<Vec<RefundTask>, LedgerError> {
-        self.call(move |machine, _| Ok(machine.refunds_due(lane, after, limit))).await
+        self.call_of(lane.activity, move |machine, _| Ok(machine.refunds_due(lane, after, limit))).await
     }
 
     async fn keep_unmatched(&self, capture: Capture) -> Result<Kept, LedgerError> {
+        // No order with this payment may move out of memory in between.
+        let _still = self.moving.read().await;
+        let (payment, archive) = (Reference::Payment(capture.payment), self.archived()?);
+        if let Some(order) = archive::on_disk(move || archive.locate(payment)).await? {
+            return Ok(Kept::Known(order));
+        }
         self.call(move |machine, _| machine.keep_unmatched(&capture)).await
+    }
+
+    async fn archive(&self, activity: ActivityId) -> Result<bool, LedgerError> {
+        self.move_out(activity).await
     }
 
     async fn register(&self, consumer: &Consumer) -> Result<(), LedgerError> {
@@ -183,12 +208,12 @@ impl Ledger for EmbeddedLedger {
         limit: usize,
     ) -> Result<Vec<Entry>, LedgerError> {
         let consumer = consumer.clone();
-        self.call(move |machine, _| machine.events(&consumer, lane, from, limit)).await
+        self.call_of(lane.activity, move |machine, _| machine.events(&consumer, lane, from, limit)).await
     }
 
     async fn ack(&self, consumer: &Consumer, lane: Lane, position: Position) -> Result<(), LedgerError> {
         let consumer = consumer.clone();
-        self.call(move |machine, _| machine.ack(&consumer, lane, position)).await
+        self.call_of(lane.activity, move |machine, _| machine.ack(&consumer, lane, position)).await
     }
 }
 

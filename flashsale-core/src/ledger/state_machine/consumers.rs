@@ -16,7 +16,7 @@ impl StateMachine {
         self.consumers.push(consumer.clone());
         for sale in self.sales.values_mut() {
             for (lane, outbox) in sale.lanes.iter().zip(&mut sale.outboxes) {
-                outbox.acknowledged.push((consumer.clone(), lane.head.sequence));
+                outbox.add(&self.consumers, lane.head.sequence);
             }
         }
     }
@@ -29,8 +29,7 @@ impl StateMachine {
         self.journal.push(&Record::Retired(consumer.clone()));
         self.consumers.retain(|known| known != consumer);
         for outbox in self.sales.values_mut().flat_map(|sale| &mut sale.outboxes) {
-            outbox.acknowledged.retain(|(known, _)| known != consumer);
-            outbox.trim();
+            outbox.retain(&self.consumers);
         }
     }
 

@@ -36,6 +36,32 @@ pub(super) enum Record<E> {
     Followed(Lane, Vec<Entry>),
     Persisted(ActivityId, Bucket, Fence, Position),
     EpochTaken(ActivityId, Epoch, BatchId),
+    /// The activity left memory in this batch.
+    Left(ActivityId, BatchId),
+    /// The activity that left in this batch came back.
+    Returned(ActivityId, BatchId),
+}
+
+impl<E> Record<E> {
+    /// The activity that it changes. An event's is in its header.
+    pub(super) fn activity(&self) -> Option<ActivityId> {
+        match self {
+            Self::Opened(terms) => Some(terms.activity()),
+            Self::Acknowledged(_, lane, _) | Self::Followed(lane, _) => Some(lane.activity),
+            Self::Closed(activity, ..)
+            | Self::Loaded(activity, ..)
+            | Self::Reopened(activity, ..)
+            | Self::Persisted(activity, ..)
+            | Self::EpochTaken(activity, ..)
+            | Self::Left(activity, ..)
+            | Self::Returned(activity, ..) => Some(*activity),
+            Self::Header { .. }
+            | Self::Event(_)
+            | Self::Unmatched(_)
+            | Self::Registered(_)
+            | Self::Retired(_) => None,
+        }
+    }
 }
 
 /// A record as it is read back.

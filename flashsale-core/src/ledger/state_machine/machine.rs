@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     CorruptState,
+    archive::Away,
     batch::Batch,
     journal_record::{Journal, Record},
     lane::LaneState,
@@ -19,9 +20,9 @@ use super::{
 use crate::{
     domain::{ActivityId, Attribution, Capture, Invalid, OrderKey, PaymentId, Timestamp, UserId},
     ledger::{
-        Adjusted, Adjustment, Advance, Advanced, Advances, Change, ChangeId, Chunk, Due, Entry, Epoch, Event,
-        Fence, Kept, Lane, LedgerError, LedgerRole, Opened, OrderChange, Outcome, Placed, Position,
-        Reference, Reservations, Reserve, Terms,
+        Adjusted, Adjustment, Advance, Advanced, Advances, Change, ChangeId, Chunk, Consumer, Due, Entry,
+        Epoch, Event, Fence, Kept, Lane, LedgerError, LedgerRole, Opened, OrderChange, Outcome, Placed,
+        Position, Reference, Reservations, Reserve, Terms,
     },
 };
 
@@ -37,15 +38,30 @@ pub(super) struct ActivityState {
     pub(super) persisted: Vec<(Position, Fence)>,
 }
 
+impl ActivityState {
+    /// An activity as it opens.
+    pub(super) fn of(terms: &Terms, lanes: Vec<LaneState>, consumers: &[Consumer]) -> Self {
+        Self {
+            epoch: Epoch::default(),
+            closed: false,
+            outboxes: lanes.iter().map(|_| Outbox::new(consumers)).collect(),
+            lanes,
+            persisted: vec![(Position::default(), Fence::default()); usize::from(terms.buckets().get())],
+        }
+    }
+}
+
 /// All activities of a ledger. Its methods specify what each call of a ledger does.
 #[derive(Clone, Debug)]
 pub struct StateMachine {
     pub(super) role: LedgerRole,
     pub(super) sales: BTreeMap<ActivityId, ActivityState>,
-    pub(super) consumers: Vec<crate::ledger::Consumer>,
+    pub(super) consumers: Vec<Consumer>,
     pub(super) unmatched: HashMap<PaymentId, Vec<Capture>>,
     /// Content that a gate is loading.
     pub(super) staged: HashMap<ActivityId, (Epoch, Vec<Chunk>)>,
+    /// Activities that are not in memory.
+    pub(super) away: Away,
     pub(super) journal: Journal,
 }
 
@@ -61,6 +77,7 @@ impl StateMachine {
             consumers: Vec::new(),
             unmatched: HashMap::new(),
             staged: HashMap::new(),
+            away: Away::default(),
             journal: Journal::default(),
         }
     }
@@ -88,7 +105,8 @@ impl StateMachine {
             return Ok(opened);
         }
         self.journal.push(&Record::Opened(Arc::clone(&terms)));
-        self.sales.insert(terms.activity(), self.sale_of(&terms, lanes));
+        let sale = ActivityState::of(&terms, lanes, &self.consumers);
+        self.sales.insert(terms.activity(), sale);
         let terms = &terms;
         for lane in self.lanes_of(terms.activity()) {
             self.commit(lane, batch, &[Event::Opened(Arc::clone(terms))])?;
@@ -377,17 +395,7 @@ impl StateMachine {
     }
 
     pub(super) fn new_sale(&self, terms: &Arc<Terms>) -> ActivityState {
-        self.sale_of(terms, Prepared::bare(self.role, terms).lanes)
-    }
-
-    fn sale_of(&self, terms: &Terms, lanes: Vec<LaneState>) -> ActivityState {
-        ActivityState {
-            epoch: Epoch::default(),
-            closed: false,
-            outboxes: lanes.iter().map(|_| Outbox::new(&self.consumers)).collect(),
-            lanes,
-            persisted: vec![(Position::default(), Fence::default()); usize::from(terms.buckets().get())],
-        }
+        ActivityState::of(terms, Prepared::bare(self.role, terms).lanes, &self.consumers)
     }
 
     pub(super) fn add_sale(&mut self, terms: &Arc<Terms>) {
@@ -434,11 +442,15 @@ impl StateMachine {
         state.apply(at, revision, event)?;
         state.head = position;
         sale.outboxes[index].push(|| Entry { position, at, event: event.clone() });
+        self.forget_unmatched(event);
+        Ok(())
+    }
+
+    /// Forgets the captures of a payment that opens: they follow in the same batch.
+    pub(super) fn forget_unmatched(&mut self, event: &Event) {
         if let Event::Order { change: OrderChange::PaymentOpened { payment, .. }, .. } = event {
-            // Its kept captures follow in the same batch.
             self.unmatched.remove(payment);
         }
-        Ok(())
     }
 }
 

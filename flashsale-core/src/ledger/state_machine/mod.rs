@@ -15,8 +15,10 @@
 //! | a lane's terms and stock | `lane`; transfers between lanes: `buckets` |
 //! | the two tiers | `gate`, `truth` |
 //! | the outbox | `outbox`, `consumers` |
+//! | activities out of memory | `archive` |
 //! | the journal and the snapshot | `journal_record` and `replay`; `snapshot_image` |
 
+mod archive;
 mod batch;
 mod buckets;
 mod census;
@@ -41,6 +43,7 @@ mod transitions;
 mod truth;
 mod units;
 
+pub use archive::{ArchivedActivity, LeavingActivity, ReturningActivity};
 pub use batch::Batch;
 pub use census::Census;
 pub use inspect::{CounterInspection, Inspection, LaneInspection, OfferInspection};

@@ -22,6 +22,21 @@ impl Outbox {
         }
     }
 
+    /// Adds consumers that it does not have, which read from after `sequence` on.
+    pub(super) fn add(&mut self, consumers: &[Consumer], sequence: u64) {
+        for consumer in consumers {
+            if self.of(consumer).is_none() {
+                self.acknowledged.push((consumer.clone(), sequence));
+            }
+        }
+    }
+
+    /// Forgets all other consumers.
+    pub(super) fn retain(&mut self, consumers: &[Consumer]) {
+        self.acknowledged.retain(|(known, _)| consumers.contains(known));
+        self.trim();
+    }
+
     pub(super) fn push(&mut self, entry: impl FnOnce() -> Entry) {
         if !self.acknowledged.is_empty() {
             self.entries.push_back(entry());

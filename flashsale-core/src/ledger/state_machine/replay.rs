@@ -2,11 +2,12 @@
 
 use super::{
     CorruptState,
+    archive::ReturningActivity,
     journal_record::{Owned, Record, read},
     machine::StateMachine,
 };
 use crate::{
-    domain::Timestamp,
+    domain::{ActivityId, Timestamp},
     ledger::{Event, Lane, LedgerError, Position},
 };
 
@@ -29,14 +30,25 @@ impl StateMachine {
     }
 
     /// Replays a journal: records as they were taken, complete and in order. Call it before
-    /// [`StateMachine::journal`]; after it, some of them would be recorded again.
+    /// [`StateMachine::journal`]; after it, some of them would be recorded again. `stored` reads an
+    /// activity that left memory.
     ///
     /// # Errors
-    /// [`CorruptState`] if the records are damaged or contradict the current state.
-    pub fn replay(&mut self, bytes: &[u8]) -> Result<(), CorruptState> {
+    /// [`CorruptState`] if the records are damaged or contradict the current state; errors of
+    /// `stored`.
+    pub fn replay(
+        &mut self,
+        bytes: &[u8],
+        stored: &mut dyn FnMut(ActivityId) -> Result<ReturningActivity, CorruptState>,
+    ) -> Result<(), CorruptState> {
         let mut header = None;
         for record in read(bytes) {
-            self.replay_one(record?, &mut header)?;
+            match record? {
+                Record::Returned(activity, left_in) if self.returns(activity, left_in) => {
+                    self.bring_back(stored(activity)?);
+                }
+                record => self.replay_one(record, &mut header)?,
+            }
         }
         Ok(())
     }
@@ -51,6 +63,14 @@ impl StateMachine {
             LedgerError::NotOpen => NOT_OPEN,
             _ => CorruptState("a record cannot be replayed"),
         };
+        let activity = record.activity().or(match &record {
+            Record::Event(_) => header.as_ref().map(|(lane, ..)| lane.activity),
+            _ => None,
+        });
+        if activity.is_some_and(|activity| self.is_archived(activity)) {
+            self.skip(&record, header);
+            return Ok(());
+        }
         match record {
             Record::Header { lane, epoch, batch, at, sequence } => {
                 *header = Some((lane, at, Position { epoch, sequence, batch }));
@@ -83,7 +103,18 @@ impl StateMachine {
             Record::EpochTaken(activity, epoch, batch) => {
                 self.sales.get_mut(&activity).ok_or(NOT_OPEN)?.take_epoch(epoch, batch);
             }
+            Record::Left(activity, left_in) => self.replay_left(activity, left_in),
+            Record::Returned(..) => {}
         }
         Ok(())
+    }
+
+    /// Passes over a record whose effect on its activity is stored elsewhere.
+    fn skip(&mut self, record: &Owned, header: &mut Option<(Lane, Timestamp, Position)>) {
+        let Record::Event(event) = record else { return };
+        self.forget_unmatched(event);
+        if let Some((.., position)) = header {
+            position.sequence += 1;
+        }
     }
 }

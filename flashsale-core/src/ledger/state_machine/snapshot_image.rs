@@ -4,12 +4,17 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{CorruptState, machine::StateMachine, outbox::Outbox, units::Units};
+use super::{
+    CorruptState,
+    machine::{ActivityState, StateMachine},
+    outbox::Outbox,
+    units::Units,
+};
 use crate::{
     domain::{ActivityId, Attribution, Capture, Order, OrderId, OrderStatus, SkuId, Timestamp},
     ledger::{
-        AdjustmentId, Bucket, Change, ChangeId, Chunk, Consumer, Epoch, Fence, Lane, LedgerRole, Position,
-        StepId, Terms, Transfer,
+        AdjustmentId, BatchId, Bucket, Change, ChangeId, Chunk, Consumer, Epoch, Fence, Lane, LedgerRole,
+        Position, StepId, Terms, Transfer,
     },
 };
 
@@ -27,14 +32,19 @@ pub struct Image<O = Order> {
     /// The steps of time that lanes have taken. Format 1 ends before them.
     #[serde(deserialize_with = "or_none")]
     steps: Vec<(ActivityId, Bucket, Vec<StepId>)>,
+    /// The activities that are stored elsewhere, with the batches in which they left. Format 2 ends
+    /// before them.
+    #[serde(deserialize_with = "or_none")]
+    archived: Vec<(ActivityId, BatchId)>,
 }
 
 fn or_none<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
     Ok(T::deserialize(from).unwrap_or_default())
 }
 
+/// One activity.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct SaleImage<O> {
+pub(super) struct SaleImage<O> {
     terms: Arc<Terms>,
     epoch: Epoch,
     closed: bool,
@@ -64,15 +74,21 @@ struct LaneImage<O> {
 impl StateMachine {
     /// The state as a value.
     pub fn image(&self) -> Image {
+        // One that leaves may never arrive elsewhere.
+        let leaving = self.away.leaving.values().map(|leaving| leaving.state());
+        let sales: Vec<_> = self.sales.values().chain(leaving).collect();
         Image {
             role: self.role,
             consumers: self.consumers.clone(),
             unmatched: self.unmatched().cloned().collect(),
             staged: self.staged.iter().map(|(id, (epoch, chunks))| (*id, *epoch, chunks.clone())).collect(),
-            sales: self.sales.values().map(|sale| sale.image()).collect(),
-            steps: self
-                .sales
-                .values()
+            sales: sales.iter().map(|sale| sale.image()).collect(),
+            archived: self
+                .archived()
+                .filter(|(activity, _)| !self.away.leaving.contains_key(activity))
+                .collect(),
+            steps: sales
+                .iter()
                 .flat_map(|sale| &sale.lanes)
                 .filter(|lane| !lane.steps.is_empty())
                 .map(|lane| (lane.lane.activity, lane.lane.bucket, lane.steps.iter().copied().collect()))
@@ -92,18 +108,12 @@ impl StateMachine {
         }
         machine.staged = image.staged.into_iter().map(|(id, epoch, chunks)| (id, (epoch, chunks))).collect();
         for image in image.sales {
-            let mut sale = machine.new_sale(&image.terms);
-            if sale.lanes.len() != image.lanes.len() || sale.persisted.len() != image.persisted.len() {
-                return Err(CorruptState("the image has the wrong number of lanes"));
-            }
-            sale.epoch = image.epoch;
-            sale.closed = image.closed;
-            sale.persisted = image.persisted;
-            for (index, image) in image.lanes.into_iter().enumerate() {
-                image.restore(&mut sale.lanes[index], &mut sale.outboxes[index])?;
-            }
-            machine.sales.insert(image.terms.activity(), sale);
+            let terms = Arc::clone(&image.terms);
+            let mut sale = machine.new_sale(&terms);
+            image.restore(&mut sale)?;
+            machine.sales.insert(terms.activity(), sale);
         }
+        machine.away.stored = image.archived.into_iter().collect();
         for (activity, bucket, steps) in image.steps {
             let lane = machine.lane_mut(Lane { activity, bucket });
             lane.map_err(|_| CorruptState("a step of time has no lane"))?.steps = steps.into_iter().collect();
@@ -112,8 +122,45 @@ impl StateMachine {
     }
 }
 
-impl super::machine::ActivityState {
+impl<O: Into<Order>> SaleImage<O> {
+    /// The terms with which the activity was opened.
+    pub(super) fn terms(&self) -> &Arc<Terms> {
+        &self.terms
+    }
+
+    /// Adds an order to a lane.
+    pub(super) fn add_order(&mut self, bucket: Bucket, order: O) -> Result<(), CorruptState> {
+        let lane = self.lanes.get_mut(usize::from(bucket));
+        lane.ok_or(CorruptState("an order has no lane"))?.orders.push(order);
+        Ok(())
+    }
+
+    /// Restores an activity that has just been opened.
+    pub(super) fn restore(self, sale: &mut ActivityState) -> Result<(), CorruptState> {
+        if sale.lanes.len() != self.lanes.len() || sale.persisted.len() != self.persisted.len() {
+            return Err(CorruptState("the image has the wrong number of lanes"));
+        }
+        sale.epoch = self.epoch;
+        sale.closed = self.closed;
+        sale.persisted = self.persisted;
+        for (index, image) in self.lanes.into_iter().enumerate() {
+            image.restore(&mut sale.lanes[index], &mut sale.outboxes[index])?;
+        }
+        Ok(())
+    }
+}
+
+impl ActivityState {
     fn image(&self) -> SaleImage<Order> {
+        let mut image = self.image_without_orders();
+        for (image, lane) in image.lanes.iter_mut().zip(&self.lanes) {
+            image.orders = lane.orders.iter().map(|(row, _)| lane.order(row)).collect();
+        }
+        image
+    }
+
+    /// The image of the activity, but with no orders.
+    pub(super) fn image_without_orders(&self) -> SaleImage<Order> {
         let lanes = self.lanes.iter().zip(&self.outboxes).map(|(lane, outbox)| LaneImage {
             last: lane.last,
             head: lane.head,
@@ -137,7 +184,7 @@ impl super::machine::ActivityState {
             transit: lane.transit.values().copied().collect(),
             sent: lane.sent.clone(),
             received: lane.received.clone(),
-            orders: lane.orders.iter().map(|(row, _)| lane.order(row)).collect(),
+            orders: Vec::new(),
             claimed: lane
                 .orders
                 .iter()

@@ -284,6 +284,10 @@ impl Operations {
                 result => {
                     let written = result?;
                     self.apply(&written, by).await?;
+                    if written.value.status == ActivityStatus::Archived {
+                        self.sales.note_changes(id);
+                        self.archived.notify_one();
+                    }
                     return Ok(written);
                 }
             }

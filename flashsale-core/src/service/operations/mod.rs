@@ -1,6 +1,7 @@
 //! Operations for operators: catalogue, activities, stock, orders, dead letters, the kill switch.
 
 mod activities;
+mod archive;
 mod dead_letters;
 mod error;
 mod ledger_sync;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 pub use activities::{ActivityEdit, ActivityStep, NewActivity};
 pub use error::OperationError;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
 use super::{AuditRecorder, Payments, Sales, ServiceError, advance::advance, ordering::cancel};
 use crate::{
@@ -43,6 +44,8 @@ pub struct Operations {
     timing: Timing,
     /// Only one activity at a time is applied to the ledger.
     applying: Mutex<()>,
+    /// Tells that an activity was archived.
+    archived: Notify,
 }
 
 impl Operations {
@@ -56,7 +59,17 @@ impl Operations {
         timing: Timing,
     ) -> Self {
         let recorder = Arc::new(AuditRecorder::new(Arc::clone(&sales), Arc::clone(&catalogue)));
-        Self { catalogue, sales, payments, ids, queue, recorder, timing, applying: Mutex::new(()) }
+        Self {
+            catalogue,
+            sales,
+            payments,
+            ids,
+            queue,
+            recorder,
+            timing,
+            applying: Mutex::new(()),
+            archived: Notify::new(),
+        }
     }
 
     /// Writes the audit rows of changes in the ledger. It must run alongside this service.

@@ -72,6 +72,8 @@ impl Outbox {
                 rounds.left.entry(front.lane).or_insert(1);
             }
         }
+        // Reading one that was left would bring it back into memory, and it has nothing to read.
+        rounds.left.retain(|lane, _| self.sales.sale(lane.activity).is_some());
         rounds.left.keys().copied().collect()
     }
 

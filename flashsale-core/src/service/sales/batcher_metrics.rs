@@ -45,6 +45,26 @@ impl Default for BatcherMetrics {
     }
 }
 
+impl BatcherMetrics {
+    /// Adds what another batcher has done.
+    pub fn add(&self, other: &Self) {
+        self.reserves.add(&other.reserves);
+        self.advances.add(&other.advances);
+        self.round_trips.add(&other.round_trips);
+        let counters = |metrics: &'_ Self| {
+            let outcomes = metrics.reserved.iter().chain(&metrics.advanced);
+            outcomes
+                .chain([&metrics.failed])
+                .map(|counter| counter.load(Ordering::Relaxed))
+                .collect::<Vec<_>>()
+        };
+        let mine = self.reserved.iter().chain(&self.advanced).chain([&self.failed]);
+        for (counter, count) in mine.zip(counters(other)) {
+            counter.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Counts the outcomes of a batch, with one atomic addition for each kind of outcome in it.
 pub(super) fn count_outcomes<T, const N: usize>(
     counters: &[AtomicU64; N],

@@ -14,7 +14,7 @@ use crate::{
     domain::{ActivityId, Clock},
     ledger::{Adjusted, Adjustment, Lane, Ledger, LedgerError, Terms},
     service::{
-        Batcher, BatcherOptions, ChangedLanes,
+        Batcher, BatcherMetrics, BatcherOptions, ChangedLanes,
         sales::{kill_switch::KillSwitchFlag, lane_changes::LaneChanges},
     },
 };
@@ -33,6 +33,8 @@ pub struct Sales {
     changes: Arc<LaneChanges>,
     running: ArcSwap<HashMap<ActivityId, Arc<Sale>>>,
     opening: Mutex<()>,
+    /// What the batchers of activities that were left have done.
+    left: BatcherMetrics,
 }
 
 impl Sales {
@@ -53,6 +55,7 @@ impl Sales {
             changes: Arc::default(),
             running: ArcSwap::default(),
             opening: Mutex::new(()),
+            left: BatcherMetrics::default(),
         }
     }
 
@@ -101,6 +104,43 @@ impl Sales {
     /// The sale of an activity, if this process has joined it.
     pub fn sale(&self, activity: ActivityId) -> Option<Arc<Sale>> {
         self.running.load().get(&activity).cloned()
+    }
+
+    /// The sale of an activity. Joins one that only the ledger knows: it is archived, and somebody asks
+    /// about it again.
+    ///
+    /// # Errors
+    /// Those of the ledger.
+    pub async fn find(&self, activity: ActivityId) -> Result<Option<Arc<Sale>>, LedgerError> {
+        if let Some(sale) = self.sale(activity) {
+            return Ok(Some(sale));
+        }
+        self.add(self.ledger.terms(activity).await?.as_slice());
+        Ok(self.sale(activity))
+    }
+
+    /// Leaves an activity, if the ledger can move it out of memory; see [`Ledger::archive`]. Returns
+    /// whether it was left. [`Sales::find`] joins it again.
+    ///
+    /// # Errors
+    /// Those of [`Ledger::archive`].
+    pub async fn archive(&self, activity: ActivityId) -> Result<bool, LedgerError> {
+        let archived = self.ledger.archive(activity).await?;
+        if archived {
+            self.leave(activity);
+        }
+        Ok(archived)
+    }
+
+    /// What the batchers of all activities have done since the start of the process, including those
+    /// of activities that were left.
+    pub fn batchers(&self) -> BatcherMetrics {
+        let all = BatcherMetrics::default();
+        all.add(&self.left);
+        for front in self.all().iter().flat_map(|sale| sale.fronts()) {
+            all.add(front.batcher.metrics());
+        }
+        all
     }
 
     /// All sales, in no particular order.
@@ -219,6 +259,17 @@ impl Sales {
         running.extend(new.iter().map(|terms| (terms.activity(), Arc::new(self.join(terms)))));
         self.running.store(Arc::new(running));
         new.iter().for_each(|terms| self.note_changes(terms.activity()));
+    }
+
+    fn leave(&self, activity: ActivityId) {
+        let _one_at_a_time = self.opening.lock();
+        let mut running = HashMap::clone(&self.running.load());
+        let Some(sale) = running.remove(&activity) else { return };
+        self.running.store(Arc::new(running));
+        for front in sale.fronts() {
+            self.left.add(front.batcher.metrics());
+            self.note_change(front.lane);
+        }
     }
 
     fn join(&self, terms: &Arc<Terms>) -> Sale {

@@ -1,11 +1,10 @@
 //! Metrics of the ledger, its queues, and the sales.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::time::Duration;
 
 use flashsale_core::{
     domain::{OrderStatus, Timestamp},
     ledger::{Advanced, LedgerError, Outcome, state_machine::Census},
-    metrics::HistogramSnapshot,
     service::{BatcherMetrics, Sale},
 };
 use tokio::time::timeout;
@@ -46,7 +45,9 @@ pub(super) async fn read(page: &mut Exposition, app: &App) {
 
     let mut sales = app.sales.all();
     sales.sort_by_key(|sale| sale.terms().activity());
-    queues(page, &sales);
+    let help = "Activities in memory: all that were published, but no archived ones at rest.";
+    page.gauge("flashsale_activities_in_memory", help, Labels::new(), number(sales.len()));
+    queues(page, app, &sales);
     sales.retain(|sale| sale.terms().window().ends_at().after(SHOWN_AFTER_END) > now);
     let read = timeout(TIMEOUT, ledger(page, app, &sales, now)).await;
     let answered = matches!(read, Ok(Ok(())));
@@ -63,38 +64,21 @@ fn commits(page: &mut Exposition, app: &App) {
 }
 
 /// Sums all lanes, without activity labels, so that the counters outlive an activity's metrics.
-fn queues(page: &mut Exposition, sales: &[std::sync::Arc<Sale>]) {
-    let none = BatcherMetrics::default();
-    let mut sums = [none.reserves.read(), none.advances.read(), none.round_trips.read()];
-    let (mut failed, mut waiting) = (0, 0);
-    let (mut reserved, mut advanced) = ([0; Outcome::NAMES.len()], [0; Advanced::NAMES.len()]);
-    for batcher in sales.iter().flat_map(|sale| sale.fronts()).map(|front| &front.batcher) {
-        let numbers = batcher.metrics();
-        let add = |sum: &mut HistogramSnapshot, reading: &HistogramSnapshot| sum.add(reading);
-        add(&mut sums[0], &numbers.reserves.read());
-        add(&mut sums[1], &numbers.advances.read());
-        add(&mut sums[2], &numbers.round_trips.read());
-        failed += numbers.failed.load(Ordering::Relaxed);
-        waiting += batcher.waiting();
-        for (sum, counter) in reserved.iter_mut().zip(&numbers.reserved) {
-            *sum += counter.load(Ordering::Relaxed);
-        }
-        for (sum, counter) in advanced.iter_mut().zip(&numbers.advanced) {
-            *sum += counter.load(Ordering::Relaxed);
-        }
-    }
-    let [reserves, advances, round_trips] = sums;
-    for (kind, sizes) in [("reserve", reserves), ("advance", advances)] {
+fn queues(page: &mut Exposition, app: &App, sales: &[std::sync::Arc<Sale>]) {
+    let BatcherMetrics { reserves, advances, round_trips, failed, reserved, advanced } = app.sales.batchers();
+    let waiting: usize =
+        sales.iter().flat_map(|sale| sale.fronts()).map(|front| front.batcher.waiting()).sum();
+    for (kind, sizes) in [("reserve", reserves.read()), ("advance", advances.read())] {
         let labels = vec![("kind", kind.to_owned())];
         page.histogram("flashsale_batch_items", "Items per ledger batch.", labels, sizes, 1.0);
     }
     let help = "Time that the ledger takes for a batch.";
-    page.histogram("flashsale_batch_seconds", help, Labels::new(), round_trips, MICROS);
+    page.histogram("flashsale_batch_seconds", help, Labels::new(), round_trips.read(), MICROS);
     page.counter(
         "flashsale_batch_failures",
         "Batches that failed because the ledger did not answer.",
         Labels::new(),
-        failed,
+        failed.into_inner(),
     );
     let help = "Requests waiting in the queues in front of the ledger.";
     page.gauge("flashsale_queue_waiting", help, Labels::new(), number(waiting));
@@ -102,7 +86,7 @@ fn queues(page: &mut Exposition, sales: &[std::sync::Arc<Sale>]) {
     let advanced = Advanced::NAMES.iter().zip(advanced).map(|(word, count)| ("advance", word, count));
     for (kind, word, count) in reserved.chain(advanced) {
         let labels = vec![("kind", kind.to_owned()), ("outcome", (*word).to_owned())];
-        page.counter("flashsale_outcomes", "Ledger decisions by outcome.", labels, count);
+        page.counter("flashsale_outcomes", "Ledger decisions by outcome.", labels, count.into_inner());
     }
 }
 

@@ -83,7 +83,8 @@ impl Public {
             subjects: Subjects { device, address: Some(address) },
             ticket_expired: ticket.expired,
         };
-        let attempt = match app.ordering.attempt(&request) {
+        let attempt = app.ordering.attempt(&request).await.map_err(|error| errors::service(&error))?;
+        let attempt = match attempt {
             Ok(attempt) => attempt,
             Err(outcome) => return self.declined(&outcome, device),
         };

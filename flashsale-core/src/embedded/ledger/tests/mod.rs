@@ -1,3 +1,5 @@
+mod archive;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -8,6 +10,7 @@ use std::{
 };
 
 use super::{
+    archive_file::ArchiveFile,
     faults::{Disk, Faults},
     journal::Journal,
     *,
@@ -161,7 +164,7 @@ async fn a_restart_from_journal_or_snapshot_restores_the_same_state() {
 /// An engine on a simulated disk, without snapshots.
 fn on_disk(disk: &Disk) -> Result<EmbeddedLedger, EmbeddedError> {
     let journal = Journal::with_backend(disk.clone(), "test".into(), LedgerRole::Single)?;
-    EmbeddedLedger::with_journal(options(Path::new("test")), journal, None)
+    EmbeddedLedger::with_journal(options(Path::new("test")), journal, ArchiveFile::in_memory()?, None)
 }
 
 /// Sells until the disk fails. Returns the acknowledged orders and the number of requests.
@@ -418,7 +421,8 @@ async fn snapshots_are_written_while_it_sells_and_the_journal_shrinks() {
 
 fn trimmed(engine: &EmbeddedLedger) -> u64 {
     let (journal, directory) = engine.files().unwrap();
-    journal.load(directory.as_deref(), LedgerRole::Single, &|| true).unwrap().unwrap().trimmed
+    let archive = ArchiveFile::in_memory().unwrap();
+    journal.load(directory.as_deref(), LedgerRole::Single, &archive, &|| true).unwrap().unwrap().trimmed
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,0 +1,311 @@
+//! Activities out of memory, in `archive.redb`.
+//!
+//! A file of its own: it may become large, and is neither checked at each start nor in the way of the
+//! journal's commits.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use redb::{
+    Database, ReadTransaction, ReadableDatabase as _, TableDefinition, TableError, WriteTransaction,
+    backends::InMemoryBackend,
+};
+
+use super::error::EmbeddedError;
+use crate::{
+    domain::{ActivityId, Order, OrderId, OrderKey, UserId},
+    embedded::file::{FORMAT as FORMAT_NAME, META},
+    ledger::{
+        BatchId, Reference,
+        state_machine::{ArchivedActivity, LeavingActivity, ReturningActivity},
+    },
+};
+
+/// By activity: the batch in which it left memory, and an [`ArchivedActivity`]. Written after the orders.
+const ACTIVITIES: TableDefinition<'_, u64, (u64, &[u8])> = TableDefinition::new("activities");
+/// By activity, the batch in which it left, and order: the order's number in its activity, and the order.
+const ORDERS: TableDefinition<'_, (u64, u64, u64), &[u8]> = TableDefinition::new("orders");
+/// By user and order: the activity.
+const BUYERS: TableDefinition<'_, (u64, u64), u64> = TableDefinition::new("buyers");
+/// By order: activity and user.
+const OWNERS: TableDefinition<'_, u64, (u64, u64)> = TableDefinition::new("owners");
+/// By payment: the order.
+const PAYMENTS: TableDefinition<'_, u64, u64> = TableDefinition::new("payments");
+
+/// The format that this version writes. Higher ones are refused.
+const FORMAT: u64 = 1;
+/// The size of redb's page cache.
+const CACHE_BYTES: usize = 16 << 20;
+/// Orders per commit.
+const ORDERS_AT_ONCE: usize = 2_000;
+
+/// The file, open.
+#[derive(Clone, Debug)]
+pub(super) struct ArchiveFile {
+    database: Arc<Database>,
+    path: PathBuf,
+}
+
+impl ArchiveFile {
+    /// The name of the file in the data directory.
+    pub(super) const FILE: &'static str = "archive.redb";
+
+    /// Opens the file of a directory, creating it if it is missing.
+    pub(super) fn open(directory: &Path) -> Result<Self, EmbeddedError> {
+        let path = directory.join(Self::FILE);
+        let database = Database::builder().set_cache_size(CACHE_BYTES).create(&path);
+        let database = database.map_err(|error| EmbeddedError::of_store(&path, "opened", error))?;
+        Self::prepare(database, path)
+    }
+
+    /// An empty archive in memory.
+    pub(super) fn in_memory() -> Result<Self, EmbeddedError> {
+        let path = PathBuf::from(Self::FILE);
+        let database =
+            Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(InMemoryBackend::new());
+        let database = database.map_err(|error| EmbeddedError::of_store(&path, "opened", error))?;
+        Self::prepare(database, path)
+    }
+
+    /// Opens the archive on a backend for tests.
+    #[cfg(test)]
+    pub(super) fn with_backend(backend: impl redb::StorageBackend) -> Result<Self, EmbeddedError> {
+        let path = PathBuf::from(Self::FILE);
+        let database = Database::builder().create_with_backend(backend);
+        let database = database.map_err(|error| EmbeddedError::of_store(&path, "opened", error))?;
+        Self::prepare(database, path)
+    }
+
+    fn prepare(database: Database, path: PathBuf) -> Result<Self, EmbeddedError> {
+        let file = Self { database: Arc::new(database), path };
+        let reading = file.begin_read()?;
+        let found = match reading.open_table(META) {
+            Ok(meta) => file.check(meta.get(FORMAT_NAME))?.map(|format| format.value()),
+            Err(TableError::TableDoesNotExist(_)) => None,
+            Err(error) => return file.check(Err(error)),
+        };
+        drop(reading);
+        match found {
+            Some(found) if found > FORMAT => {
+                Err(EmbeddedError::Newer { path: file.path, found, supported: FORMAT })
+            }
+            Some(_) => Ok(file),
+            None => {
+                let writing = file.begin_write()?;
+                file.check(file.check(writing.open_table(META))?.insert(FORMAT_NAME, FORMAT))?;
+                file.check(writing.open_table(ACTIVITIES))?;
+                file.check(writing.open_table(ORDERS))?;
+                file.check(writing.open_table(BUYERS))?;
+                file.check(writing.open_table(OWNERS))?;
+                file.check(writing.open_table(PAYMENTS))?;
+                file.check(writing.commit())?;
+                Ok(file)
+            }
+        }
+    }
+
+    /// Stores an activity. It counts as stored once its row in `ACTIVITIES` is; then the orders that were
+    /// stored before are deleted.
+    pub(super) fn store(&self, activity: ActivityId, leaving: &LeavingActivity) -> Result<(), EmbeddedError> {
+        let left_in = leaving.left_in().0;
+        let mut orders = (0_u32..).zip(leaving.orders()).peekable();
+        while orders.peek().is_some() {
+            let writing = self.begin_write()?;
+            for (number, order) in orders.by_ref().take(ORDERS_AT_ONCE) {
+                self.put_order(&writing, left_in, number, &order)?;
+            }
+            self.check(writing.commit())?;
+        }
+        let writing = self.begin_write()?;
+        {
+            let content = self.encode(&leaving.content())?;
+            let mut activities = self.check(writing.open_table(ACTIVITIES))?;
+            self.check(activities.insert(activity.value(), (left_in, &*content)))?;
+        }
+        self.check(writing.commit())?;
+        let writing = self.begin_write()?;
+        {
+            let mut orders = self.check(writing.open_table(ORDERS))?;
+            let all = (activity.value(), 0, 0)..=(activity.value(), u64::MAX, u64::MAX);
+            self.check(orders.retain_in(all, |(_, stored, _), _| stored == left_in))?;
+        }
+        self.check(writing.commit())
+    }
+
+    fn put_order(
+        &self,
+        writing: &WriteTransaction,
+        left_in: u64,
+        number: u32,
+        order: &Order,
+    ) -> Result<(), EmbeddedError> {
+        let OrderKey { activity, user, id } = order.key;
+        let (activity, user, id) = (activity.value(), user.value(), id.value());
+        let content = self.encode(&(number, order))?;
+        let mut orders = self.check(writing.open_table(ORDERS))?;
+        self.check(orders.insert((activity, left_in, id), &*content))?;
+        self.check(self.check(writing.open_table(BUYERS))?.insert((user, id), activity))?;
+        self.check(self.check(writing.open_table(OWNERS))?.insert(id, (activity, user)))?;
+        let mut payments = self.check(writing.open_table(PAYMENTS))?;
+        for payment in &order.payments {
+            self.check(payments.insert(payment.id.value(), id))?;
+        }
+        Ok(())
+    }
+
+    /// The stored activities, with the batches in which they left.
+    pub(super) fn stored(&self) -> Result<BTreeMap<ActivityId, BatchId>, EmbeddedError> {
+        let reading = self.begin_read()?;
+        let activities = self.check(reading.open_table(ACTIVITIES))?;
+        let mut stored = BTreeMap::new();
+        for row in self.check(activities.range::<u64>(..))? {
+            let (activity, content) = self.check(row)?;
+            stored.insert(self.id(ActivityId::new(activity.value()))?, BatchId(content.value().0));
+        }
+        Ok(stored)
+    }
+
+    /// What is stored of an activity besides its orders, with the batch in which it left.
+    pub(super) fn content(
+        &self,
+        activity: ActivityId,
+    ) -> Result<Option<(BatchId, ArchivedActivity)>, EmbeddedError> {
+        self.content_in(&self.begin_read()?, activity)
+    }
+
+    /// An order of a user.
+    pub(super) fn order(&self, key: OrderKey) -> Result<Option<Order>, EmbeddedError> {
+        let reading = self.begin_read()?;
+        let order = self.order_in(&reading, key.activity.value(), key.id.value())?;
+        Ok(order.filter(|order| order.key == key || mutant!("archived-order-of-anyone")))
+    }
+
+    /// Up to `limit` orders of a user with ids below `after`, highest first.
+    pub(super) fn orders_of(
+        &self,
+        user: UserId,
+        after: Option<OrderId>,
+        limit: usize,
+    ) -> Result<Vec<Order>, EmbeddedError> {
+        let reading = self.begin_read()?;
+        let buyers = self.check(reading.open_table(BUYERS))?;
+        let user = user.value();
+        let below = (user, 0)..(user, after.map_or(u64::MAX, OrderId::value));
+        let mut found = Vec::new();
+        for row in self.check(buyers.range(below))?.rev().take(limit) {
+            let (key, activity) = self.check(row)?;
+            found.extend(self.order_in(&reading, activity.value(), key.value().1)?);
+        }
+        Ok(found)
+    }
+
+    /// The order of an order id or a payment id.
+    pub(super) fn locate(&self, reference: Reference) -> Result<Option<OrderKey>, EmbeddedError> {
+        let reading = self.begin_read()?;
+        let id = match reference {
+            Reference::Order(id) => Some(id.value()),
+            Reference::Payment(id) => {
+                let payments = self.check(reading.open_table(PAYMENTS))?;
+                self.check(payments.get(id.value()))?.map(|order| order.value())
+            }
+        };
+        let Some(id) = id else { return Ok(None) };
+        let owners = self.check(reading.open_table(OWNERS))?;
+        let Some((activity, user)) = self.check(owners.get(id))?.map(|owner| owner.value()) else {
+            return Ok(None);
+        };
+        let (activity, user) = (self.id(ActivityId::new(activity))?, self.id(UserId::new(user))?);
+        Ok(Some(OrderKey { activity, user, id: self.id(OrderId::new(id))? }))
+    }
+
+    /// Reads an activity with all its orders. Reads as much as the activity is large.
+    pub(super) fn returning(&self, activity: ActivityId) -> Result<ReturningActivity, EmbeddedError> {
+        let reading = self.begin_read()?;
+        let Some((left_in, content)) = self.content_in(&reading, activity)? else {
+            return Err(self.damaged(format!("activity {activity} is missing")));
+        };
+        let table = self.check(reading.open_table(ORDERS))?;
+        let mut orders = Vec::new();
+        let of_activity = (activity.value(), left_in.0, 0)..=(activity.value(), left_in.0, u64::MAX);
+        for row in self.check(table.range(of_activity))? {
+            let (_, content) = self.check(row)?;
+            orders.push(self.decode::<(u32, Order)>(content.value())?);
+        }
+        orders.sort_unstable_by_key(|(number, _)| *number);
+        let orders = orders.into_iter().map(|(_, order)| order);
+        content
+            .returning(left_in, orders)
+            .map_err(|error| self.damaged(format!("activity {activity}: {error}")))
+    }
+
+    /// Writes a copy into another directory.
+    pub(super) fn copy(&self, to: &Path) -> Result<(), EmbeddedError> {
+        let copy = Self::open(to)?;
+        let writing = copy.begin_write()?;
+        let reading = self.begin_read()?;
+        let copied = crate::embedded::file::copy_table(ACTIVITIES, &reading, &writing)
+            .and_then(|()| crate::embedded::file::copy_table(ORDERS, &reading, &writing))
+            .and_then(|()| crate::embedded::file::copy_table(BUYERS, &reading, &writing))
+            .and_then(|()| crate::embedded::file::copy_table(OWNERS, &reading, &writing))
+            .and_then(|()| crate::embedded::file::copy_table(PAYMENTS, &reading, &writing));
+        copied.map_err(|error| self.damaged(format!("it cannot be copied: {error:?}")))?;
+        copy.check(writing.commit())
+    }
+
+    fn content_in(
+        &self,
+        reading: &ReadTransaction,
+        activity: ActivityId,
+    ) -> Result<Option<(BatchId, ArchivedActivity)>, EmbeddedError> {
+        let activities = self.check(reading.open_table(ACTIVITIES))?;
+        let Some(row) = self.check(activities.get(activity.value()))? else { return Ok(None) };
+        let (left_in, content) = row.value();
+        Ok(Some((BatchId(left_in), self.decode(content)?)))
+    }
+
+    fn order_in(
+        &self,
+        reading: &ReadTransaction,
+        activity: u64,
+        id: u64,
+    ) -> Result<Option<Order>, EmbeddedError> {
+        let activities = self.check(reading.open_table(ACTIVITIES))?;
+        let Some(row) = self.check(activities.get(activity))? else { return Ok(None) };
+        let (left_in, _) = row.value();
+        let orders = self.check(reading.open_table(ORDERS))?;
+        let Some(order) = self.check(orders.get((activity, left_in, id)))? else { return Ok(None) };
+        Ok(Some(self.decode::<(u32, Order)>(order.value())?.1))
+    }
+
+    fn encode<T: serde::Serialize>(&self, value: &T) -> Result<Vec<u8>, EmbeddedError> {
+        postcard::to_stdvec(value)
+            .map_err(|error| self.damaged(format!("a value cannot be written: {error}")))
+    }
+
+    fn decode<T: serde::de::DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, EmbeddedError> {
+        postcard::from_bytes(bytes).map_err(|error| self.damaged(format!("a value cannot be read: {error}")))
+    }
+
+    fn id<T>(&self, id: Option<T>) -> Result<T, EmbeddedError> {
+        id.ok_or_else(|| self.damaged("an id is out of range"))
+    }
+
+    fn begin_read(&self) -> Result<ReadTransaction, EmbeddedError> {
+        self.check(self.database.begin_read())
+    }
+
+    fn begin_write(&self) -> Result<WriteTransaction, EmbeddedError> {
+        self.check(self.database.begin_write())
+    }
+
+    fn check<T, E: Into<redb::Error>>(&self, result: Result<T, E>) -> Result<T, EmbeddedError> {
+        result.map_err(|error| EmbeddedError::of_store(&self.path, "used", error))
+    }
+
+    pub(super) fn damaged(&self, reason: impl Into<String>) -> EmbeddedError {
+        EmbeddedError::damaged(&self.path, reason)
+    }
+}

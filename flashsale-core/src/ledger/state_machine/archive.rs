@@ -1,0 +1,236 @@
+//! Activities out of memory: what leaves, what is kept of it elsewhere, and how it comes back.
+//!
+//! The state machine does no I/O. It hands out a leaving activity as a value, and takes it back as
+//! one. Until the caller has stored the value, the state machine keeps the activity too, so that a
+//! snapshot has it.
+//!
+//! A value is named by the batch in which its activity left, and so are the records of leaving and
+//! coming back. A journal may be older or newer than the store. Replaying it, an activity leaves only if
+//! the store has just that value. Records of an activity that is not in memory, but is in the store, are
+//! skipped: the store has their effects.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    CorruptState,
+    batch::Batch,
+    journal_record::Record,
+    machine::{ActivityState, StateMachine},
+    prepared::Prepared,
+    snapshot_image::SaleImage,
+};
+use crate::{
+    domain::{ActivityId, Order, SkuId, Timestamp},
+    ledger::{BatchId, Bucket, Lane, LedgerRole, StepId, Stock, Terms},
+};
+
+/// An activity that leaves memory.
+#[derive(Debug)]
+pub struct LeavingActivity {
+    left_in: BatchId,
+    stock: Vec<(SkuId, Stock)>,
+    state: ActivityState,
+}
+
+/// What is kept of an activity besides its orders. It can be stored.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ArchivedActivity {
+    terms: Arc<Terms>,
+    stock: Vec<(SkuId, Stock)>,
+    sale: SaleImage<Order>,
+    steps: Vec<(Bucket, Vec<StepId>)>,
+}
+
+/// An activity that was read back and is ready for memory.
+#[derive(Debug)]
+pub struct ReturningActivity {
+    left_in: BatchId,
+    state: ActivityState,
+}
+
+/// The activities that are not in memory.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Away {
+    /// The batch that names the stored value, also of those that came back.
+    pub(super) stored: BTreeMap<ActivityId, BatchId>,
+    /// Those that are not stored yet.
+    pub(super) leaving: BTreeMap<ActivityId, Arc<LeavingActivity>>,
+}
+
+impl StateMachine {
+    /// Tells a state machine that was just loaded which activities are stored elsewhere, with the
+    /// batches in which they left.
+    pub fn set_archived(&mut self, stored: BTreeMap<ActivityId, BatchId>) {
+        self.away.stored = stored;
+    }
+
+    /// The activities that are not in memory, with the batches in which they left.
+    pub fn archived(&self) -> impl Iterator<Item = (ActivityId, BatchId)> + '_ {
+        let stored = self.away.stored.iter().filter(|(activity, _)| !self.sales.contains_key(activity));
+        stored.map(|(activity, left_in)| (*activity, *left_in))
+    }
+
+    /// Whether an activity is known but not in memory.
+    pub fn is_archived(&self, activity: ActivityId) -> bool {
+        if self.away.stored.is_empty() && self.away.leaving.is_empty() {
+            return false;
+        }
+        !self.sales.contains_key(&activity)
+            && (self.away.stored.contains_key(&activity) || self.away.leaving.contains_key(&activity))
+    }
+
+    /// Takes an activity out of memory, if it rests: its window is over, and there are no deadlines,
+    /// refunds due, transfers or entries that a consumer has not acknowledged. `None` if it does not.
+    ///
+    /// Store the value, then call [`StateMachine::left`]; or [`StateMachine::stay`] if that fails.
+    pub fn leave(&mut self, batch: Batch, activity: ActivityId) -> Option<Arc<LeavingActivity>> {
+        let rests = |sale: &&ActivityState| self.role == LedgerRole::Single && sale.rests(batch.now);
+        self.sales.get(&activity).filter(rests)?;
+        let skus: Vec<_> = self.terms(activity)?.offers().iter().map(|offer| offer.sku()).collect();
+        let stock = skus.into_iter().filter_map(|sku| Some((sku, self.stock(activity, sku)?))).collect();
+        let state = self.sales.remove(&activity)?;
+        self.journal.push(&Record::Left(activity, batch.id));
+        let leaving = Arc::new(LeavingActivity { left_in: batch.id, stock, state });
+        self.away.leaving.insert(activity, Arc::clone(&leaving));
+        Some(leaving)
+    }
+
+    /// Forgets a leaving activity that is now stored. Returns it, so that the caller can free its
+    /// memory.
+    pub fn left(&mut self, activity: ActivityId) -> Option<Arc<LeavingActivity>> {
+        let leaving = self.away.leaving.remove(&activity)?;
+        self.away.stored.insert(activity, leaving.left_in);
+        Some(leaving)
+    }
+
+    /// Keeps a leaving activity in memory after all.
+    pub fn stay(&mut self, activity: ActivityId) {
+        let Some(leaving) = self.away.leaving.remove(&activity) else { return };
+        self.journal.push(&Record::Returned(activity, leaving.left_in));
+        let state = match Arc::try_unwrap(leaving) {
+            Ok(leaving) => leaving.state,
+            Err(shared) => shared.state.clone(),
+        };
+        self.sales.insert(activity, state);
+    }
+
+    /// Brings a stored activity back into memory. Has no effect if it is there, or if the value is
+    /// not the stored one any more.
+    pub fn bring_back(&mut self, returning: ReturningActivity) {
+        let ReturningActivity { left_in, mut state } = returning;
+        let activity = state.lanes[0].lane.activity;
+        if !self.returns(activity, left_in) {
+            return;
+        }
+        // Consumers may have come and gone.
+        for (lane, outbox) in state.lanes.iter().zip(&mut state.outboxes) {
+            if !mutant!("archive-keeps-old-consumers") {
+                outbox.retain(&self.consumers);
+                outbox.add(&self.consumers, lane.head.sequence);
+            }
+        }
+        if !mutant!("return-not-journalled") {
+            self.journal.push(&Record::Returned(activity, left_in));
+        }
+        self.sales.insert(activity, state);
+    }
+
+    /// Replays that an activity left.
+    pub(super) fn replay_left(&mut self, activity: ActivityId, left_in: BatchId) {
+        if self.away.stored.get(&activity) == Some(&left_in) {
+            self.sales.remove(&activity);
+        }
+    }
+
+    /// Whether an activity can come back as the value with this name.
+    pub(super) fn returns(&self, activity: ActivityId, left_in: BatchId) -> bool {
+        self.is_archived(activity)
+            && !self.away.leaving.contains_key(&activity)
+            && self.away.stored.get(&activity) == Some(&left_in)
+    }
+}
+
+impl ActivityState {
+    /// Whether nothing happens in the activity at `now` or later, unless somebody asks.
+    fn rests(&self, now: Timestamp) -> bool {
+        let lane_rests = |lane: &super::lane::LaneState| {
+            lane.is_over(now)
+                && lane.deadlines.is_empty()
+                && lane.refunds.is_empty()
+                && lane.transit.is_empty()
+        };
+        let is_read = |(lane, outbox): (&super::lane::LaneState, &super::outbox::Outbox)| {
+            outbox.acknowledged.iter().all(|(_, sequence)| *sequence == lane.head.sequence)
+        };
+        !self.closed
+            && self.lanes.iter().all(lane_rests)
+            && self.lanes.iter().zip(&self.outboxes).all(is_read)
+    }
+}
+
+impl LeavingActivity {
+    /// The batch in which it left.
+    pub fn left_in(&self) -> BatchId {
+        self.left_in
+    }
+
+    pub(super) fn state(&self) -> &ActivityState {
+        &self.state
+    }
+
+    /// What is kept besides the orders.
+    pub fn content(&self) -> ArchivedActivity {
+        let lanes = &self.state.lanes;
+        let steps = lanes.iter().map(|lane| (lane.lane.bucket, lane.steps.iter().copied().collect()));
+        ArchivedActivity {
+            terms: Arc::clone(&lanes[0].terms),
+            stock: self.stock.clone(),
+            sale: self.state.image_without_orders(),
+            steps: steps.collect(),
+        }
+    }
+
+    /// Its orders, in the order in which they must be given back.
+    pub fn orders(&self) -> impl Iterator<Item = Order> + '_ {
+        self.state.lanes.iter().flat_map(|lane| lane.orders.iter().map(|(row, _)| lane.order(row)))
+    }
+}
+
+impl ArchivedActivity {
+    /// The terms with all changes.
+    pub fn terms(&self) -> &Arc<Terms> {
+        &self.terms
+    }
+
+    /// The units of an offer.
+    pub fn stock(&self, sku: SkuId) -> Option<Stock> {
+        self.stock.iter().find(|(known, _)| *known == sku).map(|(_, stock)| *stock)
+    }
+
+    /// Builds the activity for memory. `orders` are those of [`LeavingActivity::orders`], in the same
+    /// order.
+    ///
+    /// # Errors
+    /// [`CorruptState`] if the content contradicts itself.
+    pub fn returning(
+        self,
+        left_in: BatchId,
+        orders: impl IntoIterator<Item = Order>,
+    ) -> Result<ReturningActivity, CorruptState> {
+        let Self { mut sale, steps, .. } = self;
+        let terms = Arc::clone(sale.terms());
+        for order in orders {
+            let lane = Lane::of(terms.activity(), order.key.user, terms.buckets());
+            sale.add_order(lane.bucket, order)?;
+        }
+        let mut state = ActivityState::of(&terms, Prepared::bare(LedgerRole::Single, &terms).lanes, &[]);
+        sale.restore(&mut state)?;
+        for (bucket, steps) in steps {
+            let lane = state.lanes.get_mut(usize::from(bucket));
+            lane.ok_or(CorruptState("a step of time has no lane"))?.steps = steps.into_iter().collect();
+        }
+        Ok(ReturningActivity { left_in, state })
+    }
+}
