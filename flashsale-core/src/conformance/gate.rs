@@ -24,6 +24,7 @@ cases! {
         a_request_for_another_epoch_answers_not_ready,
         an_order_is_confirmed_even_if_the_gate_wrote_more_entries,
         a_refused_order_releases_its_units_once,
+        orders_with_one_id_are_told_apart_by_their_owners,
         the_gate_follows_orders_through_their_life,
         pay_time_units_follow_the_truth,
         repeated_entries_are_applied_once,
@@ -243,6 +244,41 @@ async fn a_refused_order_releases_its_units_once(scene: &mut Scene) -> Check {
     let again = scene.ask(1);
     scene.admit(again, "sold_out 0").await?;
     scene.admit(again.nonce(ask.0.idempotency.nonce.0), "ticket_used").await.map(drop)
+}
+
+/// Mistake: what the truth says about a buyer's order changes another buyer's order with that id.
+async fn orders_with_one_id_are_told_apart_by_their_owners(scene: &mut Scene) -> Check {
+    for bucket in [0, 1] {
+        scene.open_tiers(2, vec![offer(1, Strategy::PreDeduct, 9)]).await?;
+        let (owner, other) = (scene.buyer_of(0, 1), scene.buyer_of(bucket, 2));
+        let ask = scene.ask(owner).units(2);
+        scene.note("reserve at the truth");
+        let answer = scene.truth().reserve(Lane::first(scene.activity()), None, vec![ask.0]).await;
+        let known = scene.ok("reserve", answer)?.outcomes[0].order().cloned();
+        let known = known.ok_or_else(|| scene.failure("the truth makes an order", "none".into()))?;
+        let ask = scene.ask(other).id(known.key.id.value());
+        let queued = scene.admitted(ask).await?;
+        for lane in scene.lanes() {
+            let entries = scene.unfollowed(lane).await?;
+            scene.follow_with(lane, entries, "ok").await?;
+        }
+        scene.same("(status, persisted)", ("pending", true), scene.at_gate(&known).await?)?;
+        scene.same("(status, persisted)", ("pending", false), scene.at_gate(&queued).await?)?;
+        scene.gate_stock([6, 3, 0]).await?;
+        scene.pump().await?;
+        scene.same("(status, persisted)", ("pending", true), scene.at_gate(&known).await?)?;
+        scene.same("(status, persisted)", ("refused", true), scene.at_gate(&queued).await?)?;
+        scene.gate_stock([7, 2, 0]).await?;
+        scene.truth_stock([7, 2, 0]).await?;
+        scene.admit(ask, "replayed refused").await?;
+        scene.decide(Advance::Cancel { order: known.key, by: None }, "done cancelled").await?;
+        scene.pump().await?;
+        scene.same("(status, persisted)", ("cancelled", true), scene.at_gate(&known).await?)?;
+        scene.gate_stock([9, 0, 0]).await?;
+        scene.rebuild_gate().await?;
+        scene.gate_stock([9, 0, 0]).await?;
+    }
+    Ok(())
 }
 
 async fn the_gate_follows_orders_through_their_life(scene: &mut Scene) -> Check {

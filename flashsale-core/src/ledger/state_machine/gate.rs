@@ -171,7 +171,7 @@ impl super::lane::LaneState {
                 if Lane::of(self.lane.activity, *user, self.base.buckets()) != self.lane {
                     return Ok(());
                 }
-                let known = self.orders.by_id(*id);
+                let known = self.owned(*user, *id);
                 if known.is_some_and(|row| self.orders.row(row).revision >= revision) {
                     self.note_replacement(revision, *id, *user, change);
                     return Ok(());
@@ -182,7 +182,7 @@ impl super::lane::LaneState {
                     return Err(CorruptState("the truth placed an order that it had refused"));
                 }
                 self.apply(entry.at, revision, &entry.event)?;
-                if let Some(row) = self.orders.by_id(*id) {
+                if let Some(row) = self.owned(*user, *id) {
                     self.orders.row_mut(row).persisted = true;
                 }
                 Ok(())

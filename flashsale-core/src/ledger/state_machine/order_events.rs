@@ -67,6 +67,14 @@ impl LaneState {
             OrderChange::PlacedFree(placed) => {
                 self.place(revision, id, user, placed, OrderStatus::Paid).map(|_| ())
             }
+            // Ids are unique at the truth: the event tells the gate, and that is all.
+            OrderChange::Refused(_)
+                if self.role != LedgerRole::Gate
+                    && self.orders.by_id(id).is_some()
+                    && self.owned(user, id).is_none() =>
+            {
+                Ok(())
+            }
             OrderChange::Refused(placed) => {
                 self.place(revision, id, user, placed, OrderStatus::Refused).map(|_| ())
             }
@@ -85,7 +93,7 @@ impl LaneState {
                 Ok(())
             }
             _ => {
-                let row_id = self.orders.by_id(id).ok_or(CorruptState("the order is unknown"))?;
+                let row_id = self.owned(user, id).ok_or(CorruptState("the order is unknown"))?;
                 self.orders.row_mut(row_id).revision = revision;
                 self.advance_order(row_id, change);
                 self.follow_refunds(row_id);
@@ -274,7 +282,7 @@ impl LaneState {
         status: OrderStatus,
     ) -> Result<RowId, CorruptState> {
         let offer = self.index(placed.sku)?;
-        if let Some(row_id) = self.orders.by_id(id) {
+        if let Some(row_id) = self.owned(user, id) {
             return self.confirm(revision, row_id, status);
         }
         let row_id = self.orders.insert(id, user, offer, placed, status, revision);

@@ -250,6 +250,13 @@ impl Orders {
         self.by_id.find(hash, |row| self.row(*row).id == id).copied()
     }
 
+    /// The order with this id that belongs to this user. In a gate's lane, an order that the truth
+    /// does not have yet can have the id of another user's.
+    pub(super) fn by_owner(&self, user: UserId, id: OrderId) -> Option<RowId> {
+        let is_it = |row: &RowId| (self.row(*row).id, self.row(*row).user) == (id, user);
+        self.by_id.find(self.hash(&id), is_it).copied()
+    }
+
     /// The first order made with this key.
     pub(super) fn by_key(&self, user: UserId, key: Key) -> Option<RowId> {
         let last = self.last_of(user)?;
