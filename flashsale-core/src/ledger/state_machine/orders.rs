@@ -134,6 +134,13 @@ impl OrderRow {
         self.extra.as_ref().map_or(&[], |extra| &extra.reversals)
     }
 
+    /// Adds a report, unless the order has it: one that replaced another may have taken it over.
+    pub(super) fn add_reversal(&mut self, report: &ReversalReport) {
+        if !self.reversals().contains(report) {
+            self.extra_mut().reversals.push(report.clone());
+        }
+    }
+
     pub(super) fn payment_mut(&mut self, id: PaymentId) -> Option<&mut Payment> {
         self.extra.as_mut()?.payments.iter_mut().find(|payment| payment.id == id)
     }

@@ -93,11 +93,8 @@ impl StateMachine {
         let lane = Lane::first(activity);
         let current = self.sale(activity)?.epoch;
         let state = self.lane(lane)?;
-        let known = if mutant!("owner-not-compared") {
-            state.orders.by_id(id)
-        } else {
-            state.owned(user, id)
-        };
+        let known =
+            if mutant!("owner-not-compared") { state.orders.by_id(id) } else { state.owned(user, id) };
         if let Some(row) = known {
             return Ok(match state.orders.row(row).status {
                 OrderStatus::Refused => Verdict::Refused(RefusalReason::Before),
