@@ -1,4 +1,4 @@
-//! Faults between a caller and a ledger: delays, lost requests, lost replies, duplicates.
+//! Faults between a caller and a ledger: delays, lost requests, lost replies, duplicates, panics.
 
 use std::{
     future::Future,

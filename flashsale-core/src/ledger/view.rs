@@ -31,8 +31,9 @@ pub struct View {
     pub terms: Arc<Terms>,
     /// Every offer.
     pub offers: Vec<OfferView>,
-    /// The buyers with orders at the snapshot, and maybe some who ordered later. Present only if the view can decline requests: the
-    /// activity is not selling or outside its window, or an offer has nothing to take.
+    /// The buyers with orders at the snapshot, and maybe some who ordered later. Present only if the
+    /// view can decline requests: the activity is not selling or outside its window, or an offer has
+    /// nothing to take.
     pub buyers: Option<BuyerFilter>,
 }
 
