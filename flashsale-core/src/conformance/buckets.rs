@@ -8,8 +8,8 @@ use super::{
     scene::{Check, Scene},
 };
 use crate::{
-    domain::{SkuId, Strategy},
-    ledger::{Lane, Transfer},
+    domain::{Per, Selling, SkuId, Strategy, Subject},
+    ledger::{Change, Lane, Transfer},
 };
 
 cases! {
@@ -23,7 +23,8 @@ cases! {
         an_invalid_transfer_is_rejected,
         a_request_in_the_wrong_lane_is_rejected,
         an_adjustment_applies_to_the_first_bucket,
-        orders_in_every_bucket_can_be_found;
+        orders_in_every_bucket_can_be_found,
+        a_change_of_terms_reaches_every_bucket;
 }
 
 pub(super) async fn send(
@@ -233,6 +234,22 @@ async fn orders_in_every_bucket_can_be_found(scene: &mut Scene) -> Check {
         }
         let orders = scene.ok("orders_of", scene.ledger().orders_of(make::user(buyer), None, 9).await)?;
         scene.same("orders", vec![order.key], orders.iter().map(|order| order.key).collect())?;
+    }
+    Ok(())
+}
+
+async fn a_change_of_terms_reaches_every_bucket(scene: &mut Scene) -> Check {
+    scene.open_over(3, vec![offer(1, Strategy::OrderTime, 9)]).await?;
+    let window = make::window(scene.moment(5), scene.moment(50));
+    scene.amend(Change::Window(window)).await?;
+    scene.amend(make::limits(1, &[make::rule(Subject::User, Per::Offer, 2)])).await?;
+    scene.amend(Change::Selling(Selling::Paused)).await?;
+    let changed = scene.ok("terms", scene.ledger().terms(lane(scene, 0).activity).await)?;
+    scene.same("window", Some(window), changed.as_ref().map(|terms| terms.window()))?;
+    for bucket in 0..3 {
+        let view = scene.ok("view", scene.ledger().view(lane(scene, bucket)).await)?;
+        scene.same("terms in the view", changed.clone(), Some(view.terms))?;
+        scene.same("selling in the view", Selling::Paused, view.selling)?;
     }
     Ok(())
 }

@@ -1,10 +1,10 @@
-//! Faults between a caller and a ledger: delays, lost requests, lost replies, duplicates.
+//! Faults between a caller and a ledger: delays, lost requests, lost replies, duplicates, panics.
 
 use std::{
     future::Future,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -26,6 +26,7 @@ pub struct Faults {
     percent: AtomicU32,
     dice: Mutex<fastrand::Rng>,
     injected: AtomicU64,
+    panics: AtomicBool,
 }
 
 enum Fault {
@@ -39,12 +40,22 @@ impl Faults {
     /// Makes faults that are determined by a seed; they are off until [`Faults::set_percent`].
     pub fn new(seed: u64) -> Arc<Self> {
         let dice = Mutex::new(fastrand::Rng::with_seed(seed));
-        Arc::new(Self { percent: AtomicU32::new(0), dice, injected: AtomicU64::new(0) })
+        Arc::new(Self {
+            percent: AtomicU32::new(0),
+            dice,
+            injected: AtomicU64::new(0),
+            panics: AtomicBool::new(false),
+        })
     }
 
     /// Injects a fault into `percent` of 100 calls; 100 or more means every call.
     pub fn set_percent(&self, percent: u32) {
         self.percent.store(percent, Ordering::SeqCst);
+    }
+
+    /// Lets the next call panic.
+    pub fn panic_once(&self) {
+        self.panics.store(true, Ordering::SeqCst);
     }
 
     /// Returns how many calls had a fault injected.
@@ -89,6 +100,7 @@ impl<L: ?Sized> Faulty<L> {
     where
         F: Future<Output = Result<T, LedgerError>>,
     {
+        assert!(!self.faults.panics.swap(false, Ordering::SeqCst), "a panic was asked for");
         if self.faults.yields_first() {
             tokio::task::yield_now().await;
         }

@@ -8,8 +8,8 @@ use super::{
     tiers::by_truth,
 };
 use crate::{
-    domain::{Per, Selling, Strategy, Subject},
-    ledger::{Adjustment, Advance, BatchId, Change, ChangeId, Epoch, Event, Lane},
+    domain::{Capture, LateCapture, Order, Per, RefundOrder, ReversalKind, Selling, Strategy, Subject},
+    ledger::{Adjustment, Advance, BatchId, Change, ChangeId, Chunk, Epoch, Event, Lane},
 };
 
 cases! {
@@ -24,6 +24,7 @@ cases! {
         a_request_for_another_epoch_answers_not_ready,
         an_order_is_confirmed_even_if_the_gate_wrote_more_entries,
         a_refused_order_releases_its_units_once,
+        orders_with_one_id_are_told_apart_by_their_owners,
         the_gate_follows_orders_through_their_life,
         pay_time_units_follow_the_truth,
         repeated_entries_are_applied_once,
@@ -33,6 +34,7 @@ cases! {
         a_rebuild_divides_the_free_units_among_the_buckets,
         a_rebuild_drops_orders_unknown_to_the_truth,
         changes_made_during_a_rebuild_are_followed,
+        every_order_shows_each_change_once_whenever_it_was_read,
         a_transfer_is_void_after_its_epoch,
         units_are_removed_at_the_gate_first,
         an_adjustment_refused_by_the_truth_is_undone,
@@ -243,6 +245,41 @@ async fn a_refused_order_releases_its_units_once(scene: &mut Scene) -> Check {
     let again = scene.ask(1);
     scene.admit(again, "sold_out 0").await?;
     scene.admit(again.nonce(ask.0.idempotency.nonce.0), "ticket_used").await.map(drop)
+}
+
+/// Mistake: what the truth says about a buyer's order changes another buyer's order with that id.
+async fn orders_with_one_id_are_told_apart_by_their_owners(scene: &mut Scene) -> Check {
+    for bucket in [0, 1] {
+        scene.open_tiers(2, vec![offer(1, Strategy::PreDeduct, 9)]).await?;
+        let (owner, other) = (scene.buyer_of(0, 1), scene.buyer_of(bucket, 2));
+        let ask = scene.ask(owner).units(2);
+        scene.note("reserve at the truth");
+        let answer = scene.truth().reserve(Lane::first(scene.activity()), None, vec![ask.0]).await;
+        let known = scene.ok("reserve", answer)?.outcomes[0].order().cloned();
+        let known = known.ok_or_else(|| scene.failure("the truth makes an order", "none".into()))?;
+        let ask = scene.ask(other).id(known.key.id.value());
+        let queued = scene.admitted(ask).await?;
+        for lane in scene.lanes() {
+            let entries = scene.unfollowed(lane).await?;
+            scene.follow_with(lane, entries, "ok").await?;
+        }
+        scene.same("(status, persisted)", ("pending", true), scene.at_gate(&known).await?)?;
+        scene.same("(status, persisted)", ("pending", false), scene.at_gate(&queued).await?)?;
+        scene.gate_stock([6, 3, 0]).await?;
+        scene.pump().await?;
+        scene.same("(status, persisted)", ("pending", true), scene.at_gate(&known).await?)?;
+        scene.same("(status, persisted)", ("refused", true), scene.at_gate(&queued).await?)?;
+        scene.gate_stock([7, 2, 0]).await?;
+        scene.truth_stock([7, 2, 0]).await?;
+        scene.admit(ask, "replayed refused").await?;
+        scene.decide(Advance::Cancel { order: known.key, by: None }, "done cancelled").await?;
+        scene.pump().await?;
+        scene.same("(status, persisted)", ("cancelled", true), scene.at_gate(&known).await?)?;
+        scene.gate_stock([9, 0, 0]).await?;
+        scene.rebuild_gate().await?;
+        scene.gate_stock([9, 0, 0]).await?;
+    }
+    Ok(())
 }
 
 async fn the_gate_follows_orders_through_their_life(scene: &mut Scene) -> Check {
@@ -486,6 +523,95 @@ async fn changes_made_during_a_rebuild_are_followed(scene: &mut Scene) -> Check 
         scene.same("(status, persisted)", (expected, true), scene.at_gate(order).await?)?;
     }
     scene.gate_stock([18, 2, 0]).await
+}
+
+/// Mistake: an event of one order sets back another that was read later, which then changes twice.
+async fn every_order_shows_each_change_once_whenever_it_was_read(scene: &mut Scene) -> Check {
+    for first in 0..=LATE_STEPS {
+        for second in first..=LATE_STEPS {
+            for old_is_read_first in [true, false] {
+                read_at(scene, first, second, old_is_read_first).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The number of steps of [`late_step`].
+const LATE_STEPS: u64 = 8;
+
+/// Takes a step of an expired order, of the order that replaces it, or of both.
+async fn late_step(scene: &mut Scene, old: &Order, new: &Order, payment: u64, step: u64) -> Check {
+    let capture = |n, amount| Advance::Capture {
+        order: old.key,
+        capture: Capture { amount, ..make::capture_of(old, payment, n) },
+        in_parts: false,
+        replacement: new.key.id,
+    };
+    let report = |kind, n| Advance::Reversal {
+        order: old.key,
+        report: make::reversal_of(old, payment, kind, n, make::PRICE),
+    };
+    let refund = RefundOrder { amount: Some(10), units: Some(1), ..make::whole_refund(1) };
+    let (step, expected) = match step {
+        0 => (capture(1, 5), "refund_due expired wrong_amount"),
+        1 => (report(ReversalKind::Disputed, 1), "done expired"),
+        2 => (capture(2, old.amount.amount()), "retaken paid"),
+        3 => (capture(3, old.amount.amount()), "refund_due expired paid_twice"),
+        4 => (report(ReversalKind::Disputed, 2), "done paid"),
+        5 => (Advance::Refund { order: new.key, refund, by: make::by() }, "done paid"),
+        6 => (report(ReversalKind::DisputeWon, 1), "done expired"),
+        _ => (report(ReversalKind::DisputeLost, 2), "done paid"),
+    };
+    scene.decide(step, expected).await
+}
+
+/// Loads a gate with one of the two orders as it is after `first` steps, and with the other as it is
+/// after `second`. A truth may hand out orders in any order, and may lack one at first.
+async fn read_at(scene: &mut Scene, first: u64, second: u64, old_is_read_first: bool) -> Check {
+    let offers = vec![offer(1, Strategy::PreDeduct, 9).with_late_capture(LateCapture::Retake)];
+    scene.open_tiers(1, offers).await?;
+    let ask = scene.ask(1).units(2);
+    let old = scene.admitted(ask).await?;
+    let mut new = old.clone();
+    new.key.id = make::order_id(scene.fresh());
+    scene.pump().await?;
+    let payment = scene.fresh();
+    let (order, id, provider) = (old.key, make::payment_id(payment), make::provider("sandbox"));
+    scene
+        .decide(Advance::OpenPayment { order, payment: id, provider, in_parts: false }, "done paying")
+        .await?;
+    scene.decide(Advance::PaymentFailed { order, payment: id }, "done pending").await?;
+    scene.time(200).await?;
+    scene.note("expire what is due at the truth");
+    scene.ok("expire_due", scene.truth().expire_due(Lane::first(scene.activity()), 9).await)?;
+    let next = scene.next_epoch().await?;
+    let mut parts = Vec::new();
+    for step in 0..=LATE_STEPS {
+        for (at, is_old) in [(first, old_is_read_first), (second, !old_is_read_first)] {
+            if at == step {
+                let mut chunk = scene.content(9).await?.remove(0);
+                chunk.orders.retain(|order| (order.key == old.key) == is_old);
+                parts.push(chunk);
+            }
+        }
+        if step < LATE_STEPS {
+            late_step(scene, &old, &new, payment, step).await?;
+        }
+    }
+    let (cursor, last) = (Some(old.key.id), parts.remove(1));
+    scene.load(next.epoch, Chunk { next: cursor, ..parts.remove(0) }, "ok").await?;
+    scene.load(next.epoch, Chunk { after: cursor, ..last }, "ok").await?;
+    scene.reopen(next.epoch, next.batch, "ok").await?;
+    scene.pump().await?;
+    for key in [old.key, new.key] {
+        let at_truth = scene.ok("order", scene.truth().order(key).await)?;
+        scene.holds("the truth has the order", at_truth.is_some(), key)?;
+        let read =
+            format!("order {key:?}, read after {first} and {second} steps, old first: {old_is_read_first}");
+        scene.same(&read, at_truth, scene.ok("order", scene.gate().order(key).await)?)?;
+    }
+    scene.gate_stock([8, 0, 1]).await
 }
 
 /// Mistake: a transfer that is resent after a rebuild adds its units a second time.

@@ -374,7 +374,7 @@ impl System {
             answers += &show(&ledger.transfers(past.lane(0)).await);
             answers += &show(&ledger.terms(activity).await);
             let view = ledger.view(past.lane(0)).await;
-            answers += &show(&view.map(|view| (view.epoch, view.at, view.selling, view.window, view.offers)));
+            answers += &show(&view.map(|view| (view.epoch, view.at, view.selling, view.terms, view.offers)));
             for order in &past.orders {
                 answers += &show(&ledger.locate(Reference::Order(order.id)).await);
             }

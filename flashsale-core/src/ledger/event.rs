@@ -98,7 +98,8 @@ pub enum Event {
 pub enum OrderChange {
     /// It was placed.
     Placed(Placed),
-    /// The truth refused it; it is stored as refused and keeps its key and nonce.
+    /// The truth refused it; it is stored as refused and keeps its key and nonce. If its id belongs
+    /// to another user's order, only the gate stores it.
     Refused(Placed),
     /// A payment was opened.
     PaymentOpened {

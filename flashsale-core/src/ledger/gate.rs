@@ -52,7 +52,9 @@ pub trait Gate: Ledger {
 
     /// Applies entries of the truth's outbox without deciding, and stores the position in the same
     /// step. Ignores entries up to the stored position, orders that are as new or newer here, and
-    /// users of other lanes. Missing units are owed: `available` becomes negative.
+    /// users of other lanes. An entry of an order concerns the order with its id and its user, and
+    /// the one linked with it by replacement; each is compared by its own revision. Missing units
+    /// are owed: `available` becomes negative.
     ///
     /// # Errors
     /// [`LedgerError::NotOpen`]; [`LedgerError::Moved`] on a gap after the stored position.

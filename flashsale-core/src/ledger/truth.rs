@@ -19,7 +19,9 @@ pub trait Truth: Ledger {
     ///
     /// An order is created with the offer's price and a hold that starts now, or stored as refused
     /// if its epoch is over or units, limits, key or nonce forbid it. The pay-time bound and the
-    /// window are not checked again. An unknown SKU is refused without a trace. An adjustment takes
+    /// window are not checked again. An unknown SKU is refused without a trace. An order whose id
+    /// belongs to another user's is refused each time: nothing is stored, and
+    /// [`OrderChange::Refused`](super::OrderChange::Refused) tells the gate. An adjustment takes
     /// effect or is refused. Other entries only move the position. A known order keeps its verdict.
     ///
     /// # Errors
@@ -101,6 +103,8 @@ pub enum RefusalReason {
     TicketUsed,
     /// It was refused earlier.
     Before,
+    /// The id belongs to another user's order.
+    IdTaken,
 }
 
 /// An epoch taken at the truth.

@@ -1,11 +1,17 @@
 //! Views: snapshots of a lane for the hot path.
 
-use std::sync::Arc;
+use std::{
+    iter,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Epoch, Lane};
-use crate::domain::{Selling, SkuId, Timestamp, UserId, Window};
+use super::{Epoch, Lane, Terms};
+use crate::domain::{Selling, SkuId, Timestamp, UserId};
 
 /// A snapshot of one lane, used only to decline requests: only the ledger admits.
 #[derive(Clone, Debug)]
@@ -20,12 +26,14 @@ pub struct View {
     pub at: Timestamp,
     /// Whether operators let the activity sell.
     pub selling: Selling,
-    /// The window in which it sells.
-    pub window: Window,
+    /// The terms with all changes that the lane has seen. A change that was interrupted may not have
+    /// reached every lane.
+    pub terms: Arc<Terms>,
     /// Every offer.
     pub offers: Vec<OfferView>,
-    /// The buyers with orders at the snapshot. Present only if the view can decline requests: the
-    /// activity is not selling or outside its window, or an offer has nothing to take.
+    /// The buyers with orders at the snapshot, and maybe some who ordered later. Present only if the
+    /// view can decline requests: the activity is not selling or outside its window, or an offer has
+    /// nothing to take.
     pub buyers: Option<BuyerFilter>,
 }
 
@@ -46,6 +54,9 @@ pub struct OfferView {
 /// A Bloom filter with four probes in a 64-bit block. A layer admits at most 1 in 20 strangers
 /// (simulated in the tests). When the last layer is full, one of twice the size is added, so that
 /// no caller waits for a larger one to be filled; a filter that grew admits up to 3 in 20.
+///
+/// Buyers are only ever added, so copies share their memory: a copy costs the same however many
+/// buyers there are, and may also contain buyers added to the original later.
 #[derive(Clone, Debug, Default)]
 pub struct BuyerFilter {
     layers: Vec<Layer>,
@@ -53,8 +64,9 @@ pub struct BuyerFilter {
 
 #[derive(Clone, Debug)]
 struct Layer {
-    /// The number of blocks is a power of two.
-    blocks: Arc<Vec<u64>>,
+    /// The number of blocks is a power of two. Relaxed access is enough: whoever hands a copy to
+    /// another thread makes the buyers added before visible there.
+    blocks: Arc<[AtomicU64]>,
     buyers: usize,
 }
 
@@ -64,20 +76,21 @@ impl Layer {
 
     fn with_room(buyers: usize) -> Self {
         let blocks = (buyers / Self::PER_BLOCK + 1).next_power_of_two();
-        Self { blocks: Arc::new(vec![0; blocks]), buyers: 0 }
+        Self { blocks: iter::repeat_with(AtomicU64::default).take(blocks).collect(), buyers: 0 }
     }
 
     fn room(&self) -> usize {
         self.blocks.len() * Self::PER_BLOCK
     }
 
-    fn block(&self, hash: u64) -> usize {
-        usize::try_from(hash >> 24).unwrap_or(usize::MAX) & (self.blocks.len() - 1)
+    fn block(&self, hash: u64) -> &AtomicU64 {
+        &self.blocks[usize::try_from(hash >> 24).unwrap_or(usize::MAX) & (self.blocks.len() - 1)]
     }
 }
 
 impl BuyerFilter {
-    /// Creates an empty filter with room for `buyers`.
+    /// Creates an empty filter with room for `buyers`. Its memory is written once, so that no insert
+    /// waits for the operating system to provide it.
     pub fn with_room(buyers: usize) -> Self {
         Self { layers: vec![Layer::with_room(buyers)] }
     }
@@ -90,7 +103,7 @@ impl BuyerFilter {
     /// Returns whether the buyer may have orders; `false` is certain.
     pub fn may_contain(&self, user: UserId) -> bool {
         let (hash, bits) = Self::bits(user);
-        self.layers.iter().any(|layer| layer.blocks[layer.block(hash)] & bits == bits)
+        self.layers.iter().any(|layer| layer.block(hash).load(Ordering::Relaxed) & bits == bits)
     }
 
     /// Adds a buyer.
@@ -104,19 +117,8 @@ impl BuyerFilter {
         }
         let (hash, bits) = Self::bits(user);
         if let Some(layer) = self.layers.last_mut() {
-            let block = layer.block(hash);
-            Arc::make_mut(&mut layer.blocks)[block] |= bits;
+            layer.block(hash).fetch_or(bits, Ordering::Relaxed);
             layer.buyers += 1;
-        }
-    }
-
-    /// Touches the memory of an empty filter, so that later inserts cause no page faults.
-    pub(crate) fn prefault(&mut self) {
-        for layer in &mut self.layers {
-            let blocks = Arc::make_mut(&mut layer.blocks);
-            blocks.fill(u64::MAX);
-            // Keeps the compiler from optimizing the writes away.
-            std::hint::black_box(&mut *blocks).fill(0);
         }
     }
 
@@ -157,9 +159,17 @@ mod tests {
     }
 
     #[test]
-    fn a_prefaulted_filter_is_empty() {
+    fn copies_share_their_memory_and_miss_no_buyer() {
+        let user = |n: u64| UserId::new(n).unwrap();
         let mut filter = BuyerFilter::with_room(1_000);
-        filter.prefault();
-        assert!((1..=1_000).all(|n| !filter.may_contain(UserId::new(n).unwrap())));
+        (1..=1_000).for_each(|n| filter.insert(user(n)));
+        let copy = filter.clone();
+        let memory = |filter: &BuyerFilter| filter.layers[0].blocks.as_ptr();
+        (1_001..=5_000).for_each(|n| filter.insert(user(n)));
+        assert_eq!(memory(&filter), memory(&copy), "an insert copied the filter");
+        assert!((1..=5_000).all(|n| filter.may_contain(user(n))));
+        assert!((1..=1_000).all(|n| copy.may_contain(user(n))));
+        let strangers = (100_001..=200_000).filter(|n| copy.may_contain(user(*n))).count();
+        assert!(strangers < 15_000, "{strangers} of 100000");
     }
 }

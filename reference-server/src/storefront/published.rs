@@ -562,9 +562,9 @@ impl Status {
         let now = now.max(view.at);
         let phase = match view.selling {
             Selling::Ended => Phase::Ended,
-            _ if now >= view.window.ends_at() => Phase::Ended,
+            _ if now >= view.terms.window().ends_at() => Phase::Ended,
             Selling::Paused => Phase::Paused,
-            Selling::On if now < view.window.starts_at() => Phase::Upcoming,
+            Selling::On if now < view.terms.window().starts_at() => Phase::Upcoming,
             Selling::On => Phase::Live,
         };
         let offers = view.offers.iter().map(|offer| {
@@ -578,7 +578,8 @@ impl Status {
             OfferStatus { sku_id: offer.sku, state }
         });
         // Time changes the phase without changing a lane, so a later phase must raise the version.
-        let by_time = u64::from(now >= view.window.starts_at()) + u64::from(now >= view.window.ends_at());
+        let by_time = u64::from(now >= view.terms.window().starts_at())
+            + u64::from(now >= view.terms.window().ends_at());
         Some(Self { phase, version: sale.version(now)? * 4 + by_time, offers: offers.collect() })
     }
 }

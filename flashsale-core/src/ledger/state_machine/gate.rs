@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{CorruptState, batch::Batch, journal_record::Record, machine::StateMachine};
 use crate::{
-    domain::{ActivityId, Invalid, OrderId, OrderStatus, PaymentStatus, UserId},
+    domain::{ActivityId, Invalid, OrderStatus},
     ledger::{Chunk, Entry, Epoch, Event, Lane, LedgerError, LedgerRole, OrderChange, Position},
 };
 
@@ -171,9 +171,9 @@ impl super::lane::LaneState {
                 if Lane::of(self.lane.activity, *user, self.base.buckets()) != self.lane {
                     return Ok(());
                 }
-                let known = self.orders.by_id(*id);
-                if known.is_some_and(|row| self.orders.row(row).revision >= revision) {
-                    self.note_replacement(revision, *id, *user, change);
+                let known = self.owned(*user, *id);
+                if let Some(row) = known.filter(|row| !self.is_changed_by(*row, revision)) {
+                    self.change_linked(revision, row, change);
                     return Ok(());
                 }
                 if let (Some(row), OrderChange::Placed(_) | OrderChange::PlacedFree(_)) = (known, change)
@@ -182,7 +182,7 @@ impl super::lane::LaneState {
                     return Err(CorruptState("the truth placed an order that it had refused"));
                 }
                 self.apply(entry.at, revision, &entry.event)?;
-                if let Some(row) = self.orders.by_id(*id) {
+                if let Some(row) = self.owned(*user, *id) {
                     self.orders.row_mut(row).persisted = true;
                 }
                 Ok(())
@@ -213,22 +213,6 @@ impl super::lane::LaneState {
             | Event::Sent(_)
             | Event::Received(_)
             | Event::Forgotten(_) => Ok(()),
-        }
-    }
-}
-
-impl super::lane::LaneState {
-    /// Notes that an order was replaced, if it was loaded before that happened.
-    fn note_replacement(&mut self, revision: u64, id: OrderId, user: UserId, change: &OrderChange) {
-        let OrderChange::Retaken { replaces, capture, .. } = change else { return };
-        let Some(old) = self.owned(user, *replaces) else { return };
-        let old = self.orders.row_mut(old);
-        if old.revision < revision {
-            old.revision = revision;
-            old.extra_mut().replaced_by = Some(id);
-            if let Some(payment) = old.payment_mut(capture.payment) {
-                payment.status = PaymentStatus::Captured;
-            }
         }
     }
 }

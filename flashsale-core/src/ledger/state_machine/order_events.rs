@@ -3,7 +3,7 @@
 
 use super::{
     lane::{CorruptState, LaneState},
-    orders::RowId,
+    orders::{OrderRow, RowId},
     units::Holding,
 };
 use crate::{
@@ -67,6 +67,14 @@ impl LaneState {
             OrderChange::PlacedFree(placed) => {
                 self.place(revision, id, user, placed, OrderStatus::Paid).map(|_| ())
             }
+            // Ids are unique at the truth: the event tells the gate, and that is all.
+            OrderChange::Refused(_)
+                if self.role != LedgerRole::Gate
+                    && self.orders.by_id(id).is_some()
+                    && self.owned(user, id).is_none() =>
+            {
+                Ok(())
+            }
             OrderChange::Refused(placed) => {
                 self.place(revision, id, user, placed, OrderStatus::Refused).map(|_| ())
             }
@@ -75,22 +83,50 @@ impl LaneState {
                 self.orders.row_mut(row_id).extra_mut().replaces = Some(*replaces);
                 self.book(row_id, capture, Proceeds::Paid);
                 let old = self.owned(user, *replaces).ok_or(CorruptState("the replaced order is unknown"))?;
-                let old = self.orders.row_mut(old);
-                let disputes = old.reversals().iter().filter(|report| report.kind != ReversalKind::Refunded);
-                let disputes: Vec<_> = disputes.cloned().collect();
-                old.revision = revision;
-                old.extra_mut().replaced_by = Some(id);
-                old.set_payment_status(capture.payment, PaymentStatus::Captured);
-                self.orders.row_mut(row_id).extra_mut().reversals = disputes;
+                let disputes = self.orders.row(old).reversals().iter();
+                let disputes = disputes.filter(|report| report.kind != ReversalKind::Refunded);
+                self.orders.row_mut(row_id).extra_mut().reversals = disputes.cloned().collect();
+                self.note_replacement(revision, old, id, capture);
                 Ok(())
             }
             _ => {
-                let row_id = self.orders.by_id(id).ok_or(CorruptState("the order is unknown"))?;
+                let row_id = self.owned(user, id).ok_or(CorruptState("the order is unknown"))?;
                 self.orders.row_mut(row_id).revision = revision;
                 self.advance_order(row_id, change);
                 self.follow_refunds(row_id);
                 Ok(())
             }
+        }
+    }
+
+    /// Whether an event changes an order. A gate may have loaded the order after the event: then it
+    /// shows the event already, and maybe later ones, which must not be applied once more.
+    pub(super) fn is_changed_by(&self, row_id: RowId, revision: u64) -> bool {
+        self.orders.row(row_id).revision < revision || mutant!("revision-not-compared")
+    }
+
+    /// Applies an event only to the order linked with the one that it names: a gate may have loaded
+    /// that one after the event, and the linked one before.
+    pub(super) fn change_linked(&mut self, revision: u64, row_id: RowId, change: &OrderChange) {
+        match change {
+            OrderChange::Retaken { replaces, capture, .. } => {
+                let OrderRow { id, user, .. } = *self.orders.row(row_id);
+                if let Some(old) = self.owned(user, *replaces) {
+                    self.note_replacement(revision, old, id, capture);
+                }
+            }
+            OrderChange::Reversed(report) => self.share_dispute(revision, row_id, report),
+            _ => {}
+        }
+    }
+
+    /// Records at an expired order that another one replaced it.
+    fn note_replacement(&mut self, revision: u64, old: RowId, id: OrderId, capture: &Capture) {
+        if self.is_changed_by(old, revision) {
+            let old = self.orders.row_mut(old);
+            old.revision = revision;
+            old.extra_mut().replaced_by = Some(id);
+            old.set_payment_status(capture.payment, PaymentStatus::Captured);
         }
     }
 
@@ -154,8 +190,9 @@ impl LaneState {
                     ReversalKind::DisputeLost => take_back(row.receipts_mut(), report, RefundReason::Dispute),
                     ReversalKind::Disputed | ReversalKind::DisputeWon => {}
                 }
-                row.extra_mut().reversals.push(report.clone());
-                self.share_dispute(row_id, report);
+                let revision = row.revision;
+                row.add_reversal(report);
+                self.share_dispute(revision, row_id, report);
             }
             OrderChange::ClosingClaimed { retry_at } => self.set_due(row_id, *retry_at),
             OrderChange::Cancelled | OrderChange::CancelledBy(_) => self.end(row_id, OrderStatus::Cancelled),
@@ -225,16 +262,16 @@ impl LaneState {
 
     /// Records a dispute at the other order as well, if one replaced the other: either can hold
     /// money of the payment.
-    fn share_dispute(&mut self, row_id: RowId, report: &ReversalReport) {
-        let row = self.orders.row(row_id);
-        let revision = row.revision;
-        let linked = row.extra.as_ref().and_then(|extra| extra.replaced_by.or(extra.replaces));
+    fn share_dispute(&mut self, revision: u64, row_id: RowId, report: &ReversalReport) {
+        let OrderRow { user, ref extra, .. } = *self.orders.row(row_id);
+        let linked = extra.as_ref().and_then(|extra| extra.replaced_by.or(extra.replaces));
         if report.kind != ReversalKind::Refunded
-            && let Some(linked) = linked.and_then(|id| self.orders.by_id(id))
+            && let Some(linked) = linked.and_then(|id| self.owned(user, id))
+            && self.is_changed_by(linked, revision)
         {
             let row = self.orders.row_mut(linked);
             row.revision = revision;
-            row.extra_mut().reversals.push(report.clone());
+            row.add_reversal(report);
             self.follow_refunds(linked);
         }
     }
@@ -274,7 +311,7 @@ impl LaneState {
         status: OrderStatus,
     ) -> Result<RowId, CorruptState> {
         let offer = self.index(placed.sku)?;
-        if let Some(row_id) = self.orders.by_id(id) {
+        if let Some(row_id) = self.owned(user, id) {
             return self.confirm(revision, row_id, status);
         }
         let row_id = self.orders.insert(id, user, offer, placed, status, revision);

@@ -134,6 +134,13 @@ impl OrderRow {
         self.extra.as_ref().map_or(&[], |extra| &extra.reversals)
     }
 
+    /// Adds a report, unless the order has it: one that replaced another may have taken it over.
+    pub(super) fn add_reversal(&mut self, report: &ReversalReport) {
+        if !self.reversals().contains(report) {
+            self.extra_mut().reversals.push(report.clone());
+        }
+    }
+
     pub(super) fn payment_mut(&mut self, id: PaymentId) -> Option<&mut Payment> {
         self.extra.as_mut()?.payments.iter_mut().find(|payment| payment.id == id)
     }
@@ -248,6 +255,13 @@ impl Orders {
     pub(super) fn by_id(&self, id: OrderId) -> Option<RowId> {
         let hash = self.hash(&id);
         self.by_id.find(hash, |row| self.row(*row).id == id).copied()
+    }
+
+    /// The order with this id that belongs to this user. In a gate's lane, an order that the truth
+    /// does not have yet can have the id of another user's.
+    pub(super) fn by_owner(&self, user: UserId, id: OrderId) -> Option<RowId> {
+        let is_it = |row: &RowId| (self.row(*row).id, self.row(*row).user) == (id, user);
+        self.by_id.find(self.hash(&id), is_it).copied()
     }
 
     /// The first order made with this key.

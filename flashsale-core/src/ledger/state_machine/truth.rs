@@ -93,7 +93,9 @@ impl StateMachine {
         let lane = Lane::first(activity);
         let current = self.sale(activity)?.epoch;
         let state = self.lane(lane)?;
-        if let Some(row) = state.orders.by_id(id) {
+        let known =
+            if mutant!("owner-not-compared") { state.orders.by_id(id) } else { state.owned(user, id) };
+        if let Some(row) = known {
             return Ok(match state.orders.row(row).status {
                 OrderStatus::Refused => Verdict::Refused(RefusalReason::Before),
                 _ => Verdict::Persisted,
@@ -108,7 +110,9 @@ impl StateMachine {
         placed.deadline = state.hold_from(state.last, placed.sku);
         let known = placed.idempotency;
         let units = state.units[offer as usize].available;
-        let refusal = if epoch < current && !mutant!("stale-epoch-persisted") {
+        let refusal = if state.orders.by_id(id).is_some() {
+            Some(RefusalReason::IdTaken)
+        } else if epoch < current && !mutant!("stale-epoch-persisted") {
             Some(RefusalReason::StaleEpoch)
         } else if known.is_some_and(|known| state.orders.by_key(user, known.key).is_some()) {
             Some(RefusalReason::KeyTaken)

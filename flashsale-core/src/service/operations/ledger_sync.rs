@@ -1,6 +1,6 @@
 //! Applies the decisions in the catalogue to the ledger.
 
-use std::sync::Arc;
+use std::{iter, sync::Arc};
 
 use tokio::task::JoinSet;
 
@@ -8,7 +8,7 @@ use super::{OperationError, Operations};
 use crate::{
     catalogue::{MAX_PAGE, Versioned},
     domain::{Activity, ActivityStatus, Attribution, Invalid, OfferTerms, Selling, Window},
-    ledger::{Change, ChangeId, Lane, LedgerError, Terms},
+    ledger::{Change, ChangeId, Lane, LedgerError, Terms, View},
     service::Sales,
 };
 
@@ -159,18 +159,21 @@ impl Operations {
     ) -> Result<Vec<(ChangeId, Change)>, LedgerError> {
         let Versioned { version, value: activity } = activity;
         let number = |part| ChangeId(FIRST_DERIVED_ID + version * IDS_PER_VERSION + part);
+        // An interrupted change may have reached only some lanes.
+        let lanes = self.views(terms, activity).await?;
+        let in_force = || iter::once(terms).chain(lanes.iter().map(|view| &*view.terms));
         let mut changes = Vec::new();
-        let in_force = self.in_force_everywhere(terms, activity).await?;
-        if !in_force.selling {
+        if lanes.iter().any(|view| view.selling != activity.selling) {
             changes.push((number(SELLING), Change::Selling(activity.selling)));
         }
-        if !in_force.window || terms.window() != activity.window {
+        if in_force().any(|terms| terms.window() != activity.window) {
             changes.push((number(WINDOW), Change::Window(activity.window)));
         }
         let mut offers: Vec<&OfferTerms> = activity.offers.iter().collect();
         offers.sort_by_key(|offer| offer.sku());
         for (part, offer) in (LIMITS..).zip(offers) {
-            if terms.offer(offer.sku()).is_some_and(|opened| opened.limits() != offer.limits()) {
+            let mut in_force = in_force().filter_map(|terms| terms.offer(offer.sku()));
+            if in_force.any(|opened| opened.limits() != offer.limits()) {
                 let change = Change::Limits { sku: offer.sku(), limits: offer.limits().to_vec() };
                 changes.push((number(part), change));
             }
@@ -178,15 +181,13 @@ impl Operations {
         Ok(changes)
     }
 
-    /// Checks every lane, because an interrupted change may have reached only some.
-    async fn in_force_everywhere(&self, terms: &Terms, activity: &Activity) -> Result<InForce, LedgerError> {
-        let mut in_force = InForce { selling: true, window: true };
+    /// Reads a view of every lane.
+    async fn views(&self, terms: &Terms, activity: &Activity) -> Result<Vec<View>, LedgerError> {
+        let mut views = Vec::new();
         for bucket in 0..terms.buckets().get() {
-            let view = self.sales.ledger().view(Lane { activity: activity.id, bucket }).await?;
-            in_force.selling &= view.selling == activity.selling;
-            in_force.window &= view.window == activity.window;
+            views.push(self.sales.ledger().view(Lane { activity: activity.id, bucket }).await?);
         }
-        Ok(in_force)
+        Ok(views)
     }
 }
 
@@ -194,12 +195,6 @@ async fn open(sales: &Sales, terms: &Arc<Terms>, activity: &Activity) -> Result<
     sales.open(Arc::clone(terms)).await.map_err(OperationError::NotInForce)?;
     tracing::info!(activity = %activity.id, name = %activity.name, "opened for sale");
     Ok(())
-}
-
-/// Which catalogue decisions have reached every lane.
-struct InForce {
-    selling: bool,
-    window: bool,
 }
 
 /// Whether an activity is over, by its window or by an operator's decision.

@@ -9,14 +9,15 @@ use super::*;
 use crate::{
     catalogue::{AuditRow, ImportSet},
     domain::{
-        Activity, ActivityId, ActivityStatus, Idempotency, Key, ManualClock, Nonce, OfferTerms, Quantity,
-        Selling, SkuId, Subjects, Timestamp, Window,
+        Activity, ActivityId, ActivityStatus, Idempotency, Key, LimitRule, ManualClock, Nonce, OfferTerms,
+        Quantity, Selling, SkuId, Subjects, Timestamp, Window,
     },
     embedded::{EmbeddedCatalogue, EmbeddedLedger},
-    ledger::{AdjustmentId, Ledger, LedgerRole, Outcome},
+    ledger::{AdjustmentId, Change, ChangeId, Consumer, Fence, Gate as _, Lane, Ledger, LedgerRole, Outcome},
     queue::InMemoryQueue,
     service::{BatcherOptions, OrderRequest, OrderService, Placement},
     snowflake::{InMemoryLease, Settings},
+    tiered::{Tiered, TieredOptions},
 };
 
 struct Shop {
@@ -211,6 +212,37 @@ async fn an_interrupted_publication_is_finished() {
     assert!(other.sales.sale(id()).is_none());
     other.operations.apply_all(&by("server")).await.unwrap();
     assert!(matches!(other.order(1, 1).await, Placement::Placed(..)));
+}
+
+#[tokio::test]
+async fn a_change_that_reached_only_the_first_lane_is_finished() {
+    let Shop { catalogue, clock, .. } = Shop::open().await;
+    let [gate, truth] = [LedgerRole::Gate, LedgerRole::Truth]
+        .map(|role| Arc::new(EmbeddedLedger::in_memory(role, Arc::clone(&clock) as _)));
+    let (upper, lower) = (Arc::clone(&gate) as _, Arc::clone(&truth) as _);
+    let tiers = Tiered::new(upper, lower, Fence(1), TieredOptions::default());
+    let shop = Shop::over(catalogue, Arc::new(tiers), clock).await;
+    shop.publish(2).await;
+    let (first, second) = (Lane::first(id()), Lane { activity: id(), bucket: 1 });
+    let limits_in = async |lane| {
+        let view = shop.sales.ledger().view(lane).await.unwrap();
+        view.terms.offer(sku()).unwrap().limits().to_vec()
+    };
+    let limits: Vec<LimitRule> =
+        serde_json::from_value(json!([{"subject": "user", "per": "offer", "max": 1}])).unwrap();
+    shop.decide(|activity| activity.offers = vec![offer().with_limits(limits.clone()).unwrap()]).await;
+
+    // The process stops when the truth and the first lane of the gate have the change.
+    let change = Change::Limits { sku: sku(), limits: limits.clone() };
+    truth.amend(id(), ChangeId(1), change, by("wang")).await.unwrap();
+    let followed = gate.followed(first).await.unwrap();
+    let entries = truth.events(&Consumer::new("follow"), first, Some(followed), 9).await.unwrap();
+    gate.follow(first, entries).await.unwrap();
+    assert_eq!(limits_in(first).await, limits);
+    assert_ne!(limits_in(second).await, limits);
+
+    shop.operations.apply_all(&by("server")).await.unwrap();
+    assert_eq!(limits_in(second).await, limits);
 }
 
 #[tokio::test]

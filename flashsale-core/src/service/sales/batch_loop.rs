@@ -3,9 +3,10 @@
 use std::{
     collections::VecDeque,
     future::poll_fn,
-    pin::Pin,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
-    task::Poll,
+    task::{Context, Poll},
     time::Instant,
 };
 
@@ -21,6 +22,7 @@ use super::{
 use crate::{
     domain::Timestamp,
     ledger::{Advanced, Lane, Ledger, LedgerError, Outcome, Reserve, ReserveMode},
+    panic_message::panic_message,
 };
 
 /// What a batcher and its loop share.
@@ -135,7 +137,8 @@ async fn execute(shared: Arc<Shared>, batch: NextBatch) -> Finished {
                 items.iter_mut().for_each(stop);
             }
             metrics.reserves.record(items.len() as u64);
-            let result = ledger.reserve(*lane, None, items).await.map(|result| (result.at, result.outcomes));
+            let decided = catch_panic(*lane, async { ledger.reserve(*lane, None, items).await }).await;
+            let result = decided.map(|result| (result.at, result.outcomes));
             if let Ok((_, outcomes)) = &result {
                 note_buyers(recent, outcomes);
                 count_outcomes(&metrics.reserved, outcomes, Outcome::metric_index);
@@ -144,7 +147,8 @@ async fn execute(shared: Arc<Shared>, batch: NextBatch) -> Finished {
         }
         NextBatch::Advance(QueuedBatch { items, replies }) => {
             metrics.advances.record(items.len() as u64);
-            let result = ledger.advance(*lane, items).await.map(|result| (result.at, result.outcomes));
+            let decided = catch_panic(*lane, async { ledger.advance(*lane, items).await }).await;
+            let result = decided.map(|result| (result.at, result.outcomes));
             if let Ok((_, outcomes)) = &result {
                 count_outcomes(&metrics.advanced, outcomes, Advanced::metric_index);
             }
@@ -161,6 +165,23 @@ async fn execute(shared: Arc<Shared>, batch: NextBatch) -> Finished {
     metrics.round_trips.record(u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX));
     shared.queue().round_trip = round_trip;
     finished
+}
+
+/// Turns a panic of the ledger into an error of this batch, so that it does not end the loop of the
+/// lane. What the ledger did before is unknown.
+async fn catch_panic<T>(
+    lane: Lane,
+    call: impl Future<Output = Result<T, LedgerError>>,
+) -> Result<T, LedgerError> {
+    let mut call = pin!(call);
+    let poll = |context: &mut Context<'_>| {
+        catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))).unwrap_or_else(|panic| {
+            let reason = panic_message(&*panic);
+            tracing::error!(?lane, reason, "a bug: the ledger panicked, and a batch has no known outcome");
+            Poll::Ready(Err(LedgerError::Unknown(format!("the ledger panicked: {reason}").into())))
+        })
+    };
+    poll_fn(poll).await
 }
 
 /// While all sales are stopped, a request finds the order that its key made before, and makes none.

@@ -187,7 +187,12 @@ mod tests {
         task::{Context, Poll, Waker},
     };
 
+    #[cfg(feature = "conformance")]
+    use std::sync::atomic::Ordering;
+
     use super::*;
+    #[cfg(feature = "conformance")]
+    use crate::conformance::{Faults, Faulty};
     use crate::{
         domain::{
             ActivityId, Idempotency, Key, ManualClock, Money, Nonce, OfferTerms, OrderId, OrderKey, Quantity,
@@ -420,6 +425,28 @@ mod tests {
         for answer in rest {
             assert!(is_over(answer.await));
         }
+    }
+
+    #[cfg(feature = "conformance")]
+    #[tokio::test]
+    async fn a_panic_of_the_ledger_fails_one_batch_and_the_lane_goes_on() {
+        let engine = engine(10).await;
+        let faults = Faults::new(0);
+        let ledger = Faulty::new(Arc::clone(&engine), Arc::clone(&faults));
+        let batcher = Batcher::new(ledger, lane(), BatcherOptions::default(), &Handle::current());
+        faults.panic_once();
+        let batch = [1, 2].map(|n| start(batcher.reserve(request(n))));
+        for answer in batch {
+            let answer = answer.await;
+            assert!(matches!(answer, Err(BatcherError::Ledger(LedgerError::Unknown(_)))), "{answer:?}");
+        }
+        position(batcher.reserve(request(1)).await);
+        faults.panic_once();
+        let answer = batcher.advance(cancel(1)).await;
+        assert!(matches!(answer, Err(BatcherError::Ledger(LedgerError::Unknown(_)))), "{answer:?}");
+        assert!(matches!(batcher.advance(cancel(1)).await, Ok((_, Advanced::Done(_)))));
+        assert_eq!(batcher.metrics().failed.load(Ordering::Relaxed), 2);
+        batcher.drain().await;
     }
 
     #[tokio::test]

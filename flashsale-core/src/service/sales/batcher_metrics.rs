@@ -19,7 +19,7 @@ pub struct BatcherMetrics {
     pub advances: Histogram,
     /// How long the ledger took for a batch, in microseconds.
     pub round_trips: Histogram,
-    /// Batches that the ledger answered with an error.
+    /// Batches that the ledger answered with an error, or in which it panicked.
     pub failed: AtomicU64,
     /// Outcomes of requests for units, indexed as [`Outcome::NAMES`].
     pub reserved: [AtomicU64; Outcome::NAMES.len()],

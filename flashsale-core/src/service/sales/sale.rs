@@ -91,7 +91,8 @@ impl Sale {
             return Some(Outcome::Paused);
         }
         let now = now.max(view.at);
-        let (starts_at, ends_at) = (view.window.starts_at(), view.window.ends_at());
+        let window = view.terms.window();
+        let (starts_at, ends_at) = (window.starts_at(), window.ends_at());
         if view.selling == Selling::On && now.after(CLOCK_ERROR) < starts_at {
             return Some(Outcome::NotStarted { starts_at });
         }
@@ -203,8 +204,8 @@ impl Renewed {
 /// after its end. Only an operator's change ends that, and renews the view. The view lists every
 /// buyer who may have an order, because it was read in that time by the clock of the lane too.
 fn lasting(view: &View, at: Timestamp) -> Range<Timestamp> {
-    let opens = view.window.starts_at().before(LEAD);
-    let closed = view.window.ends_at().after(CLOCK_ERROR);
+    let opens = view.terms.window().starts_at().before(LEAD);
+    let closed = view.terms.window().ends_at().after(CLOCK_ERROR);
     if view.selling == Selling::Ended {
         Timestamp::EPOCH..Timestamp::MAX
     } else if at >= closed && view.at >= closed {

@@ -138,7 +138,7 @@ impl Public {
 
         let now = self.app.clock.now();
         let (window, ended) = match sale.common_view(now) {
-            Some(view) => (view.window, view.selling == Selling::Ended),
+            Some(view) => (view.terms.window(), view.selling == Selling::Ended),
             // The ledger decides again when the ticket is used.
             None => (sale.terms().window(), false),
         };
