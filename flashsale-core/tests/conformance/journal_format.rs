@@ -14,9 +14,7 @@ use flashsale_core::{
     ledger::{
         Adjustment, AdjustmentId, Advance, BatchId, Change, ChangeId, Consumer, Fence, Lane, LedgerRole,
         PersistMode, RefundOutcome, Reserve, ReserveMode, StepId, Terms, TimeStep, Timing,
-        state_machine::{
-            ArchivedActivity, Batch, CorruptState, Image, OrderV1, ReturningActivity, StateMachine,
-        },
+        state_machine::{ArchivedActivity, Batch, Image, OrderV1, StateMachine},
     },
 };
 
@@ -89,11 +87,6 @@ fn capture(payment: u64, amount: u64, event: &str) -> Capture {
         amount,
         currency: "CNY".parse().unwrap(),
     }
-}
-
-/// For journals in which no activity leaves memory.
-fn nothing_stored(_: ActivityId) -> Result<ReturningActivity, CorruptState> {
-    Err(CorruptState("nothing is stored elsewhere"))
 }
 
 fn batch(seconds: u64, id: u64) -> Batch {
@@ -270,7 +263,7 @@ fn journals_and_snapshots_keep_their_format() {
         let image = golden(&format!("{name}.image.hex"), &image);
 
         let mut replayed = StateMachine::new(machine.role());
-        replayed.replay(&journal, &mut nothing_stored).unwrap();
+        replayed.replay(&journal).unwrap();
         assert_eq!(format!("{:?}", replayed.image()), format!("{:?}", machine.image()), "{name}");
         let restored = StateMachine::of_image(postcard::from_bytes::<Image>(&image).unwrap()).unwrap();
         assert_eq!(format!("{:?}", restored.image()), format!("{:?}", machine.image()), "{name}");
@@ -291,7 +284,7 @@ fn steps_of_time_keep_their_format() {
     let image = golden("steps.image.hex", &postcard::to_stdvec(&machine.image()).unwrap());
 
     let mut replayed = StateMachine::new(LedgerRole::Single);
-    replayed.replay(&journal, &mut nothing_stored).unwrap();
+    replayed.replay(&journal).unwrap();
     let restored = StateMachine::of_image(postcard::from_bytes::<Image>(&image).unwrap()).unwrap();
     for mut again in [replayed, restored] {
         assert_eq!(format!("{:?}", again.image()), format!("{:?}", machine.image()));
@@ -330,17 +323,17 @@ fn archived_activities_keep_their_format() {
     // A replay finds the activity where it was stored.
     let mut replayed = StateMachine::new(LedgerRole::Single);
     replayed.set_archived([(activity(), BatchId(5))].into());
-    replayed.replay(&journal, &mut { read }).unwrap();
+    replayed.replay_with(&journal, &mut { read }).unwrap();
     assert_eq!(format!("{:?}", replayed.inspect(activity())), before);
     // Nothing was stored: it never left.
     let mut replayed = StateMachine::new(LedgerRole::Single);
-    replayed.replay(&journal, &mut nothing_stored).unwrap();
+    replayed.replay(&journal).unwrap();
     assert_eq!(format!("{:?}", replayed.inspect(activity())), before);
     // Something newer was stored: all records have had their effect there.
     let newer = (activity(), BatchId(6));
     let mut replayed = StateMachine::new(LedgerRole::Single);
     replayed.set_archived([newer].into());
-    replayed.replay(&journal, &mut nothing_stored).unwrap();
+    replayed.replay(&journal).unwrap();
     assert_eq!(replayed.archived().collect::<Vec<_>>(), [newer]);
 }
 
@@ -361,7 +354,7 @@ fn journals_and_snapshots_of_earlier_versions_are_read() {
         bytes(&fs::read_to_string(path.join(format!("single-1.{kind}.hex"))).unwrap())
     };
     let mut replayed = StateMachine::new(LedgerRole::Single);
-    replayed.replay(&stored("journal"), &mut nothing_stored).unwrap();
+    replayed.replay(&stored("journal")).unwrap();
     let image: Image<OrderV1> = postcard::from_bytes(&stored("image")).unwrap();
     let restored = StateMachine::of_image(image).unwrap();
     assert_eq!(without_times(&restored), without_times(&replayed));

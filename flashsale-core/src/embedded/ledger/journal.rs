@@ -212,7 +212,7 @@ impl Journal {
                     CorruptState("an archived activity cannot be read")
                 })
             };
-            let replayed = loaded.machine.replay(bytes.value(), &mut stored);
+            let replayed = loaded.machine.replay_with(bytes.value(), &mut stored);
             replayed.map_err(|error| {
                 unread.take().unwrap_or_else(|| self.damaged(format!("row {}: {error}", row.value())))
             })?;

@@ -30,13 +30,20 @@ impl StateMachine {
     }
 
     /// Replays a journal: records as they were taken, complete and in order. Call it before
-    /// [`StateMachine::journal`]; after it, some of them would be recorded again. `stored` reads an
-    /// activity that left memory.
+    /// [`StateMachine::journal`]; after it, some of them would be recorded again.
     ///
     /// # Errors
-    /// [`CorruptState`] if the records are damaged or contradict the current state; errors of
-    /// `stored`.
-    pub fn replay(
+    /// [`CorruptState`] if the records are damaged or contradict the current state.
+    pub fn replay(&mut self, bytes: &[u8]) -> Result<(), CorruptState> {
+        self.replay_with(bytes, &mut |_| Err(CorruptState("no activity is stored elsewhere")))
+    }
+
+    /// As [`StateMachine::replay`], for a ledger from which activities leave. `stored` reads one that
+    /// left.
+    ///
+    /// # Errors
+    /// Also errors of `stored`.
+    pub fn replay_with(
         &mut self,
         bytes: &[u8],
         stored: &mut dyn FnMut(ActivityId) -> Result<ReturningActivity, CorruptState>,
