@@ -107,7 +107,7 @@ impl TestControl for Model {
 #[async_trait]
 impl Ledger for Model {
     fn bounds(&self) -> Bounds {
-        Bounds { max_batch: 10_000, max_in_flight: 1, key_retention: None }
+        Bounds { max_batch: 10_000, max_in_flight: 1, is_shared: false, key_retention: None }
     }
 
     async fn open(&self, terms: Arc<Terms>) -> Result<Opened, LedgerError> {

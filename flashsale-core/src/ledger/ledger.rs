@@ -286,6 +286,9 @@ pub struct Bounds {
     /// How many batches per lane a process should keep in flight: more than 1 if the ledger decides
     /// one while it makes its predecessor durable. Batches are decided in the order of the calls.
     pub max_in_flight: usize,
+    /// Whether lanes also change without a call of this process: other processes use the ledger, or
+    /// two tiers exchange what they decided. Then services look for changes from time to time.
+    pub is_shared: bool,
     /// How long keys and nonces are kept; `None` for as long as their activity.
     pub key_retention: Option<Duration>,
 }

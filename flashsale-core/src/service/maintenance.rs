@@ -24,13 +24,16 @@ use crate::{
     queue::{InMemoryQueue, Job, NewJob, Queue, RetryPolicy, Topic, Verdict, Worker},
 };
 
-/// How often to look for changes and at the clock, which may jump.
-const LOOK_EVERY: Duration = VIEW_EVERY;
-/// How often the view of a lane that may sell is renewed without a change in this process.
-const SELLING_VIEW_EVERY: Duration = Duration::from_millis(200);
-/// How often a lane that may sell has its chores done without a change: with two tiers, orders that
-/// wait to be persisted begin their hold later.
-const SELLING_CHORES_EVERY: Duration = Duration::from_secs(1);
+/// How often to look at the clock, which may jump.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often the view of a lane that may sell is renewed without a change in this process, if others
+/// may change it ([`Bounds::is_shared`](crate::ledger::Bounds)).
+const SHARED_VIEW_EVERY: Duration = Duration::from_millis(200);
+/// The same if only this process changes it: within the lifetime of a view.
+const OWN_VIEW_EVERY: Duration = Duration::from_millis(500);
+/// How often a shared lane that may sell has its chores done without a change in this process: with
+/// two tiers, orders that wait to be persisted begin their hold later.
+const SHARED_CHORES_EVERY: Duration = Duration::from_secs(1);
 /// The most orders and payments that one expiry step handles, so that buyers do not wait behind it.
 const EXPIRE_AT_ONCE: usize = 256;
 /// Closing jobs are never parked. As many payments are closed concurrently as one step returns:
@@ -50,6 +53,8 @@ const NEVER_PARK: RetryPolicy = RetryPolicy {
 #[derive(Debug)]
 pub struct Maintenance {
     sales: Arc<Sales>,
+    /// Whether others change the lanes too.
+    is_shared: bool,
     changes: Arc<ChangedLanes>,
     deadlines: Arc<InMemoryQueue>,
     closing: Worker,
@@ -68,8 +73,8 @@ impl Maintenance {
             })
         };
         let refunds = Refunds::new(Arc::clone(&sales), payments, queue, retries);
-        let changes = sales.follow_changes();
-        Self { sales, changes, deadlines, closing, refunds }
+        let (changes, is_shared) = (sales.follow_changes(), sales.ledger().bounds().is_shared);
+        Self { sales, is_shared, changes, deadlines, closing, refunds }
     }
 
     /// The workers of closing and refunds, for monitoring.
@@ -94,6 +99,7 @@ impl Maintenance {
             running.schedule.changed(front.lane, Instant::now());
         }
         while !*stop.borrow() {
+            let looked = Instant::now();
             self.plan(&mut running.schedule);
             for (task, cursor) in running.schedule.begin(Instant::now(), self.sales.clock().now()) {
                 running.start(task, Arc::clone(&self).work(task, cursor));
@@ -102,6 +108,7 @@ impl Maintenance {
             tokio::select! {
                 Some(ended) = running.tasks.join_next_with_id() => running.end(ended),
                 () = pause(&mut stop, wait.map_or(LOOK_EVERY, |wait| wait.min(LOOK_EVERY))) => {}
+                () = self.changed(looked) => {}
             }
         }
         while running.tasks.join_next().await.is_some() {}
@@ -137,6 +144,12 @@ impl Maintenance {
         Ok(())
     }
 
+    /// Waits for a change, but not less than the time that busy lanes are paced by.
+    async fn changed(&self, looked: Instant) {
+        self.changes.changed().await;
+        tokio::time::sleep_until(looked + VIEW_EVERY).await;
+    }
+
     /// Plans the work of lanes that changed, and of those whose turn it is.
     fn plan(&self, schedule: &mut LaneSchedule) {
         let now = Instant::now();
@@ -146,8 +159,10 @@ impl Maintenance {
                 None => schedule.forget(lane),
             }
         }
-        // The other jobs follow the changes, too.
-        schedule.round(now).into_iter().for_each(|lane| self.sales.note_change(lane));
+        if self.is_shared {
+            // The other jobs follow the changes, too.
+            schedule.round(now).into_iter().for_each(|lane| self.sales.note_change(lane));
+        }
     }
 
     async fn work(self: Arc<Self>, Task { work, lane }: Task, cursor: Option<OrderId>) -> Next {
@@ -161,8 +176,9 @@ impl Maintenance {
             Work::Refunds => self.take_refunds(lane, cursor).await,
             Work::Transfers => self.deliver(lane).await,
         };
-        let rests = self.sales.sale(lane.activity).is_none_or(|sale| sale.rests(self.sales.clock().now()));
-        Next { after: next.after.or((!rests).then_some(SELLING_CHORES_EVERY)), ..next }
+        let look_again = self.is_shared
+            && self.sales.sale(lane.activity).is_some_and(|sale| !sale.rests(self.sales.clock().now()));
+        Next { after: next.after.or(look_again.then_some(SHARED_CHORES_EVERY)), ..next }
     }
 
     /// Renews the view of a lane: regularly while it may sell.
@@ -171,7 +187,8 @@ impl Maintenance {
         let Some(front) = sale.fronts().iter().find(|front| front.lane == lane) else {
             return Next::default();
         };
-        let again = Next { after: Some(SELLING_VIEW_EVERY), ..Next::default() };
+        let every = if self.is_shared { SHARED_VIEW_EVERY } else { OWN_VIEW_EVERY };
+        let again = Next { after: Some(every), ..Next::default() };
         if let Err(error) = self.sales.renew(front).await {
             tracing::debug!(?lane, %error, "failed to renew the view of a lane");
             return again;

@@ -25,6 +25,7 @@ impl Ledger for Tiered {
         Bounds {
             max_batch: gate.max_batch.min(truth.max_batch),
             max_in_flight: gate.max_in_flight,
+            is_shared: true,
             key_retention: truth.key_retention,
         }
     }

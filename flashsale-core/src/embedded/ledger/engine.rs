@@ -169,6 +169,7 @@ impl EmbeddedLedger {
             bounds: Bounds {
                 max_batch: max_batch.max(1),
                 max_in_flight: if files.is_some() { 2 } else { 1 },
+                is_shared: false,
                 key_retention: None,
             },
             is_durable: files.is_some(),

@@ -32,7 +32,7 @@ pub(super) struct Outbox {
     changes: Arc<ChangedLanes>,
 }
 
-/// The lanes that a consumer reads in each round: those that may sell, and those that changed.
+/// The lanes that a consumer reads in each round: those that changed, and those that others may change.
 #[derive(Debug)]
 pub(super) struct Rounds {
     /// How many more times each lane is read, unless it has new events.
@@ -65,11 +65,12 @@ impl Outbox {
     /// The lanes to read in this round.
     pub(super) fn round(&self, rounds: &mut Rounds) -> Vec<Lane> {
         rounds.left.extend(self.changes.take().into_iter().map(|lane| (lane, LINGER)));
-        let now = self.sales.clock().now();
-        let selling = self.sales.all().into_iter().filter(|sale| !sale.rests(now));
-        for sale in selling {
-            for front in sale.fronts() {
-                rounds.left.entry(front.lane).or_insert(1);
+        if self.sales.ledger().bounds().is_shared {
+            let now = self.sales.clock().now();
+            for sale in self.sales.all().into_iter().filter(|sale| !sale.rests(now)) {
+                for front in sale.fronts() {
+                    rounds.left.entry(front.lane).or_insert(1);
+                }
             }
         }
         // Reading one that was left would bring it back into memory, and it has nothing to read.

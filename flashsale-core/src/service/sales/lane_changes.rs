@@ -7,6 +7,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 
 use crate::ledger::Lane;
 
@@ -28,6 +29,7 @@ pub(crate) struct LaneChanges {
 #[derive(Debug, Default)]
 pub struct ChangedLanes {
     lanes: Mutex<BTreeSet<Lane>>,
+    any: Notify,
 }
 
 impl LaneChanges {
@@ -45,7 +47,11 @@ impl LaneChanges {
     /// Notes that a lane changed, or may have.
     pub(crate) fn note(&self, lane: Lane) {
         for follower in self.followers.load().iter() {
-            follower.lanes().insert(lane);
+            let mut lanes = follower.lanes();
+            if lanes.is_empty() {
+                follower.any.notify_one();
+            }
+            lanes.insert(lane);
         }
     }
 }
@@ -54,6 +60,13 @@ impl ChangedLanes {
     /// Takes the lanes, so that the next call returns only those that change later.
     pub fn take(&self) -> BTreeSet<Lane> {
         mem::take(&mut *self.lanes())
+    }
+
+    /// Waits until a lane has changed since the last [`ChangedLanes::take`]. One caller at a time.
+    pub async fn changed(&self) {
+        while self.lanes().is_empty() {
+            self.any.notified().await;
+        }
     }
 
     fn lanes(&self) -> MutexGuard<'_, BTreeSet<Lane>> {
@@ -82,5 +95,24 @@ mod tests {
         assert_eq!(second.take(), BTreeSet::from([lane(2), lane(3)]));
         assert_eq!(third.take(), BTreeSet::from([lane(3)]));
         assert_eq!(changes.followers.load().len(), 2, "nobody reads the first one any more");
+    }
+
+    #[tokio::test]
+    async fn a_change_wakes_who_waits_for_it() {
+        let lane = Lane { activity: ActivityId::new(1).unwrap(), bucket: 0 };
+        let changes = LaneChanges::default();
+        let follower = changes.follow();
+        for _ in 0..2 {
+            let waits = tokio::spawn({
+                let follower = Arc::clone(&follower);
+                async move { follower.changed().await }
+            });
+            tokio::task::yield_now().await;
+            assert!(!waits.is_finished());
+            changes.note(lane);
+            waits.await.unwrap();
+            follower.changed().await;
+            assert_eq!(follower.take(), BTreeSet::from([lane]));
+        }
     }
 }
