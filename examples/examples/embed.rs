@@ -25,7 +25,9 @@ use flashsale_core::{
         UserId, Window,
     },
     embedded::{EmbeddedLedger, EmbeddedOptions, EmbeddedQueue, LeaseFile},
-    ledger::{Advanced, Ledger, LedgerRole, Outcome, RefundOutcome, RefundTask, Terms, Timing},
+    ledger::{
+        Advanced, Ledger, LedgerCalls as _, LedgerRole, Outcome, RefundOutcome, RefundTask, Terms, Timing,
+    },
     queue::RetryPolicy,
     service::{
         BatcherOptions, CaptureResult, Closed, Maintenance, OrderRequest, OrderService, PaymentProvider,

@@ -36,14 +36,9 @@ use std::{
 use async_trait::async_trait;
 use flashsale_core::{
     conformance::{self, Factory, LedgerUnderTest, Options, Report, TestControl},
-    domain::{
-        ActivityId, Attribution, Capture, Clock as _, Idempotency, Key, Nonce, Order, OrderId, OrderKey,
-        SkuId, SystemClock, Timestamp, UserId,
-    },
+    domain::{ActivityId, Clock as _, Idempotency, Key, Nonce, SystemClock, Timestamp},
     ledger::{
-        Adjusted, Adjustment, AdjustmentId, Advance, Advances, BatchId, Bounds, Bucket, Change, ChangeId,
-        Consumer, Due, Entry, Epoch, Kept, Lane, Ledger, LedgerError, LedgerRole, Opened, Position,
-        Reference, RefundTask, Reservations, Reserve, Stock, Terms, TimeStep, Transfer, View,
+        Answer, BatchId, Bounds, Command, Lane, Ledger, LedgerError, LedgerRole, Query, Reply,
         state_machine::{Batch, Inspection, StateMachine},
     },
 };
@@ -163,37 +158,6 @@ impl FileLedger {
         Ok(Self { path, state: Mutex::new(State { machine, file, stopped: false }), mistake })
     }
 
-    /// Runs one atomic step: decide, write, then answer. The lock serializes steps. Without an
-    /// await point, a dropped caller cannot leave a step half-done, but the thread blocks during
-    /// the sync. `EmbeddedLedger` has its own thread and writes many steps at once.
-    fn step<T>(
-        &self,
-        step: impl FnOnce(&mut StateMachine, Batch) -> Result<T, LedgerError>,
-    ) -> Result<T, LedgerError> {
-        let mut state = self.state()?;
-        let State { machine, file, stopped } = &mut *state;
-        // The batch id is random, so that readers of the outbox notice if history differs.
-        let batch = Batch { id: BatchId(fastrand::u64(..)), now: SystemClock.now() };
-        let answer = step(machine, batch);
-        let records = machine.take_journal(Vec::new());
-        if records.is_empty() || self.mistake == Some(Mistake::WritesNothing) {
-            return answer;
-        }
-        let length = (records.len() as u64).to_le_bytes();
-        let written = file.write_all(&[&length, records.as_slice()].concat()).and_then(|()| file.sync_data());
-        // Whether the step survives a restart is unknown, and the error must say so.
-        written.map_err(|error| {
-            *stopped = true;
-            LedgerError::Unknown(error.to_string().into())
-        })?;
-        answer
-    }
-
-    /// Reads the state machine.
-    fn read<T>(&self, read: impl FnOnce(&StateMachine) -> T) -> Result<T, LedgerError> {
-        Ok(read(&self.state()?.machine))
-    }
-
     fn state(&self) -> Result<MutexGuard<'_, State>, LedgerError> {
         // A panic in a step may have left the machine in an inconsistent state.
         let state = self.state.lock().map_err(PoisonError::into_inner);
@@ -210,153 +174,42 @@ impl Ledger for FileLedger {
         Bounds { max_batch: 10_000, max_in_flight: 1, is_shared: false, key_retention: None }
     }
 
-    async fn open(&self, terms: Arc<Terms>) -> Result<Opened, LedgerError> {
-        self.step(|machine, batch| machine.open(batch, &terms))
+    fn role(&self) -> LedgerRole {
+        LedgerRole::Single
     }
 
-    async fn amend(
-        &self,
-        activity: ActivityId,
-        change_id: ChangeId,
-        change: Change,
-        by: Attribution,
-    ) -> Result<(), LedgerError> {
-        self.step(|machine, batch| machine.amend(batch, activity, change_id, &change, &by))
-    }
-
-    async fn adjust(&self, adjustment: Adjustment) -> Result<Adjusted, LedgerError> {
-        self.step(|machine, batch| machine.adjust(batch, &adjustment))
-    }
-
-    async fn step_time(&self, step: TimeStep) -> Result<(), LedgerError> {
-        self.step(|machine, batch| machine.step_time(batch, &step).map(drop))
-    }
-
-    async fn reserve(
-        &self,
-        lane: Lane,
-        epoch: Option<Epoch>,
-        mut requests: Vec<Reserve>,
-    ) -> Result<Reservations, LedgerError> {
-        if self.mistake == Some(Mistake::ForgetsKeys) {
-            for request in &mut requests {
+    /// Runs one atomic step: decide, write, then answer. The lock serializes steps. Without an
+    /// await point, a dropped caller cannot leave a step half-done, but the thread blocks during
+    /// the sync. `EmbeddedLedger` has its own thread and writes many steps at once.
+    async fn step(&self, mut command: Command) -> Result<Answer, LedgerError> {
+        if let (Some(Mistake::ForgetsKeys), Command::Reserve { requests, .. }) = (self.mistake, &mut command)
+        {
+            for request in requests {
                 let (key, nonce) = (Key(fastrand::u128(..)), Nonce(fastrand::u64(..)));
                 request.idempotency = Idempotency { key, nonce };
             }
         }
-        self.step(|machine, batch| machine.reserve(batch, lane, epoch, &requests))
+        let mut state = self.state()?;
+        let State { machine, file, stopped } = &mut *state;
+        // The batch id is random, so that readers of the outbox notice if history differs.
+        let batch = Batch { id: BatchId(fastrand::u64(..)), now: SystemClock.now() };
+        let answer = machine.step(batch, &command);
+        let records = machine.take_journal(Vec::new());
+        if records.is_empty() || self.mistake == Some(Mistake::WritesNothing) {
+            return answer;
+        }
+        let length = (records.len() as u64).to_le_bytes();
+        let written = file.write_all(&[&length, records.as_slice()].concat()).and_then(|()| file.sync_data());
+        // Whether the step survives a restart is unknown, and the error must say so.
+        written.map_err(|error| {
+            *stopped = true;
+            LedgerError::Unknown(error.to_string().into())
+        })?;
+        answer
     }
 
-    async fn advance(&self, lane: Lane, steps: Vec<Advance>) -> Result<Advances, LedgerError> {
-        self.step(|machine, batch| machine.advance(batch, lane, &steps))
-    }
-
-    async fn expire_due(&self, lane: Lane, limit: usize) -> Result<Due, LedgerError> {
-        self.step(|machine, batch| machine.expire_due(batch, lane, limit))
-    }
-
-    async fn send(
-        &self,
-        lane: Lane,
-        to: Bucket,
-        sku: SkuId,
-        units: u32,
-    ) -> Result<Option<Transfer>, LedgerError> {
-        self.step(|machine, batch| machine.send(batch, lane, to, sku, units))
-    }
-
-    async fn receive(&self, transfer: Transfer) -> Result<bool, LedgerError> {
-        self.step(|machine, batch| machine.receive(batch, transfer))
-    }
-
-    async fn forget(&self, transfer: Transfer) -> Result<(), LedgerError> {
-        self.step(|machine, batch| machine.forget(batch, transfer))
-    }
-
-    async fn transfers(&self, lane: Lane) -> Result<Vec<Transfer>, LedgerError> {
-        self.read(|machine| machine.transfers(lane))?
-    }
-
-    async fn activities(&self) -> Result<Vec<ActivityId>, LedgerError> {
-        self.read(StateMachine::activities)
-    }
-
-    async fn terms(&self, activity: ActivityId) -> Result<Option<Arc<Terms>>, LedgerError> {
-        self.read(|machine| machine.terms(activity))
-    }
-
-    async fn stock(&self, activity: ActivityId, sku: SkuId) -> Result<Option<Stock>, LedgerError> {
-        self.read(|machine| machine.stock(activity, sku))
-    }
-
-    async fn view(&self, lane: Lane) -> Result<View, LedgerError> {
-        self.read(|machine| machine.view(SystemClock.now(), lane))?
-    }
-
-    async fn order(&self, key: OrderKey) -> Result<Option<Order>, LedgerError> {
-        self.read(|machine| machine.order(key))
-    }
-
-    async fn orders_of(
-        &self,
-        user: UserId,
-        after: Option<OrderId>,
-        limit: usize,
-    ) -> Result<Vec<Order>, LedgerError> {
-        self.read(|machine| machine.orders_of(user, after, limit))
-    }
-
-    async fn locate(&self, reference: Reference) -> Result<Option<OrderKey>, LedgerError> {
-        self.read(|machine| machine.locate(reference))
-    }
-
-    async fn adjustment(
-        &self,
-        activity: ActivityId,
-        id: &AdjustmentId,
-    ) -> Result<Option<(SkuId, i64)>, LedgerError> {
-        self.read(|machine| machine.adjustment(activity, id))?
-    }
-
-    async fn refunds_due(
-        &self,
-        lane: Lane,
-        after: Option<OrderId>,
-        limit: usize,
-    ) -> Result<Vec<RefundTask>, LedgerError> {
-        self.read(|machine| machine.refunds_due(lane, after, limit))
-    }
-
-    async fn keep_unmatched(&self, capture: Capture) -> Result<Kept, LedgerError> {
-        self.step(|machine, _| machine.keep_unmatched(&capture))
-    }
-
-    async fn register(&self, consumer: &Consumer) -> Result<(), LedgerError> {
-        self.step(|machine, _| {
-            machine.register(consumer);
-            Ok(())
-        })
-    }
-
-    async fn retire(&self, consumer: &Consumer) -> Result<(), LedgerError> {
-        self.step(|machine, _| {
-            machine.retire(consumer);
-            Ok(())
-        })
-    }
-
-    async fn events(
-        &self,
-        consumer: &Consumer,
-        lane: Lane,
-        from: Option<Position>,
-        limit: usize,
-    ) -> Result<Vec<Entry>, LedgerError> {
-        self.read(|machine| machine.events(consumer, lane, from, limit))?
-    }
-
-    async fn ack(&self, consumer: &Consumer, lane: Lane, position: Position) -> Result<(), LedgerError> {
-        self.step(|machine, _| machine.ack(consumer, lane, position))
+    async fn read(&self, query: Query) -> Result<Reply, LedgerError> {
+        self.state()?.machine.read(SystemClock.now(), &query)
     }
 }
 
@@ -381,7 +234,7 @@ impl Files {
         let ledger = FileLedger::open(path, self.mistake).expect("a temporary file can be opened");
         let ledger = Arc::new(ledger);
         let files = Self::new(&self.directory, self.mistake);
-        LedgerUnderTest::single(Arc::clone(&ledger) as _, Arc::new(FileControl { ledger, files }))
+        LedgerUnderTest { ledger: Arc::clone(&ledger) as _, probe: Arc::new(FileControl { ledger, files }) }
     }
 }
 
@@ -418,7 +271,7 @@ struct FileControl {
 impl TestControl for FileControl {
     /// Returns all counters as stored. The suite checks the invariants on them after every step.
     async fn inspect(&self, activity: ActivityId) -> Option<Inspection> {
-        self.ledger.read(|machine| machine.inspect(activity)).expect("the ledger works")
+        self.ledger.state().expect("the ledger works").machine.inspect(activity)
     }
 
     /// Advances time, so that the suite need not wait.

@@ -16,7 +16,7 @@
 //!         SystemClock, Timestamp, UserId, Window,
 //!     },
 //!     embedded::EmbeddedLedger,
-//!     ledger::{Lane, Ledger, Outcome, Reserve, ReserveMode, LedgerRole, Terms, Timing},
+//!     ledger::{Lane, LedgerCalls as _, Outcome, Reserve, ReserveMode, LedgerRole, Terms, Timing},
 //! };
 //!
 //! # #[tokio::main(flavor = "current_thread")]

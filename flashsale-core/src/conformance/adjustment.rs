@@ -5,7 +5,7 @@ use super::{
     make::{self, offer},
     scene::{Check, Scene},
 };
-use crate::domain::Strategy;
+use crate::{domain::Strategy, ledger::LedgerCalls as _};
 
 cases! {
     Deciding:

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     domain::{Order, OrderId, OrderKey, Selling, Strategy},
-    ledger::{Change, Consumer, Event, Kept, LedgerError, Reference},
+    ledger::{Change, Consumer, Event, Kept, LedgerCalls as _, LedgerError, Reference},
 };
 
 cases! {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     domain::{Per, Selling, SkuId, Strategy, Subject},
-    ledger::{Change, Lane, Transfer},
+    ledger::{Change, Lane, LedgerCalls as _, Transfer},
 };
 
 cases! {

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     domain::Strategy,
-    ledger::{Advance, Consumer, Event, OrderChange},
+    ledger::{Advance, Consumer, Event, LedgerCalls as _, OrderChange},
 };
 
 cases! {

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     domain::{Order, Per, Strategy, Subject},
-    ledger::{Advance, Advanced, Lane, Ledger, LedgerError, Outcome, Reserve},
+    ledger::{Advance, Advanced, Lane, Ledger, LedgerCalls as _, LedgerError, Outcome, Reserve},
 };
 
 cases! {

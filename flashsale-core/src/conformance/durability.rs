@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     domain::{OrderKey, Per, Strategy, Subject, Timestamp},
-    ledger::{Consumer, state_machine::Inspection},
+    ledger::{Consumer, LedgerCalls as _, state_machine::Inspection},
 };
 
 cases! {

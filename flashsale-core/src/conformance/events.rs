@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     domain::Strategy,
-    ledger::{BatchId, Consumer, Entry, Event, OrderChange, Outcome, Position},
+    ledger::{BatchId, Consumer, Entry, Event, LedgerCalls as _, OrderChange, Outcome, Position},
 };
 
 cases! {

@@ -5,7 +5,10 @@ use super::{
     make::{self, HOLD, STRATEGIES, capture_of, offer},
     scene::{Check, Scene},
 };
-use crate::domain::{Money, OfferTerms, Order, PaymentStatus, Strategy};
+use crate::{
+    domain::{Money, OfferTerms, Order, PaymentStatus, Strategy},
+    ledger::LedgerCalls as _,
+};
 
 cases! {
     Deciding:

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     domain::{Capture, LateCapture, Order, Per, RefundOrder, ReversalKind, Selling, Strategy, Subject},
-    ledger::{Adjustment, Advance, BatchId, Change, ChangeId, Chunk, Epoch, Event, Lane},
+    ledger::{Adjustment, Advance, BatchId, Change, ChangeId, Chunk, Epoch, Event, Lane, LedgerCalls as _},
 };
 
 cases! {
@@ -77,7 +77,7 @@ async fn a_gate_without_content_is_not_ready(scene: &mut Scene) -> Check {
         vec!["not_ready".to_owned()],
         answer.outcomes.iter().map(name::of_outcome).collect(),
     )?;
-    scene.same("epoch", None, scene.ok("epoch", gate.epoch(activity).await)?)?;
+    scene.same("epoch", None, scene.ok("epoch", gate.open_epoch(activity).await)?)?;
     scene.ok("close", gate.close(activity, Epoch(9)).await)?;
     scene.same("followed", "error: not open", name::of_result(&gate.followed(lane).await))?;
     scene.same("follow", "error: not open", name::of_result(&gate.follow(lane, Vec::new()).await))?;
@@ -167,11 +167,11 @@ async fn closing_stops_admission_and_keeps_the_outbox(scene: &mut Scene) -> Chec
     let (gate, activity) = (scene.gate(), scene.activity());
     scene.note("close an older epoch");
     scene.ok("close", gate.close(activity, Epoch(next.epoch.0 - 1)).await)?;
-    scene.same("epoch", Some(next.epoch), scene.ok("epoch", gate.epoch(activity).await)?)?;
+    scene.same("epoch", Some(next.epoch), scene.ok("epoch", gate.open_epoch(activity).await)?)?;
     for _ in 0..2 {
         scene.note("close");
         scene.ok("close", gate.close(activity, next.epoch).await)?;
-        scene.same("epoch", None, scene.ok("epoch", gate.epoch(activity).await)?)?;
+        scene.same("epoch", None, scene.ok("epoch", gate.open_epoch(activity).await)?)?;
         let other = scene.ask(2);
         scene.admit(other, "not_ready").await?;
         scene.admit(ask, "not_ready").await?;

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::{
     domain::{ActivityId, Timestamp},
-    ledger::{Gate, Lane, Ledger, LedgerRole, Truth, state_machine::Inspection},
+    ledger::{Lane, Ledger, LedgerRole, state_machine::Inspection},
 };
 
 /// Makes ledgers of one backend for the suite. Each case gets its own.
@@ -33,29 +33,8 @@ pub trait Factory: Send + Sync {
 pub struct LedgerUnderTest {
     /// The ledger.
     pub ledger: Arc<dyn Ledger>,
-    /// The same ledger as a gate, if that is its role.
-    pub gate: Option<Arc<dyn Gate>>,
-    /// The same ledger as a truth, if that is its role.
-    pub truth: Option<Arc<dyn Truth>>,
     /// Test-only access to the ledger.
     pub probe: Arc<dyn TestControl>,
-}
-
-impl LedgerUnderTest {
-    /// A ledger that decides everything.
-    pub fn single(ledger: Arc<dyn Ledger>, probe: Arc<dyn TestControl>) -> Self {
-        Self { ledger, gate: None, truth: None, probe }
-    }
-
-    /// A gate.
-    pub fn gate(gate: Arc<dyn Gate>, probe: Arc<dyn TestControl>) -> Self {
-        Self { ledger: Arc::clone(&gate) as _, gate: Some(gate), truth: None, probe }
-    }
-
-    /// A truth.
-    pub fn truth(truth: Arc<dyn Truth>, probe: Arc<dyn TestControl>) -> Self {
-        Self { ledger: Arc::clone(&truth) as _, gate: None, truth: Some(truth), probe }
-    }
 }
 
 impl fmt::Debug for LedgerUnderTest {

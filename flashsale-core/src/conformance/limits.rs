@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     domain::{LateCapture, Per, Strategy, Subject},
-    ledger::ChangeId,
+    ledger::{ChangeId, LedgerCalls as _},
 };
 
 cases! {

@@ -26,7 +26,7 @@
 //!     fn max_buckets(&self) -> u16 { 1 }
 //!     async fn fresh(&self, role: LedgerRole) -> LedgerUnderTest {
 //!         let ledger = Arc::new(EmbeddedLedger::in_memory(role, Arc::new(SystemClock)));
-//!         LedgerUnderTest::single(Arc::clone(&ledger) as _, Arc::new(Inside(ledger)))
+//!         LedgerUnderTest { ledger: Arc::clone(&ledger) as _, probe: Arc::new(Inside(ledger)) }
 //!     }
 //! }
 //!

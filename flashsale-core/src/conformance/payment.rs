@@ -13,7 +13,7 @@ use crate::{
         ReversalKind::{DisputeLost, DisputeWon, Disputed, Refunded},
         Strategy,
     },
-    ledger::{Advance, Advanced, Kept, Reference, RefundOutcome},
+    ledger::{Advance, Advanced, Kept, LedgerCalls as _, Reference, RefundOutcome},
 };
 
 cases! {

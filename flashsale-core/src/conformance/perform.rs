@@ -13,9 +13,9 @@ use crate::{
         RefundOrder, ReversalKind, ReversalReport, Selling, Strategy, SubjectId, Subjects, Timestamp,
     },
     ledger::{
-        Adjustment, Advance, Bucket, Change, ChangeId, Consumer, Entry, Epoch, Event, Fence, Gate, Lane,
-        Ledger, LedgerError, LedgerRole, Outcome, PersistMode, Position, Reference, RefundOutcome, Reserve,
-        StepId, Terms, TimeStep, Transfer, Truth, state_machine::Inspection,
+        Adjustment, Advance, Bucket, Change, ChangeId, Consumer, Entry, Epoch, Event, Fence, Lane, Ledger,
+        LedgerCalls as _, LedgerError, LedgerRole, Outcome, PersistMode, Position, Reference, RefundOutcome,
+        Reserve, StepId, Terms, TimeStep, Transfer, state_machine::Inspection,
     },
 };
 
@@ -155,8 +155,9 @@ impl System {
         self.truth.as_ref().map_or(&self.main.ledger, |truth| &truth.ledger)
     }
 
-    fn tiers(&self) -> Option<(&dyn Gate, &dyn Truth)> {
-        Some((self.main.gate.as_deref()?, self.truth.as_ref()?.truth.as_deref()?))
+    /// The gate and its truth.
+    fn tiers(&self) -> Option<(&dyn Ledger, &dyn Ledger)> {
+        Some((&*self.main.ledger, &*self.truth.as_ref()?.ledger))
     }
 
     /// Opens the sale, and warms up the gate if there are two tiers.
@@ -491,7 +492,7 @@ impl System {
     pub(super) async fn differences(&self, past: &History) -> Result<Vec<String>, LedgerError> {
         let Some((gate, truth)) = self.tiers() else { return Ok(Vec::new()) };
         let activity = past.terms.activity();
-        if gate.epoch(activity).await? != Some(truth.epoch(activity).await?) {
+        if gate.open_epoch(activity).await? != Some(truth.epoch(activity).await?) {
             self.rebuild(past, true, 100, usize::MAX).await?;
         }
         for lane in past.lanes() {

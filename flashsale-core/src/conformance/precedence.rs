@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     domain::{Per, Selling, Strategy, Subject},
-    ledger::{Change, Epoch, ReserveMode},
+    ledger::{Change, Epoch, LedgerCalls as _, ReserveMode},
 };
 
 cases! {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     domain::{Per, Strategy, Subject, Timestamp},
-    ledger::{Opened, Outcome},
+    ledger::{LedgerCalls as _, Opened, Outcome},
 };
 
 cases! {

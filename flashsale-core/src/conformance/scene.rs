@@ -11,8 +11,8 @@ use super::{
 use crate::{
     domain::{ActivityId, Capture, Key, OfferTerms, Order, OrderId, RefundOrder, ReversalKind, Timestamp},
     ledger::{
-        Adjustment, Advance, Advanced, Change, ChangeId, Due, Epoch, Gate, Lane, Ledger, LedgerError,
-        LedgerRole, Outcome, Reserve, Terms, Truth,
+        Adjustment, Advance, Advanced, Change, ChangeId, Due, Epoch, Lane, Ledger, LedgerCalls as _,
+        LedgerError, LedgerRole, Outcome, Reserve, Terms,
         invariants::{self, OwedUnits},
         state_machine::Inspection,
     },
@@ -73,15 +73,19 @@ impl Scene {
     }
 
     /// Returns the gate, which is either under test or the other tier.
-    pub(super) fn gate(&self) -> Arc<dyn Gate> {
-        let other = self.other.as_ref().and_then(|other| other.gate.as_ref());
-        Arc::clone(self.subject.gate.as_ref().or(other).expect("the scene has a gate"))
+    pub(super) fn gate(&self) -> Arc<dyn Ledger> {
+        self.tier(LedgerRole::Gate)
     }
 
     /// Returns the truth, which is either under test or the other tier.
-    pub(super) fn truth(&self) -> Arc<dyn Truth> {
-        let other = self.other.as_ref().and_then(|other| other.truth.as_ref());
-        Arc::clone(self.subject.truth.as_ref().or(other).expect("the scene has a truth"))
+    pub(super) fn truth(&self) -> Arc<dyn Ledger> {
+        self.tier(LedgerRole::Truth)
+    }
+
+    fn tier(&self, role: LedgerRole) -> Arc<dyn Ledger> {
+        let tiers = [Some(&self.subject), self.other.as_ref()].into_iter().flatten();
+        let tier = tiers.map(|subject| &subject.ledger).find(|ledger| ledger.role() == role);
+        Arc::clone(tier.expect("the scene has both tiers"))
     }
 
     // Steps.
@@ -157,7 +161,7 @@ impl Scene {
         self.now = self.now.max(to);
         for subject in [Some(&self.subject), self.other.as_ref()].into_iter().flatten() {
             for lane in self.lanes() {
-                if subject.truth.is_none() || lane.bucket == 0 {
+                if subject.ledger.role() != LedgerRole::Truth || lane.bucket == 0 {
                     subject.probe.advance_time(lane, self.now).await;
                 }
             }

@@ -21,8 +21,8 @@ use crate::{
         Timestamp, UserId,
     },
     ledger::{
-        Adjustment, Advance, Advanced, Change, ChangeId, Fence, Gate, Lane, Ledger, LedgerError, Outcome,
-        Position, Reserve, Stock, Terms, Truth,
+        Adjustment, Advance, Advanced, Change, ChangeId, Fence, Lane, Ledger, LedgerCalls as _, LedgerError,
+        Outcome, Position, Reserve, Stock, Terms,
         invariants::{self, OwedUnits},
     },
     tiered::{Pumped, Resolution, Tiered, TieredOptions},
@@ -44,11 +44,11 @@ pub trait ForgettingStore: TestControl {
 #[derive(Clone)]
 pub struct Pair {
     /// The gate.
-    pub gate: Arc<dyn Gate>,
+    pub gate: Arc<dyn Ledger>,
     /// The gate's store.
     pub gate_store: Arc<dyn ForgettingStore>,
     /// The truth.
-    pub truth: Arc<dyn Truth>,
+    pub truth: Arc<dyn Ledger>,
     /// The truth's store.
     pub truth_store: Arc<dyn TestControl>,
 }

@@ -9,8 +9,8 @@ use super::{
 use crate::{
     domain::{OfferTerms, Order},
     ledger::{
-        Advance, BatchId, Chunk, Consumer, Entry, Epoch, Fence, Lane, LedgerError, NextEpoch, Outcome,
-        PersistMode, Position, Verdict,
+        Advance, BatchId, Chunk, Consumer, Entry, Epoch, Fence, Lane, LedgerCalls as _, LedgerError,
+        NextEpoch, Outcome, PersistMode, Position, Verdict,
     },
 };
 
@@ -44,7 +44,7 @@ impl Scene {
         self.same(
             "epoch of the gate",
             Some(epoch.epoch),
-            self.ok("epoch", self.gate().epoch(activity).await)?,
+            self.ok("epoch", self.gate().open_epoch(activity).await)?,
         )?;
         Ok(epoch)
     }

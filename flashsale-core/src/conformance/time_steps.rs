@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     domain::{Order, Strategy},
-    ledger::{Consumer, Event, StepId, TimeStep},
+    ledger::{Consumer, Event, LedgerCalls as _, StepId, TimeStep},
 };
 
 cases! {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     domain::{LateCapture, Order, OrderStatus, Strategy},
-    ledger::{Advance, Advanced},
+    ledger::{Advance, Advanced, LedgerCalls as _},
 };
 
 cases! {

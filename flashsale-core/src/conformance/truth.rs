@@ -9,8 +9,8 @@ use super::{
 use crate::{
     domain::{Per, Selling, Strategy, Subject},
     ledger::{
-        Change, ChangeId, Entry, Epoch, Event, Lane, OrderChange, PersistMode, Position, RefusalReason,
-        Verdict,
+        Change, ChangeId, Entry, Epoch, Event, Lane, LedgerCalls as _, OrderChange, PersistMode, Position,
+        RefusalReason, Verdict,
     },
 };
 

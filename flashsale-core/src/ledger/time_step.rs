@@ -9,7 +9,7 @@ use crate::domain::{Attribution, Invalid};
 #[serde(transparent)]
 pub struct StepId(pub u64);
 
-/// A step of the deciding clock, which [`Ledger::step_time`](super::Ledger::step_time) takes in
+/// A step of the deciding clock, which [`step_time`](super::LedgerCalls::step_time) takes in
 /// every lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimeStep {

@@ -1,74 +1,13 @@
-//! Truths: durable ledgers that decide what gates admitted.
+//! What a truth and its gate exchange: verdicts, epochs and content.
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    AdjustmentId, BatchId, Change, ChangeId, Entry, Epoch, Fence, Lane, Ledger, LedgerError, Position, Terms,
-};
-use crate::domain::{ActivityId, Attribution, Order, OrderId, SkuId};
+use super::{AdjustmentId, BatchId, Change, ChangeId, Epoch, Position, Terms};
+use crate::domain::{Attribution, Order, OrderId, SkuId};
 
-/// A ledger that persists or refuses what a [`Gate`](super::Gate) admitted.
-///
-/// A truth has one lane per activity, the first, with all units. The terms' buckets are the gate's.
-#[async_trait]
-pub trait Truth: Ledger {
-    /// Persists entries of a gate's outbox, and in the same step the position of the last one.
-    ///
-    /// An order is created with the offer's price and a hold that starts now, or stored as refused
-    /// if its epoch is over or units, limits, key or nonce forbid it. The pay-time bound and the
-    /// window are not checked again. An unknown SKU is refused without a trace. An order whose id
-    /// belongs to another user's is refused each time: nothing is stored, and
-    /// [`OrderChange::Refused`](super::OrderChange::Refused) tells the gate. An adjustment takes
-    /// effect or is refused. Other entries only move the position. A known order keeps its verdict.
-    ///
-    /// # Errors
-    /// [`LedgerError::Fenced`] if the lane has seen a newer fence; [`LedgerError::Moved`] if `mode`
-    /// names another position than the lane's, or the entries do not follow it without a gap.
-    async fn persist(
-        &self,
-        lane: Lane,
-        fence: Fence,
-        mode: PersistMode,
-        entries: Vec<Entry>,
-    ) -> Result<Vec<Verdict>, LedgerError>;
-
-    /// Returns the position of the last persisted entry of a gate's lane.
-    ///
-    /// # Errors
-    /// [`LedgerError::NotOpen`].
-    async fn position(&self, lane: Lane) -> Result<Position, LedgerError>;
-
-    /// Returns the epoch of an activity; 0 if none was taken.
-    ///
-    /// # Errors
-    /// [`LedgerError::NotOpen`].
-    async fn epoch(&self, activity: ActivityId) -> Result<Epoch, LedgerError>;
-
-    /// Takes the next epoch if the current one is `expected`. From then on, orders of older epochs
-    /// are refused, and the position of every lane is the first entry of a gate in the new epoch.
-    ///
-    /// # Errors
-    /// [`LedgerError::Moved`] if the current epoch differs; [`LedgerError::NotOpen`].
-    async fn next_epoch(&self, activity: ActivityId, expected: Epoch) -> Result<NextEpoch, LedgerError>;
-
-    /// Returns a chunk of an activity's content for loading a gate: `limit` orders after `after`,
-    /// in an order chosen by the truth. Each chunk is its own snapshot. Orders carry revisions, so
-    /// following from the first chunk's position yields the same content.
-    ///
-    /// # Errors
-    /// [`LedgerError::NotOpen`].
-    async fn content(
-        &self,
-        activity: ActivityId,
-        after: Option<OrderId>,
-        limit: usize,
-    ) -> Result<Chunk, LedgerError>;
-}
-
-/// The way in which [`Truth::persist`] treats the position.
+/// The way in which [`persist`](super::LedgerCalls::persist) treats the position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PersistMode {
     /// The entries follow this position, which is the lane's; it moves to the last entry.

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     domain::{OrderId, SteadyTime},
     interruptible_sleep::pause,
-    ledger::{Closing, Due, Lane, Ledger},
+    ledger::{Closing, Due, Lane, Ledger, LedgerCalls as _},
     queue::{InMemoryQueue, Job, NewJob, Queue, RetryPolicy, Topic, Verdict, Worker},
 };
 

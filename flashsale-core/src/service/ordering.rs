@@ -8,7 +8,9 @@ use crate::{
         ActivityId, Attribution, Idempotency, Invalid, Order, OrderId, OrderKey, OrderStatus, Quantity,
         SkuId, Subjects, UserId,
     },
-    ledger::{Advance, Advanced, LedgerError, Outcome, Position, Reference, Reserve, ReserveMode},
+    ledger::{
+        Advance, Advanced, LedgerCalls as _, LedgerError, Outcome, Position, Reference, Reserve, ReserveMode,
+    },
     snowflake::Generator,
 };
 

@@ -11,7 +11,7 @@ use crate::{
         Capture, Money, Order, OrderId, OrderKey, OrderStatus, Payment, PaymentId, Provider, Refund,
         ReversalReport, Timestamp, UserId,
     },
-    ledger::{Advance, Advanced, Kept, Reference, RefundOutcome, RefundTask},
+    ledger::{Advance, Advanced, Kept, LedgerCalls as _, Reference, RefundOutcome, RefundTask},
     snowflake::Generator,
 };
 

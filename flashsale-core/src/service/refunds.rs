@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{Payments, Sales, ServiceError};
 use crate::{
     domain::{Capture, OrderId, Refund, RefundStatus, text},
-    ledger::{Lane, RefundTask},
+    ledger::{Lane, LedgerCalls as _, RefundTask},
     queue::{Job, MAX_BATCH, NewJob, Put, Queue, QueueError, RetryPolicy, Topic, Verdict, Worker},
 };
 

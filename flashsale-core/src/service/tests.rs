@@ -20,7 +20,7 @@ use crate::{
         Subjects, Timestamp, UserId, Window,
     },
     embedded::{EmbeddedCatalogue, EmbeddedLedger},
-    ledger::{Ledger, LedgerRole, RefundOutcome, RefundTask, Terms, Timing},
+    ledger::{Ledger, LedgerCalls as _, LedgerRole, RefundOutcome, RefundTask, Terms, Timing},
     queue::{InMemoryQueue, NewJob, Queue, RetryPolicy},
     service::BatcherOptions,
     snowflake::{Generator, InMemoryLease, Settings},

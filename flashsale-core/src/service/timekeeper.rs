@@ -10,7 +10,7 @@ use crate::{
     clock::{ClockState, Observation, SteeredClock},
     domain::{Attribution, Invalid, Text},
     interruptible_sleep::pause,
-    ledger::{LedgerError, StepId, TimeStep},
+    ledger::{LedgerCalls as _, LedgerError, StepId, TimeStep},
 };
 
 /// How often the clock is compared with the wall.
@@ -170,7 +170,7 @@ mod tests {
             Strategy, Subjects, Timestamp, UserId, Window,
         },
         embedded::{EmbeddedCatalogue, EmbeddedLedger},
-        ledger::{Lane, Ledger as _, LedgerRole, Outcome, Reserve, ReserveMode, Terms, Timing},
+        ledger::{Lane, LedgerRole, Outcome, Reserve, ReserveMode, Terms, Timing},
         service::BatcherOptions,
     };
 

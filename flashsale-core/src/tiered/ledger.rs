@@ -1,4 +1,4 @@
-//! The ledger trait over two tiers: which tier answers which call.
+//! Two tiers as one ledger: which tier takes which command, and answers which query.
 
 use std::sync::Arc;
 
@@ -6,11 +6,11 @@ use async_trait::async_trait;
 
 use super::Tiered;
 use crate::{
-    domain::{ActivityId, Attribution, Capture, Order, OrderId, OrderKey, SkuId, UserId},
+    domain::{Order, OrderId, UserId},
     ledger::{
-        Adjusted, Adjustment, AdjustmentId, Advance, Advanced, Advances, Bounds, Bucket, Change, ChangeId,
-        Consumer, Due, Entry, Epoch, Kept, Lane, Ledger, LedgerError, Opened, Outcome, Position, Reference,
-        RefundTask, Reservations, Reserve, Stock, Terms, TimeStep, Transfer, View,
+        Adjusted, Adjustment, Advance, Advanced, Advances, Answer, Bounds, Command, Due, Epoch, Lane, Ledger,
+        LedgerCalls as _, LedgerError, LedgerRole, Opened, Outcome, Query, Reply, Reservations, Reserve,
+        Terms, Transfer,
     },
 };
 
@@ -18,7 +18,6 @@ use crate::{
 const ADJUSTMENT_ATTEMPTS: usize = 5;
 
 #[async_trait]
-#[deny(clippy::missing_trait_methods)]
 impl Ledger for Tiered {
     fn bounds(&self) -> Bounds {
         let (gate, truth) = (self.gate.bounds(), self.truth.bounds());
@@ -30,33 +29,97 @@ impl Ledger for Tiered {
         }
     }
 
-    async fn open(&self, terms: Arc<Terms>) -> Result<Opened, LedgerError> {
+    fn role(&self) -> LedgerRole {
+        LedgerRole::Single
+    }
+
+    async fn step(&self, command: Command) -> Result<Answer, LedgerError> {
+        match command {
+            Command::Open(terms) => self.open_tiers(terms).await.map(Answer::Opened),
+            Command::Adjust(adjustment) => self.adjust_tiers(adjustment).await.map(Answer::Adjusted),
+            Command::Reserve { lane, epoch, requests } => {
+                self.reserve_at_gate(lane, epoch, requests).await.map(Answer::Reserved)
+            }
+            Command::Advance { lane, steps } => {
+                self.advance_at_truth(lane, steps).await.map(Answer::Advanced)
+            }
+            Command::ExpireDue { lane, limit } => self.expire_at_truth(lane, limit).await.map(Answer::Due),
+            Command::Forget(transfer) => self.forget_persisted(transfer).await.map(|()| Answer::Done),
+            Command::Amend { activity, .. } => {
+                self.truth.step(command).await?;
+                // The pump retries if this fails; following now shortens the delay.
+                if let Err(error) = self.pump(activity).await {
+                    tracing::warn!(%activity, %error, "the gate has not followed a change of terms yet");
+                    self.wake();
+                }
+                Ok(Answer::Done)
+            }
+            Command::StepTime(_) => {
+                // The gate follows the truth's deadlines, and then steps its own time.
+                self.truth.step(command.clone()).await?;
+                self.gate.step(command).await?;
+                self.wake();
+                Ok(Answer::Done)
+            }
+            Command::Send { .. } | Command::Receive(_) => self.gate.step(command).await,
+            Command::KeepUnmatched(_) | Command::Register(_) | Command::Retire(_) => {
+                self.truth.step(command).await
+            }
+            // The truth has one lane.
+            Command::Ack { lane, .. } if lane.bucket > 0 => Ok(Answer::Done),
+            Command::Ack { .. } => self.truth.step(command).await,
+            // The gate would have to forget the activity, too.
+            Command::Archive(_) => Ok(Answer::Archived(false)),
+            Command::Close { .. }
+            | Command::Load { .. }
+            | Command::Reopen { .. }
+            | Command::Follow { .. }
+            | Command::Persist { .. }
+            | Command::NextEpoch { .. } => Err(LedgerError::NotDeciding("steps between its tiers")),
+        }
+    }
+
+    async fn read(&self, query: Query) -> Result<Reply, LedgerError> {
+        match query {
+            Query::Order(key) => self.known(key).await.map(Reply::Order),
+            Query::OrdersOf { user, after, limit } => {
+                self.orders_at_both(user, after, limit).await.map(Reply::Orders)
+            }
+            Query::Locate(reference) => Ok(Reply::Located(match self.truth.locate(reference).await? {
+                Some(key) => Some(key),
+                None => self.gate.locate(reference).await?,
+            })),
+            Query::Transfers(_) | Query::View(_) | Query::OpenEpoch(_) | Query::Followed(_) => {
+                self.gate.read(query).await
+            }
+            // The truth has one lane.
+            Query::RefundsDue { lane, .. } if lane.bucket > 0 => Ok(Reply::RefundsDue(Vec::new())),
+            Query::Events { lane, .. } if lane.bucket > 0 => Ok(Reply::Events(Vec::new())),
+            Query::Activities
+            | Query::Terms(_)
+            | Query::Stock { .. }
+            | Query::Adjustment { .. }
+            | Query::RefundsDue { .. }
+            | Query::Events { .. }
+            | Query::Position(_)
+            | Query::Epoch(_)
+            | Query::Content { .. } => self.truth.read(query).await,
+        }
+    }
+}
+
+impl Tiered {
+    async fn open_tiers(&self, terms: Arc<Terms>) -> Result<Opened, LedgerError> {
         self.truth.register(&self.follow_consumer).await?;
         let opened = self.truth.open(Arc::clone(&terms)).await?;
         self.pump(terms.activity()).await?;
         Ok(opened)
     }
 
-    async fn amend(
-        &self,
-        activity: ActivityId,
-        id: ChangeId,
-        change: Change,
-        by: Attribution,
-    ) -> Result<(), LedgerError> {
-        self.truth.amend(activity, id, change, by).await?;
-        // The pump retries if this fails; following now shortens the delay.
-        if let Err(error) = self.pump(activity).await {
-            tracing::warn!(%activity, %error, "the gate has not followed a change of terms yet");
-            self.wake();
-        }
-        Ok(())
-    }
-
     /// Applies positive deltas at the truth first. Takes negative ones from the gate, where buyers
     /// compete for the units; they reach the truth through the outbox under the gate's epoch. If
     /// the gate is rebuilt in between, the change is lost with it and retried under the same id.
-    async fn adjust(&self, adjustment: Adjustment) -> Result<Adjusted, LedgerError> {
+    async fn adjust_tiers(&self, adjustment: Adjustment) -> Result<Adjusted, LedgerError> {
         let activity = adjustment.activity;
         if adjustment.delta > 0 {
             let adjusted = self.truth.adjust(adjustment).await?;
@@ -68,7 +131,7 @@ impl Ledger for Tiered {
                 let same = known == (adjustment.sku, adjustment.delta);
                 return Ok(if same { Adjusted::Replayed } else { Adjusted::IdReused });
             }
-            let before = self.gate.epoch(activity).await?;
+            let before = self.gate.open_epoch(activity).await?;
             let taken = match self.gate.adjust(adjustment.clone()).await {
                 Err(LedgerError::NotOpen) => {
                     self.pump(activity).await?;
@@ -86,7 +149,7 @@ impl Ledger for Tiered {
                     return Ok(taken);
                 }
             }
-            if self.gate.epoch(activity).await? == before {
+            if self.gate.open_epoch(activity).await? == before {
                 let stock = self.truth.stock(activity, adjustment.sku).await?.unwrap_or_default();
                 return Ok(Adjusted::Insufficient { available: u32::try_from(stock.available).unwrap_or(0) });
             }
@@ -94,15 +157,7 @@ impl Ledger for Tiered {
         Err(LedgerError::Unavailable("the gate keeps being rebuilt".into()))
     }
 
-    /// Steps the truth, whose deadlines the gate follows, and then the gate's own time.
-    async fn step_time(&self, step: TimeStep) -> Result<(), LedgerError> {
-        self.truth.step_time(step.clone()).await?;
-        self.gate.step_time(step).await?;
-        self.wake();
-        Ok(())
-    }
-
-    async fn reserve(
+    async fn reserve_at_gate(
         &self,
         lane: Lane,
         epoch: Option<Epoch>,
@@ -128,7 +183,7 @@ impl Ledger for Tiered {
         Ok(answer)
     }
 
-    async fn advance(&self, lane: Lane, batch: Vec<Advance>) -> Result<Advances, LedgerError> {
+    async fn advance_at_truth(&self, lane: Lane, batch: Vec<Advance>) -> Result<Advances, LedgerError> {
         let orders: Vec<_> = batch.iter().map(Advance::order).collect();
         let mut answer = self.truth.advance(Lane::first(lane.activity), batch).await?;
         for (outcome, key) in answer.outcomes.iter_mut().zip(orders) {
@@ -143,7 +198,7 @@ impl Ledger for Tiered {
         Ok(answer)
     }
 
-    async fn expire_due(&self, lane: Lane, limit: usize) -> Result<Due, LedgerError> {
+    async fn expire_at_truth(&self, lane: Lane, limit: usize) -> Result<Due, LedgerError> {
         // The truth has one lane: the first lane's worker does all the work.
         let is_first = lane.bucket == 0;
         let limit = if is_first { limit } else { 0 };
@@ -153,51 +208,13 @@ impl Ledger for Tiered {
         Ok(due)
     }
 
-    async fn send(
-        &self,
-        lane: Lane,
-        to: Bucket,
-        sku: SkuId,
-        units: u32,
-    ) -> Result<Option<Transfer>, LedgerError> {
-        self.gate.send(lane, to, sku, units).await
-    }
-
-    async fn receive(&self, transfer: Transfer) -> Result<bool, LedgerError> {
-        self.gate.receive(transfer).await
-    }
-
     /// Persists the arrival first: only then may the source forget the transfer.
-    async fn forget(&self, transfer: Transfer) -> Result<(), LedgerError> {
+    async fn forget_persisted(&self, transfer: Transfer) -> Result<(), LedgerError> {
         self.persist_arrival(transfer).await?;
         self.gate.forget(transfer).await
     }
 
-    async fn transfers(&self, lane: Lane) -> Result<Vec<Transfer>, LedgerError> {
-        self.gate.transfers(lane).await
-    }
-
-    async fn activities(&self) -> Result<Vec<ActivityId>, LedgerError> {
-        self.truth.activities().await
-    }
-
-    async fn terms(&self, activity: ActivityId) -> Result<Option<Arc<Terms>>, LedgerError> {
-        self.truth.terms(activity).await
-    }
-
-    async fn stock(&self, activity: ActivityId, sku: SkuId) -> Result<Option<Stock>, LedgerError> {
-        self.truth.stock(activity, sku).await
-    }
-
-    async fn view(&self, lane: Lane) -> Result<View, LedgerError> {
-        self.gate.view(lane).await
-    }
-
-    async fn order(&self, key: OrderKey) -> Result<Option<Order>, LedgerError> {
-        self.known(key).await
-    }
-
-    async fn orders_of(
+    async fn orders_at_both(
         &self,
         user: UserId,
         after: Option<OrderId>,
@@ -211,55 +228,5 @@ impl Ledger for Tiered {
         orders.dedup_by_key(|order| order.key.id);
         orders.truncate(limit);
         Ok(orders)
-    }
-
-    async fn locate(&self, reference: Reference) -> Result<Option<OrderKey>, LedgerError> {
-        match self.truth.locate(reference).await? {
-            Some(key) => Ok(Some(key)),
-            None => self.gate.locate(reference).await,
-        }
-    }
-
-    async fn adjustment(
-        &self,
-        activity: ActivityId,
-        id: &AdjustmentId,
-    ) -> Result<Option<(SkuId, i64)>, LedgerError> {
-        self.truth.adjustment(activity, id).await
-    }
-
-    async fn refunds_due(
-        &self,
-        lane: Lane,
-        after: Option<OrderId>,
-        limit: usize,
-    ) -> Result<Vec<RefundTask>, LedgerError> {
-        if lane.bucket == 0 { self.truth.refunds_due(lane, after, limit).await } else { Ok(Vec::new()) }
-    }
-
-    async fn keep_unmatched(&self, capture: Capture) -> Result<Kept, LedgerError> {
-        self.truth.keep_unmatched(capture).await
-    }
-
-    async fn register(&self, consumer: &Consumer) -> Result<(), LedgerError> {
-        self.truth.register(consumer).await
-    }
-
-    async fn retire(&self, consumer: &Consumer) -> Result<(), LedgerError> {
-        self.truth.retire(consumer).await
-    }
-
-    async fn events(
-        &self,
-        consumer: &Consumer,
-        lane: Lane,
-        from: Option<Position>,
-        limit: usize,
-    ) -> Result<Vec<Entry>, LedgerError> {
-        if lane.bucket == 0 { self.truth.events(consumer, lane, from, limit).await } else { Ok(Vec::new()) }
-    }
-
-    async fn ack(&self, consumer: &Consumer, lane: Lane, position: Position) -> Result<(), LedgerError> {
-        if lane.bucket == 0 { self.truth.ack(consumer, lane, position).await } else { Ok(()) }
     }
 }

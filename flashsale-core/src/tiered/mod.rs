@@ -1,6 +1,6 @@
 //! Two tiers as one ledger: a gate that admits and a truth that decides.
 //!
-//! [`Tiered`] answers [`reserve`](crate::ledger::Ledger::reserve) from the gate, which queues
+//! [`Tiered`] answers [`reserve`](crate::ledger::LedgerCalls::reserve) from the gate, which queues
 //! orders. A pump moves the gate's outbox to the truth, which persists or refuses them, and the
 //! truth's outbox to the gate. The truth decides everything else about an order. If the gate lost
 //! data, the pump rebuilds it from the truth under a new epoch.
@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 
 use crate::{
     domain::{ActivityId, Order, OrderKey},
-    ledger::{Consumer, Epoch, Fence, Gate, Lane, LedgerError, Position, Truth},
+    ledger::{Consumer, Epoch, Fence, Lane, Ledger, LedgerCalls as _, LedgerError, Position},
 };
 
 /// Batch sizes of the pump.
@@ -43,8 +43,8 @@ impl Default for TieredOptions {
 /// A gate and a truth, composed into one ledger.
 #[derive(Debug)]
 pub struct Tiered {
-    gate: Arc<dyn Gate>,
-    truth: Arc<dyn Truth>,
+    gate: Arc<dyn Ledger>,
+    truth: Arc<dyn Ledger>,
     options: TieredOptions,
     /// The token of this process's lease on the pump.
     fence: Fence,
@@ -69,7 +69,7 @@ pub enum Resolution {
 impl Tiered {
     /// Composes two ledgers. `fence` is the token of the caller's lease on the pump: if two
     /// processes pump one activity, the truth refuses the one with the lower token.
-    pub fn new(gate: Arc<dyn Gate>, truth: Arc<dyn Truth>, fence: Fence, options: TieredOptions) -> Self {
+    pub fn new(gate: Arc<dyn Ledger>, truth: Arc<dyn Ledger>, fence: Fence, options: TieredOptions) -> Self {
         Self {
             gate,
             truth,
@@ -84,12 +84,12 @@ impl Tiered {
     }
 
     /// Returns the gate.
-    pub fn gate(&self) -> &Arc<dyn Gate> {
+    pub fn gate(&self) -> &Arc<dyn Ledger> {
         &self.gate
     }
 
     /// Returns the truth.
-    pub fn truth(&self) -> &Arc<dyn Truth> {
+    pub fn truth(&self) -> &Arc<dyn Ledger> {
         &self.truth
     }
 

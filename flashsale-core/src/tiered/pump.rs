@@ -7,7 +7,7 @@ use tokio::{sync::watch, time::timeout};
 use super::Tiered;
 use crate::{
     domain::ActivityId,
-    ledger::{Bucket, Entry, Event, Lane, LedgerError, PersistMode, Position, Transfer},
+    ledger::{Bucket, Entry, Event, Lane, LedgerCalls as _, LedgerError, PersistMode, Position, Transfer},
 };
 
 /// How long an idle pump sleeps unless woken.
@@ -130,7 +130,7 @@ impl Tiered {
     /// Persists entries of one lane at the truth, one transaction at most.
     async fn persist_lane(&self, lane: Lane) -> Result<PersistResult, LedgerError> {
         let epoch = self.truth.epoch(lane.activity).await?;
-        if epoch.0 == 0 || self.gate.epoch(lane.activity).await? != Some(epoch) {
+        if epoch.0 == 0 || self.gate.open_epoch(lane.activity).await? != Some(epoch) {
             return Ok(PersistResult::Lost);
         }
         self.remember_epoch(lane.activity, epoch);

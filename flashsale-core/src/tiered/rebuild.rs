@@ -3,7 +3,7 @@
 use super::Tiered;
 use crate::{
     domain::ActivityId,
-    ledger::{Epoch, Lane, LedgerError, PersistMode},
+    ledger::{Epoch, Lane, LedgerCalls as _, LedgerError, PersistMode},
 };
 
 impl Tiered {

@@ -96,11 +96,7 @@ fn open(directory: Directory, role: LedgerRole) -> LedgerUnderTest {
 fn subject(engine: EmbeddedLedger, directory: Option<Directory>, role: LedgerRole) -> LedgerUnderTest {
     let engine = Arc::new(engine);
     let probe = Arc::new(EmbeddedProbe { engine: Arc::clone(&engine), directory, role });
-    match role {
-        LedgerRole::Single => LedgerUnderTest::single(engine, probe),
-        LedgerRole::Gate => LedgerUnderTest::gate(engine, probe),
-        LedgerRole::Truth => LedgerUnderTest::truth(engine, probe),
-    }
+    LedgerUnderTest { ledger: engine, probe }
 }
 
 struct EmbeddedProbe {

@@ -15,6 +15,7 @@ use flashsale_core::{
         Adjustment, AdjustmentId, Advance, BatchId, Change, ChangeId, Consumer, Fence, Lane, LedgerRole,
         PersistMode, RefundOutcome, Reserve, ReserveMode, StepId, Terms, TimeStep, Timing,
         state_machine::{ArchivedActivity, Batch, Image, OrderV1, StateMachine},
+        wire::{self, Wire},
     },
 };
 
@@ -307,14 +308,14 @@ fn archived_activities_keep_their_format() {
     let before = format!("{:?}", machine.inspect(activity()));
     assert!(machine.leave(batch(2, 4), activity()).is_none(), "it is not over");
     let leaving = machine.leave(batch(3_600, 5), activity()).unwrap();
-    let content = golden("archived.content.hex", &postcard::to_stdvec(&leaving.content()).unwrap());
+    let content = golden("wire-archived-1.hex", &wire::encode(&leaving.content()));
     let orders =
         golden("archived.orders.hex", &postcard::to_stdvec(&leaving.orders().collect::<Vec<_>>()).unwrap());
     machine.left(activity()).unwrap();
     assert_eq!((machine.inspect(activity()), machine.activities()), (None, Vec::new()));
 
     let read = |_| {
-        let content: ArchivedActivity = postcard::from_bytes(&content).unwrap();
+        let content: ArchivedActivity = wire::decode(&content).unwrap();
         content.returning(BatchId(5), postcard::from_bytes::<Vec<Order>>(&orders).unwrap())
     };
     machine.bring_back(read(activity()).unwrap());
@@ -337,13 +338,61 @@ fn archived_activities_keep_their_format() {
     assert_eq!(replayed.archived().collect::<Vec<_>>(), [newer]);
 }
 
-/// `single-2` is from before images named what is archived.
+/// The second files are from before images named what is archived, and records their format.
 #[test]
-fn snapshots_of_format_2_are_read() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/golden/single-2.image.hex");
-    let image = bytes(&fs::read_to_string(path).unwrap());
-    let restored = StateMachine::of_image(postcard::from_bytes::<Image>(&image).unwrap()).unwrap();
+fn the_second_format_is_read() {
+    let stored = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/golden").join(name);
+        bytes(&fs::read_to_string(path).unwrap())
+    };
+    let image: Image = postcard::from_bytes(&stored("single-2.image.hex")).unwrap();
+    let restored = StateMachine::of_image(image).unwrap();
     assert_eq!(format!("{:?}", restored.image()), format!("{:?}", single().image()));
+    let [gate, truth] = tiers();
+    for (name, machine) in [("single", single()), ("gate", gate), ("truth", truth)] {
+        let mut replayed = StateMachine::new(machine.role());
+        replayed.replay(&stored(&format!("{name}-2.journal.hex"))).unwrap();
+        assert_eq!(format!("{:?}", replayed.image()), format!("{:?}", machine.image()), "{name}");
+    }
+}
+
+/// A journal of a later format is refused, before a record is taken for another.
+#[test]
+fn a_later_format_is_refused() {
+    let mut machine = single();
+    let mut journal = machine.take_journal(Vec::new());
+    journal[1] += 1;
+    let error = StateMachine::new(LedgerRole::Single).replay(&journal).unwrap_err();
+    assert!(error.to_string().contains("newer version"), "{error}");
+}
+
+/// Values that stores keep one by one.
+#[test]
+fn stored_values_keep_their_format() {
+    /// The file has each value after its length.
+    fn keep<T: Wire + PartialEq + std::fmt::Debug>(name: &str, values: &[T]) {
+        let mut stored = Vec::new();
+        for value in values {
+            let value = wire::encode(value);
+            stored.extend(u32::try_from(value.len()).unwrap().to_le_bytes());
+            stored.extend(value);
+        }
+        let stored = golden(&format!("wire-{name}-{}.hex", T::VERSION), &stored);
+        let mut rest = &stored[..];
+        for value in values {
+            let (length, after) = rest.split_first_chunk().unwrap();
+            let (bytes, after) = after.split_at(u32::from_le_bytes(*length).try_into().unwrap());
+            assert_eq!(wire::decode::<T>(bytes).unwrap(), *value);
+            rest = after;
+        }
+    }
+    let (machine, [gate, truth]) = (single(), tiers());
+    let orders: Vec<_> = (0..8).map(|n| machine.order(key(100 + n, buyer(n))).unwrap()).collect();
+    keep("orders", &orders);
+    let lane = Lane::first(activity());
+    keep("entries", &machine.events(&Consumer::new("audit"), lane, Default::default(), 1_000).unwrap());
+    keep("terms", &[Terms::clone(&gate.terms(activity()).unwrap())]);
+    keep("chunk", &[truth.content(activity(), None, 100).unwrap()]);
 }
 
 /// `single-1` is from before refunds named their payment, and could be of a part.

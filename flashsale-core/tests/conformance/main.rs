@@ -6,6 +6,7 @@ mod journal_format;
 mod money;
 mod queues;
 mod tiered;
+mod wire;
 
 use std::{sync::Arc, time::Instant};
 
@@ -18,6 +19,13 @@ fn options(more: u32) -> Options {
         sequences: options.sequences * more,
         regressions: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance/regressions.txt")),
         ..options
+    }
+}
+
+#[test]
+fn stored_values_are_read_or_refused() {
+    for (rule, check) in wire::RULES {
+        check().unwrap_or_else(|error| panic!("{rule}: {error}"));
     }
 }
 

@@ -10,6 +10,8 @@ mod queues;
 #[path = "../conformance/tiered.rs"]
 #[allow(dead_code, reason = "the suite itself does not run on two tiers here")]
 mod tiered;
+#[path = "../conformance/wire.rs"]
+mod wire;
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Instant};
 
@@ -45,10 +47,10 @@ fn first_failure(report: &Report) -> Option<String> {
     Some(format!("{} in {} steps", failed.case, failed.steps))
 }
 
-/// Checks the rules of steered clocks.
-fn first_broken_rule() -> Option<String> {
-    let broken = clocks::RULES.iter().find(|(_, check)| check().is_err());
-    broken.map(|(name, _)| format!("clocks, {name}"))
+/// Checks the rules of a list.
+fn first_broken_rule(of: &str, rules: &[(&str, fn() -> Result<(), String>)]) -> Option<String> {
+    let broken = rules.iter().find(|(_, check)| check().is_err());
+    broken.map(|(name, _)| format!("{of}, {name}"))
 }
 
 /// Runs storms: seeded faults between two tiers show only when messages or content are lost.
@@ -74,7 +76,9 @@ fn every_seeded_fault_is_caught() {
         let began = Instant::now();
         mutants::activate(Some(name));
         let caught = if name.starts_with("clock-") {
-            first_broken_rule()
+            first_broken_rule("clocks", clocks::RULES)
+        } else if name.starts_with("wire-") {
+            first_broken_rule("wire", wire::RULES)
         } else if name.starts_with("queue-") {
             first_failure(&conformance::examine_queue(&queue, &Options::quick()))
         } else if *in_engine {

@@ -10,7 +10,7 @@ use flashsale_core::{
     admission::{AccountRisk, GuardOptions, Guards, TicketTerms},
     clock::{SteeredClock, TimeSource},
     domain::{Clock, Invalid, Issuer, SteadyTime, Timestamp},
-    ledger::Consumer,
+    ledger::{Consumer, LedgerCalls as _},
     queue::Queue,
     service::{
         BatcherOptions, Maintenance, Notifier, Operations, OrderService, PaymentProvider, Payments, Sales,

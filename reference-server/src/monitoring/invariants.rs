@@ -14,7 +14,7 @@ use std::{
 
 use flashsale_core::{
     domain::{ActivityId, SkuId, Timestamp},
-    ledger::{LedgerError, Stock, Terms, state_machine::Census},
+    ledger::{LedgerCalls as _, LedgerError, Stock, Terms, state_machine::Census},
     service::{ChangedLanes, Sales},
 };
 use tokio::{sync::watch, time::timeout};

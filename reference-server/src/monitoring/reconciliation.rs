@@ -4,7 +4,7 @@ use flashsale_core::{
     catalogue::{Catalogue, CatalogueError},
     domain::{Activity, ActivityId, ActivityStatus, SkuId},
     ledger::{
-        Ledger, LedgerError,
+        Ledger, LedgerCalls as _, LedgerError,
         invariants::{self, OwedUnits, Violation},
         state_machine::Inspection,
     },

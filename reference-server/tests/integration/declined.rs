@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, time::Duration};
 use bytes::Bytes;
 use flashsale_core::{
     domain::{ActivityId, Attribution, Selling},
-    ledger::{Change, ChangeId},
+    ledger::{Change, ChangeId, LedgerCalls as _},
 };
 use flashsale_testkit::client::Client;
 use hyper::{Method, StatusCode};

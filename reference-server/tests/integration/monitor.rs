@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
-use flashsale_core::ledger::{Consumer, Lane};
+use flashsale_core::ledger::{Consumer, Lane, LedgerCalls as _};
 use hyper::{Method, StatusCode};
 use reference_server::{
     backup,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use flashsale_core::ledger::LedgerCalls as _;
 use flashsale_testkit::client::Client;
 use hyper::{Method, StatusCode};
 use reference_server::{backup, config::OperatorRole, monitoring::reconciliation};

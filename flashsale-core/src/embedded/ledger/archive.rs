@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl EmbeddedLedger {
-    /// Moves an activity out of memory if it rests; see [`Ledger::archive`](crate::ledger::Ledger::archive).
+    /// Moves an activity out of memory if it rests; see [`archive`](crate::ledger::LedgerCalls::archive).
     pub(super) async fn move_out(&self, activity: ActivityId) -> Result<bool, LedgerError> {
         let moving = Arc::clone(&self.moving).write_owned().await;
         let leave = move |machine: &mut StateMachine, batch: Batch| {

@@ -21,13 +21,14 @@ use crate::{
     ledger::{
         BatchId, Reference,
         state_machine::{ArchivedActivity, LeavingActivity, ReturningActivity},
+        wire::{self, Wire},
     },
 };
 
 /// By activity: the batch in which it left memory, and an [`ArchivedActivity`]. Written after the orders.
 const ACTIVITIES: TableDefinition<'_, u64, (u64, &[u8])> = TableDefinition::new("activities");
 /// By activity, the batch in which it left, and order: the order's number in its activity, and the order.
-const ORDERS: TableDefinition<'_, (u64, u64, u64), &[u8]> = TableDefinition::new("orders");
+const ORDERS: TableDefinition<'_, (u64, u64, u64), (u32, &[u8])> = TableDefinition::new("orders");
 /// By user and order: the activity.
 const BUYERS: TableDefinition<'_, (u64, u64), u64> = TableDefinition::new("buyers");
 /// By order: activity and user.
@@ -121,7 +122,7 @@ impl ArchiveFile {
         }
         let writing = self.begin_write()?;
         {
-            let content = self.encode(&leaving.content())?;
+            let content = wire::encode(&leaving.content());
             let mut activities = self.check(writing.open_table(ACTIVITIES))?;
             self.check(activities.insert(activity.value(), (left_in, &*content)))?;
         }
@@ -144,9 +145,9 @@ impl ArchiveFile {
     ) -> Result<(), EmbeddedError> {
         let OrderKey { activity, user, id } = order.key;
         let (activity, user, id) = (activity.value(), user.value(), id.value());
-        let content = self.encode(&(number, order))?;
+        let content = wire::encode(order);
         let mut orders = self.check(writing.open_table(ORDERS))?;
-        self.check(orders.insert((activity, left_in, id), &*content))?;
+        self.check(orders.insert((activity, left_in, id), (number, &*content)))?;
         self.check(self.check(writing.open_table(BUYERS))?.insert((user, id), activity))?;
         self.check(self.check(writing.open_table(OWNERS))?.insert(id, (activity, user)))?;
         let mut payments = self.check(writing.open_table(PAYMENTS))?;
@@ -232,7 +233,8 @@ impl ArchiveFile {
         let of_activity = (activity.value(), left_in.0, 0)..=(activity.value(), left_in.0, u64::MAX);
         for row in self.check(table.range(of_activity))? {
             let (_, content) = self.check(row)?;
-            orders.push(self.decode::<(u32, Order)>(content.value())?);
+            let (number, order) = content.value();
+            orders.push((number, self.decode::<Order>(order)?));
         }
         orders.sort_unstable_by_key(|(number, _)| *number);
         let orders = orders.into_iter().map(|(_, order)| order);
@@ -277,16 +279,11 @@ impl ArchiveFile {
         let (left_in, _) = row.value();
         let orders = self.check(reading.open_table(ORDERS))?;
         let Some(order) = self.check(orders.get((activity, left_in, id)))? else { return Ok(None) };
-        Ok(Some(self.decode::<(u32, Order)>(order.value())?.1))
+        Ok(Some(self.decode(order.value().1)?))
     }
 
-    fn encode<T: serde::Serialize>(&self, value: &T) -> Result<Vec<u8>, EmbeddedError> {
-        postcard::to_stdvec(value)
-            .map_err(|error| self.damaged(format!("a value cannot be written: {error}")))
-    }
-
-    fn decode<T: serde::de::DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, EmbeddedError> {
-        postcard::from_bytes(bytes).map_err(|error| self.damaged(format!("a value cannot be read: {error}")))
+    fn decode<T: Wire>(&self, bytes: &[u8]) -> Result<T, EmbeddedError> {
+        wire::decode(bytes).map_err(|error| self.damaged(error.to_string()))
     }
 
     fn id<T>(&self, id: Option<T>) -> Result<T, EmbeddedError> {

@@ -63,8 +63,8 @@ impl EmbeddedOptions {
     }
 }
 
-/// A [`Ledger`](crate::ledger::Ledger), [`Gate`](crate::ledger::Gate) and
-/// [`Truth`](crate::ledger::Truth) in this process. Its role decides which calls it accepts.
+/// A [`Ledger`](crate::ledger::Ledger) in this process: the only one, a gate or a truth. Its role decides
+/// which calls it accepts.
 ///
 /// Dropping it finishes the calls in progress, but writes no snapshot.
 pub struct EmbeddedLedger {

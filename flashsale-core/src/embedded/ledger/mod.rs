@@ -17,10 +17,10 @@
 //! 2. Each later commit deletes a few of the rows that the snapshot contains.
 //! 3. A start loads the newest snapshot and replays the rows after it.
 //!
-//! **Archiving.** An activity in which nothing is open can leave memory ([`Ledger::archive`]): it is
+//! **Archiving.** An activity in which nothing is open can leave memory ([`LedgerCalls::archive`]): it is
 //! written to `archive.redb`, and its orders are read from there. Whoever changes it brings it back.
 //!
-//! [`Ledger::archive`]: crate::ledger::Ledger::archive
+//! [`LedgerCalls::archive`]: crate::ledger::LedgerCalls::archive
 //!
 //! **Failure.** After a failed write the engine stops until the directory is opened again. Calls of
 //! that commit get [`Unknown`](crate::ledger::LedgerError::Unknown). Calls decided later are not

@@ -10,7 +10,7 @@ impl StateMachine {
     /// Takes units out of a lane for another bucket.
     ///
     /// # Errors
-    /// See [`Ledger::send`](crate::ledger::Ledger::send).
+    /// See [`send`](crate::ledger::LedgerCalls::send).
     pub fn send(
         &mut self,
         batch: Batch,
@@ -43,7 +43,7 @@ impl StateMachine {
     /// Adds a transfer's units to its destination.
     ///
     /// # Errors
-    /// See [`Ledger::receive`](crate::ledger::Ledger::receive).
+    /// See [`receive`](crate::ledger::LedgerCalls::receive).
     pub fn receive(&mut self, batch: Batch, transfer: Transfer) -> Result<bool, LedgerError> {
         let lane = Lane { activity: transfer.activity, bucket: transfer.to };
         if self.sale(lane.activity)?.closed {
@@ -75,7 +75,7 @@ impl StateMachine {
     /// Removes a delivered transfer from its source.
     ///
     /// # Errors
-    /// See [`Ledger::forget`](crate::ledger::Ledger::forget).
+    /// See [`forget`](crate::ledger::LedgerCalls::forget).
     pub fn forget(&mut self, batch: Batch, transfer: Transfer) -> Result<(), LedgerError> {
         let lane = Lane { activity: transfer.activity, bucket: transfer.from };
         let known = self.lane(lane)?.transit.get(&(transfer.to, transfer.number)) == Some(&transfer);
@@ -88,7 +88,7 @@ impl StateMachine {
     /// The transfers out of a lane that are not forgotten yet, oldest first per destination.
     ///
     /// # Errors
-    /// See [`Ledger::transfers`](crate::ledger::Ledger::transfers).
+    /// See [`transfers`](crate::ledger::LedgerCalls::transfers).
     pub fn transfers(&self, lane: Lane) -> Result<Vec<Transfer>, LedgerError> {
         Ok(self.lane(lane)?.transit.values().copied().collect())
     }

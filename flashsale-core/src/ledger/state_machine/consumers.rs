@@ -36,7 +36,7 @@ impl StateMachine {
     /// The entries of a lane that a consumer has not acknowledged.
     ///
     /// # Errors
-    /// See [`Ledger::events`](crate::ledger::Ledger::events).
+    /// See [`events`](crate::ledger::LedgerCalls::events).
     pub fn events(
         &self,
         consumer: &Consumer,
@@ -52,7 +52,7 @@ impl StateMachine {
     /// Acknowledges entries up to a position.
     ///
     /// # Errors
-    /// See [`Ledger::ack`](crate::ledger::Ledger::ack).
+    /// See [`ack`](crate::ledger::LedgerCalls::ack).
     pub fn ack(&mut self, consumer: &Consumer, lane: Lane, position: Position) -> Result<(), LedgerError> {
         let (outbox, acknowledged) = self.outbox(consumer, lane)?;
         let there = outbox.from(position.sequence).next().is_some_and(|entry| entry.position == position);

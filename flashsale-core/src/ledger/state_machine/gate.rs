@@ -27,7 +27,7 @@ impl StateMachine {
     /// Stages one part of the truth's content.
     ///
     /// # Errors
-    /// See [`Gate::load`](crate::ledger::Gate::load).
+    /// See [`load`](crate::ledger::LedgerCalls::load).
     pub fn load(&mut self, activity: ActivityId, epoch: Epoch, chunk: Chunk) -> Result<(), LedgerError> {
         self.check_newer(activity, epoch)?;
         if self.role != LedgerRole::Gate || chunk.terms.activity() != activity {
@@ -58,7 +58,7 @@ impl StateMachine {
     /// Replaces the activity's content with the staged content, and admits orders again.
     ///
     /// # Errors
-    /// See [`Gate::reopen`](crate::ledger::Gate::reopen).
+    /// See [`reopen`](crate::ledger::LedgerCalls::reopen).
     pub fn reopen(&mut self, batch: Batch, activity: ActivityId, epoch: Epoch) -> Result<(), LedgerError> {
         if self.open_epoch(activity) == Some(epoch) {
             return Ok(());
@@ -121,7 +121,7 @@ impl StateMachine {
     /// Applies entries of the truth's outbox.
     ///
     /// # Errors
-    /// See [`Gate::follow`](crate::ledger::Gate::follow).
+    /// See [`follow`](crate::ledger::LedgerCalls::follow).
     pub fn follow(&mut self, lane: Lane, entries: &[Entry]) -> Result<(), LedgerError> {
         let epoch = self.sale(lane.activity)?.epoch;
         let state = self.lane(lane)?;

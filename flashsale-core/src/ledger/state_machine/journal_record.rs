@@ -40,7 +40,12 @@ pub(super) enum Record<E> {
     Left(ActivityId, BatchId),
     /// The activity that left in this batch came back.
     Returned(ActivityId, BatchId),
+    /// The format of the records that follow. First in what is taken from a journal; format 1 has none.
+    Format(u8),
 }
+
+/// The format of records that this version writes. It changes when a type in a record does.
+const FORMAT: u8 = 2;
 
 impl<E> Record<E> {
     /// The activity that it changes. An event's is in its header.
@@ -56,6 +61,7 @@ impl<E> Record<E> {
             | Self::Left(activity, ..)
             | Self::Returned(activity, ..) => Some(*activity),
             Self::Header { .. }
+            | Self::Format(_)
             | Self::Event(_)
             | Self::Unmatched(_)
             | Self::Registered(_)
@@ -93,10 +99,17 @@ impl Journal {
 
     pub(super) fn push(&mut self, record: &Record<&Event>) {
         if self.on {
-            let bytes = std::mem::take(&mut self.bytes);
-            self.bytes = postcard::to_extend(record, bytes)
-                .expect("records are plain data and can always be serialized");
+            if self.bytes.is_empty() {
+                self.append(&Record::Format(FORMAT));
+            }
+            self.append(record);
         }
+    }
+
+    fn append(&mut self, record: &Record<&Event>) {
+        let bytes = std::mem::take(&mut self.bytes);
+        self.bytes =
+            postcard::to_extend(record, bytes).expect("records are plain data and can always be serialized");
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -116,6 +129,10 @@ pub(super) fn read(mut bytes: &[u8]) -> impl Iterator<Item = Result<Owned, Corru
             return None;
         }
         match postcard::take_from_bytes::<Owned>(bytes) {
+            Ok((Record::Format(format), _)) if format > FORMAT => {
+                bytes = &[];
+                Some(Err(CorruptState("a newer version wrote a record; use that version")))
+            }
             Ok((record, rest)) => {
                 bytes = rest;
                 Some(Ok(record))

@@ -90,7 +90,7 @@ impl StateMachine {
     /// Opens an activity.
     ///
     /// # Errors
-    /// See [`Ledger::open`](crate::ledger::Ledger::open).
+    /// See [`open`](crate::ledger::LedgerCalls::open).
     pub fn open(&mut self, batch: Batch, terms: &Arc<Terms>) -> Result<Opened, LedgerError> {
         self.open_prepared(batch, Prepared::new(self.role, terms))
     }
@@ -98,7 +98,7 @@ impl StateMachine {
     /// Opens an activity whose lanes were prepared outside the state machine.
     ///
     /// # Errors
-    /// See [`Ledger::open`](crate::ledger::Ledger::open).
+    /// See [`open`](crate::ledger::LedgerCalls::open).
     pub fn open_prepared(&mut self, batch: Batch, prepared: Prepared) -> Result<Opened, LedgerError> {
         let Prepared { terms, lanes } = prepared;
         if let Some(opened) = self.opened(&terms)? {
@@ -138,7 +138,7 @@ impl StateMachine {
     /// Changes the terms of an activity.
     ///
     /// # Errors
-    /// See [`Ledger::amend`](crate::ledger::Ledger::amend).
+    /// See [`amend`](crate::ledger::LedgerCalls::amend).
     pub fn amend(
         &mut self,
         batch: Batch,
@@ -161,7 +161,7 @@ impl StateMachine {
     /// Adds or removes units of an offer.
     ///
     /// # Errors
-    /// See [`Ledger::adjust`](crate::ledger::Ledger::adjust).
+    /// See [`adjust`](crate::ledger::LedgerCalls::adjust).
     pub fn adjust(&mut self, batch: Batch, adjustment: &Adjustment) -> Result<Adjusted, LedgerError> {
         let Adjustment { activity, sku, id, delta, by } = adjustment;
         if *delta == 0 || delta.unsigned_abs() > MAX_DELTA {
@@ -253,7 +253,7 @@ impl StateMachine {
     /// Takes later steps of orders.
     ///
     /// # Errors
-    /// See [`Ledger::advance`](crate::ledger::Ledger::advance).
+    /// See [`advance`](crate::ledger::LedgerCalls::advance).
     pub fn advance(&mut self, batch: Batch, lane: Lane, steps: &[Advance]) -> Result<Advances, LedgerError> {
         self.deciding("steps of orders")?;
         self.lane(lane)?;
@@ -312,7 +312,7 @@ impl StateMachine {
     /// Expires orders that are due, and hands out payments to be closed.
     ///
     /// # Errors
-    /// See [`Ledger::expire_due`](crate::ledger::Ledger::expire_due).
+    /// See [`expire_due`](crate::ledger::LedgerCalls::expire_due).
     pub fn expire_due(&mut self, batch: Batch, lane: Lane, limit: usize) -> Result<Due, LedgerError> {
         self.deciding("deadlines")?;
         let at = self.lane_mut(lane)?.tick(batch.now);

@@ -38,6 +38,7 @@ mod prepared;
 mod queries;
 mod replay;
 mod snapshot_image;
+mod step;
 mod time_step;
 mod transitions;
 mod truth;

@@ -111,7 +111,7 @@ impl StateMachine {
                 self.sales.get_mut(&activity).ok_or(NOT_OPEN)?.take_epoch(epoch, batch);
             }
             Record::Left(activity, left_in) => self.replay_left(activity, left_in),
-            Record::Returned(..) => {}
+            Record::Returned(..) | Record::Format(_) => {}
         }
         Ok(())
     }

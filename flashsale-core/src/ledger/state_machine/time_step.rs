@@ -10,7 +10,7 @@ impl StateMachine {
     /// Moves the time of every lane. Returns how many lanes had not taken this step before.
     ///
     /// # Errors
-    /// See [`Ledger::step_time`](crate::ledger::Ledger::step_time).
+    /// See [`step_time`](crate::ledger::LedgerCalls::step_time).
     pub fn step_time(&mut self, batch: Batch, step: &TimeStep) -> Result<usize, LedgerError> {
         let lanes = self.sales.values().flat_map(|sale| &sale.lanes);
         let left = lanes

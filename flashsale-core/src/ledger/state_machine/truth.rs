@@ -26,7 +26,7 @@ impl StateMachine {
     /// Persists or refuses entries of a gate's outbox.
     ///
     /// # Errors
-    /// See [`Truth::persist`](crate::ledger::Truth::persist).
+    /// See [`persist`](crate::ledger::LedgerCalls::persist).
     pub fn persist(
         &mut self,
         batch: Batch,
@@ -184,7 +184,7 @@ impl StateMachine {
     /// Takes the next epoch.
     ///
     /// # Errors
-    /// See [`Truth::next_epoch`](crate::ledger::Truth::next_epoch).
+    /// See [`next_epoch`](crate::ledger::LedgerCalls::next_epoch).
     pub fn next_epoch(
         &mut self,
         batch: Batch,

@@ -8,7 +8,7 @@ use super::{OperationError, Operations};
 use crate::{
     catalogue::{MAX_PAGE, Versioned},
     domain::{Activity, ActivityStatus, Attribution, Invalid, OfferTerms, Selling, Window},
-    ledger::{Change, ChangeId, Lane, LedgerError, Terms, View},
+    ledger::{Change, ChangeId, Lane, LedgerCalls as _, LedgerError, Terms, View},
     service::Sales,
 };
 

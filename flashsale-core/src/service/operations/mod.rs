@@ -19,7 +19,9 @@ use super::{AuditRecorder, Payments, Sales, ServiceError, advance::advance, orde
 use crate::{
     catalogue::{Catalogue, CatalogueError, Change, KillSwitch, Versioned},
     domain::{Attribution, Invalid, OrderId, OrderKey, Product, RefundOrder, Sku, UserId},
-    ledger::{Adjusted, Adjustment, Advance, Advanced, Lane, LedgerError, Reference, Timing},
+    ledger::{
+        Adjusted, Adjustment, Advance, Advanced, Lane, LedgerCalls as _, LedgerError, Reference, Timing,
+    },
     queue::Queue,
     snowflake::Generator,
 };

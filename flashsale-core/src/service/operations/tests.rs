@@ -13,7 +13,9 @@ use crate::{
         Quantity, Selling, SkuId, Subjects, Timestamp, Window,
     },
     embedded::{EmbeddedCatalogue, EmbeddedLedger},
-    ledger::{AdjustmentId, Change, ChangeId, Consumer, Fence, Gate as _, Lane, Ledger, LedgerRole, Outcome},
+    ledger::{
+        AdjustmentId, Change, ChangeId, Consumer, Fence, Lane, Ledger, LedgerCalls as _, LedgerRole, Outcome,
+    },
     queue::InMemoryQueue,
     service::{BatcherOptions, OrderRequest, OrderService, Placement},
     snowflake::{InMemoryLease, Settings},

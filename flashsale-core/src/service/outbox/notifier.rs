@@ -11,7 +11,7 @@ use crate::{
     circuit_breaker::{Breaker, BreakerOptions, Rejected},
     domain::{Name, Order, OrderKey, PaymentStatus, RefundOrder, RefundStatus, ReversalKind, Timestamp},
     interruptible_sleep::pause,
-    ledger::{Entry, Event, Lane, LedgerError, OrderChange},
+    ledger::{Entry, Event, Lane, LedgerCalls as _, LedgerError, OrderChange},
     queue::{Job, MAX_BATCH, NewJob, Queue, QueueError, RetryPolicy, Topic, Verdict, Worker},
     service::Sales,
 };
@@ -217,7 +217,7 @@ impl Notifier {
 
     /// Registers the notifier with the ledger, which keeps events for it from now on.
     ///
-    /// To stop notifications for good, [retire](crate::ledger::Ledger::retire) [`Self::CONSUMER`];
+    /// To stop notifications for good, [retire](crate::ledger::LedgerCalls::retire) [`Self::CONSUMER`];
     /// otherwise the outbox keeps growing.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    ledger::{Consumer, Entry, Lane, LedgerError, Position},
+    ledger::{Consumer, Entry, Lane, LedgerCalls as _, LedgerError, Position},
     service::{ChangedLanes, Sales},
 };
 

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     domain::Timestamp,
-    ledger::{Advanced, Lane, Ledger, LedgerError, Outcome, Reserve, ReserveMode},
+    ledger::{Advanced, Lane, Ledger, LedgerCalls as _, LedgerError, Outcome, Reserve, ReserveMode},
     panic_message::panic_message,
 };
 

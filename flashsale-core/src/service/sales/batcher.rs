@@ -199,7 +199,7 @@ mod tests {
             SkuId, Strategy, Subjects, UserId, Window,
         },
         embedded::{EmbeddedLedger, EmbeddedOptions},
-        ledger::{BatchId, LedgerRole, Position, ReserveMode, Terms, Timing},
+        ledger::{BatchId, LedgerCalls as _, LedgerRole, Position, ReserveMode, Terms, Timing},
     };
 
     fn lane() -> Lane {

@@ -12,7 +12,7 @@ use super::sale::{LaneFront, Renewed, Sale};
 use super::unit_transfer::borrow_units;
 use crate::{
     domain::{ActivityId, Clock},
-    ledger::{Adjusted, Adjustment, Lane, Ledger, LedgerError, Terms},
+    ledger::{Adjusted, Adjustment, Lane, Ledger, LedgerCalls, LedgerError, Terms},
     service::{
         Batcher, BatcherMetrics, BatcherOptions, ChangedLanes,
         sales::{kill_switch::KillSwitchFlag, lane_changes::LaneChanges},
@@ -93,7 +93,7 @@ impl Sales {
     /// Opens an activity in the ledger and joins it.
     ///
     /// # Errors
-    /// Those of [`Ledger::open`].
+    /// Those of [`open`](LedgerCalls::open).
     pub async fn open(&self, terms: Arc<Terms>) -> Result<(), LedgerError> {
         self.ledger.open(Arc::clone(&terms)).await?;
         self.add(&[Arc::clone(&terms)]);
@@ -119,11 +119,11 @@ impl Sales {
         Ok(self.sale(activity))
     }
 
-    /// Leaves an activity, if the ledger can move it out of memory; see [`Ledger::archive`]. Returns
+    /// Leaves an activity, if the ledger can move it out of memory; see [`archive`](LedgerCalls::archive). Returns
     /// whether it was left. [`Sales::find`] joins it again.
     ///
     /// # Errors
-    /// Those of [`Ledger::archive`].
+    /// Those of [`archive`](LedgerCalls::archive).
     pub async fn archive(&self, activity: ActivityId) -> Result<bool, LedgerError> {
         let archived = self.ledger.archive(activity).await?;
         if archived {
@@ -151,7 +151,7 @@ impl Sales {
     /// Reads a fresh view of a lane.
     ///
     /// # Errors
-    /// Those of [`Ledger::view`]. The old view then stays in use until its lifetime is over.
+    /// Those of [`view`](LedgerCalls::view). The old view then stays in use until its lifetime is over.
     pub async fn renew(&self, front: &LaneFront) -> Result<(), LedgerError> {
         let _one_at_a_time = front.renewing.lock().await;
         front.batcher.recent().turn();
@@ -167,7 +167,7 @@ impl Sales {
     /// them from the others. [`Adjusted::Insufficient`] gives the sum over all lanes.
     ///
     /// # Errors
-    /// Those of [`Ledger::adjust`]; repeat it with the same id.
+    /// Those of [`adjust`](LedgerCalls::adjust); repeat it with the same id.
     pub async fn adjust(&self, adjustment: Adjustment) -> Result<Adjusted, LedgerError> {
         let activity = adjustment.activity;
         let outcome = self.adjust_units(adjustment).await;

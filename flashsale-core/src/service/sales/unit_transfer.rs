@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     domain::SkuId,
-    ledger::{Ledger, LedgerError, Transfer},
+    ledger::{Ledger, LedgerCalls as _, LedgerError, Transfer},
     service::{LaneFront, Sale},
 };
 

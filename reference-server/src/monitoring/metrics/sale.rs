@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use flashsale_core::{
     domain::{OrderStatus, Timestamp},
-    ledger::{Advanced, LedgerError, Outcome, state_machine::Census},
+    ledger::{Advanced, LedgerCalls as _, LedgerError, Outcome, state_machine::Census},
     service::{BatcherMetrics, Sale},
 };
 use tokio::time::timeout;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use flashsale_core::{
     domain::{Identity, Key, Order, OrderId, RefundOrder, Text, UserId},
-    ledger::Reference,
+    ledger::{LedgerCalls as _, Reference},
 };
 use hyper::{StatusCode, http::request::Parts};
 use serde::Deserialize;

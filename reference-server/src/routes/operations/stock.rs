@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use flashsale_core::{
     domain::{ActivityId, SkuId, Text},
-    ledger::{Adjustment, AdjustmentId, Epoch, Stock},
+    ledger::{Adjustment, AdjustmentId, Epoch, LedgerCalls as _, Stock},
 };
 use hyper::{StatusCode, http::request::Parts};
 use serde::{Deserialize, Serialize};

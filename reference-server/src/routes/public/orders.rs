@@ -8,7 +8,7 @@ use flashsale_core::{
         Idempotency, Key, Order, OrderId, OrderKey, OrderStatus, Quantity, RefundStatus, Subject, SubjectId,
         Subjects, UserId,
     },
-    ledger::{Outcome, Position, Reference},
+    ledger::{LedgerCalls as _, Outcome, Position, Reference},
     service::{OrderRequest, Placement},
 };
 use hyper::{

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use flashsale_core::{
     domain::{OrderId, PaymentId, Provider},
-    ledger::{Advanced, Reference},
+    ledger::{Advanced, LedgerCalls as _, Reference},
 };
 use hyper::{StatusCode, http::request::Parts};
 use serde::Serialize;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     domain::{Capture, Order, PaymentId, RefundReason},
-    ledger::{Kept, Reference},
+    ledger::{Kept, LedgerCalls as _, Reference},
 };
 
 /// A time after the window.

@@ -21,8 +21,8 @@ use crate::{
         Quantity, SkuId, Strategy, Subjects, Timestamp, UserId, Window,
     },
     ledger::{
-        Advance, Advanced, BatchId, Gate, Lane, Ledger, LedgerError, LedgerRole, Opened, Outcome, Reserve,
-        ReserveMode, Terms, Timing,
+        Advance, Advanced, BatchId, Lane, Ledger, LedgerCalls as _, LedgerError, LedgerRole, Opened, Outcome,
+        Reserve, ReserveMode, Terms, Timing,
         invariants::{self, OwedUnits},
     },
 };
@@ -123,8 +123,8 @@ async fn a_gate_can_be_rolled_back_and_lose_everything() {
     let engine = EmbeddedLedger::in_memory(LedgerRole::Gate, clock());
     let truth = EmbeddedLedger::in_memory(LedgerRole::Truth, clock());
     truth.open(terms(5)).await.unwrap();
-    let epoch = crate::ledger::Truth::next_epoch(&truth, activity(), Default::default()).await.unwrap();
-    let content = crate::ledger::Truth::content(&truth, activity(), None, 100).await.unwrap();
+    let epoch = crate::ledger::LedgerCalls::next_epoch(&truth, activity(), Default::default()).await.unwrap();
+    let content = crate::ledger::LedgerCalls::content(&truth, activity(), None, 100).await.unwrap();
     engine.load(activity(), epoch.epoch, content).await.unwrap();
     engine.reopen(activity(), epoch.epoch, BatchId(1)).await.unwrap();
     let before = engine.image().await.unwrap();
