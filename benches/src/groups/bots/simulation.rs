@@ -18,8 +18,8 @@ use flashsale_core::{
     },
     embedded::EmbeddedLedger,
     ledger::{
-        Advance, Advanced, Lane, Ledger, LedgerCalls as _, LedgerRole, Outcome as Reserved, Reserve,
-        ReserveMode, Terms, Timing,
+        Advance, Advanced, Lane, LedgerCalls as _, LedgerRole, Outcome as Reserved, Reserve, ReserveMode,
+        Terms, Timing,
     },
     rate_limiter::Quota,
 };

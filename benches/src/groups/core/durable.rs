@@ -13,7 +13,7 @@ use std::{
 use flashsale_core::{
     domain::SystemClock,
     embedded::{EmbeddedLedger, EmbeddedOptions},
-    ledger::{Ledger as _, LedgerCalls as _, LedgerRole, Outcome},
+    ledger::{LedgerCalls as _, LedgerRole, Outcome},
     service::{Batcher, BatcherOptions},
 };
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};

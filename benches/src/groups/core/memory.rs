@@ -5,7 +5,7 @@ use std::{process::Command, sync::Arc};
 use flashsale_core::{
     domain::SystemClock,
     embedded::EmbeddedLedger,
-    ledger::{Ledger as _, LedgerCalls as _, LedgerRole},
+    ledger::{LedgerCalls as _, LedgerRole},
 };
 
 use crate::{
