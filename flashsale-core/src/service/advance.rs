@@ -10,5 +10,7 @@ pub(super) async fn advance(sales: &Sales, step: Advance) -> Result<Advanced, Se
         return Ok(Advanced::NotFound);
     };
     let (_, outcome) = sale.front(order.user).batcher.advance(step).await?;
+    // The activity may have been left meanwhile, and the step may have brought it back.
+    sales.find(order.activity).await?;
     Ok(outcome)
 }

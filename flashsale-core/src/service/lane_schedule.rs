@@ -69,6 +69,8 @@ struct Plan {
     /// Whether the lane changed since the task last began from the start.
     changed: bool,
     is_running: bool,
+    /// Whether the lane was forgotten while the task runs.
+    is_forgotten: bool,
     /// Not before, however often the lane changes.
     earliest: Instant,
     cursor: Option<OrderId>,
@@ -79,7 +81,7 @@ pub(super) const VIEW_EVERY: Duration = Duration::from_millis(50);
 /// How often other work is done in a lane that keeps changing, and the wait after a failure.
 pub(super) const CHORES_EVERY: Duration = Duration::from_millis(500);
 /// In this time every lane counts as changed once: other processes change lanes too.
-const ROUND: Duration = Duration::from_secs(600);
+pub(super) const ROUND: Duration = Duration::from_secs(600);
 /// The most tasks of a kind at once.
 const AT_ONCE: usize = 64;
 
@@ -110,13 +112,17 @@ impl LaneSchedule {
 
     /// Plans all work of a lane, because it changed, or is new.
     pub(super) fn changed(&mut self, lane: Lane, now: Instant) {
-        if !self.plans.contains_key(&Task { work: Work::View, lane }) {
+        let known = self.plans.get(&Task { work: Work::View, lane });
+        if known.is_none_or(|plan| plan.is_forgotten) {
             self.lanes.push(lane);
         }
         for work in Work::ALL {
             let task = Task { work, lane };
             let plan = self.plans.entry(task).or_insert_with(|| Plan::new(now));
             plan.changed = true;
+            if std::mem::take(&mut plan.is_forgotten) {
+                self.running[work as usize] += 1;
+            }
             if !plan.is_running {
                 let earliest = plan.earliest.max(now);
                 let at = plan.soon.map_or(earliest, |soon| soon.min(earliest));
@@ -131,10 +137,17 @@ impl LaneSchedule {
             let task = Task { work, lane };
             self.plan_soon(task, None);
             self.plan_later(task, None);
-            if let Some(plan) = self.plans.remove(&task)
-                && plan.is_running
-            {
-                self.running[work as usize] -= 1;
+            match self.plans.get_mut(&task) {
+                // Its plan must not be taken for that of a later one.
+                Some(plan) if plan.is_running => {
+                    if !plan.is_forgotten {
+                        self.running[work as usize] -= 1;
+                    }
+                    plan.is_forgotten = true;
+                }
+                _ => {
+                    self.plans.remove(&task);
+                }
             }
         }
         self.lanes.retain(|known| *known != lane);
@@ -174,6 +187,10 @@ impl LaneSchedule {
     /// Plans a task that has ended.
     pub(super) fn ended(&mut self, task: Task, next: Next, now: Instant) {
         let Some(plan) = self.plans.get_mut(&task).filter(|plan| plan.is_running) else { return };
+        if plan.is_forgotten {
+            self.plans.remove(&task);
+            return;
+        }
         self.running[task.work as usize] -= 1;
         plan.is_running = false;
         plan.cursor = next.cursor;
@@ -226,7 +243,15 @@ impl LaneSchedule {
 
 impl Plan {
     fn new(now: Instant) -> Self {
-        Self { soon: None, later: None, changed: false, is_running: false, earliest: now, cursor: None }
+        Self {
+            soon: None,
+            later: None,
+            changed: false,
+            is_running: false,
+            is_forgotten: false,
+            earliest: now,
+            cursor: None,
+        }
     }
 }
 
@@ -334,6 +359,23 @@ mod tests {
         assert_eq!(works(&rest), [Work::View]);
         schedule.forget(lane(1));
         assert_eq!(works(&schedule.begin(start, NOON)), [Work::Deadlines, Work::Refunds, Work::Transfers]);
+    }
+
+    #[test]
+    fn a_lane_that_is_forgotten_and_comes_back_keeps_one_task_of_each_kind() {
+        let start = Instant::now();
+        let mut schedule = LaneSchedule::new(start);
+        schedule.changed(lane(1), start);
+        let first = schedule.begin(start, NOON);
+        schedule.forget(lane(1));
+        schedule.changed(lane(1), start);
+        assert_eq!(schedule.begin(start + CHORES_EVERY, NOON), [], "the first ones still run");
+        end(&mut schedule, &first, start + CHORES_EVERY);
+        let second = schedule.begin(start + CHORES_EVERY, NOON);
+        assert_eq!(works(&second), Work::ALL, "it changed meanwhile");
+        schedule.forget(lane(1));
+        end(&mut schedule, &second, start + CHORES_EVERY * 2);
+        assert_eq!((schedule.next(), schedule.plans.len()), (None, 0));
     }
 
     #[test]

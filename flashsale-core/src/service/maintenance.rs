@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{
     ChangedLanes, Payments, Sales, ServiceError,
-    lane_schedule::{CHORES_EVERY, LaneSchedule, Next, Task, VIEW_EVERY, Work},
+    lane_schedule::{CHORES_EVERY, LaneSchedule, Next, ROUND, Task, VIEW_EVERY, Work},
     refunds::{RefundError, Refunds, Taken},
     sales::settle_transfer,
 };
@@ -220,10 +220,12 @@ impl Maintenance {
     /// Queues the due refunds of a lane, some at a time.
     async fn take_refunds(&self, lane: Lane, after: Option<OrderId>) -> Next {
         match self.refunds.take(lane, after).await {
-            Ok(Taken { after: cursor, new }) => {
-                // Reads slowly through those that are in the queue already.
+            Ok(Taken { after: cursor, new, any }) => {
+                // Reads slowly through those that are in the queue already. One whose job just ended
+                // without effect is listed again.
                 let wait = if new > 0 { Duration::ZERO } else { CHORES_EVERY };
-                Next { after: cursor.map(|_| wait), at: None, cursor }
+                let again = cursor.map(|_| wait).or(any.then_some(ROUND));
+                Next { after: again, at: None, cursor }
             }
             Err(error) => {
                 tracing::warn!(?lane, %error, "due refunds are not in the queue yet");

@@ -39,6 +39,8 @@ pub(super) struct Taken {
     pub(super) after: Option<OrderId>,
     /// How many were not in the queue before.
     pub(super) new: usize,
+    /// Whether any are due.
+    pub(super) any: bool,
 }
 
 /// The topic `refunds`, whose jobs contain a [`RefundTask`].
@@ -64,7 +66,7 @@ impl Refunds {
     /// already queued or parked stay as they are.
     pub(super) async fn take(&self, lane: Lane, after: Option<OrderId>) -> Result<Taken, RefundError> {
         let due = self.sales.ledger().refunds_due(lane, after, AT_ONCE).await.map_err(ServiceError::from)?;
-        let Some(last) = due.last() else { return Ok(Taken { after: None, new: 0 }) };
+        let Some(last) = due.last() else { return Ok(Taken { after: None, new: 0, any: false }) };
         let after = (due.len() >= AT_ONCE).then_some(last.order.id);
         let mut new = 0;
         // An order can have several refunds.
@@ -75,7 +77,7 @@ impl Refunds {
         if new > 0 {
             self.worker.wake();
         }
-        Ok(Taken { after, new })
+        Ok(Taken { after, new, any: true })
     }
 
     /// Queues all due refunds of a lane.

@@ -14,7 +14,7 @@ use flashsale_core::{
     ledger::{
         Adjustment, AdjustmentId, Advance, BatchId, Change, ChangeId, Consumer, Fence, Lane, LedgerRole,
         PersistMode, RefundOutcome, Reserve, ReserveMode, StepId, Terms, TimeStep, Timing,
-        state_machine::{ArchivedActivity, Batch, Image, OrderV1, StateMachine},
+        state_machine::{ArchivedActivity, Batch, Image, OrderV1, StateMachine, StoredActivity},
         wire::{self, Wire},
     },
 };
@@ -323,7 +323,7 @@ fn archived_activities_keep_their_format() {
     assert_eq!(format!("{:?}", machine.inspect(activity())), before);
     // A replay finds the activity where it was stored.
     let mut replayed = StateMachine::new(LedgerRole::Single);
-    replayed.set_archived([(activity(), BatchId(5))].into());
+    replayed.set_archived([(activity(), StoredActivity { left_in: BatchId(5), events: 5 })].into());
     replayed.replay_with(&journal, &mut { read }).unwrap();
     assert_eq!(format!("{:?}", replayed.inspect(activity())), before);
     // Nothing was stored: it never left.
@@ -331,7 +331,7 @@ fn archived_activities_keep_their_format() {
     replayed.replay(&journal).unwrap();
     assert_eq!(format!("{:?}", replayed.inspect(activity())), before);
     // Something newer was stored: all records have had their effect there.
-    let newer = (activity(), BatchId(6));
+    let newer = (activity(), StoredActivity { left_in: BatchId(6), events: 9 });
     let mut replayed = StateMachine::new(LedgerRole::Single);
     replayed.set_archived([newer].into());
     replayed.replay(&journal).unwrap();

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::{archive_file::ArchiveFile, engine::EmbeddedLedger, error::EmbeddedError};
 use crate::{
-    domain::{ActivityId, Order, OrderId, UserId},
+    domain::{ActivityId, Order, OrderId, OrderKey, UserId},
     ledger::{
-        LedgerError, LedgerRole,
+        LedgerError, LedgerRole, Reference,
         state_machine::{Batch, Inspection, StateMachine},
     },
     panic_message::panic_message,
@@ -15,19 +15,18 @@ use crate::{
 impl EmbeddedLedger {
     /// Moves an activity out of memory if it rests; see [`archive`](crate::ledger::LedgerCalls::archive).
     pub(super) async fn move_out(&self, activity: ActivityId) -> Result<bool, LedgerError> {
-        let moving = Arc::clone(&self.moving).write_owned().await;
-        let leave = move |machine: &mut StateMachine, batch: Batch| {
-            Ok(if machine.is_archived(activity) { Err(()) } else { Ok(machine.leave(batch, activity)) })
-        };
-        let leaving = match self.call(leave).await? {
-            Ok(Some(leaving)) => leaving,
-            Ok(None) => return Ok(false),
-            Err(()) => return Ok(true),
-        };
-        let (archive, caller) = (self.archived()?, self.caller());
+        let (archive, caller, moving) = (self.archived()?, self.caller(), Arc::clone(&self.moving));
         // A task of its own, because the caller may go: then nobody would finish the move.
         let moved = tokio::spawn(async move {
-            let _moving = moving;
+            let _moving = moving.write().await;
+            let leave = move |machine: &mut StateMachine, batch: Batch| {
+                Ok(if machine.is_archived(activity) { Err(()) } else { Ok(machine.leave(batch, activity)) })
+            };
+            let leaving = match caller.call(leave).await? {
+                Ok(Some(leaving)) => leaving,
+                Ok(None) => return Ok(false),
+                Err(()) => return Ok(true),
+            };
             let stored = on_disk(move || archive.store(activity, &leaving)).await;
             match stored {
                 // What it frees is freed outside the engine's thread.
@@ -93,21 +92,14 @@ impl EmbeddedLedger {
     ) -> Result<T, LedgerError>
     where
         T: Send + 'static,
-        F: FnOnce(&StateMachine) -> T + Clone + Send + 'static,
+        F: FnOnce(&StateMachine) -> T + Send + 'static,
         G: FnOnce(&ArchiveFile) -> Result<T, EmbeddedError> + Send + 'static,
     {
-        let read = |there: F| {
-            self.call(move |machine: &mut StateMachine, _| {
-                Ok((!machine.is_archived(activity)).then(|| there(machine)))
-            })
-        };
-        if let Some(answer) = read(there.clone()).await? {
-            return Ok(answer);
-        }
-        // Its move may be under way, and may fail.
-        let _still = self.moving.read().await;
-        match read(there).await? {
+        let read =
+            move |machine: &mut StateMachine, _| Ok((!machine.is_stored(activity)).then(|| there(machine)));
+        match self.call(read).await? {
             Some(answer) => Ok(answer),
+            // If it comes back now, this is what it was when it was asked for.
             None => {
                 let archive = self.archived()?;
                 on_disk(move || stored(&archive)).await
@@ -115,26 +107,19 @@ impl EmbeddedLedger {
         }
     }
 
-    /// Reads what may be in memory or out: `there`, and what `stored` finds besides.
-    pub(super) async fn read_all<T, U, F, G>(
-        &self,
-        there: F,
-        stored: G,
-    ) -> Result<(T, Option<U>), LedgerError>
-    where
-        T: Send + 'static,
-        U: Send + 'static,
-        F: FnOnce(&StateMachine) -> T + Send + 'static,
-        G: FnOnce(&ArchiveFile) -> Result<U, EmbeddedError> + Send + 'static,
-    {
-        let _still = self.moving.read().await;
-        let (answer, any) =
-            self.call(move |machine, _| Ok((there(machine), machine.archived().next().is_some()))).await?;
-        if !any {
-            return Ok((answer, None));
+    /// The order of an order id or a payment id, in memory or out. Asks memory first: what is there
+    /// does not depend on the archive's disk.
+    pub(super) async fn find(&self, reference: Reference) -> Result<Option<OrderKey>, LedgerError> {
+        let find = move |machine: &mut StateMachine, _| {
+            Ok((machine.locate(reference), machine.archived().next().is_some()))
+        };
+        match self.call(find).await? {
+            (None, true) => {
+                let archive = self.archived()?;
+                on_disk(move || archive.locate(reference)).await
+            }
+            (found, _) => Ok(found),
         }
-        let archive = self.archived()?;
-        Ok((answer, Some(on_disk(move || stored(&archive)).await?)))
     }
 
     /// A user's orders, in memory or out.
@@ -144,13 +129,15 @@ impl EmbeddedLedger {
         after: Option<OrderId>,
         limit: usize,
     ) -> Result<Vec<Order>, LedgerError> {
-        let (mut orders, stored) = self
-            .read_all(
-                move |machine| machine.orders_of(user, after, limit),
-                move |archive| archive.orders_of(user, after, limit),
-            )
-            .await?;
-        let Some(stored) = stored else { return Ok(orders) };
+        let read = move |machine: &mut StateMachine, _| {
+            Ok((machine.orders_of(user, after, limit), machine.archived().next().is_some()))
+        };
+        let (mut orders, any) = self.call(read).await?;
+        if !any {
+            return Ok(orders);
+        }
+        let archive = self.archived()?;
+        let stored = on_disk(move || archive.orders_of(user, after, limit)).await?;
         // An activity that came back is also stored, as it was.
         let known: Vec<_> = orders.iter().map(|order| order.key.id).collect();
         orders.extend(stored.into_iter().filter(|order| !known.contains(&order.key.id)));

@@ -20,13 +20,14 @@ use crate::{
     embedded::file::{FORMAT as FORMAT_NAME, META},
     ledger::{
         BatchId, Reference,
-        state_machine::{ArchivedActivity, LeavingActivity, ReturningActivity},
+        state_machine::{ArchivedActivity, LeavingActivity, ReturningActivity, StoredActivity},
         wire::{self, Wire},
     },
 };
 
-/// By activity: the batch in which it left memory, and an [`ArchivedActivity`]. Written after the orders.
-const ACTIVITIES: TableDefinition<'_, u64, (u64, &[u8])> = TableDefinition::new("activities");
+/// By activity: the batch in which it left memory, the number of its events, and an [`ArchivedActivity`].
+/// Written after the orders.
+const ACTIVITIES: TableDefinition<'_, u64, (u64, u64, &[u8])> = TableDefinition::new("activities");
 /// By activity, the batch in which it left, and order: the order's number in its activity, and the order.
 const ORDERS: TableDefinition<'_, (u64, u64, u64), (u32, &[u8])> = TableDefinition::new("orders");
 /// By user and order: the activity.
@@ -111,7 +112,8 @@ impl ArchiveFile {
     /// Stores an activity. It counts as stored once its row in `ACTIVITIES` is; then the orders that were
     /// stored before are deleted.
     pub(super) fn store(&self, activity: ActivityId, leaving: &LeavingActivity) -> Result<(), EmbeddedError> {
-        let left_in = leaving.left_in().0;
+        let StoredActivity { left_in: BatchId(left_in), events } = leaving.stored();
+        let is_first = self.content(activity)?.is_none();
         let mut orders = (0_u32..).zip(leaving.orders()).peekable();
         while orders.peek().is_some() {
             let writing = self.begin_write()?;
@@ -124,9 +126,12 @@ impl ArchiveFile {
         {
             let content = wire::encode(&leaving.content());
             let mut activities = self.check(writing.open_table(ACTIVITIES))?;
-            self.check(activities.insert(activity.value(), (left_in, &*content)))?;
+            self.check(activities.insert(activity.value(), (left_in, events, &*content)))?;
         }
         self.check(writing.commit())?;
+        if is_first {
+            return Ok(());
+        }
         let writing = self.begin_write()?;
         {
             let mut orders = self.check(writing.open_table(ORDERS))?;
@@ -157,14 +162,16 @@ impl ArchiveFile {
         Ok(())
     }
 
-    /// The stored activities, with the batches in which they left.
-    pub(super) fn stored(&self) -> Result<BTreeMap<ActivityId, BatchId>, EmbeddedError> {
+    /// The stored activities.
+    pub(super) fn stored(&self) -> Result<BTreeMap<ActivityId, StoredActivity>, EmbeddedError> {
         let reading = self.begin_read()?;
         let activities = self.check(reading.open_table(ACTIVITIES))?;
         let mut stored = BTreeMap::new();
         for row in self.check(activities.range::<u64>(..))? {
             let (activity, content) = self.check(row)?;
-            stored.insert(self.id(ActivityId::new(activity.value()))?, BatchId(content.value().0));
+            let (left_in, events, _) = content.value();
+            let value = StoredActivity { left_in: BatchId(left_in), events };
+            stored.insert(self.id(ActivityId::new(activity.value()))?, value);
         }
         Ok(stored)
     }
@@ -264,7 +271,7 @@ impl ArchiveFile {
     ) -> Result<Option<(BatchId, ArchivedActivity)>, EmbeddedError> {
         let activities = self.check(reading.open_table(ACTIVITIES))?;
         let Some(row) = self.check(activities.get(activity.value()))? else { return Ok(None) };
-        let (left_in, content) = row.value();
+        let (left_in, _, content) = row.value();
         Ok(Some((BatchId(left_in), self.decode(content)?)))
     }
 
@@ -276,7 +283,7 @@ impl ArchiveFile {
     ) -> Result<Option<Order>, EmbeddedError> {
         let activities = self.check(reading.open_table(ACTIVITIES))?;
         let Some(row) = self.check(activities.get(activity))? else { return Ok(None) };
-        let (left_in, _) = row.value();
+        let (left_in, ..) = row.value();
         let orders = self.check(reading.open_table(ORDERS))?;
         let Some(order) = self.check(orders.get((activity, left_in, id)))? else { return Ok(None) };
         Ok(Some(self.decode(order.value().1)?))

@@ -31,14 +31,14 @@ impl EmbeddedLedger {
             make_empty(&to)?;
             let loaded =
                 shared.lock_snapshots(|| journal.load(directory.as_deref(), role, &archive, &|| true))?;
-            // Releases the file, so that the engine can be closed and reopened during the backup.
-            drop(journal);
+            // After the ledger: it may then store more than has left the ledger, but not less.
+            archive.copy(&to)?;
+            // Releases the files, so that the engine can be closed and reopened during the backup.
+            drop((journal, archive));
             let loaded = loaded.expect("loading is never cancelled here");
             if loaded.row > 0 {
                 snapshot::write(&to, loaded.row, &loaded.machine)?;
             }
-            // After the ledger: it may then store more than has left the ledger, but not less.
-            archive.copy(&to)?;
             // The journal comes last: a directory with a snapshot but no journal cannot be opened.
             place_journal(&to, |partial| {
                 Journal::open_file(partial.into(), role)?.initialise(role, loaded.row)

@@ -215,6 +215,8 @@ impl EmbeddedLedger {
     /// The engine had stopped before, or the snapshot could not be written. No order is lost in
     /// either case: the next start replays the journal.
     pub async fn close(&self) -> Result<(), EmbeddedError> {
+        // A move in progress has the archive's file open.
+        let _moving = self.moving.write().await;
         drop(self.files.lock().unwrap_or_else(PoisonError::into_inner).take());
         drop(self.archive.lock().unwrap_or_else(PoisonError::into_inner).take());
         let (reply, answer) = oneshot::channel();
@@ -261,7 +263,7 @@ impl EmbeddedLedger {
         T: Send + 'static,
         F: FnOnce(&mut StateMachine, Batch) -> Result<T, LedgerError> + Send + 'static,
     {
-        call(self.sender(), &self.shared, step).await
+        wait_for(send(self.sender(), &self.shared, step).await?).await
     }
 
     /// A handle to make calls from a task, which does not keep the engine running.
@@ -315,14 +317,21 @@ impl Caller {
         T: Send + 'static,
         F: FnOnce(&mut StateMachine, Batch) -> Result<T, LedgerError> + Send + 'static,
     {
-        match self.sender.upgrade() {
-            Some(sender) => call(&sender, &self.shared, step).await,
-            None => Err(LedgerError::Stopped(self.shared.reason())),
-        }
+        // The sender is gone before the answer comes: the engine ends when nobody has one.
+        let answer = match self.sender.upgrade() {
+            Some(sender) => send(&sender, &self.shared, step).await?,
+            None => return Err(LedgerError::Stopped(self.shared.reason())),
+        };
+        wait_for(answer).await
     }
 }
 
-async fn call<T, F>(sender: &mpsc::Sender<Message>, shared: &Shared, step: F) -> Result<T, LedgerError>
+/// Sends a call. Returns where its answer comes.
+async fn send<T, F>(
+    sender: &mpsc::Sender<Message>,
+    shared: &Shared,
+    step: F,
+) -> Result<oneshot::Receiver<Result<T, LedgerError>>, LedgerError>
 where
     T: Send + 'static,
     F: FnOnce(&mut StateMachine, Batch) -> Result<T, LedgerError> + Send + 'static,
@@ -333,6 +342,10 @@ where
     if sender.send(Message::Call(call)).await.is_err() {
         return Err(LedgerError::Stopped(shared.reason()));
     }
+    Ok(answer)
+}
+
+async fn wait_for<T>(answer: oneshot::Receiver<Result<T, LedgerError>>) -> Result<T, LedgerError> {
     answer.await.unwrap_or_else(|_| Err(LedgerError::Unknown("the engine ended before it answered".into())))
 }
 

@@ -12,9 +12,12 @@ use redb::{
 };
 
 use super::{archive_file::ArchiveFile, error::EmbeddedError, snapshot};
-use crate::ledger::{
-    LedgerRole,
-    state_machine::{CorruptState, StateMachine},
+use crate::{
+    domain::ActivityId,
+    ledger::{
+        LedgerRole,
+        state_machine::{CorruptState, StateMachine, StoredActivity},
+    },
 };
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -24,7 +27,8 @@ const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const JOURNAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("journal");
 
 /// The format of tables, records and images that this version writes. Higher ones are refused.
-const FORMAT: u64 = 1;
+/// Format 1 has records that do not say their own format.
+const FORMAT: u64 = 2;
 
 /// The size of redb's page cache. It has to hold a commit; rows are only read at start.
 const CACHE_BYTES: usize = 16 << 20;
@@ -117,12 +121,26 @@ impl Journal {
         if found > FORMAT {
             return Err(EmbeddedError::Newer { path: journal.path, found, supported: FORMAT });
         }
+        let is_older = found < FORMAT;
         let found = journal.meta(&reading, "role")?.and_then(role_of);
+        drop(reading);
         match found {
-            Some(found) if found == role => Ok(journal),
+            Some(found) if found == role => {
+                if is_older {
+                    // An earlier version must not take what is written from now on for damage.
+                    journal.set_format()?;
+                }
+                Ok(journal)
+            }
             Some(found) => Err(EmbeddedError::OtherRole { path: journal.path, found, wanted: role }),
             None => Err(journal.damaged("its role is unknown")),
         }
+    }
+
+    fn set_format(&self) -> Result<(), EmbeddedError> {
+        let writing = self.check(self.database.begin_write())?;
+        self.check(self.check(writing.open_table(META))?.insert("format", FORMAT))?;
+        self.check(writing.commit())
     }
 
     /// Initialises an empty file. `trimmed` is the last row that its snapshot contains, or 0.
@@ -188,8 +206,13 @@ impl Journal {
         let last = self.check(table.last())?.map_or(0, |(row, _)| row.value()).max(trimmed);
         let (mut machine, snapshot) = self.begin(directory, role, trimmed, last)?;
         let stored = archive.stored()?;
-        if let Some((missing, _)) = machine.archived().find(|(activity, _)| !stored.contains_key(activity)) {
-            return Err(archive.damaged(format!("activity {missing}, which was moved there, is missing")));
+        let is_older = |(activity, image): &(ActivityId, StoredActivity)| {
+            stored.get(activity).is_none_or(|stored| stored.events < image.events)
+        };
+        if let Some((older, _)) = machine.archived().find(is_older) {
+            let reason =
+                format!("activity {older}, which was moved there, is missing or older than the ledger");
+            return Err(archive.damaged(reason));
         }
         machine.set_archived(stored);
         let mut unread = None;

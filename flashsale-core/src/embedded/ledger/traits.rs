@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{archive, engine::EmbeddedLedger};
+use super::engine::EmbeddedLedger;
 use crate::{
     domain::{Capture, Invalid},
     ledger::{
@@ -65,15 +65,7 @@ impl Ledger for EmbeddedLedger {
             Query::OrdersOf { user, after, limit } => {
                 self.all_orders_of(user, after, limit).await.map(Reply::Orders)
             }
-            Query::Locate(reference) => {
-                let (known, stored) = self
-                    .read_all(
-                        move |machine| machine.locate(reference),
-                        move |archive| archive.locate(reference),
-                    )
-                    .await?;
-                Ok(Reply::Located(known.or(stored.flatten())))
-            }
+            Query::Locate(reference) => self.find(reference).await.map(Reply::Located),
             query => match query.activity() {
                 Some(activity) => {
                     self.call_of(activity, move |machine, batch| machine.read(batch.now, &query)).await
@@ -104,14 +96,12 @@ impl EmbeddedLedger {
         let prepared = tokio::task::spawn_blocking(prepare).await.map_err(|error| {
             LedgerError::Unavailable(format!("the lanes could not be prepared: {error}").into())
         })?;
-        self.call(move |machine, batch| machine.open_prepared(batch, prepared)).await
+        self.call_of(activity, move |machine, batch| machine.open_prepared(batch, prepared)).await
     }
 
     async fn keep(&self, capture: Capture) -> Result<Kept, LedgerError> {
-        // No order with this payment may move out of memory in between.
-        let _still = self.moving.read().await;
-        let (payment, archive) = (Reference::Payment(capture.payment), self.archived()?);
-        if let Some(order) = archive::on_disk(move || archive.locate(payment)).await? {
+        // An order that is out of memory does not learn of a new payment, so this stays true.
+        if let Some(order) = self.find(Reference::Payment(capture.payment)).await? {
             return Ok(Kept::Known(order));
         }
         self.call(move |machine, _| machine.keep_unmatched(&capture)).await

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     domain::{ActivityId, Order, SkuId, Timestamp},
-    ledger::{BatchId, Bucket, Lane, LedgerRole, StepId, Stock, Terms},
+    ledger::{BatchId, Bucket, Consumer, Lane, LedgerRole, StepId, Stock, Terms},
 };
 
 /// An activity that leaves memory.
@@ -50,11 +50,20 @@ pub struct ReturningActivity {
     state: ActivityState,
 }
 
+/// Which value of an activity is stored elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredActivity {
+    /// The batch in which it left.
+    pub left_in: BatchId,
+    /// The number of its events, over all lanes. It grows with every change, so an older value has fewer.
+    pub events: u64,
+}
+
 /// The activities that are not in memory.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Away {
     /// The batch that names the stored value, also of those that came back.
-    pub(super) stored: BTreeMap<ActivityId, BatchId>,
+    pub(super) stored: BTreeMap<ActivityId, StoredActivity>,
     /// Those that are not stored yet.
     pub(super) leaving: BTreeMap<ActivityId, Arc<LeavingActivity>>,
 }
@@ -62,12 +71,12 @@ pub(super) struct Away {
 impl StateMachine {
     /// Tells a state machine that was just loaded which activities are stored elsewhere, with the
     /// batches in which they left.
-    pub fn set_archived(&mut self, stored: BTreeMap<ActivityId, BatchId>) {
+    pub fn set_archived(&mut self, stored: BTreeMap<ActivityId, StoredActivity>) {
         self.away.stored = stored;
     }
 
     /// The activities that are not in memory, with the batches in which they left.
-    pub fn archived(&self) -> impl Iterator<Item = (ActivityId, BatchId)> + '_ {
+    pub fn archived(&self) -> impl Iterator<Item = (ActivityId, StoredActivity)> + '_ {
         let stored = self.away.stored.iter().filter(|(activity, _)| !self.sales.contains_key(activity));
         stored.map(|(activity, left_in)| (*activity, *left_in))
     }
@@ -81,7 +90,24 @@ impl StateMachine {
             && (self.away.stored.contains_key(&activity) || self.away.leaving.contains_key(&activity))
     }
 
-    /// Takes an activity out of memory, if it rests: its window is over, and there are no deadlines,
+    /// Whether an activity is stored elsewhere and cannot be read here. One that is leaving can.
+    pub fn is_stored(&self, activity: ActivityId) -> bool {
+        self.is_archived(activity) && !self.away.leaving.contains_key(&activity)
+    }
+
+    /// The activities that can be read: those in memory, and those that are leaving.
+    pub(super) fn readable(&self) -> impl Iterator<Item = (ActivityId, &ActivityState)> {
+        let leaving = self.away.leaving.iter().map(|(activity, leaving)| (*activity, &leaving.state));
+        self.sales.iter().map(|(activity, state)| (*activity, state)).chain(leaving)
+    }
+
+    /// An activity that can be read.
+    pub(super) fn to_read(&self, activity: ActivityId) -> Option<&ActivityState> {
+        let leaving = || self.away.leaving.get(&activity).map(|leaving| &leaving.state);
+        self.sales.get(&activity).or_else(leaving)
+    }
+
+    /// Takes an activity out of memory, if it rests: its window is over, and there are no open orders,
     /// refunds due, transfers or entries that a consumer has not acknowledged. `None` if it does not.
     ///
     /// Store the value, then call [`StateMachine::left`]; or [`StateMachine::stay`] if that fails.
@@ -101,7 +127,7 @@ impl StateMachine {
     /// memory.
     pub fn left(&mut self, activity: ActivityId) -> Option<Arc<LeavingActivity>> {
         let leaving = self.away.leaving.remove(&activity)?;
-        self.away.stored.insert(activity, leaving.left_in);
+        self.away.stored.insert(activity, leaving.stored());
         Some(leaving)
     }
 
@@ -109,10 +135,11 @@ impl StateMachine {
     pub fn stay(&mut self, activity: ActivityId) {
         let Some(leaving) = self.away.leaving.remove(&activity) else { return };
         self.journal.push(&Record::Returned(activity, leaving.left_in));
-        let state = match Arc::try_unwrap(leaving) {
+        let mut state = match Arc::try_unwrap(leaving) {
             Ok(leaving) => leaving.state,
             Err(shared) => shared.state.clone(),
         };
+        state.renew_consumers(&self.consumers);
         self.sales.insert(activity, state);
     }
 
@@ -124,13 +151,7 @@ impl StateMachine {
         if !self.returns(activity, left_in) {
             return;
         }
-        // Consumers may have come and gone.
-        for (lane, outbox) in state.lanes.iter().zip(&mut state.outboxes) {
-            if !mutant!("archive-keeps-old-consumers") {
-                outbox.retain(&self.consumers);
-                outbox.add(&self.consumers, lane.head.sequence);
-            }
-        }
+        state.renew_consumers(&self.consumers);
         if !mutant!("return-not-journalled") {
             self.journal.push(&Record::Returned(activity, left_in));
         }
@@ -139,27 +160,38 @@ impl StateMachine {
 
     /// Replays that an activity left.
     pub(super) fn replay_left(&mut self, activity: ActivityId, left_in: BatchId) {
-        if self.away.stored.get(&activity) == Some(&left_in) {
+        if self.stored_from(activity) == Some(left_in) {
             self.sales.remove(&activity);
         }
+    }
+
+    fn stored_from(&self, activity: ActivityId) -> Option<BatchId> {
+        self.away.stored.get(&activity).map(|stored| stored.left_in)
     }
 
     /// Whether an activity can come back as the value with this name.
     pub(super) fn returns(&self, activity: ActivityId, left_in: BatchId) -> bool {
         self.is_archived(activity)
             && !self.away.leaving.contains_key(&activity)
-            && self.away.stored.get(&activity) == Some(&left_in)
+            && self.stored_from(activity) == Some(left_in)
     }
 }
 
 impl ActivityState {
+    /// Brings the outboxes up to date with the consumers that came and went meanwhile.
+    pub(super) fn renew_consumers(&mut self, consumers: &[Consumer]) {
+        for (lane, outbox) in self.lanes.iter().zip(&mut self.outboxes) {
+            if !mutant!("archive-keeps-old-consumers") {
+                outbox.retain(consumers);
+                outbox.add(consumers, lane.head.sequence);
+            }
+        }
+    }
+
     /// Whether nothing happens in the activity at `now` or later, unless somebody asks.
     fn rests(&self, now: Timestamp) -> bool {
         let lane_rests = |lane: &super::lane::LaneState| {
-            lane.is_over(now)
-                && lane.deadlines.is_empty()
-                && lane.refunds.is_empty()
-                && lane.transit.is_empty()
+            lane.is_over(now) && lane.orders.open() == 0 && lane.refunds.is_empty() && lane.transit.is_empty()
         };
         let is_read = |(lane, outbox): (&super::lane::LaneState, &super::outbox::Outbox)| {
             outbox.acknowledged.iter().all(|(_, sequence)| *sequence == lane.head.sequence)
@@ -171,9 +203,10 @@ impl ActivityState {
 }
 
 impl LeavingActivity {
-    /// The batch in which it left.
-    pub fn left_in(&self) -> BatchId {
-        self.left_in
+    /// What names it among the stored values of its activity.
+    pub fn stored(&self) -> StoredActivity {
+        let events = self.state.lanes.iter().map(|lane| lane.head.sequence).sum();
+        StoredActivity { left_in: self.left_in, events }
     }
 
     pub(super) fn state(&self) -> &ActivityState {

@@ -77,7 +77,7 @@ pub struct CounterInspection {
 impl StateMachine {
     /// The full state of an activity. `None` if it is not open.
     pub fn inspect(&self, activity: ActivityId) -> Option<Inspection> {
-        let sale = self.sales.get(&activity)?;
+        let sale = self.to_read(activity)?;
         let terms = Arc::clone(&sale.lanes[0].terms);
         let lanes = sale.lanes.iter().map(|lane| {
             debug_assert!(lane.orders.statuses_are_right(), "order counts must match the orders' statuses");

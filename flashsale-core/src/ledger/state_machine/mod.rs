@@ -44,7 +44,7 @@ mod transitions;
 mod truth;
 mod units;
 
-pub use archive::{ArchivedActivity, LeavingActivity, ReturningActivity};
+pub use archive::{ArchivedActivity, LeavingActivity, ReturningActivity, StoredActivity};
 pub use batch::Batch;
 pub use census::Census;
 pub use inspect::{CounterInspection, Inspection, LaneInspection, OfferInspection};

@@ -189,6 +189,16 @@ pub(super) struct Orders {
 }
 
 impl Orders {
+    /// The number of open orders.
+    pub(super) fn open(&self) -> u64 {
+        OrderStatus::ALL
+            .iter()
+            .zip(self.statuses)
+            .filter(|(status, _)| status.is_open())
+            .map(|(_, count)| count)
+            .sum()
+    }
+
     /// Reserves memory, so that no index has to grow during a sale.
     pub(super) fn reserve(&mut self, orders: usize) {
         let more = orders.saturating_sub(self.len());

@@ -21,12 +21,12 @@ impl StateMachine {
 
     /// The current terms of an activity.
     pub fn terms(&self, activity: ActivityId) -> Option<Arc<Terms>> {
-        self.sales.get(&activity).map(|sale| Arc::clone(&sale.lanes[0].terms))
+        self.to_read(activity).map(|sale| Arc::clone(&sale.lanes[0].terms))
     }
 
     /// The units of an offer, over all lanes.
     pub fn stock(&self, activity: ActivityId, sku: SkuId) -> Option<Stock> {
-        let sale = self.sales.get(&activity)?;
+        let sale = self.to_read(activity)?;
         let index = sale.lanes[0].terms.index(sku)?;
         let mut stock = Stock { epoch: sale.epoch, ..Stock::default() };
         for lane in &sale.lanes {
@@ -55,16 +55,17 @@ impl StateMachine {
 
     /// An order of a user.
     pub fn order(&self, key: OrderKey) -> Option<Order> {
-        let sale = self.sales.get(&key.activity)?;
-        let lane = self.lane(self.lane_of(sale, key.activity, key.user)).ok()?;
+        let sale = self.to_read(key.activity)?;
+        let lane = sale.lanes.get(usize::from(self.lane_of(sale, key.activity, key.user).bucket))?;
         lane.owned(key.user, key.id).map(|row| lane.order(row))
     }
 
     /// Up to `limit` orders of a user with ids below `after`, highest first.
     pub fn orders_of(&self, user: UserId, after: Option<OrderId>, limit: usize) -> Vec<Order> {
         let mut found = Vec::new();
-        for (activity, sale) in &self.sales {
-            let Ok(lane) = self.lane(self.lane_of(sale, *activity, user)) else { continue };
+        for (activity, sale) in self.readable() {
+            let bucket = self.lane_of(sale, activity, user).bucket;
+            let Some(lane) = sale.lanes.get(usize::from(bucket)) else { continue };
             found.extend(lane.orders.of_user(user).map(|row| (lane.orders.row(row).id, lane, row)));
         }
         found.retain(|(id, ..)| after.is_none_or(|after| *id < after));
@@ -74,7 +75,7 @@ impl StateMachine {
 
     /// The order of an order id or a payment id.
     pub fn locate(&self, reference: Reference) -> Option<OrderKey> {
-        self.sales.values().flat_map(|sale| &sale.lanes).find_map(|lane| {
+        self.readable().flat_map(|(_, sale)| &sale.lanes).find_map(|lane| {
             let row = match reference {
                 Reference::Order(id) => lane.orders.by_id(id),
                 Reference::Payment(id) => lane.orders.by_payment(id),

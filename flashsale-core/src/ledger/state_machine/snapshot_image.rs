@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
     CorruptState,
+    archive::StoredActivity,
     machine::{ActivityState, StateMachine},
     outbox::Outbox,
     units::Units,
@@ -13,8 +14,8 @@ use super::{
 use crate::{
     domain::{ActivityId, Attribution, Capture, Order, OrderId, OrderStatus, SkuId, Timestamp},
     ledger::{
-        AdjustmentId, BatchId, Bucket, Change, ChangeId, Chunk, Consumer, Epoch, Fence, Lane, LedgerRole,
-        Position, StepId, Terms, Transfer,
+        AdjustmentId, Bucket, Change, ChangeId, Chunk, Consumer, Epoch, Fence, Lane, LedgerRole, Position,
+        StepId, Terms, Transfer,
     },
 };
 
@@ -32,10 +33,9 @@ pub struct Image<O = Order> {
     /// The steps of time that lanes have taken. Format 1 ends before them.
     #[serde(deserialize_with = "or_none")]
     steps: Vec<(ActivityId, Bucket, Vec<StepId>)>,
-    /// The activities that are stored elsewhere, with the batches in which they left. Format 2 ends
-    /// before them.
+    /// The activities that are stored elsewhere. Format 2 ends before them.
     #[serde(deserialize_with = "or_none")]
-    archived: Vec<(ActivityId, BatchId)>,
+    archived: Vec<(ActivityId, StoredActivity)>,
 }
 
 fn or_none<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
@@ -75,8 +75,13 @@ impl StateMachine {
     /// The state as a value.
     pub fn image(&self) -> Image {
         // One that leaves may never arrive elsewhere.
-        let leaving = self.away.leaving.values().map(|leaving| leaving.state());
-        let sales: Vec<_> = self.sales.values().chain(leaving).collect();
+        let leaving = self.away.leaving.values().map(|leaving| {
+            let mut state = leaving.state().clone();
+            state.renew_consumers(&self.consumers);
+            state
+        });
+        let leaving: Vec<_> = leaving.collect();
+        let sales: Vec<_> = self.sales.values().chain(&leaving).collect();
         Image {
             role: self.role,
             consumers: self.consumers.clone(),

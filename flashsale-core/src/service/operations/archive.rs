@@ -25,7 +25,11 @@ impl Operations {
             left = self.archive_resting(left).await;
             tokio::select! {
                 () = self.archived.notified() => {}
-                () = pause(&mut stop, EVERY) => {}
+                () = pause(&mut stop, EVERY) => {
+                    if let Err(error) = self.sales.find_left().await {
+                        tracing::warn!(%error, "the ledger cannot say which activities are in memory");
+                    }
+                }
             }
         }
     }

@@ -125,11 +125,26 @@ impl Sales {
     /// # Errors
     /// Those of [`archive`](LedgerCalls::archive).
     pub async fn archive(&self, activity: ActivityId) -> Result<bool, LedgerError> {
-        let archived = self.ledger.archive(activity).await?;
-        if archived {
-            self.leave(activity);
+        let Some(sale) = self.sale(activity) else { return Ok(true) };
+        // First, so that no job reads the activity any more, which would bring it back.
+        self.leave(activity);
+        let archived = self.ledger.archive(activity).await;
+        if !matches!(archived, Ok(true)) {
+            self.add(&[Arc::clone(sale.terms())]);
         }
-        Ok(archived)
+        archived
+    }
+
+    /// Joins the activities that are in the ledger's memory and not sold by this process: somebody may
+    /// have changed one just when it was left.
+    ///
+    /// # Errors
+    /// Those of the ledger.
+    pub(in crate::service) async fn find_left(&self) -> Result<(), LedgerError> {
+        for activity in self.ledger.activities().await? {
+            self.find(activity).await?;
+        }
+        Ok(())
     }
 
     /// What the batchers of all activities have done since the start of the process, including those

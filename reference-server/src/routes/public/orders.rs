@@ -83,6 +83,10 @@ impl Public {
             subjects: Subjects { device, address: Some(address) },
             ticket_expired: ticket.expired,
         };
+        if app.sales.sale(activity).is_none() {
+            // Looking for its order in the archive costs more than the local view.
+            app.guards.order(user, address, now).map_err(|limited| too_often(&limited))?;
+        }
         let attempt = app.ordering.attempt(&request).await.map_err(|error| errors::service(&error))?;
         let attempt = match attempt {
             Ok(attempt) => attempt,

@@ -166,6 +166,91 @@ async fn an_activity_that_cannot_be_stored_stays_in_memory() {
 }
 
 #[tokio::test]
+async fn a_caller_who_goes_leaves_no_activity_half_way() {
+    let (directory, clock) = (tempfile::tempdir().unwrap(), Arc::new(ManualClock::new(NOW)));
+    let engine = sold(directory.path(), &clock).await;
+    clock.set(LATER);
+    engine.expire_due(lane(), 9).await.unwrap();
+    let before = seen(&engine).await;
+    for polls in 0..4 {
+        let mut moving = Box::pin(engine.archive(activity()));
+        for _ in 0..polls {
+            let _ = futures_poll(&mut moving).await;
+        }
+        drop(moving);
+        assert_eq!(seen(&engine).await, before);
+        // Whatever happened, a change finds the activity, and another caller can finish.
+        let again = engine.reserve(lane(), None, vec![request(1)]).await.unwrap();
+        assert!(matches!(&again.outcomes[..], [Outcome::Replayed(_)]), "{again:?}");
+    }
+    assert!(engine.archive(activity()).await.unwrap());
+    assert_eq!(engine.activities().await.unwrap(), []);
+}
+
+/// Polls a future once, and lets other tasks run.
+async fn futures_poll<F: Future + Unpin>(future: &mut F) -> std::task::Poll<F::Output> {
+    let polled = std::future::poll_fn(|context| {
+        std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(context))
+    })
+    .await;
+    tokio::task::yield_now().await;
+    polled
+}
+
+#[tokio::test]
+async fn consumers_that_come_and_go_during_a_failed_move_are_known() {
+    let (directory, clock) = (tempfile::tempdir().unwrap(), Arc::new(ManualClock::new(NOW)));
+    let engine = sold(directory.path(), &clock).await;
+    clock.set(LATER);
+    engine.expire_due(lane(), 9).await.unwrap();
+    let leaving = engine.call(|machine, batch| Ok(machine.leave(batch, activity()))).await.unwrap();
+    assert!(leaving.is_some());
+    let mail = crate::ledger::Consumer::new("mail");
+    engine.register(&mail).await.unwrap();
+    engine.close().await.unwrap();
+    let reopened = open_at(directory.path(), &clock);
+    assert_eq!(reopened.events(&mail, lane(), None, 9).await.unwrap(), []);
+    let leave = |machine: &mut crate::ledger::state_machine::StateMachine, batch| {
+        let leaving = machine.leave(batch, activity());
+        machine.register(&crate::ledger::Consumer::new("search"));
+        machine.stay(activity());
+        Ok(leaving.is_some())
+    };
+    assert!(reopened.call(leave).await.unwrap());
+    assert_eq!(reopened.events(&crate::ledger::Consumer::new("search"), lane(), None, 9).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn an_older_archive_is_refused() {
+    let (directory, clock) = (tempfile::tempdir().unwrap(), Arc::new(ManualClock::new(NOW)));
+    let engine = sold(directory.path(), &clock).await;
+    clock.set(LATER);
+    engine.expire_due(lane(), 9).await.unwrap();
+    assert!(engine.archive(activity()).await.unwrap());
+    engine.close().await.unwrap();
+    let old = fs::read(directory.path().join(ArchiveFile::FILE)).unwrap();
+
+    let engine = open_at(directory.path(), &clock);
+    assert!(matches!(capture_late(&engine, 1, "late").await, Advanced::RefundDue(..)));
+    let task = engine.refunds_due(lane(), None, 9).await.unwrap().remove(0);
+    let done = Advance::RefundSettled {
+        order: task.order,
+        payment: task.capture.payment,
+        provider: task.capture.provider,
+        transaction: task.capture.transaction.to_string(),
+        number: task.number,
+        outcome: crate::ledger::RefundOutcome::Done,
+    };
+    advance(&engine, done).await;
+    assert!(engine.archive(activity()).await.unwrap());
+    engine.close().await.unwrap();
+    fs::write(directory.path().join(ArchiveFile::FILE), old).unwrap();
+    let options = EmbeddedOptions::new(directory.path(), LedgerRole::Single, Arc::clone(&clock) as _);
+    let refused = EmbeddedLedger::open(options).map(drop).unwrap_err();
+    assert!(refused.to_string().contains("older than the ledger"), "{refused}");
+}
+
+#[tokio::test]
 async fn a_copy_from_the_middle_of_a_move_has_everything() {
     let (directory, clock) = (tempfile::tempdir().unwrap(), Arc::new(ManualClock::new(NOW)));
     let engine = sold(&directory.path().join("first"), &clock).await;

@@ -301,13 +301,18 @@ async fn another_role_or_a_newer_format_is_refused() {
         writing.open_table(meta).unwrap().insert("format", format).unwrap();
         writing.commit().unwrap();
     };
-    set_format(2);
+    set_format(3);
     assert!(matches!(
         EmbeddedLedger::open(options(directory.path())),
-        Err(EmbeddedError::Newer { found: 2, supported: 1, .. })
+        Err(EmbeddedError::Newer { found: 3, supported: 2, .. })
     ));
     set_format(1);
     assert_eq!(orders(&open(directory.path())).await.len(), 3);
+    // An earlier version would not know the records of this one.
+    let database = redb::Database::open(directory.path().join(Journal::FILE)).unwrap();
+    let meta = redb::ReadableDatabase::begin_read(&database).unwrap();
+    let meta = meta.open_table(redb::TableDefinition::<&str, u64>::new("meta")).unwrap();
+    assert_eq!(meta.get("format").unwrap().unwrap().value(), 2);
 }
 
 #[test]
