@@ -8,7 +8,7 @@ use std::{
 use ferroid::{generator::AtomicSnowflakeGenerator, id::SnowflakeTwitterId, time::TimeSource};
 use flashsale_core::{
     domain::{Clock, Timestamp},
-    snowflake::{Generator, Lease, Settings},
+    snowflake::{Generator, HolderId, Lease, Settings},
 };
 
 /// The system clock for ferroid, whose own clock is an atomic that a thread updates.
@@ -27,7 +27,7 @@ impl TimeSource<u64> for FerroidSystem {
 /// # Panics
 /// Never: the default layout has room for worker 1.
 pub fn ours(clock: Arc<dyn Clock>) -> Generator {
-    let lease = Lease { worker: 1, from: Timestamp::EPOCH, until: Timestamp::MAX };
+    let lease = Lease { worker: 1, holder: HolderId(1), from: Timestamp::EPOCH, until: Timestamp::MAX };
     Generator::new(&Settings::default(), lease, clock).expect("worker 1 fits")
 }
 

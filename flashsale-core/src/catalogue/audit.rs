@@ -10,12 +10,14 @@ use crate::domain::{Invalid, Name, Text, Timestamp};
 /// An audited change: an action on a subject.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Change {
-    /// The action: `product.created`, `activity.changed`, `offer.adjusted`.
+    /// The action: `created` or `changed`, as in `product.created`, or for an activity what
+    /// [`rules::step_taken`](super::rules::step_taken) says; `kill_switch.on` or `kill_switch.off`;
+    /// or one of a change made elsewhere, such as `offer.adjusted`.
     pub action: Name,
     /// The subject, in the form of [`Item`](super::Item): `offer/1/11`.
     pub subject: Name,
-    /// The details needed to understand it later. For a changed value: its new version and, for
-    /// each changed field, the old and new content.
+    /// The details needed to understand it later. For a changed value: its new `version` and under
+    /// `changed`, for each changed field, what it `was` and what it `is`.
     pub detail: Value,
 }
 

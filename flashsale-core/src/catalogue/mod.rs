@@ -3,7 +3,8 @@
 //! The catalogue is small and changes rarely; servers read it into memory. Stock, orders and money
 //! belong to the ledger.
 //!
-//! Implementors use the trait [`Catalogue`] and share the [`rules`] on what may change when.
+//! Implementors use the trait [`Catalogue`], share the [`rules`] on what may change when, and pass the
+//! suite `conformance::run_catalogue`.
 //! [`EmbeddedCatalogue`](crate::embedded::EmbeddedCatalogue) needs no other software.
 
 mod audit;

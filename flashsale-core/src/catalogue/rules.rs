@@ -136,6 +136,25 @@ pub fn offer_of(activity: &Activity, offer: &OfferTerms, sku: Option<&Sku>) -> R
     Ok(())
 }
 
+/// Names the step from `old` to `new` in the audit trail: `submitted`, `rejected`, `approved`,
+/// `published` or `archived` by its status, `paused`, `resumed` or `ended` by its selling, or else
+/// `changed`.
+pub fn step_taken(old: &Activity, new: &Activity) -> &'static str {
+    match (new.status, new.selling) {
+        (status, selling) if status == old.status => match selling {
+            selling if selling == old.selling => "changed",
+            Selling::On => "resumed",
+            Selling::Paused => "paused",
+            Selling::Ended => "ended",
+        },
+        (ActivityStatus::Draft, _) => "rejected",
+        (ActivityStatus::Submitted, _) => "submitted",
+        (ActivityStatus::Approved, _) => "approved",
+        (ActivityStatus::Published, _) => "published",
+        (ActivityStatus::Archived, _) => "archived",
+    }
+}
+
 /// Checks that nothing but the status changed.
 fn same_content(old: &Activity, new: &Activity) -> Result<(), Refusal> {
     let why = format!("cannot change while the activity is {}", word(old.status));

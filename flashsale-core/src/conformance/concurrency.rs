@@ -245,7 +245,7 @@ async fn race_to_end(scene: &mut Scene, orders: &[Order]) -> Check {
 }
 
 /// Polls a future at most `polls` times, and drops it if it is not ready by then.
-async fn poll_at_most<T>(polls: u32, future: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn poll_at_most<T>(polls: u32, future: impl Future<Output = T>) -> Option<T> {
     let mut future = Box::pin(future);
     let mut left = polls;
     std::future::poll_fn(move |context| {

@@ -98,6 +98,7 @@ mod archive;
 mod buckets;
 mod cancellation;
 mod case;
+mod catalogue;
 mod concurrency;
 mod durability;
 mod events;
@@ -121,13 +122,18 @@ mod random_sequences;
 mod reserve;
 mod run;
 mod scene;
+mod small_suite;
 mod status_table;
 mod storms;
 mod tiers;
 mod time_steps;
 mod transitions;
 mod truth;
+mod worker_lease;
 
+pub use catalogue::{
+    CatalogueFactory, CatalogueTestControl, CatalogueUnderTest, examine_catalogue, run_catalogue,
+};
 pub use failure::Failure;
 pub use faults::{Faults, Faulty};
 pub use ledger_under_test::{Factory, LedgerUnderTest, TestControl};
@@ -136,6 +142,9 @@ pub use options::Options;
 pub use queue::{QueueFactory, QueueTestControl, QueueUnderTest, examine_queue, run_queue};
 pub use run::{Played, Report, examine, run};
 pub use storms::{ForgettingStore, Pair, StormReport, storms};
+pub use worker_lease::{
+    WorkerLeaseFactory, WorkerLeaseTestControl, WorkerLeaseUnderTest, examine_worker_lease, run_worker_lease,
+};
 
 /// The cases of all files. The compiler reports a table that is missing here as dead code.
 const CASES: &[&[case::Case]] = &[

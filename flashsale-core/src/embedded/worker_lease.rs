@@ -14,17 +14,20 @@ use async_trait::async_trait;
 
 use crate::{
     domain::{Timestamp, text::digest64},
-    snowflake::{Lease, LeaseError, WorkerLease},
+    snowflake::{HolderId, Lease, LeaseError, WorkerLease, WorkerState},
 };
 
-const HEADER: &str = "flashsale worker lease 1";
+const HEADER: &str = "flashsale worker lease 2";
+/// The header of files that have no holder.
+const HEADER_1: &str = "flashsale worker lease 1";
 
 /// Leases stored in a directory as two small files for each worker id that was ever used.
 ///
 /// `NNNNN.lock` is locked while the worker id is held; the operating system releases it when the
-/// process dies. `NNNNN.lease` stores the high-water mark with a version and a checksum. It is
-/// replaced as a whole and synced before a lease is granted. Machines that do not share the
-/// directory need disjoint ranges of worker ids.
+/// process dies, so a worker id is free at once after a crash. `NNNNN.lease` stores the holder and
+/// the high-water mark with a version and a checksum. It is replaced as a whole and synced before a
+/// lease is granted. `leases.lock` is locked during a call, so that calls of all processes have an
+/// order. Machines that do not share the directory need disjoint ranges of worker ids.
 #[derive(Debug)]
 pub struct LeaseFile(Arc<Directory>);
 
@@ -32,7 +35,16 @@ pub struct LeaseFile(Arc<Directory>);
 struct Directory {
     path: PathBuf,
     workers: RangeInclusive<u16>,
-    held: Mutex<BTreeMap<u16, File>>,
+    /// The locks of the worker ids that this process holds.
+    held: Mutex<BTreeMap<HolderId, File>>,
+}
+
+/// A worker id to grant, and its lock if nobody else has it.
+#[derive(Debug)]
+struct Choice {
+    worker: u16,
+    state: WorkerState,
+    lock: Option<File>,
 }
 
 impl LeaseFile {
@@ -60,8 +72,8 @@ impl LeaseFile {
 
 #[async_trait]
 impl WorkerLease for LeaseFile {
-    async fn acquire(&self, now: Timestamp, until: Timestamp) -> Result<Lease, LeaseError> {
-        self.blocking(move |directory| directory.acquire(now, until)).await
+    async fn acquire(&self, holder: HolderId, now: Timestamp, until: Timestamp) -> Result<Lease, LeaseError> {
+        self.blocking(move |directory| directory.acquire(holder, now, until)).await
     }
 
     async fn renew(&self, lease: Lease, until: Timestamp) -> Result<Lease, LeaseError> {
@@ -74,55 +86,91 @@ impl WorkerLease for LeaseFile {
 }
 
 impl Directory {
-    fn acquire(&self, now: Timestamp, until: Timestamp) -> Result<Lease, LeaseError> {
-        let mut held = self.held();
-        let mut best: Option<(Timestamp, u16, File)> = None;
-        for worker in self.workers.clone() {
-            let Some(lock) = self.lock(worker)? else { continue };
-            let mark = self.read(worker)?;
-            if best.as_ref().is_none_or(|(lowest, ..)| mark < *lowest) {
-                best = Some((mark, worker, lock));
+    fn acquire(&self, holder: HolderId, now: Timestamp, until: Timestamp) -> Result<Lease, LeaseError> {
+        let _alone = self.lock_all()?;
+        let Choice { worker, mut state, lock } = match self.lease_of(holder)? {
+            Some(own) => own,
+            None => {
+                // What a former lease of this holder has locked has lost its name.
+                self.unlock(holder);
+                self.best(now)?
             }
-            if mark <= now {
-                break;
-            }
-        }
-        let Some((from, worker, lock)) = best else {
-            return Err(LeaseError::NoWorker { first: *self.workers.start(), last: *self.workers.end() });
         };
-        let lease = Lease { worker, from, until: until.max(from) };
-        self.write(worker, lease.until)?;
-        held.insert(worker, lock);
+        let lease = state.grant(worker, holder, until);
+        self.write(worker, state)?;
+        self.keep_locked(lease, lock)?;
         Ok(lease)
     }
 
     fn renew(&self, lease: Lease, until: Timestamp) -> Result<Lease, LeaseError> {
-        let held = self.held();
-        if !held.contains_key(&lease.worker) {
-            return Err(LeaseError::Lost { worker: lease.worker });
-        }
-        let until = until.max(lease.until).max(self.read(lease.worker)?);
-        self.write(lease.worker, until)?;
-        Ok(Lease { until, ..lease })
+        let _alone = self.lock_all()?;
+        let mut state = self.read(lease.worker)?;
+        let renewed = state.renew(lease, until).inspect_err(|_| self.unlock(lease.holder))?;
+        self.write(lease.worker, state)?;
+        self.keep_locked(lease, None)?;
+        Ok(renewed)
     }
 
     fn release(&self, lease: Lease, used_until: Timestamp) -> Result<(), LeaseError> {
-        let mut held = self.held();
-        // Dropped, and so unlocked, on return, whether or not the mark can be written.
-        let _lock = held.remove(&lease.worker).ok_or(LeaseError::Lost { worker: lease.worker })?;
-        let mark = self.read(lease.worker)?;
-        self.write(lease.worker, used_until.max(lease.from).min(mark))
+        let _alone = self.lock_all()?;
+        // Whether or not the mark can be written: this process makes no more ids.
+        self.unlock(lease.holder);
+        let mut state = self.read(lease.worker)?;
+        state.release(lease, used_until)?;
+        self.write(lease.worker, state)
     }
 
-    /// Locks a worker id; `None` if it is held.
+    /// Finds the worker id that a holder has.
+    fn lease_of(&self, holder: HolderId) -> Result<Option<Choice>, LeaseError> {
+        for worker in self.workers.clone() {
+            match self.read(worker) {
+                Ok(state) if state.holder == Some(holder) && !mutant!("lease-repeat-not-known") => {
+                    return Ok(Some(Choice { worker, state, lock: None }));
+                }
+                // A damaged file matters when somebody needs this worker id.
+                Ok(_) | Err(LeaseError::Damaged { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Chooses among the worker ids that may be acquired.
+    fn best(&self, now: Timestamp) -> Result<Choice, LeaseError> {
+        let (mut best, mut retry_at): (Option<Choice>, _) = (None, Timestamp::MAX);
+        for worker in self.workers.clone() {
+            let lock = self.lock(worker)?;
+            let state = self.read(worker)?;
+            // A locked worker id without a holder was acquired by an earlier version, which does not
+            // expect to lose it.
+            if lock.is_none() && (state.holder.is_none() || !state.may_be_acquired(now)) {
+                retry_at = retry_at.min(state.until.max(now));
+                continue;
+            }
+            let preference = state.preference(now);
+            if best.as_ref().is_none_or(|best| preference < best.state.preference(now)) {
+                best = Some(Choice { worker, state, lock });
+            }
+            if preference == (now, false) {
+                break;
+            }
+        }
+        let (first, last) = (*self.workers.start(), *self.workers.end());
+        best.ok_or(LeaseError::NoWorker { first, last, retry_at })
+    }
+
+    /// Locks the directory until the file is dropped. Whoever holds it works for milliseconds.
+    fn lock_all(&self) -> Result<File, LeaseError> {
+        let path = self.path.join("leases.lock");
+        let file = open(&path)?;
+        file.lock().map_err(|source| store("lock", &path, source))?;
+        Ok(file)
+    }
+
+    /// Locks a worker id; `None` if it is locked.
     fn lock(&self, worker: u16) -> Result<Option<File>, LeaseError> {
-        let path = self.path.join(format!("{worker:05}.lock"));
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(|source| store("open", &path, source))?;
+        let path = self.lock_path(worker);
+        let file = open(&path)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(file)),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -130,21 +178,42 @@ impl Directory {
         }
     }
 
-    /// Reads the high-water mark of a worker id; the epoch if it was never used.
-    fn read(&self, worker: u16) -> Result<Timestamp, LeaseError> {
+    /// Keeps the worker id of a lease locked while this process lives.
+    fn keep_locked(&self, lease: Lease, lock: Option<File>) -> Result<(), LeaseError> {
+        let mut held = self.held();
+        if held.contains_key(&lease.holder) {
+            return Ok(());
+        }
+        let mut lock = lock.map_or_else(|| self.lock(lease.worker), |lock| Ok(Some(lock)))?;
+        if lock.is_none() {
+            // A former holder, whose lease has ended, still lives. What it has locked loses its name.
+            let path = self.lock_path(lease.worker);
+            fs::remove_file(&path).map_err(|source| store("replace", &path, source))?;
+            lock = self.lock(lease.worker)?;
+        }
+        held.extend(lock.map(|lock| (lease.holder, lock)));
+        Ok(())
+    }
+
+    fn unlock(&self, holder: HolderId) {
+        self.held().remove(&holder);
+    }
+
+    /// Reads what is stored of a worker id; the default if it was never used.
+    fn read(&self, worker: u16) -> Result<WorkerState, LeaseError> {
         let path = self.lease_path(worker);
         match fs::read(&path) {
             Ok(bytes) => parse(worker, &bytes).map_err(|reason| LeaseError::Damaged { path, reason }),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Timestamp::EPOCH),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(WorkerState::default()),
             Err(source) => Err(store("read", &path, source)),
         }
     }
 
-    /// Replaces the high-water mark; it is on disk when this returns.
-    fn write(&self, worker: u16, until: Timestamp) -> Result<(), LeaseError> {
+    /// Replaces what is stored of a worker id; it is on disk when this returns.
+    fn write(&self, worker: u16, state: WorkerState) -> Result<(), LeaseError> {
         let path = self.lease_path(worker);
         let new = path.with_extension("new");
-        replace(&self.path, &new, &path, render(worker, until).as_bytes())
+        replace(&self.path, &new, &path, render(worker, state).as_bytes())
             .map_err(|source| store("write", &path, source))
     }
 
@@ -152,10 +221,21 @@ impl Directory {
         self.path.join(format!("{worker:05}.lease"))
     }
 
-    fn held(&self) -> MutexGuard<'_, BTreeMap<u16, File>> {
+    fn lock_path(&self, worker: u16) -> PathBuf {
+        self.path.join(format!("{worker:05}.lock"))
+    }
+
+    fn held(&self) -> MutexGuard<'_, BTreeMap<HolderId, File>> {
         // Every change of the map is a single step, so a panic cannot leave it half-done.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Opens a file to lock it, and creates it if it is missing.
+fn open(path: &Path) -> Result<File, LeaseError> {
+    let mut options = OpenOptions::new();
+    let file = options.create(true).truncate(false).write(true).open(path);
+    file.map_err(|source| store("open", path, source))
 }
 
 fn replace(directory: &Path, new: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
@@ -166,32 +246,44 @@ fn replace(directory: &Path, new: &Path, path: &Path, content: &[u8]) -> io::Res
     File::open(directory)?.sync_all()
 }
 
-fn render(worker: u16, until: Timestamp) -> String {
-    let mut text = format!("{HEADER}\nworker {worker}\nuntil_ms {}\n", until.as_millis());
+fn render(worker: u16, state: WorkerState) -> String {
+    let holder = state.holder.map_or_else(|| NOBODY.to_owned(), |holder| holder.to_string());
+    let (from, until) = (state.from.as_millis(), state.until.as_millis());
+    seal(format!("{HEADER}\nworker {worker}\nholder {holder}\nfrom_ms {from}\nuntil_ms {until}\n"))
+}
+
+fn render_1(worker: u16, state: WorkerState) -> String {
+    seal(format!("{HEADER_1}\nworker {worker}\nuntil_ms {}\n", state.until.as_millis()))
+}
+
+/// Stands for no holder.
+const NOBODY: &str = "nobody";
+
+fn seal(mut text: String) -> String {
     let checksum = digest64(text.as_bytes());
     writeln!(text, "checksum {checksum:016x}").expect("writing to a string cannot fail");
     text
 }
 
-fn parse(worker: u16, bytes: &[u8]) -> Result<Timestamp, String> {
+fn parse(worker: u16, bytes: &[u8]) -> Result<WorkerState, String> {
     let text = str::from_utf8(bytes).map_err(|_| "is not text".to_owned())?;
     let header = text.lines().next().unwrap_or_default();
-    if header != HEADER && header.starts_with("flashsale worker lease ") {
+    if ![HEADER, HEADER_1].contains(&header) && header.starts_with("flashsale worker lease ") {
         return Err(format!(
             "was written by another version: it starts with {header:?}, expected {HEADER:?}"
         ));
     }
-    let until = text
-        .lines()
-        .find_map(|line| line.strip_prefix("until_ms "))
-        .and_then(|number| number.parse().ok())
-        .map(Timestamp::from_millis)
-        .ok_or("has no high-water mark")?;
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
+    let time = |name| Some(Timestamp::from_millis(field(name)?.parse().ok()?));
+    let until = time("until_ms ").ok_or("has no high-water mark")?;
+    let holder = field("holder ").and_then(|digits| u128::from_str_radix(digits, 16).ok()).map(HolderId);
+    let state = WorkerState { holder, from: time("from_ms ").unwrap_or(until), until };
+    let expected = if header == HEADER_1 { render_1(worker, state) } else { render(worker, state) };
     // The rendering is canonical, so any other byte sequence is damage.
-    if text != render(worker, until) {
+    if text != expected {
         return Err("its content does not match its checksum or its worker id".to_owned());
     }
-    Ok(until)
+    Ok(state)
 }
 
 fn store(action: &str, path: &Path, source: io::Error) -> LeaseError {
@@ -202,86 +294,105 @@ fn store(action: &str, path: &Path, source: io::Error) -> LeaseError {
 mod tests {
     use super::*;
 
+    const A: HolderId = HolderId(0xa);
+    const B: HolderId = HolderId(0xb);
+
     fn at(millis: u64) -> Timestamp {
         Timestamp::from_millis(millis)
     }
 
-    #[tokio::test]
-    async fn a_held_worker_id_is_not_granted_again() {
-        let directory = tempfile::tempdir().unwrap();
-        let first = LeaseFile::new(directory.path(), 3..=4).unwrap();
-        let second = LeaseFile::new(directory.path(), 3..=4).unwrap();
-        let a = first.acquire(at(100), at(200)).await.unwrap();
-        let b = second.acquire(at(100), at(200)).await.unwrap();
-        assert_eq!(a, Lease { worker: 3, from: at(0), until: at(200) });
-        assert_eq!(b.worker, 4);
-        let refused = first.acquire(at(100), at(200)).await.unwrap_err();
-        assert!(matches!(refused, LeaseError::NoWorker { first: 3, last: 4 }), "{refused}");
-        second.release(b, at(150)).await.unwrap();
-        let again = first.acquire(at(160), at(200)).await.unwrap();
-        assert_eq!(again, Lease { worker: 4, from: at(150), until: at(200) });
-        assert!(matches!(second.renew(b, at(300)).await, Err(LeaseError::Lost { worker: 4 })));
+    fn lease(worker: u16, holder: HolderId, from: u64, until: u64) -> Lease {
+        Lease { worker, holder, from: at(from), until: at(until) }
+    }
+
+    /// A file as the first version wrote it.
+    fn of_version_1(worker: u16, until: u64) -> String {
+        render_1(worker, WorkerState { until: at(until), ..WorkerState::default() })
     }
 
     #[tokio::test]
-    async fn after_a_crash_another_worker_id_is_preferred_to_waiting() {
+    async fn the_worker_id_of_a_dead_process_is_free_at_once() {
         let directory = tempfile::tempdir().unwrap();
-        let lease = LeaseFile::new(directory.path(), 0..=1).unwrap().acquire(at(100), at(900)).await.unwrap();
-        let leases = LeaseFile::new(directory.path(), 0..=1).unwrap();
-        let next = leases.acquire(at(101), at(901)).await.unwrap();
-        assert_eq!((lease.worker, next.worker, next.from), (0, 1, at(0)));
-        drop(leases);
-        let leases = LeaseFile::new(directory.path(), 0..=1).unwrap();
-        let waits = leases.acquire(at(102), at(902)).await.unwrap();
-        assert_eq!(
-            waits,
-            Lease { worker: 0, from: at(900), until: at(902) },
-            "both marks are in the future, so the lower one is taken"
-        );
-        drop(leases);
+        let died =
+            LeaseFile::new(directory.path(), 0..=0).unwrap().acquire(A, at(100), at(900)).await.unwrap();
         let leases = LeaseFile::new(directory.path(), 0..=0).unwrap();
-        let empty = leases.acquire(at(103), at(500)).await.unwrap();
-        assert_eq!(empty, Lease { worker: 0, from: at(902), until: at(902) }, "a mark never goes down");
+        let next = leases.acquire(B, at(103), at(500)).await.unwrap();
+        assert_eq!(next, lease(0, B, 900, 900), "a mark never goes down");
+        assert!(matches!(leases.renew(died, at(2_000)).await, Err(LeaseError::Lost { worker: 0 })));
+    }
+
+    /// A process that only slept has locked a file that no longer has the name.
+    #[tokio::test]
+    async fn a_process_that_sleeps_too_long_loses_its_worker_id() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || LeaseFile::new(directory.path(), 0..=0).unwrap();
+        let (sleeper, other, third) = (open(), open(), open());
+        let slept = sleeper.acquire(A, at(100), at(200)).await.unwrap();
+        let taken = other.acquire(B, at(200), at(300)).await.unwrap();
+        assert_eq!(taken, lease(0, B, 200, 300));
+        assert!(sleeper.renew(slept, at(900)).await.is_err());
+        drop(sleeper);
+        let refused = third.acquire(A, at(250), at(900)).await.unwrap_err();
+        assert!(matches!(refused, LeaseError::NoWorker { retry_at, .. } if retry_at == at(300)), "{refused}");
+        drop(other);
+        assert_eq!(third.acquire(A, at(250), at(400)).await.unwrap(), lease(0, A, 300, 400));
     }
 
     #[tokio::test]
-    async fn renewals_are_kept() {
+    async fn a_file_of_version_1_is_read() {
         let directory = tempfile::tempdir().unwrap();
-        let leases = LeaseFile::new(directory.path(), 7..=7).unwrap();
-        let lease = leases.acquire(at(10), at(20)).await.unwrap();
-        assert_eq!(leases.renew(lease, at(40)).await.unwrap().until, at(40));
-        assert_eq!(leases.renew(lease, at(30)).await.unwrap().until, at(40), "never shorter");
-        drop(leases);
-        let leases = LeaseFile::new(directory.path(), 7..=7).unwrap();
-        assert_eq!(leases.acquire(at(15), at(25)).await.unwrap().from, at(40));
+        let path = directory.path().join("00003.lease");
+        let text = "flashsale worker lease 1\nworker 3\nuntil_ms 900\nchecksum ";
+        let written = of_version_1(3, 900);
+        assert!(written.starts_with(text), "{written}");
+        fs::write(&path, &written).unwrap();
+        let leases = LeaseFile::new(directory.path(), 3..=3).unwrap();
+
+        // A process of the version that wrote it has the worker id, and does not expect to lose it.
+        let living = open(&directory.path().join("00003.lock")).unwrap();
+        living.try_lock().unwrap();
+        for now in [100, 5_000] {
+            let refused = leases.acquire(A, at(now), at(6_000)).await.unwrap_err();
+            assert!(matches!(refused, LeaseError::NoWorker { .. }), "{refused}");
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), written);
+        drop(living);
+        assert_eq!(leases.acquire(A, at(100), at(200)).await.unwrap(), lease(3, A, 900, 900));
+        assert!(fs::read_to_string(&path).unwrap().starts_with(HEADER));
     }
 
     #[tokio::test]
     async fn a_damaged_file_is_an_error_that_says_what_to_do() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("00000.lease");
-        let good = render(0, at(1_790_000_000_000));
+        let good = render(0, WorkerState { holder: Some(A), from: at(5), until: at(1_790_000_000_000) });
         for position in 0..good.len() {
             let mut bytes = good.clone().into_bytes();
             bytes[position] ^= 1;
             fs::write(&path, &bytes).unwrap();
             let leases = LeaseFile::new(directory.path(), 0..=0).unwrap();
-            let error = leases.acquire(at(0), at(1)).await.unwrap_err();
+            let error = leases.acquire(A, at(0), at(1)).await.unwrap_err();
             assert!(matches!(error, LeaseError::Damaged { .. }), "byte {position}: {error}");
             assert!(error.to_string().contains("Move the file away"), "{error}");
             assert_eq!(fs::read(&path).unwrap(), bytes, "nothing was overwritten");
         }
-        for content in ["", &good[..good.len() - 1], &format!("{good}\n"), &render(1, at(5))] {
+        for content in [
+            "",
+            &good[..good.len() - 1],
+            &format!("{good}\n"),
+            &render(1, WorkerState::default()),
+            &of_version_1(1, 5),
+        ] {
             fs::write(&path, content).unwrap();
             let leases = LeaseFile::new(directory.path(), 0..=0).unwrap();
             assert!(
-                matches!(leases.acquire(at(0), at(1)).await, Err(LeaseError::Damaged { .. })),
+                matches!(leases.acquire(A, at(0), at(1)).await, Err(LeaseError::Damaged { .. })),
                 "{content:?}"
             );
         }
-        fs::write(&path, good.replace("lease 1", "lease 2")).unwrap();
+        fs::write(&path, good.replace("lease 2", "lease 3")).unwrap();
         let leases = LeaseFile::new(directory.path(), 0..=0).unwrap();
-        let error = leases.acquire(at(0), at(1)).await.unwrap_err().to_string();
+        let error = leases.acquire(A, at(0), at(1)).await.unwrap_err().to_string();
         assert!(error.contains("another version"), "{error}");
     }
 
@@ -292,16 +403,16 @@ mod tests {
         // A directory at the path of the new file makes the write fail for every user, even root.
         let obstacle = directory.path().join("00000.new");
         fs::create_dir(&obstacle).unwrap();
-        let error = leases.acquire(at(10), at(20)).await.unwrap_err();
+        let error = leases.acquire(A, at(10), at(20)).await.unwrap_err();
         assert!(matches!(error, LeaseError::Store { .. }), "{error}");
         assert!(error.to_string().contains("00000.lease"), "{error}");
         fs::remove_dir(&obstacle).unwrap();
-        let lease = leases.acquire(at(10), at(20)).await.unwrap();
+        let lease = leases.acquire(A, at(10), at(20)).await.unwrap();
         fs::create_dir(&obstacle).unwrap();
         assert!(leases.renew(lease, at(30)).await.is_err());
         fs::remove_dir(&obstacle).unwrap();
         drop(leases);
         let leases = LeaseFile::new(directory.path(), 0..=0).unwrap();
-        assert_eq!(leases.acquire(at(10), at(40)).await.unwrap().from, at(20));
+        assert_eq!(leases.acquire(B, at(10), at(40)).await.unwrap().from, at(20));
     }
 }

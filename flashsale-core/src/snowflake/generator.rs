@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{Layout, Lease, LeaseError, WorkerLease};
+use super::{HolderId, Layout, Lease, LeaseError, WorkerLease};
 use crate::domain::{Clock, Invalid, OrderId, PaymentId, Timestamp};
 
 /// Settings of a generator.
@@ -87,6 +87,7 @@ struct Span {
     /// The position where the lease ends.
     until: AtomicU64,
     worker: u16,
+    holder: HolderId,
     from: Timestamp,
 }
 
@@ -162,7 +163,8 @@ pub enum StartError {
 
 impl Generator {
     /// Acquires a worker id and creates its generator; [`renew_lease`](super::renew_lease) renews
-    /// the lease.
+    /// the lease. A call of the store that may or may not have taken effect is repeated once, for the
+    /// same holder. If that fails as well, a worker id may stay unused for the term of a lease.
     ///
     /// # Errors
     /// If no lease is available, or its worker id does not fit the layout.
@@ -171,8 +173,15 @@ impl Generator {
         settings: &Settings,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
-        let now = clock.now();
-        let lease = leases.acquire(now, now.after(settings.term).after(settings.ahead)).await?;
+        let holder = HolderId::random().map_err(LeaseError::no_randomness)?;
+        let acquire = || {
+            let now = clock.now();
+            leases.acquire(holder, now, now.after(settings.term).after(settings.ahead))
+        };
+        let lease = match acquire().await {
+            Err(error) if !error.is_definite() => acquire().await?,
+            answer => answer?,
+        };
         Ok(Self::new(settings, lease, clock)?)
     }
 
@@ -227,7 +236,7 @@ impl Generator {
     pub fn lease(&self) -> Lease {
         let span = self.span();
         let until = self.layout.time(span.until.load(Ordering::Relaxed));
-        Lease { worker: span.worker, from: span.from, until }
+        Lease { worker: span.worker, holder: span.holder, from: span.from, until }
     }
 
     /// How long the lease still lasts, by the clock of the ids; zero if it has ended.
@@ -235,10 +244,10 @@ impl Generator {
         self.lease().until.since(self.clock.now())
     }
 
-    /// Extends the lease. A lease of another worker id, or one that ends earlier, is ignored.
+    /// Extends the lease. Another lease, or one that ends earlier, is ignored.
     pub fn extend(&self, renewed: Lease) {
         let span = self.span();
-        if renewed.worker == span.worker {
+        if (renewed.worker, renewed.holder) == (span.worker, span.holder) {
             span.until.fetch_max(self.layout.position(renewed.until).unwrap_or(0), Ordering::Relaxed);
         }
     }
@@ -370,6 +379,7 @@ impl Span {
             next: CacheLine(AtomicU64::new(first)),
             until: AtomicU64::new(layout.position(lease.until).unwrap_or(0)),
             worker: lease.worker,
+            holder: lease.holder,
             from: lease.from,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::Debug,
+    fmt::{self, Debug},
     ops::RangeInclusive,
     path::PathBuf,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -12,37 +12,86 @@ use async_trait::async_trait;
 
 use crate::domain::Timestamp;
 
+/// Whoever acquires a lease: 128 random bits, drawn once for each lease.
+///
+/// A store recognises by it who repeats a call after a lost reply, and who was superseded. Whoever
+/// has released or lost a lease draws another id: a late message of the former lease must not look
+/// like one of the next.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HolderId(pub u128);
+
+impl HolderId {
+    /// Draws a random id.
+    ///
+    /// # Errors
+    /// If the operating system provides no randomness.
+    pub fn random() -> Result<Self, getrandom::Error> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes)?;
+        Ok(Self(u128::from_le_bytes(bytes)))
+    }
+}
+
+/// 32 hexadecimal digits.
+impl fmt::Display for HolderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for HolderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HolderId({:x})", self.0)
+    }
+}
+
 /// The exclusive right to generate ids of `worker` whose time is in `[from, until)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// The worker id.
     pub worker: u16,
+    /// Who acquired it.
+    pub holder: HolderId,
     /// The high-water mark before the grant: earlier holders only used times before it.
     pub from: Timestamp,
     /// The new high-water mark, stored durably before the lease is granted.
     pub until: Timestamp,
 }
 
-/// Grants worker ids.
+/// Grants worker ids. The suite `conformance::run_worker_lease` tests an implementation.
 ///
 /// Each worker id has one high-water mark. It never drops below the end of a granted span, is
 /// durable before `acquire` or `renew` return, and is where the next holder starts. So even two
 /// processes that both believe they hold a worker id use disjoint spans of time. No method reads a
-/// clock: all times are id times supplied by the caller. After a dropped future, it is unknown
-/// whether the call took effect; calls can be repeated.
+/// clock: all times are id times supplied by the caller.
+///
+/// # Contract
+///
+/// - **Held** is a worker id from its grant until its holder releases it or another one acquires it.
+///   Another one can as soon as the lease has ended, or its holder is known to have died.
+/// - **Only the holder** renews and releases. To a former holder the answer is [`LeaseError::Lost`],
+///   whatever the times of its lease.
+/// - **Repeats.** After [`LeaseError::Store`] or a dropped future it is unknown whether the call took
+///   effect; after any other error it did not. A repeated `acquire` of the same holder answers the same lease, a
+///   repeated `renew` extends it; a repeated `release` that answers [`LeaseError::Lost`] is done.
 #[async_trait]
 pub trait WorkerLease: Send + Sync + Debug {
-    /// Acquires a free worker id and grants it `[from, until)`.
+    /// Acquires a worker id that is not held, and grants it `[from, until)`.
+    ///
+    /// A holder has at most one lease: if it has one already, that one is extended to `until` and
+    /// returned. Whoever needs a second worker id is a second holder.
     ///
     /// Prefers a worker id whose mark is not after `now`, so that a restart after a crash need not
     /// wait until the clock has passed the crashed process's span; otherwise takes the lowest mark.
-    /// If that is after `until`, the lease has `until = from` and is empty until renewed.
+    /// If that is after `until`, the lease has `until = from` and is empty until renewed. Of equal
+    /// ones, prefers a worker id that was released to one whose lease ended, as its holder may only
+    /// be slow.
     ///
     /// # Errors
     /// [`LeaseError::NoWorker`] if all are held, [`LeaseError::Damaged`], [`LeaseError::Store`].
-    async fn acquire(&self, now: Timestamp, until: Timestamp) -> Result<Lease, LeaseError>;
+    async fn acquire(&self, holder: HolderId, now: Timestamp, until: Timestamp) -> Result<Lease, LeaseError>;
 
-    /// Extends a held lease to `until`. A lease never gets shorter.
+    /// Extends a held lease to `until`, even if it has ended. A lease never gets shorter.
     ///
     /// # Errors
     /// [`LeaseError::Lost`] if it is no longer held, [`LeaseError::Damaged`],
@@ -52,8 +101,62 @@ pub trait WorkerLease: Send + Sync + Debug {
     /// Releases the worker id. The span from `used_until` on is unused and can be granted again.
     ///
     /// # Errors
-    /// As [`WorkerLease::renew`]. The worker id is then released with its old mark.
+    /// As [`WorkerLease::renew`]. The worker id is then free when the lease ends, at the latest.
     async fn release(&self, lease: Lease, used_until: Timestamp) -> Result<(), LeaseError>;
+}
+
+/// What a store keeps of a worker id, and the rules by which it changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct WorkerState {
+    /// Who holds it.
+    pub(crate) holder: Option<HolderId>,
+    /// Where the lease of the holder starts.
+    pub(crate) from: Timestamp,
+    /// The high-water mark.
+    pub(crate) until: Timestamp,
+}
+
+impl WorkerState {
+    /// Returns whether nobody holds it, or the lease has ended.
+    pub(crate) fn may_be_acquired(self, now: Timestamp) -> bool {
+        self.holder.is_none() || self.until <= now
+    }
+
+    /// The order in which `acquire` prefers worker ids; the lowest is taken.
+    pub(crate) fn preference(self, now: Timestamp) -> (Timestamp, bool) {
+        (self.until.max(now), self.holder.is_some())
+    }
+
+    /// Grants `worker` to a holder, or extends the lease that this holder has.
+    pub(crate) fn grant(&mut self, worker: u16, holder: HolderId, until: Timestamp) -> Lease {
+        if self.holder != Some(holder) {
+            let from = if mutant!("lease-span-granted-twice") { self.from } else { self.until };
+            *self = Self { holder: Some(holder), from, ..*self };
+        }
+        self.until = self.until.max(until);
+        Lease { worker, holder, from: self.from, until: self.until }
+    }
+
+    /// Extends a lease.
+    pub(crate) fn renew(&mut self, lease: Lease, until: Timestamp) -> Result<Lease, LeaseError> {
+        self.check_holder(lease)?;
+        Ok(self.grant(lease.worker, lease.holder, until))
+    }
+
+    /// Ends a lease.
+    pub(crate) fn release(&mut self, lease: Lease, used_until: Timestamp) -> Result<(), LeaseError> {
+        self.check_holder(lease)?;
+        *self = Self { holder: None, until: used_until.max(self.from).min(self.until), ..*self };
+        Ok(())
+    }
+
+    fn check_holder(self, lease: Lease) -> Result<(), LeaseError> {
+        let is_held = match self.holder {
+            Some(holder) => holder == lease.holder || mutant!("lease-token-ignored"),
+            None => false,
+        };
+        if is_held { Ok(()) } else { Err(LeaseError::Lost { worker: lease.worker }) }
+    }
 }
 
 /// Why a lease could not be acquired or kept.
@@ -62,15 +165,18 @@ pub trait WorkerLease: Send + Sync + Debug {
 pub enum LeaseError {
     /// Every worker id of the range is held.
     #[error(
-        "every worker id from {first} to {last} is in use: stop a process that shares the range, or widen it"
+        "every worker id from {first} to {last} is in use, one of them until {retry_at:?}: retry then, stop a process \
+         that shares the range, or widen it"
     )]
     NoWorker {
         /// The first worker id of the range.
         first: u16,
         /// The last worker id of the range.
         last: u16,
+        /// When the first of their leases ends, unless it is renewed.
+        retry_at: Timestamp,
     },
-    /// The caller no longer holds the lease.
+    /// The caller does not hold the lease, or no longer.
     #[error("the lease of worker id {worker} was lost: restart the process to acquire another one")]
     Lost {
         /// The worker id.
@@ -88,7 +194,8 @@ pub enum LeaseError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The storage of the leases failed. A retry may help.
+    /// The storage of the leases failed, or gave no answer. The call may or may not have taken effect;
+    /// repeat it with the same holder or lease.
     #[error("{action}: {source}")]
     Store {
         /// What was attempted, and where.
@@ -98,64 +205,60 @@ pub enum LeaseError {
     },
 }
 
+impl LeaseError {
+    /// Returns whether it is certain that nothing was changed.
+    pub fn is_definite(&self) -> bool {
+        !matches!(self, Self::Store { .. })
+    }
+
+    pub(super) fn no_randomness(error: getrandom::Error) -> Self {
+        Self::Store { action: "cannot draw a holder id".to_owned(), source: error.to_string().into() }
+    }
+}
+
 /// Leases in memory, for a deployment of one process without a disk, and for tests.
 #[derive(Debug)]
 pub struct InMemoryLease {
     workers: RangeInclusive<u16>,
-    marks: Mutex<BTreeMap<u16, Mark>>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Mark {
-    until: Timestamp,
-    held: bool,
+    states: Mutex<BTreeMap<u16, WorkerState>>,
 }
 
 impl InMemoryLease {
     /// Creates leases of the ids in `workers`.
     pub fn new(workers: RangeInclusive<u16>) -> Self {
-        Self { workers, marks: Mutex::default() }
+        Self { workers, states: Mutex::default() }
     }
 
-    fn marks(&self) -> MutexGuard<'_, BTreeMap<u16, Mark>> {
-        // A mark is a single value, so a panic cannot leave it half-written.
-        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    fn states(&self) -> MutexGuard<'_, BTreeMap<u16, WorkerState>> {
+        // A state is a single value, so a panic cannot leave it half-written.
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[async_trait]
 impl WorkerLease for InMemoryLease {
-    async fn acquire(&self, now: Timestamp, until: Timestamp) -> Result<Lease, LeaseError> {
-        let mut marks = self.marks();
-        let (mark, worker) = self
-            .workers
-            .clone()
-            .map(|worker| (marks.get(&worker).copied().unwrap_or_default(), worker))
-            .filter(|(mark, _)| !mark.held)
-            .min_by_key(|(mark, worker)| (mark.until.max(now), *worker))
-            .ok_or(LeaseError::NoWorker { first: *self.workers.start(), last: *self.workers.end() })?;
-        let lease = Lease { worker, from: mark.until, until: until.max(mark.until) };
-        marks.insert(worker, Mark { until: lease.until, held: true });
+    async fn acquire(&self, holder: HolderId, now: Timestamp, until: Timestamp) -> Result<Lease, LeaseError> {
+        let mut states = self.states();
+        let of = |worker: u16| (worker, states.get(&worker).copied().unwrap_or_default());
+        let all = || self.workers.clone().map(of);
+        let own = all().find(|(_, state)| state.holder == Some(holder));
+        let free = || all().filter(|(_, state)| state.may_be_acquired(now));
+        let best = own.or_else(|| free().min_by_key(|(worker, state)| (state.preference(now), *worker)));
+        let Some((worker, mut state)) = best else {
+            let retry_at = all().map(|(_, state)| state.until).min().unwrap_or(now);
+            let (first, last) = (*self.workers.start(), *self.workers.end());
+            return Err(LeaseError::NoWorker { first, last, retry_at });
+        };
+        let lease = state.grant(worker, holder, until);
+        states.insert(worker, state);
         Ok(lease)
     }
 
     async fn renew(&self, lease: Lease, until: Timestamp) -> Result<Lease, LeaseError> {
-        match self.marks().get_mut(&lease.worker) {
-            Some(mark) if mark.held => {
-                mark.until = mark.until.max(until);
-                Ok(Lease { until: mark.until, ..lease })
-            }
-            _ => Err(LeaseError::Lost { worker: lease.worker }),
-        }
+        self.states().entry(lease.worker).or_default().renew(lease, until)
     }
 
     async fn release(&self, lease: Lease, used_until: Timestamp) -> Result<(), LeaseError> {
-        match self.marks().get_mut(&lease.worker) {
-            Some(mark) if mark.held => {
-                *mark = Mark { until: used_until.max(lease.from).min(mark.until), held: false };
-                Ok(())
-            }
-            _ => Err(LeaseError::Lost { worker: lease.worker }),
-        }
+        self.states().entry(lease.worker).or_default().release(lease, used_until)
     }
 }

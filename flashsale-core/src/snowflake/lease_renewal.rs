@@ -2,7 +2,7 @@
 
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
-use super::{Generator, LeaseError, WorkerLease};
+use super::{Generator, HolderId, LeaseError, WorkerLease};
 use crate::domain::Invalid;
 
 /// Renews the lease of `generator` until `stop` completes, then closes the generator and releases
@@ -26,6 +26,7 @@ pub async fn renew_lease(
     let least = generator.term() / 10;
     let mut pause = generator.term() / 3;
     let mut may_replace = true;
+    let mut asking = None;
     loop {
         // Always pauses for `least`, so that refused ids and failing renewals make no busy loop. A
         // clock that was set back is no reason to wait, unless no other worker id can be had.
@@ -40,7 +41,7 @@ pub async fn renew_lease(
             biased;
             () = &mut stop => break,
             () = generator.was_set_back(), if may_replace => {
-                may_replace = replace(&generator, &*leases).await;
+                may_replace = replace(&generator, &*leases, &mut asking).await;
                 continue;
             }
             () = pauses => {}
@@ -53,16 +54,22 @@ pub async fn renew_lease(
     leases.release(lease, used_until).await
 }
 
-/// Goes on with another worker id. Returns whether that succeeded.
-async fn replace(generator: &Generator, leases: &dyn WorkerLease) -> bool {
+/// Goes on with another worker id. Returns whether that succeeded. `asking` is who has asked for one
+/// without a certain answer, and asks again.
+async fn replace(generator: &Generator, leases: &dyn WorkerLease, asking: &mut Option<HolderId>) -> bool {
     let failed = |error: &dyn std::fmt::Display| {
         tracing::warn!(%error, "the clock was set back and no other worker id can be had; ids wait for the clock");
         false
     };
-    let lease = match leases.acquire(generator.now(), generator.lease_end()).await {
+    let holder = match asking.map_or_else(HolderId::random, Ok) {
+        Ok(holder) => *asking.insert(holder),
+        Err(error) => return failed(&error),
+    };
+    let lease = match leases.acquire(holder, generator.now(), generator.lease_end()).await {
         Ok(lease) => lease,
         Err(error) => return failed(&error),
     };
+    *asking = None;
     let replaced = if lease.from > generator.latest() {
         Err(Invalid::new("worker", "every free worker id was used at a later time"))
     } else {

@@ -6,8 +6,8 @@
 //! [`Settings::ahead`] past the wall clock. Beyond that it returns the time to wait; it never blocks.
 //!
 //! Worker ids are leased, so that two generators never make the same id:
-//! 1. A [`WorkerLease`] grants a worker id **and a span of id time**. The end of the span is on
-//!    disk before the first id is made.
+//! 1. A [`WorkerLease`] grants a [holder](HolderId) a worker id **and a span of id time**. The end
+//!    of the span is on disk before the first id is made.
 //! 2. [`renew_lease`] extends the span in time. Without renewal the generator stops itself at its end.
 //! 3. The next holder of the worker id starts where the last span ended, whatever happened to the
 //!    process or its clock.
@@ -35,5 +35,7 @@ mod tests;
 
 pub use generator::{Generator, Id, IdError, Ids, Settings, StartError};
 pub use layout::{Layout, Parts};
-pub use lease::{InMemoryLease, Lease, LeaseError, WorkerLease};
+#[cfg(feature = "embedded")]
+pub(crate) use lease::WorkerState;
+pub use lease::{HolderId, InMemoryLease, Lease, LeaseError, WorkerLease};
 pub use lease_renewal::renew_lease;

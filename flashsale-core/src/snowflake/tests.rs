@@ -26,7 +26,7 @@ fn at(millis: u64) -> Timestamp {
 }
 
 fn lease(worker: u16, from: u64, until: u64) -> Lease {
-    Lease { worker, from: at(from), until: at(until) }
+    Lease { worker, holder: HolderId(1), from: at(from), until: at(until) }
 }
 
 /// A generator whose clock shows `NOW` and whose lease outlives the test.
@@ -182,15 +182,15 @@ proptest! {
         let settings = narrow();
         let clock = Arc::new(ManualClock::new(at(NOW)));
         let mut until = at(NOW + 1_000);
-        let generator =
-            Generator::new(&settings, Lease { worker: 3, from: at(NOW - 50), until }, clock.clone()).unwrap();
+        let granted = lease(3, NOW - 50, NOW + 1_000);
+        let generator = Generator::new(&settings, granted, clock.clone()).unwrap();
         let mut last = None;
         for step in steps {
             match step {
                 Step::Clock(by) => move_clock(&clock, by),
                 Step::Extend(by) => {
                     until = until.max(clock.now().after(Duration::from_millis(by)));
-                    generator.extend(Lease { worker: 3, from: at(NOW - 50), until });
+                    generator.extend(Lease { until, ..granted });
                 }
                 Step::Restart { .. } => {}
                 Step::Take(count) => match generator.take(count) {
@@ -357,13 +357,29 @@ fn threads_never_share_an_id() {
 struct Failing {
     inner: InMemoryLease,
     fail: Mutex<Option<fn() -> LeaseError>>,
+    reply_lost: AtomicBool,
     asked: Notify,
+}
+
+impl Failing {
+    fn new(workers: std::ops::RangeInclusive<u16>) -> Self {
+        let inner = InMemoryLease::new(workers);
+        Self { inner, fail: Mutex::new(None), reply_lost: AtomicBool::new(false), asked: Notify::new() }
+    }
+}
+
+fn disk_full() -> LeaseError {
+    LeaseError::Store { action: "cannot write".to_owned(), source: std::io::Error::other("disk full").into() }
 }
 
 #[async_trait]
 impl WorkerLease for Failing {
-    async fn acquire(&self, now: Timestamp, until: Timestamp) -> Result<Lease, LeaseError> {
-        self.inner.acquire(now, until).await
+    async fn acquire(&self, holder: HolderId, now: Timestamp, until: Timestamp) -> Result<Lease, LeaseError> {
+        let acquired = self.inner.acquire(holder, now, until).await;
+        if self.reply_lost.swap(false, Ordering::SeqCst) {
+            return Err(disk_full());
+        }
+        acquired
     }
 
     async fn renew(&self, lease: Lease, until: Timestamp) -> Result<Lease, LeaseError> {
@@ -383,8 +399,7 @@ impl WorkerLease for Failing {
 #[tokio::test(start_paused = true)]
 async fn a_kept_lease_is_renewed_and_released() {
     let clock = Arc::new(ManualClock::new(at(NOW)));
-    let leases =
-        Arc::new(Failing { inner: InMemoryLease::new(0..=0), fail: Mutex::new(None), asked: Notify::new() });
+    let leases = Arc::new(Failing::new(0..=0));
     let settings = Settings::default();
     let generator = Arc::new(Generator::acquire(&*leases, &settings, clock.clone()).await.unwrap());
     assert_eq!(generator.lease().until, at(NOW + 11_000));
@@ -402,10 +417,7 @@ async fn a_kept_lease_is_renewed_and_released() {
     assert_eq!(generator.lease().until, at(NOW + 14_400));
 
     // Renewals fail until the lease has ended: the generator stops, and resumes once they succeed.
-    *leases.fail.lock().unwrap() = Some(|| LeaseError::Store {
-        action: "cannot write".to_owned(),
-        source: std::io::Error::other("disk full").into(),
-    });
+    *leases.fail.lock().unwrap() = Some(disk_full);
     clock.set(at(NOW + 14_400));
     leases.asked.notified().await;
     assert!(matches!(generator.next(), Err(IdError::LeaseEnded { .. })));
@@ -427,7 +439,7 @@ async fn a_kept_lease_is_renewed_and_released() {
     stop.send(()).unwrap();
     keeper.await.unwrap().unwrap();
     assert!(generator.next().is_err(), "closed");
-    let next = leases.acquire(at(NOW), at(NOW)).await.unwrap();
+    let next = leases.acquire(HolderId(9), at(NOW), at(NOW)).await.unwrap();
     assert_eq!(next.from, at(NOW + 3_600_001), "starts after the last id, not at the end of the lease");
 }
 
@@ -443,6 +455,32 @@ async fn a_lost_lease_ends_its_renewal() {
     assert!(generator.next().is_ok(), "the granted span is still valid");
     clock.set(generator.lease().until);
     assert!(generator.next().is_err());
+}
+
+/// A generator takes the worker id that it got by a call whose reply was lost.
+#[tokio::test(start_paused = true)]
+async fn a_lost_reply_takes_no_second_worker_id() {
+    let clock = Arc::new(ManualClock::new(at(NOW)));
+    let leases = Arc::new(Failing::new(0..=2));
+    leases.reply_lost.store(true, Ordering::SeqCst);
+    let generator =
+        Arc::new(Generator::acquire(&*leases, &Settings::default(), clock.clone()).await.unwrap());
+    assert_eq!(generator.worker(), 0);
+    generator.next().unwrap();
+
+    // The same for the worker id after a step back of the clock.
+    let keeper = tokio::spawn(renew_lease(generator.clone(), leases.clone(), std::future::pending()));
+    tokio::task::yield_now().await;
+    leases.reply_lost.store(true, Ordering::SeqCst);
+    clock.set(at(NOW - 3_600_000));
+    while generator.next().is_err() {
+        leases.asked.notified().await;
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(generator.worker(), 1);
+    let free = leases.acquire(HolderId(9), at(NOW - 3_600_000), at(NOW)).await.unwrap();
+    assert_eq!(free.worker, 2, "0 was used later, and nobody took 2");
+    keeper.abort();
 }
 
 /// A clock that steps back further than the bound: ids go on at once, under a fresh worker id.
@@ -482,7 +520,7 @@ async fn after_a_step_back_ids_go_on_with_a_fresh_worker_id() {
     }
     assert!(matches!(generator.next(), Err(IdError::Ahead { .. })), "no worker id is of use");
     assert_eq!(generator.worker(), 2);
-    let freed = leases.acquire(at(NOW), at(NOW)).await.unwrap();
+    let freed = leases.acquire(HolderId(9), at(NOW), at(NOW)).await.unwrap();
     assert!((0..=1).contains(&freed.worker), "{freed:?}");
     keeper.abort();
 }

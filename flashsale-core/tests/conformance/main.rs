@@ -1,8 +1,11 @@
-//! Runs the conformance suite on the specification, the embedded engine, two tiers and the queues.
+//! Runs the conformance suite on the specification, the embedded engine, two tiers and
+//! the smaller stores.
 
+mod catalogues;
 mod clocks;
 mod embedded;
 mod journal_format;
+mod leases;
 mod money;
 mod queues;
 mod tiered;
@@ -10,7 +13,9 @@ mod wire;
 
 use std::{sync::Arc, time::Instant};
 
-use flashsale_core::conformance::{self, Factory, Models, Options, QueueFactory, storms};
+use flashsale_core::conformance::{
+    self, CatalogueFactory, Factory, Models, Options, QueueFactory, WorkerLeaseFactory, storms,
+};
 
 /// Multiplies the usual number of random sequences by `more`, for backends that are fast.
 fn options(more: u32) -> Options {
@@ -77,4 +82,28 @@ fn the_queue_in_memory_conforms() {
 fn the_queue_in_a_file_conforms() {
     let factory: Arc<dyn QueueFactory> = Arc::new(queues::InFile::new());
     conformance::run_queue(&factory, &options(1));
+}
+
+#[test]
+fn worker_leases_in_memory_conform() {
+    let factory: Arc<dyn WorkerLeaseFactory> = Arc::new(leases::InMemory);
+    conformance::run_worker_lease(&factory, &options(20));
+}
+
+#[test]
+fn worker_leases_in_files_conform() {
+    let factory: Arc<dyn WorkerLeaseFactory> = Arc::new(leases::InFiles::new());
+    conformance::run_worker_lease(&factory, &options(1));
+}
+
+#[test]
+fn the_catalogue_in_memory_conforms() {
+    let factory: Arc<dyn CatalogueFactory> = Arc::new(catalogues::InMemory);
+    conformance::run_catalogue(&factory, &options(1));
+}
+
+#[test]
+fn the_catalogue_in_a_file_conforms() {
+    let factory: Arc<dyn CatalogueFactory> = Arc::new(catalogues::InFile::new());
+    conformance::run_catalogue(&factory, &options(1));
 }

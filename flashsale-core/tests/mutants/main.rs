@@ -1,10 +1,14 @@
-//! Seeded faults: the conformance suite must catch each one-line fault in ledger, engine and queue,
-//! and the rules of steered clocks those in a clock.
+//! Seeded faults: the conformance suite must catch each one-line fault in ledger, engine and the
+//! smaller stores, and the rules of steered clocks those in a clock.
 
+#[path = "../conformance/catalogues.rs"]
+mod catalogues;
 #[path = "../conformance/clocks.rs"]
 mod clocks;
 #[path = "../conformance/embedded.rs"]
 mod embedded;
+#[path = "../conformance/leases.rs"]
+mod leases;
 #[path = "../conformance/queues.rs"]
 mod queues;
 #[path = "../conformance/tiered.rs"]
@@ -16,7 +20,9 @@ mod wire;
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Instant};
 
 use flashsale_core::{
-    conformance::{self, Factory, Options, QueueFactory, Report, storms},
+    conformance::{
+        self, CatalogueFactory, Factory, Options, QueueFactory, Report, WorkerLeaseFactory, storms,
+    },
     mutants,
 };
 
@@ -67,6 +73,8 @@ fn every_seeded_fault_is_caught() {
     let in_memory: Arc<dyn Factory> = Arc::new(embedded::InMemory);
     let journalled: Arc<dyn Factory> = Arc::new(embedded::Journalled::new());
     let queue: Arc<dyn QueueFactory> = Arc::new(queues::InFile::new());
+    let leases: Arc<dyn WorkerLeaseFactory> = Arc::new(leases::InFiles::new());
+    let catalogue: Arc<dyn CatalogueFactory> = Arc::new(catalogues::InMemory);
     let suite = |subject| first_failure(&conformance::examine(subject, &Options::quick()));
     let seeded: Vec<_> =
         seeded().into_iter().filter(|(name, _)| only.as_ref().is_none_or(|only| only == name)).collect();
@@ -81,6 +89,10 @@ fn every_seeded_fault_is_caught() {
             first_broken_rule("wire", wire::RULES)
         } else if name.starts_with("queue-") {
             first_failure(&conformance::examine_queue(&queue, &Options::quick()))
+        } else if name.starts_with("lease-") {
+            first_failure(&conformance::examine_worker_lease(&leases, &Options::quick()))
+        } else if name.starts_with("catalogue-") {
+            first_failure(&conformance::examine_catalogue(&catalogue, &Options::quick()))
         } else if *in_engine {
             // Without a journal there is nothing to get wrong.
             suite(&journalled)

@@ -4,12 +4,16 @@
 mod random_sequences;
 mod scenarios;
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Instant};
+use std::{fmt, sync::Arc, time::Instant};
 
 use async_trait::async_trait;
 use tokio::runtime::{Builder, Runtime};
 
-use super::{Options, Played, Report, failure::case_failure, run::guarded};
+use super::{
+    Options, Played, Report,
+    failure::case_failure,
+    small_suite::{self, BEGIN},
+};
 use crate::{domain::Timestamp, queue::Queue};
 
 /// Makes queues of one backend for the suite. Each scenario and each random sequence gets its own.
@@ -51,17 +55,6 @@ pub trait QueueTestControl: Send + Sync {
     async fn restart(&self) -> Option<QueueUnderTest>;
 }
 
-/// The time at which every case starts: 2100-01-01T00:00:00Z.
-const BEGIN: Timestamp = Timestamp::from_millis(4_102_444_800_000);
-
-type Playing = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// A named test of one behaviour. It panics when an expectation is not met.
-struct Scenario {
-    name: &'static str,
-    play: fn(QueueUnderTest, Options) -> Playing,
-}
-
 /// Runs every case on a backend's queues and prints a line for each.
 ///
 /// # Panics
@@ -77,26 +70,14 @@ pub fn run_queue(factory: &Arc<dyn QueueFactory>, options: &Options) {
 /// # Panics
 /// If called inside a tokio runtime, since the suite starts its own.
 pub fn examine_queue(factory: &Arc<dyn QueueFactory>, options: &Options) -> Report {
+    let fresh = || -> small_suite::Playing<'static, _> {
+        let factory = Arc::clone(factory);
+        Box::pin(async move { factory.fresh(BEGIN).await })
+    };
+    let began = Instant::now();
+    let mut report = small_suite::examine("queue", factory.name(), &[scenarios::SCENARIOS], fresh, options);
     let runtime = Builder::new_multi_thread().worker_threads(4).enable_all().build();
     let runtime: Runtime = runtime.expect("failed to start worker threads");
-    let began = Instant::now();
-    let mut report = Report::begin(factory.name(), options);
-    for scenario in scenarios::SCENARIOS {
-        if report.is_over(options) || !options.selects(scenario.name) {
-            continue;
-        }
-        let began = Instant::now();
-        let (factory, options) = (Arc::clone(factory), options.clone());
-        let failure = runtime.block_on(async {
-            let playing = async {
-                (scenario.play)(factory.fresh(BEGIN).await, options.clone()).await;
-                Ok(())
-            };
-            guarded(&options, playing).await.err()
-        });
-        let case = format!("queue {}", scenario.name);
-        report.add(Played { case, steps: 1, seed: options.seed, took: began.elapsed(), failure });
-    }
     for seed in (options.seed..).take(usize::try_from(options.seeds).unwrap_or(usize::MAX)) {
         if report.is_over(options) || !options.selects(random_sequences::NAME) {
             break;

@@ -1,20 +1,30 @@
 //! Scenarios with hand-written expectations.
 
-use std::{collections::BTreeSet, future::Future, sync::Arc, task::Poll, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::task::JoinSet;
 
-use super::{BEGIN, Options, QueueUnderTest, Scenario};
+use super::{BEGIN, Options, QueueUnderTest};
 use crate::{
+    conformance::{concurrency::poll_at_most, small_suite::SmallCase},
     domain::Timestamp,
     queue::{Claimed, Job, JobNumber, MAX_BATCH, NewJob, Put, Queue, QueueError, Settlement, Topic, Verdict},
 };
 
-/// Lists the scenarios. The compiler reports a scenario that is not listed as dead code.
+/// Lists the scenarios. They panic when an expectation is not met. The compiler reports a scenario
+/// that is not listed as dead code.
 macro_rules! scenarios {
     ($($scenario:ident),+ $(,)?) => {
-        pub(super) const SCENARIOS: &[Scenario] = &[
-            $(Scenario { name: concat!("scenarios::", stringify!($scenario)), play: |subject, options| Box::pin($scenario(subject, options)) }),+
+        pub(super) const SCENARIOS: &[SmallCase<QueueUnderTest>] = &[
+            $(SmallCase {
+                file: module_path!(),
+                name: stringify!($scenario),
+                is_random: false,
+                play: |subject, steps| Box::pin(async move {
+                    $scenario(subject, steps.options.clone()).await;
+                    Ok(())
+                }),
+            }),+
         ];
     };
 }
@@ -345,19 +355,4 @@ async fn answered_calls_survive_a_crash(QueueUnderTest { queue, probe }: QueueUn
     let later: Timestamp = BEGIN.after(LEASE);
     probe.set_time(later).await;
     assert_eq!(ids(&claim(&queue, 9).await), ["held", "new", "waits"]);
-}
-
-/// Polls a future at most `polls` times, then drops it.
-async fn poll_at_most<T>(polls: u32, future: impl Future<Output = T>) {
-    let mut future = Box::pin(future);
-    let mut left = polls;
-    std::future::poll_fn(move |context| {
-        if left == 0 {
-            return Poll::Ready(());
-        }
-        left -= 1;
-        context.waker().wake_by_ref();
-        future.as_mut().poll(context).map(drop)
-    })
-    .await;
 }

@@ -35,10 +35,7 @@ use crate::{
         AuditCheck, AuditRow, Catalogue, CatalogueError, Change, Counts, ImportReport, ImportSet, Item,
         KillSwitch, MAX_PAGE, Refusal, Versioned, rules,
     },
-    domain::{
-        Activity, ActivityId, ActivityStatus, Attribution, Clock, Name, Product, ProductId, Selling, Sku,
-        SkuId,
-    },
+    domain::{Activity, ActivityId, Attribution, Clock, Name, Product, ProductId, Sku, SkuId},
     embedded::file::{self, StoreError, blocking},
 };
 
@@ -289,6 +286,7 @@ impl Catalogue for EmbeddedCatalogue {
                 .get(event.as_str())
                 .map_err(storage)?
                 .is_some()
+                && !mutant!("catalogue-event-recorded-twice")
             {
                 return Ok(false);
             }
@@ -388,19 +386,7 @@ impl StoredValue for Activity {
     }
 
     fn verb(&self, was: &Self) -> &'static str {
-        match (self.status, self.selling) {
-            (status, selling) if status == was.status => match selling {
-                selling if selling == was.selling => "changed",
-                Selling::On => "resumed",
-                Selling::Paused => "paused",
-                Selling::Ended => "ended",
-            },
-            (ActivityStatus::Draft, _) => "rejected",
-            (ActivityStatus::Submitted, _) => "submitted",
-            (ActivityStatus::Approved, _) => "approved",
-            (ActivityStatus::Published, _) => "published",
-            (ActivityStatus::Archived, _) => "archived",
-        }
+        rules::step_taken(was, self)
     }
 }
 
@@ -438,7 +424,7 @@ impl Step {
                 Err(refusal) => refusals.push(refusal),
             }
         }
-        if refusals.is_empty() {
+        if refusals.is_empty() || mutant!("catalogue-import-in-part") {
             return Ok(report);
         }
         refusals.truncate(Refusal::MAX_REPORTED);
@@ -475,7 +461,9 @@ impl Step {
         let present = self.find::<T>(key)?;
         match (&present, expected) {
             (None, Some(_)) => Err(CatalogueError::NotFound(item)),
-            (Some(present), _) if expected != Some(present.version) => {
+            (Some(present), _)
+                if expected != Some(present.version) && !mutant!("catalogue-version-not-compared") =>
+            {
                 Err(CatalogueError::Conflict { item, expected, found: present.version })
             }
             _ => Ok(present),

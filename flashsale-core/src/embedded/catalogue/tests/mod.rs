@@ -1,4 +1,5 @@
-//! The contract of [`Catalogue`] for the embedded implementation, and damage to its file.
+//! The file of the catalogue: its format, backup, damage and a full disk. The conformance suite tests
+//! the contract.
 
 mod trail;
 
@@ -17,7 +18,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     catalogue::ImportedActivity,
-    domain::{ActivityStatus, ManualClock, Timestamp, Window},
+    domain::{ActivityStatus, ManualClock, Timestamp},
 };
 
 fn by() -> Attribution {
@@ -26,10 +27,6 @@ fn by() -> Attribution {
 
 fn clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::new(Timestamp::from_millis(1_000)))
-}
-
-fn empty() -> EmbeddedCatalogue {
-    EmbeddedCatalogue::in_memory(clock()).unwrap()
 }
 
 fn product(id: u64) -> Product {
@@ -63,247 +60,6 @@ fn set(status: ActivityStatus) -> ImportSet {
         skus: vec![sku(11, 1), sku(12, 1), sku(21, 2)],
         activities: vec![ImportedActivity { activity: activity(status, &[11, 21]), relative_window: false }],
     }
-}
-
-fn with_terms(activity: &Activity, index: usize, field: &str, value: serde_json::Value) -> Activity {
-    let mut document = serde_json::to_value(activity).unwrap();
-    document["offers"][index][field] = value;
-    serde_json::from_value(document).unwrap()
-}
-
-fn only_refusal<T: std::fmt::Debug>(result: Result<T, CatalogueError>) -> String {
-    match result.unwrap_err() {
-        CatalogueError::Refused(refusals) if refusals.len() == 1 => refusals[0].to_string(),
-        other => panic!("expected one refusal: {other:?}"),
-    }
-}
-
-#[tokio::test]
-async fn importing_twice_changes_nothing_and_a_difference_creates_a_version() {
-    let catalogue = empty();
-    let mut set = set(ActivityStatus::Published);
-    let first = catalogue.import(&set, &by()).await.unwrap();
-    assert_eq!((first.products.created, first.skus.created, first.activities.created), (2, 3, 1));
-    let trail = catalogue.audit(0, 100).await.unwrap();
-    assert_eq!(trail.iter().map(|row| row.sequence).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
-    assert_eq!(trail[5].change.subject.as_str(), "activity/1");
-    assert_eq!((trail[5].actor.as_str(), trail[5].reason.as_str()), ("chen", "双十一"));
-
-    let second = catalogue.import(&set, &by()).await.unwrap();
-    assert!(!second.changed_anything());
-    assert_eq!(second.skus.unchanged, 3);
-    assert_eq!(catalogue.audit(0, 100).await.unwrap(), trail);
-
-    set.skus[1].name = "蓝色 / L".parse().unwrap();
-    let third = catalogue.import(&set, &by()).await.unwrap();
-    assert_eq!((third.skus.changed, third.skus.unchanged), (1, 2));
-    assert_eq!(catalogue.sku(SkuId::new(12).unwrap()).await.unwrap().unwrap().version, 2);
-    let added = catalogue.audit(6, 100).await.unwrap();
-    assert_eq!(added.len(), 1);
-    assert_eq!(
-        added[0].change.detail,
-        json!({"version": 2, "changed": {"name": {"was": "红色 / L", "is": "蓝色 / L"}}})
-    );
-}
-
-#[tokio::test]
-async fn an_import_is_all_or_nothing_and_reports_every_fault() {
-    let catalogue = empty();
-    let mut set = set(ActivityStatus::Published);
-    set.skus[0].product_id = ProductId::new(9).unwrap();
-    set.products.push(product(2));
-    set.activities[0].activity = activity(ActivityStatus::Published, &[12, 99]);
-    let Err(CatalogueError::Refused(refusals)) = catalogue.import(&set, &by()).await else { panic!("taken") };
-    let refusals: Vec<_> = refusals.iter().map(ToString::to_string).collect();
-    assert_eq!(
-        refusals,
-        [
-            "product/2: id: appears twice",
-            "sku/11: product_id: the product 9 does not exist",
-            "offer/1/99: sku_id: the SKU 99 does not exist",
-        ]
-    );
-    assert!(catalogue.products(None, 10).await.unwrap().is_empty());
-    assert!(catalogue.audit(0, 10).await.unwrap().is_empty());
-}
-
-#[tokio::test]
-async fn an_import_cannot_change_the_terms_of_a_published_offer() {
-    let catalogue = empty();
-    let before = set(ActivityStatus::Published);
-    catalogue.import(&before, &by()).await.unwrap();
-    let changed = |activity: Activity| ImportSet {
-        activities: vec![ImportedActivity { activity, relative_window: false }],
-        ..ImportSet::default()
-    };
-    let old = &before.activities[0].activity;
-    let while_published = "cannot change while the activity is published";
-    let cases = [
-        ("price", json!({"amount": 800, "currency": "CNY"}), format!("offer/1/21: price: {while_published}")),
-        ("units", json!(11), format!("offer/1/21: units: {while_published}; use an adjustment")),
-        ("strategy", json!("order_time"), format!("offer/1/21: strategy: {while_published}")),
-        ("hold_seconds", json!(61), format!("offer/1/21: hold_seconds: {while_published}")),
-        ("late_capture", json!("retake"), format!("offer/1/21: late_capture: {while_published}")),
-    ];
-    for (field, value, message) in cases {
-        let set = changed(with_terms(old, 1, field, value));
-        assert_eq!(only_refusal(catalogue.import(&set, &by()).await), message);
-    }
-    let fewer = changed(activity(ActivityStatus::Published, &[11]));
-    assert!(
-        only_refusal(catalogue.import(&fewer, &by()).await)
-            .starts_with("offer/1/21: sku_id: the offer is missing")
-    );
-    let more = changed(activity(ActivityStatus::Published, &[11, 21, 12]));
-    assert!(
-        only_refusal(catalogue.import(&more, &by()).await)
-            .starts_with("offer/1/12: sku_id: an offer cannot be")
-    );
-
-    let mut allowed = with_terms(old, 0, "limits", json!([{"subject": "user", "per": "offer", "max": 2}]));
-    allowed.name = "renamed".parse().unwrap();
-    allowed.window = Window::new(Timestamp::from_millis(2_500), Timestamp::from_millis(9_000)).unwrap();
-    let report = catalogue.import(&changed(allowed.clone()), &by()).await.unwrap();
-    assert_eq!(report.activities.changed, 1);
-    let now = catalogue.activity(allowed.id).await.unwrap().unwrap();
-    assert_eq!((now.version, now.value), (2, allowed));
-}
-
-#[tokio::test]
-async fn a_relative_window_is_fixed_by_the_first_import() {
-    let catalogue = empty();
-    let mut set = set(ActivityStatus::Published);
-    set.activities[0].relative_window = true;
-    catalogue.import(&set, &by()).await.unwrap();
-    let later = Window::new(Timestamp::from_millis(5_000), Timestamp::from_millis(6_000)).unwrap();
-    set.activities[0].activity.window = later;
-    assert!(!catalogue.import(&set, &by()).await.unwrap().changed_anything());
-    set.activities[0].relative_window = false;
-    assert_eq!(catalogue.import(&set, &by()).await.unwrap().activities.changed, 1);
-}
-
-#[tokio::test]
-async fn a_file_with_a_draft_moves_no_activity_back() {
-    use ActivityStatus::{Approved, Archived, Draft, Published, Submitted};
-    let catalogue = empty();
-    let draft = set(Draft);
-    catalogue.import(&draft, &by()).await.unwrap();
-    for (version, status) in (1..).zip([Submitted, Approved, Published, Archived]) {
-        let mut next = catalogue.activity(ActivityId::new(1).unwrap()).await.unwrap().unwrap().value;
-        next.status = status;
-        if status == Approved {
-            next.reviewer = Some("li".parse().unwrap());
-        }
-        assert_eq!(catalogue.put_activity(Some(version), next, &by()).await.unwrap().version, version + 1);
-        assert!(!catalogue.import(&draft, &by()).await.unwrap().changed_anything(), "{status:?}");
-        let mut renamed = draft.clone();
-        renamed.activities[0].activity.name = "other".parse().unwrap();
-        if status != Published {
-            assert!(only_refusal(catalogue.import(&renamed, &by()).await).contains("name: cannot change"));
-        }
-    }
-}
-
-#[tokio::test]
-async fn edits_follow_the_status() {
-    use ActivityStatus::{Approved, Draft, Published, Submitted};
-    let catalogue = empty();
-    catalogue.import(&ImportSet { activities: vec![], ..set(Draft) }, &by()).await.unwrap();
-    let put = |expected, activity: Activity| {
-        let catalogue = catalogue.clone();
-        async move { catalogue.put_activity(expected, activity, &by()).await }
-    };
-    assert_eq!(
-        only_refusal(put(None, activity(Published, &[11])).await),
-        "activity/1: status: a new activity is a draft, not published"
-    );
-    put(None, activity(Draft, &[11])).await.unwrap();
-    assert_eq!(
-        only_refusal(put(Some(1), activity(Published, &[11])).await),
-        "activity/1: status: cannot go from draft to published"
-    );
-    put(Some(1), activity(Submitted, &[11, 21])).await.unwrap();
-    assert!(only_refusal(put(Some(2), activity(Approved, &[11])).await).starts_with("offer/1/21: sku_id"));
-    let approved_by_creator =
-        Activity { reviewer: Some("chen".parse().unwrap()), ..activity(Approved, &[11, 21]) };
-    assert_eq!(
-        only_refusal(put(Some(2), approved_by_creator).await),
-        "activity/1: reviewer: must not be the creator"
-    );
-    put(Some(2), activity(Approved, &[11, 21])).await.unwrap();
-    put(Some(3), activity(Published, &[11, 21])).await.unwrap();
-    let dearer = with_terms(&activity(Published, &[11, 21]), 0, "units", json!(1));
-    assert!(only_refusal(put(Some(4), dearer).await).starts_with("offer/1/11: units: cannot change"));
-}
-
-#[tokio::test]
-async fn of_two_writers_of_one_version_one_wins() {
-    let catalogue = empty();
-    catalogue.put_product(None, product(1), &by()).await.unwrap();
-    let renamed = |name: &str| Product { name: name.parse().unwrap(), ..product(1) };
-    let (one, two) = (by(), by());
-    let (a, b) = tokio::join!(
-        catalogue.put_product(Some(1), renamed("a"), &one),
-        catalogue.put_product(Some(1), renamed("b"), &two),
-    );
-    assert_eq!(usize::from(a.is_ok()) + usize::from(b.is_ok()), 1);
-    let lost = if a.is_err() { a } else { b };
-    assert!(matches!(lost, Err(CatalogueError::Conflict { expected: Some(1), found: 2, .. })));
-    assert!(matches!(
-        catalogue.put_product(None, renamed("c"), &by()).await,
-        Err(CatalogueError::Conflict { expected: None, found: 2, .. })
-    ));
-    assert!(matches!(
-        catalogue.put_product(Some(1), product(9), &by()).await,
-        Err(CatalogueError::NotFound(Item::Product(_)))
-    ));
-    assert_eq!(catalogue.audit(0, 10).await.unwrap().len(), 2);
-}
-
-#[tokio::test]
-async fn skus_keep_their_currency_and_are_listed_by_product() {
-    let catalogue = empty();
-    catalogue.import(&set(ActivityStatus::Draft), &by()).await.unwrap();
-    let dollars: Sku = {
-        let mut document = serde_json::to_value(sku(11, 1)).unwrap();
-        document["list_price"]["currency"] = json!("USD");
-        serde_json::from_value(document).unwrap()
-    };
-    assert!(
-        only_refusal(catalogue.put_sku(Some(1), dollars, &by()).await)
-            .starts_with("sku/11: currency: is CNY")
-    );
-    catalogue.put_sku(Some(1), sku(12, 2), &by()).await.unwrap();
-    let ids = |page: Vec<Versioned<Sku>>| page.iter().map(|sku| sku.value.id.value()).collect::<Vec<_>>();
-    let of = |product| ProductId::new(product).unwrap();
-    assert_eq!(ids(catalogue.skus_of(of(1), None, 10).await.unwrap()), [11]);
-    assert_eq!(ids(catalogue.skus_of(of(2), None, 10).await.unwrap()), [12, 21]);
-    assert_eq!(ids(catalogue.skus_of(of(2), SkuId::new(12), 10).await.unwrap()), [21]);
-    assert_eq!(ids(catalogue.skus(SkuId::new(11), 1).await.unwrap()), [12]);
-    assert_eq!(ids(catalogue.skus_of(of(9), None, 10).await.unwrap()), [0; 0]);
-}
-
-#[tokio::test]
-async fn a_change_made_elsewhere_is_recorded_once() {
-    let clock = clock();
-    let catalogue = EmbeddedCatalogue::in_memory(clock.clone()).unwrap();
-    let event = "ledger/1/0/17".parse().unwrap();
-    let change = Change {
-        action: "offer.adjusted".parse().unwrap(),
-        subject: Item::Offer(ActivityId::new(1).unwrap(), SkuId::new(11).unwrap())
-            .to_string()
-            .parse()
-            .unwrap(),
-        detail: json!({"delta": -5}),
-    };
-    assert!(catalogue.record(&event, change.clone(), &by()).await.unwrap());
-    assert!(!catalogue.record(&event, change.clone(), &by()).await.unwrap());
-    clock.set(Timestamp::from_millis(10));
-    assert!(catalogue.record(&"other".parse().unwrap(), change.clone(), &by()).await.unwrap());
-    let rows = catalogue.audit(0, 10).await.unwrap();
-    assert_eq!(rows.len(), 2);
-    assert_eq!(rows[0].change, change);
-    assert_eq!(rows[1].at, rows[0].at, "the trail's time does not go back");
 }
 
 #[tokio::test]
@@ -498,21 +254,4 @@ async fn an_import_is_all_or_nothing_on_a_full_disk() {
         assert_eq!(reopened.audit(0, 10).await.unwrap().len(), 7, "a retry completes it once");
     }
     assert!(failures >= 3, "the import took only {failures} operations of the disk");
-}
-
-#[tokio::test]
-async fn a_dropped_call_is_all_or_nothing() {
-    let catalogue = empty();
-    let import = set(ActivityStatus::Published);
-    for _ in 0..20 {
-        let author = by();
-        let mut call = Box::pin(catalogue.import(&import, &author));
-        let waker = std::task::Waker::noop();
-        let _ = call.as_mut().poll(&mut std::task::Context::from_waker(waker));
-        drop(call);
-        let rows = catalogue.audit(0, 100).await.unwrap().len();
-        assert!(rows == 0 || rows == 6, "{rows}");
-    }
-    catalogue.import(&import, &by()).await.unwrap();
-    assert_eq!(catalogue.audit(0, 100).await.unwrap().len(), 6);
 }

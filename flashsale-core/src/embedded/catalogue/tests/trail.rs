@@ -3,7 +3,6 @@
 use redb::ReadableTable as _;
 
 use super::*;
-use crate::domain::Selling;
 
 const AUDIT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("audit");
 const AUDIT_HEAD: TableDefinition<'_, (), &[u8]> = TableDefinition::new("audit_head");
@@ -132,86 +131,4 @@ async fn rows_of_format_1_are_chained_when_the_file_is_opened() {
     drop(catalogue);
     let again = EmbeddedCatalogue::open(path, clock()).unwrap();
     assert_eq!(again.audit(0, 100).await.unwrap(), chained, "it is done once");
-}
-
-#[tokio::test]
-async fn the_kill_switch_is_kept_and_each_turn_has_its_row() {
-    let directory = tempfile::tempdir().unwrap();
-    let catalogue = EmbeddedCatalogue::open(directory.path(), clock()).unwrap();
-    assert_eq!(catalogue.put_kill_switch(true, &by()).await.unwrap().version, 1);
-    assert_eq!(catalogue.put_kill_switch(true, &by()).await.unwrap().version, 1);
-    drop(catalogue);
-    let catalogue = EmbeddedCatalogue::open(directory.path(), clock()).unwrap();
-    let switch = catalogue.kill_switch().await.unwrap().unwrap();
-    assert_eq!((switch.version, switch.value.on, switch.value.by), (1, true, by()));
-    assert_eq!(catalogue.put_kill_switch(false, &by()).await.unwrap().version, 2);
-    let actions: Vec<_> =
-        catalogue.audit(0, 9).await.unwrap().into_iter().map(|row| row.change.action).collect();
-    assert_eq!(
-        actions.iter().map(|action| action.as_str()).collect::<Vec<_>>(),
-        ["kill_switch.on", "kill_switch.off"]
-    );
-}
-
-#[tokio::test]
-async fn rows_say_which_step_was_taken() {
-    use ActivityStatus::{Approved, Archived, Draft, Published, Submitted};
-    let catalogue = empty();
-    catalogue.import(&ImportSet { activities: vec![], ..set(Draft) }, &by()).await.unwrap();
-    let mut next = activity(Draft, &[11]);
-    catalogue.put_activity(None, next.clone(), &by()).await.unwrap();
-    let li = Some("li".parse::<Name>().unwrap());
-    let steps = [
-        (Submitted, Selling::On, None, "submitted"),
-        (Draft, Selling::On, None, "rejected"),
-        (Submitted, Selling::On, None, "submitted"),
-        (Approved, Selling::On, li.clone(), "approved"),
-        (Draft, Selling::On, None, "rejected"),
-        (Submitted, Selling::On, None, "submitted"),
-        (Approved, Selling::On, li.clone(), "approved"),
-        (Published, Selling::On, li.clone(), "published"),
-        (Published, Selling::Paused, li.clone(), "paused"),
-        (Published, Selling::On, li.clone(), "resumed"),
-        (Published, Selling::Ended, li.clone(), "ended"),
-        (Archived, Selling::Ended, li, "archived"),
-    ];
-    let begun = catalogue.audit(0, 100).await.unwrap().len();
-    for ((status, selling, reviewer, word), version) in steps.into_iter().zip(1..) {
-        (next.status, next.selling, next.reviewer) = (status, selling, reviewer);
-        if selling == Selling::Ended && status == Published {
-            // A file that is imported again does not resume what somebody paused.
-            assert!(!catalogue.import(&set_of(Published), &by()).await.unwrap().changed_anything());
-        }
-        catalogue.put_activity(Some(version), next.clone(), &by()).await.unwrap();
-        let row = catalogue.audit(begun as u64 + version - 1, 1).await.unwrap().remove(0);
-        assert_eq!(row.change.action.as_str(), format!("activity.{word}"));
-    }
-    let resumed = Activity { status: Published, selling: Selling::On, ..next };
-    assert!(catalogue.put_activity(Some(13), resumed, &by()).await.is_err(), "what is over stays over");
-}
-
-fn set_of(status: ActivityStatus) -> ImportSet {
-    ImportSet {
-        activities: vec![ImportedActivity { activity: activity(status, &[11]), relative_window: false }],
-        ..set(status)
-    }
-}
-
-#[tokio::test]
-async fn only_what_is_published_is_paused_and_what_ended_stays_ended() {
-    let catalogue = empty();
-    catalogue.import(&set(ActivityStatus::Draft), &by()).await.unwrap();
-    let draft = activity(ActivityStatus::Draft, &[11, 21]);
-    let paused = Activity { selling: Selling::Paused, ..draft };
-    assert_eq!(
-        only_refusal(catalogue.put_activity(Some(1), paused, &by()).await),
-        "activity/1: selling: cannot go from on to paused while the activity is draft"
-    );
-    let published = activity(ActivityStatus::Published, &[11, 21]);
-    catalogue.import(&set(ActivityStatus::Published), &by()).await.unwrap();
-    let ended = Activity { selling: Selling::Ended, ..published.clone() };
-    catalogue.put_activity(Some(2), ended, &by()).await.unwrap();
-    assert!(
-        only_refusal(catalogue.put_activity(Some(3), published, &by()).await).contains("from ended to on")
-    );
 }
