@@ -87,7 +87,9 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     /// an activity that is not open, is answered with `NotReady`.
     ///
     /// # Errors
-    /// [`LedgerError::Invalid`] for a user of another lane; errors of the store.
+    /// [`LedgerError::Invalid`] for a user of another lane; [`LedgerError::Unavailable`] for a batch
+    /// that would place an order while the lane's outbox is full, because a consumer stands still;
+    /// errors of the store.
     async fn reserve(
         &self,
         lane: Lane,

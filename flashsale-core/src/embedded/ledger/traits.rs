@@ -11,8 +11,7 @@ use crate::{
         Adjusted, Adjustment, AdjustmentId, Advance, Advances, BatchId, Bounds, Bucket, Change, ChangeId,
         Chunk, Consumer, Due, Entry, Epoch, Fence, Gate, Kept, Lane, Ledger, LedgerError, NextEpoch, Opened,
         PersistMode, Position, Reference, RefundTask, Reservations, Reserve, Stock, Terms, TimeStep,
-        Transfer, Truth, Verdict, View,
-        state_machine::{Batch, Prepared},
+        Transfer, Truth, Verdict, View, state_machine::Batch,
     },
 };
 
@@ -28,19 +27,7 @@ impl Ledger for EmbeddedLedger {
         {
             return Ok(opened);
         }
-        let role = self.role();
-        let is_over = terms.window().ends_at() <= self.clock.now();
-        let prepare = move || {
-            if is_over {
-                return Prepared::bare(role, &terms);
-            }
-            let mut prepared = Prepared::new(role, &terms);
-            prepared.prefault();
-            prepared
-        };
-        let prepared = tokio::task::spawn_blocking(prepare).await.map_err(|error| {
-            LedgerError::Unavailable(format!("the lanes could not be prepared: {error}").into())
-        })?;
+        let prepared = self.prepare(terms).await?;
         self.call(move |machine, batch| machine.open_prepared(batch, prepared)).await
     }
 
