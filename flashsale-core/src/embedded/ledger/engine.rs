@@ -54,8 +54,8 @@ pub struct EmbeddedOptions {
     pub room_bytes: u64,
     /// Events that a consumer may leave unread in a lane's outbox, about. With more, the lane places no
     /// orders ([`LedgerError::Unavailable`]) until the consumer goes on or is retired; everything else
-    /// goes on, and no event is dropped. An event takes about 200 bytes of memory, so this bounds an
-    /// outbox at about 200 MB. Default 1,000,000.
+    /// goes on, and no event is dropped. An event takes about 250 bytes of memory, so this bounds an
+    /// outbox at about 250 MB and later steps of orders. Default 1,000,000.
     pub max_unread: usize,
 }
 
