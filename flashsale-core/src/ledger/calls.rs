@@ -125,7 +125,9 @@ pub trait LedgerCalls: Ledger {
     /// an activity that is not open, is answered with `NotReady`.
     ///
     /// # Errors
-    /// [`LedgerError::Invalid`] for a user of another lane; errors of the store.
+    /// [`LedgerError::Invalid`] for a user of another lane; [`LedgerError::Unavailable`] for a batch
+    /// that would place an order while the lane's outbox is full, because a consumer stands still;
+    /// errors of the store.
     fn reserve(
         &self,
         lane: Lane,

@@ -75,8 +75,12 @@ impl Layer {
     const PER_BLOCK: usize = 5;
 
     fn with_room(buyers: usize) -> Self {
-        let blocks = (buyers / Self::PER_BLOCK + 1).next_power_of_two();
-        Self { blocks: iter::repeat_with(AtomicU64::default).take(blocks).collect(), buyers: 0 }
+        let blocks = iter::repeat_with(AtomicU64::default).take(Self::blocks(buyers));
+        Self { blocks: blocks.collect(), buyers: 0 }
+    }
+
+    fn blocks(buyers: usize) -> usize {
+        (buyers / Self::PER_BLOCK + 1).next_power_of_two()
     }
 
     fn room(&self) -> usize {
@@ -93,6 +97,17 @@ impl BuyerFilter {
     /// waits for the operating system to provide it.
     pub fn with_room(buyers: usize) -> Self {
         Self { layers: vec![Layer::with_room(buyers)] }
+    }
+
+    /// The memory of a filter with room for `buyers`, in bytes.
+    pub(crate) fn bytes_with_room(buyers: usize) -> usize {
+        Layer::blocks(buyers) * size_of::<AtomicU64>()
+    }
+
+    /// The memory that it has, in bytes.
+    #[cfg(test)]
+    pub(crate) fn allocated_bytes(&self) -> usize {
+        self.layers.iter().map(|layer| size_of_val(&*layer.blocks)).sum()
     }
 
     /// Returns how many buyers it has room for before it grows.

@@ -137,10 +137,14 @@ fn take_orders(runtime: &Runtime, directory: &Path, waiting: u64) -> Result<Meas
 /// Creates a batcher on a new engine with `units` on sale and its journal in a directory.
 pub(super) async fn open(directory: &Path, units: u64) -> Result<Arc<Batcher>, Failure> {
     let options = EmbeddedOptions::new(directory, LedgerRole::Single, Arc::new(SystemClock));
-    let engine = EmbeddedLedger::open(options)?;
+    batcher(&Arc::new(EmbeddedLedger::open(options)?), units).await
+}
+
+/// Creates a batcher on an engine and puts `units` on sale.
+pub(super) async fn batcher(engine: &Arc<EmbeddedLedger>, units: u64) -> Result<Arc<Batcher>, Failure> {
     engine.open(sale::terms(u32::try_from(units)?)).await?;
     let options = BatcherOptions { reserve_room: ROOM, ..BatcherOptions::default() };
-    let batcher = Batcher::new(Arc::new(engine), sale::lane(), options, &Handle::current());
+    let batcher = Batcher::new(Arc::clone(engine) as _, sale::lane(), options, &Handle::current());
     Ok(Arc::new(batcher))
 }
 

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use flashsale_core::service::Batcher;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use hdrhistogram::Histogram;
 use tokio::{runtime::Runtime, task::JoinSet, time::MissedTickBehavior};
@@ -31,7 +32,10 @@ const SENDERS: u32 = 2;
 /// machine was too busy to send in time, the delay counts, as it would for a buyer.
 pub(super) fn run(runtime: &Runtime, directory: &Path, orders_per_s: f64, name: &str) -> Result<(), Failure> {
     progress(format!("latency at {orders_per_s:.0} orders/s for {} s", SPAN.as_secs()));
-    let micros = runtime.block_on(send(directory, orders_per_s))?;
+    let micros = runtime.block_on(async {
+        let batcher = durable::open(directory, orders_at(orders_per_s)?).await?;
+        send(&batcher, orders_per_s).await
+    })?;
     let (mut histogram, mut first) = (Histogram::<u32>::new(3)?, Histogram::<u32>::new(3)?);
     for (n, late) in (0_u32..).zip(micros.iter()) {
         let late = u64::from(late.load(Ordering::Relaxed));
@@ -50,16 +54,23 @@ pub(super) fn run(runtime: &Runtime, directory: &Path, orders_per_s: f64, name: 
     Ok(())
 }
 
-/// Sends the orders and returns the latency of each, in microseconds.
-async fn send(directory: &Path, orders_per_s: f64) -> Result<Arc<[AtomicU32]>, Failure> {
-    let gap = Duration::from_secs_f64(1.0 / orders_per_s);
-    let orders = u32::try_from(SPAN.as_nanos() / gap.as_nanos())?;
-    let batcher = durable::open(directory, orders.into()).await?;
+/// How many orders are sent at this rate.
+pub(super) fn orders_at(orders_per_s: f64) -> Result<u64, Failure> {
+    Ok(u64::try_from(SPAN.as_nanos() / gap(orders_per_s).as_nanos())?)
+}
+
+fn gap(orders_per_s: f64) -> Duration {
+    Duration::from_secs_f64(1.0 / orders_per_s)
+}
+
+/// Sends the orders, drains the batcher, and returns the latency of each order, in microseconds.
+pub(super) async fn send(batcher: &Arc<Batcher>, orders_per_s: f64) -> Result<Arc<[AtomicU32]>, Failure> {
+    let (gap, orders) = (gap(orders_per_s), u32::try_from(orders_at(orders_per_s)?)?);
     let micros: Arc<[AtomicU32]> = (0..orders).map(|_| AtomicU32::new(0)).collect();
     let began = Instant::now();
     let mut senders = JoinSet::new();
     for first in 0..SENDERS {
-        let (batcher, micros) = (Arc::clone(&batcher), Arc::clone(&micros));
+        let (batcher, micros) = (Arc::clone(batcher), Arc::clone(&micros));
         senders.spawn(async move {
             let mut due = (first..orders).step_by(SENDERS as usize).peekable();
             let mut waiting = FuturesUnordered::new();

@@ -1,6 +1,9 @@
 //! Metrics of an engine's commits.
 
-use std::{sync::atomic::AtomicU64, time::Duration};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use crate::metrics::Histogram;
 
@@ -9,6 +12,8 @@ use crate::metrics::Histogram;
 pub struct CommitMetrics {
     /// Duration of a commit, from the first byte written to the end of the sync, in microseconds.
     pub micros: Histogram,
+    /// The longest of these durations, in microseconds.
+    pub slowest_micros: AtomicU64,
     /// Journal bytes per commit.
     pub bytes: Histogram,
     /// Calls of the ledger, those that only read included.
@@ -22,13 +27,20 @@ impl Default for CommitMetrics {
             5_000_000,
         ];
         const BYTES: &[u64] = &[256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20];
-        Self { micros: Histogram::new(MICROS), bytes: Histogram::new(BYTES), calls: AtomicU64::new(0) }
+        Self {
+            micros: Histogram::new(MICROS),
+            slowest_micros: AtomicU64::new(0),
+            bytes: Histogram::new(BYTES),
+            calls: AtomicU64::new(0),
+        }
     }
 }
 
 impl CommitMetrics {
     pub(super) fn count(&self, took: Duration, bytes: usize) {
-        self.micros.record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.micros.record(micros);
+        self.slowest_micros.fetch_max(micros, Ordering::Relaxed);
         self.bytes.record(bytes as u64);
     }
 }

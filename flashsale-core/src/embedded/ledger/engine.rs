@@ -2,7 +2,7 @@
 
 use std::{
     fmt, fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     thread::{self, JoinHandle},
 };
@@ -12,6 +12,7 @@ use tokio::sync::{RwLock, mpsc, oneshot};
 use super::{
     archive,
     archive_file::ArchiveFile,
+    available_memory,
     call::Step,
     commit_metrics::CommitMetrics,
     committer::{Committer, Disk, Shared},
@@ -23,7 +24,7 @@ use crate::{
     domain::{ActivityId, Clock, Timestamp},
     ledger::{
         Bounds, Lane, LedgerError, LedgerRole,
-        state_machine::{Batch, Census, Inspection, StateMachine},
+        state_machine::{Batch, Census, Inspection, RoomBudget, StateMachine},
     },
 };
 
@@ -46,6 +47,16 @@ pub struct EmbeddedOptions {
     /// It needs memory for a second state machine. Smaller values shorten the restart after a
     /// crash.
     pub snapshot_after_bytes: u64,
+    /// Memory that lanes may reserve for their orders before they sell, in bytes, over all lanes
+    /// together: about 200 per unit on sale. A lane that gets less grows while it sells, and each
+    /// time it doubles, one batch of buyers waits (docs/BENCHMARKS.md). Default: a quarter of the
+    /// memory that is available when the options are made ([`EmbeddedOptions::available_bytes`]).
+    pub room_bytes: u64,
+    /// Events that a consumer may leave unread in a lane's outbox, about. With more, the lane places no
+    /// orders ([`LedgerError::Unavailable`]) until the consumer goes on or is retired; everything else
+    /// goes on, and no event is dropped. An event takes about 250 bytes of memory, so this bounds an
+    /// outbox at about 250 MB and later steps of orders. Default 1,000,000.
+    pub max_unread: usize,
 }
 
 impl EmbeddedOptions {
@@ -59,7 +70,16 @@ impl EmbeddedOptions {
             max_waiting: 1_024,
             commit_bytes: 1 << 20,
             snapshot_after_bytes: 256 << 20,
+            room_bytes: Self::available_bytes() / 4,
+            max_unread: 1_000_000,
         }
+    }
+
+    /// The memory that this process can still use, in bytes: what the machine has available, or the
+    /// limit of its control group if that is lower. 1 GiB where neither can be read, as outside of
+    /// Linux.
+    pub fn available_bytes() -> u64 {
+        available_memory::bytes(Path::new("/")).unwrap_or(1 << 30)
     }
 }
 
@@ -80,6 +100,8 @@ pub struct EmbeddedLedger {
     /// Held for writing while an activity moves out of memory or back.
     pub(super) moving: Arc<RwLock<()>>,
     decided_until: Timestamp,
+    /// The memory that lanes may reserve.
+    pub(super) room: RoomBudget,
     pub(super) shared: Arc<Shared>,
     sender: Option<mpsc::Sender<Message>>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -151,7 +173,9 @@ impl EmbeddedLedger {
         if disk.is_some() {
             machine.journal();
         }
-        machine.make_room(options.clock.now());
+        let room = RoomBudget::new(options.room_bytes);
+        machine.make_room(&room, options.clock.now());
+        machine.bound_outboxes(options.max_unread);
         let EmbeddedOptions { directory, role, clock, max_batch, max_waiting, commit_bytes, .. } = options;
         let files = disk.as_ref().map(|disk| (disk.journal.clone(), disk.directory.clone()));
         let shared = Arc::new(Shared::default());
@@ -176,6 +200,7 @@ impl EmbeddedLedger {
             archive: Mutex::new(Some(archive)),
             moving: Arc::default(),
             decided_until,
+            room,
             clock,
             files: Mutex::new(files),
             shared,
@@ -372,10 +397,12 @@ impl EmbeddedLedger {
         }
         let role = self.role;
         self.call(move |machine, _| {
-            let replacement = StateMachine::of_image(image).map_err(|error| invalid(error.to_string()))?;
+            let mut replacement =
+                StateMachine::of_image(image).map_err(|error| invalid(error.to_string()))?;
             if replacement.role() != role {
                 return Err(invalid("has another role".into()));
             }
+            replacement.take_bounds_of(machine);
             *machine = replacement;
             Ok(())
         })

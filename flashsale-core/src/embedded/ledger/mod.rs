@@ -29,11 +29,18 @@
 //! redb was chosen because it is a maintained pure-Rust store that commits with one `fdatasync`,
 //! checksums its pages, and locks the file against other processes.
 //!
-//! Opening an activity prefaults the memory of its orders on another thread, so that the first
-//! buyers do not wait for it: about 200 bytes per unit, for at most two million units per lane.
+//! **Memory.** Opening an activity reserves and writes once to the memory of its orders, on another
+//! thread, so that no buyer waits for it: about 200 bytes per unit, for at most two million units per
+//! lane, and no more than is left of [`EmbeddedOptions::room_bytes`]. When an activity is over, the
+//! first call after that gives back what was not needed: all rows without an order, and the indices
+//! if less than a 32nd of them is used. Archiving gives back the rest.
+//!
+//! **Outboxes** keep every event until all consumers have acknowledged it. Beyond
+//! [`EmbeddedOptions::max_unread`] a lane places no further orders.
 
 mod archive;
 mod archive_file;
+mod available_memory;
 mod backup;
 mod call;
 mod commit_metrics;
@@ -43,6 +50,7 @@ mod error;
 #[cfg(test)]
 mod faults;
 mod journal;
+mod preparation;
 mod snapshot;
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use crate::{
     domain::{Capture, Invalid},
     ledger::{
         Answer, Bounds, Command, Kept, Ledger, LedgerError, LedgerRole, Opened, Query, Reference, Reply,
-        Terms, state_machine::Prepared,
+        Terms,
     },
 };
 
@@ -83,19 +83,7 @@ impl EmbeddedLedger {
         if let Some(opened) = self.call_of(activity, move |machine, _| machine.opened(&known)).await? {
             return Ok(opened);
         }
-        let role = self.role();
-        let is_over = terms.window().ends_at() <= self.clock.now();
-        let prepare = move || {
-            if is_over {
-                return Prepared::bare(role, &terms);
-            }
-            let mut prepared = Prepared::new(role, &terms);
-            prepared.prefault();
-            prepared
-        };
-        let prepared = tokio::task::spawn_blocking(prepare).await.map_err(|error| {
-            LedgerError::Unavailable(format!("the lanes could not be prepared: {error}").into())
-        })?;
+        let prepared = self.prepare(terms).await?;
         self.call_of(activity, move |machine, batch| machine.open_prepared(batch, prepared)).await
     }
 

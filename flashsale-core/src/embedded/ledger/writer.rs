@@ -12,6 +12,7 @@ use super::{
     call::Call,
     committer::{Commit, Committer, Shared},
     error::EmbeddedError,
+    preparation,
 };
 use crate::{
     domain::Clock,
@@ -135,6 +136,10 @@ impl Writer {
             let run = call.run(&mut self.machine, batch);
             self.decided.push(call);
             run.map_err(Failure::Undone)?;
+            let unused = self.machine.give_back_room(batch.now);
+            if !unused.is_empty() {
+                preparation::free(unused);
+            }
             if self.is_full() {
                 break;
             }

@@ -76,6 +76,27 @@ impl StateMachine {
         outbox.trim();
     }
 
+    /// Lets lanes place no orders while a consumer has left more entries than this unread.
+    pub fn bound_outboxes(&mut self, max_unread: usize) {
+        self.max_unread = max_unread;
+    }
+
+    /// The error of a lane that places no orders because a consumer has left too much unread.
+    ///
+    /// Entries are never dropped, so an outbox is bounded by what may enter it. Later steps of orders
+    /// always may: buyers have paid, and there are only so many steps for each order.
+    pub(super) fn full_outbox(&self, lane: Lane) -> Option<LedgerError> {
+        let outbox = self.sales.get(&lane.activity)?.outboxes.get(usize::from(lane.bucket))?;
+        if outbox.entries.len() <= self.max_unread {
+            return None;
+        }
+        let (slowest, _) = outbox.acknowledged.iter().min_by_key(|(_, sequence)| *sequence)?;
+        let behind = outbox.behind(slowest);
+        let reason =
+            format!("the outbox is full: consumer {} has not acknowledged {behind} entries", slowest.0);
+        Some(LedgerError::Unavailable(reason.into()))
+    }
+
     fn outbox(&self, consumer: &Consumer, lane: Lane) -> Result<(&Outbox, u64), LedgerError> {
         let outbox =
             self.sale(lane.activity)?.outboxes.get(usize::from(lane.bucket)).ok_or(LedgerError::NotOpen)?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{CorruptState, batch::Batch, journal_record::Record, machine::StateMachine};
 use crate::{
-    domain::{ActivityId, Invalid, OrderStatus},
+    domain::{ActivityId, Invalid, OrderStatus, Timestamp},
     ledger::{Chunk, Entry, Epoch, Event, Lane, LedgerError, LedgerRole, OrderChange, Position},
 };
 
@@ -84,7 +84,8 @@ impl StateMachine {
         let (_, chunks) = self.staged.remove(&activity).ok_or_else(not_whole)?;
         let first = chunks.first().ok_or_else(not_whole)?;
         let mut sale = self.new_sale(&first.terms);
-        sale.lanes.iter_mut().for_each(super::lane::LaneState::make_room);
+        self.budget.make_room(&mut sale.lanes.iter_mut().collect::<Vec<_>>());
+        self.room_until = Timestamp::EPOCH;
         sale.epoch = epoch;
         if let Some(before) = self.sales.get(&activity) {
             for (lane, before) in sale.lanes.iter_mut().zip(&before.lanes) {
@@ -140,6 +141,9 @@ impl StateMachine {
             state.obey(entry).map_err(|misfit| LedgerError::Stopped(misfit.to_string().into()))?;
         }
         state.followed = last;
+        if unknown.iter().any(|entry| matches!(entry.event, Event::Amended { .. })) {
+            self.room_until = Timestamp::EPOCH;
+        }
         self.journal.push(&Record::Followed(lane, unknown));
         Ok(())
     }

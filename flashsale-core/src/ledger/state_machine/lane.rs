@@ -9,6 +9,7 @@ use std::{
 use super::{
     limit_counters::LimitCounters,
     orders::{Orders, RowId},
+    room::Room,
     units::Units,
 };
 use crate::{
@@ -59,6 +60,8 @@ pub(super) struct LaneState {
     pub(super) buyers: BuyerFilter,
     /// The steps of time that it has taken.
     pub(super) steps: BTreeSet<StepId>,
+    /// The memory reserved ahead of its orders, until it is over.
+    pub(super) room: Option<Room>,
 }
 
 /// The most orders that a lane reserves memory for before its sale: 400 MB with their rows.
@@ -97,13 +100,15 @@ impl LaneState {
             received: BTreeMap::new(),
             buyers: BuyerFilter::default(),
             steps: BTreeSet::new(),
+            room: None,
             base,
         }
     }
 
-    /// Reserves memory for an order per unit, so that no index grows during a sale.
-    pub(super) fn make_room(&mut self) {
-        self.reserve(room(&self.units));
+    /// How many orders it wants to reserve memory for: one per unit.
+    pub(super) fn wanted_room(&self) -> usize {
+        let units = self.units.iter().map(|units| units.share).sum::<i64>();
+        usize::try_from(units).unwrap_or(0).min(MAX_ROOM)
     }
 
     /// Reserves memory for this many orders.
@@ -125,7 +130,7 @@ impl LaneState {
     /// which takes 0.2 to 30 µs per 4 KiB (measured on a virtual machine). Otherwise the first
     /// buyers would wait for that.
     pub(super) fn prefault(&mut self) {
-        self.orders.prefault(room(&self.units));
+        self.orders.prefault(self.room.as_ref().map_or(0, |room| room.orders));
         self.counters.prefault();
     }
 
@@ -310,9 +315,4 @@ impl LaneState {
         let index = self.terms.index(sku).ok_or(CorruptState("the offer is unknown"))?;
         u32::try_from(index).map_err(|_| CorruptState("too many offers"))
     }
-}
-
-/// How many orders a lane with these units reserves memory for.
-fn room(units: &[Units]) -> usize {
-    usize::try_from(units.iter().map(|units| units.share).sum::<i64>()).unwrap_or(0).min(MAX_ROOM)
 }

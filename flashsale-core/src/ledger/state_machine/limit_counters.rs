@@ -2,7 +2,7 @@
 
 use hashbrown::{HashMap, HashSet};
 
-use super::orders::OrderRow;
+use super::{orders::OrderRow, room};
 use crate::{
     domain::{LimitRule, Per, Subject, Subjects, UserId},
     ledger::Terms,
@@ -75,9 +75,33 @@ impl LimitCounters {
 
     /// Reserves memory for this many buyers, if they are counted.
     pub(super) fn reserve(&mut self, buyers: usize) {
-        if self.counted.iter().any(|(subject, _)| *subject == Subject::User) {
+        if self.counts_users() {
             self.used.reserve(buyers.saturating_sub(self.used.len()));
         }
+    }
+
+    /// The memory that counts this many buyers, in bytes.
+    pub(super) fn room_bytes(&self, buyers: usize) -> usize {
+        if self.counts_users() { room::table_bytes::<(Counter, u32)>(buyers) } else { 0 }
+    }
+
+    fn counts_users(&self) -> bool {
+        self.counted.iter().any(|(subject, _)| *subject == Subject::User)
+    }
+
+    /// Replaces the counters' table by a smaller one if it is sparse. Returns the old one.
+    pub(super) fn shrink(&mut self) -> Option<HashMap<Counter, u32>> {
+        if !room::is_sparse(self.used.len(), self.used.capacity()) {
+            return None;
+        }
+        let smaller = self.iter().collect();
+        Some(std::mem::replace(&mut self.used, smaller))
+    }
+
+    /// The memory that the counters have, in bytes.
+    #[cfg(test)]
+    pub(super) fn allocated_bytes(&self) -> usize {
+        self.used.allocation_size()
     }
 
     /// Starts counting what these terms need. Returns whether that is more than before: then all

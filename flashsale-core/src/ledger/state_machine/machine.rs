@@ -15,6 +15,7 @@ use super::{
     outbox::Outbox,
     precedence,
     prepared::Prepared,
+    room::RoomBudget,
     transitions,
 };
 use crate::{
@@ -63,6 +64,12 @@ pub struct StateMachine {
     /// Activities that are not in memory.
     pub(super) away: Away,
     pub(super) journal: Journal,
+    /// Bounds the memory that lanes reserve ahead of their orders.
+    pub(super) budget: RoomBudget,
+    /// Before then no lane that has room is over.
+    pub(super) room_until: Timestamp,
+    /// With more unread entries than this in its outbox, a lane places no orders.
+    pub(super) max_unread: usize,
 }
 
 /// The largest change of one adjustment, up or down.
@@ -79,6 +86,9 @@ impl StateMachine {
             staged: HashMap::new(),
             away: Away::default(),
             journal: Journal::default(),
+            budget: RoomBudget::default(),
+            room_until: Timestamp::MAX,
+            max_unread: usize::MAX,
         }
     }
 
@@ -92,7 +102,7 @@ impl StateMachine {
     /// # Errors
     /// See [`open`](crate::ledger::LedgerCalls::open).
     pub fn open(&mut self, batch: Batch, terms: &Arc<Terms>) -> Result<Opened, LedgerError> {
-        self.open_prepared(batch, Prepared::new(self.role, terms))
+        self.open_prepared(batch, Prepared::new(self.role, terms, &self.budget))
     }
 
     /// Opens an activity whose lanes were prepared outside the state machine.
@@ -107,18 +117,12 @@ impl StateMachine {
         self.journal.push(&Record::Opened(Arc::clone(&terms)));
         let sale = ActivityState::of(&terms, lanes, &self.consumers);
         self.sales.insert(terms.activity(), sale);
+        self.room_until = self.room_until.min(terms.window().ends_at());
         let terms = &terms;
         for lane in self.lanes_of(terms.activity()) {
             self.commit(lane, batch, &[Event::Opened(Arc::clone(terms))])?;
         }
         Ok(Opened::Now)
-    }
-
-    /// Reserves memory for the sales that are not over at `now`, so that no index grows during one. For
-    /// a state machine that was loaded: what is over gets none.
-    pub fn make_room(&mut self, now: Timestamp) {
-        let lanes = self.sales.values_mut().flat_map(|sale| &mut sale.lanes);
-        lanes.filter(|lane| !lane.is_over(now)).for_each(LaneState::make_room);
     }
 
     /// [`Opened::Before`] if the activity is open with these terms, `None` if it is not open.
@@ -197,7 +201,7 @@ impl StateMachine {
     /// Decides requests for units.
     ///
     /// # Errors
-    /// [`LedgerError::Invalid`] for a user of another lane; nothing is decided then.
+    /// See [`Ledger::reserve`](crate::ledger::Ledger::reserve).
     pub fn reserve(
         &mut self,
         batch: Batch,
@@ -221,6 +225,7 @@ impl StateMachine {
             self.check_lane(lane, request.user)?;
         }
         let at = self.lane_mut(lane)?.tick(batch.now);
+        let full = self.full_outbox(lane);
         let mut outcomes = Vec::with_capacity(requests.len());
         for request in requests {
             let state = self.lane(lane)?;
@@ -228,6 +233,10 @@ impl StateMachine {
                 precedence::Decision::Decline(outcome) => outcome,
                 precedence::Decision::Replay(row) => Outcome::Replayed(Box::new(state.order(row))),
                 precedence::Decision::Place(placed) => {
+                    // This would be the batch's first order, so nothing has happened yet.
+                    if let Some(full) = full {
+                        return Err(full);
+                    }
                     let change = self.placing(placed);
                     let event = Event::Order { id: request.order, user: request.user, change };
                     let position = self.commit(lane, batch, &[event])?;
@@ -442,6 +451,9 @@ impl StateMachine {
         state.apply(at, revision, event)?;
         state.head = position;
         sale.outboxes[index].push(|| Entry { position, at, event: event.clone() });
+        if matches!(event, Event::Amended { .. }) {
+            self.room_until = Timestamp::EPOCH;
+        }
         self.forget_unmatched(event);
         Ok(())
     }

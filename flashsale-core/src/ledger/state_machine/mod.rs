@@ -16,6 +16,7 @@
 //! | the two tiers | `gate`, `truth` |
 //! | the outbox | `outbox`, `consumers` |
 //! | activities out of memory | `archive` |
+//! | memory reserved ahead of a sale | `room`, `prepared` |
 //! | the journal and the snapshot | `journal_record` and `replay`; `snapshot_image` |
 
 mod archive;
@@ -37,6 +38,7 @@ mod precedence;
 mod prepared;
 mod queries;
 mod replay;
+mod room;
 mod snapshot_image;
 mod step;
 mod time_step;
@@ -52,4 +54,5 @@ pub use lane::CorruptState;
 pub use machine::StateMachine;
 pub use order_v1::OrderV1;
 pub use prepared::Prepared;
+pub use room::{RoomBudget, UnusedRoom};
 pub use snapshot_image::Image;

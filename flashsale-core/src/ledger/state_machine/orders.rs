@@ -8,6 +8,8 @@ use std::hash::{BuildHasher, Hash};
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable, hash_table::Entry};
 
+use super::room;
+
 use crate::{
     domain::{
         Capture, Idempotency, Key, Money, Nonce, Order, OrderId, OrderKey, OrderStatus, Payment, PaymentId,
@@ -226,6 +228,26 @@ impl Orders {
             chunk.clear();
             chunks.push(chunk);
         }
+    }
+
+    /// Takes out the memory of rows that were never used.
+    pub(super) fn take_empty_chunks(&mut self) -> Vec<Vec<OrderRow>> {
+        self.chunks.split_off(self.len().div_ceil(CHUNK))
+    }
+
+    /// Replaces a sparse index by a smaller one. Returns the old one; `None` if none is sparse.
+    pub(super) fn shrink_index(&mut self) -> Option<HashTable<RowId>> {
+        let Self { chunks, by_id, by_user, hasher, .. } = self;
+        let at = |row: RowId| &chunks[row as usize / CHUNK][row as usize % CHUNK];
+        shrunk(by_id, |row| hasher.hash_one(at(*row).id))
+            .or_else(|| shrunk(by_user, |row| hasher.hash_one(at(*row).user)))
+    }
+
+    /// The memory that rows and indices have, in bytes.
+    #[cfg(test)]
+    pub(super) fn allocated_bytes(&self) -> usize {
+        let rows: usize = self.chunks.iter().map(Vec::capacity).sum();
+        rows * size_of::<OrderRow>() + self.by_id.allocation_size() + self.by_user.allocation_size()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -461,6 +483,23 @@ impl std::fmt::Debug for Orders {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} orders", self.len)
     }
+}
+
+/// The memory of the rows of this many orders, and of the indices that hold all of them, in bytes.
+pub(super) fn room_bytes(orders: usize) -> usize {
+    orders.next_multiple_of(CHUNK) * size_of::<OrderRow>() + 2 * room::table_bytes::<RowId>(orders)
+}
+
+/// Replaces an index by one that is as large as it has to be, if it is sparse. Returns the old one.
+fn shrunk(index: &mut HashTable<RowId>, hash: impl Fn(&RowId) -> u64) -> Option<HashTable<RowId>> {
+    if !room::is_sparse(index.len(), index.capacity()) {
+        return None;
+    }
+    let mut smaller = HashTable::with_capacity(index.len());
+    for row in &*index {
+        smaller.insert_unique(hash(row), *row, &hash);
+    }
+    Some(std::mem::replace(index, smaller))
 }
 
 fn capture_digests(capture: &Capture) -> [u128; 2] {

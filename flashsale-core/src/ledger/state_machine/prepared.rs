@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::lane::LaneState;
+use super::{lane::LaneState, room::RoomBudget};
 use crate::ledger::{Lane, LedgerRole, Terms};
 
 /// The lanes of an activity that is not open yet. They are built outside the state machine, so that
@@ -14,10 +14,11 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Builds the lanes for a ledger with this role, with memory for an order per unit.
-    pub fn new(role: LedgerRole, terms: &Arc<Terms>) -> Self {
+    /// Builds the lanes for a ledger with this role, with memory for an order per unit, or for as
+    /// many as the budget has left.
+    pub fn new(role: LedgerRole, terms: &Arc<Terms>, budget: &RoomBudget) -> Self {
         let mut prepared = Self::bare(role, terms);
-        prepared.lanes.iter_mut().for_each(LaneState::make_room);
+        budget.make_room(&mut prepared.lanes.iter_mut().collect::<Vec<_>>());
         prepared
     }
 
@@ -29,8 +30,8 @@ impl Prepared {
         Self { terms: Arc::clone(terms), lanes: (0..buckets).map(lane).collect() }
     }
 
-    /// Writes once to the memory for each lane's first two million units, so that no buyer waits
-    /// for the operating system to provide it.
+    /// Writes once to the memory that the lanes have reserved, so that no buyer waits for the
+    /// operating system to provide it.
     pub fn prefault(&mut self) {
         self.lanes.iter_mut().for_each(LaneState::prefault);
     }

@@ -1,4 +1,5 @@
 mod archive;
+mod bounds;
 
 use std::{
     collections::BTreeSet,
@@ -17,8 +18,8 @@ use super::{
 };
 use crate::{
     domain::{
-        ActivityId, Clock, Idempotency, Key, ManualClock, Money, Nonce, OfferTerms, OrderId, OrderKey,
-        Quantity, SkuId, Strategy, Subjects, Timestamp, UserId, Window,
+        ActivityId, Clock, Idempotency, Key, LimitRule, ManualClock, Money, Nonce, OfferTerms, OrderId,
+        OrderKey, Per, Quantity, SkuId, Strategy, Subject, Subjects, Timestamp, UserId, Window,
     },
     ledger::{
         Advance, Advanced, BatchId, Lane, Ledger, LedgerCalls as _, LedgerError, LedgerRole, Opened, Outcome,
