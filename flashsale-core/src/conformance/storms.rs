@@ -126,6 +126,9 @@ struct Storm {
     mark: Option<Box<dyn Any + Send>>,
     /// Whether the gate may lose content. If not, no queued order may be lost.
     forgetful: bool,
+    /// Whether gates are rebuilt that lost nothing. The nodes are patient then: one that overtakes
+    /// another cannot keep it from opening the gate for a moment, in which an order may be lost.
+    rebuilds: bool,
     /// Whether nothing is lost, delayed or repeated, and only the nodes are in each other's way. Then
     /// every call succeeds.
     calm: bool,
@@ -171,6 +174,7 @@ impl Storm {
             ids: 0,
             mark: None,
             forgetful,
+            rebuilds: !calm && !forgetful && !patience.is_zero(),
             calm,
             receipts: Vec::new(),
             persisted: BTreeMap::new(),
@@ -223,6 +227,7 @@ impl Storm {
                     amended?;
                 }
             }
+            93.. if self.rebuilds => self.rebuild().await?,
             93.. if !self.forgetful => self.pump().await?,
             93..96 => {
                 self.note("copy the gate's store".to_owned());
@@ -336,6 +341,19 @@ impl Storm {
         let (node, activity) = (self.node(), self.activity());
         self.paused.push(Box::pin(async move { node.pump(activity).await }));
         self.resume().await
+    }
+
+    /// Rebuilds an open gate, as an operator may. Nothing may be lost by that.
+    async fn rebuild(&mut self) -> Result<(), String> {
+        let activity = self.activity();
+        let open = self.pair.gate.open_epoch(activity).await.ok().flatten();
+        let epoch = self.pair.truth.epoch(activity).await.ok();
+        if let Some(epoch) = epoch.filter(|epoch| open == Some(*epoch)) {
+            let rebuilt = poll_at_most(self.node().rebuild(activity, epoch), MAX_POLLS).await;
+            self.note(format!("rebuild -> {rebuilt:?}"));
+            self.tolerate("rebuild", rebuilt)?;
+        }
+        Ok(())
     }
 
     /// Resumes a paused pump round for a few polls.
