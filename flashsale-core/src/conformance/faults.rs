@@ -18,6 +18,8 @@ pub struct Faults {
     percent: AtomicU32,
     dice: Mutex<fastrand::Rng>,
     injected: AtomicU64,
+    calls: AtomicU64,
+    interleaves: AtomicBool,
     panics: AtomicBool,
 }
 
@@ -36,6 +38,8 @@ impl Faults {
             percent: AtomicU32::new(0),
             dice,
             injected: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
+            interleaves: AtomicBool::new(false),
             panics: AtomicBool::new(false),
         })
     }
@@ -43,6 +47,16 @@ impl Faults {
     /// Injects a fault into `percent` of 100 calls; 100 or more means every call.
     pub fn set_percent(&self, percent: u32) {
         self.percent.store(percent, Ordering::SeqCst);
+    }
+
+    /// Lets other tasks run before some calls, also while no faults are injected.
+    pub fn interleave(&self) {
+        self.interleaves.store(true, Ordering::SeqCst);
+    }
+
+    /// Returns how many calls were made, each counted once however often it was repeated.
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Ordering::SeqCst)
     }
 
     /// Lets the next call panic.
@@ -57,7 +71,8 @@ impl Faults {
 
     /// Whether other tasks run before a call, which is not a fault.
     fn yields_first(&self) -> bool {
-        self.percent.load(Ordering::SeqCst) > 0 && self.dice.lock().is_ok_and(|mut dice| dice.bool())
+        (self.percent.load(Ordering::SeqCst) > 0 || self.interleaves.load(Ordering::SeqCst))
+            && self.dice.lock().is_ok_and(|mut dice| dice.bool())
     }
 
     fn roll(&self) -> Option<Fault> {
@@ -93,6 +108,7 @@ impl<L: ?Sized> Faulty<L> {
         F: Future<Output = Result<T, LedgerError>>,
     {
         assert!(!self.faults.panics.swap(false, Ordering::SeqCst), "a panic was asked for");
+        self.faults.calls.fetch_add(1, Ordering::SeqCst);
         if self.faults.yields_first() {
             tokio::task::yield_now().await;
         }

@@ -485,7 +485,7 @@ async fn a_rebuild_drops_orders_unknown_to_the_truth(scene: &mut Scene) -> Check
     scene.gate_stock([2, 1, 0]).await?;
     // Its entry arrives late: the order is recorded as refused and holds nothing.
     let lane = Lane::first(scene.activity());
-    let verdicts = scene.persist_as(lane, 1, crate::ledger::PersistMode::Salvage, entries).await;
+    let verdicts = scene.persist_with(lane, crate::ledger::PersistMode::Salvage, entries).await;
     let verdicts = scene.ok("persist", verdicts)?;
     let stale = crate::ledger::Verdict::Refused(crate::ledger::RefusalReason::StaleEpoch);
     scene.same("verdicts", vec![stale], verdicts)?;

@@ -100,7 +100,6 @@ pub(super) fn of_error(error: &LedgerError) -> &'static str {
         LedgerError::Invalid(_) => "error: invalid",
         LedgerError::NotDeciding(_) => "error: not deciding",
         LedgerError::NotOpen => "error: not open",
-        LedgerError::Fenced => "error: fenced",
         LedgerError::Moved { .. } => "error: moved",
     }
 }

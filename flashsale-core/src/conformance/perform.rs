@@ -13,7 +13,7 @@ use crate::{
         RefundOrder, ReversalKind, ReversalReport, Selling, Strategy, SubjectId, Subjects, Timestamp,
     },
     ledger::{
-        Adjustment, Advance, Bucket, Change, ChangeId, Consumer, Entry, Epoch, Event, Fence, Lane, Ledger,
+        Adjustment, Advance, Bucket, Change, ChangeId, Consumer, Entry, Epoch, Event, Lane, Ledger,
         LedgerCalls as _, LedgerError, LedgerRole, Outcome, PersistMode, Position, Reference, RefundOutcome,
         Reserve, StepId, Terms, TimeStep, Transfer, state_machine::Inspection,
     },
@@ -413,9 +413,8 @@ impl System {
         entries.remove(0);
         let last = entries.last().map_or(position, |entry| entry.position);
         let mode = PersistMode::After(position);
-        let verdicts = truth.persist(lane, Fence(1), mode, entries.clone()).await?;
-        let again =
-            if repeated { show(&truth.persist(lane, Fence(1), mode, entries).await) } else { String::new() };
+        let verdicts = truth.persist(lane, mode, entries.clone()).await?;
+        let again = if repeated { show(&truth.persist(lane, mode, entries).await) } else { String::new() };
         if acknowledged {
             gate.ack(&consumer, lane, last).await?;
         }
@@ -462,7 +461,7 @@ impl System {
                 let Ok(entries) = gate.events(&Consumer::new(BY_TRUTH), lane, None, 10_000).await else {
                     continue;
                 };
-                answers += &show(&truth.persist(lane, Fence(1), PersistMode::Salvage, entries).await);
+                answers += &show(&truth.persist(lane, PersistMode::Salvage, entries).await);
             }
         }
         if steps < 3 {

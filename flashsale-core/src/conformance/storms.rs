@@ -1,5 +1,7 @@
-//! Two tiers under faults. Whatever is lost, delayed, repeated, rolled back or wiped, the truth
-//! loses no order, no unit is sold twice, and every queued order gets a definite answer.
+//! Two tiers under faults, shared by several nodes. Whatever is lost, delayed, repeated, rolled back or
+//! wiped, the truth loses no order, no unit is sold twice, and every queued order gets a definite
+//! answer. No node fails because of another: not at all while nothing is lost, and not for long
+//! afterwards.
 
 use std::{
     any::Any,
@@ -8,6 +10,7 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::Poll,
+    time::Duration,
 };
 
 use super::{
@@ -21,8 +24,8 @@ use crate::{
         Timestamp, UserId,
     },
     ledger::{
-        Adjustment, Advance, Advanced, Change, ChangeId, Fence, Lane, Ledger, LedgerCalls as _, LedgerError,
-        Outcome, Position, Reserve, Stock, Terms,
+        Adjusted, Adjustment, Advance, Advanced, Change, ChangeId, Consumer, Epoch, Event, Lane, Ledger,
+        LedgerCalls as _, LedgerError, Outcome, Position, Reserve, Stock, Terms, Transfer,
         invariants::{self, OwedUnits},
     },
     tiered::{Pumped, Resolution, Tiered, TieredOptions},
@@ -72,7 +75,8 @@ pub struct StormReport {
     pub refused: u64,
 }
 
-/// Runs `seeds` × `sequences` storms of `steps` random steps against [`Tiered`] over a fresh pair.
+/// Runs `seeds` × `sequences` storms of `steps` random steps against two to five [`Tiered`] nodes over
+/// a fresh pair. The runtime must have timers; with paused time, nobody waits for another node.
 ///
 /// # Errors
 /// The first violation found, with its seed and the last 60 steps before it.
@@ -101,14 +105,18 @@ const UNITS: [u32; 3] = [9, 6, 5];
 const BUYERS: u64 = 12;
 /// The maximum number of polls of a call. A paused pump may hold the lock that it waits for.
 const MAX_POLLS: u32 = 300;
+/// How long some storms' nodes leave a gate to each other.
+const PATIENCE: Duration = Duration::from_millis(20);
+/// The number of attempts in which every call succeeds once nothing is lost any more.
+const ATTEMPTS: usize = 3;
 
 type PausedRound = Pin<Box<dyn Future<Output = Result<Pumped, LedgerError>> + Send>>;
 
 struct Storm {
     dice: fastrand::Rng,
     pair: Pair,
-    /// Two processes over the same tiers. The second has the same fence or a higher one.
-    nodes: [Arc<Tiered>; 2],
+    /// Processes over the same tiers.
+    nodes: Vec<Arc<Tiered>>,
     /// Pump rounds that stopped halfway and may resume later, when everything has changed.
     paused: Vec<PausedRound>,
     faults: Arc<Faults>,
@@ -118,6 +126,12 @@ struct Storm {
     mark: Option<Box<dyn Any + Send>>,
     /// Whether the gate may lose content. If not, no queued order may be lost.
     forgetful: bool,
+    /// Whether gates are rebuilt that lost nothing. The nodes are patient then: one that overtakes
+    /// another cannot keep it from opening the gate for a moment, in which an order may be lost.
+    rebuilds: bool,
+    /// Whether nothing is lost, delayed or repeated, and only the nodes are in each other's way. Then
+    /// every call succeeds.
+    calm: bool,
     /// Orders that were answered as queued, with the lane and position in their receipts.
     receipts: Vec<(Order, Lane, Position)>,
     /// Persisted orders, with their last known status.
@@ -132,12 +146,12 @@ impl Storm {
         let faults = Faults::new(dice.u64(..));
         let gate = Faulty::new(Arc::clone(&pair.gate), Arc::clone(&faults));
         let truth = Faulty::new(Arc::clone(&pair.truth), Arc::clone(&faults));
-        let options = TieredOptions { entries: dice.usize(1..6), content: dice.usize(1..5) };
-        let newer = dice.u64(1..3);
-        let forgetful = dice.u8(0..3) > 0;
-        let nodes = [1, newer].map(|fence| {
-            Arc::new(Tiered::new(Arc::clone(&gate) as _, Arc::clone(&truth) as _, Fence(fence), options))
-        });
+        let patience = if dice.bool() { Duration::ZERO } else { PATIENCE };
+        let options = TieredOptions { entries: dice.usize(1..6), content: dice.usize(1..5), patience };
+        let calm = dice.u8(0..4) == 0;
+        let forgetful = !calm && dice.u8(0..3) > 0;
+        let node = || Arc::new(Tiered::new(Arc::clone(&gate) as _, Arc::clone(&truth) as _, options));
+        let nodes = (0..dice.usize(2..6)).map(|_| node()).collect();
         let buckets = dice.u16(1..4);
         let rule = make::rule(Subject::User, Per::Offer, 3);
         let offers = make::STRATEGIES
@@ -160,6 +174,8 @@ impl Storm {
             ids: 0,
             mark: None,
             forgetful,
+            rebuilds: !calm && !forgetful && !patience.is_zero(),
+            calm,
             receipts: Vec::new(),
             persisted: BTreeMap::new(),
             trail: Vec::new(),
@@ -170,8 +186,9 @@ impl Storm {
     async fn play(&mut self, steps: usize) -> Result<(), String> {
         self.raise_time().await;
         self.nodes[1].open(Arc::clone(&self.terms)).await.map_err(|error| error.to_string())?;
-        let percent = self.dice.u32(0..30);
+        let percent = if self.calm { 0 } else { self.dice.u32(0..30) };
         self.faults.set_percent(percent);
+        self.faults.interleave();
         for _ in 0..steps {
             self.step().await?;
             self.done.steps += 1;
@@ -184,13 +201,14 @@ impl Storm {
 
     async fn step(&mut self) -> Result<(), String> {
         match self.dice.u8(0..100) {
-            0..35 => self.reserve().await,
-            35..60 => self.advance().await,
-            60..67 => self.pump().await,
-            67..70 => self.resume().await,
+            0..35 => self.reserve().await?,
+            35..60 => self.advance().await?,
+            60..67 => self.pump().await?,
+            67..70 => self.resume().await?,
             70..75 => {
                 let expired = poll_at_most(self.expire(), MAX_POLLS).await;
                 self.note(format!("expire -> {expired:?}"));
+                self.tolerate("expire_due", expired)?;
             }
             75..80 => {
                 let seconds = self.dice.u64(1..40);
@@ -198,14 +216,19 @@ impl Storm {
                 self.note(format!("{seconds} s pass"));
                 self.raise_time().await;
             }
-            80..86 => self.adjust().await,
+            80..86 => self.adjust().await?,
             86..90 => {
-                poll_at_most(self.transfer(), MAX_POLLS).await;
+                if let Some(moved) = poll_at_most(self.transfer(), MAX_POLLS).await {
+                    moved?;
+                }
             }
             90..93 => {
-                poll_at_most(self.amend(), MAX_POLLS).await;
+                if let Some(amended) = poll_at_most(self.amend(), MAX_POLLS).await {
+                    amended?;
+                }
             }
-            93.. if !self.forgetful => self.pump().await,
+            93.. if self.rebuilds => self.rebuild().await?,
+            93.. if !self.forgetful => self.pump().await?,
             93..96 => {
                 self.note("copy the gate's store".to_owned());
                 self.mark = Some(self.pair.gate_store.mark());
@@ -227,7 +250,7 @@ impl Storm {
         Ok(())
     }
 
-    async fn reserve(&mut self) {
+    async fn reserve(&mut self) -> Result<(), String> {
         let buyer = self.dice.u64(1..=BUYERS);
         self.ids += 1;
         // Few keys, so buyers repeat requests. Each key stands for one offer and quantity.
@@ -238,24 +261,31 @@ impl Storm {
             .key(key.into())
             .nonce(key);
         let lane = Lane::of(self.activity(), make::user(buyer), self.terms.buckets());
-        self.reserve_once(ask.0, lane).await;
+        self.reserve_once(ask.0, lane).await
     }
 
-    async fn reserve_once(&mut self, request: Reserve, lane: Lane) {
+    async fn reserve_once(&mut self, request: Reserve, lane: Lane) -> Result<(), String> {
         let polls = self.max_polls();
         let answer = poll_at_most(self.node().reserve(lane, None, vec![request]), polls).await;
         self.note(format!("reserve {request:?} -> {answer:?}"));
-        let Some(Ok(answer)) = answer else { return };
-        if let Some(Outcome::Reserved { order, position }) = answer.outcomes.into_iter().next() {
-            self.done.queued += 1;
-            self.receipts.push((*order, lane, position));
+        let Some(answer) = self.tolerate("reserve", answer)? else { return Ok(()) };
+        match answer.outcomes.into_iter().next() {
+            Some(Outcome::Reserved { order, position }) => {
+                self.done.queued += 1;
+                self.receipts.push((*order, lane, position));
+            }
+            Some(Outcome::NotReady) if self.calm => {
+                return Err("a buyer was declined as not ready, although the gate lost nothing".to_owned());
+            }
+            _ => {}
         }
+        Ok(())
     }
 
-    async fn advance(&mut self) {
+    async fn advance(&mut self) -> Result<(), String> {
         let Some((order, ..)) = self.receipts.get(self.dice.usize(0..self.receipts.len().max(1))).cloned()
         else {
-            return;
+            return Ok(());
         };
         self.ids += 1;
         let payment = self.payment_of(order.key).await;
@@ -287,11 +317,12 @@ impl Storm {
         let polls = self.max_polls();
         let answer = poll_at_most(self.node().advance(lane, vec![step.clone()]), polls).await;
         self.note(format!("advance {step:?} -> {answer:?}"));
-        if let Some(Ok(answer)) = answer
+        if let Some(answer) = self.tolerate("advance", answer)?
             && let Some(Advanced::Done(order) | Advanced::Retaken(order)) = answer.outcomes.into_iter().next()
         {
             self.persisted.insert(order.key.id, (order.key, order.status));
         }
+        Ok(())
     }
 
     async fn payment_of(&self, key: OrderKey) -> Option<u64> {
@@ -299,31 +330,48 @@ impl Storm {
         Some(order.payment()?.id.value())
     }
 
-    async fn pump(&mut self) {
+    async fn pump(&mut self) -> Result<(), String> {
         if self.dice.u8(0..3) > 0 {
             let polls = self.max_polls();
             let node = self.node();
             let pumped = poll_at_most(node.pump(self.activity()), polls).await;
             self.note(format!("pump -> {pumped:?}"));
-            return;
+            return self.tolerate("pump", pumped).map(drop);
         }
         let (node, activity) = (self.node(), self.activity());
         self.paused.push(Box::pin(async move { node.pump(activity).await }));
-        self.resume().await;
+        self.resume().await
+    }
+
+    /// Rebuilds an open gate, as an operator may. Nothing may be lost by that.
+    async fn rebuild(&mut self) -> Result<(), String> {
+        let activity = self.activity();
+        let open = self.pair.gate.open_epoch(activity).await.ok().flatten();
+        let epoch = self.pair.truth.epoch(activity).await.ok();
+        if let Some(epoch) = epoch.filter(|epoch| open == Some(*epoch)) {
+            let rebuilt = poll_at_most(self.node().rebuild(activity, epoch), MAX_POLLS).await;
+            self.note(format!("rebuild -> {rebuilt:?}"));
+            self.tolerate("rebuild", rebuilt)?;
+        }
+        Ok(())
     }
 
     /// Resumes a paused pump round for a few polls.
-    async fn resume(&mut self) {
+    async fn resume(&mut self) -> Result<(), String> {
         if self.paused.is_empty() {
-            return;
+            return Ok(());
         }
         let index = self.dice.usize(0..self.paused.len());
         let polls = self.dice.u32(1..5);
         let mut round = self.paused.swap_remove(index);
         match poll_at_most(round.as_mut(), polls).await {
-            Some(pumped) => self.note(format!("resumed pump -> {pumped:?}")),
+            Some(pumped) => {
+                self.note(format!("resumed pump -> {pumped:?}"));
+                self.tolerate("pump", Some(pumped))?;
+            }
             None => self.paused.push(round),
         }
+        Ok(())
     }
 
     async fn expire(&mut self) -> Result<(), LedgerError> {
@@ -336,9 +384,12 @@ impl Storm {
         Ok(())
     }
 
-    async fn adjust(&mut self) {
+    async fn adjust(&mut self) -> Result<(), String> {
         let sku = self.dice.u64(1..4);
-        let delta = self.dice.i64(-3..4);
+        let delta = match self.dice.i64(-3..3) {
+            added @ 0.. => added + 1,
+            removed => removed,
+        };
         let id = format!("{sku}:{delta}:{}", self.dice.u8(0..3));
         let adjustment = Adjustment {
             activity: self.activity(),
@@ -350,26 +401,50 @@ impl Storm {
         let polls = self.max_polls();
         let adjusted = poll_at_most(self.node().adjust(adjustment), polls).await;
         self.note(format!("adjust {id} -> {adjusted:?}"));
+        self.tolerate("adjust", adjusted).map(drop)
     }
 
-    async fn transfer(&mut self) {
+    async fn transfer(&mut self) -> Result<(), String> {
         let buckets = self.terms.buckets().get();
         let (from, to) = (self.dice.u16(0..buckets), self.dice.u16(0..buckets));
         if from == to {
-            return;
+            return Ok(());
         }
         let lane = Lane { activity: self.activity(), bucket: from };
         let sku = make::sku(self.dice.u64(1..4));
         let sent = self.node().send(lane, to, sku, 2).await;
         self.note(format!("send from {from} to {to} -> {sent:?}"));
-        for transfer in self.node().transfers(lane).await.unwrap_or_default() {
-            if matches!(self.node().receive(transfer).await, Ok(true)) && self.dice.bool() {
-                let _ = self.node().forget(transfer).await;
+        self.tolerate("send", Some(sent))?;
+        let transfers = self.node().transfers(lane).await;
+        for transfer in self.tolerate("transfers", Some(transfers))?.unwrap_or_default() {
+            let received = self.node().receive(transfer).await;
+            if self.tolerate("receive", Some(received))? == Some(true) && self.dice.bool() {
+                let forgotten = self.node().forget(transfer).await;
+                self.tolerate("forget", Some(forgotten))?;
+                self.check_arrival(transfer).await?;
             }
         }
+        Ok(())
     }
 
-    async fn amend(&mut self) {
+    /// Checks that a transfer is not forgotten before the truth has persisted its arrival.
+    async fn check_arrival(&self, transfer: Transfer) -> Result<(), String> {
+        let source = Lane { activity: transfer.activity, bucket: transfer.from };
+        let destination = Lane { bucket: transfer.to, ..source };
+        let listed = self.pair.gate.transfers(source).await.unwrap_or_default();
+        let Ok(position) = self.pair.truth.position(destination).await else { return Ok(()) };
+        let persist = Consumer::new("persist");
+        let entries = self.pair.gate.events(&persist, destination, Some(position), 10_000).await;
+        let entries = entries.unwrap_or_default();
+        let waits = entries.first().is_some_and(|first| first.position == position)
+            && entries[1..].iter().any(|entry| entry.event == Event::Received(transfer));
+        if waits && !listed.contains(&transfer) {
+            return Err(format!("{transfer:?} was forgotten before its arrival was persisted"));
+        }
+        Ok(())
+    }
+
+    async fn amend(&mut self) -> Result<(), String> {
         self.ids += 1;
         let selling = if self.dice.bool() { Selling::On } else { Selling::Paused };
         let amended = self
@@ -377,6 +452,29 @@ impl Storm {
             .amend(self.activity(), ChangeId(self.ids), Change::Selling(selling), make::by())
             .await;
         self.note(format!("amend {selling:?} -> {amended:?}"));
+        self.tolerate("amend", Some(amended)).map(drop)
+    }
+
+    /// Returns the answer of a call that was not dropped, if it succeeded. A node may only fail if
+    /// something was lost, and never in a way that a repetition cannot mend.
+    fn tolerate<T>(&self, what: &str, answer: Option<Result<T, LedgerError>>) -> Result<Option<T>, String> {
+        match answer {
+            Some(Ok(answer)) => Ok(Some(answer)),
+            None => Ok(None),
+            Some(Err(error)) => {
+                let hopeless = match error {
+                    LedgerError::Stopped(_) | LedgerError::NotDeciding(_) => true,
+                    // A gate that was wiped knows neither consumers nor parts of its content.
+                    LedgerError::Invalid(_) => !self.forgetful,
+                    _ => self.calm,
+                };
+                if hopeless {
+                    Err(format!("{what} failed because of another node: {error}"))
+                } else {
+                    Ok(None)
+                }
+            }
+        }
     }
 
     /// Checks what must hold at every moment, whatever was lost.
@@ -411,17 +509,21 @@ impl Storm {
     /// Checks that both tiers settle and agree, and that every receipt gets a definite answer.
     async fn check_after_storm(&mut self) -> Result<(), String> {
         let activity = self.activity();
-        let text = |error: LedgerError| format!("after the storm: {error}");
-        self.nodes[1].settle(activity).await.map_err(text)?;
+        let node = self.node();
+        retried("settle", || node.settle(activity)).await?;
+        if self.calm && retried("epoch", || self.pair.truth.epoch(activity)).await? != Epoch(1) {
+            return Err("the gate was rebuilt, although it lost nothing".to_owned());
+        }
         for bucket in 0..self.terms.buckets().get() {
-            for transfer in self.nodes[1].transfers(Lane { activity, bucket }).await.map_err(text)? {
-                self.nodes[1].receive(transfer).await.map_err(text)?;
-                self.nodes[1].forget(transfer).await.map_err(text)?;
+            let lane = Lane { activity, bucket };
+            for transfer in retried("transfers", || node.transfers(lane)).await? {
+                retried("receive", || node.receive(transfer)).await?;
             }
         }
         let mut keys: BTreeMap<_, OrderId> = BTreeMap::new();
         for (order, lane, position) in self.receipts.clone() {
-            let resolved = self.nodes[1].resolve(order.key, lane, position).await.map_err(text)?;
+            let node = self.node();
+            let resolved = retried("resolve", || node.resolve(order.key, lane, position)).await?;
             let status = match resolved {
                 Resolution::Refused if !self.forgetful => {
                     return Err(format!(
@@ -444,9 +546,91 @@ impl Storm {
                 return Err(format!("I5: one key made orders {other} and {}", order.key.id));
             }
         }
-        self.nodes[1].settle(activity).await.map_err(text)?;
+        retried("settle", || node.settle(activity)).await?;
+        self.check_always().await?;
+        self.agree(activity).await?;
+        for index in 0..self.nodes.len() {
+            self.check_node(index).await.map_err(|what| format!("node {index}: {what}"))?;
+        }
         self.check_always().await?;
         self.agree(activity).await
+    }
+
+    /// Checks that a node can sell, adjust and collect, whatever the others did, and that another
+    /// node persists what it sold.
+    async fn check_node(&mut self, index: usize) -> Result<(), String> {
+        let (activity, sku, buckets) = (self.activity(), make::sku(1), self.terms.buckets());
+        let node = Arc::clone(&self.nodes[index]);
+        let other = Arc::clone(&self.nodes[(index + 1) % self.nodes.len()]);
+        let adjust = async |name: &str, delta: i64| {
+            let id = make::adjustment_id(&format!("{name} by node {index}"));
+            let adjustment = Adjustment { activity, sku, id, delta, by: make::by() };
+            let adjusted = retried(name, || node.adjust(adjustment.clone())).await?;
+            if adjusted == Adjusted::Done { Ok(()) } else { Err(format!("{name} -> {adjusted:?}")) }
+        };
+        self.ids += 1;
+        let change = Change::Selling(Selling::On);
+        retried("amend", || node.amend(activity, ChangeId(self.ids), change.clone(), make::by())).await?;
+        adjust("two more", 2).await?;
+        retried("settle", || other.settle(activity)).await?;
+
+        let buyer = BUYERS + 1 + self.dice.u64(1..1_000) * 10 + index as u64;
+        let lane = Lane::of(activity, make::user(buyer), buckets);
+        self.collect(&node, lane).await?;
+        self.ids += 1;
+        let ask = Ask::new(self.ids, buyer).of(1);
+        let mut outcome = None;
+        for _ in 0..ATTEMPTS {
+            let answer = retried("reserve", || node.reserve(lane, None, vec![ask.0])).await?;
+            outcome = answer.outcomes.into_iter().next();
+            if outcome != Some(Outcome::NotReady) {
+                break;
+            }
+            tokio::time::sleep(PATIENCE).await;
+        }
+        let Some(Outcome::Reserved { order, .. }) = outcome else {
+            return Err(format!("there are units, but its buyer got {outcome:?}"));
+        };
+        retried("settle", || other.settle(activity)).await?;
+        let order = retried("order", || node.order(order.key)).await?;
+        if !order.as_ref().is_some_and(|order| order.persisted) {
+            return Err(format!("no other node persisted its order: {order:?}"));
+        }
+
+        self.collect(&node, Lane::first(activity)).await?;
+        adjust("one less", -1).await?;
+        let mut left = Vec::new();
+        for _ in 0..ATTEMPTS {
+            retried("settle", || other.settle(activity)).await?;
+            left = self.forget_all(&node).await?;
+        }
+        if left.is_empty() { Ok(()) } else { Err(format!("transfers are never forgotten: {left:?}")) }
+    }
+
+    /// Makes all lanes forget their transfers. Returns those that have to wait until the truth has
+    /// persisted more of their destination.
+    async fn forget_all(&self, node: &Tiered) -> Result<Vec<Transfer>, String> {
+        let mut left = Vec::new();
+        for bucket in 0..self.terms.buckets().get() {
+            let lane = Lane { activity: self.activity(), bucket };
+            for transfer in retried("transfers", || node.transfers(lane)).await? {
+                retried("forget", || node.forget(transfer)).await?;
+            }
+            left.extend(retried("transfers", || node.transfers(lane)).await?);
+        }
+        Ok(left)
+    }
+
+    /// Moves all available units of SKU 1 to one lane.
+    async fn collect(&self, node: &Tiered, to: Lane) -> Result<(), String> {
+        for bucket in (0..self.terms.buckets().get()).filter(|bucket| *bucket != to.bucket) {
+            let lane = Lane { bucket, ..to };
+            retried("send", || node.send(lane, to.bucket, make::sku(1), u32::MAX)).await?;
+            for transfer in retried("transfers", || node.transfers(lane)).await? {
+                retried("receive", || node.receive(transfer)).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Checks L4: at rest, the gate holds what the truth holds.
@@ -487,7 +671,7 @@ impl Storm {
     }
 
     fn node(&mut self) -> Arc<Tiered> {
-        Arc::clone(&self.nodes[self.dice.usize(0..2)])
+        Arc::clone(&self.nodes[self.dice.usize(0..self.nodes.len())])
     }
 
     /// Chooses how often a future is polled before it is dropped.
@@ -511,6 +695,22 @@ impl Storm {
     fn note(&mut self, what: String) {
         self.trail.push(what);
     }
+}
+
+/// Repeats a call a few times until it succeeds.
+async fn retried<T, F>(what: &str, call: impl Fn() -> F) -> Result<T, String>
+where
+    F: Future<Output = Result<T, LedgerError>>,
+{
+    let mut failed = None;
+    for _ in 0..ATTEMPTS {
+        match call().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => failed = Some(error),
+        }
+        tokio::time::sleep(PATIENCE).await;
+    }
+    Err(format!("after the storm, {what} keeps failing: {failed:?}"))
 }
 
 /// Polls a future at most `polls` times, then drops it, as if its caller had died.

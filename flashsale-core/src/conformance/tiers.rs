@@ -9,8 +9,8 @@ use super::{
 use crate::{
     domain::{OfferTerms, Order},
     ledger::{
-        Advance, BatchId, Chunk, Consumer, Entry, Epoch, Fence, Lane, LedgerCalls as _, LedgerError,
-        NextEpoch, Outcome, PersistMode, Position, Verdict,
+        Advance, BatchId, Chunk, Consumer, Entry, Epoch, Lane, LedgerCalls as _, LedgerError, NextEpoch,
+        Outcome, PersistMode, Position, Verdict,
     },
 };
 
@@ -139,10 +139,9 @@ impl Scene {
         Ok((position, entries[1..].to_vec()))
     }
 
-    pub(super) async fn persist_as(
+    pub(super) async fn persist_with(
         &mut self,
         lane: Lane,
-        fence: u64,
         mode: PersistMode,
         entries: Vec<Entry>,
     ) -> Result<Vec<Verdict>, LedgerError> {
@@ -150,14 +149,14 @@ impl Scene {
             "persist {mode:?} {:?}",
             entries.iter().map(|entry| entry.position).collect::<Vec<_>>()
         ));
-        self.truth().persist(lane, Fence(fence), mode, entries).await
+        self.truth().persist(lane, mode, entries).await
     }
 
     /// Persists all entries of a lane and acknowledges them at the gate.
     pub(super) async fn persist(&mut self, lane: Lane) -> Result<Vec<Verdict>, Failure> {
         let (position, entries) = self.unpersisted(lane).await?;
         let last = entries.last().map_or(position, |entry| entry.position);
-        let verdicts = self.persist_as(lane, 1, PersistMode::After(position), entries).await;
+        let verdicts = self.persist_with(lane, PersistMode::After(position), entries).await;
         let verdicts = self.ok("persist", verdicts)?;
         self.ok("ack", self.gate().ack(&by_truth(), lane, last).await)?;
         self.check().await?;

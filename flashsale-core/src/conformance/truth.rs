@@ -21,7 +21,6 @@ cases! {
         the_hold_starts_when_the_order_is_persisted,
         redelivered_entries_are_persisted_once,
         entries_must_follow_the_position_without_a_gap,
-        a_stale_fence_is_rejected,
         salvaging_does_not_move_the_position,
         orders_from_an_older_epoch_are_refused,
         a_refused_order_keeps_its_key_and_ticket,
@@ -82,7 +81,7 @@ async fn the_price_is_taken_from_the_offer(scene: &mut Scene) -> Check {
     };
     let (id, user) = (*id, *user);
     placed.amount = crate::domain::Money::new(1, placed.amount.currency()).expect("valid price");
-    let verdicts = scene.persist_as(lane, 1, PersistMode::After(position), entries).await;
+    let verdicts = scene.persist_with(lane, PersistMode::After(position), entries).await;
     scene.ok("persist", verdicts)?;
     let order = scene.order(id, user.value()).await?;
     scene.same("amount", 2 * make::PRICE, order.amount.amount())
@@ -109,12 +108,12 @@ async fn the_hold_starts_when_the_order_is_persisted(scene: &mut Scene) -> Check
 async fn redelivered_entries_are_persisted_once(scene: &mut Scene) -> Check {
     let (lane, position, entries) = admitted(scene, 9).await?;
     for expected in ["ok", "error: moved", "error: moved"] {
-        let verdicts = scene.persist_as(lane, 1, PersistMode::After(position), entries.clone()).await;
+        let verdicts = scene.persist_with(lane, PersistMode::After(position), entries.clone()).await;
         scene.same("persist", expected, name::of_result(&verdicts))?;
         scene.check().await?;
         scene.truth_stock([5, 4, 0]).await?;
     }
-    let verdicts = scene.persist_as(lane, 1, PersistMode::Salvage, entries.clone()).await;
+    let verdicts = scene.persist_with(lane, PersistMode::Salvage, entries.clone()).await;
     scene.same("verdicts", vec![PERSISTED; 2], scene.ok("persist", verdicts)?)?;
     scene.truth_stock([5, 4, 0]).await?;
     let now = scene.ok("position", scene.truth().position(lane).await)?;
@@ -134,43 +133,22 @@ async fn entries_must_follow_the_position_without_a_gap(scene: &mut Scene) -> Ch
         (position, other_epoch),
     ];
     for (after, entries) in wrong {
-        let verdicts = scene.persist_as(lane, 1, PersistMode::After(after), entries).await;
+        let verdicts = scene.persist_with(lane, PersistMode::After(after), entries).await;
         scene.same("persist", "error: moved", name::of_result(&verdicts))?;
         scene.check().await?;
         scene.truth_stock([9, 0, 0]).await?;
         scene.same("position", position, scene.ok("position", scene.truth().position(lane).await)?)?;
     }
-    let one = scene.persist_as(lane, 1, PersistMode::After(position), entries[..1].to_vec()).await;
+    let one = scene.persist_with(lane, PersistMode::After(position), entries[..1].to_vec()).await;
     scene.same("verdict on the first entry", vec![PERSISTED], scene.ok("persist", one)?)?;
-    let two = scene.persist_as(lane, 1, PersistMode::After(entries[0].position), entries[1..].to_vec()).await;
+    let two = scene.persist_with(lane, PersistMode::After(entries[0].position), entries[1..].to_vec()).await;
     scene.same("verdict on the second entry", vec![PERSISTED], scene.ok("persist", two)?)?;
     scene.truth_stock([5, 4, 0]).await
 }
 
-async fn a_stale_fence_is_rejected(scene: &mut Scene) -> Check {
-    let (lane, position, entries) = admitted(scene, 9).await?;
-    let after = PersistMode::After(position);
-    let verdicts = scene.persist_as(lane, 5, after, entries[..1].to_vec()).await;
-    scene.ok("persist", verdicts)?;
-    let after = PersistMode::After(entries[0].position);
-    for mode in [after, PersistMode::Salvage] {
-        let verdicts = scene.persist_as(lane, 4, mode, entries[1..].to_vec()).await;
-        scene.same("persist", "error: fenced", name::of_result(&verdicts))?;
-        scene.truth_stock([7, 2, 0]).await?;
-    }
-    let verdicts = scene.persist_as(lane, 5, after, entries[1..].to_vec()).await;
-    scene.ok("persist", verdicts)?;
-    // A newer lease holder fences the older one even with an empty batch.
-    let after = PersistMode::After(entries[1].position);
-    let verdicts = scene.persist_as(lane, 6, after, Vec::new()).await;
-    scene.ok("persist", verdicts)?;
-    let verdicts = scene.persist_as(lane, 5, after, Vec::new()).await;
-    scene.same("persist", "error: fenced", name::of_result(&verdicts))
-}
-
 async fn salvaging_does_not_move_the_position(scene: &mut Scene) -> Check {
     let (lane, position, entries) = admitted(scene, 9).await?;
-    let verdicts = scene.persist_as(lane, 1, PersistMode::Salvage, entries[1..].to_vec()).await;
+    let verdicts = scene.persist_with(lane, PersistMode::Salvage, entries[1..].to_vec()).await;
     scene.same("verdicts", vec![PERSISTED], scene.ok("persist", verdicts)?)?;
     scene.same("position", position, scene.ok("position", scene.truth().position(lane).await)?)?;
     scene.truth_stock([7, 2, 0]).await?;
@@ -180,19 +158,19 @@ async fn salvaging_does_not_move_the_position(scene: &mut Scene) -> Check {
 
 async fn orders_from_an_older_epoch_are_refused(scene: &mut Scene) -> Check {
     let (lane, position, entries) = admitted(scene, 9).await?;
-    let verdicts = scene.persist_as(lane, 1, PersistMode::After(position), entries[..1].to_vec()).await;
+    let verdicts = scene.persist_with(lane, PersistMode::After(position), entries[..1].to_vec()).await;
     scene.ok("persist", verdicts)?;
     let next = scene.next_epoch().await?;
     let opened = Position { epoch: next.epoch, sequence: 1, batch: next.batch };
     scene.same("position", opened, scene.ok("position", scene.truth().position(lane).await)?)?;
     // Persisted orders stay; the others are refused, now and whenever they come again.
     for last in [RefusalReason::StaleEpoch, RefusalReason::Before, RefusalReason::Before] {
-        let verdicts = scene.persist_as(lane, 1, PersistMode::Salvage, entries.clone()).await;
+        let verdicts = scene.persist_with(lane, PersistMode::Salvage, entries.clone()).await;
         scene.same("verdicts", vec![PERSISTED, refused(last)], scene.ok("persist", verdicts)?)?;
         scene.check().await?;
         scene.truth_stock([7, 2, 0]).await?;
     }
-    let verdicts = scene.persist_as(lane, 1, PersistMode::After(opened), entries).await;
+    let verdicts = scene.persist_with(lane, PersistMode::After(opened), entries).await;
     scene.same("persist", "error: moved", name::of_result(&verdicts))
 }
 
@@ -203,7 +181,7 @@ async fn a_refused_order_keeps_its_key_and_ticket(scene: &mut Scene) -> Check {
     let lane = Lane::first(scene.activity());
     let (_, entries) = scene.unpersisted(lane).await?;
     scene.next_epoch().await?;
-    let verdicts = scene.persist_as(lane, 1, PersistMode::Salvage, entries).await;
+    let verdicts = scene.persist_with(lane, PersistMode::Salvage, entries).await;
     scene.ok("persist", verdicts)?;
     scene.reserve(ask, "replayed refused").await?;
     scene.reserve(ask.units(2), "key_reused").await?;
@@ -246,7 +224,7 @@ async fn an_id_of_another_users_order_is_refused(scene: &mut Scene) -> Check {
     *id = taken;
     let other = *other;
     for mode in [PersistMode::After(position), PersistMode::Salvage] {
-        let verdicts = scene.persist_as(lane, 1, mode, entries.clone()).await;
+        let verdicts = scene.persist_with(lane, mode, entries.clone()).await;
         let expected = vec![PERSISTED, refused(RefusalReason::IdTaken)];
         scene.same("verdicts", expected, scene.ok("persist", verdicts)?)?;
         scene.check().await?;
@@ -394,7 +372,7 @@ async fn adjustments_from_the_gate_are_applied_or_refused(scene: &mut Scene) -> 
     let (position, entries) = scene.unpersisted(lane).await?;
     scene.persists(lane, vec![PERSISTED]).await?;
     scene.truth_stock([3, 0, 0]).await?;
-    let verdicts = scene.persist_as(lane, 1, PersistMode::Salvage, entries).await;
+    let verdicts = scene.persist_with(lane, PersistMode::Salvage, entries).await;
     scene.same("verdict on the repetition", vec![PERSISTED], scene.ok("persist", verdicts)?)?;
     scene.truth_stock([3, 0, 0]).await?;
     scene.holds(

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::{
     Adjusted, Adjustment, AdjustmentId, Advance, Advances, Answer, BatchId, Bucket, Change, ChangeId, Chunk,
-    Command, Consumer, Due, Entry, Epoch, Fence, Kept, Lane, Ledger, LedgerError, NextEpoch, Opened,
-    PersistMode, Position, Query, Reference, RefundTask, Reply, Reservations, Reserve, Stock, Terms,
-    TimeStep, Transfer, Verdict, View,
+    Command, Consumer, Due, Entry, Epoch, Kept, Lane, Ledger, LedgerError, NextEpoch, Opened, PersistMode,
+    Position, Query, Reference, RefundTask, Reply, Reservations, Reserve, Stock, Terms, TimeStep, Transfer,
+    Verdict, View,
 };
 use crate::domain::{ActivityId, Attribution, Capture, Order, OrderId, OrderKey, SkuId, UserId};
 
@@ -185,7 +185,9 @@ pub trait LedgerCalls: Ledger {
         step!(self, Command::Receive(transfer) => Received)
     }
 
-    /// Makes the source forget a transfer whose arrival is durable.
+    /// Makes the source forget a transfer whose arrival is durable. Has no effect on others, which
+    /// two tiers may need a moment to make durable: repeat it while [`transfers`](LedgerCalls::transfers)
+    /// returns the transfer.
     ///
     /// # Errors
     /// [`LedgerError::NotOpen`].
@@ -473,16 +475,15 @@ pub trait LedgerCalls: Ledger {
     /// effect or is refused. Other entries only move the position. A known order keeps its verdict.
     ///
     /// # Errors
-    /// [`LedgerError::Fenced`] if the lane has seen a newer fence; [`LedgerError::Moved`] if `mode`
-    /// names another position than the lane's, or the entries do not follow it without a gap.
+    /// [`LedgerError::Moved`] if `mode` names another position than the lane's, or the entries do not
+    /// follow it without a gap. Among several nodes this is normal: another one persisted first.
     fn persist(
         &self,
         lane: Lane,
-        fence: Fence,
         mode: PersistMode,
         entries: Vec<Entry>,
     ) -> impl Future<Output = Result<Vec<Verdict>, LedgerError>> + Send {
-        step!(self, Command::Persist { lane, fence, mode, entries } => Persisted)
+        step!(self, Command::Persist { lane, mode, entries } => Persisted)
     }
 
     /// Returns the position of the last persisted entry of a gate's lane.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::{
     Adjusted, Adjustment, AdjustmentId, Advance, Advances, BatchId, Bucket, Change, ChangeId, Chunk,
-    Consumer, Due, Entry, Epoch, Fence, Kept, Lane, NextEpoch, Opened, PersistMode, Position, Reference,
-    RefundTask, Reservations, Reserve, Stock, Terms, TimeStep, Transfer, Verdict, View,
+    Consumer, Due, Entry, Epoch, Kept, Lane, NextEpoch, Opened, PersistMode, Position, Reference, RefundTask,
+    Reservations, Reserve, Stock, Terms, TimeStep, Transfer, Verdict, View,
 };
 use crate::domain::{ActivityId, Attribution, Capture, Order, OrderId, OrderKey, SkuId, UserId};
 
@@ -55,7 +55,7 @@ pub enum Command {
     /// To [`follow`](super::LedgerCalls::follow).
     Follow { lane: Lane, entries: Vec<Entry> },
     /// To [`persist`](super::LedgerCalls::persist).
-    Persist { lane: Lane, fence: Fence, mode: PersistMode, entries: Vec<Entry> },
+    Persist { lane: Lane, mode: PersistMode, entries: Vec<Entry> },
     /// To [`next_epoch`](super::LedgerCalls::next_epoch).
     NextEpoch { activity: ActivityId, expected: Epoch },
 }

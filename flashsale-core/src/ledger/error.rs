@@ -30,9 +30,6 @@ pub enum LedgerError {
     /// The activity was never opened here, or its content is lost. Definite.
     #[error("the activity is not open in this ledger")]
     NotOpen,
-    /// A newer lease holder has written. Definite; stop working on the lane.
-    #[error("a newer lease holder has written")]
-    Fenced,
     /// The caller's position or epoch is out of date. Definite; read again and continue from there.
     #[error("the position moved to {position:?} in epoch {epoch:?}")]
     Moved {

@@ -30,7 +30,7 @@ pub use error::LedgerError;
 pub use event::{ChangeId, Entry, Event, OrderChange, Placed};
 pub use lane::{Bucket, Lane};
 pub use ledger::{Bounds, Consumer, Kept, Ledger, Opened, Reference};
-pub use position::{BatchId, Epoch, Fence, Position};
+pub use position::{BatchId, Epoch, Position};
 pub use reserve::{Outcome, Reservations, Reserve, ReserveMode};
 pub use role::LedgerRole;
 pub use stock::{Adjusted, Adjustment, AdjustmentId, Stock, Transfer};

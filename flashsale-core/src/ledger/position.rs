@@ -1,4 +1,4 @@
-//! Positions in an outbox, epochs and fences.
+//! Positions in an outbox, and epochs.
 
 use serde::{Deserialize, Serialize};
 
@@ -31,8 +31,3 @@ pub struct Position {
     /// The batch that wrote it.
     pub batch: BatchId,
 }
-
-/// A fencing token. A newer lease has a higher one; writes under a lower one are refused.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Fence(pub u64);

@@ -237,7 +237,8 @@ impl Maintenance {
     /// Delivers units in transit to their destination lanes.
     async fn deliver(&self, lane: Lane) -> Next {
         match self.deliver_all(lane).await {
-            Ok(()) => Next::default(),
+            Ok(true) => Next::default(),
+            Ok(false) => Next { after: Some(CHORES_EVERY), ..Next::default() },
             Err(error) => {
                 tracing::warn!(?lane, %error, "units in transit could not be delivered yet");
                 Next { after: Some(CHORES_EVERY), ..Next::default() }
@@ -245,14 +246,17 @@ impl Maintenance {
         }
     }
 
-    async fn deliver_all(&self, lane: Lane) -> Result<(), ServiceError> {
+    /// Delivers what a lane has sent. Returns whether the lane has forgotten all of it: with two tiers,
+    /// only what the truth knows to have arrived.
+    async fn deliver_all(&self, lane: Lane) -> Result<bool, ServiceError> {
         let ledger = self.sales.ledger();
-        for transfer in ledger.transfers(lane).await? {
+        let transfers = ledger.transfers(lane).await?;
+        for transfer in transfers.iter().copied() {
             let settled = settle_transfer(ledger, transfer).await;
             self.sales.note_change(Lane { bucket: transfer.to, ..lane });
             settled?;
         }
-        Ok(())
+        Ok(transfers.is_empty() || ledger.transfers(lane).await?.is_empty())
     }
 }
 

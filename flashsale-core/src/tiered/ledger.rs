@@ -4,18 +4,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::Tiered;
+use super::{Tiered, notes::Lanes, pump::Pumped};
 use crate::{
     domain::{Order, OrderId, UserId},
     ledger::{
-        Adjusted, Adjustment, Advance, Advanced, Advances, Answer, Bounds, Command, Due, Epoch, Lane, Ledger,
-        LedgerCalls as _, LedgerError, LedgerRole, Opened, Outcome, Query, Reply, Reservations, Reserve,
-        Terms, Transfer,
+        Advance, Advanced, Advances, Answer, Bounds, Command, Due, Lane, Ledger, LedgerCalls as _,
+        LedgerError, LedgerRole, Opened, Query, Reply, Terms,
     },
 };
-
-/// The number of attempts at a negative adjustment; the gate may be rebuilt during each.
-const ADJUSTMENT_ATTEMPTS: usize = 5;
 
 #[async_trait]
 impl Ledger for Tiered {
@@ -36,9 +32,9 @@ impl Ledger for Tiered {
     async fn step(&self, command: Command) -> Result<Answer, LedgerError> {
         match command {
             Command::Open(terms) => self.open_tiers(terms).await.map(Answer::Opened),
-            Command::Adjust(adjustment) => self.adjust_tiers(adjustment).await.map(Answer::Adjusted),
+            Command::Adjust(adjustment) => self.adjust_units(adjustment).await.map(Answer::Adjusted),
             Command::Reserve { lane, epoch, requests } => {
-                self.reserve_at_gate(lane, epoch, requests).await.map(Answer::Reserved)
+                self.admit(lane, epoch, requests).await.map(Answer::Reserved)
             }
             Command::Advance { lane, steps } => {
                 self.advance_at_truth(lane, steps).await.map(Answer::Advanced)
@@ -48,18 +44,16 @@ impl Ledger for Tiered {
             Command::Amend { activity, .. } => {
                 self.truth.step(command).await?;
                 // The pump retries if this fails; following now shortens the delay.
+                self.notes.add(activity, Lanes::none());
                 if let Err(error) = self.pump(activity).await {
                     tracing::warn!(%activity, %error, "the gate has not followed a change of terms yet");
-                    self.wake();
                 }
                 Ok(Answer::Done)
             }
             Command::StepTime(_) => {
                 // The gate follows the truth's deadlines, and then steps its own time.
                 self.truth.step(command.clone()).await?;
-                self.gate.step(command).await?;
-                self.wake();
-                Ok(Answer::Done)
+                self.gate.step(command).await
             }
             Command::Send { .. } | Command::Receive(_) => self.gate.step(command).await,
             Command::KeepUnmatched(_) | Command::Register(_) | Command::Retire(_) => {
@@ -112,75 +106,8 @@ impl Tiered {
     async fn open_tiers(&self, terms: Arc<Terms>) -> Result<Opened, LedgerError> {
         self.truth.register(&self.follow_consumer).await?;
         let opened = self.truth.open(Arc::clone(&terms)).await?;
-        self.pump(terms.activity()).await?;
+        while self.round_or_wait(terms.activity(), &Lanes::All).await? == Pumped::Waiting {}
         Ok(opened)
-    }
-
-    /// Applies positive deltas at the truth first. Takes negative ones from the gate, where buyers
-    /// compete for the units; they reach the truth through the outbox under the gate's epoch. If
-    /// the gate is rebuilt in between, the change is lost with it and retried under the same id.
-    async fn adjust_tiers(&self, adjustment: Adjustment) -> Result<Adjusted, LedgerError> {
-        let activity = adjustment.activity;
-        if adjustment.delta > 0 {
-            let adjusted = self.truth.adjust(adjustment).await?;
-            self.wake();
-            return Ok(adjusted);
-        }
-        for _ in 0..ADJUSTMENT_ATTEMPTS {
-            if let Some(known) = self.truth.adjustment(activity, &adjustment.id).await? {
-                let same = known == (adjustment.sku, adjustment.delta);
-                return Ok(if same { Adjusted::Replayed } else { Adjusted::IdReused });
-            }
-            let before = self.gate.open_epoch(activity).await?;
-            let taken = match self.gate.adjust(adjustment.clone()).await {
-                Err(LedgerError::NotOpen) => {
-                    self.pump(activity).await?;
-                    continue;
-                }
-                taken => taken?,
-            };
-            if !matches!(taken, Adjusted::Done | Adjusted::Replayed) {
-                return Ok(taken);
-            }
-            // Wait until the truth has it, or the gate has returned or lost it.
-            while self.gate.adjustment(activity, &adjustment.id).await?.is_some() {
-                self.pump(activity).await?;
-                if self.truth.adjustment(activity, &adjustment.id).await?.is_some() {
-                    return Ok(taken);
-                }
-            }
-            if self.gate.open_epoch(activity).await? == before {
-                let stock = self.truth.stock(activity, adjustment.sku).await?.unwrap_or_default();
-                return Ok(Adjusted::Insufficient { available: u32::try_from(stock.available).unwrap_or(0) });
-            }
-        }
-        Err(LedgerError::Unavailable("the gate keeps being rebuilt".into()))
-    }
-
-    async fn reserve_at_gate(
-        &self,
-        lane: Lane,
-        epoch: Option<Epoch>,
-        batch: Vec<Reserve>,
-    ) -> Result<Reservations, LedgerError> {
-        let expected = match epoch.or_else(|| self.epoch_of(lane.activity)) {
-            Some(expected) => expected,
-            None => match self.truth.epoch(lane.activity).await {
-                Ok(epoch) => epoch,
-                // Not open at the truth: let the gate answer that it is not ready.
-                Err(LedgerError::NotOpen) => Epoch(0),
-                Err(error) => return Err(error),
-            },
-        };
-        let answer = self.gate.reserve(lane, Some(expected), batch).await?;
-        if answer.outcomes.contains(&Outcome::NotReady) {
-            // The epoch may have moved: use the current one for the next request.
-            if let Ok(epoch) = self.truth.epoch(lane.activity).await {
-                self.remember_epoch(lane.activity, epoch);
-            }
-        }
-        self.wake();
-        Ok(answer)
     }
 
     async fn advance_at_truth(&self, lane: Lane, batch: Vec<Advance>) -> Result<Advances, LedgerError> {
@@ -194,7 +121,7 @@ impl Tiered {
                 *outcome = Advanced::NotPersisted;
             }
         }
-        self.wake();
+        self.notes.add(lane.activity, Lanes::none());
         Ok(answer)
     }
 
@@ -204,14 +131,10 @@ impl Tiered {
         let limit = if is_first { limit } else { 0 };
         let mut due = self.truth.expire_due(Lane::first(lane.activity), limit).await?;
         due.next = due.next.filter(|_| is_first);
-        self.wake();
+        if !due.expired.is_empty() || !due.closing.is_empty() {
+            self.notes.add(lane.activity, Lanes::none());
+        }
         Ok(due)
-    }
-
-    /// Persists the arrival first: only then may the source forget the transfer.
-    async fn forget_persisted(&self, transfer: Transfer) -> Result<(), LedgerError> {
-        self.persist_arrival(transfer).await?;
-        self.gate.forget(transfer).await
     }
 
     async fn orders_at_both(

@@ -5,38 +5,55 @@
 //! truth's outbox to the gate. The truth decides everything else about an order. If the gate lost
 //! data, the pump rebuilds it from the truth under a new epoch.
 //!
-//! `ledger` maps calls to tiers; `pump` moves entries; `rebuild` replaces a gate's content.
+//! Several nodes may compose the same two ledgers, and each may pump: the truth's position and epoch
+//! are compared and set, so of several nodes one wins and the others go on from there.
+//!
+//! `ledger` maps calls to tiers, with `admission`, `adjusting` and `transit` for those that concern
+//! both; `pump` moves entries, woken by `notes`; `rebuild` replaces a gate's content; `epochs` is
+//! what a node knows about them.
 
+mod adjusting;
+mod admission;
+mod concurrent;
+mod epochs;
 mod ledger;
+mod notes;
 mod pump;
 mod rebuild;
+mod transit;
 
 pub use pump::Pumped;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
-use tokio::sync::Notify;
+use epochs::Epochs;
+use notes::Notes;
+use pump::Pump;
 
 use crate::{
     domain::{ActivityId, Order, OrderKey},
-    ledger::{Consumer, Epoch, Fence, Lane, Ledger, LedgerCalls as _, LedgerError, Position},
+    ledger::{Consumer, Lane, Ledger, LedgerCalls as _, LedgerError, Position},
 };
 
-/// Batch sizes of the pump.
+/// Batch sizes of the pump, and its patience.
 #[derive(Clone, Copy, Debug)]
 pub struct TieredOptions {
     /// Entries per transaction of the truth. Default 1,000.
     pub entries: usize,
     /// Orders per chunk of a gate's content. Default 5,000.
     pub content: usize,
+    /// How long a gate that is not open is left to another node that may be loading it, before this
+    /// one rebuilds it. Doubles, up to 64 times, while nodes overtake each other. Default 1 s.
+    pub patience: Duration,
 }
 
 impl Default for TieredOptions {
     fn default() -> Self {
-        Self { entries: 1_000, content: 5_000 }
+        Self { entries: 1_000, content: 5_000, patience: Duration::from_secs(1) }
     }
 }
 
@@ -46,15 +63,12 @@ pub struct Tiered {
     gate: Arc<dyn Ledger>,
     truth: Arc<dyn Ledger>,
     options: TieredOptions,
-    /// The token of this process's lease on the pump.
-    fence: Fence,
     persist_consumer: Consumer,
     follow_consumer: Consumer,
-    /// The epoch of each activity, as last seen by this process.
-    epochs: Mutex<HashMap<ActivityId, Epoch>>,
-    /// Allows one pump at a time per activity.
-    pumps: Mutex<HashMap<ActivityId, Arc<tokio::sync::Mutex<()>>>>,
-    wake_pump: Notify,
+    epochs: Epochs,
+    /// Allows one round at a time per activity.
+    pumps: Mutex<HashMap<ActivityId, Arc<tokio::sync::Mutex<Pump>>>>,
+    notes: Notes,
 }
 
 /// The fate of a queued order.
@@ -67,19 +81,17 @@ pub enum Resolution {
 }
 
 impl Tiered {
-    /// Composes two ledgers. `fence` is the token of the caller's lease on the pump: if two
-    /// processes pump one activity, the truth refuses the one with the lower token.
-    pub fn new(gate: Arc<dyn Ledger>, truth: Arc<dyn Ledger>, fence: Fence, options: TieredOptions) -> Self {
+    /// Composes two ledgers. Other nodes may compose the same two.
+    pub fn new(gate: Arc<dyn Ledger>, truth: Arc<dyn Ledger>, options: TieredOptions) -> Self {
         Self {
             gate,
             truth,
             options,
-            fence,
             persist_consumer: Consumer::new("persist"),
             follow_consumer: Consumer::new("follow"),
-            epochs: Mutex::default(),
+            epochs: Epochs::new(options.patience),
             pumps: Mutex::default(),
-            wake_pump: Notify::new(),
+            notes: Notes::default(),
         }
     }
 
@@ -109,12 +121,16 @@ impl Tiered {
                 return Ok(Resolution::Known(Box::new(order)));
             }
             let epoch = self.truth.epoch(key.activity).await?;
-            if position.epoch < epoch {
-                // The old gate's entries were salvaged before the epoch was taken: check again.
-                let order = self.known(key).await?;
-                return Ok(order.map_or(Resolution::Refused, |order| Resolution::Known(Box::new(order))));
-            }
-            if !self.holds(lane, position).await? {
+            let refused = position.epoch < epoch;
+            if refused || !self.holds(lane, position).await? {
+                // The entry was persisted meanwhile and then forgotten, or salvaged before the epoch
+                // was taken: check again.
+                if let Some(order) = self.known(key).await? {
+                    return Ok(Resolution::Known(Box::new(order)));
+                }
+                if refused {
+                    return Ok(Resolution::Refused);
+                }
                 self.rebuild(key.activity, epoch).await?;
             }
         }
@@ -128,18 +144,8 @@ impl Tiered {
         self.gate.order(key).await
     }
 
-    fn epoch_of(&self, activity: ActivityId) -> Option<Epoch> {
-        self.epochs.lock().ok()?.get(&activity).copied()
-    }
-
-    fn remember_epoch(&self, activity: ActivityId, epoch: Epoch) {
-        if let Ok(mut epochs) = self.epochs.lock() {
-            epochs.insert(activity, epoch);
-        }
-    }
-
-    fn pump_lock(&self, activity: ActivityId) -> Arc<tokio::sync::Mutex<()>> {
-        let mut pumps = self.pumps.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    fn pump_of(&self, activity: ActivityId) -> Arc<tokio::sync::Mutex<Pump>> {
+        let mut pumps = self.pumps.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(pumps.entry(activity).or_default())
     }
 }

@@ -1,9 +1,14 @@
 //! Rebuild: loads a gate from the truth under a new epoch. Warm-up is the same without salvage.
 
-use super::Tiered;
+use super::{
+    Tiered,
+    concurrent::at_most,
+    notes::Lanes,
+    pump::{LANES_AT_ONCE, Pump, Pumped},
+};
 use crate::{
     domain::ActivityId,
-    ledger::{Epoch, Lane, LedgerCalls as _, LedgerError, PersistMode},
+    ledger::{Epoch, Lane, LedgerCalls as _, LedgerError, NextEpoch, PersistMode},
 };
 
 impl Tiered {
@@ -12,28 +17,47 @@ impl Tiered {
     /// # Errors
     /// Errors of the tiers. An epoch that was taken but not opened is abandoned.
     pub async fn rebuild(&self, activity: ActivityId, epoch: Epoch) -> Result<(), LedgerError> {
-        let lock = self.pump_lock(activity);
-        let _one_at_a_time = lock.lock().await;
-        self.rebuild_locked(activity, epoch).await
+        let pump = self.pump_of(activity);
+        let mut pump = pump.lock().await;
+        self.rebuild_locked(activity, epoch, &mut pump).await.map(drop)
     }
 
-    pub(super) async fn rebuild_locked(&self, activity: ActivityId, epoch: Epoch) -> Result<(), LedgerError> {
+    /// Returns whether the gate is rebuilt, or left to another node that took an epoch meanwhile.
+    pub(super) async fn rebuild_locked(
+        &self,
+        activity: ActivityId,
+        epoch: Epoch,
+        pump: &mut Pump,
+    ) -> Result<Pumped, LedgerError> {
         tracing::info!(%activity, epoch = epoch.0, "rebuilding the gate from the truth");
+        pump.followed = None;
         let terms = self.truth.terms(activity).await?.ok_or(LedgerError::NotOpen)?;
         self.truth.register(&self.follow_consumer).await?;
         // A gate that does not answer could not be loaded either, so failing here loses nothing.
         self.gate.close(activity, epoch).await?;
-        for bucket in 0..terms.buckets().get() {
-            if !mutant!("nothing-salvaged") {
-                self.salvage(Lane { activity, bucket }).await?;
-            }
+        if !mutant!("nothing-salvaged") {
+            let lanes = Lanes::All.of(activity, terms.buckets().get());
+            let salvage = lanes.into_iter().map(|lane| self.salvage(lane)).collect();
+            at_most(LANES_AT_ONCE, salvage).await.into_iter().collect::<Result<(), _>>()?;
         }
         let next = match self.truth.next_epoch(activity, epoch).await {
             Ok(next) => next,
-            // Another process took it; the next round looks at the new state.
-            Err(LedgerError::Moved { .. }) => return Ok(()),
+            Err(LedgerError::Moved { .. }) => return Ok(Pumped::Waiting),
             Err(error) => return Err(error),
         };
+        self.epochs.took(activity, next.epoch);
+        match self.load(activity, next).await {
+            Ok(()) => Ok(Pumped::Rebuilt),
+            Err(LedgerError::Moved { .. }) => {
+                self.epochs.overtaken(activity);
+                Ok(Pumped::Waiting)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Loads the gate with the truth's content and opens it.
+    async fn load(&self, activity: ActivityId, next: NextEpoch) -> Result<(), LedgerError> {
         self.gate.register(&self.persist_consumer).await?;
         let mut after = None;
         loop {
@@ -44,9 +68,7 @@ impl Tiered {
                 break;
             }
         }
-        self.gate.reopen(activity, next.epoch, next.batch).await?;
-        self.remember_epoch(activity, next.epoch);
-        Ok(())
+        self.gate.reopen(activity, next.epoch, next.batch).await
     }
 
     /// Persists every entry that a closed gate still holds, without moving the position.
@@ -64,7 +86,7 @@ impl Tiered {
             if from == Some(last) {
                 return Ok(());
             }
-            self.truth.persist(lane, self.fence, PersistMode::Salvage, entries).await?;
+            self.truth.persist(lane, PersistMode::Salvage, entries).await?;
             from = Some(last);
         }
     }

@@ -7,6 +7,7 @@ mod embedded;
 mod journal_format;
 mod leases;
 mod money;
+mod nodes;
 mod queues;
 mod tiered;
 mod wire;
@@ -65,7 +66,7 @@ fn two_tiers_conform_when_settled() {
 fn storms_between_two_tiers_lose_nothing() {
     let options = options(40);
     let began = Instant::now();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("failed to start a runtime");
+    let runtime = tiered::runtime();
     match runtime.block_on(storms(&options, tiered::pair)) {
         Ok(weathered) => println!("storms: {weathered:?} in {:.1} s", began.elapsed().as_secs_f64()),
         Err(what) => panic!("{what}"),

@@ -8,11 +8,17 @@ use flashsale_core::{
     conformance::{Factory, LedgerUnderTest, Model, Pair, TestControl},
     domain::{ActivityId, Timestamp},
     ledger::{
-        Answer, Bounds, Command, Fence, Lane, Ledger, LedgerCalls as _, LedgerError, LedgerRole, Outcome,
-        Query, Reply, state_machine::Inspection,
+        Answer, Bounds, Command, Lane, Ledger, LedgerCalls as _, LedgerError, LedgerRole, Outcome, Query,
+        Reply, state_machine::Inspection,
     },
     tiered::{Tiered, TieredOptions},
 };
+
+/// Makes a runtime on which nobody has to wait until another node's patience is over.
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().start_paused(true).build().expect("failed to start a runtime")
+}
 
 /// Makes two empty ledgers in memory for a storm.
 pub(crate) fn pair() -> Pair {
@@ -40,8 +46,7 @@ impl Factory for TwoTiers {
 
     async fn fresh(&self, _: LedgerRole) -> LedgerUnderTest {
         let (gate, truth) = (Model::new(LedgerRole::Gate), Model::new(LedgerRole::Truth));
-        let tiered =
-            Tiered::new(Arc::clone(&gate) as _, Arc::clone(&truth) as _, Fence(1), TieredOptions::default());
+        let tiered = Tiered::new(Arc::clone(&gate) as _, Arc::clone(&truth) as _, TieredOptions::default());
         let settled = Arc::new(Settled { tiered, gate, truth });
         LedgerUnderTest { ledger: Arc::clone(&settled) as _, probe: settled }
     }

@@ -61,7 +61,7 @@ fn first_broken_rule(of: &str, rules: &[(&str, fn() -> Result<(), String>)]) -> 
 
 /// Runs storms: seeded faults between two tiers show only when messages or content are lost.
 fn first_storm_failure() -> Option<String> {
-    let runtime = tokio::runtime::Runtime::new().expect("failed to start a runtime");
+    let runtime = tiered::runtime();
     let options = Options { sequences: 3_000, steps: 60, ..Options::quick() };
     let failure = runtime.block_on(storms(&options, tiered::pair)).err()?;
     failure.lines().next().map(|line| format!("storms, {line}"))

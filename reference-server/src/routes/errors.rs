@@ -410,13 +410,12 @@ mod tests {
         let cause = || Arc::from("secret cause");
         let busy = ServiceError::Busy { retry_after: Duration::from_millis(20) };
         let alone = ServiceError::ProviderUnavailable { retry_after: Duration::from_millis(9_100) };
-        let table: [(ServiceError, u16, &str, Option<&str>); 9] = [
+        let table: [(ServiceError, u16, &str, Option<&str>); 8] = [
             (busy, 503, "busy", Some("1")),
             (LedgerError::Unknown(cause()).into(), 503, "unavailable", Some("1")),
             (LedgerError::Unavailable(cause()).into(), 503, "unavailable", Some("1")),
             (LedgerError::Stopped(cause()).into(), 503, "unavailable", Some("1")),
             (LedgerError::NotOpen.into(), 503, "not_ready", Some("1")),
-            (LedgerError::Fenced.into(), 503, "unavailable", Some("1")),
             (LedgerError::Invalid(Invalid::new("quantity", "too many")).into(), 400, "invalid_request", None),
             (ServiceError::Provider("secret cause".to_owned()), 503, "unavailable", Some("1")),
             (alone, 503, "unavailable", Some("10")),

@@ -11,8 +11,8 @@ use std::{
 use flashsale_core::{
     domain::{Attribution, Clock as _, Selling, SystemClock},
     embedded::{EmbeddedLedger, EmbeddedOptions},
-    ledger::{LedgerCalls as _, 
-        BatchId, Change, ChangeId, Consumer, Ledger as _, LedgerRole, Outcome, Position,
+    ledger::{
+        BatchId, Change, ChangeId, Consumer, Ledger as _, LedgerCalls as _, LedgerRole, Outcome, Position,
         state_machine::{Batch, Prepared, RoomBudget, StateMachine},
     },
 };

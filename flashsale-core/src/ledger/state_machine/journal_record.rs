@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::CorruptState;
 use crate::{
     domain::{ActivityId, Capture, Timestamp},
-    ledger::{BatchId, Bucket, Chunk, Consumer, Entry, Epoch, Event, Fence, Lane, Position, Terms},
+    ledger::{BatchId, Bucket, Chunk, Consumer, Entry, Epoch, Event, Lane, Position, Terms},
 };
 
 /// One change of the state. The variants are part of the journal's format: add new ones at the end
@@ -34,7 +34,8 @@ pub(super) enum Record<E> {
     Loaded(ActivityId, Epoch, Box<Chunk>),
     Reopened(ActivityId, Epoch, BatchId),
     Followed(Lane, Vec<Entry>),
-    Persisted(ActivityId, Bucket, Fence, Position),
+    /// The number was a fencing token and means nothing now; it is written as 0.
+    Persisted(ActivityId, Bucket, u64, Position),
     EpochTaken(ActivityId, Epoch, BatchId),
     /// The activity left memory in this batch.
     Left(ActivityId, BatchId),

@@ -22,8 +22,8 @@ use crate::{
     domain::{ActivityId, Attribution, Capture, Invalid, OrderKey, PaymentId, Timestamp, UserId},
     ledger::{
         Adjusted, Adjustment, Advance, Advanced, Advances, Change, ChangeId, Chunk, Consumer, Due, Entry,
-        Epoch, Event, Fence, Kept, Lane, LedgerError, LedgerRole, Opened, OrderChange, Outcome, Placed,
-        Position, Reference, Reservations, Reserve, Terms,
+        Epoch, Event, Kept, Lane, LedgerError, LedgerRole, Opened, OrderChange, Outcome, Placed, Position,
+        Reference, Reservations, Reserve, Terms,
     },
 };
 
@@ -35,8 +35,8 @@ pub(super) struct ActivityState {
     pub(super) closed: bool,
     pub(super) lanes: Vec<LaneState>,
     pub(super) outboxes: Vec<Outbox>,
-    /// At a truth, per lane of the gate: the last persisted position, and the highest fence seen.
-    pub(super) persisted: Vec<(Position, Fence)>,
+    /// At a truth, per lane of the gate: the last persisted position.
+    pub(super) persisted: Vec<Position>,
 }
 
 impl ActivityState {
@@ -47,7 +47,7 @@ impl ActivityState {
             closed: false,
             outboxes: lanes.iter().map(|_| Outbox::new(consumers)).collect(),
             lanes,
-            persisted: vec![(Position::default(), Fence::default()); usize::from(terms.buckets().get())],
+            persisted: vec![Position::default(); usize::from(terms.buckets().get())],
         }
     }
 }

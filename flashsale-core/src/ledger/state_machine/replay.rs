@@ -103,9 +103,9 @@ impl StateMachine {
             Record::Loaded(activity, epoch, chunk) => self.load(activity, epoch, *chunk).map_err(misfit)?,
             Record::Reopened(activity, epoch, _) => self.rebuild(activity, epoch).map_err(misfit)?,
             Record::Followed(lane, entries) => self.follow(lane, &entries).map_err(misfit)?,
-            Record::Persisted(activity, bucket, fence, position) => {
+            Record::Persisted(activity, bucket, _, position) => {
                 let sale = self.sales.get_mut(&activity).ok_or(NOT_OPEN)?;
-                *sale.persisted.get_mut(usize::from(bucket)).ok_or(NOT_OPEN)? = (position, fence);
+                *sale.persisted.get_mut(usize::from(bucket)).ok_or(NOT_OPEN)? = position;
             }
             Record::EpochTaken(activity, epoch, batch) => {
                 self.sales.get_mut(&activity).ok_or(NOT_OPEN)?.take_epoch(epoch, batch);

@@ -14,8 +14,8 @@ use super::{
 use crate::{
     domain::{ActivityId, Attribution, Capture, Order, OrderId, OrderStatus, SkuId, Timestamp},
     ledger::{
-        AdjustmentId, Bucket, Change, ChangeId, Chunk, Consumer, Epoch, Fence, Lane, LedgerRole, Position,
-        StepId, Terms, Transfer,
+        AdjustmentId, Bucket, Change, ChangeId, Chunk, Consumer, Epoch, Lane, LedgerRole, Position, StepId,
+        Terms, Transfer,
     },
 };
 
@@ -48,7 +48,8 @@ pub(super) struct SaleImage<O> {
     terms: Arc<Terms>,
     epoch: Epoch,
     closed: bool,
-    persisted: Vec<(Position, Fence)>,
+    /// The numbers were fencing tokens and mean nothing now; they are written as 0.
+    persisted: Vec<(Position, u64)>,
     lanes: Vec<LaneImage<O>>,
 }
 
@@ -147,7 +148,7 @@ impl<O: Into<Order>> SaleImage<O> {
         }
         sale.epoch = self.epoch;
         sale.closed = self.closed;
-        sale.persisted = self.persisted;
+        sale.persisted = self.persisted.into_iter().map(|(position, _)| position).collect();
         for (index, image) in self.lanes.into_iter().enumerate() {
             image.restore(&mut sale.lanes[index], &mut sale.outboxes[index])?;
         }
@@ -203,7 +204,7 @@ impl ActivityState {
             terms: Arc::clone(&self.lanes[0].base),
             epoch: self.epoch,
             closed: self.closed,
-            persisted: self.persisted.clone(),
+            persisted: self.persisted.iter().map(|position| (*position, 0)).collect(),
             lanes: lanes.collect(),
         }
     }

@@ -66,8 +66,8 @@ impl StateMachine {
                 self.follow(*lane, entries)?;
                 Answer::Done
             }
-            Command::Persist { lane, fence, mode, entries } => {
-                Answer::Persisted(self.persist(batch, *lane, *fence, *mode, entries)?)
+            Command::Persist { lane, mode, entries } => {
+                Answer::Persisted(self.persist(batch, *lane, *mode, entries)?)
             }
             Command::NextEpoch { activity, expected } => {
                 Answer::NextEpoch(self.next_epoch(batch, *activity, *expected)?)

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     domain::{ActivityId, OrderId, OrderKey, OrderStatus, Strategy},
     ledger::{
-        Adjustment, BatchId, Chunk, Entry, Epoch, Event, Fence, Lane, LedgerError, NextEpoch, OrderChange,
+        Adjustment, BatchId, Chunk, Entry, Epoch, Event, Lane, LedgerError, NextEpoch, OrderChange,
         PersistMode, Placed, Position, RefusalReason, Verdict,
     },
 };
@@ -16,7 +16,7 @@ use crate::{
 impl ActivityState {
     pub(super) fn take_epoch(&mut self, epoch: Epoch, batch: BatchId) {
         self.epoch = epoch;
-        for (position, _) in &mut self.persisted {
+        for position in &mut self.persisted {
             *position = Position { epoch, sequence: 1, batch };
         }
     }
@@ -31,22 +31,19 @@ impl StateMachine {
         &mut self,
         batch: Batch,
         lane: Lane,
-        fence: Fence,
         mode: PersistMode,
         entries: &[Entry],
     ) -> Result<Vec<Verdict>, LedgerError> {
         self.deciding("which entries are persisted")?;
         let epoch = self.sale(lane.activity)?.epoch;
-        let (position, seen) = self.persisted(lane)?;
-        if fence < seen {
-            return Err(LedgerError::Fenced);
-        }
+        let position = self.position(lane)?;
         let mut moved = position;
         if let PersistMode::After(after) = mode {
             let follows = (position.sequence + 1..)
                 .zip(entries)
                 .all(|(next, entry)| entry.position.sequence == next && entry.position.epoch == epoch);
-            if after != position || !follows {
+            let moved_on = after != position && !mutant!("position-not-compared");
+            if moved_on || !follows {
                 return Err(LedgerError::Moved { epoch, position });
             }
             if !mutant!("position-not-moved") {
@@ -77,8 +74,8 @@ impl StateMachine {
             });
         }
         let sale = self.sales.get_mut(&lane.activity).ok_or(LedgerError::NotOpen)?;
-        sale.persisted[usize::from(lane.bucket)] = (moved, fence);
-        self.journal.push(&Record::Persisted(lane.activity, lane.bucket, fence, moved));
+        sale.persisted[usize::from(lane.bucket)] = moved;
+        self.journal.push(&Record::Persisted(lane.activity, lane.bucket, 0, moved));
         Ok(verdicts)
     }
 
@@ -170,7 +167,8 @@ impl StateMachine {
     /// # Errors
     /// [`LedgerError::NotOpen`].
     pub fn position(&self, lane: Lane) -> Result<Position, LedgerError> {
-        Ok(self.persisted(lane)?.0)
+        let sale = self.sale(lane.activity)?;
+        sale.persisted.get(usize::from(lane.bucket)).copied().ok_or(LedgerError::NotOpen)
     }
 
     /// The current epoch of an activity.
@@ -237,10 +235,5 @@ impl StateMachine {
             next: orders.last().filter(|_| more).map(|order| order.key.id),
             orders,
         })
-    }
-
-    fn persisted(&self, lane: Lane) -> Result<(Position, Fence), LedgerError> {
-        let sale = self.sale(lane.activity)?;
-        sale.persisted.get(usize::from(lane.bucket)).copied().ok_or(LedgerError::NotOpen)
     }
 }

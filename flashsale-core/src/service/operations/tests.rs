@@ -13,9 +13,7 @@ use crate::{
         Quantity, Selling, SkuId, Subjects, Timestamp, Window,
     },
     embedded::{EmbeddedCatalogue, EmbeddedLedger},
-    ledger::{
-        AdjustmentId, Change, ChangeId, Consumer, Fence, Lane, Ledger, LedgerCalls as _, LedgerRole, Outcome,
-    },
+    ledger::{AdjustmentId, Change, ChangeId, Consumer, Lane, Ledger, LedgerCalls as _, LedgerRole, Outcome},
     queue::InMemoryQueue,
     service::{BatcherOptions, OrderRequest, OrderService, Placement},
     snowflake::{InMemoryLease, Settings},
@@ -222,7 +220,7 @@ async fn a_change_that_reached_only_the_first_lane_is_finished() {
     let [gate, truth] = [LedgerRole::Gate, LedgerRole::Truth]
         .map(|role| Arc::new(EmbeddedLedger::in_memory(role, Arc::clone(&clock) as _)));
     let (upper, lower) = (Arc::clone(&gate) as _, Arc::clone(&truth) as _);
-    let tiers = Tiered::new(upper, lower, Fence(1), TieredOptions::default());
+    let tiers = Tiered::new(upper, lower, TieredOptions::default());
     let shop = Shop::over(catalogue, Arc::new(tiers), clock).await;
     shop.publish(2).await;
     let (first, second) = (Lane::first(id()), Lane { activity: id(), bucket: 1 });

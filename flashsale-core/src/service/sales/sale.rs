@@ -1,9 +1,10 @@
 //! One activity that this process sells: its lanes, each with a batcher and a cached view.
 
 use std::{
+    collections::HashMap,
     ops::Range,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -14,7 +15,7 @@ use arc_swap::ArcSwapOption;
 use super::{batcher::Batcher, kill_switch::KillSwitchFlag};
 use crate::{
     domain::{Selling, SkuId, Timestamp, UserId},
-    ledger::{BuyerFilter, Lane, Outcome, Terms, View},
+    ledger::{Bucket, BuyerFilter, Epoch, Lane, Outcome, Terms, Transfer, View},
 };
 
 /// How long a view of a lane that sells may be used: 1 s. Without a fresh view, every request goes to
@@ -45,6 +46,8 @@ pub struct LaneFront {
     pub(super) renewing: tokio::sync::Mutex<()>,
     /// The number of finished borrowings for this lane.
     pub(super) borrowings: AtomicU64,
+    /// The last transfer from each bucket that this process has seen arrive: epoch and number.
+    pub(super) arrivals: Mutex<HashMap<Bucket, (Epoch, u64)>>,
     pub(super) view: ArcSwapOption<Renewed>,
 }
 
@@ -163,6 +166,20 @@ impl LaneFront {
 
     pub(in crate::service) fn count_borrowing(&self) {
         self.borrowings.fetch_add(1, Ordering::Release);
+    }
+
+    /// Whether this process has seen a transfer to this lane arrive. Transfers from one bucket arrive
+    /// in the order of their numbers.
+    pub(super) fn has_arrived(&self, transfer: &Transfer) -> bool {
+        let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        arrivals.get(&transfer.from).is_some_and(|last| *last >= (transfer.epoch, transfer.number))
+    }
+
+    /// Notes that a transfer to this lane has arrived.
+    pub(super) fn note_arrival(&self, transfer: &Transfer) {
+        let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = arrivals.entry(transfer.from).or_default();
+        *last = (*last).max((transfer.epoch, transfer.number));
     }
 
     pub(in crate::service) fn takeable(&self, now: Timestamp, sku: SkuId) -> Option<u32> {

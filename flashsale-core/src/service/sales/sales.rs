@@ -303,6 +303,7 @@ impl Sales {
                 borrowing: tokio::sync::Mutex::new(()),
                 renewing: tokio::sync::Mutex::new(()),
                 borrowings: AtomicU64::new(0),
+                arrivals: Mutex::default(),
                 view: ArcSwapOption::empty(),
             })
         };

@@ -8,9 +8,12 @@ use crate::{
     service::{LaneFront, Sale},
 };
 
-/// Borrows units of an offer for a lane: settles every transfer in transit first, then asks the
+/// Borrows units of an offer for a lane: delivers every transfer in transit first, then asks the
 /// other lanes until it has `wanted` units. It asks each for what is missing, or for half of its
 /// stock if that is more, so that the next buyer need not wait.
+///
+/// Leaves it to [`settle_transfer`] to make the sources forget what has arrived: with two tiers, that
+/// has to wait for the truth, and no buyer shall.
 ///
 /// Returns how many units arrived. `seen` is the value of [`LaneFront::borrowings`] before the lane
 /// was found empty; if another borrowing has finished since then, returns `None`: the lane may have
@@ -50,7 +53,7 @@ async fn borrow_units_alone(
     for source in sale.fronts() {
         for transfer in ledger.transfers(source.lane).await? {
             // Of any offer: transfers arrive in order, so a skipped one would hold up the rest.
-            let arrived = settle_transfer(ledger, transfer).await?;
+            let arrived = deliver(ledger, sale, transfer).await?;
             if transfer.sku == sku && transfer.to == front.lane.bucket {
                 borrowed += arrived;
             }
@@ -64,24 +67,34 @@ async fn borrow_units_alone(
         let left = offers.iter().find(|offer| offer.sku == sku).map_or(0, |offer| offer.takeable);
         let units = (wanted - borrowed).max(left / 2);
         if let Some(transfer) = ledger.send(other.lane, front.lane.bucket, sku, units).await? {
-            borrowed += settle_transfer(ledger, transfer).await?;
+            borrowed += deliver(ledger, sale, transfer).await?;
         }
     }
     Ok(borrowed)
 }
 
-/// Delivers a transfer to its destination, then removes it from the source's journal. Returns the
-/// units that arrived.
+/// Delivers a transfer to its destination. Returns the units that arrived: none if this process has
+/// seen them arrive before, because they may be sold by now.
+async fn deliver(ledger: &Arc<dyn Ledger>, sale: &Sale, transfer: Transfer) -> Result<u32, LedgerError> {
+    let Some(destination) = sale.fronts().get(usize::from(transfer.to)) else { return Ok(0) };
+    if destination.has_arrived(&transfer) || !ledger.receive(transfer).await? {
+        return Ok(0);
+    }
+    destination.note_arrival(&transfer);
+    Ok(transfer.units)
+}
+
+/// Delivers a transfer to its destination, then removes it from the source's journal, unless the
+/// ledger has to keep it for a while.
 ///
 /// # Errors
 /// Those of the ledger. The transfer then stays journalled at its source.
 pub(in crate::service) async fn settle_transfer(
     ledger: &Arc<dyn Ledger>,
     transfer: Transfer,
-) -> Result<u32, LedgerError> {
-    if !ledger.receive(transfer).await? {
-        return Ok(0);
+) -> Result<(), LedgerError> {
+    if ledger.receive(transfer).await? {
+        ledger.forget(transfer).await?;
     }
-    ledger.forget(transfer).await?;
-    Ok(transfer.units)
+    Ok(())
 }
