@@ -16,8 +16,11 @@ use flashsale_core::{
     },
 };
 
-/// What may be wrong with the stored form of a value.
-pub(crate) const RULES: &[(&str, fn() -> Result<(), String>)] = &[
+/// A rule and its check.
+type Rule = (&'static str, fn() -> Result<(), String>);
+
+/// The rules of the stored form of a value.
+pub(crate) const RULES: &[Rule] = &[
     ("a newer version is refused", a_newer_version_is_refused),
     ("damaged bytes are refused", damaged_bytes_are_refused),
 ];

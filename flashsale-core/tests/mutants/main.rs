@@ -53,8 +53,11 @@ fn first_failure(report: &Report) -> Option<String> {
     Some(format!("{} in {} steps", failed.case, failed.steps))
 }
 
+/// A rule and its check.
+type Rule = (&'static str, fn() -> Result<(), String>);
+
 /// Checks the rules of a list.
-fn first_broken_rule(of: &str, rules: &[(&str, fn() -> Result<(), String>)]) -> Option<String> {
+fn first_broken_rule(of: &str, rules: &[Rule]) -> Option<String> {
     let broken = rules.iter().find(|(_, check)| check().is_err());
     broken.map(|(name, _)| format!("{of}, {name}"))
 }

@@ -12,7 +12,7 @@ use flashsale_core::{
     domain::{Attribution, Clock as _, Selling, SystemClock},
     embedded::{EmbeddedLedger, EmbeddedOptions},
     ledger::{
-        BatchId, Change, ChangeId, Consumer, Ledger as _, LedgerCalls as _, LedgerRole, Outcome, Position,
+        BatchId, Change, ChangeId, Consumer, LedgerCalls as _, LedgerRole, Outcome, Position,
         state_machine::{Batch, Prepared, RoomBudget, StateMachine},
     },
 };
