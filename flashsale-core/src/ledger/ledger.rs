@@ -1,24 +1,21 @@
 //! The contract of ledgers.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 
-#[cfg(doc)]
-use super::LedgerCalls;
 use super::{Answer, Command, LedgerError, LedgerRole, Query, Reply};
-use crate::domain::{OrderId, OrderKey, PaymentId};
 
 /// Keeps the stock, limits and orders of offers.
 ///
-/// A ledger takes [`Command`]s and answers [`Query`]s. Callers use the typed calls of [`LedgerCalls`], which
+/// A ledger takes [`Command`]s and answers [`Query`]s. Callers use the typed calls of [`LedgerCalls`](super::LedgerCalls), which
 /// every ledger has; their docs say what each does and which errors it has.
 ///
 /// # Contract
 /// - **Atomic.** One command is one atomic step of one lane. Items of a batch are decided in order,
 ///   each seeing the effects of its predecessors, and the batch commits entirely or not at all.
-///   Events are written in the same step. [`open`](LedgerCalls::open), [`amend`](LedgerCalls::amend) and
-///   [`step_time`](LedgerCalls::step_time) take such a step in each lane; repeating a failed call
+///   Events are written in the same step. [`open`](super::LedgerCalls::open), [`amend`](super::LedgerCalls::amend) and
+///   [`step_time`](super::LedgerCalls::step_time) take such a step in each lane; repeating a failed call
 ///   resumes where it stopped.
 /// - **Answered after the commit.** An answer, even to a declined request, is as durable as the
 ///   ledger promises.
@@ -27,7 +24,7 @@ use crate::domain::{OrderId, OrderKey, PaymentId};
 /// - **Cancellation.** Dropping a future takes the step entirely or not at all.
 /// - **Time** is `max(last, now)` in each lane, from one deciding clock; every answer carries it.
 ///   After a restart, `last` is the time of the lane's last entry. Only
-///   [`step_time`](LedgerCalls::step_time) moves `last` back.
+///   [`step_time`](super::LedgerCalls::step_time) moves `last` back.
 /// - **Numbering.** Events of a lane are numbered from 1 without gaps.
 /// - **Errors** apply to the whole call; [`LedgerError`] says what a caller may conclude.
 /// - **Roles.** A ledger refuses commands that its [role](Ledger::role) does not decide, with
@@ -40,13 +37,13 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     /// Returns the role of this ledger.
     fn role(&self) -> LedgerRole;
 
-    /// Takes a step. The answer is the one that the command's call in [`LedgerCalls`] returns.
+    /// Takes a step. The answer is the one that the command's call in [`LedgerCalls`](super::LedgerCalls) returns.
     ///
     /// # Errors
     /// Those of the command's call.
     async fn step(&self, command: Command) -> Result<Answer, LedgerError>;
 
-    /// Answers a question. The reply is the one that the query's call in [`LedgerCalls`] returns.
+    /// Answers a question. The reply is the one that the query's call in [`LedgerCalls`](super::LedgerCalls) returns.
     ///
     /// # Errors
     /// Those of the query's call.
@@ -66,43 +63,4 @@ pub struct Bounds {
     pub is_shared: bool,
     /// How long keys and nonces are kept; `None` for as long as their activity.
     pub key_retention: Option<Duration>,
-}
-
-/// Whether [`LedgerCalls::open`](LedgerCalls::open) opened the activity or found it open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Opened {
-    /// Opened by this call.
-    Now,
-    /// Already open with the same terms.
-    Before,
-}
-
-/// The id that [`LedgerCalls::locate`](LedgerCalls::locate) looks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reference {
-    /// An order.
-    Order(OrderId),
-    /// A payment.
-    Payment(PaymentId),
-}
-
-/// The outcome of [`LedgerCalls::keep_unmatched`](LedgerCalls::keep_unmatched).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
-    /// The capture is kept.
-    Kept,
-    /// The payment is known; advance this order instead.
-    Known(OrderKey),
-}
-
-/// The name of a reader of outboxes.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-#[serde(transparent)]
-pub struct Consumer(pub Arc<str>);
-
-impl Consumer {
-    /// Creates a consumer name.
-    pub fn new(name: &str) -> Self {
-        Self(name.into())
-    }
 }

@@ -5,6 +5,7 @@
 //! use the concrete services instead: validation and retries live there.
 
 mod advance;
+mod call_values;
 mod calls;
 mod command;
 mod error;
@@ -24,12 +25,13 @@ mod view;
 pub mod wire;
 
 pub use advance::{Advance, Advanced, Advances, Closing, Due, RefundOutcome, RefundTask};
+pub use call_values::{Consumer, Kept, Opened, Reference};
 pub use calls::LedgerCalls;
 pub use command::{Answer, Command, Query, Reply};
 pub use error::LedgerError;
 pub use event::{ChangeId, Entry, Event, OrderChange, Placed};
 pub use lane::{Bucket, Lane};
-pub use ledger::{Bounds, Consumer, Kept, Ledger, Opened, Reference};
+pub use ledger::{Bounds, Ledger};
 pub use position::{BatchId, Epoch, Position};
 pub use reserve::{Outcome, Reservations, Reserve, ReserveMode};
 pub use role::LedgerRole;

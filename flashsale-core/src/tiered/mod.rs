@@ -20,6 +20,7 @@ mod ledger;
 mod notes;
 mod pump;
 mod rebuild;
+mod remembered;
 mod transit;
 
 pub use pump::Pumped;
@@ -32,7 +33,7 @@ use std::{
 
 use epochs::Epochs;
 use notes::Notes;
-use pump::Pump;
+use remembered::Pump;
 
 use crate::{
     domain::{ActivityId, Order, OrderKey},

@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::{Tiered, concurrent::at_most, epochs::Standing, notes::Lanes};
+use super::{Tiered, concurrent::at_most, epochs::Standing, notes::Lanes, remembered::Pump};
 use crate::{
     domain::ActivityId,
     interruptible_sleep::pause,
@@ -37,14 +37,6 @@ pub enum Pumped {
     Rebuilt,
     /// The gate is not open, and another node may be loading it.
     Waiting,
-}
-
-/// What the rounds of an activity remember.
-#[derive(Debug, Default)]
-pub(super) struct Pump {
-    buckets: Option<Bucket>,
-    /// The position in the truth's outbox up to which every lane of the gate has followed.
-    pub(super) followed: Option<Position>,
 }
 
 /// The result of a round, with the lanes that may have more to persist.

@@ -4,7 +4,8 @@ use super::{
     Tiered,
     concurrent::at_most,
     notes::Lanes,
-    pump::{LANES_AT_ONCE, Pump, Pumped},
+    pump::{LANES_AT_ONCE, Pumped},
+    remembered::Pump,
 };
 use crate::{
     domain::ActivityId,

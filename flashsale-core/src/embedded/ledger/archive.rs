@@ -6,8 +6,8 @@ use super::{archive_file::ArchiveFile, engine::EmbeddedLedger, error::EmbeddedEr
 use crate::{
     domain::{ActivityId, Order, OrderId, OrderKey, UserId},
     ledger::{
-        LedgerError, LedgerRole, Reference,
-        state_machine::{Batch, Inspection, StateMachine},
+        LedgerError, Reference,
+        state_machine::{Batch, StateMachine},
     },
     panic_message::panic_message,
 };
@@ -145,17 +145,6 @@ impl EmbeddedLedger {
         orders.truncate(limit);
         Ok(orders)
     }
-}
-
-/// The full state of an activity that is out of memory.
-pub(super) fn inspect(
-    archive: &ArchiveFile,
-    activity: ActivityId,
-) -> Result<Option<Inspection>, EmbeddedError> {
-    let mut machine = StateMachine::new(LedgerRole::Single);
-    machine.set_archived(archive.stored()?);
-    machine.bring_back(archive.returning(activity)?);
-    Ok(machine.inspect(activity))
 }
 
 /// Runs work on the archive's file, on a thread for blocking work.

@@ -19,8 +19,10 @@ use crate::{
     domain::{ActivityId, Order, OrderId, OrderKey, UserId},
     embedded::file::{FORMAT as FORMAT_NAME, META},
     ledger::{
-        BatchId, Reference,
-        state_machine::{ArchivedActivity, LeavingActivity, ReturningActivity, StoredActivity},
+        BatchId, LedgerRole, Reference,
+        state_machine::{
+            ArchivedActivity, Inspection, LeavingActivity, ReturningActivity, StateMachine, StoredActivity,
+        },
         wire::{self, Wire},
     },
 };
@@ -248,6 +250,14 @@ impl ArchiveFile {
         content
             .returning(left_in, orders)
             .map_err(|error| self.damaged(format!("activity {activity}: {error}")))
+    }
+
+    /// The full state of an activity.
+    pub(super) fn inspect(&self, activity: ActivityId) -> Result<Option<Inspection>, EmbeddedError> {
+        let mut machine = StateMachine::new(LedgerRole::Single);
+        machine.set_archived(self.stored()?);
+        machine.bring_back(self.returning(activity)?);
+        Ok(machine.inspect(activity))
     }
 
     /// Writes a copy into another directory.

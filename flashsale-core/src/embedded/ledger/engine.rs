@@ -10,7 +10,6 @@ use std::{
 use tokio::sync::{RwLock, mpsc, oneshot};
 
 use super::{
-    archive,
     archive_file::ArchiveFile,
     available_memory,
     call::Step,
@@ -260,7 +259,7 @@ impl EmbeddedLedger {
         self.read_of(
             activity,
             move |machine| machine.inspect(activity),
-            move |archive| archive::inspect(archive, activity),
+            move |archive| archive.inspect(activity),
         )
         .await
     }

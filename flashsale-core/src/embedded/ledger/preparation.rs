@@ -1,12 +1,9 @@
 //! Prepares the lanes of an activity for its opening, outside the writer thread.
 
-use std::{sync::Arc, thread};
+use std::sync::Arc;
 
 use super::engine::EmbeddedLedger;
-use crate::ledger::{
-    LedgerError, Terms,
-    state_machine::{Prepared, UnusedRoom},
-};
+use crate::ledger::{LedgerError, Terms, state_machine::Prepared};
 
 impl EmbeddedLedger {
     /// Builds the lanes of an activity, with memory for its orders unless it is over.
@@ -24,14 +21,5 @@ impl EmbeddedLedger {
         tokio::task::spawn_blocking(prepare).await.map_err(|error| {
             LedgerError::Unavailable(format!("the lanes could not be prepared: {error}").into())
         })
-    }
-}
-
-/// Frees memory on a thread of its own: returning hundreds of megabytes to the operating system takes
-/// milliseconds.
-pub(super) fn free(unused: Vec<UnusedRoom>) {
-    let freeing = thread::Builder::new().name("flashsale-free".into()).spawn(move || drop(unused));
-    if let Err(error) = freeing {
-        tracing::debug!(%error, "no thread to free memory; it was freed at once");
     }
 }

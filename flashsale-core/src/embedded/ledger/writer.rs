@@ -12,13 +12,12 @@ use super::{
     call::Call,
     committer::{Commit, Committer, Shared},
     error::EmbeddedError,
-    preparation,
 };
 use crate::{
     domain::Clock,
     ledger::{
         BatchId, LedgerError,
-        state_machine::{Batch, StateMachine},
+        state_machine::{Batch, StateMachine, UnusedRoom},
     },
     panic_message::panic_message,
 };
@@ -138,7 +137,7 @@ impl Writer {
             run.map_err(Failure::Undone)?;
             let unused = self.machine.give_back_room(batch.now);
             if !unused.is_empty() {
-                preparation::free(unused);
+                free(unused);
             }
             if self.is_full() {
                 break;
@@ -223,5 +222,14 @@ impl Writer {
                 None => return,
             }
         }
+    }
+}
+
+/// Frees memory on a thread of its own: returning hundreds of megabytes to the operating system takes
+/// milliseconds.
+fn free(unused: Vec<UnusedRoom>) {
+    let freeing = std::thread::Builder::new().name("flashsale-free".into()).spawn(move || drop(unused));
+    if let Err(error) = freeing {
+        tracing::debug!(%error, "no thread to free memory; it was freed at once");
     }
 }

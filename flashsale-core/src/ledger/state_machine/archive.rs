@@ -15,9 +15,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     CorruptState,
+    activity::ActivityState,
+    away::{LeavingActivity, StoredActivity},
     batch::Batch,
     journal_record::Record,
-    machine::{ActivityState, StateMachine},
+    machine::StateMachine,
     prepared::Prepared,
     snapshot_image::SaleImage,
 };
@@ -25,14 +27,6 @@ use crate::{
     domain::{ActivityId, Order, SkuId, Timestamp},
     ledger::{BatchId, Bucket, Consumer, Lane, LedgerRole, StepId, Stock, Terms},
 };
-
-/// An activity that leaves memory.
-#[derive(Debug)]
-pub struct LeavingActivity {
-    left_in: BatchId,
-    stock: Vec<(SkuId, Stock)>,
-    state: ActivityState,
-}
 
 /// What is kept of an activity besides its orders. It can be stored.
 #[derive(Debug, Serialize, Deserialize)]
@@ -48,24 +42,6 @@ pub struct ArchivedActivity {
 pub struct ReturningActivity {
     left_in: BatchId,
     state: ActivityState,
-}
-
-/// Which value of an activity is stored elsewhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoredActivity {
-    /// The batch in which it left.
-    pub left_in: BatchId,
-    /// The number of its events, over all lanes. It grows with every change, so an older value has fewer.
-    pub events: u64,
-}
-
-/// The activities that are not in memory.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Away {
-    /// The batch that names the stored value, also of those that came back.
-    pub(super) stored: BTreeMap<ActivityId, StoredActivity>,
-    /// Those that are not stored yet.
-    pub(super) leaving: BTreeMap<ActivityId, Arc<LeavingActivity>>,
 }
 
 impl StateMachine {

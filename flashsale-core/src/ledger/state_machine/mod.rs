@@ -19,7 +19,9 @@
 //! | memory reserved ahead of a sale | `room`, `prepared` |
 //! | the journal and the snapshot | `journal_record` and `replay`; `snapshot_image` |
 
+mod activity;
 mod archive;
+mod away;
 mod batch;
 mod buckets;
 mod census;
@@ -38,6 +40,7 @@ mod precedence;
 mod prepared;
 mod queries;
 mod replay;
+mod reserving;
 mod room;
 mod snapshot_image;
 mod step;
@@ -46,7 +49,8 @@ mod transitions;
 mod truth;
 mod units;
 
-pub use archive::{ArchivedActivity, LeavingActivity, ReturningActivity, StoredActivity};
+pub use archive::{ArchivedActivity, ReturningActivity};
+pub use away::{LeavingActivity, StoredActivity};
 pub use batch::Batch;
 pub use census::Census;
 pub use inspect::{CounterInspection, Inspection, LaneInspection, OfferInspection};
@@ -54,5 +58,6 @@ pub use lane::CorruptState;
 pub use machine::StateMachine;
 pub use order_v1::OrderV1;
 pub use prepared::Prepared;
-pub use room::{RoomBudget, UnusedRoom};
+pub use reserving::UnusedRoom;
+pub use room::RoomBudget;
 pub use snapshot_image::Image;

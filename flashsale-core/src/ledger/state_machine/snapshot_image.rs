@@ -5,10 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
-    CorruptState,
-    archive::StoredActivity,
-    machine::{ActivityState, StateMachine},
-    outbox::Outbox,
+    CorruptState, activity::ActivityState, away::StoredActivity, machine::StateMachine, outbox::Outbox,
     units::Units,
 };
 use crate::{

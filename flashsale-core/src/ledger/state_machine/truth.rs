@@ -1,10 +1,6 @@
 //! The truth's side of two tiers: persisting entries, taking epochs, handing out content.
 
-use super::{
-    batch::Batch,
-    journal_record::Record,
-    machine::{ActivityState, StateMachine},
-};
+use super::{activity::ActivityState, batch::Batch, journal_record::Record, machine::StateMachine};
 use crate::{
     domain::{ActivityId, OrderId, OrderKey, OrderStatus, Strategy},
     ledger::{

@@ -1,0 +1,44 @@
+//! Small values that calls take and return.
+
+use std::sync::Arc;
+
+use crate::domain::{OrderId, OrderKey, PaymentId};
+
+/// Whether [`LedgerCalls::open`](super::LedgerCalls::open) opened the activity or found it open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// Opened by this call.
+    Now,
+    /// Already open with the same terms.
+    Before,
+}
+
+/// The id that [`LedgerCalls::locate`](super::LedgerCalls::locate) looks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reference {
+    /// An order.
+    Order(OrderId),
+    /// A payment.
+    Payment(PaymentId),
+}
+
+/// The outcome of [`LedgerCalls::keep_unmatched`](super::LedgerCalls::keep_unmatched).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// The capture is kept.
+    Kept,
+    /// The payment is known; advance this order instead.
+    Known(OrderKey),
+}
+
+/// The name of a reader of outboxes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Consumer(pub Arc<str>);
+
+impl Consumer {
+    /// Creates a consumer name.
+    pub fn new(name: &str) -> Self {
+        Self(name.into())
+    }
+}
