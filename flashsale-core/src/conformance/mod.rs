@@ -56,8 +56,9 @@
 //! - `concurrency`: 2 to 10,000 buyers for 1 to 100 units, concurrent captures and cancellations,
 //!   and futures that are dropped after a random number of polls.
 //!
-//! [Queues](crate::queue) have their own, smaller suite: [`run_queue`]. [`storms`] tests two tiers
-//! with faults between them.
+//! [Queues](crate::queue), [catalogues](crate::catalogue::Catalogue) and [leases of worker
+//! ids](crate::snowflake::WorkerLease) have their own, smaller suites: [`run_queue`], [`run_catalogue`],
+//! [`run_worker_lease`]. [`storms`] tests two tiers with faults between them.
 //!
 //! # Known mistakes, and the cases that find them
 //! | seen in other systems | case |

@@ -176,7 +176,7 @@ impl StateMachine {
     /// Decides requests for units.
     ///
     /// # Errors
-    /// See [`Ledger::reserve`](crate::ledger::Ledger::reserve).
+    /// See [`reserve`](crate::ledger::LedgerCalls::reserve).
     pub fn reserve(
         &mut self,
         batch: Batch,
