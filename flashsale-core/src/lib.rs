@@ -79,7 +79,6 @@ pub mod ledger;
 pub mod metrics;
 #[cfg(feature = "mutants")]
 pub mod mutants;
-#[cfg(any(feature = "embedded", feature = "conformance"))]
 mod panic_message;
 pub mod queue;
 pub mod rate_limiter;
