@@ -319,8 +319,10 @@ fn archived_activities_keep_their_format() {
     machine
         .reserve(batch(1, 2), lane, None, &[request(100, buyer(0), 2), request(101, buyer(1), 1)])
         .unwrap();
-    let cancel = Advance::Cancel { order: key(100, buyer(0)), by: None };
-    machine.advance(batch(2, 3), lane, &[cancel]).unwrap();
+    let cancel = |n: u64| Advance::Cancel { order: key(100 + n, buyer(n)), by: None };
+    machine.advance(batch(2, 3), lane, &[cancel(0)]).unwrap();
+    assert!(machine.leave(batch(3_600, 4), activity()).is_none(), "an order is open");
+    machine.advance(batch(2, 3), lane, &[cancel(1)]).unwrap();
     let before = format!("{:?}", machine.inspect(activity()));
     assert!(machine.leave(batch(2, 4), activity()).is_none(), "it is not over");
     let leaving = machine.leave(batch(3_600, 5), activity()).unwrap();
