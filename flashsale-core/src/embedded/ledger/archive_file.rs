@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -14,7 +15,7 @@ use redb::{
     backends::InMemoryBackend,
 };
 
-use super::error::EmbeddedError;
+use super::{error::EmbeddedError, snapshot};
 use crate::{
     domain::{ActivityId, Order, OrderId, OrderKey, UserId},
     embedded::file::{FORMAT as FORMAT_NAME, META},
@@ -60,9 +61,32 @@ impl ArchiveFile {
     /// Opens the file of a directory, creating it if it is missing.
     pub(super) fn open(directory: &Path) -> Result<Self, EmbeddedError> {
         let path = directory.join(Self::FILE);
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(&path);
-        let database = database.map_err(|error| EmbeddedError::of_store(&path, "opened", error))?;
-        Self::prepare(database, path)
+        match fs::metadata(&path) {
+            // redb would treat it as a new archive.
+            Ok(file) if file.len() == 0 => {
+                Err(EmbeddedError::damaged(path, "it is empty; remove it only if nothing was ever archived"))
+            }
+            Ok(_) => Self::prepare(Self::create(&path)?, path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Named only when it is complete, so that a crash leaves no empty file behind. The
+                // journal is open, so no other process does the same.
+                let pending = path.with_extension("redb.new");
+                let _ = fs::remove_file(&pending);
+                let file = Self::prepare(Self::create(&pending)?, path)?;
+                fs::rename(&pending, &file.path)
+                    .map_err(|error| EmbeddedError::unusable(&file.path, "created", error))?;
+                snapshot::sync_directory(directory)?;
+                Ok(file)
+            }
+            Err(error) => Err(EmbeddedError::unusable(path, "read", error)),
+        }
+    }
+
+    fn create(path: &Path) -> Result<Database, EmbeddedError> {
+        Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create(path)
+            .map_err(|error| EmbeddedError::of_store(path, "opened", error))
     }
 
     /// An empty archive in memory.
