@@ -76,10 +76,14 @@ pub struct StormReport {
 }
 
 /// Runs `seeds` × `sequences` storms of `steps` random steps against two to five [`Tiered`] nodes over
-/// a fresh pair. The runtime must have timers; with paused time, nobody waits for another node.
+/// a fresh pair.
 ///
 /// # Errors
 /// The first violation found, with its seed and the last 60 steps before it.
+///
+/// # Panics
+/// Unless the runtime has one thread and its time is paused (`start_paused`): nobody waits for the
+/// patience of nodes, time is advanced instead.
 pub async fn storms(options: &Options, fresh: impl Fn() -> Pair) -> Result<StormReport, String> {
     let mut sum = StormReport::default();
     let seeds = options.seeds * u64::from(options.sequences);
@@ -586,7 +590,7 @@ impl Storm {
             if outcome != Some(Outcome::NotReady) {
                 break;
             }
-            tokio::time::sleep(PATIENCE).await;
+            tokio::time::advance(PATIENCE).await;
         }
         let Some(Outcome::Reserved { order, .. }) = outcome else {
             return Err(format!("there are units, but its buyer got {outcome:?}"));
@@ -708,7 +712,7 @@ where
             Ok(answer) => return Ok(answer),
             Err(error) => failed = Some(error),
         }
-        tokio::time::sleep(PATIENCE).await;
+        tokio::time::advance(PATIENCE).await;
     }
     Err(format!("after the storm, {what} keeps failing: {failed:?}"))
 }

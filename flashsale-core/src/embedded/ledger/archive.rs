@@ -18,7 +18,7 @@ impl EmbeddedLedger {
         let (archive, caller, moving) = (self.archived()?, self.caller(), Arc::clone(&self.moving));
         // A task of its own, because the caller may go: then nobody would finish the move.
         let moved = tokio::spawn(async move {
-            let _moving = moving.write().await;
+            let _moving = moving.lock().await;
             let leave = move |machine: &mut StateMachine, batch: Batch| {
                 Ok(if machine.is_archived(activity) { Err(()) } else { Ok(machine.leave(batch, activity)) })
             };
@@ -47,7 +47,7 @@ impl EmbeddedLedger {
 
     /// Brings an activity back into memory, if it is out.
     async fn move_in(&self, activity: ActivityId) -> Result<(), LedgerError> {
-        let _moving = self.moving.write().await;
+        let _moving = self.moving.lock().await;
         if !self.call(move |machine, _| Ok(machine.is_archived(activity))).await? {
             return Ok(());
         }

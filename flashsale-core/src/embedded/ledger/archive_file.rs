@@ -18,7 +18,7 @@ use redb::{
 use super::{error::EmbeddedError, snapshot};
 use crate::{
     domain::{ActivityId, Order, OrderId, OrderKey, UserId},
-    embedded::file::{FORMAT as FORMAT_NAME, META},
+    embedded::file::{FORMAT as FORMAT_NAME, META, copy_table},
     ledger::{
         BatchId, LedgerRole, Reference,
         state_machine::{
@@ -289,11 +289,11 @@ impl ArchiveFile {
         let copy = Self::open(to)?;
         let writing = copy.begin_write()?;
         let reading = self.begin_read()?;
-        let copied = crate::embedded::file::copy_table(ACTIVITIES, &reading, &writing)
-            .and_then(|()| crate::embedded::file::copy_table(ORDERS, &reading, &writing))
-            .and_then(|()| crate::embedded::file::copy_table(BUYERS, &reading, &writing))
-            .and_then(|()| crate::embedded::file::copy_table(OWNERS, &reading, &writing))
-            .and_then(|()| crate::embedded::file::copy_table(PAYMENTS, &reading, &writing));
+        let copied = copy_table(ACTIVITIES, &reading, &writing)
+            .and_then(|()| copy_table(ORDERS, &reading, &writing))
+            .and_then(|()| copy_table(BUYERS, &reading, &writing))
+            .and_then(|()| copy_table(OWNERS, &reading, &writing))
+            .and_then(|()| copy_table(PAYMENTS, &reading, &writing));
         copied.map_err(|error| self.damaged(format!("it cannot be copied: {error:?}")))?;
         copy.check(writing.commit())
     }

@@ -7,7 +7,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use tokio::sync::{RwLock, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     archive_file::ArchiveFile,
@@ -96,8 +96,8 @@ pub struct EmbeddedLedger {
     files: Mutex<Option<Files>>,
     /// The activities that are not in memory; `None` once the engine is closed.
     archive: Mutex<Option<ArchiveFile>>,
-    /// Held for writing while an activity moves out of memory or back.
-    pub(super) moving: Arc<RwLock<()>>,
+    /// Held while an activity moves out of memory or back.
+    pub(super) moving: Arc<tokio::sync::Mutex<()>>,
     decided_until: Timestamp,
     /// The memory that lanes may reserve.
     pub(super) room: RoomBudget,
@@ -240,7 +240,7 @@ impl EmbeddedLedger {
     /// either case: the next start replays the journal.
     pub async fn close(&self) -> Result<(), EmbeddedError> {
         // A move in progress has the archive's file open.
-        let _moving = self.moving.write().await;
+        let _moving = self.moving.lock().await;
         drop(self.files.lock().unwrap_or_else(PoisonError::into_inner).take());
         drop(self.archive.lock().unwrap_or_else(PoisonError::into_inner).take());
         let (reply, answer) = oneshot::channel();

@@ -149,7 +149,7 @@ impl Sales {
 
     /// What the batchers of all activities have done since the start of the process, including those
     /// of activities that were left.
-    pub fn batchers(&self) -> BatcherMetrics {
+    pub fn batcher_metrics(&self) -> BatcherMetrics {
         let all = BatcherMetrics::default();
         all.add(&self.left);
         for front in self.all().iter().flat_map(|sale| sale.fronts()) {

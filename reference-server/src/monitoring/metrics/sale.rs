@@ -65,7 +65,8 @@ fn commits(page: &mut Exposition, app: &App) {
 
 /// Sums all lanes, without activity labels, so that the counters outlive an activity's metrics.
 fn queues(page: &mut Exposition, app: &App, sales: &[std::sync::Arc<Sale>]) {
-    let BatcherMetrics { reserves, advances, round_trips, failed, reserved, advanced } = app.sales.batchers();
+    let BatcherMetrics { reserves, advances, round_trips, failed, reserved, advanced } =
+        app.sales.batcher_metrics();
     let waiting: usize =
         sales.iter().flat_map(|sale| sale.fronts()).map(|front| front.batcher.waiting()).sum();
     for (kind, sizes) in [("reserve", reserves.read()), ("advance", advances.read())] {
