@@ -171,7 +171,7 @@ async fn every_key_and_ticket_of_a_frequent_buyer_is_kept(scene: &mut Scene) -> 
 async fn an_order_id_cannot_be_used_twice(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
     let first = scene.ask(1);
-    let second = scene.ask(2).id(first.0.order.value());
+    let second = scene.ask(1).id(first.0.order.value());
     let outcomes = scene.reserve_all(vec![first], None).await?;
     scene.holds("reserved", matches!(outcomes[0], Outcome::Reserved { .. }), &outcomes)?;
     scene.reserve(second, "id_taken").await?;

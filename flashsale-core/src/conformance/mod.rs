@@ -111,6 +111,7 @@ mod keys;
 mod ledger_under_test;
 mod limits;
 mod make;
+mod map_rows;
 mod model;
 mod name;
 mod options;
@@ -138,6 +139,7 @@ pub use catalogue::{
 pub use failure::Failure;
 pub use faults::{Faults, Faulty};
 pub use ledger_under_test::{Factory, LedgerUnderTest, TestControl};
+pub use map_rows::MapRows;
 pub use model::{Model, Models};
 pub use options::Options;
 pub use queue::{QueueFactory, QueueTestControl, QueueUnderTest, examine_queue, run_queue};

@@ -137,14 +137,17 @@ async fn a_known_id_with_other_content_is_a_conflict(scene: &mut Scene) -> Check
     scene.capture_as(&order, other_transaction, "conflict").await?;
     let other_amount = Capture { amount: 1, ..first.clone() };
     scene.capture_as(&order, other_amount, "conflict").await?;
-    // Another payment of the same buyer that is not open any more.
-    let late = scene.place(1).await?;
-    scene.open_payment(&late, 2, "done paying").await?;
-    scene.close_payment(&late, 2, "done pending").await?;
-    let reused = Capture { transaction: first.transaction.clone(), ..capture_of(&late, 2, 2) };
-    scene.capture_as(&late, reused, "conflict").await?;
-    scene.status(&late, "pending").await?;
-    scene.stock(1, [7, 1, 1]).await
+    // Payments that are not open any more: of another order of the buyer, and of another buyer's.
+    for (buyer, payment) in [(1, 2), (2, 3)] {
+        let late = scene.place(buyer).await?;
+        scene.open_payment(&late, payment, "done paying").await?;
+        scene.close_payment(&late, payment, "done pending").await?;
+        let reused =
+            Capture { transaction: first.transaction.clone(), ..capture_of(&late, payment, payment) };
+        scene.capture_as(&late, reused, "conflict").await?;
+        scene.status(&late, "pending").await?;
+    }
+    scene.stock(1, [6, 2, 1]).await
 }
 
 /// Mistake: providers whose event ids cover several items, or whose transaction ids are unique per
@@ -460,7 +463,7 @@ async fn refunds_due_are_listed_until_settled(scene: &mut Scene) -> Check {
     scene.same("number of refunds due", 2, scene.ok("refunds_due", due(scene).await)?.len())?;
     let of_one = scene.ok("refunds_due", scene.ledger().refunds_due(lane, None, 1).await)?;
     scene.same("refunds due of one order", 2, of_one.len())?;
-    let after = scene.ok("refunds_due", scene.ledger().refunds_due(lane, Some(order.key.id), 1).await)?;
+    let after = scene.ok("refunds_due", scene.ledger().refunds_due(lane, Some(order.key), 1).await)?;
     scene.same("refunds due after that order", 0, after.len())?;
     settled(scene, &order, last.id.value(), last.id.value(), RefundOutcome::Done, "done paid").await?;
     settled(scene, &order, first.id.value(), 5, RefundOutcome::Failed, "done paid").await?;

@@ -474,7 +474,7 @@ impl System {
                 return Ok(answers);
             }
             let part = truth.content(activity, after, chunk).await?;
-            after = part.next;
+            after = part.continues_after();
             answers += &show(&Ok((part.after, part.next, part.position)));
             gate.load(activity, next.epoch, part).await?;
             if after.is_none() {

@@ -60,15 +60,13 @@ async fn of_two_possible_outcomes_the_first_wins(scene: &mut Scene) -> Check {
             if are_exclusive(first, second) {
                 continue;
             }
-            scene.open(vec![offer(1, Strategy::OrderTime, 3)]).await?;
+            scene.open(vec![offer(1, Strategy::OrderTime, 2)]).await?;
             let known = scene.place(1).await?;
-            let strangers = scene.place(2).await?;
             let mut request = (scene.ask(1), None);
             let mut ways = vec![second, first];
             ways.dedup();
             for way in ways {
-                request =
-                    arrange(scene, way, request, (known.key.id.value(), strangers.key.id.value())).await?;
+                request = arrange(scene, way, request, known.key.id.value()).await?;
             }
             scene.note(format!("reserve where {first:?} and {second:?} apply"));
             scene.reserve_in(request.0, request.1, expected).await?;
@@ -92,7 +90,7 @@ async fn arrange(
     scene: &mut Scene,
     way: Way,
     (ask, epoch): (Ask, Option<Epoch>),
-    (known, strangers): (u64, u64),
+    known: u64,
 ) -> Result<(Ask, Option<Epoch>), super::Failure> {
     let now = scene.now();
     Ok(match way {
@@ -103,7 +101,7 @@ async fn arrange(
         Way::TicketExpired => (ask.mode(ReserveMode::TicketExpired), epoch),
         Way::SalesStopped => (ask.mode(ReserveMode::SalesStopped), epoch),
         Way::TicketUsed => (ask.nonce(known), epoch),
-        Way::IdTaken => (ask.id(strangers), epoch),
+        Way::IdTaken => (ask.id(known), epoch),
         Way::Paused => {
             scene.amend(Change::Selling(Selling::Paused)).await?;
             (ask, epoch)

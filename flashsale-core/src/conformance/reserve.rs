@@ -25,7 +25,8 @@ cases! {
         an_empty_batch_gets_an_empty_answer,
         activities_and_terms_can_be_read,
         a_user_sees_only_their_own_orders,
-        a_view_shows_how_many_units_can_be_ordered;
+        a_view_shows_how_many_units_can_be_ordered,
+        a_view_knows_the_buyers_since_the_last_one;
 }
 
 /// Mistake: the script crashes when the stock key is missing.
@@ -232,4 +233,20 @@ async fn a_view_shows_how_many_units_can_be_ordered(scene: &mut Scene) -> Check 
     scene.holds("the view has the lane's time", after.at > Timestamp::EPOCH, after.at)?;
     let knows = |buyer| after.buyers.as_ref().is_some_and(|buyers| buyers.may_contain(make::user(buyer)));
     scene.holds("the buyer filter contains both buyers", knows(1) && knows(2), &after)
+}
+
+/// Mistake: a winner who comes back is told "sold out" from a view that does not know him yet.
+async fn a_view_knows_the_buyers_since_the_last_one(scene: &mut Scene) -> Check {
+    scene.open(vec![offer(1, Strategy::OrderTime, 1), offer(2, Strategy::OrderTime, 99)]).await?;
+    scene.place(1).await?;
+    for buyer in 2..40 {
+        let view = scene.ok("view", scene.ledger().view(scene.lane(1)).await)?;
+        let unknown: Vec<_> = (1..buyer)
+            .filter(|known| view.buyers.as_ref().is_none_or(|all| !all.may_contain(make::user(*known))))
+            .collect();
+        scene.same("buyers that the view does not know", Vec::new(), unknown)?;
+        let ask = scene.ask(buyer).of(2);
+        scene.place_ask(ask).await?;
+    }
+    Ok(())
 }

@@ -65,7 +65,7 @@ impl Scene {
         let mut after = None;
         loop {
             let chunk = self.ok("content", self.truth().content(self.activity(), after, limit).await)?;
-            after = chunk.next;
+            after = chunk.continues_after();
             chunks.push(chunk);
             if after.is_none() {
                 return Ok(chunks);

@@ -296,7 +296,7 @@ pub trait LedgerCalls: Ledger {
     fn refunds_due(
         &self,
         lane: Lane,
-        after: Option<OrderId>,
+        after: Option<OrderKey>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<RefundTask>, LedgerError>> + Send {
         read!(self, Query::RefundsDue { lane, after, limit } => RefundsDue)
@@ -469,10 +469,9 @@ pub trait LedgerCalls: Ledger {
     ///
     /// An order is created with the offer's price and a hold that starts now, or stored as refused
     /// if its epoch is over or units, limits, key or nonce forbid it. The pay-time bound and the
-    /// window are not checked again. An unknown SKU is refused without a trace. An order whose id
-    /// belongs to another user's is refused each time: nothing is stored, and
-    /// [`OrderChange::Refused`](super::OrderChange::Refused) tells the gate. An adjustment takes
-    /// effect or is refused. Other entries only move the position. A known order keeps its verdict.
+    /// window are not checked again. An unknown SKU is refused without a trace. An adjustment takes
+    /// effect or is refused. Other entries only move the position. A known order, which is one with the
+    /// same id and user, keeps its verdict.
     ///
     /// # Errors
     /// [`LedgerError::Moved`] if `mode` names another position than the lane's, or the entries do not
@@ -524,7 +523,7 @@ pub trait LedgerCalls: Ledger {
     fn content(
         &self,
         activity: ActivityId,
-        after: Option<OrderId>,
+        after: Option<OrderKey>,
         limit: usize,
     ) -> impl Future<Output = Result<Chunk, LedgerError>> + Send {
         read!(self, Query::Content { activity, after, limit } => Content)

@@ -112,7 +112,7 @@ pub enum Query {
     /// What is asked by [`adjustment`](super::LedgerCalls::adjustment).
     Adjustment { activity: ActivityId, id: AdjustmentId },
     /// What is asked by [`refunds_due`](super::LedgerCalls::refunds_due).
-    RefundsDue { lane: Lane, after: Option<OrderId>, limit: usize },
+    RefundsDue { lane: Lane, after: Option<OrderKey>, limit: usize },
     /// What is asked by [`events`](super::LedgerCalls::events).
     Events { consumer: Consumer, lane: Lane, from: Option<Position>, limit: usize },
     /// What is asked by [`open_epoch`](super::LedgerCalls::open_epoch).
@@ -124,7 +124,7 @@ pub enum Query {
     /// What is asked by [`epoch`](super::LedgerCalls::epoch).
     Epoch(ActivityId),
     /// What is asked by [`content`](super::LedgerCalls::content).
-    Content { activity: ActivityId, after: Option<OrderId>, limit: usize },
+    Content { activity: ActivityId, after: Option<OrderKey>, limit: usize },
 }
 
 /// The answer to a [`Query`].

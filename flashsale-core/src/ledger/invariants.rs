@@ -192,18 +192,17 @@ pub fn check_limits_hold(inspection: &Inspection) -> Vec<Violation> {
     found.0
 }
 
-/// I5, I8, I10, I12: a key, a nonce, an id and a payment's transaction each belong to one order.
+/// I5, I8, I10, I12: a key, a nonce, an id and a payment's transaction each belong to one order of a buyer.
 fn check_identity(inspection: &Inspection, found: &mut Findings) {
-    let (mut orders, mut ids) = (HashSet::new(), HashSet::new());
+    let mut orders = HashSet::new();
     let (mut keys, mut nonces, mut transactions) = (HashSet::new(), HashSet::new(), HashSet::new());
     for order in inspection.lanes.iter().flat_map(|lane| &lane.orders) {
         let user = order.key.user;
         let id = order.key.id;
         found.require(orders.insert((user, id)), "I12", || format!("user {user} has two orders {id}"));
-        // A gate may admit what the truth refuses: the retry of an order that the gate lost, or an id
-        // that it does not know. Skip what is queued.
+        // A gate may admit what the truth refuses: the retry of an order that the gate lost. Skip what
+        // is queued.
         let counts = order.persisted && order.status != OrderStatus::Refused;
-        found.require(!counts || ids.insert(id), "I12", || format!("two orders have the id {id}"));
         if let Some(known) = order.idempotency.filter(|_| counts) {
             found.require(keys.insert((user, known.key)), "I5", || {
                 format!("order {} reuses the key of another order of user {user}", order.key.id)

@@ -16,6 +16,7 @@ mod ledger;
 mod position;
 mod reserve;
 mod role;
+pub mod rows;
 pub mod state_machine;
 mod stock;
 mod terms;

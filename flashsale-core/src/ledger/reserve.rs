@@ -63,7 +63,7 @@ pub enum Outcome {
     Ended,
     /// The ticket already created an order, under another key.
     TicketUsed,
-    /// The order id is taken, which happens if two generators share a worker id.
+    /// Another order of the buyer has the order id, which happens if two generators share a worker id.
     IdTaken,
     /// A limit would be exceeded. A rule about a subject that the request lacks allows 0 units.
     LimitReached {

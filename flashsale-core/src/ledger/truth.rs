@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{AdjustmentId, BatchId, Change, ChangeId, Epoch, Position, Terms};
-use crate::domain::{Attribution, Order, OrderId, SkuId};
+use crate::domain::{Attribution, Order, OrderId, OrderKey, SkuId};
 
 /// The way in which [`persist`](super::LedgerCalls::persist) treats the position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +42,6 @@ pub enum RefusalReason {
     TicketUsed,
     /// It was refused earlier.
     Before,
-    /// The id belongs to another user's order.
-    IdTaken,
 }
 
 /// An epoch taken at the truth.
@@ -72,4 +70,11 @@ pub struct Chunk {
     pub orders: Vec<Order>,
     /// The cursor of the next chunk; `None` for the last.
     pub next: Option<OrderId>,
+}
+
+impl Chunk {
+    /// The order after which the next chunk begins; `None` if this is the last one.
+    pub fn continues_after(&self) -> Option<OrderKey> {
+        self.orders.last().map(|order| order.key).filter(|_| self.next.is_some())
+    }
 }

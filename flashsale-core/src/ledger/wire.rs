@@ -10,7 +10,7 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Chunk, Entry, Terms, state_machine::ArchivedActivity};
+use super::{Chunk, Entry, Terms};
 use crate::domain::Order;
 
 /// A kind of stored value.
@@ -93,10 +93,5 @@ impl Wire for Terms {
 
 impl Wire for Chunk {
     const KIND: &str = "a part of an activity's content";
-    const VERSION: u8 = 1;
-}
-
-impl Wire for ArchivedActivity {
-    const KIND: &str = "an archived activity";
     const VERSION: u8 = 1;
 }

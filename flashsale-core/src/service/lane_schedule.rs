@@ -9,7 +9,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    domain::{OrderId, Timestamp},
+    domain::{OrderKey, Timestamp},
     ledger::Lane,
 };
 
@@ -41,7 +41,7 @@ pub(super) struct Next {
     /// At this time by the clock of the sales.
     pub(super) at: Option<Timestamp>,
     /// Where to continue with a lane that is read in parts.
-    pub(super) cursor: Option<OrderId>,
+    pub(super) cursor: Option<OrderKey>,
 }
 
 /// The tasks of all lanes.
@@ -73,7 +73,7 @@ struct Plan {
     is_forgotten: bool,
     /// Not before, however often the lane changes.
     earliest: Instant,
-    cursor: Option<OrderId>,
+    cursor: Option<OrderKey>,
 }
 
 /// How often the view of a lane that keeps changing is renewed.
@@ -154,7 +154,7 @@ impl LaneSchedule {
     }
 
     /// Starts what is due, with the place where it continues.
-    pub(super) fn begin(&mut self, now: Instant, time: Timestamp) -> Vec<(Task, Option<OrderId>)> {
+    pub(super) fn begin(&mut self, now: Instant, time: Timestamp) -> Vec<(Task, Option<OrderKey>)> {
         while let Some((at, task)) = self.later.first().copied().filter(|(at, _)| *at <= time) {
             self.later.remove(&(at, task));
             if let Some(plan) = self.plans.get_mut(&task) {
@@ -259,6 +259,7 @@ impl Plan {
 mod tests {
     use super::*;
     use crate::domain::ActivityId;
+    use crate::domain::{OrderId, UserId};
 
     const NOON: Timestamp = Timestamp::from_millis(43_200_000);
 
@@ -266,11 +267,11 @@ mod tests {
         Lane { activity: ActivityId::new(activity).unwrap(), bucket: 0 }
     }
 
-    fn works(begun: &[(Task, Option<OrderId>)]) -> Vec<Work> {
+    fn works(begun: &[(Task, Option<OrderKey>)]) -> Vec<Work> {
         begun.iter().map(|(task, _)| task.work).collect()
     }
 
-    fn end(schedule: &mut LaneSchedule, begun: &[(Task, Option<OrderId>)], now: Instant) {
+    fn end(schedule: &mut LaneSchedule, begun: &[(Task, Option<OrderKey>)], now: Instant) {
         begun.iter().for_each(|(task, _)| schedule.ended(*task, Next::default(), now));
     }
 
@@ -331,7 +332,8 @@ mod tests {
         let mut schedule = LaneSchedule::new(start);
         schedule.changed(lane(1), start);
         let task = Task { work: Work::Refunds, lane: lane(1) };
-        let cursor = Some(OrderId::new(7).unwrap());
+        let (user, id) = (UserId::new(1).unwrap(), OrderId::new(7).unwrap());
+        let cursor = Some(OrderKey { activity: lane(1).activity, user, id });
         schedule.begin(start, NOON);
         let part = Next { after: Some(Duration::ZERO), cursor, at: None };
         schedule.ended(task, part, start);

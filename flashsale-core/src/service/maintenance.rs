@@ -18,7 +18,7 @@ use super::{
     sales::settle_transfer,
 };
 use crate::{
-    domain::{OrderId, SteadyTime},
+    domain::{OrderKey, SteadyTime},
     interruptible_sleep::pause,
     ledger::{Closing, Due, Lane, Ledger, LedgerCalls as _},
     queue::{InMemoryQueue, Job, NewJob, Queue, RetryPolicy, Topic, Verdict, Worker},
@@ -165,7 +165,7 @@ impl Maintenance {
         }
     }
 
-    async fn work(self: Arc<Self>, Task { work, lane }: Task, cursor: Option<OrderId>) -> Next {
+    async fn work(self: Arc<Self>, Task { work, lane }: Task, cursor: Option<OrderKey>) -> Next {
         if self.sales.sale(lane.activity).is_none() {
             // It was left meanwhile; reading it would bring it back into memory.
             return Next::default();
@@ -218,7 +218,7 @@ impl Maintenance {
     }
 
     /// Queues the due refunds of a lane, some at a time.
-    async fn take_refunds(&self, lane: Lane, after: Option<OrderId>) -> Next {
+    async fn take_refunds(&self, lane: Lane, after: Option<OrderKey>) -> Next {
         match self.refunds.take(lane, after).await {
             Ok(Taken { after: cursor, new, any }) => {
                 // Reads slowly through those that are in the queue already. One whose job just ended

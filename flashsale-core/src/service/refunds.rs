@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Payments, Sales, ServiceError};
 use crate::{
-    domain::{Capture, OrderId, Refund, RefundStatus, text},
+    domain::{Capture, OrderKey, Refund, RefundStatus, text},
     ledger::{Lane, LedgerCalls as _, RefundTask},
     queue::{Job, MAX_BATCH, NewJob, Put, Queue, QueueError, RetryPolicy, Topic, Verdict, Worker},
 };
@@ -36,7 +36,7 @@ pub(super) struct Refunds {
 /// The result of reading a lane's refunds.
 pub(super) struct Taken {
     /// Where to continue; `None` at the end of the lane.
-    pub(super) after: Option<OrderId>,
+    pub(super) after: Option<OrderKey>,
     /// How many were not in the queue before.
     pub(super) new: usize,
     /// Whether any are due.
@@ -64,10 +64,10 @@ impl Refunds {
 
     /// Queues up to [`AT_ONCE`] orders' due refunds, starting after an order. Refunds that are
     /// already queued or parked stay as they are.
-    pub(super) async fn take(&self, lane: Lane, after: Option<OrderId>) -> Result<Taken, RefundError> {
+    pub(super) async fn take(&self, lane: Lane, after: Option<OrderKey>) -> Result<Taken, RefundError> {
         let due = self.sales.ledger().refunds_due(lane, after, AT_ONCE).await.map_err(ServiceError::from)?;
         let Some(last) = due.last() else { return Ok(Taken { after: None, new: 0, any: false }) };
-        let after = (due.len() >= AT_ONCE).then_some(last.order.id);
+        let after = (due.len() >= AT_ONCE).then_some(last.order);
         let mut new = 0;
         // An order can have several refunds.
         for tasks in due.chunks(MAX_BATCH) {

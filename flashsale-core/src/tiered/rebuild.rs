@@ -63,7 +63,7 @@ impl Tiered {
         let mut after = None;
         loop {
             let chunk = self.truth.content(activity, after, self.options.content).await?;
-            after = chunk.next;
+            after = chunk.continues_after();
             self.gate.load(activity, next.epoch, chunk).await?;
             if after.is_none() {
                 break;

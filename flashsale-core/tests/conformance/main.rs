@@ -9,6 +9,7 @@ mod leases;
 mod money;
 mod nodes;
 mod queues;
+mod rows;
 mod tiered;
 mod wire;
 
@@ -51,6 +52,12 @@ fn the_engine_in_memory_conforms() {
 fn the_engine_with_a_journal_conforms() {
     let factory: Arc<dyn Factory> = Arc::new(embedded::Journalled::new());
     conformance::run(&factory, &options(1));
+}
+
+#[test]
+fn four_nodes_over_rows_conform() {
+    let factory: Arc<dyn Factory> = Arc::new(rows::FourNodes);
+    conformance::run(&factory, &options(4));
 }
 
 #[test]

@@ -11,6 +11,8 @@ mod embedded;
 mod leases;
 #[path = "../conformance/queues.rs"]
 mod queues;
+#[path = "../conformance/rows.rs"]
+mod rows;
 #[path = "../conformance/tiered.rs"]
 #[allow(dead_code, reason = "the suite itself does not run on two tiers here")]
 mod tiered;
@@ -75,6 +77,7 @@ fn every_seeded_fault_is_caught() {
     let only = std::env::var("FLASHSALE_TEST_MUTANT").ok();
     let in_memory: Arc<dyn Factory> = Arc::new(embedded::InMemory);
     let journalled: Arc<dyn Factory> = Arc::new(embedded::Journalled::new());
+    let rows: Arc<dyn Factory> = Arc::new(rows::FourNodes);
     let queue: Arc<dyn QueueFactory> = Arc::new(queues::InFile::new());
     let leases: Arc<dyn WorkerLeaseFactory> = Arc::new(leases::InFiles::new());
     let catalogue: Arc<dyn CatalogueFactory> = Arc::new(catalogues::InMemory);
@@ -96,6 +99,8 @@ fn every_seeded_fault_is_caught() {
             first_failure(&conformance::examine_worker_lease(&leases, &Options::quick()))
         } else if name.starts_with("catalogue-") {
             first_failure(&conformance::examine_catalogue(&catalogue, &Options::quick()))
+        } else if name.starts_with("row-") {
+            suite(&rows)
         } else if *in_engine {
             // Without a journal there is nothing to get wrong.
             suite(&journalled)

@@ -55,7 +55,7 @@ pub struct EmbeddedOptions {
     /// orders ([`LedgerError::Unavailable`]) until the consumer goes on or is retired; everything else
     /// goes on, and no event is dropped. An event takes about 250 bytes of memory, so this bounds an
     /// outbox at about 250 MB and later steps of orders. Default 1,000,000.
-    pub max_unread: usize,
+    pub max_unread: u64,
 }
 
 impl EmbeddedOptions {

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     domain::{ActivityId, Order, SkuId, Timestamp},
-    ledger::{BatchId, Bucket, Consumer, Lane, LedgerRole, StepId, Stock, Terms},
+    ledger::{BatchId, Bucket, Consumer, Lane, LedgerRole, StepId, Stock, Terms, wire::Wire},
 };
 
 /// What is kept of an activity besides its orders. It can be stored.
@@ -156,10 +156,10 @@ impl StateMachine {
 impl ActivityState {
     /// Brings the outboxes up to date with the consumers that came and went meanwhile.
     pub(super) fn renew_consumers(&mut self, consumers: &[Consumer]) {
-        for (lane, outbox) in self.lanes.iter().zip(&mut self.outboxes) {
+        for lane in &mut self.lanes {
             if !mutant!("archive-keeps-old-consumers") {
-                outbox.retain(consumers);
-                outbox.add(consumers, lane.head.sequence);
+                lane.outbox.retain(consumers);
+                lane.outbox.add(consumers, lane.head.sequence);
             }
         }
     }
@@ -169,12 +169,10 @@ impl ActivityState {
         let lane_rests = |lane: &super::lane::LaneState| {
             lane.is_over(now) && lane.orders.open() == 0 && lane.refunds.is_empty() && lane.transit.is_empty()
         };
-        let is_read = |(lane, outbox): (&super::lane::LaneState, &super::outbox::Outbox)| {
-            outbox.acknowledged.iter().all(|(_, sequence)| *sequence == lane.head.sequence)
+        let is_read = |lane: &super::lane::LaneState| {
+            lane.outbox.acknowledged.iter().all(|(_, sequence)| *sequence == lane.head.sequence)
         };
-        !self.closed
-            && self.lanes.iter().all(lane_rests)
-            && self.lanes.iter().zip(&self.outboxes).all(is_read)
+        !self.closed && self.lanes.iter().all(lane_rests) && self.lanes.iter().all(is_read)
     }
 }
 
@@ -205,6 +203,11 @@ impl LeavingActivity {
     pub fn orders(&self) -> impl Iterator<Item = Order> + '_ {
         self.state.lanes.iter().flat_map(|lane| lane.orders.iter().map(|(row, _)| lane.order(row)))
     }
+}
+
+impl Wire for ArchivedActivity {
+    const KIND: &str = "an archived activity";
+    const VERSION: u8 = 1;
 }
 
 impl ArchivedActivity {

@@ -20,7 +20,7 @@ impl StateMachine {
         units: u32,
     ) -> Result<Option<Transfer>, LedgerError> {
         let sale = self.sale(lane.activity)?;
-        if to == lane.bucket || usize::from(to) >= sale.lanes.len() {
+        if to == lane.bucket || to >= self.lane_count(&sale.lanes[0].base) {
             return Err(Invalid::new("to", "must be another bucket of the activity").into());
         }
         if sale.closed {
@@ -50,8 +50,7 @@ impl StateMachine {
             return Err(LedgerError::NotOpen);
         }
         let state = self.lane(lane)?;
-        if transfer.from == transfer.to || usize::from(transfer.from) >= self.sale(lane.activity)?.lanes.len()
-        {
+        if transfer.from == transfer.to || transfer.from >= self.lane_count(&state.base) {
             return Err(Invalid::new("from", "must be another bucket of the activity").into());
         }
         if state.index(transfer.sku).is_err() {

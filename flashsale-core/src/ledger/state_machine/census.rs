@@ -67,7 +67,7 @@ impl StateMachine {
             .consumers
             .iter()
             .map(|consumer| {
-                let lag = sale.outboxes.iter().map(|outbox| outbox.behind(consumer)).sum();
+                let lag = sale.lanes.iter().map(|lane| lane.outbox.behind(consumer)).sum();
                 (consumer.clone(), lag)
             })
             .collect();

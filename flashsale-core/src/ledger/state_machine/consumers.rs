@@ -15,8 +15,8 @@ impl StateMachine {
         self.journal.push(&Record::Registered(consumer.clone()));
         self.consumers.push(consumer.clone());
         for sale in self.sales.values_mut() {
-            for (lane, outbox) in sale.lanes.iter().zip(&mut sale.outboxes) {
-                outbox.add(&self.consumers, lane.head.sequence);
+            for lane in &mut sale.lanes {
+                lane.outbox.add(&self.consumers, lane.head.sequence);
             }
         }
     }
@@ -28,8 +28,8 @@ impl StateMachine {
         }
         self.journal.push(&Record::Retired(consumer.clone()));
         self.consumers.retain(|known| known != consumer);
-        for outbox in self.sales.values_mut().flat_map(|sale| &mut sale.outboxes) {
-            outbox.retain(&self.consumers);
+        for lane in self.sales.values_mut().flat_map(|sale| &mut sale.lanes) {
+            lane.outbox.retain(&self.consumers);
         }
     }
 
@@ -64,20 +64,17 @@ impl StateMachine {
     }
 
     pub(super) fn acknowledge(&mut self, consumer: &Consumer, lane: Lane, sequence: u64) {
-        let sale = self.sales.get_mut(&lane.activity);
-        let Some(outbox) = sale.and_then(|sale| sale.outboxes.get_mut(usize::from(lane.bucket))) else {
-            return;
-        };
-        for (known, acknowledged) in &mut outbox.acknowledged {
+        let Ok(state) = self.lane_mut(lane) else { return };
+        for (known, acknowledged) in &mut state.outbox.acknowledged {
             if known == consumer {
                 *acknowledged = sequence;
             }
         }
-        outbox.trim();
+        state.outbox.trim();
     }
 
     /// Lets lanes place no orders while a consumer has left more entries than this unread.
-    pub fn bound_outboxes(&mut self, max_unread: usize) {
+    pub fn bound_outboxes(&mut self, max_unread: u64) {
         self.max_unread = max_unread;
     }
 
@@ -86,20 +83,28 @@ impl StateMachine {
     /// Entries are never dropped, so an outbox is bounded by what may enter it. Later steps of orders
     /// always may: buyers have paid, and there are only so many steps for each order.
     pub(super) fn full_outbox(&self, lane: Lane) -> Option<LedgerError> {
-        let outbox = self.sales.get(&lane.activity)?.outboxes.get(usize::from(lane.bucket))?;
-        if outbox.entries.len() <= self.max_unread {
+        let state = self.lane(lane).ok()?;
+        let (slowest, acknowledged) =
+            state.outbox.acknowledged.iter().min_by_key(|(_, sequence)| *sequence)?;
+        let behind = state.head.sequence - acknowledged;
+        if behind <= self.max_unread {
             return None;
         }
-        let (slowest, _) = outbox.acknowledged.iter().min_by_key(|(_, sequence)| *sequence)?;
-        let behind = outbox.behind(slowest);
         let reason =
             format!("the outbox is full: consumer {} has not acknowledged {behind} entries", slowest.0);
         Some(LedgerError::Unavailable(reason.into()))
     }
 
+    /// The sequence of the last entry that a consumer has acknowledged.
+    ///
+    /// # Errors
+    /// See [`events`](crate::ledger::LedgerCalls::events).
+    pub fn acknowledged(&self, consumer: &Consumer, lane: Lane) -> Result<u64, LedgerError> {
+        Ok(self.outbox(consumer, lane)?.1)
+    }
+
     fn outbox(&self, consumer: &Consumer, lane: Lane) -> Result<(&Outbox, u64), LedgerError> {
-        let outbox =
-            self.sale(lane.activity)?.outboxes.get(usize::from(lane.bucket)).ok_or(LedgerError::NotOpen)?;
+        let outbox = &self.lane(lane)?.outbox;
         let acknowledged = outbox
             .of(consumer)
             .ok_or_else(|| Invalid::new("consumer", format!("{} is not registered", consumer.0)))?;

@@ -9,6 +9,7 @@ use std::{
 use super::{
     limit_counters::LimitCounters,
     orders::{Orders, RowId},
+    outbox::Outbox,
     room::Room,
     units::Units,
 };
@@ -58,6 +59,7 @@ pub(super) struct LaneState {
     pub(super) sent: BTreeMap<Bucket, u64>,
     pub(super) received: BTreeMap<Bucket, u64>,
     pub(super) buyers: BuyerFilter,
+    pub(super) outbox: Outbox,
     /// The steps of time that it has taken.
     pub(super) steps: BTreeSet<StepId>,
     /// The memory reserved ahead of its orders, until it is over.
@@ -99,6 +101,7 @@ impl LaneState {
             sent: BTreeMap::new(),
             received: BTreeMap::new(),
             buyers: BuyerFilter::default(),
+            outbox: Outbox::default(),
             steps: BTreeSet::new(),
             room: None,
             base,
@@ -147,7 +150,7 @@ impl LaneState {
     /// The row of an order, if it belongs to this user.
     pub(super) fn owned(&self, user: UserId, id: OrderId) -> Option<RowId> {
         if mutant!("owner-ignored") {
-            return self.orders.by_id(id);
+            return self.orders.with_id(id).next();
         }
         self.orders.by_owner(user, id)
     }

@@ -16,12 +16,12 @@ pub(super) struct Counter {
     what: u32,
 }
 
-const WHOLE_ACTIVITY: u32 = (1 << 30) - 1;
+pub(super) const WHOLE_ACTIVITY: u32 = (1 << 30) - 1;
 
 impl Counter {
     /// `offer` is an index, or [`WHOLE_ACTIVITY`].
     #[expect(clippy::cast_possible_truncation, reason = "the two halves of a number")]
-    fn new(subject: Subject, id: u64, offer: u32) -> Self {
+    pub(super) fn new(subject: Subject, id: u64, offer: u32) -> Self {
         let subject = match subject {
             Subject::User => 0,
             Subject::Device => 1,
@@ -119,11 +119,38 @@ impl LimitCounters {
     /// The units that a rule still allows. 0 if the buyer lacks the rule's subject.
     pub(super) fn remaining(&self, rule: LimitRule, offer: u32, user: UserId, subjects: Subjects) -> u32 {
         Counter::of(rule.subject, rule.per, offer, user, subjects)
-            .map_or(0, |counter| rule.max().saturating_sub(self.used.get(&counter).copied().unwrap_or(0)))
+            .map_or(0, |counter| rule.max().saturating_sub(self.used(counter)))
+    }
+
+    /// What is counted.
+    pub(super) fn counted(&self) -> impl Iterator<Item = (Subject, Per)> + '_ {
+        self.counted.iter().copied()
+    }
+
+    /// Counts this too, from now on.
+    pub(super) fn count_also(&mut self, kinds: impl IntoIterator<Item = (Subject, Per)>) {
+        self.counted.extend(kinds);
+    }
+
+    pub(super) fn used(&self, counter: Counter) -> u32 {
+        self.used.get(&counter).copied().unwrap_or(0)
+    }
+
+    pub(super) fn set(&mut self, counter: Counter, used: u32) {
+        self.used.insert(counter, used);
     }
 
     pub(super) fn add(&mut self, row: &OrderRow) {
-        for (subject, per) in &self.counted {
+        self.add_to(row, |_| true);
+    }
+
+    /// Counts an order for its user only.
+    pub(super) fn add_user(&mut self, row: &OrderRow) {
+        self.add_to(row, |subject| subject == Subject::User);
+    }
+
+    fn add_to(&mut self, row: &OrderRow, counts: impl Fn(Subject) -> bool) {
+        for (subject, per) in self.counted.iter().filter(|(subject, _)| counts(*subject)) {
             if let Some(counter) = Counter::of(*subject, *per, row.offer, row.user, row.subjects()) {
                 *self.used.entry(counter).or_default() += row.quantity.value();
             }

@@ -21,9 +21,9 @@ use super::{
 use crate::{
     domain::{ActivityId, Attribution, Capture, Invalid, OrderKey, PaymentId, Timestamp, UserId},
     ledger::{
-        Adjusted, Adjustment, Advance, Advanced, Advances, Change, ChangeId, Chunk, Consumer, Due, Entry,
-        Epoch, Event, Kept, Lane, LedgerError, LedgerRole, Opened, OrderChange, Outcome, Placed, Position,
-        Reference, Reservations, Reserve, Terms,
+        Adjusted, Adjustment, Advance, Advanced, Advances, Bucket, Change, ChangeId, Chunk, Consumer, Due,
+        Entry, Epoch, Event, Kept, Lane, LedgerError, LedgerRole, Opened, OrderChange, Outcome, Placed,
+        Position, Reference, Reservations, Reserve, Terms,
     },
 };
 
@@ -44,7 +44,7 @@ pub struct StateMachine {
     /// Before then no lane that has room is over.
     pub(super) room_until: Timestamp,
     /// With more unread entries than this in its outbox, a lane places no orders.
-    pub(super) max_unread: usize,
+    pub(super) max_unread: u64,
 }
 
 /// The largest change of one adjustment, up or down.
@@ -63,7 +63,7 @@ impl StateMachine {
             journal: Journal::default(),
             budget: RoomBudget::default(),
             room_until: Timestamp::MAX,
-            max_unread: usize::MAX,
+            max_unread: u64::MAX,
         }
     }
 
@@ -187,7 +187,7 @@ impl StateMachine {
         let ready = |sale: &ActivityState| !sale.closed && epoch.is_none_or(|epoch| epoch == sale.epoch);
         let sale = self.sales.get(&lane.activity);
         if !sale.is_some_and(|sale| ready(sale) || mutant!("epoch-not-compared")) {
-            let state = sale.and_then(|sale| sale.lanes.get(usize::from(lane.bucket)));
+            let state = sale.and_then(|sale| sale.lane(lane.bucket));
             let at = state.map_or(batch.now, |state| state.last.max(batch.now));
             let unready = |request: &Reserve| match state.map(|state| state.index(request.sku)) {
                 Some(Err(_)) => Outcome::UnknownOffer,
@@ -347,16 +347,21 @@ impl StateMachine {
     }
 
     pub(super) fn lane(&self, lane: Lane) -> Result<&LaneState, LedgerError> {
-        self.sale(lane.activity)?.lanes.get(usize::from(lane.bucket)).ok_or(LedgerError::NotOpen)
+        self.sale(lane.activity)?.lane(lane.bucket).ok_or(LedgerError::NotOpen)
     }
 
     pub(super) fn lane_mut(&mut self, lane: Lane) -> Result<&mut LaneState, LedgerError> {
         let sale = self.sales.get_mut(&lane.activity).ok_or(LedgerError::NotOpen)?;
-        sale.lanes.get_mut(usize::from(lane.bucket)).ok_or(LedgerError::NotOpen)
+        sale.lane_mut(lane.bucket).ok_or(LedgerError::NotOpen)
     }
 
     pub(super) fn deciding(&self, what: &'static str) -> Result<(), LedgerError> {
         if self.role == LedgerRole::Gate { Err(LedgerError::NotDeciding(what)) } else { Ok(()) }
+    }
+
+    /// How many lanes an activity has here.
+    pub fn lane_count(&self, terms: &Terms) -> Bucket {
+        if self.role == LedgerRole::Truth { 1 } else { terms.buckets().get() }
     }
 
     pub(super) fn lane_of(&self, sale: &ActivityState, activity: ActivityId, user: UserId) -> Lane {
@@ -415,17 +420,13 @@ impl StateMachine {
         position: Position,
         event: &Event,
     ) -> Result<(), CorruptState> {
-        let Some(sale) = self.sales.get_mut(&lane.activity) else {
-            return Err(CorruptState("the activity is not open"));
-        };
-        let index = usize::from(lane.bucket);
-        let state = &mut sale.lanes[index];
         // Revisions count the truth's events. A gate's own decision precedes everything it will
         // follow.
         let revision = if self.role == LedgerRole::Gate { 0 } else { position.sequence };
+        let state = self.lane_mut(lane).map_err(|_| CorruptState("the activity is not open"))?;
         state.apply(at, revision, event)?;
         state.head = position;
-        sale.outboxes[index].push(|| Entry { position, at, event: event.clone() });
+        state.outbox.push(|| Entry { position, at, event: event.clone() });
         if matches!(event, Event::Amended { .. }) {
             self.room_until = Timestamp::EPOCH;
         }

@@ -16,6 +16,7 @@
 //! | the two tiers | `gate`, `truth` |
 //! | the outbox | `outbox`, `consumers` |
 //! | activities out of memory | `archive` |
+//! | deciding on rows of a store | `needs`, `excerpt` |
 //! | memory reserved ahead of a sale | `room`, `prepared` |
 //! | the journal and the snapshot | `journal_record` and `replay`; `snapshot_image` |
 
@@ -26,12 +27,14 @@ mod batch;
 mod buckets;
 mod census;
 mod consumers;
+mod excerpt;
 mod gate;
 mod inspect;
 mod journal_record;
 mod lane;
 mod limit_counters;
 mod machine;
+mod needs;
 mod order_events;
 mod order_v1;
 mod orders;

@@ -17,6 +17,23 @@ use crate::{
 impl LaneState {
     /// Adds an order that comes from another ledger or from an image.
     pub(super) fn insert(&mut self, order: &Order) -> Result<(), CorruptState> {
+        let row_id = self.add(order)?;
+        self.follow_status(row_id, None);
+        Ok(())
+    }
+
+    /// Adds an order whose units are counted already, and those of its device and address.
+    pub(super) fn admit_order(&mut self, order: &Order, due: Option<Timestamp>) -> Result<(), CorruptState> {
+        let row_id = self.add(order)?;
+        let row = self.orders.row(row_id);
+        if row.status.counts_for_limits() {
+            self.counters.add_user(row);
+        }
+        self.set_due(row_id, due.unwrap_or(Timestamp::MAX));
+        Ok(())
+    }
+
+    fn add(&mut self, order: &Order) -> Result<RowId, CorruptState> {
         let offer = self.index(order.sku)?;
         let placed = Placed {
             sku: order.sku,
@@ -48,8 +65,7 @@ impl LaneState {
         }
         self.follow_refunds(row_id);
         self.buyers.insert(user);
-        self.follow_status(row_id, None);
-        Ok(())
+        Ok(row_id)
     }
 
     /// Applies an event of this lane to an order. `revision` is the event's sequence.
@@ -66,14 +82,6 @@ impl LaneState {
             }
             OrderChange::PlacedFree(placed) => {
                 self.place(revision, id, user, placed, OrderStatus::Paid).map(|_| ())
-            }
-            // Ids are unique at the truth: the event tells the gate, and that is all.
-            OrderChange::Refused(_)
-                if self.role != LedgerRole::Gate
-                    && self.orders.by_id(id).is_some()
-                    && self.owned(user, id).is_none() =>
-            {
-                Ok(())
             }
             OrderChange::Refused(placed) => {
                 self.place(revision, id, user, placed, OrderStatus::Refused).map(|_| ())

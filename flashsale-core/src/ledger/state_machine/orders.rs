@@ -22,7 +22,8 @@ use crate::{
 /// The number of an order in its lane, by insertion.
 pub(super) type RowId = u32;
 
-const NONE: RowId = RowId::MAX;
+/// No order, or one that is not in memory.
+pub(super) const NONE: RowId = RowId::MAX;
 const CHUNK: usize = 4_096;
 
 /// Up to this many orders of one user are searched for keys and nonces one by one. Hardly any user
@@ -284,13 +285,13 @@ impl Orders {
         self.statuses[status as usize] += 1;
     }
 
-    pub(super) fn by_id(&self, id: OrderId) -> Option<RowId> {
-        let hash = self.hash(&id);
-        self.by_id.find(hash, |row| self.row(*row).id == id).copied()
+    /// The orders with this id: one of each user at most, and of one user unless two generators share a
+    /// worker id.
+    pub(super) fn with_id(&self, id: OrderId) -> impl Iterator<Item = RowId> + '_ {
+        self.by_id.iter_hash(self.hash(&id)).copied().filter(move |row| self.row(*row).id == id)
     }
 
-    /// The order with this id that belongs to this user. In a gate's lane, an order that the truth
-    /// does not have yet can have the id of another user's.
+    /// The user's order with this id.
     pub(super) fn by_owner(&self, user: UserId, id: OrderId) -> Option<RowId> {
         let is_it = |row: &RowId| (self.row(*row).id, self.row(*row).user) == (id, user);
         self.by_id.find(self.hash(&id), is_it).copied()
@@ -447,6 +448,20 @@ impl Orders {
         self.row_mut(row).extra_mut().receipts.push(receipt);
     }
 
+    /// Records a payment whose order may not be in memory.
+    pub(super) fn note_payment(&mut self, payment: PaymentId, row: Option<RowId>) {
+        self.by_payment.entry(payment).or_insert(row.unwrap_or(NONE));
+    }
+
+    /// Records a capture whose order may not be in memory.
+    pub(super) fn note_capture(&mut self, digest: u128) {
+        self.by_capture.entry(digest).or_insert(NONE);
+    }
+
+    pub(super) fn has_capture(&self, digest: u128) -> bool {
+        self.by_capture.contains_key(&digest)
+    }
+
     /// The order as callers see it.
     pub(super) fn order(&self, lane: Lane, row: RowId, terms: &crate::ledger::Terms) -> Order {
         let row = self.row(row);
@@ -502,7 +517,8 @@ fn shrunk(index: &mut HashTable<RowId>, hash: impl Fn(&RowId) -> u64) -> Option<
     Some(std::mem::replace(index, smaller))
 }
 
-fn capture_digests(capture: &Capture) -> [u128; 2] {
+/// Digests of a capture's event and transaction, each with its provider.
+pub(super) fn capture_digests(capture: &Capture) -> [u128; 2] {
     let digest = |kind: u8, provider: &Provider, id: &str| {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&[kind]).update(provider.as_str().as_bytes()).update(&[0]).update(id.as_bytes());

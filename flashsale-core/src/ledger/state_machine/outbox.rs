@@ -15,13 +15,6 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    pub(super) fn new(consumers: &[Consumer]) -> Self {
-        Self {
-            entries: VecDeque::new(),
-            acknowledged: consumers.iter().map(|consumer| (consumer.clone(), 0)).collect(),
-        }
-    }
-
     /// Adds consumers that it does not have, which read from after `sequence` on.
     pub(super) fn add(&mut self, consumers: &[Consumer], sequence: u64) {
         for consumer in consumers {

@@ -55,7 +55,7 @@ impl LaneState {
         {
             return Decline(Outcome::TicketUsed);
         }
-        if self.orders.by_id(request.order).is_some() {
+        if self.owned(request.user, request.order).is_some() {
             return Decline(Outcome::IdTaken);
         }
         let quantity = request.quantity.value();

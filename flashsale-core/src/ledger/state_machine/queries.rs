@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::machine::StateMachine;
+use super::{lane::LaneState, machine::StateMachine, orders::RowId};
 use crate::{
     domain::{ActivityId, Capture, Order, OrderId, OrderKey, SkuId, Timestamp, UserId},
     ledger::{AdjustmentId, Lane, LedgerError, Reference, RefundTask, Stock, Terms, View},
@@ -56,7 +56,7 @@ impl StateMachine {
     /// An order of a user.
     pub fn order(&self, key: OrderKey) -> Option<Order> {
         let sale = self.to_read(key.activity)?;
-        let lane = sale.lanes.get(usize::from(self.lane_of(sale, key.activity, key.user).bucket))?;
+        let lane = sale.lane(self.lane_of(sale, key.activity, key.user).bucket)?;
         lane.owned(key.user, key.id).map(|row| lane.order(row))
     }
 
@@ -65,7 +65,7 @@ impl StateMachine {
         let mut found = Vec::new();
         for (activity, sale) in self.readable() {
             let bucket = self.lane_of(sale, activity, user).bucket;
-            let Some(lane) = sale.lanes.get(usize::from(bucket)) else { continue };
+            let Some(lane) = sale.lane(bucket) else { continue };
             found.extend(lane.orders.of_user(user).map(|row| (lane.orders.row(row).id, lane, row)));
         }
         found.retain(|(id, ..)| after.is_none_or(|after| *id < after));
@@ -77,7 +77,7 @@ impl StateMachine {
     pub fn locate(&self, reference: Reference) -> Option<OrderKey> {
         self.readable().flat_map(|(_, sale)| &sale.lanes).find_map(|lane| {
             let row = match reference {
-                Reference::Order(id) => lane.orders.by_id(id),
+                Reference::Order(id) => lane.orders.with_id(id).next(),
                 Reference::Payment(id) => lane.orders.by_payment(id),
             }?;
             let row = lane.orders.row(row);
@@ -98,23 +98,34 @@ impl StateMachine {
     }
 
     /// Refunds that are due, from orders after the given one.
-    pub fn refunds_due(&self, lane: Lane, after: Option<OrderId>, limit: usize) -> Vec<RefundTask> {
+    pub fn refunds_due(&self, lane: Lane, after: Option<OrderKey>, limit: usize) -> Vec<RefundTask> {
         let Ok(state) = self.lane(lane) else { return Vec::new() };
-        let from = after.and_then(|after| state.orders.by_id(after)).map_or(0, |row| row + 1);
-        let due = state.refunds.range(from..).take(limit).flat_map(|row| {
-            let row = state.orders.row(*row);
-            let order = OrderKey { activity: lane.activity, user: row.user, id: row.id };
-            row.refunds_due().map(move |(receipt, number)| {
-                let refund = receipt.refunds[number];
-                RefundTask {
-                    order,
-                    capture: receipt.capture.clone(),
-                    number: u32::try_from(number).unwrap_or(u32::MAX),
-                    amount: refund.amount,
-                    reason: refund.reason,
-                }
-            })
-        });
-        due.collect()
+        let known = after.and_then(|after| state.owned(after.user, after.id));
+        let from = known.map_or(0, |row| row + 1);
+        state.refunds.range(from..).take(limit).flat_map(|row| state.refund_tasks(*row)).collect()
+    }
+
+    /// Refunds that are due of one order in a lane.
+    pub fn refund_tasks_in(&self, lane: Lane, order: OrderKey) -> Vec<RefundTask> {
+        let Ok(state) = self.lane(lane) else { return Vec::new() };
+        let row = state.owned(order.user, order.id);
+        row.map(|row| state.refund_tasks(row).collect()).unwrap_or_default()
+    }
+}
+
+impl LaneState {
+    fn refund_tasks(&self, row: RowId) -> impl Iterator<Item = RefundTask> + '_ {
+        let row = self.orders.row(row);
+        let order = OrderKey { activity: self.lane.activity, user: row.user, id: row.id };
+        row.refunds_due().map(move |(receipt, number)| {
+            let refund = receipt.refunds[number];
+            RefundTask {
+                order,
+                capture: receipt.capture.clone(),
+                number: u32::try_from(number).unwrap_or(u32::MAX),
+                amount: refund.amount,
+                reason: refund.reason,
+            }
+        })
     }
 }

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
-    CorruptState, activity::ActivityState, away::StoredActivity, machine::StateMachine, outbox::Outbox,
-    units::Units,
+    CorruptState, activity::ActivityState, away::StoredActivity, machine::StateMachine, orders::RowId,
+    outbox::Outbox, units::Units,
 };
 use crate::{
     domain::{ActivityId, Attribution, Capture, Order, OrderId, OrderStatus, SkuId, Timestamp},
@@ -147,7 +147,7 @@ impl<O: Into<Order>> SaleImage<O> {
         sale.closed = self.closed;
         sale.persisted = self.persisted.into_iter().map(|(position, _)| position).collect();
         for (index, image) in self.lanes.into_iter().enumerate() {
-            image.restore(&mut sale.lanes[index], &mut sale.outboxes[index])?;
+            image.restore(&mut sale.lanes[index])?;
         }
         Ok(())
     }
@@ -164,7 +164,7 @@ impl ActivityState {
 
     /// The image of the activity, but with no orders.
     pub(super) fn image_without_orders(&self) -> SaleImage<Order> {
-        let lanes = self.lanes.iter().zip(&self.outboxes).map(|(lane, outbox)| LaneImage {
+        let lanes = self.lanes.iter().map(|lane| LaneImage {
             last: lane.last,
             head: lane.head,
             followed: lane.followed,
@@ -195,7 +195,7 @@ impl ActivityState {
                 .filter(|(_, row)| row.payments().last().is_some_and(|payment| payment.deadline != row.due))
                 .map(|(_, row)| (row.id, row.due))
                 .collect(),
-            outbox: outbox.clone(),
+            outbox: lane.outbox.clone(),
         });
         SaleImage {
             terms: Arc::clone(&self.lanes[0].base),
@@ -208,7 +208,7 @@ impl ActivityState {
 }
 
 impl<O: Into<Order>> LaneImage<O> {
-    fn restore(self, lane: &mut super::lane::LaneState, outbox: &mut Outbox) -> Result<(), CorruptState> {
+    fn restore(self, lane: &mut super::lane::LaneState) -> Result<(), CorruptState> {
         if lane.units.len() != self.units.len() {
             return Err(CorruptState("the image has the wrong number of offers"));
         }
@@ -223,7 +223,9 @@ impl<O: Into<Order>> LaneImage<O> {
             lane.insert(&order.into())?;
         }
         for (id, due) in self.claimed {
-            let row = lane.orders.by_id(id).ok_or(CorruptState("a claimed payment has no order"))?;
+            let is_paying = |row: &RowId| lane.orders.row(*row).status == OrderStatus::Paying;
+            let row = lane.orders.with_id(id).find(is_paying);
+            let row = row.ok_or(CorruptState("a claimed payment has no order"))?;
             lane.set_due(row, due);
         }
         lane.last = self.last;
@@ -235,7 +237,7 @@ impl<O: Into<Order>> LaneImage<O> {
             self.transit.into_iter().map(|transfer| ((transfer.to, transfer.number), transfer)).collect();
         lane.sent = self.sent;
         lane.received = self.received;
-        *outbox = self.outbox;
+        lane.outbox = self.outbox;
         Ok(())
     }
 }

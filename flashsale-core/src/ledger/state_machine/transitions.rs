@@ -184,8 +184,9 @@ impl LaneState {
 
     /// An order and the one that replaced it: money of its payments belongs to either.
     fn with_replacement(&self, row_id: RowId) -> impl Iterator<Item = RowId> {
-        let replaced_by = self.orders.row(row_id).extra.as_ref().and_then(|extra| extra.replaced_by);
-        [Some(row_id), replaced_by.and_then(|id| self.orders.by_id(id))].into_iter().flatten()
+        let row = self.orders.row(row_id);
+        let replaced_by = row.extra.as_ref().and_then(|extra| extra.replaced_by);
+        [Some(row_id), replaced_by.and_then(|id| self.owned(row.user, id))].into_iter().flatten()
     }
 
     /// The order that holds the receipt of a repeated report.
@@ -260,7 +261,7 @@ impl LaneState {
             return Err(RefundReason::PaidTwice);
         }
         let allowed = self.exceeded(row.user, row.subjects(), row.offer, row.quantity.value()).is_none();
-        if !allowed || !self.has_units(row) || self.orders.by_id(replacement).is_some() {
+        if !allowed || !self.has_units(row) || self.owned(row.user, replacement).is_some() {
             return Err(RefundReason::NoUnits);
         }
         let placed = Placed {

@@ -2,7 +2,7 @@
 
 use super::{activity::ActivityState, batch::Batch, journal_record::Record, machine::StateMachine};
 use crate::{
-    domain::{ActivityId, OrderId, OrderKey, OrderStatus, Strategy},
+    domain::{ActivityId, OrderKey, OrderStatus, Strategy},
     ledger::{
         Adjustment, BatchId, Chunk, Entry, Epoch, Event, Lane, LedgerError, NextEpoch, OrderChange,
         PersistMode, Placed, Position, RefusalReason, Verdict,
@@ -86,8 +86,11 @@ impl StateMachine {
         let lane = Lane::first(activity);
         let current = self.sale(activity)?.epoch;
         let state = self.lane(lane)?;
-        let known =
-            if mutant!("owner-not-compared") { state.orders.by_id(id) } else { state.owned(user, id) };
+        let known = if mutant!("owner-not-compared") {
+            state.orders.with_id(id).next()
+        } else {
+            state.owned(user, id)
+        };
         if let Some(row) = known {
             return Ok(match state.orders.row(row).status {
                 OrderStatus::Refused => Verdict::Refused(RefusalReason::Before),
@@ -103,9 +106,7 @@ impl StateMachine {
         placed.deadline = state.hold_from(state.last, placed.sku);
         let known = placed.idempotency;
         let units = state.units[offer as usize].available;
-        let refusal = if state.orders.by_id(id).is_some() {
-            Some(RefusalReason::IdTaken)
-        } else if epoch < current && !mutant!("stale-epoch-persisted") {
+        let refusal = if epoch < current && !mutant!("stale-epoch-persisted") {
             Some(RefusalReason::StaleEpoch)
         } else if known.is_some_and(|known| state.orders.by_key(user, known.key).is_some()) {
             Some(RefusalReason::KeyTaken)
@@ -206,17 +207,18 @@ impl StateMachine {
     pub fn content(
         &self,
         activity: ActivityId,
-        after: Option<OrderId>,
+        after: Option<OrderKey>,
         limit: usize,
     ) -> Result<Chunk, LedgerError> {
         let state = self.lane(Lane::first(activity))?;
-        let skipped = after.and_then(|after| state.orders.by_id(after)).map_or(0, |row| row as usize + 1);
+        let known = after.and_then(|after| state.owned(after.user, after.id));
+        let skipped = known.map_or(0, |row| row as usize + 1);
         let orders: Vec<_> =
             state.orders.from(skipped).take(limit.max(1)).map(|(row, _)| state.order(row)).collect();
         let more = skipped + orders.len() < state.orders.len();
         Ok(Chunk {
             position: state.head,
-            after,
+            after: after.map(|after| after.id),
             terms: std::sync::Arc::clone(&state.base),
             changes: state
                 .changes

@@ -44,6 +44,36 @@ impl Holding {
 }
 
 impl Units {
+    const BYTES: usize = 64;
+
+    /// The stored form: eight numbers, little-endian, in the order of the fields.
+    pub(super) fn to_bytes(self) -> [u8; Self::BYTES] {
+        let Self { share, adjusted, sent, received, available, held, sold, pending } = self;
+        let numbers = [share, adjusted, sent, received, available, held, sold, pending];
+        let mut bytes = [0; Self::BYTES];
+        bytes
+            .chunks_exact_mut(8)
+            .zip(numbers)
+            .for_each(|(to, number)| to.copy_from_slice(&number.to_le_bytes()));
+        bytes
+    }
+
+    /// `None` if the bytes are no units.
+    pub(super) fn of_bytes(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; Self::BYTES] = bytes.try_into().ok()?;
+        let number = |at: usize| Some(i64::from_le_bytes(bytes[at * 8..at * 8 + 8].try_into().ok()?));
+        Some(Self {
+            share: number(0)?,
+            adjusted: number(1)?,
+            sent: number(2)?,
+            received: number(3)?,
+            available: number(4)?,
+            held: number(5)?,
+            sold: number(6)?,
+            pending: number(7)?,
+        })
+    }
+
     /// Moves the units of one order.
     pub(super) fn transfer(&mut self, quantity: i64, from: Holding, to: Holding) {
         if from == to {

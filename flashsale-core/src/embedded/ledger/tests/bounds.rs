@@ -191,12 +191,12 @@ async fn a_consumer_that_stands_still_stops_new_orders_and_nothing_else() {
 
     let last = engine.events(&audit, lane(), None, 100).await.unwrap().pop().unwrap();
     engine.ack(&audit, lane(), last.position).await.unwrap();
-    // Now the other one stands still, six entries behind.
-    sell(&engine, 11..=15).await.unwrap();
-    let answer = engine.reserve(lane(), None, vec![request(16)]).await;
+    // Now the other one stands still, five entries behind; six more are one too many.
+    sell(&engine, 11..=16).await.unwrap();
+    let answer = engine.reserve(lane(), None, vec![request(17)]).await;
     assert!(matches!(&answer, Err(error) if error.to_string().contains("other")), "{answer:?}");
     engine.retire(&other).await.unwrap();
-    sell(&engine, 16..=20).await.unwrap();
+    sell(&engine, 17..=20).await.unwrap();
     assert_eq!(orders(&engine).await, (1..=20).collect());
 }
 

@@ -1,0 +1,170 @@
+//! The reference store of rows: plain maps behind a lock.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Mutex, MutexGuard},
+};
+
+use async_trait::async_trait;
+
+use crate::{
+    domain::{Order, Timestamp, UserId},
+    ledger::{
+        AdjustmentId, Bounds, Lane, LedgerError, Reference,
+        rows::{Changes, Excerpt, Needs, OrderRow, RowKey, Rows},
+        wire,
+    },
+};
+
+/// Lanes in maps. A commit succeeds if nobody else has written since its read.
+#[derive(Debug, Default)]
+pub struct MapRows(Mutex<BTreeMap<Lane, LaneRows>>);
+
+#[derive(Debug, Default)]
+struct LaneRows {
+    version: u64,
+    rows: HashMap<RowKey, Vec<u8>>,
+    orders: BTreeMap<u64, (UserId, OrderRow)>,
+    by_user: HashMap<UserId, BTreeSet<u64>>,
+    due: BTreeSet<(Timestamp, u64)>,
+    owed: BTreeSet<u64>,
+    entries: BTreeMap<u64, Vec<u8>>,
+}
+
+impl LaneRows {
+    fn of_user(&self, user: UserId) -> Vec<OrderRow> {
+        let numbers = self.by_user.get(&user).into_iter().flatten();
+        numbers.map(|number| self.orders[number].1.clone()).collect()
+    }
+
+    fn read(&self, needs: &Needs) -> Excerpt {
+        let due = self.due.iter().take(needs.due).map(|(_, number)| self.orders[number].0);
+        let mut buyers: BTreeSet<_> = needs.buyers.iter().copied().chain(due).collect();
+        if needs.all_buyers {
+            buyers.extend(self.by_user.keys());
+        }
+        Excerpt {
+            version: self.version,
+            rows: needs
+                .keys
+                .iter()
+                .filter_map(|key| Some((key.clone(), self.rows.get(key)?.clone())))
+                .collect(),
+            orders: buyers.into_iter().map(|user| (user, self.of_user(user))).collect(),
+            entry: needs.entry.and_then(|sequence| self.entries.get(&sequence).cloned()),
+        }
+    }
+
+    fn write(&mut self, changes: &Changes) {
+        self.version += 1;
+        for (key, value) in &changes.rows {
+            match value {
+                Some(value) => drop(self.rows.insert(key.clone(), value.clone())),
+                None => drop(self.rows.remove(key)),
+            }
+        }
+        for (user, row) in &changes.orders {
+            if let Some((_, before)) = self.orders.insert(row.number, (*user, row.clone())) {
+                before.due.map(|due| self.due.remove(&(due, row.number)));
+            }
+            row.due.map(|due| self.due.insert((due, row.number)));
+            if row.is_owed {
+                self.owed.insert(row.number)
+            } else {
+                self.owed.remove(&row.number)
+            };
+            self.by_user.entry(*user).or_default().insert(row.number);
+        }
+        self.entries.extend(changes.entries.iter().cloned());
+        if let Some(first) = changes.trim {
+            self.entries = self.entries.split_off(&first);
+        }
+    }
+}
+
+impl MapRows {
+    fn lanes(&self) -> MutexGuard<'_, BTreeMap<Lane, LaneRows>> {
+        self.0.lock().expect("a write panicked before")
+    }
+
+    fn of<T: Default>(&self, lane: Lane, read: impl FnOnce(&LaneRows) -> T) -> T {
+        self.lanes().get(&lane).map(read).unwrap_or_default()
+    }
+}
+
+#[async_trait]
+impl Rows for MapRows {
+    fn bounds(&self) -> Bounds {
+        Bounds { max_batch: 10_000, max_in_flight: 1, is_shared: true, key_retention: None }
+    }
+
+    async fn read(&self, lane: Lane, needs: &Needs) -> Result<Excerpt, LedgerError> {
+        let excerpt = self.of(lane, |rows| rows.read(needs));
+        // Others may write between a read and its commit.
+        tokio::task::yield_now().await;
+        Ok(excerpt)
+    }
+
+    async fn commit(&self, lane: Lane, changes: &Changes) -> Result<bool, LedgerError> {
+        let mut lanes = self.lanes();
+        let rows = lanes.entry(lane).or_default();
+        let is_current = rows.version == changes.version || mutant!("row-guard-dropped");
+        if is_current {
+            rows.write(changes);
+        }
+        Ok(is_current)
+    }
+
+    async fn orders(
+        &self,
+        lane: Lane,
+        owed: bool,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<(UserId, OrderRow)>, LedgerError> {
+        Ok(self.of(lane, |rows| {
+            let later =
+                rows.orders.range(after + 1..).filter(|(number, _)| !owed || rows.owed.contains(number));
+            later.take(limit).map(|(_, order)| order.clone()).collect()
+        }))
+    }
+
+    async fn entries(&self, lane: Lane, from: u64, limit: usize) -> Result<Vec<Vec<u8>>, LedgerError> {
+        Ok(self.of(lane, |rows| {
+            rows.entries.range(from..).take(limit).map(|(_, entry)| entry.clone()).collect()
+        }))
+    }
+
+    async fn adjustments(&self, lane: Lane) -> Result<Vec<(AdjustmentId, Vec<u8>)>, LedgerError> {
+        let mut found = self.of(lane, |rows| {
+            let adjustments = rows.rows.iter().filter_map(|(key, value)| match key {
+                RowKey::Adjustment(id) => Some((id.clone(), value.clone())),
+                _ => None,
+            });
+            adjustments.collect::<Vec<_>>()
+        });
+        found.sort();
+        Ok(found)
+    }
+
+    async fn lanes(&self) -> Result<Vec<Lane>, LedgerError> {
+        Ok(Self::lanes(self).keys().copied().collect())
+    }
+
+    async fn find(&self, reference: Reference) -> Result<Option<(Lane, UserId)>, LedgerError> {
+        for (lane, rows) in Self::lanes(self).iter() {
+            for (user, row) in rows.orders.values() {
+                let order: Order = wire::decode(&row.value)
+                    .map_err(|error| LedgerError::Stopped(error.to_string().into()))?;
+                let is_it = match reference {
+                    Reference::Order(id) => order.key.id == id,
+                    Reference::Payment(id) => order.payment_by_id(id).is_some(),
+                };
+                if is_it {
+                    return Ok(Some((*lane, *user)));
+                }
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,561 @@
+//! The ledger on a store of rows.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+
+use super::{Changes, Excerpt, Needs, RowKey, Rows, common};
+use crate::{
+    domain::{Capture, Clock, Order, OrderKey, PaymentId, UserId},
+    ledger::{
+        Advance, Answer, BatchId, Bounds, BuyerFilter, Chunk, Command, Consumer, Entry, Kept, Lane, Ledger,
+        LedgerError, LedgerRole, Opened, Position, Query, Reference, Reply, Terms,
+        state_machine::{Batch, Inspection, StateMachine},
+        wire,
+    },
+};
+
+/// How often a step is decided again because another one was faster.
+const ATTEMPTS: usize = 64;
+
+/// Rows read at once while all of a lane is gone through.
+const PAGE: usize = 1_000;
+
+/// A ledger that keeps its lanes in a store of rows. Any number of them, in any number of processes, may
+/// use one store.
+///
+/// Each step reads the rows that it touches, decides on them by the specification, and writes what
+/// changed if the lane is still as it was read; otherwise it decides again.
+///
+/// Steps of the clock, and limits of devices or addresses that nobody has counted before, read all orders
+/// of a lane.
+#[derive(Debug)]
+pub struct RowLedger<R> {
+    rows: Arc<R>,
+    role: LedgerRole,
+    clock: Arc<dyn Clock>,
+    /// Per lane, the buyers up to an order's number.
+    buyers: Mutex<HashMap<Lane, (BuyerFilter, u64)>>,
+}
+
+impl<R: Rows> RowLedger<R> {
+    /// Returns a ledger that decides everything.
+    pub fn single(rows: Arc<R>, clock: Arc<dyn Clock>) -> Self {
+        Self { rows, role: LedgerRole::Single, clock, buyers: Mutex::default() }
+    }
+
+    /// Returns a ledger that decides what a gate admitted.
+    pub fn truth(rows: Arc<R>, clock: Arc<dyn Clock>) -> Self {
+        Self { role: LedgerRole::Truth, ..Self::single(rows, clock) }
+    }
+
+    /// Returns the full state of an activity, which is not of one moment unless it rests.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    pub async fn inspect(
+        &self,
+        activity: crate::domain::ActivityId,
+    ) -> Result<Option<Inspection>, LedgerError> {
+        let mut whole = StateMachine::new(self.role);
+        for lane in self.lanes_of(activity).await? {
+            let mut needs = Needs { all_buyers: true, ..head() };
+            if let Some(terms) = self.lane_terms(lane).await? {
+                needs.keys.extend(terms.offers().iter().map(|offer| RowKey::Units(offer.sku())));
+            }
+            let excerpt = self.rows.read(lane, &needs).await?;
+            // The counters of devices and addresses are rows of the buyers' orders.
+            let keys = StateMachine::of_excerpt(self.role, lane, &excerpt)?.counters_of_orders(lane);
+            let excerpt = self
+                .rows
+                .read(lane, &Needs { keys: needs.keys.into_iter().chain(keys).collect(), ..needs })
+                .await?;
+            whole.join(StateMachine::of_excerpt(self.role, lane, &excerpt)?);
+        }
+        Ok(whole.inspect(activity))
+    }
+
+    /// Advances the time of a lane, never back. For tests.
+    ///
+    /// # Errors
+    /// [`LedgerError::NotOpen`]; errors of the store.
+    pub async fn advance_time(&self, lane: Lane, to: crate::domain::Timestamp) -> Result<(), LedgerError> {
+        self.change(lane, head(), |machine| machine.advance_time(lane, to)).await
+    }
+
+    fn batch(&self) -> Batch {
+        Batch { id: BatchId(fastrand::u64(..)), now: self.clock.now() }
+    }
+
+    /// Takes a step in one lane.
+    async fn step_lane(&self, lane: Lane, command: &Command) -> Result<Answer, LedgerError> {
+        let kept = self.kept_for(command).await?;
+        for _ in 0..ATTEMPTS {
+            let (mut machine, needs, excerpt) = self.read_for(lane, command, &kept).await?;
+            let answer = machine.step(self.batch(), command)?;
+            let changes = machine.changes(lane, &needs, &excerpt)?;
+            if changes.is_empty() || self.rows.commit(lane, &changes).await? {
+                return Ok(answer);
+            }
+        }
+        Err(busy())
+    }
+
+    /// Reads what a command needs, until it needs nothing more.
+    async fn read_for(
+        &self,
+        lane: Lane,
+        command: &Command,
+        kept: &[(PaymentId, Vec<Capture>)],
+    ) -> Result<(StateMachine, Needs, Excerpt), LedgerError> {
+        let mut machine = StateMachine::new(self.role);
+        let mut needs = Needs::default();
+        let mut excerpt = Excerpt::default();
+        loop {
+            kept.iter().for_each(|(payment, captures)| machine.keep(*payment, captures.clone()));
+            let more = machine.needs(lane, command);
+            if more == needs {
+                return Ok((machine, needs, excerpt));
+            }
+            // Read again from the start, so that all rows are of one moment.
+            excerpt = self.rows.read(lane, &more).await?;
+            machine = StateMachine::of_excerpt(self.role, lane, &excerpt)?;
+            needs = more;
+        }
+    }
+
+    /// Makes another change of one lane, as a step does.
+    async fn change<T>(
+        &self,
+        lane: Lane,
+        needs: Needs,
+        mut run: impl FnMut(&mut StateMachine) -> Result<T, LedgerError> + Send,
+    ) -> Result<T, LedgerError> {
+        for _ in 0..ATTEMPTS {
+            let excerpt = self.rows.read(lane, &needs).await?;
+            let mut machine = StateMachine::of_excerpt(self.role, lane, &excerpt)?;
+            let done = run(&mut machine)?;
+            let changes = machine.changes(lane, &needs, &excerpt)?;
+            if changes.is_empty() || self.rows.commit(lane, &changes).await? {
+                return Ok(done);
+            }
+        }
+        Err(busy())
+    }
+
+    /// Opens one lane after another. A repeated call goes on where the first one stopped.
+    async fn open(&self, terms: &Arc<Terms>) -> Result<Opened, LedgerError> {
+        let machine = StateMachine::new(self.role);
+        machine.opened(terms)?;
+        let mut opened = Opened::Before;
+        for bucket in 0..machine.lane_count(terms) {
+            let lane = Lane { activity: terms.activity(), bucket };
+            let needs = StateMachine::new(self.role).needs(lane, &Command::Open(Arc::clone(terms)));
+            let consumers = self.consumers().await?;
+            let batch = self.batch();
+            let open =
+                |machine: &mut StateMachine| machine.open_lane(batch, terms, bucket, consumers.clone());
+            if self.change(lane, needs, open).await? == Opened::Now {
+                opened = Opened::Now;
+            }
+            // One that registered meanwhile did not find this lane.
+            for consumer in self.consumers().await? {
+                if !consumers.contains(&consumer) {
+                    self.step_lane(lane, &Command::Register(consumer)).await?;
+                }
+            }
+        }
+        Ok(opened)
+    }
+
+    /// Applies a command in every lane of an activity, or of the ledger.
+    async fn step_lanes(&self, lanes: Vec<Lane>, command: &Command) -> Result<Answer, LedgerError> {
+        for lane in lanes {
+            self.step_lane(lane, command).await?;
+        }
+        Ok(Answer::Done)
+    }
+
+    async fn lanes_of(&self, activity: crate::domain::ActivityId) -> Result<Vec<Lane>, LedgerError> {
+        let first = Lane::first(activity);
+        let Some(terms) = self.lane_terms(first).await? else { return Ok(Vec::new()) };
+        let lanes = StateMachine::new(self.role).lane_count(&terms);
+        Ok((0..lanes).map(|bucket| Lane { activity, bucket }).collect())
+    }
+
+    async fn all_lanes(&self) -> Result<Vec<Lane>, LedgerError> {
+        let mut lanes = self.rows.lanes().await?;
+        lanes.retain(|lane| *lane != common::lane());
+        Ok(lanes)
+    }
+
+    async fn lane_terms(&self, lane: Lane) -> Result<Option<Arc<Terms>>, LedgerError> {
+        Ok(self.excerpt(lane, &head()).await?.terms(lane.activity))
+    }
+
+    async fn excerpt(&self, lane: Lane, needs: &Needs) -> Result<StateMachine, LedgerError> {
+        StateMachine::of_excerpt(self.role, lane, &self.rows.read(lane, needs).await?)
+    }
+
+    /// The lane of a user.
+    async fn lane_of(&self, activity: crate::domain::ActivityId, user: UserId) -> Result<Lane, LedgerError> {
+        Ok(match self.role {
+            LedgerRole::Truth => Lane::first(activity),
+            LedgerRole::Single | LedgerRole::Gate => match self.lane_terms(Lane::first(activity)).await? {
+                Some(terms) => Lane::of(activity, user, terms.buckets()),
+                None => Lane::first(activity),
+            },
+        })
+    }
+
+    /// A state machine that knows a user's orders in one activity.
+    async fn orders_in(
+        &self,
+        activity: crate::domain::ActivityId,
+        user: UserId,
+    ) -> Result<StateMachine, LedgerError> {
+        let lane = self.lane_of(activity, user).await?;
+        self.excerpt(lane, &Needs { buyers: BTreeSet::from([user]), ..head() }).await
+    }
+
+    async fn order(&self, key: OrderKey) -> Result<Option<Order>, LedgerError> {
+        let machine = self.orders_in(key.activity, key.user).await?;
+        // The excerpt has one lane; the order is in it or nowhere.
+        Ok(machine.orders_of(key.user, None, usize::MAX).into_iter().find(|order| order.key == key))
+    }
+
+    async fn number_of(&self, lane: Lane, order: Option<OrderKey>) -> Result<u64, LedgerError> {
+        let Some(key) = order else { return Ok(0) };
+        let excerpt = self.rows.read(lane, &Needs { buyers: BTreeSet::from([key.user]), ..head() }).await?;
+        for row in excerpt.orders.get(&key.user).into_iter().flatten() {
+            if order_of(&row.value)?.key == key {
+                return Ok(row.number);
+            }
+        }
+        Ok(0)
+    }
+
+    async fn locate(&self, reference: Reference) -> Result<Option<OrderKey>, LedgerError> {
+        let Some((lane, user)) = self.rows.find(reference).await? else { return Ok(None) };
+        let machine = self.excerpt(lane, &Needs { buyers: BTreeSet::from([user]), ..head() }).await?;
+        let mut orders = machine.orders_of(user, None, usize::MAX).into_iter();
+        let order = orders.find(|order| match reference {
+            Reference::Order(id) => order.key.id == id,
+            Reference::Payment(id) => order.payment_by_id(id).is_some(),
+        });
+        Ok(order.map(|order| order.key))
+    }
+
+    /// The buyers of a lane. Only those since the last call are read.
+    async fn buyers(&self, lane: Lane) -> Result<BuyerFilter, LedgerError> {
+        let of = |known: &Mutex<HashMap<Lane, (BuyerFilter, u64)>>| {
+            known.lock().unwrap_or_else(PoisonError::into_inner).get(&lane).cloned().unwrap_or_default()
+        };
+        let (mut filter, mut after) = of(&self.buyers);
+        loop {
+            let page = self.rows.orders(lane, false, after, PAGE).await?;
+            let Some((_, last)) = page.last() else { break };
+            after = last.number;
+            if mutant!("row-view-cursor-skipped") {
+                after += 1;
+            }
+            page.iter().for_each(|(user, _)| filter.insert(*user));
+        }
+        let mut known = self.buyers.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(lane, (filter.clone(), after));
+        Ok(filter)
+    }
+
+    async fn events(
+        &self,
+        consumer: &Consumer,
+        lane: Lane,
+        from: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<Entry>, LedgerError> {
+        let machine = self.excerpt(lane, &head()).await?;
+        let acknowledged = machine.acknowledged(consumer, lane)?;
+        let from = from.map_or(acknowledged, |position| position.sequence);
+        let entries = self.rows.entries(lane, from, limit).await?;
+        entries.iter().map(|entry| wire::decode(entry).map_err(unreadable)).collect()
+    }
+
+    async fn content(
+        &self,
+        activity: crate::domain::ActivityId,
+        after: Option<OrderKey>,
+        limit: usize,
+    ) -> Result<Chunk, LedgerError> {
+        let lane = Lane::first(activity);
+        let limit = limit.max(1);
+        // The position comes first: what happens after it is followed.
+        let machine = self.excerpt(lane, &head()).await?;
+        let number = self.number_of(lane, after).await?;
+        let mut page = self.rows.orders(lane, false, number, limit.saturating_add(1)).await?;
+        let more = page.len() > limit;
+        page.truncate(limit);
+        let orders: Result<Vec<_>, _> = page.iter().map(|(_, row)| order_of(&row.value)).collect();
+        let orders = orders?;
+        let adjustments = self.rows.adjustments(lane).await?;
+        let chunk = machine.content(activity, None, 1)?;
+        Ok(Chunk {
+            after: after.map(|after| after.id),
+            next: orders.last().filter(|_| more).map(|order: &Order| order.key.id),
+            adjustments: StateMachine::adjustments_of(&adjustments)?,
+            orders,
+            ..chunk
+        })
+    }
+
+    // What belongs to no lane.
+
+    async fn common(&self, key: RowKey) -> Result<(u64, Option<Vec<u8>>), LedgerError> {
+        let needs = Needs { keys: BTreeSet::from([key.clone()]), ..Needs::default() };
+        let mut excerpt = self.rows.read(common::lane(), &needs).await?;
+        Ok((excerpt.version, excerpt.rows.remove(&key)))
+    }
+
+    async fn change_common<T: common::Value + Clone>(
+        &self,
+        key: RowKey,
+        mut change: impl FnMut(&mut Vec<T>) + Send,
+    ) -> Result<(), LedgerError> {
+        for _ in 0..ATTEMPTS {
+            let (version, before) = self.common(key.clone()).await?;
+            let mut list = common::decode(before.as_deref())?;
+            change(&mut list);
+            let now = common::encode(&list);
+            if now == before {
+                return Ok(());
+            }
+            let changes =
+                Changes { version, rows: [(key.clone(), now)].into_iter().collect(), ..Changes::default() };
+            if self.rows.commit(common::lane(), &changes).await? {
+                return Ok(());
+            }
+        }
+        Err(busy())
+    }
+
+    async fn consumers(&self) -> Result<Vec<Consumer>, LedgerError> {
+        common::decode(self.common(RowKey::Consumers).await?.1.as_deref())
+    }
+
+    async fn kept(&self, payment: PaymentId) -> Result<Vec<Capture>, LedgerError> {
+        common::decode(self.common(RowKey::Kept(payment)).await?.1.as_deref())
+    }
+
+    /// The captures that wait for the payments which a command opens.
+    async fn kept_for(&self, command: &Command) -> Result<Vec<(PaymentId, Vec<Capture>)>, LedgerError> {
+        let mut kept = Vec::new();
+        for (_, payment, _) in opened_payments(command) {
+            let captures = self.kept(payment).await?;
+            if !captures.is_empty() {
+                kept.push((payment, captures));
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Registers the capture, then looks for its payment once more. Whoever opens the payment looks for
+    /// captures once more after that, so one of both sees the other.
+    async fn keep_unmatched(&self, capture: &Capture) -> Result<Kept, LedgerError> {
+        let reference = Reference::Payment(capture.payment);
+        if let Some(order) = self.locate(reference).await? {
+            return Ok(Kept::Known(order));
+        }
+        let key = RowKey::Kept(capture.payment);
+        self.change_common(key.clone(), |kept: &mut Vec<Capture>| {
+            if !kept.iter().any(|known| known.repeats(capture)) && !mutant!("unmatched-capture-dropped") {
+                kept.push(capture.clone());
+            }
+        })
+        .await?;
+        let Some(order) = self.locate(reference).await? else { return Ok(Kept::Kept) };
+        self.change_common(key, |kept: &mut Vec<Capture>| kept.retain(|known| known != capture)).await?;
+        Ok(Kept::Known(order))
+    }
+
+    /// After payments were opened: applies the captures that came meanwhile, and forgets all of them.
+    async fn settle_kept(&self, lane: Lane, command: &Command) -> Result<(), LedgerError> {
+        for (order, payment, in_parts) in opened_payments(command) {
+            let kept = self.kept(payment).await?;
+            if kept.is_empty() || self.locate(Reference::Payment(payment)).await? != Some(order) {
+                continue;
+            }
+            let steps = kept.iter().cloned();
+            let steps =
+                steps.map(|capture| Advance::Capture { order, capture, in_parts, replacement: order.id });
+            self.step_lane(lane, &Command::Advance { lane, steps: steps.collect() }).await?;
+            let is_left = |known: &Capture| !kept.contains(known);
+            self.change_common(RowKey::Kept(payment), |now: &mut Vec<Capture>| now.retain(is_left)).await?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl<R: Rows + 'static> Ledger for RowLedger<R> {
+    fn bounds(&self) -> Bounds {
+        self.rows.bounds()
+    }
+
+    fn role(&self) -> LedgerRole {
+        self.role
+    }
+
+    async fn step(&self, command: Command) -> Result<Answer, LedgerError> {
+        let lane = match &command {
+            Command::Open(terms) => return Ok(Answer::Opened(self.open(terms).await?)),
+            Command::Amend { activity, .. } => {
+                let lanes = self.lanes_of(*activity).await?;
+                return match lanes.is_empty() {
+                    true => Err(LedgerError::NotOpen),
+                    false => self.step_lanes(lanes, &command).await,
+                };
+            }
+            Command::StepTime(_) => return self.step_lanes(self.all_lanes().await?, &command).await,
+            Command::Register(consumer) => {
+                self.change_common(RowKey::Consumers, |known: &mut Vec<Consumer>| {
+                    if !known.contains(consumer) {
+                        known.push(consumer.clone());
+                    }
+                })
+                .await?;
+                return self.step_lanes(self.all_lanes().await?, &command).await;
+            }
+            Command::Retire(consumer) => {
+                let retain = |known: &mut Vec<Consumer>| known.retain(|known| known != consumer);
+                self.change_common(RowKey::Consumers, retain).await?;
+                return self.step_lanes(self.all_lanes().await?, &command).await;
+            }
+            Command::KeepUnmatched(capture) => return Ok(Answer::Kept(self.keep_unmatched(capture).await?)),
+            Command::Archive(_) => return Ok(Answer::Archived(false)),
+            Command::Adjust(adjustment) => Lane::first(adjustment.activity),
+            Command::Receive(transfer) => Lane { activity: transfer.activity, bucket: transfer.to },
+            Command::Forget(transfer) => Lane { activity: transfer.activity, bucket: transfer.from },
+            Command::Persist { lane, .. } => Lane::first(lane.activity),
+            Command::Reserve { lane, .. }
+            | Command::Advance { lane, .. }
+            | Command::ExpireDue { lane, .. }
+            | Command::Send { lane, .. }
+            | Command::Ack { lane, .. }
+            | Command::Follow { lane, .. } => *lane,
+            Command::Close { activity, .. }
+            | Command::Load { activity, .. }
+            | Command::Reopen { activity, .. }
+            | Command::NextEpoch { activity, .. } => Lane::first(*activity),
+        };
+        let answer = self.step_lane(lane, &command).await?;
+        self.settle_kept(lane, &command).await?;
+        Ok(answer)
+    }
+
+    async fn read(&self, query: Query) -> Result<Reply, LedgerError> {
+        let now = self.clock.now();
+        let needs = match &query {
+            Query::Activities => {
+                let lanes = self.all_lanes().await?;
+                let activities: BTreeSet<_> = lanes.iter().map(|lane| lane.activity).collect();
+                return Ok(Reply::Activities(activities.into_iter().collect()));
+            }
+            Query::Stock { activity, sku } => {
+                let mut whole = StateMachine::new(self.role);
+                let mut needs = head();
+                needs.keys.insert(RowKey::Units(*sku));
+                for lane in self.lanes_of(*activity).await? {
+                    whole.join(self.excerpt(lane, &needs).await?);
+                }
+                return whole.read(now, &query);
+            }
+            Query::View(lane) => {
+                let mut needs = head();
+                if let Some(terms) = self.lane_terms(*lane).await? {
+                    needs.keys.extend(terms.offers().iter().map(|offer| RowKey::Units(offer.sku())));
+                }
+                let mut view = self.excerpt(*lane, &needs).await?.view(now, *lane)?;
+                if view.buyers.is_some() {
+                    view.buyers = Some(self.buyers(*lane).await?);
+                }
+                return Ok(Reply::View(view));
+            }
+            Query::Order(key) => return Ok(Reply::Order(self.order(*key).await?)),
+            Query::OrdersOf { user, after, limit } => {
+                let lanes = self.all_lanes().await?;
+                let activities: BTreeSet<_> = lanes.iter().map(|lane| lane.activity).collect();
+                let mut orders = Vec::new();
+                for activity in activities {
+                    let machine = self.orders_in(activity, *user).await?;
+                    orders.extend(machine.orders_of(*user, *after, *limit));
+                }
+                orders.sort_unstable_by_key(|order| std::cmp::Reverse(order.key.id));
+                orders.truncate(*limit);
+                return Ok(Reply::Orders(orders));
+            }
+            Query::Locate(reference) => return Ok(Reply::Located(self.locate(*reference).await?)),
+            Query::RefundsDue { lane, after, limit } => {
+                let after = self.number_of(*lane, *after).await?;
+                let page = self.rows.orders(*lane, true, after, *limit).await?;
+                let buyers = page.iter().map(|(user, _)| *user).collect();
+                let machine = self.excerpt(*lane, &Needs { buyers, ..head() }).await?;
+                let mut tasks = Vec::new();
+                for (_, row) in page {
+                    tasks.extend(machine.refund_tasks_in(*lane, order_of(&row.value)?.key));
+                }
+                return Ok(Reply::RefundsDue(tasks));
+            }
+            Query::Events { consumer, lane, from, limit } => {
+                return Ok(Reply::Events(self.events(consumer, *lane, *from, *limit).await?));
+            }
+            Query::Content { activity, after, limit } => {
+                return Ok(Reply::Content(self.content(*activity, *after, *limit).await?));
+            }
+            Query::Adjustment { id, .. } => {
+                let mut needs = head();
+                needs.keys.insert(RowKey::Adjustment(id.clone()));
+                needs
+            }
+            Query::Transfers(_)
+            | Query::Terms(_)
+            | Query::OpenEpoch(_)
+            | Query::Followed(_)
+            | Query::Position(_)
+            | Query::Epoch(_) => head(),
+        };
+        let lane = match &query {
+            Query::Transfers(lane) | Query::Followed(lane) => *lane,
+            Query::Position(lane) => Lane::first(lane.activity),
+            _ => Lane::first(query.activity().ok_or(LedgerError::NotOpen)?),
+        };
+        self.excerpt(lane, &needs).await?.read(now, &query)
+    }
+}
+
+fn head() -> Needs {
+    Needs { keys: BTreeSet::from([RowKey::Head, RowKey::Terms]), ..Needs::default() }
+}
+
+fn busy() -> LedgerError {
+    LedgerError::Unavailable("other steps of the lane were faster each time".into())
+}
+
+fn unreadable(error: wire::Unreadable) -> LedgerError {
+    LedgerError::Stopped(error.to_string().into())
+}
+
+fn order_of(value: &[u8]) -> Result<Order, LedgerError> {
+    wire::decode(value).map_err(unreadable)
+}
+
+/// The payments that a command opens, with their orders, and whether they may be paid in parts.
+fn opened_payments(command: &Command) -> Vec<(OrderKey, PaymentId, bool)> {
+    let Command::Advance { steps, .. } = command else { return Vec::new() };
+    let opened = steps.iter().filter_map(|step| match step {
+        Advance::OpenPayment { order, payment, in_parts, .. } => Some((*order, *payment, *in_parts)),
+        _ => None,
+    });
+    opened.collect()
+}

@@ -1,0 +1,416 @@
+//! Excerpts: a state machine that knows a part of one lane, read from a store of rows.
+//!
+//! It decides with the same code as one that knows everything. [`StateMachine::needs`] names the rows
+//! that a command touches, so what an excerpt lacks is never looked at. After the step,
+//! [`StateMachine::changes`] compares each row with what was read.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    activity::ActivityState,
+    batch::Batch,
+    lane::LaneState,
+    limit_counters::{Counter, WHOLE_ACTIVITY},
+    machine::StateMachine,
+    orders::{self, NONE, RowId},
+    prepared::Prepared,
+    units::Units,
+};
+use crate::{
+    domain::{
+        Attribution, Capture, Order, OrderId, PaymentId, Per, SkuId, Subject, Subjects, Timestamp, UserId,
+    },
+    ledger::{
+        AdjustmentId, Bucket, Change, ChangeId, Consumer, Entry, Epoch, Event, Lane, LedgerError, LedgerRole,
+        Opened, OrderChange, Position, StepId, Terms, Transfer,
+        rows::{Changes, Excerpt, Needs, OrderRow, RowKey},
+        wire::{self, Unreadable, Wire},
+    },
+};
+
+/// The row [`RowKey::Head`].
+#[derive(Debug, Serialize, Deserialize)]
+struct LaneHead {
+    epoch: Epoch,
+    closed: bool,
+    last: Timestamp,
+    position: Position,
+    followed: Position,
+    version: u64,
+    steps: BTreeSet<StepId>,
+    counted: BTreeSet<(Subject, Per)>,
+    transit: Vec<Transfer>,
+    sent: BTreeMap<Bucket, u64>,
+    received: BTreeMap<Bucket, u64>,
+    consumers: Vec<(Consumer, u64)>,
+    /// At a truth only.
+    persisted: Vec<Position>,
+}
+
+/// The row [`RowKey::Terms`].
+#[derive(Debug, Serialize, Deserialize)]
+struct LaneTerms {
+    base: Arc<Terms>,
+    changes: Vec<(ChangeId, Change, Attribution)>,
+}
+
+/// The row [`RowKey::Adjustment`].
+#[derive(Debug, Serialize, Deserialize)]
+struct AdjustmentInForce(SkuId, i64);
+
+/// The row [`RowKey::Payment`].
+#[derive(Debug, Serialize, Deserialize)]
+struct PaymentOwner(UserId, OrderId);
+
+impl Wire for LaneHead {
+    const KIND: &str = "the head of a lane";
+    const VERSION: u8 = 1;
+}
+
+impl Wire for LaneTerms {
+    const KIND: &str = "the terms of a lane";
+    const VERSION: u8 = 1;
+}
+
+impl Wire for AdjustmentInForce {
+    const KIND: &str = "an adjustment";
+    const VERSION: u8 = 1;
+}
+
+impl Wire for PaymentOwner {
+    const KIND: &str = "the owner of a payment";
+    const VERSION: u8 = 1;
+}
+
+/// The consumer that collects the entries of the step. It is in no store.
+fn collector() -> Consumer {
+    Consumer::new("(this step)")
+}
+
+fn unreadable(error: &Unreadable) -> LedgerError {
+    LedgerError::Stopped(error.to_string().into())
+}
+
+fn decode<T: Wire>(bytes: &[u8]) -> Result<T, LedgerError> {
+    wire::decode(bytes).map_err(|error| unreadable(&error))
+}
+
+fn misfit(what: impl ToString) -> LedgerError {
+    LedgerError::Stopped(what.to_string().into())
+}
+
+impl StateMachine {
+    /// A state machine that knows one lane, as far as it was read. It is empty if the lane is not there.
+    ///
+    /// # Errors
+    /// [`LedgerError::Stopped`] for rows that cannot be read.
+    pub fn of_excerpt(role: LedgerRole, lane: Lane, excerpt: &Excerpt) -> Result<Self, LedgerError> {
+        let mut machine = Self::new(role);
+        let (Some(head), Some(terms)) = (excerpt.rows.get(&RowKey::Head), excerpt.rows.get(&RowKey::Terms))
+        else {
+            return Ok(machine);
+        };
+        let (head, terms) = (decode::<LaneHead>(head)?, decode::<LaneTerms>(terms)?);
+        let mut state = LaneState::new(lane, role, Arc::clone(&terms.base));
+        state.changes = terms.changes.into_iter().map(|(id, change, by)| (id, (change, by))).collect();
+        state.renew_terms().map_err(misfit)?;
+        state.counters.count_also(head.counted);
+        state.units.fill(Units::default());
+        state.last = head.last;
+        state.head = head.position;
+        state.followed = head.followed;
+        state.steps = head.steps;
+        state.transit =
+            head.transit.into_iter().map(|transfer| ((transfer.to, transfer.number), transfer)).collect();
+        (state.sent, state.received) = (head.sent, head.received);
+        machine.consumers = head.consumers.iter().map(|(consumer, _)| consumer.clone()).collect();
+        state.outbox.acknowledged = head.consumers;
+        state.outbox.acknowledged.push((collector(), head.position.sequence));
+        if let Some(entry) = &excerpt.entry {
+            state.outbox.entries.push_back(decode::<Entry>(entry)?);
+        }
+        state.admit_orders(excerpt)?;
+        for (key, value) in &excerpt.rows {
+            state.admit_row(key, value)?;
+        }
+        state.version = head.version;
+        let mut sale = ActivityState::of(&terms.base, vec![state], &[]);
+        (sale.epoch, sale.closed) = (head.epoch, head.closed);
+        if role == LedgerRole::Truth {
+            sale.persisted = head.persisted;
+        }
+        machine.sales.insert(lane.activity, sale);
+        Ok(machine)
+    }
+
+    /// Adds the next lane of the same activity, for queries over all of them.
+    pub fn join(&mut self, next: Self) {
+        for (activity, more) in next.sales {
+            match self.sales.get_mut(&activity) {
+                Some(sale) => sale.lanes.extend(more.lanes),
+                None => drop(self.sales.insert(activity, more)),
+            }
+        }
+    }
+
+    /// Opens one lane of an activity in an excerpt that is empty or has just that lane.
+    ///
+    /// # Errors
+    /// See [`open`](crate::ledger::LedgerCalls::open).
+    pub fn open_lane(
+        &mut self,
+        batch: Batch,
+        terms: &Arc<Terms>,
+        bucket: Bucket,
+        consumers: Vec<Consumer>,
+    ) -> Result<Opened, LedgerError> {
+        if let Some(opened) = self.opened(terms)? {
+            return Ok(opened);
+        }
+        self.consumers = consumers;
+        self.consumers.push(collector());
+        let mut prepared = Prepared::bare(self.role, terms);
+        prepared.lanes.retain(|lane| lane.lane.bucket == bucket);
+        self.open_prepared(batch, prepared)
+    }
+
+    /// The payments whose captures were kept until now, for the state machine of a step.
+    pub fn keep(&mut self, payment: PaymentId, captures: Vec<Capture>) {
+        if !captures.is_empty() {
+            self.unmatched.insert(payment, captures);
+        }
+    }
+
+    /// The counters of devices and addresses in which the known orders of a lane count.
+    pub fn counters_of_orders(&self, lane: Lane) -> BTreeSet<RowKey> {
+        let Ok(state) = self.lane(lane) else { return BTreeSet::new() };
+        let sku = |offer: u32| state.terms.offers()[offer as usize].sku();
+        let orders = state.orders.iter();
+        orders.flat_map(|(_, row)| state.counter_keys(sku(row.offer), row.subjects())).collect()
+    }
+
+    /// Reads the rows of adjustments.
+    ///
+    /// # Errors
+    /// [`LedgerError::Stopped`] for rows that cannot be read.
+    pub fn adjustments_of(
+        rows: &[(AdjustmentId, Vec<u8>)],
+    ) -> Result<Vec<(AdjustmentId, SkuId, i64)>, LedgerError> {
+        let read = |(id, value): &(AdjustmentId, Vec<u8>)| {
+            let AdjustmentInForce(sku, delta) = decode(value)?;
+            Ok((id.clone(), sku, delta))
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// What a step has changed in its lane. `needs` and `excerpt` are what was read for it.
+    ///
+    /// # Errors
+    /// [`LedgerError::Stopped`] if the step touched what was not read, which is a bug in `needs`.
+    pub fn changes(&self, lane: Lane, needs: &Needs, excerpt: &Excerpt) -> Result<Changes, LedgerError> {
+        let mut changes = Changes { version: excerpt.version, ..Changes::default() };
+        let Ok(state) = self.lane(lane) else { return Ok(changes) };
+        let sale = self.sale(lane.activity)?;
+        let began_at = state.outbox.of(&collector()).unwrap_or(0);
+        let entries: Vec<_> = state.outbox.from(began_at + 1).collect();
+        let buyers: BTreeSet<_> = needs.buyers.iter().chain(excerpt.orders.keys()).copied().collect();
+        let mut numbers = HashMap::new();
+        for entry in &entries {
+            if let Event::Order { id, user, change } = &entry.event {
+                if !buyers.contains(user) {
+                    return Err(misfit("a bug of the ledger: a step changed orders that it had not read"));
+                }
+                if let OrderChange::Placed(_)
+                | OrderChange::PlacedFree(_)
+                | OrderChange::Refused(_)
+                | OrderChange::Retaken { .. } = change
+                {
+                    numbers.insert((*user, *id), entry.position.sequence);
+                }
+            }
+        }
+        for user in buyers {
+            let before = excerpt.orders.get(&user).map_or(&[][..], Vec::as_slice);
+            for (at, row) in state.rows_of(user).into_iter().enumerate() {
+                let known = before.get(at);
+                let order = state.order(row);
+                let number = known.map(|known| known.number).or(numbers.get(&(user, order.key.id)).copied());
+                let number = number.ok_or_else(|| misfit("a bug of the ledger: an order has no number"))?;
+                let now = state.order_row(row, number, &order);
+                if known != Some(&now) {
+                    changes.orders.push((user, now));
+                }
+            }
+        }
+        let counters = state.counters.iter().filter(|_| needs.all_buyers);
+        let counters = counters.filter(|(counter, _)| counter.subject() != Subject::User);
+        let counters = counters.map(|(counter, _)| state.counter_key(counter));
+        for key in needs.keys.iter().cloned().chain(counters) {
+            let before = excerpt.rows.get(&key);
+            let now = state.row(self.role, sale, &key, before);
+            if now.as_ref() != before {
+                changes.rows.insert(key, now);
+            }
+        }
+        let readers: Vec<_> = state.readers().collect();
+        if !readers.is_empty() {
+            changes.entries =
+                entries.iter().map(|entry| (entry.position.sequence, wire::encode(*entry))).collect();
+        }
+        if state.acknowledged_before(excerpt)? != readers {
+            let slowest = readers.iter().map(|(_, sequence)| *sequence).min();
+            changes.trim = Some(slowest.unwrap_or(state.head.sequence + 1));
+        }
+        Ok(changes)
+    }
+}
+
+impl LaneState {
+    /// The consumers that a store knows.
+    fn readers(&self) -> impl Iterator<Item = (Consumer, u64)> + '_ {
+        let collector = collector();
+        self.outbox.acknowledged.iter().filter(move |(consumer, _)| *consumer != collector).cloned()
+    }
+
+    fn acknowledged_before(&self, excerpt: &Excerpt) -> Result<Vec<(Consumer, u64)>, LedgerError> {
+        match excerpt.rows.get(&RowKey::Head) {
+            Some(head) => Ok(decode::<LaneHead>(head)?.consumers),
+            None => Ok(self.readers().collect()),
+        }
+    }
+
+    /// A user's orders, oldest first.
+    fn rows_of(&self, user: UserId) -> Vec<RowId> {
+        let mut rows: Vec<_> = self.orders.of_user(user).collect();
+        rows.reverse();
+        rows
+    }
+
+    fn order_row(&self, row: RowId, number: u64, order: &Order) -> OrderRow {
+        let row = self.orders.row(row);
+        OrderRow {
+            number,
+            due: (row.due != Timestamp::MAX).then_some(row.due),
+            is_owed: row.refunds_due().next().is_some(),
+            value: wire::encode(order),
+        }
+    }
+
+    /// Admits orders whose units are counted already.
+    fn admit_orders(&mut self, excerpt: &Excerpt) -> Result<(), LedgerError> {
+        let mut rows: Vec<&OrderRow> = excerpt.orders.values().flatten().collect();
+        rows.sort_by_key(|row| row.number);
+        for row in rows {
+            self.admit_order(&decode::<Order>(&row.value)?, row.due).map_err(misfit)?;
+        }
+        Ok(())
+    }
+
+    fn admit_row(&mut self, key: &RowKey, value: &[u8]) -> Result<(), LedgerError> {
+        match key {
+            RowKey::Head | RowKey::Terms | RowKey::Kept(_) | RowKey::Consumers => {}
+            RowKey::Units(sku) => {
+                let index = self.index(*sku).map_err(misfit)?;
+                self.units[index as usize] =
+                    Units::of_bytes(value).ok_or_else(|| misfit("units are damaged"))?;
+            }
+            RowKey::Counter(subject, id, sku) => {
+                let used = value.try_into().map_err(|_| misfit("a counter is damaged"))?;
+                let offer = sku.map_or(Ok(WHOLE_ACTIVITY), |sku| self.index(sku)).map_err(misfit)?;
+                self.counters.set(Counter::new(*subject, *id, offer), u32::from_le_bytes(used));
+            }
+            RowKey::Adjustment(id) => {
+                let AdjustmentInForce(sku, delta) = decode(value)?;
+                self.adjustments.insert(id.clone(), (sku, delta));
+            }
+            RowKey::Payment(payment) => {
+                let PaymentOwner(user, id) = decode(value)?;
+                self.orders.note_payment(*payment, self.orders.by_owner(user, id));
+            }
+            RowKey::Capture(digest) => self.orders.note_capture(*digest),
+        }
+        Ok(())
+    }
+
+    /// The present value of a row.
+    fn row(
+        &self,
+        role: LedgerRole,
+        sale: &ActivityState,
+        key: &RowKey,
+        before: Option<&Vec<u8>>,
+    ) -> Option<Vec<u8>> {
+        match key {
+            RowKey::Head => Some(wire::encode(&LaneHead {
+                epoch: sale.epoch,
+                closed: sale.closed,
+                last: self.last,
+                position: self.head,
+                followed: self.followed,
+                version: self.version,
+                steps: self.steps.clone(),
+                counted: self.counters.counted().collect(),
+                transit: self.transit.values().copied().collect(),
+                sent: self.sent.clone(),
+                received: self.received.clone(),
+                consumers: self.readers().collect(),
+                persisted: if role == LedgerRole::Truth { sale.persisted.clone() } else { Vec::new() },
+            })),
+            RowKey::Terms => {
+                let changes = self.changes.iter().map(|(id, (change, by))| (*id, change.clone(), by.clone()));
+                Some(wire::encode(&LaneTerms { base: Arc::clone(&self.base), changes: changes.collect() }))
+            }
+            RowKey::Units(sku) => {
+                let index = self.index(*sku).ok()?;
+                Some(self.units[index as usize].to_bytes().to_vec())
+            }
+            RowKey::Counter(subject, id, sku) => {
+                let offer = sku.map_or(Ok(WHOLE_ACTIVITY), |sku| self.index(sku)).ok()?;
+                let used = self.counters.used(Counter::new(*subject, *id, offer));
+                (used > 0).then(|| used.to_le_bytes().to_vec())
+            }
+            RowKey::Adjustment(id) => {
+                self.adjustments.get(id).map(|(sku, delta)| wire::encode(&AdjustmentInForce(*sku, *delta)))
+            }
+            RowKey::Payment(payment) => match self.orders.by_payment(*payment)? {
+                NONE => before.cloned(),
+                row => {
+                    let row = self.orders.row(row);
+                    Some(wire::encode(&PaymentOwner(row.user, row.id)))
+                }
+            },
+            RowKey::Capture(digest) => self.orders.has_capture(*digest).then(Vec::new),
+            RowKey::Kept(_) | RowKey::Consumers => before.cloned(),
+        }
+    }
+
+    fn counter_key(&self, counter: Counter) -> RowKey {
+        let sku = counter.offer().map(|offer| self.terms.offers()[offer].sku());
+        RowKey::Counter(counter.subject(), counter.id(), sku)
+    }
+
+    /// The counters of devices and addresses in which an order counts.
+    pub(super) fn counter_keys(&self, sku: SkuId, subjects: Subjects) -> impl Iterator<Item = RowKey> {
+        let ids = [
+            (Subject::Device, subjects.device.map(|id| id.0)),
+            (Subject::Address, subjects.address.map(|id| id.0)),
+        ];
+        let counted: Vec<_> = self.counters.counted().collect();
+        ids.into_iter().flat_map(move |(subject, id)| {
+            let scopes = counted.clone().into_iter().filter(move |(counted, _)| *counted == subject);
+            scopes.filter_map(move |(_, per)| {
+                Some(RowKey::Counter(subject, id?, (per == Per::Offer).then_some(sku)))
+            })
+        })
+    }
+}
+
+/// The rows of a capture's event and transaction.
+pub(super) fn capture_keys(capture: &Capture) -> [RowKey; 2] {
+    orders::capture_digests(capture).map(RowKey::Capture)
+}

@@ -1,0 +1,126 @@
+//! The rows that a command touches.
+
+use super::{excerpt::capture_keys, lane::LaneState, machine::StateMachine};
+use crate::{
+    domain::{Subject, Subjects, UserId},
+    ledger::{
+        Advance, Change, Command, Event, Lane, OrderChange,
+        rows::{Needs, RowKey},
+    },
+};
+
+impl StateMachine {
+    /// The rows of a lane that a command touches, as far as this excerpt shows. Read them and ask again,
+    /// until nothing is new.
+    pub fn needs(&self, lane: Lane, command: &Command) -> Needs {
+        let mut needs = Needs::default();
+        needs.keys.extend([RowKey::Head, RowKey::Terms]);
+        let state = self.lane(lane).ok();
+        match command {
+            Command::Open(terms) => {
+                needs.keys.extend(terms.offers().iter().map(|offer| RowKey::Units(offer.sku())));
+            }
+            Command::Amend { change, .. } => {
+                needs.all_buyers =
+                    state.is_some_and(|state| is_new(state, change)) && !mutant!("row-orders-not-counted");
+            }
+            Command::Adjust(adjustment) => {
+                needs.keys.insert(RowKey::Units(adjustment.sku));
+                needs.keys.insert(RowKey::Adjustment(adjustment.id.clone()));
+            }
+            Command::StepTime(_) => needs.all_buyers = true,
+            Command::Reserve { requests, .. } => {
+                for request in requests {
+                    needs.keys.insert(RowKey::Units(request.sku));
+                    needs.buyers.insert(request.user);
+                    if let Some(state) = state
+                        && !mutant!("row-counter-not-read")
+                    {
+                        needs.keys.extend(state.counter_keys(request.sku, request.subjects));
+                    }
+                }
+            }
+            Command::Advance { steps, .. } => {
+                for step in steps {
+                    needs.buyers.insert(step.order().user);
+                    match step {
+                        Advance::OpenPayment { payment, .. } => {
+                            needs.keys.insert(RowKey::Payment(*payment));
+                            let kept = self.unmatched.get(payment).into_iter().flatten();
+                            needs.keys.extend(kept.flat_map(capture_keys));
+                        }
+                        Advance::Capture { .. } if mutant!("row-capture-not-read") => {}
+                        Advance::Capture { capture, .. } => needs.keys.extend(capture_keys(capture)),
+                        _ => {}
+                    }
+                }
+                self.add_orders(state, &mut needs);
+            }
+            Command::ExpireDue { limit, .. } => {
+                // One more shows when the next one is due.
+                needs.due = limit.saturating_add(1);
+                self.add_orders(state, &mut needs);
+            }
+            Command::Send { sku, .. } => drop(needs.keys.insert(RowKey::Units(*sku))),
+            Command::Receive(transfer) => drop(needs.keys.insert(RowKey::Units(transfer.sku))),
+            Command::Persist { entries, .. } => {
+                for entry in entries {
+                    match &entry.event {
+                        Event::Order { user, change: OrderChange::Placed(placed), .. } => {
+                            add_order(state, *user, placed.sku, placed.subjects, &mut needs);
+                        }
+                        Event::Adjusted { id, sku, .. } => {
+                            needs.keys.insert(RowKey::Units(*sku));
+                            needs.keys.insert(RowKey::Adjustment(id.clone()));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            Command::Ack { position, .. } => needs.entry = Some(position.sequence),
+            Command::Forget(_)
+            | Command::KeepUnmatched(_)
+            | Command::Archive(_)
+            | Command::Register(_)
+            | Command::Retire(_)
+            | Command::Close { .. }
+            | Command::Load { .. }
+            | Command::Reopen { .. }
+            | Command::Follow { .. }
+            | Command::NextEpoch { .. } => {}
+        }
+        needs
+    }
+
+    /// What the known orders count in: their steps may move it.
+    fn add_orders(&self, state: Option<&LaneState>, needs: &mut Needs) {
+        let Some(known) = state else { return };
+        for (_, row) in known.orders.iter() {
+            let sku = known.terms.offers()[row.offer as usize].sku();
+            needs.keys.insert(RowKey::Units(sku));
+            needs.keys.extend(known.counter_keys(sku, row.subjects()));
+        }
+    }
+}
+
+fn add_order(
+    state: Option<&LaneState>,
+    user: UserId,
+    sku: crate::domain::SkuId,
+    subjects: Subjects,
+    needs: &mut Needs,
+) {
+    needs.buyers.insert(user);
+    needs.keys.insert(RowKey::Units(sku));
+    if let Some(state) = state {
+        needs.keys.extend(state.counter_keys(sku, subjects));
+    }
+}
+
+/// Whether a change limits devices or addresses in a way that nobody has counted yet: then all orders
+/// are counted.
+fn is_new(state: &LaneState, change: &Change) -> bool {
+    let Change::Limits { limits, .. } = change else { return false };
+    let of_others = limits.iter().filter(|rule| rule.subject != Subject::User);
+    of_others.into_iter().any(|rule| !state.counters.counted().any(|known| known == (rule.subject, rule.per)))
+}
