@@ -2,10 +2,9 @@
 //!
 //! `cargo run -p flashsale-examples --example own_backend [all]`
 //!
-//! This ledger keeps its records in one file: every change is appended and synced before the
-//! answer, and replayed when the file is opened. Decisions come from the specification,
-//! `flashsale_core::ledger::state_machine::StateMachine`. A backend whose store decides (scripts,
-//! SQL) implements the same trait and passes the same suite.
+//! This store keeps rows in one file: every commit is appended and synced before the answer, and read
+//! back when the file is opened. It implements `flashsale_core::ledger::rows::Rows` and contains no rule
+//! of a sale: `RowLedger` makes a ledger of it, by the specification.
 //!
 //! The suite then runs on the same ledger with two deliberate mistakes, to show what it reports.
 //!
@@ -28,20 +27,22 @@ use std::{
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use async_trait::async_trait;
 use flashsale_core::{
-    conformance::{self, Factory, LedgerUnderTest, Options, Report, TestControl},
-    domain::{ActivityId, Clock as _, Idempotency, Key, Nonce, SystemClock, Timestamp},
+    conformance::{self, Factory, LedgerUnderTest, MapRows, Options, Report, TestControl},
+    domain::{ActivityId, SystemClock, Timestamp, UserId},
     ledger::{
-        Answer, BatchId, Bounds, Command, Lane, Ledger, LedgerError, LedgerRole, Query, Reply,
-        state_machine::{Batch, Inspection, StateMachine},
+        AdjustmentId, Bounds, Lane, LedgerError, LedgerRole, Reference,
+        rows::{Changes, Excerpt, Needs, OrderRow, RowLedger, Rows},
+        state_machine::Inspection,
     },
 };
+use tokio::sync::Mutex;
 
 /// The groups of cases to run. The others (`table`, `transitions`, `concurrency`) take tens of
 /// thousands of steps, and this ledger syncs after each step; `all` runs them too.
@@ -78,10 +79,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("\nThe file ledger conforms: {played} cases passed.\n");
     assert!(played > 50, "the suite ran");
 
-    // 2. A mistake that a shop notices on its best day: repeating a request with the same key makes
-    //    a second order. Named cases find it; each describes a failure seen in a real shop.
-    println!("Now a ledger that forgets idempotency keys, with the cases about keys:\n");
-    let forgetful: Arc<dyn Factory> = Arc::new(Files::new(directory.path(), Some(Mistake::ForgetsKeys)));
+    // 2. A mistake that a shop notices on its best day: a buyer's earlier orders are not found, so a
+    //    repeated request makes a second order. Named cases find it; each describes a failure seen in
+    //    a real shop.
+    println!("Now a store that does not find buyers' orders, with the cases about keys:\n");
+    let forgetful: Arc<dyn Factory> = Arc::new(Files::new(directory.path(), Some(Mistake::ForgetsBuyers)));
     let report =
         conformance::examine(&forgetful, &Options { only: Some("keys::".into()), ..Options::quick() });
     explain(&report)?;
@@ -89,7 +91,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // 3. A mistake that no answer reveals until the power fails: nothing is written. Random
     //    sequences with restarts find it by comparing each step with the specification. The suite
     //    reports the shortest failing sequence that it can find.
-    println!("Now a ledger that writes nothing, with random steps:\n");
+    println!("Now a store that writes nothing, with random steps:\n");
     let volatile: Arc<dyn Factory> = Arc::new(Files::new(directory.path(), Some(Mistake::WritesNothing)));
     let only = Some("random_steps_over_one_bucket".into());
     let report = conformance::examine(&volatile, &Options { only, sequences: 200, ..Options::quick() });
@@ -114,102 +116,109 @@ fn explain(report: &Report) -> Result<(), Box<dyn Error>> {
 /// A deliberate mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mistake {
-    /// Every request counts as a new one.
-    ForgetsKeys,
+    /// A buyer's orders are not found.
+    ForgetsBuyers,
     /// The file is not written.
     WritesNothing,
 }
 
-/// A ledger that keeps its records in one file.
+/// Rows in memory, and every commit in one file.
 #[derive(Debug)]
-struct FileLedger {
+struct FileRows {
     path: PathBuf,
-    state: Mutex<State>,
+    maps: MapRows,
+    /// `None` after a failed write: what the file holds is then unknown.
+    file: Mutex<Option<File>>,
     mistake: Option<Mistake>,
 }
 
-#[derive(Debug)]
-struct State {
-    machine: StateMachine,
-    file: File,
-    /// Set after a failed write: the machine is then ahead of the file and must not answer.
-    stopped: bool,
-}
-
-impl FileLedger {
-    /// Opens or creates the file and replays its records.
-    fn open(path: PathBuf, mistake: Option<Mistake>) -> io::Result<Self> {
+impl FileRows {
+    /// Opens or creates the file and takes the commits in it once more.
+    async fn open(path: PathBuf, mistake: Option<Mistake>) -> io::Result<Self> {
         let mut file = File::options().create(true).read(true).append(true).open(&path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        let mut machine = StateMachine::new(LedgerRole::Single);
+        let maps = MapRows::default();
         let mut rest = bytes.as_slice();
         // A record is its length followed by its bytes. A crash can leave half of the last record.
-        // It was never acknowledged, so it is cut off. A real backend also adds a checksum.
+        // It was never acknowledged, so it is cut off. A real store also adds a checksum.
         while let Some((length, tail)) = rest.split_first_chunk::<8>() {
             let length = usize::try_from(u64::from_le_bytes(*length)).map_err(io::Error::other)?;
             let Some((record, tail)) = tail.split_at_checked(length) else { break };
-            machine.replay(record).map_err(io::Error::other)?;
+            let (lane, changes): (Lane, Changes) = postcard::from_bytes(record).map_err(io::Error::other)?;
+            maps.commit(lane, &changes).await.map_err(io::Error::other)?;
             rest = tail;
         }
         file.set_len(u64::try_from(bytes.len() - rest.len()).map_err(io::Error::other)?)?;
-        // From now on the machine records its changes.
-        machine.journal();
-        Ok(Self { path, state: Mutex::new(State { machine, file, stopped: false }), mistake })
-    }
-
-    fn state(&self) -> Result<MutexGuard<'_, State>, LedgerError> {
-        // A panic in a step may have left the machine in an inconsistent state.
-        let state = self.state.lock().map_err(PoisonError::into_inner);
-        match state {
-            Ok(state) if !state.stopped => Ok(state),
-            _ => Err(LedgerError::Stopped("a step or a write failed; reopen the file".into())),
-        }
+        Ok(Self { path, maps, file: Mutex::new(Some(file)), mistake })
     }
 }
 
 #[async_trait]
-impl Ledger for FileLedger {
+impl Rows for FileRows {
     fn bounds(&self) -> Bounds {
         Bounds { max_batch: 10_000, max_in_flight: 1, is_shared: false, key_retention: None }
     }
 
-    fn role(&self) -> LedgerRole {
-        LedgerRole::Single
+    async fn read(&self, lane: Lane, needs: &Needs) -> Result<Excerpt, LedgerError> {
+        let mut excerpt = self.maps.read(lane, needs).await?;
+        if self.mistake == Some(Mistake::ForgetsBuyers) && !needs.all_buyers {
+            excerpt.orders.clear();
+        }
+        Ok(excerpt)
     }
 
-    /// Runs one atomic step: decide, write, then answer. The lock serializes steps. Without an
-    /// await point, a dropped caller cannot leave a step half-done, but the thread blocks during
-    /// the sync. `EmbeddedLedger` has its own thread and writes many steps at once.
-    async fn step(&self, mut command: Command) -> Result<Answer, LedgerError> {
-        if let (Some(Mistake::ForgetsKeys), Command::Reserve { requests, .. }) = (self.mistake, &mut command)
-        {
-            for request in requests {
-                let (key, nonce) = (Key(fastrand::u128(..)), Nonce(fastrand::u64(..)));
-                request.idempotency = Idempotency { key, nonce };
-            }
+    /// Compares, writes, and only then shows what is written. The lock lets one commit after another do
+    /// so. Without an await point after the comparison, a dropped caller cannot leave it half-done, but
+    /// the thread blocks during the sync.
+    async fn commit(&self, lane: Lane, changes: &Changes) -> Result<bool, LedgerError> {
+        let mut slot = self.file.lock().await;
+        if self.maps.read(lane, &Needs::default()).await?.version != changes.version {
+            return Ok(false);
         }
-        let mut state = self.state()?;
-        let State { machine, file, stopped } = &mut *state;
-        // The batch id is random, so that readers of the outbox notice if history differs.
-        let batch = Batch { id: BatchId(fastrand::u64(..)), now: SystemClock.now() };
-        let answer = machine.step(batch, &command);
-        let records = machine.take_journal(Vec::new());
-        if records.is_empty() || self.mistake == Some(Mistake::WritesNothing) {
-            return answer;
+        let Some(file) = slot.as_mut() else {
+            return Err(LedgerError::Stopped("a write failed; reopen the file".into()));
+        };
+        if self.mistake == Some(Mistake::WritesNothing) {
+            return self.maps.commit(lane, changes).await;
         }
-        let length = (records.len() as u64).to_le_bytes();
-        let written = file.write_all(&[&length, records.as_slice()].concat()).and_then(|()| file.sync_data());
-        // Whether the step survives a restart is unknown, and the error must say so.
-        written.map_err(|error| {
-            *stopped = true;
-            LedgerError::Unknown(error.to_string().into())
-        })?;
-        answer
+        let record = postcard::to_stdvec(&(lane, changes));
+        let written = record.map_err(io::Error::other).and_then(|record| {
+            let length = (record.len() as u64).to_le_bytes();
+            file.write_all(&[&length, record.as_slice()].concat()).and_then(|()| file.sync_data())
+        });
+        if let Err(error) = written {
+            *slot = None;
+            // Whether the commit survives a restart is unknown, and the error must say so.
+            return Err(LedgerError::Unknown(error.to_string().into()));
+        }
+        self.maps.commit(lane, changes).await
     }
 
-    async fn read(&self, query: Query) -> Result<Reply, LedgerError> {
-        self.state()?.machine.read(SystemClock.now(), &query)
+    async fn orders(
+        &self,
+        lane: Lane,
+        owed: bool,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<(UserId, OrderRow)>, LedgerError> {
+        self.maps.orders(lane, owed, after, limit).await
+    }
+
+    async fn entries(&self, lane: Lane, from: u64, limit: usize) -> Result<Vec<Vec<u8>>, LedgerError> {
+        self.maps.entries(lane, from, limit).await
+    }
+
+    async fn adjustments(&self, lane: Lane) -> Result<Vec<(AdjustmentId, Vec<u8>)>, LedgerError> {
+        self.maps.adjustments(lane).await
+    }
+
+    async fn lanes(&self) -> Result<Vec<Lane>, LedgerError> {
+        Rows::lanes(&self.maps).await
+    }
+
+    async fn find(&self, reference: Reference) -> Result<Option<(Lane, UserId)>, LedgerError> {
+        self.maps.find(reference).await
     }
 }
 
@@ -230,11 +239,15 @@ impl Files {
         self.directory.join(format!("{}.records", MADE.fetch_add(1, Ordering::Relaxed)))
     }
 
-    fn ledger_under_test(&self, path: PathBuf) -> LedgerUnderTest {
-        let ledger = FileLedger::open(path, self.mistake).expect("a temporary file can be opened");
-        let ledger = Arc::new(ledger);
+    async fn ledger_under_test(&self, path: PathBuf) -> LedgerUnderTest {
+        let rows = FileRows::open(path, self.mistake).await.expect("a temporary file can be opened");
+        let rows = Arc::new(rows);
+        let ledger = Arc::new(RowLedger::single(Arc::clone(&rows), Arc::new(SystemClock)));
         let files = Self::new(&self.directory, self.mistake);
-        LedgerUnderTest { ledger: Arc::clone(&ledger) as _, probe: Arc::new(FileControl { ledger, files }) }
+        LedgerUnderTest {
+            ledger: Arc::clone(&ledger) as _,
+            probe: Arc::new(FileControl { ledger, rows, files }),
+        }
     }
 }
 
@@ -257,13 +270,14 @@ impl Factory for Files {
     }
 
     async fn fresh(&self, _role: LedgerRole) -> LedgerUnderTest {
-        self.ledger_under_test(self.next_path())
+        self.ledger_under_test(self.next_path()).await
     }
 }
 
 /// Access to the ledger that the suite has, but users do not.
 struct FileControl {
-    ledger: Arc<FileLedger>,
+    ledger: Arc<RowLedger<FileRows>>,
+    rows: Arc<FileRows>,
     files: Files,
 }
 
@@ -271,14 +285,13 @@ struct FileControl {
 impl TestControl for FileControl {
     /// Returns all counters as stored. The suite checks the invariants on them after every step.
     async fn inspect(&self, activity: ActivityId) -> Option<Inspection> {
-        self.ledger.state().expect("the ledger works").machine.inspect(activity)
+        self.ledger.inspect(activity).await.expect("the store works")
     }
 
     /// Advances time, so that the suite need not wait.
     async fn advance_time(&self, lane: Lane, to: Timestamp) {
-        let mut state = self.ledger.state().expect("the ledger works");
         // A lane that is not open has no time yet.
-        let _ = state.machine.advance_time(lane, to);
+        let _ = self.ledger.advance_time(lane, to).await;
     }
 
     /// Does nothing: this ledger has no background work.
@@ -287,7 +300,7 @@ impl TestControl for FileControl {
     /// Opens a copy of the file as a crash would leave it; the old ledger still has it open.
     async fn restart(&self) -> Option<LedgerUnderTest> {
         let copy = self.files.next_path();
-        fs::copy(&self.ledger.path, &copy).expect("a temporary file can be copied");
-        Some(self.files.ledger_under_test(copy))
+        fs::copy(&self.rows.path, &copy).expect("a temporary file can be copied");
+        Some(self.files.ledger_under_test(copy).await)
     }
 }

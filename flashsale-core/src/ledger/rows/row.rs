@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     domain::{PaymentId, SkuId, Subject, Timestamp, UserId},
     ledger::AdjustmentId,
 };
 
 /// The name of a row in its lane. Its value is opaque to the store.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum RowKey {
     /// Position, time, epoch, transfers and consumers of the lane. Changes with nearly every commit.
     Head,
@@ -61,7 +63,7 @@ pub struct Excerpt {
 }
 
 /// An order as a store keeps it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderRow {
     /// Its number in the lane: unique, and higher for orders that were placed later.
     pub number: u64,
@@ -74,7 +76,7 @@ pub struct OrderRow {
 }
 
 /// What one step writes, all at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changes {
     /// The version that the lane must still have. A commit raises it by one.
     pub version: u64,
