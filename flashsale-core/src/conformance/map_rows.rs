@@ -154,8 +154,7 @@ impl Rows for MapRows {
     async fn find(&self, reference: Reference) -> Result<Option<(Lane, UserId)>, LedgerError> {
         for (lane, rows) in Self::lanes(self).iter() {
             for (user, row) in rows.orders.values() {
-                let order: Order = wire::decode(&row.value)
-                    .map_err(|error| LedgerError::Stopped(error.to_string().into()))?;
+                let order: Order = wire::decode(&row.value)?;
                 let is_it = match reference {
                     Reference::Order(id) => order.key.id == id,
                     Reference::Payment(id) => order.payment_by_id(id).is_some(),

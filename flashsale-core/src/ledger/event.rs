@@ -98,8 +98,7 @@ pub enum Event {
 pub enum OrderChange {
     /// It was placed.
     Placed(Placed),
-    /// The truth refused it; it is stored as refused and keeps its key and nonce. If its id belongs
-    /// to another user's order, only the gate stores it.
+    /// The truth refused it; it is stored as refused and keeps its key and nonce.
     Refused(Placed),
     /// A payment was opened.
     PaymentOpened {

@@ -10,7 +10,7 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Chunk, Entry, Terms};
+use super::{Chunk, Entry, LedgerError, Terms};
 use crate::domain::Order;
 
 /// A kind of stored value.
@@ -53,6 +53,13 @@ pub enum Unreadable {
         /// What is wrong.
         reason: String,
     },
+}
+
+/// A ledger whose store holds what cannot be read stops.
+impl From<Unreadable> for LedgerError {
+    fn from(unreadable: Unreadable) -> Self {
+        Self::Stopped(unreadable.to_string().into())
+    }
 }
 
 /// Returns the stored form of a value.

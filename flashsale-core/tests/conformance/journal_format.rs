@@ -12,8 +12,9 @@ use flashsale_core::{
         Strategy, Subject, SubjectId, Subjects, Timestamp, UserId, Window,
     },
     ledger::{
-        Adjustment, AdjustmentId, Advance, BatchId, Change, ChangeId, Consumer, Lane, LedgerRole,
+        Adjustment, AdjustmentId, Advance, BatchId, Change, ChangeId, Command, Consumer, Lane, LedgerRole,
         PersistMode, RefundOutcome, Reserve, ReserveMode, StepId, Terms, TimeStep, Timing,
+        rows::{Changes, Excerpt, RowKey},
         state_machine::{ArchivedActivity, Batch, Image, OrderV1, StateMachine, StoredActivity},
         wire::{self, Wire},
     },
@@ -411,6 +412,66 @@ fn stored_values_keep_their_format() {
     keep("entries", &machine.events(&Consumer::new("audit"), lane, Default::default(), 1_000).unwrap());
     keep("terms", &[Terms::clone(&gate.terms(activity()).unwrap())]);
     keep("chunk", &[truth.content(activity(), None, 100).unwrap()]);
+}
+
+/// What stores of rows keep.
+#[test]
+fn rows_keep_their_format() {
+    let one = NonZeroU16::MIN;
+    let rules = [Subject::User, Subject::Device].map(|of| LimitRule::new(of, Per::Offer, 9).unwrap());
+    let offer = terms(one).offers()[1].clone().with_limits(rules.to_vec()).unwrap();
+    let terms = Terms::new(activity(), terms(one).window(), one, Timing::default(), vec![offer]).unwrap();
+    let (terms, lane, order) = (Arc::new(terms), Lane::first(activity()), key(101, buyer(0)));
+    let capture = Capture {
+        provider: provider(),
+        event: "event-1".parse().unwrap(),
+        payment: 1.try_into().unwrap(),
+        transaction: "transaction-1".parse().unwrap(),
+        amount: 259_800,
+        currency: "CNY".parse().unwrap(),
+    };
+    let payment = capture.payment;
+    let pay = Advance::OpenPayment { order, payment, provider: provider(), in_parts: false };
+    let paid = Advance::Capture { order, capture, in_parts: false, replacement: 102.try_into().unwrap() };
+    let sku = 2.try_into().unwrap();
+    let adjustment = Adjustment {
+        activity: activity(),
+        sku,
+        id: AdjustmentId("more".parse().unwrap()),
+        delta: 5,
+        by: by(),
+    };
+    let change = Change::Selling(Selling::Paused);
+    let commands = [
+        Command::Reserve {
+            lane,
+            epoch: None,
+            requests: vec![request(101, buyer(0), 2), request(103, buyer(1), 2)],
+        },
+        Command::Advance { lane, steps: vec![pay, paid] },
+        Command::Adjust(adjustment),
+        Command::Amend { activity: activity(), id: ChangeId(1), change, by: by() },
+    ];
+    let batch = Batch { id: BatchId(5), now: at(1) };
+    let mut machine = StateMachine::new(LedgerRole::Single);
+    let mut needs = machine.needs(lane, &Command::Open(Arc::clone(&terms)));
+    machine.open_lane(batch, &terms, 0, vec![Consumer::new("audit")]).unwrap();
+    for command in &commands {
+        needs.add(machine.needs(lane, command));
+        machine.step(batch, command).unwrap();
+    }
+    let changes = machine.changes(lane, &needs, &Excerpt::default()).unwrap();
+    let stored = golden("rows-1.hex", &postcard::to_stdvec(&changes).unwrap());
+
+    let stored: Changes = postcard::from_bytes(&stored).unwrap();
+    let mut excerpt = Excerpt { version: 1, ..Excerpt::default() };
+    excerpt.rows = stored.rows.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
+    for (user, row) in stored.orders {
+        excerpt.orders.entry(user).or_default().push(row);
+    }
+    assert!(excerpt.rows.keys().any(|key| matches!(key, RowKey::Counter(Subject::Device, 9, _))));
+    let restored = StateMachine::of_excerpt(LedgerRole::Single, lane, &excerpt).unwrap();
+    assert_eq!(restored.inspect(activity()), machine.inspect(activity()));
 }
 
 /// `single-1` is from before refunds named their payment, and could be of a part.

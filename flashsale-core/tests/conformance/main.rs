@@ -9,6 +9,7 @@ mod leases;
 mod money;
 mod nodes;
 mod queues;
+mod row_ledger;
 mod rows;
 mod tiered;
 mod wire;

@@ -23,7 +23,7 @@ use crate::{
     domain::{ActivityId, Clock, Timestamp},
     ledger::{
         Bounds, Lane, LedgerError, LedgerRole,
-        state_machine::{Batch, Census, Inspection, RoomBudget, StateMachine},
+        state_machine::{Batch, Census, Inspection, MAX_UNREAD, RoomBudget, StateMachine},
     },
 };
 
@@ -54,7 +54,7 @@ pub struct EmbeddedOptions {
     /// Events that a consumer may leave unread in a lane's outbox, about. With more, the lane places no
     /// orders ([`LedgerError::Unavailable`]) until the consumer goes on or is retired; everything else
     /// goes on, and no event is dropped. An event takes about 250 bytes of memory, so this bounds an
-    /// outbox at about 250 MB and later steps of orders. Default 1,000,000.
+    /// outbox at about 250 MB and later steps of orders. Default [`MAX_UNREAD`].
     pub max_unread: u64,
 }
 
@@ -70,7 +70,7 @@ impl EmbeddedOptions {
             commit_bytes: 1 << 20,
             snapshot_after_bytes: 256 << 20,
             room_bytes: Self::available_bytes() / 4,
-            max_unread: 1_000_000,
+            max_unread: MAX_UNREAD,
         }
     }
 

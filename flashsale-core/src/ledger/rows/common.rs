@@ -40,9 +40,8 @@ impl<T: Value> Wire for List<T> {
 
 /// Reads a list; a row that is not there is an empty one.
 pub(super) fn decode<T: Value>(bytes: Option<&[u8]>) -> Result<Vec<T>, LedgerError> {
-    let list = bytes.map(wire::decode::<List<T>>).transpose();
-    list.map(|list| list.map_or_else(Vec::new, |list| list.0))
-        .map_err(|error| LedgerError::Stopped(error.to_string().into()))
+    let list = bytes.map(wire::decode::<List<T>>).transpose()?;
+    Ok(list.map_or_else(Vec::new, |list| list.0))
 }
 
 pub(super) fn encode<T: Value + Clone>(list: &[T]) -> Option<Vec<u8>> {

@@ -48,6 +48,19 @@ pub struct Needs {
     pub entry: Option<u64>,
 }
 
+impl Needs {
+    /// Adds more. Returns whether any of it is new.
+    pub fn add(&mut self, more: Self) -> bool {
+        let before = self.clone();
+        self.keys.extend(more.keys);
+        self.buyers.extend(more.buyers);
+        self.due = self.due.max(more.due);
+        self.all_buyers |= more.all_buyers;
+        self.entry = self.entry.or(more.entry);
+        *self != before
+    }
+}
+
 /// Rows of a lane, all of one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Excerpt {

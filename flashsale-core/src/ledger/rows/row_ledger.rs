@@ -9,11 +9,11 @@ use async_trait::async_trait;
 
 use super::{Changes, Excerpt, Needs, RowKey, Rows, common};
 use crate::{
-    domain::{Capture, Clock, Order, OrderKey, PaymentId, UserId},
+    domain::{ActivityId, Capture, Clock, Order, OrderKey, PaymentId, Timestamp, UserId},
     ledger::{
         Advance, Answer, BatchId, Bounds, BuyerFilter, Chunk, Command, Consumer, Entry, Kept, Lane, Ledger,
         LedgerError, LedgerRole, Opened, Position, Query, Reference, Reply, Terms,
-        state_machine::{Batch, Inspection, StateMachine},
+        state_machine::{Batch, Inspection, MAX_UNREAD, StateMachine},
         wire,
     },
 };
@@ -37,6 +37,7 @@ pub struct RowLedger<R> {
     rows: Arc<R>,
     role: LedgerRole,
     clock: Arc<dyn Clock>,
+    max_unread: u64,
     /// Per lane, the buyers up to an order's number.
     buyers: Mutex<HashMap<Lane, (BuyerFilter, u64)>>,
 }
@@ -44,7 +45,7 @@ pub struct RowLedger<R> {
 impl<R: Rows> RowLedger<R> {
     /// Returns a ledger that decides everything.
     pub fn single(rows: Arc<R>, clock: Arc<dyn Clock>) -> Self {
-        Self { rows, role: LedgerRole::Single, clock, buyers: Mutex::default() }
+        Self { rows, role: LedgerRole::Single, clock, max_unread: MAX_UNREAD, buyers: Mutex::default() }
     }
 
     /// Returns a ledger that decides what a gate admitted.
@@ -52,14 +53,18 @@ impl<R: Rows> RowLedger<R> {
         Self { role: LedgerRole::Truth, ..Self::single(rows, clock) }
     }
 
+    /// Sets how many entries of a lane a consumer may leave unread before the lane places no more orders;
+    /// [`MAX_UNREAD`] without this call.
+    #[must_use]
+    pub fn with_max_unread(self, max_unread: u64) -> Self {
+        Self { max_unread, ..self }
+    }
+
     /// Returns the full state of an activity, which is not of one moment unless it rests.
     ///
     /// # Errors
     /// Errors of the store.
-    pub async fn inspect(
-        &self,
-        activity: crate::domain::ActivityId,
-    ) -> Result<Option<Inspection>, LedgerError> {
+    pub async fn inspect(&self, activity: ActivityId) -> Result<Option<Inspection>, LedgerError> {
         let mut whole = StateMachine::new(self.role);
         for lane in self.lanes_of(activity).await? {
             let mut needs = Needs { all_buyers: true, ..head() };
@@ -82,7 +87,7 @@ impl<R: Rows> RowLedger<R> {
     ///
     /// # Errors
     /// [`LedgerError::NotOpen`]; errors of the store.
-    pub async fn advance_time(&self, lane: Lane, to: crate::domain::Timestamp) -> Result<(), LedgerError> {
+    pub async fn advance_time(&self, lane: Lane, to: Timestamp) -> Result<(), LedgerError> {
         self.change(lane, head(), |machine| machine.advance_time(lane, to)).await
     }
 
@@ -95,6 +100,7 @@ impl<R: Rows> RowLedger<R> {
         let kept = self.kept_for(command).await?;
         for _ in 0..ATTEMPTS {
             let (mut machine, needs, excerpt) = self.read_for(lane, command, &kept).await?;
+            machine.bound_outboxes(self.max_unread);
             let answer = machine.step(self.batch(), command)?;
             let changes = machine.changes(lane, &needs, &excerpt)?;
             if changes.is_empty() || self.rows.commit(lane, &changes).await? {
@@ -116,14 +122,12 @@ impl<R: Rows> RowLedger<R> {
         let mut excerpt = Excerpt::default();
         loop {
             kept.iter().for_each(|(payment, captures)| machine.keep(*payment, captures.clone()));
-            let more = machine.needs(lane, command);
-            if more == needs {
+            if !needs.add(machine.needs(lane, command)) {
                 return Ok((machine, needs, excerpt));
             }
             // Read again from the start, so that all rows are of one moment.
-            excerpt = self.rows.read(lane, &more).await?;
+            excerpt = self.rows.read(lane, &needs).await?;
             machine = StateMachine::of_excerpt(self.role, lane, &excerpt)?;
-            needs = more;
         }
     }
 
@@ -179,7 +183,7 @@ impl<R: Rows> RowLedger<R> {
         Ok(Answer::Done)
     }
 
-    async fn lanes_of(&self, activity: crate::domain::ActivityId) -> Result<Vec<Lane>, LedgerError> {
+    async fn lanes_of(&self, activity: ActivityId) -> Result<Vec<Lane>, LedgerError> {
         let first = Lane::first(activity);
         let Some(terms) = self.lane_terms(first).await? else { return Ok(Vec::new()) };
         let lanes = StateMachine::new(self.role).lane_count(&terms);
@@ -201,7 +205,7 @@ impl<R: Rows> RowLedger<R> {
     }
 
     /// The lane of a user.
-    async fn lane_of(&self, activity: crate::domain::ActivityId, user: UserId) -> Result<Lane, LedgerError> {
+    async fn lane_of(&self, activity: ActivityId, user: UserId) -> Result<Lane, LedgerError> {
         Ok(match self.role {
             LedgerRole::Truth => Lane::first(activity),
             LedgerRole::Single | LedgerRole::Gate => match self.lane_terms(Lane::first(activity)).await? {
@@ -212,11 +216,7 @@ impl<R: Rows> RowLedger<R> {
     }
 
     /// A state machine that knows a user's orders in one activity.
-    async fn orders_in(
-        &self,
-        activity: crate::domain::ActivityId,
-        user: UserId,
-    ) -> Result<StateMachine, LedgerError> {
+    async fn orders_in(&self, activity: ActivityId, user: UserId) -> Result<StateMachine, LedgerError> {
         let lane = self.lane_of(activity, user).await?;
         self.excerpt(lane, &Needs { buyers: BTreeSet::from([user]), ..head() }).await
     }
@@ -231,7 +231,7 @@ impl<R: Rows> RowLedger<R> {
         let Some(key) = order else { return Ok(0) };
         let excerpt = self.rows.read(lane, &Needs { buyers: BTreeSet::from([key.user]), ..head() }).await?;
         for row in excerpt.orders.get(&key.user).into_iter().flatten() {
-            if order_of(&row.value)?.key == key {
+            if wire::decode::<Order>(&row.value)?.key == key {
                 return Ok(row.number);
             }
         }
@@ -280,12 +280,12 @@ impl<R: Rows> RowLedger<R> {
         let acknowledged = machine.acknowledged(consumer, lane)?;
         let from = from.map_or(acknowledged, |position| position.sequence);
         let entries = self.rows.entries(lane, from, limit).await?;
-        entries.iter().map(|entry| wire::decode(entry).map_err(unreadable)).collect()
+        entries.iter().map(|entry| Ok(wire::decode(entry)?)).collect()
     }
 
     async fn content(
         &self,
-        activity: crate::domain::ActivityId,
+        activity: ActivityId,
         after: Option<OrderKey>,
         limit: usize,
     ) -> Result<Chunk, LedgerError> {
@@ -297,13 +297,13 @@ impl<R: Rows> RowLedger<R> {
         let mut page = self.rows.orders(lane, false, number, limit.saturating_add(1)).await?;
         let more = page.len() > limit;
         page.truncate(limit);
-        let orders: Result<Vec<_>, _> = page.iter().map(|(_, row)| order_of(&row.value)).collect();
-        let orders = orders?;
+        let orders =
+            page.iter().map(|(_, row)| wire::decode::<Order>(&row.value)).collect::<Result<Vec<_>, _>>()?;
         let adjustments = self.rows.adjustments(lane).await?;
         let chunk = machine.content(activity, None, 1)?;
         Ok(Chunk {
             after: after.map(|after| after.id),
-            next: orders.last().filter(|_| more).map(|order: &Order| order.key.id),
+            next: orders.last().filter(|_| more).map(|order| order.key.id),
             adjustments: StateMachine::adjustments_of(&adjustments)?,
             orders,
             ..chunk
@@ -374,8 +374,10 @@ impl<R: Rows> RowLedger<R> {
             }
         })
         .await?;
-        let Some(order) = self.locate(reference).await? else { return Ok(Kept::Kept) };
-        self.change_common(key, |kept: &mut Vec<Capture>| kept.retain(|known| known != capture)).await?;
+        let located = self.locate(reference).await.map_err(after_the_step)?;
+        let Some(order) = located else { return Ok(Kept::Kept) };
+        let forget = |kept: &mut Vec<Capture>| kept.retain(|known| known != capture);
+        self.change_common(key, forget).await.map_err(after_the_step)?;
         Ok(Kept::Known(order))
     }
 
@@ -450,7 +452,7 @@ impl<R: Rows + 'static> Ledger for RowLedger<R> {
             | Command::NextEpoch { activity, .. } => Lane::first(*activity),
         };
         let answer = self.step_lane(lane, &command).await?;
-        self.settle_kept(lane, &command).await?;
+        self.settle_kept(lane, &command).await.map_err(after_the_step)?;
         Ok(answer)
     }
 
@@ -503,7 +505,7 @@ impl<R: Rows + 'static> Ledger for RowLedger<R> {
                 let machine = self.excerpt(*lane, &Needs { buyers, ..head() }).await?;
                 let mut tasks = Vec::new();
                 for (_, row) in page {
-                    tasks.extend(machine.refund_tasks_in(*lane, order_of(&row.value)?.key));
+                    tasks.extend(machine.refund_tasks_in(*lane, wire::decode::<Order>(&row.value)?.key));
                 }
                 return Ok(Reply::RefundsDue(tasks));
             }
@@ -542,12 +544,9 @@ fn busy() -> LedgerError {
     LedgerError::Unavailable("other steps of the lane were faster each time".into())
 }
 
-fn unreadable(error: wire::Unreadable) -> LedgerError {
-    LedgerError::Stopped(error.to_string().into())
-}
-
-fn order_of(value: &[u8]) -> Result<Order, LedgerError> {
-    wire::decode(value).map_err(unreadable)
+/// An error of what follows a step that was taken. The caller must not conclude that nothing happened.
+fn after_the_step(error: LedgerError) -> LedgerError {
+    LedgerError::Unknown(format!("the step was taken, but not all that follows it: {error}").into())
 }
 
 /// The payments that a command opens, with their orders, and whether they may be paid in parts.

@@ -6,6 +6,9 @@ use crate::{
     ledger::{Consumer, Entry, Lane, LedgerError, Position},
 };
 
+/// By default, with more unread entries than this a lane places no orders.
+pub const MAX_UNREAD: u64 = 1_000_000;
+
 impl StateMachine {
     /// Registers a consumer.
     pub fn register(&mut self, consumer: &Consumer) {

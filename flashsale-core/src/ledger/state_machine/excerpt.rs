@@ -29,7 +29,7 @@ use crate::{
         AdjustmentId, Bucket, Change, ChangeId, Consumer, Entry, Epoch, Event, Lane, LedgerError, LedgerRole,
         Opened, OrderChange, Position, StepId, Terms, Transfer,
         rows::{Changes, Excerpt, Needs, OrderRow, RowKey},
-        wire::{self, Unreadable, Wire},
+        wire::{self, Wire},
     },
 };
 
@@ -92,14 +92,6 @@ fn collector() -> Consumer {
     Consumer::new("(this step)")
 }
 
-fn unreadable(error: &Unreadable) -> LedgerError {
-    LedgerError::Stopped(error.to_string().into())
-}
-
-fn decode<T: Wire>(bytes: &[u8]) -> Result<T, LedgerError> {
-    wire::decode(bytes).map_err(|error| unreadable(&error))
-}
-
 fn misfit(what: impl ToString) -> LedgerError {
     LedgerError::Stopped(what.to_string().into())
 }
@@ -111,11 +103,12 @@ impl StateMachine {
     /// [`LedgerError::Stopped`] for rows that cannot be read.
     pub fn of_excerpt(role: LedgerRole, lane: Lane, excerpt: &Excerpt) -> Result<Self, LedgerError> {
         let mut machine = Self::new(role);
-        let (Some(head), Some(terms)) = (excerpt.rows.get(&RowKey::Head), excerpt.rows.get(&RowKey::Terms))
-        else {
-            return Ok(machine);
+        let (head, terms) = match (excerpt.rows.get(&RowKey::Head), excerpt.rows.get(&RowKey::Terms)) {
+            (Some(head), Some(terms)) => (wire::decode::<LaneHead>(head)?, wire::decode::<LaneTerms>(terms)?),
+            (None, None) => return Ok(machine),
+            (None, Some(_)) => return Err(misfit("the head of a lane is missing")),
+            (Some(_), None) => return Err(misfit("the terms of a lane are missing")),
         };
-        let (head, terms) = (decode::<LaneHead>(head)?, decode::<LaneTerms>(terms)?);
         let mut state = LaneState::new(lane, role, Arc::clone(&terms.base));
         state.changes = terms.changes.into_iter().map(|(id, change, by)| (id, (change, by))).collect();
         state.renew_terms().map_err(misfit)?;
@@ -132,7 +125,7 @@ impl StateMachine {
         state.outbox.acknowledged = head.consumers;
         state.outbox.acknowledged.push((collector(), head.position.sequence));
         if let Some(entry) = &excerpt.entry {
-            state.outbox.entries.push_back(decode::<Entry>(entry)?);
+            state.outbox.entries.push_back(wire::decode::<Entry>(entry)?);
         }
         state.admit_orders(excerpt)?;
         for (key, value) in &excerpt.rows {
@@ -174,9 +167,9 @@ impl StateMachine {
         }
         self.consumers = consumers;
         self.consumers.push(collector());
-        let mut prepared = Prepared::bare(self.role, terms);
-        prepared.lanes.retain(|lane| lane.lane.bucket == bucket);
-        self.open_prepared(batch, prepared)
+        let lane = Lane { activity: terms.activity(), bucket };
+        let lanes = vec![LaneState::new(lane, self.role, Arc::clone(terms))];
+        self.open_prepared(batch, Prepared { terms: Arc::clone(terms), lanes })
     }
 
     /// The payments whose captures were kept until now, for the state machine of a step.
@@ -202,7 +195,7 @@ impl StateMachine {
         rows: &[(AdjustmentId, Vec<u8>)],
     ) -> Result<Vec<(AdjustmentId, SkuId, i64)>, LedgerError> {
         let read = |(id, value): &(AdjustmentId, Vec<u8>)| {
-            let AdjustmentInForce(sku, delta) = decode(value)?;
+            let AdjustmentInForce(sku, delta) = wire::decode(value)?;
             Ok((id.clone(), sku, delta))
         };
         rows.iter().map(read).collect()
@@ -216,7 +209,9 @@ impl StateMachine {
         let mut changes = Changes { version: excerpt.version, ..Changes::default() };
         let Ok(state) = self.lane(lane) else { return Ok(changes) };
         let sale = self.sale(lane.activity)?;
-        let began_at = state.outbox.of(&collector()).unwrap_or(0);
+        let before =
+            excerpt.rows.get(&RowKey::Head).map(|head| wire::decode::<LaneHead>(head)).transpose()?;
+        let began_at = before.as_ref().map_or(0, |head| head.position.sequence);
         let entries: Vec<_> = state.outbox.from(began_at + 1).collect();
         let buyers: BTreeSet<_> = needs.buyers.iter().chain(excerpt.orders.keys()).copied().collect();
         let mut numbers = HashMap::new();
@@ -262,7 +257,7 @@ impl StateMachine {
             changes.entries =
                 entries.iter().map(|entry| (entry.position.sequence, wire::encode(*entry))).collect();
         }
-        if state.acknowledged_before(excerpt)? != readers {
+        if before.is_some_and(|head| head.consumers != readers) {
             let slowest = readers.iter().map(|(_, sequence)| *sequence).min();
             changes.trim = Some(slowest.unwrap_or(state.head.sequence + 1));
         }
@@ -275,13 +270,6 @@ impl LaneState {
     fn readers(&self) -> impl Iterator<Item = (Consumer, u64)> + '_ {
         let collector = collector();
         self.outbox.acknowledged.iter().filter(move |(consumer, _)| *consumer != collector).cloned()
-    }
-
-    fn acknowledged_before(&self, excerpt: &Excerpt) -> Result<Vec<(Consumer, u64)>, LedgerError> {
-        match excerpt.rows.get(&RowKey::Head) {
-            Some(head) => Ok(decode::<LaneHead>(head)?.consumers),
-            None => Ok(self.readers().collect()),
-        }
     }
 
     /// A user's orders, oldest first.
@@ -306,7 +294,7 @@ impl LaneState {
         let mut rows: Vec<&OrderRow> = excerpt.orders.values().flatten().collect();
         rows.sort_by_key(|row| row.number);
         for row in rows {
-            self.admit_order(&decode::<Order>(&row.value)?, row.due).map_err(misfit)?;
+            self.admit_order(&wire::decode::<Order>(&row.value)?, row.due).map_err(misfit)?;
         }
         Ok(())
     }
@@ -325,11 +313,11 @@ impl LaneState {
                 self.counters.set(Counter::new(*subject, *id, offer), u32::from_le_bytes(used));
             }
             RowKey::Adjustment(id) => {
-                let AdjustmentInForce(sku, delta) = decode(value)?;
+                let AdjustmentInForce(sku, delta) = wire::decode(value)?;
                 self.adjustments.insert(id.clone(), (sku, delta));
             }
             RowKey::Payment(payment) => {
-                let PaymentOwner(user, id) = decode(value)?;
+                let PaymentOwner(user, id) = wire::decode(value)?;
                 self.orders.note_payment(*payment, self.orders.by_owner(user, id));
             }
             RowKey::Capture(digest) => self.orders.note_capture(*digest),

@@ -56,6 +56,7 @@ pub use archive::{ArchivedActivity, ReturningActivity};
 pub use away::{LeavingActivity, StoredActivity};
 pub use batch::Batch;
 pub use census::Census;
+pub use consumers::MAX_UNREAD;
 pub use inspect::{CounterInspection, Inspection, LaneInspection, OfferInspection};
 pub use lane::CorruptState;
 pub use machine::StateMachine;
