@@ -20,7 +20,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct MapRows(Mutex<BTreeMap<Lane, LaneRows>>);
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct LaneRows {
     version: u64,
     rows: HashMap<RowKey, Vec<u8>>,
@@ -56,6 +56,9 @@ impl LaneRows {
     }
 
     fn write(&mut self, changes: &Changes) {
+        if changes.clear {
+            *self = Self { version: self.version, ..Self::default() };
+        }
         self.version += 1;
         for (key, value) in &changes.rows {
             match value {
@@ -83,6 +86,17 @@ impl LaneRows {
 }
 
 impl MapRows {
+    /// Copies the whole content.
+    pub fn copy(&self) -> Self {
+        Self(Mutex::new(self.lanes().clone()))
+    }
+
+    /// Replaces the whole content by that of another store.
+    pub fn replace(&self, other: &Self) {
+        let content = other.lanes().clone();
+        *self.lanes() = content;
+    }
+
     fn lanes(&self) -> MutexGuard<'_, BTreeMap<Lane, LaneRows>> {
         self.0.lock().expect("a write panicked before")
     }

@@ -392,8 +392,11 @@ pub trait LedgerCalls: Ledger {
         read!(self, Query::OpenEpoch(activity) => OpenEpoch)
     }
 
-    /// Closes all lanes of the activity if its epoch is at most `epoch`; requests then get
-    /// `NotReady`. The outbox stays readable. An unknown activity counts as closed.
+    /// Closes content of `epoch` or an older one, for ever; requests then get `NotReady`. The outbox
+    /// stays readable. An unknown activity counts as closed.
+    ///
+    /// A store may close its lanes one by one if [`open_epoch`](LedgerCalls::open_epoch) returns `None`
+    /// from the first one on.
     ///
     /// # Errors
     /// Errors of the store.
@@ -405,12 +408,15 @@ pub trait LedgerCalls: Ledger {
         step!(self, Command::Close { activity, epoch } => Done)
     }
 
-    /// Stages a chunk of the truth's content for an epoch. Chunks arrive in order, and the first
-    /// one (without `after`) starts over. Repeating a chunk has no effect.
+    /// Loads a chunk of the truth's content for an epoch. Chunks arrive in order. The first one (without
+    /// `after`) starts over: it closes the activity and removes all that it has, its outbox too. Repeating
+    /// the last chunk has no effect.
+    ///
+    /// A store may load its lanes one by one.
     ///
     /// # Errors
-    /// [`LedgerError::Moved`] if the activity's epoch is `epoch` or higher;
-    /// [`LedgerError::Invalid`] for a chunk out of order.
+    /// [`LedgerError::Moved`] if `epoch` is closed, or content of it or of a higher one is open or being
+    /// loaded; [`LedgerError::Invalid`] for a chunk out of order.
     fn load(
         &self,
         activity: ActivityId,
@@ -420,16 +426,16 @@ pub trait LedgerCalls: Ledger {
         step!(self, Command::Load { activity, epoch, chunk: Box::new(chunk) } => Done)
     }
 
-    /// Replaces the activity's content with the staged one and admits orders again. Units that no
-    /// order holds are split evenly across the buckets. Each lane's outbox begins with
+    /// Opens the loaded content, and admits orders again. Units that no order holds are split evenly
+    /// across the buckets. Each lane's outbox begins with
     /// [`Event::Reopened`](super::Event::Reopened) under the batch id that the truth recorded for
     /// the epoch. The gate follows from the position of the first chunk. Has no effect if `epoch`
     /// is open. A store may reopen its lanes one by one if a repeated call resumes and
     /// [`open_epoch`](LedgerCalls::open_epoch) returns the new epoch only once all are open.
     ///
     /// # Errors
-    /// [`LedgerError::Moved`] if a higher epoch is open; [`LedgerError::Invalid`] if chunks are
-    /// missing.
+    /// [`LedgerError::Moved`] if `epoch` is closed, or a higher one is open; [`LedgerError::Invalid`] if
+    /// chunks are missing.
     fn reopen(
         &self,
         activity: ActivityId,
@@ -446,7 +452,7 @@ pub trait LedgerCalls: Ledger {
     /// are owed: `available` becomes negative.
     ///
     /// # Errors
-    /// [`LedgerError::NotOpen`]; [`LedgerError::Moved`] on a gap after the stored position.
+    /// [`LedgerError::NotOpen`], also while content is being loaded; [`LedgerError::Moved`] on a gap after the stored position.
     fn follow(
         &self,
         lane: Lane,

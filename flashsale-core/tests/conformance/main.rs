@@ -17,7 +17,7 @@ mod wire;
 use std::{sync::Arc, time::Instant};
 
 use flashsale_core::conformance::{
-    self, CatalogueFactory, Factory, Models, Options, QueueFactory, WorkerLeaseFactory, storms,
+    self, CatalogueFactory, Factory, Models, Options, Pair, QueueFactory, WorkerLeaseFactory, storms,
 };
 
 /// Multiplies the usual number of random sequences by `more`, for backends that are fast.
@@ -63,19 +63,38 @@ fn four_nodes_over_rows_conform() {
 
 #[test]
 fn two_tiers_conform_when_settled() {
-    let factory: Arc<dyn Factory> = Arc::new(tiered::TwoTiers);
-    // At a truth, taking an epoch is an event too, so positions and revisions differ from those of
-    // a single ledger. Storms compare the tiers with each other instead.
-    conformance::run(&factory, &Options { except: &["events::", "random_sequences::"], ..options(1) });
+    let factory: Arc<dyn Factory> = Arc::new(tiered::TwoTiers { name: "two tiers", pair: tiered::pair });
+    conformance::run(&factory, &settled(&["events::", "random_sequences::"]));
 }
 
-/// Storms are cheap: 40 for each random sequence of a usual run.
+#[test]
+fn two_tiers_of_rows_conform_when_settled() {
+    let factory: Arc<dyn Factory> =
+        Arc::new(tiered::TwoTiers { name: "two tiers of rows", pair: rows::pair });
+    // Transitions are the truth's, and the two tiers above take a minute for them.
+    conformance::run(&factory, &settled(&["events::", "random_sequences::", "transitions::"]));
+}
+
+/// At a truth, taking an epoch is an event too, so positions and revisions differ from those of a single
+/// ledger. Storms compare the tiers with each other instead.
+fn settled(except: &'static [&'static str]) -> Options {
+    Options { except, ..options(1) }
+}
+
 #[test]
 fn storms_between_two_tiers_lose_nothing() {
-    let options = options(40);
+    storms_lose_nothing(40, tiered::pair);
+}
+
+#[test]
+fn storms_between_two_tiers_of_rows_lose_nothing() {
+    storms_lose_nothing(10, rows::steered_pair);
+}
+
+/// Storms are cheap: `more` for each random sequence of a usual run.
+fn storms_lose_nothing(more: u32, pair: fn() -> Pair) {
     let began = Instant::now();
-    let runtime = tiered::runtime();
-    match runtime.block_on(storms(&options, tiered::pair)) {
+    match tiered::runtime().block_on(storms(&options(more), pair)) {
         Ok(weathered) => println!("storms: {weathered:?} in {:.1} s", began.elapsed().as_secs_f64()),
         Err(what) => panic!("{what}"),
     }

@@ -1,7 +1,7 @@
 //! Two tiers as one ledger under test: each call settles before it returns, and returns orders as
 //! the truth has them. `storms` tests faults between the tiers.
 
-use std::sync::Arc;
+use std::{fmt::Debug, sync::Arc};
 
 use async_trait::async_trait;
 use flashsale_core::{
@@ -26,13 +26,16 @@ pub(crate) fn pair() -> Pair {
     Pair { gate: gate.clone(), gate_store: gate, truth: truth.clone(), truth_store: truth }
 }
 
-/// Makes [`Tiered`] ledgers over two ledgers in memory.
-pub(crate) struct TwoTiers;
+/// Makes [`Tiered`] ledgers over the two ledgers of a [`Pair`].
+pub(crate) struct TwoTiers {
+    pub(crate) name: &'static str,
+    pub(crate) pair: fn() -> Pair,
+}
 
 #[async_trait]
 impl Factory for TwoTiers {
     fn name(&self) -> String {
-        "two tiers, settled".to_owned()
+        self.name.to_owned()
     }
 
     fn roles(&self) -> Vec<LedgerRole> {
@@ -45,19 +48,23 @@ impl Factory for TwoTiers {
     }
 
     async fn fresh(&self, _: LedgerRole) -> LedgerUnderTest {
-        let (gate, truth) = (Model::new(LedgerRole::Gate), Model::new(LedgerRole::Truth));
-        let tiered = Tiered::new(Arc::clone(&gate) as _, Arc::clone(&truth) as _, TieredOptions::default());
-        let settled = Arc::new(Settled { tiered, gate, truth });
+        let pair = (self.pair)();
+        let tiered = Tiered::new(Arc::clone(&pair.gate), Arc::clone(&pair.truth), TieredOptions::default());
+        let settled = Arc::new(Settled { tiered, pair });
         LedgerUnderTest { ledger: Arc::clone(&settled) as _, probe: settled }
     }
 }
 
 /// Two tiers that settle after each call.
-#[derive(Debug)]
 struct Settled {
     tiered: Tiered,
-    gate: Arc<Model>,
-    truth: Arc<Model>,
+    pair: Pair,
+}
+
+impl Debug for Settled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.tiered.fmt(f)
+    }
 }
 
 impl Settled {
@@ -76,16 +83,16 @@ impl Settled {
 #[async_trait]
 impl TestControl for Settled {
     async fn inspect(&self, activity: ActivityId) -> Option<Inspection> {
-        self.truth.inspect(activity).await
+        self.pair.truth_store.inspect(activity).await
     }
 
     async fn advance_time(&self, lane: Lane, to: Timestamp) {
-        self.gate.advance_time(lane, to).await;
-        self.truth.advance_time(lane, to).await;
+        self.pair.gate_store.advance_time(lane, to).await;
+        self.pair.truth_store.advance_time(lane, to).await;
     }
 
     async fn settle(&self) {
-        for activity in self.truth.activities().await.expect("`activities` succeeds") {
+        for activity in self.pair.truth.activities().await.expect("`activities` succeeds") {
             self.settled(activity, Ok(())).await.expect("settling succeeds");
         }
     }

@@ -23,8 +23,9 @@ use crate::{
 };
 
 const MAGIC: &[u8; 8] = b"flashsnp";
-/// Format 1 has orders whose refunds are always whole; format 2 names no archived activities.
-const FORMAT: u64 = 3;
+/// Format 1 has orders whose refunds are always whole, format 2 names no archived activities, and format 3
+/// keeps what gates load apart.
+const FORMAT: u64 = 4;
 const HEADER_BYTES: usize = 24;
 const HASH_BYTES: usize = blake3::OUT_LEN;
 const PREFIX: &str = "snapshot-";

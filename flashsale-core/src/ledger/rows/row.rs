@@ -12,7 +12,7 @@ use crate::{
 /// The name of a row in its lane. Its value is opaque to the store.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum RowKey {
-    /// Position, time, epoch, transfers and consumers of the lane. Changes with nearly every commit.
+    /// Position, time, epoch, transfers and consumers of the lane, and what a gate is loading. Changes with nearly every commit.
     Head,
     /// The terms with which the lane opened, and every change of them.
     Terms,
@@ -78,7 +78,7 @@ pub struct Excerpt {
 /// An order as a store keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderRow {
-    /// Its number in the lane: unique, and higher for orders that were placed later.
+    /// Its number in the lane, from 1, in the order in which orders came into it.
     pub number: u64,
     /// When it is due, for the lane's list of deadlines; ties are in the order of numbers.
     pub due: Option<Timestamp>,
@@ -93,6 +93,8 @@ pub struct OrderRow {
 pub struct Changes {
     /// The version that the lane must still have. A commit raises it by one.
     pub version: u64,
+    /// Whether everything else that the lane has is removed first. Only when a gate loads its content.
+    pub clear: bool,
     /// Rows that change; `None` removes one.
     pub rows: BTreeMap<RowKey, Option<Vec<u8>>>,
     /// Orders that are new or change, by owner.

@@ -11,8 +11,8 @@ use super::{Changes, Excerpt, Needs, RowKey, Rows, common};
 use crate::{
     domain::{ActivityId, Capture, Clock, Order, OrderKey, PaymentId, Timestamp, UserId},
     ledger::{
-        Advance, Answer, BatchId, Bounds, BuyerFilter, Chunk, Command, Consumer, Entry, Kept, Lane, Ledger,
-        LedgerError, LedgerRole, Opened, Position, Query, Reference, Reply, Terms,
+        Advance, Answer, BatchId, Bounds, BuyerFilter, Chunk, Command, Consumer, Entry, Epoch, Kept, Lane,
+        Ledger, LedgerError, LedgerRole, Opened, Position, Query, Reference, Reply, Terms,
         state_machine::{Batch, Inspection, MAX_UNREAD, StateMachine},
         wire,
     },
@@ -38,8 +38,8 @@ pub struct RowLedger<R> {
     role: LedgerRole,
     clock: Arc<dyn Clock>,
     max_unread: u64,
-    /// Per lane, the buyers up to an order's number.
-    buyers: Mutex<HashMap<Lane, (BuyerFilter, u64)>>,
+    /// Per lane, the buyers up to an order's number. A lane begins anew with each epoch.
+    buyers: Mutex<HashMap<Lane, (Epoch, BuyerFilter, u64)>>,
 }
 
 impl<R: Rows> RowLedger<R> {
@@ -51,6 +51,11 @@ impl<R: Rows> RowLedger<R> {
     /// Returns a ledger that decides what a gate admitted.
     pub fn truth(rows: Arc<R>, clock: Arc<dyn Clock>) -> Self {
         Self { role: LedgerRole::Truth, ..Self::single(rows, clock) }
+    }
+
+    /// Returns a ledger that admits orders and follows a truth.
+    pub fn gate(rows: Arc<R>, clock: Arc<dyn Clock>) -> Self {
+        Self { role: LedgerRole::Gate, ..Self::single(rows, clock) }
     }
 
     /// Sets how many entries of a lane a consumer may leave unread before the lane places no more orders;
@@ -88,7 +93,7 @@ impl<R: Rows> RowLedger<R> {
     /// # Errors
     /// [`LedgerError::NotOpen`]; errors of the store.
     pub async fn advance_time(&self, lane: Lane, to: Timestamp) -> Result<(), LedgerError> {
-        self.change(lane, head(), |machine| machine.advance_time(lane, to)).await
+        self.change(lane, |_| head(), |machine| machine.advance_time(lane, to)).await
     }
 
     fn batch(&self) -> Batch {
@@ -98,51 +103,29 @@ impl<R: Rows> RowLedger<R> {
     /// Takes a step in one lane.
     async fn step_lane(&self, lane: Lane, command: &Command) -> Result<Answer, LedgerError> {
         let kept = self.kept_for(command).await?;
-        for _ in 0..ATTEMPTS {
-            let (mut machine, needs, excerpt) = self.read_for(lane, command, &kept).await?;
-            machine.bound_outboxes(self.max_unread);
-            let answer = machine.step(self.batch(), command)?;
-            let changes = machine.changes(lane, &needs, &excerpt)?;
-            if changes.is_empty() || self.rows.commit(lane, &changes).await? {
-                return Ok(answer);
-            }
-        }
-        Err(busy())
-    }
-
-    /// Reads what a command needs, until it needs nothing more.
-    async fn read_for(
-        &self,
-        lane: Lane,
-        command: &Command,
-        kept: &[(PaymentId, Vec<Capture>)],
-    ) -> Result<(StateMachine, Needs, Excerpt), LedgerError> {
-        let mut machine = StateMachine::new(self.role);
-        let mut needs = Needs::default();
-        let mut excerpt = Excerpt::default();
-        loop {
+        let needs = |machine: &mut StateMachine| {
             kept.iter().for_each(|(payment, captures)| machine.keep(*payment, captures.clone()));
-            if !needs.add(machine.needs(lane, command)) {
-                return Ok((machine, needs, excerpt));
-            }
-            // Read again from the start, so that all rows are of one moment.
-            excerpt = self.rows.read(lane, &needs).await?;
-            machine = StateMachine::of_excerpt(self.role, lane, &excerpt)?;
-        }
+            machine.needs(lane, command)
+        };
+        let step = |machine: &mut StateMachine| {
+            machine.bound_outboxes(self.max_unread);
+            machine.step(self.batch(), command)
+        };
+        self.change(lane, needs, step).await
     }
 
-    /// Makes another change of one lane, as a step does.
+    /// Reads what a change of one lane needs, makes it, and writes it. Begins again if somebody else was
+    /// faster.
     async fn change<T>(
         &self,
         lane: Lane,
-        needs: Needs,
+        needs: impl Fn(&mut StateMachine) -> Needs + Send,
         mut run: impl FnMut(&mut StateMachine) -> Result<T, LedgerError> + Send,
     ) -> Result<T, LedgerError> {
         for _ in 0..ATTEMPTS {
-            let excerpt = self.rows.read(lane, &needs).await?;
-            let mut machine = StateMachine::of_excerpt(self.role, lane, &excerpt)?;
+            let (mut machine, known, excerpt) = self.read_for(lane, &needs).await?;
             let done = run(&mut machine)?;
-            let changes = machine.changes(lane, &needs, &excerpt)?;
+            let changes = machine.changes(lane, &known, &excerpt)?;
             if changes.is_empty() || self.rows.commit(lane, &changes).await? {
                 return Ok(done);
             }
@@ -150,29 +133,95 @@ impl<R: Rows> RowLedger<R> {
         Err(busy())
     }
 
+    /// Reads what is needed, until nothing more is.
+    async fn read_for(
+        &self,
+        lane: Lane,
+        needs: impl Fn(&mut StateMachine) -> Needs,
+    ) -> Result<(StateMachine, Needs, Excerpt), LedgerError> {
+        let mut machine = StateMachine::new(self.role);
+        let mut known = Needs::default();
+        let mut excerpt = Excerpt::default();
+        while known.add(needs(&mut machine)) {
+            // Read again from the start, so that all rows are of one moment.
+            excerpt = self.rows.read(lane, &known).await?;
+            machine = StateMachine::of_excerpt(self.role, lane, &excerpt)?;
+        }
+        Ok((machine, known, excerpt))
+    }
+
     /// Opens one lane after another. A repeated call goes on where the first one stopped.
     async fn open(&self, terms: &Arc<Terms>) -> Result<Opened, LedgerError> {
         let machine = StateMachine::new(self.role);
         machine.opened(terms)?;
+        let command = Command::Open(Arc::clone(terms));
         let mut opened = Opened::Before;
         for bucket in 0..machine.lane_count(terms) {
             let lane = Lane { activity: terms.activity(), bucket };
-            let needs = StateMachine::new(self.role).needs(lane, &Command::Open(Arc::clone(terms)));
-            let consumers = self.consumers().await?;
-            let batch = self.batch();
-            let open =
-                |machine: &mut StateMachine| machine.open_lane(batch, terms, bucket, consumers.clone());
-            if self.change(lane, needs, open).await? == Opened::Now {
+            let open = |machine: &mut StateMachine, consumers: &[Consumer]| {
+                machine.open_lane(self.batch(), terms, bucket, consumers.to_vec())
+            };
+            if self.make_lane(lane, &command, open).await? == Opened::Now {
                 opened = Opened::Now;
-            }
-            // One that registered meanwhile did not find this lane.
-            for consumer in self.consumers().await? {
-                if !consumers.contains(&consumer) {
-                    self.step_lane(lane, &Command::Register(consumer)).await?;
-                }
             }
         }
         Ok(opened)
+    }
+
+    /// Makes a change that may make a lane, with the present consumers.
+    async fn make_lane<T>(
+        &self,
+        lane: Lane,
+        command: &Command,
+        mut run: impl FnMut(&mut StateMachine, &[Consumer]) -> Result<T, LedgerError> + Send,
+    ) -> Result<T, LedgerError> {
+        let consumers = self.consumers().await?;
+        let needs = |machine: &mut StateMachine| machine.needs(lane, command);
+        let made = self.change(lane, needs, |machine| run(machine, &consumers)).await?;
+        // One that registered meanwhile did not find this lane.
+        for consumer in self.consumers().await.map_err(after_the_step)? {
+            if !consumers.contains(&consumer) {
+                self.step_lane(lane, &Command::Register(consumer)).await.map_err(after_the_step)?;
+            }
+        }
+        Ok(made)
+    }
+
+    /// Loads a part of a truth's content into one lane after another.
+    async fn load(&self, activity: ActivityId, epoch: Epoch, chunk: &Chunk) -> Result<(), LedgerError> {
+        StateMachine::new(self.role).check_loads(activity, chunk)?;
+        let command = Command::Load { activity, epoch, chunk: Box::new(chunk.clone()) };
+        for bucket in 0..chunk.terms.buckets().get() {
+            let lane = Lane { activity, bucket };
+            let load = |machine: &mut StateMachine, consumers: &[Consumer]| {
+                machine.load_lane(lane, epoch, chunk, consumers.to_vec())
+            };
+            self.make_lane(lane, &command, load).await?;
+        }
+        Ok(())
+    }
+
+    /// Opens the loaded content of one lane after another, the first lane last: it says whether the activity
+    /// is open. A repeated call goes on where the first one stopped.
+    async fn reopen(&self, activity: ActivityId, epoch: Epoch, batch: BatchId) -> Result<(), LedgerError> {
+        let lanes = self.lanes_of(activity).await?;
+        let command = Command::Reopen { activity, epoch, batch };
+        let mut whole = StateMachine::new(self.role);
+        for lane in &lanes {
+            whole.join(self.read_for(*lane, |machine| machine.needs(*lane, &command)).await?.0);
+        }
+        let Some(free) = whole.free_units(activity, epoch)? else { return Ok(()) };
+        // What is free can be counted until the first lane opens, so it is noted before that.
+        let first = Lane::first(activity);
+        self.change(first, |_| head(), |machine| machine.note_free(first, epoch, &free)).await?;
+        for lane in lanes.into_iter().rev() {
+            let needs = |machine: &mut StateMachine| machine.needs(lane, &command);
+            let reopen = |machine: &mut StateMachine| {
+                machine.reopen_lane(Batch { id: batch, ..self.batch() }, lane, epoch, &free)
+            };
+            self.change(lane, needs, reopen).await?;
+        }
+        Ok(())
     }
 
     /// Applies a command in every lane of an activity, or of the ledger.
@@ -250,11 +299,10 @@ impl<R: Rows> RowLedger<R> {
     }
 
     /// The buyers of a lane. Only those since the last call are read.
-    async fn buyers(&self, lane: Lane) -> Result<BuyerFilter, LedgerError> {
-        let of = |known: &Mutex<HashMap<Lane, (BuyerFilter, u64)>>| {
-            known.lock().unwrap_or_else(PoisonError::into_inner).get(&lane).cloned().unwrap_or_default()
-        };
-        let (mut filter, mut after) = of(&self.buyers);
+    async fn buyers(&self, lane: Lane, epoch: Epoch) -> Result<BuyerFilter, LedgerError> {
+        let known = self.buyers.lock().unwrap_or_else(PoisonError::into_inner).get(&lane).cloned();
+        let known = known.filter(|(of, ..)| *of == epoch);
+        let (_, mut filter, mut after) = known.unwrap_or_default();
         loop {
             let page = self.rows.orders(lane, false, after, PAGE).await?;
             let Some((_, last)) = page.last() else { break };
@@ -265,7 +313,7 @@ impl<R: Rows> RowLedger<R> {
             page.iter().for_each(|(user, _)| filter.insert(*user));
         }
         let mut known = self.buyers.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(lane, (filter.clone(), after));
+        known.insert(lane, (epoch, filter.clone(), after));
         Ok(filter)
     }
 
@@ -434,6 +482,9 @@ impl<R: Rows + 'static> Ledger for RowLedger<R> {
                 self.change_common(RowKey::Consumers, retain).await?;
                 return self.step_lanes(self.all_lanes().await?, &command).await;
             }
+            Command::KeepUnmatched(_) if self.role == LedgerRole::Gate => {
+                return Err(LedgerError::NotDeciding("captures"));
+            }
             Command::KeepUnmatched(capture) => return Ok(Answer::Kept(self.keep_unmatched(capture).await?)),
             Command::Archive(_) => return Ok(Answer::Archived(false)),
             Command::Adjust(adjustment) => Lane::first(adjustment.activity),
@@ -446,10 +497,21 @@ impl<R: Rows + 'static> Ledger for RowLedger<R> {
             | Command::Send { lane, .. }
             | Command::Ack { lane, .. }
             | Command::Follow { lane, .. } => *lane,
-            Command::Close { activity, .. }
-            | Command::Load { activity, .. }
-            | Command::Reopen { activity, .. }
-            | Command::NextEpoch { activity, .. } => Lane::first(*activity),
+            // The first lane closes first: it says whether the activity is open. It may be lost, and others not.
+            Command::Close { activity, .. } => {
+                let mut lanes = self.all_lanes().await?;
+                lanes.retain(|lane| lane.activity == *activity);
+                return self.step_lanes(lanes, &command).await;
+            }
+            Command::Load { activity, epoch, chunk } => {
+                self.load(*activity, *epoch, chunk).await?;
+                return Ok(Answer::Done);
+            }
+            Command::Reopen { activity, epoch, batch } => {
+                self.reopen(*activity, *epoch, *batch).await?;
+                return Ok(Answer::Done);
+            }
+            Command::NextEpoch { activity, .. } => Lane::first(*activity),
         };
         let answer = self.step_lane(lane, &command).await?;
         self.settle_kept(lane, &command).await.map_err(after_the_step)?;
@@ -480,7 +542,7 @@ impl<R: Rows + 'static> Ledger for RowLedger<R> {
                 }
                 let mut view = self.excerpt(*lane, &needs).await?.view(now, *lane)?;
                 if view.buyers.is_some() {
-                    view.buyers = Some(self.buyers(*lane).await?);
+                    view.buyers = Some(self.buyers(*lane, view.epoch).await?);
                 }
                 return Ok(Reply::View(view));
             }

@@ -1,14 +1,11 @@
 //! One activity: its lanes, and what they share.
 
 use super::lane::LaneState;
-use crate::ledger::{Bucket, Consumer, Epoch, Position, Terms};
+use crate::ledger::{Bucket, Consumer, Position, Terms};
 
 /// One activity with its lanes. A part of an activity has some of them, without a gap.
 #[derive(Clone, Debug)]
 pub(super) struct ActivityState {
-    pub(super) epoch: Epoch,
-    /// Whether a gate has closed the activity for a rebuild.
-    pub(super) closed: bool,
     pub(super) lanes: Vec<LaneState>,
     /// At a truth, per lane of the gate: the last persisted position.
     pub(super) persisted: Vec<Position>,
@@ -20,12 +17,7 @@ impl ActivityState {
         for lane in &mut lanes {
             lane.outbox.add(consumers, 0);
         }
-        Self {
-            epoch: Epoch::default(),
-            closed: false,
-            lanes,
-            persisted: vec![Position::default(); usize::from(terms.buckets().get())],
-        }
+        Self { lanes, persisted: vec![Position::default(); usize::from(terms.buckets().get())] }
     }
 
     pub(super) fn lane(&self, bucket: Bucket) -> Option<&LaneState> {

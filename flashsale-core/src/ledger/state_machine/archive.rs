@@ -172,7 +172,7 @@ impl ActivityState {
         let is_read = |lane: &super::lane::LaneState| {
             lane.outbox.acknowledged.iter().all(|(_, sequence)| *sequence == lane.head.sequence)
         };
-        !self.closed && self.lanes.iter().all(lane_rests) && self.lanes.iter().all(is_read)
+        self.lanes.iter().all(lane_rests) && self.lanes.iter().all(is_read)
     }
 }
 

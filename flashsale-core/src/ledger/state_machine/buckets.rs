@@ -23,10 +23,7 @@ impl StateMachine {
         if to == lane.bucket || to >= self.lane_count(&sale.lanes[0].base) {
             return Err(Invalid::new("to", "must be another bucket of the activity").into());
         }
-        if sale.closed {
-            return Err(LedgerError::NotOpen);
-        }
-        let state = self.lane(lane)?;
+        let state = self.admitting(lane)?;
         let Ok(index) = state.index(sku) else { return Ok(None) };
         let available = u32::try_from(state.sendable(index)).unwrap_or(u32::MAX);
         let units = units.min(available);
@@ -34,7 +31,7 @@ impl StateMachine {
             return Ok(None);
         }
         let number = state.sent.get(&to).copied().unwrap_or(0) + 1;
-        let epoch = sale.epoch;
+        let epoch = state.epoch;
         let transfer = Transfer { activity: lane.activity, epoch, from: lane.bucket, to, number, sku, units };
         self.commit(lane, batch, &[Event::Sent(transfer)])?;
         Ok(Some(transfer))
@@ -46,17 +43,14 @@ impl StateMachine {
     /// See [`receive`](crate::ledger::LedgerCalls::receive).
     pub fn receive(&mut self, batch: Batch, transfer: Transfer) -> Result<bool, LedgerError> {
         let lane = Lane { activity: transfer.activity, bucket: transfer.to };
-        if self.sale(lane.activity)?.closed {
-            return Err(LedgerError::NotOpen);
-        }
-        let state = self.lane(lane)?;
+        let state = self.admitting(lane)?;
         if transfer.from == transfer.to || transfer.from >= self.lane_count(&state.base) {
             return Err(Invalid::new("from", "must be another bucket of the activity").into());
         }
         if state.index(transfer.sku).is_err() {
             return Err(Invalid::new("sku_id", format!("{} is not offered", transfer.sku)).into());
         }
-        let epoch = self.sale(lane.activity)?.epoch;
+        let epoch = state.epoch;
         if transfer.epoch != epoch && !mutant!("transfer-outlives-epoch") {
             return Err(LedgerError::Moved { epoch, position: state.head });
         }

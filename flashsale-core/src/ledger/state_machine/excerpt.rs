@@ -5,7 +5,7 @@
 //! [`StateMachine::changes`] compares each row with what was read.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     activity::ActivityState,
     batch::Batch,
+    gate::Loading,
     lane::LaneState,
     limit_counters::{Counter, WHOLE_ACTIVITY},
     machine::StateMachine,
@@ -26,8 +27,8 @@ use crate::{
         Attribution, Capture, Order, OrderId, PaymentId, Per, SkuId, Subject, Subjects, Timestamp, UserId,
     },
     ledger::{
-        AdjustmentId, Bucket, Change, ChangeId, Consumer, Entry, Epoch, Event, Lane, LedgerError, LedgerRole,
-        Opened, OrderChange, Position, StepId, Terms, Transfer,
+        AdjustmentId, Bucket, Change, ChangeId, Chunk, Consumer, Entry, Epoch, Lane, LedgerError, LedgerRole,
+        Opened, Position, StepId, Terms, Transfer,
         rows::{Changes, Excerpt, Needs, OrderRow, RowKey},
         wire::{self, Wire},
     },
@@ -37,7 +38,10 @@ use crate::{
 #[derive(Debug, Serialize, Deserialize)]
 struct LaneHead {
     epoch: Epoch,
-    closed: bool,
+    closed: Epoch,
+    loading: Option<Loading>,
+    /// How many orders were placed in the lane: the number of the last one.
+    orders: u64,
     last: Timestamp,
     position: Position,
     followed: Position,
@@ -114,6 +118,7 @@ impl StateMachine {
         state.renew_terms().map_err(misfit)?;
         state.counters.count_also(head.counted);
         state.units.fill(Units::default());
+        (state.epoch, state.closed, state.loading) = (head.epoch, head.closed, head.loading);
         state.last = head.last;
         state.head = head.position;
         state.followed = head.followed;
@@ -133,7 +138,6 @@ impl StateMachine {
         }
         state.version = head.version;
         let mut sale = ActivityState::of(&terms.base, vec![state], &[]);
-        (sale.epoch, sale.closed) = (head.epoch, head.closed);
         if role == LedgerRole::Truth {
             sale.persisted = head.persisted;
         }
@@ -172,6 +176,42 @@ impl StateMachine {
         self.open_prepared(batch, Prepared { terms: Arc::clone(terms), lanes })
     }
 
+    /// Loads a part of a truth's content into a lane of a gate, in an excerpt that is empty or has just
+    /// that lane.
+    ///
+    /// # Errors
+    /// See [`load`](crate::ledger::LedgerCalls::load).
+    pub fn load_lane(
+        &mut self,
+        lane: Lane,
+        epoch: Epoch,
+        chunk: &Chunk,
+        mut consumers: Vec<Consumer>,
+    ) -> Result<(), LedgerError> {
+        consumers.push(collector());
+        let sale = self.sales.entry(lane.activity).or_insert_with(|| {
+            let state = LaneState::new(lane, LedgerRole::Gate, Arc::clone(&chunk.terms));
+            ActivityState::of(&chunk.terms, vec![state], &[])
+        });
+        let state = sale.lane_mut(lane.bucket).ok_or(LedgerError::NotOpen)?;
+        let is_new = state.load(epoch, chunk, &consumers)?;
+        self.is_replaced = is_new && chunk.after.is_none();
+        Ok(())
+    }
+
+    /// All rows of a lane that this excerpt knows.
+    fn everything(&self, lane: Lane) -> Needs {
+        let Ok(state) = self.lane(lane) else { return Needs::default() };
+        let mut keys = BTreeSet::from([RowKey::Head, RowKey::Terms]);
+        keys.extend(state.terms.offers().iter().map(|offer| RowKey::Units(offer.sku())));
+        keys.extend(state.adjustments.keys().cloned().map(RowKey::Adjustment));
+        for (_, row) in state.orders.iter() {
+            keys.extend(row.payments().iter().map(|payment| RowKey::Payment(payment.id)));
+        }
+        let buyers = state.orders.iter().map(|(_, row)| row.user).collect();
+        Needs { keys, buyers, all_buyers: true, ..Needs::default() }
+    }
+
     /// The payments whose captures were kept until now, for the state machine of a step.
     pub fn keep(&mut self, payment: PaymentId, captures: Vec<Capture>) {
         if !captures.is_empty() {
@@ -206,6 +246,15 @@ impl StateMachine {
     /// # Errors
     /// [`LedgerError::Stopped`] if the step touched what was not read, which is a bug in `needs`.
     pub fn changes(&self, lane: Lane, needs: &Needs, excerpt: &Excerpt) -> Result<Changes, LedgerError> {
+        if !self.is_replaced {
+            return self.changes_since(lane, needs, excerpt);
+        }
+        let nothing = Excerpt { version: excerpt.version, ..Excerpt::default() };
+        let changes = self.changes_since(lane, &self.everything(lane), &nothing)?;
+        Ok(Changes { clear: true, ..changes })
+    }
+
+    fn changes_since(&self, lane: Lane, needs: &Needs, excerpt: &Excerpt) -> Result<Changes, LedgerError> {
         let mut changes = Changes { version: excerpt.version, ..Changes::default() };
         let Ok(state) = self.lane(lane) else { return Ok(changes) };
         let sale = self.sale(lane.activity)?;
@@ -214,32 +263,21 @@ impl StateMachine {
         let began_at = before.as_ref().map_or(0, |head| head.position.sequence);
         let entries: Vec<_> = state.outbox.from(began_at + 1).collect();
         let buyers: BTreeSet<_> = needs.buyers.iter().chain(excerpt.orders.keys()).copied().collect();
-        let mut numbers = HashMap::new();
-        for entry in &entries {
-            if let Event::Order { id, user, change } = &entry.event {
-                if !buyers.contains(user) {
-                    return Err(misfit("a bug of the ledger: a step changed orders that it had not read"));
-                }
-                if let OrderChange::Placed(_)
-                | OrderChange::PlacedFree(_)
-                | OrderChange::Refused(_)
-                | OrderChange::Retaken { .. } = change
-                {
-                    numbers.insert((*user, *id), entry.position.sequence);
-                }
+        let mut known: Vec<_> = excerpt.orders.values().flatten().collect();
+        known.sort_by_key(|row| row.number);
+        let mut known = known.into_iter();
+        let mut orders = before.as_ref().map_or(0, |head| head.orders);
+        // The orders that were read are the first ones, in the order of their numbers.
+        for (row, orders::OrderRow { user, .. }) in state.orders.iter() {
+            if !buyers.contains(user) {
+                return Err(misfit("a bug of the ledger: a step changed orders that it had not read"));
             }
-        }
-        for user in buyers {
-            let before = excerpt.orders.get(&user).map_or(&[][..], Vec::as_slice);
-            for (at, row) in state.rows_of(user).into_iter().enumerate() {
-                let known = before.get(at);
-                let order = state.order(row);
-                let number = known.map(|known| known.number).or(numbers.get(&(user, order.key.id)).copied());
-                let number = number.ok_or_else(|| misfit("a bug of the ledger: an order has no number"))?;
-                let now = state.order_row(row, number, &order);
-                if known != Some(&now) {
-                    changes.orders.push((user, now));
-                }
+            let known = known.next();
+            let number = known.map_or(orders + 1, |known| known.number);
+            orders = orders.max(number);
+            let now = state.order_row(row, number);
+            if known != Some(&now) {
+                changes.orders.push((*user, now));
             }
         }
         let counters = state.counters.iter().filter(|_| needs.all_buyers);
@@ -247,7 +285,7 @@ impl StateMachine {
         let counters = counters.map(|(counter, _)| state.counter_key(counter));
         for key in needs.keys.iter().cloned().chain(counters) {
             let before = excerpt.rows.get(&key);
-            let now = state.row(self.role, sale, &key, before);
+            let now = state.row(self.role, sale, &key, orders, before);
             if now.as_ref() != before {
                 changes.rows.insert(key, now);
             }
@@ -272,20 +310,14 @@ impl LaneState {
         self.outbox.acknowledged.iter().filter(move |(consumer, _)| *consumer != collector).cloned()
     }
 
-    /// A user's orders, oldest first.
-    fn rows_of(&self, user: UserId) -> Vec<RowId> {
-        let mut rows: Vec<_> = self.orders.of_user(user).collect();
-        rows.reverse();
-        rows
-    }
-
-    fn order_row(&self, row: RowId, number: u64, order: &Order) -> OrderRow {
+    fn order_row(&self, row: RowId, number: u64) -> OrderRow {
+        let value = wire::encode(&self.order(row));
         let row = self.orders.row(row);
         OrderRow {
             number,
             due: (row.due != Timestamp::MAX).then_some(row.due),
             is_owed: row.refunds_due().next().is_some(),
-            value: wire::encode(order),
+            value,
         }
     }
 
@@ -331,12 +363,15 @@ impl LaneState {
         role: LedgerRole,
         sale: &ActivityState,
         key: &RowKey,
+        orders: u64,
         before: Option<&Vec<u8>>,
     ) -> Option<Vec<u8>> {
         match key {
             RowKey::Head => Some(wire::encode(&LaneHead {
-                epoch: sale.epoch,
-                closed: sale.closed,
+                epoch: self.epoch,
+                closed: self.closed,
+                loading: self.loading.clone(),
+                orders,
                 last: self.last,
                 position: self.head,
                 followed: self.followed,

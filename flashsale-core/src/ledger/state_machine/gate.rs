@@ -1,121 +1,149 @@
 //! The gate's side of two tiers: close, load, reopen, follow.
+//!
+//! A lane loads content in place, closed, and by itself: only the units are divided among all lanes.
 
-use std::sync::Arc;
+use serde::{Deserialize, Serialize};
 
-use super::{CorruptState, batch::Batch, journal_record::Record, machine::StateMachine};
+use super::{CorruptState, batch::Batch, journal_record::Record, lane::LaneState, machine::StateMachine};
 use crate::{
-    domain::{ActivityId, Invalid, OrderStatus, Timestamp},
-    ledger::{Chunk, Entry, Epoch, Event, Lane, LedgerError, LedgerRole, OrderChange, Position},
+    domain::{ActivityId, Invalid, Order, OrderId, OrderStatus, Timestamp},
+    ledger::{Chunk, Consumer, Entry, Epoch, Event, Lane, LedgerError, LedgerRole, OrderChange, Position},
 };
+
+/// How much of its next content a gate's lane has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Loading {
+    epoch: Epoch,
+    /// The cursor with which the last chunk was requested.
+    after: Option<OrderId>,
+    /// The cursor of the next chunk; `None` if there is none.
+    next: Option<OrderId>,
+    /// Per offer, the free units of all lanes, once these have begun to open.
+    free: Option<Vec<i64>>,
+}
 
 impl StateMachine {
     /// The epoch of the activity's content, if the activity is open.
     pub fn open_epoch(&self, activity: ActivityId) -> Option<Epoch> {
-        self.sales.get(&activity).filter(|sale| !sale.closed).map(|sale| sale.epoch)
+        let sale = self.sales.get(&activity)?;
+        sale.lanes.iter().all(LaneState::is_open).then(|| sale.lanes[0].epoch)
     }
 
     /// Stops admitting orders.
     pub fn close(&mut self, activity: ActivityId, epoch: Epoch) {
         let role = self.role;
         let Some(sale) = self.sales.get_mut(&activity).filter(|_| role == LedgerRole::Gate) else { return };
-        if sale.epoch <= epoch && !sale.closed {
-            sale.closed = true;
-            self.journal.push(&Record::Closed(activity, epoch));
+        if sale.lanes.iter().any(|lane| lane.closed < epoch) {
+            sale.lanes.iter_mut().for_each(|lane| lane.closed = lane.closed.max(epoch));
+            self.journal.push(&Record::ClosedForEver(activity, epoch));
         }
     }
 
-    /// Stages one part of the truth's content.
+    /// Loads one part of the truth's content.
     ///
     /// # Errors
     /// See [`load`](crate::ledger::LedgerCalls::load).
     pub fn load(&mut self, activity: ActivityId, epoch: Epoch, chunk: Chunk) -> Result<(), LedgerError> {
-        self.check_newer(activity, epoch)?;
-        if self.role != LedgerRole::Gate || chunk.terms.activity() != activity {
-            return Err(Invalid::new("chunk", "must be loaded by a gate, for its own activity").into());
+        self.check_loads(activity, &chunk)?;
+        let mut new = (!self.sales.contains_key(&activity)).then(|| self.new_sale(&chunk.terms));
+        let Some(sale) = self.sales.get_mut(&activity).or(new.as_mut()) else { return Ok(()) };
+        let mut is_new = false;
+        for lane in &mut sale.lanes {
+            is_new |= lane.load(epoch, &chunk, &self.consumers)?;
         }
-        if let Some((staged, _)) = self.staged.get(&activity)
-            && *staged > epoch
-        {
-            return Err(LedgerError::Moved { epoch: *staged, position: Position::default() });
-        }
-        let (staged, chunks) = self.staged.entry(activity).or_default();
-        if chunk.after.is_none() && (*staged != epoch || chunks.first().is_none_or(|first| *first != chunk)) {
-            (*staged, *chunks) = (epoch, Vec::new());
-        }
-        if *staged == epoch && chunks.iter().any(|known| known.after == chunk.after) {
+        if !is_new {
             return Ok(());
         }
-        let expected = chunks.last().map(|last| last.next);
-        let in_order = *staged == epoch && expected.is_none_or(|next| next.is_some() && next == chunk.after);
-        if !in_order || (chunks.is_empty() && chunk.after.is_some()) {
-            return Err(Invalid::new("chunk", "is not the next part of the content").into());
+        if chunk.after.is_none() {
+            self.budget.make_room(&mut sale.lanes.iter_mut().collect::<Vec<_>>());
+            self.room_until = Timestamp::EPOCH;
         }
-        chunks.push(chunk.clone());
+        self.sales.extend(new.map(|sale| (activity, sale)));
         self.journal.push(&Record::Loaded(activity, epoch, Box::new(chunk)));
         Ok(())
     }
 
-    /// Replaces the activity's content with the staged content, and admits orders again.
+    /// Whether this ledger can load a chunk.
+    ///
+    /// # Errors
+    /// [`LedgerError::Invalid`] if it is no gate, or the chunk is of another activity.
+    pub fn check_loads(&self, activity: ActivityId, chunk: &Chunk) -> Result<(), LedgerError> {
+        if self.role == LedgerRole::Gate && chunk.terms.activity() == activity {
+            return Ok(());
+        }
+        Err(Invalid::new("chunk", "must be loaded by a gate, for its own activity").into())
+    }
+
+    /// Opens the loaded content.
     ///
     /// # Errors
     /// See [`reopen`](crate::ledger::LedgerCalls::reopen).
     pub fn reopen(&mut self, batch: Batch, activity: ActivityId, epoch: Epoch) -> Result<(), LedgerError> {
-        if self.open_epoch(activity) == Some(epoch) {
-            return Ok(());
-        }
-        self.check_newer(activity, epoch)?;
-        self.rebuild(activity, epoch)?;
+        let Some(free) = self.free_units(activity, epoch)? else { return Ok(()) };
         self.journal.push(&Record::Reopened(activity, epoch, batch.id));
         for lane in self.lanes_of(activity) {
-            self.commit(lane, batch, &[Event::Reopened])?;
+            self.reopen_lane(batch, lane, epoch, &free)?;
         }
         Ok(())
     }
 
-    /// Builds an activity's lanes from the staged content.
-    pub(super) fn rebuild(&mut self, activity: ActivityId, epoch: Epoch) -> Result<(), LedgerError> {
-        let not_whole = || Invalid::new("epoch", "the content of this epoch is not fully loaded");
-        let whole = self.staged.get(&activity).is_some_and(|(staged, chunks)| {
-            *staged == epoch && chunks.last().is_some_and(|last| last.next.is_none())
-        });
-        if !whole {
-            return Err(not_whole().into());
+    /// Per offer, the units of all lanes that no order holds; `None` if all lanes are open in this epoch.
+    ///
+    /// # Errors
+    /// See [`reopen`](crate::ledger::LedgerCalls::reopen).
+    pub fn free_units(&self, activity: ActivityId, epoch: Epoch) -> Result<Option<Vec<i64>>, LedgerError> {
+        if self.open_epoch(activity) == Some(epoch) {
+            return Ok(None);
         }
-        let (_, chunks) = self.staged.remove(&activity).ok_or_else(not_whole)?;
-        let first = chunks.first().ok_or_else(not_whole)?;
-        let mut sale = self.new_sale(&first.terms);
-        self.budget.make_room(&mut sale.lanes.iter_mut().collect::<Vec<_>>());
-        self.room_until = Timestamp::EPOCH;
-        sale.epoch = epoch;
-        if let Some(before) = self.sales.get(&activity) {
-            for (lane, before) in sale.lanes.iter_mut().zip(&before.lanes) {
-                lane.last = before.last;
-                lane.steps.clone_from(&before.steps);
-                lane.version = before.version + 1;
-            }
+        let sale = self.sales.get(&activity).ok_or_else(not_whole)?;
+        if let Some(Loading { free: Some(free), epoch: of, .. }) = &sale.lanes[0].loading
+            && *of == epoch
+        {
+            return Ok(Some(free.clone()));
         }
-        let stop = |misfit: CorruptState| LedgerError::Stopped(misfit.to_string().into());
-        for lane in &mut sale.lanes {
-            lane.followed = first.position;
-            for units in &mut lane.units {
-                (units.share, units.available) = (0, 0);
-            }
-            lane.changes =
-                first.changes.iter().map(|(id, change, by)| (*id, (change.clone(), by.clone()))).collect();
-            lane.renew_terms().map_err(stop)?;
+        sale.lanes.iter().try_for_each(|lane| lane.check_whole(epoch))?;
+        let free = |index: usize| sale.lanes.iter().map(|lane| lane.units[index].available).sum();
+        Ok(Some((0..sale.lanes[0].units.len()).map(free).collect()))
+    }
+
+    /// Notes the free units in a lane that opens last, so that the others can open one by one.
+    ///
+    /// # Errors
+    /// As [`StateMachine::reopen_lane`].
+    pub fn note_free(&mut self, lane: Lane, epoch: Epoch, free: &[i64]) -> Result<(), LedgerError> {
+        let state = self.lane_mut(lane)?;
+        state.check_whole(epoch)?;
+        if let Some(loading) = &mut state.loading {
+            loading.free = Some(free.to_vec());
         }
-        for order in chunks.iter().flat_map(|chunk| &chunk.orders) {
-            let lane = Lane::of(activity, order.key.user, first.terms.buckets());
-            sale.lanes[usize::from(lane.bucket)].insert(order).map_err(stop)?;
+        Ok(())
+    }
+
+    /// Opens the loaded content of one lane, unless it is open. `free` are the free units of all lanes.
+    ///
+    /// # Errors
+    /// See [`reopen`](crate::ledger::LedgerCalls::reopen).
+    pub fn reopen_lane(
+        &mut self,
+        batch: Batch,
+        lane: Lane,
+        epoch: Epoch,
+        free: &[i64],
+    ) -> Result<(), LedgerError> {
+        let state = self.lane_mut(lane)?;
+        if state.is_open() && state.epoch == epoch {
+            return Ok(());
         }
-        for (id, sku, delta) in &first.adjustments {
-            let lane = &mut sale.lanes[0];
-            let index = lane.index(*sku).map_err(stop)?;
-            lane.units[index as usize].adjusted += delta;
-            lane.adjustments.insert(id.clone(), (*sku, *delta));
-        }
-        divide(&mut sale.lanes, &first.terms);
-        self.sales.insert(activity, sale);
+        state.check_whole(epoch)?;
+        state.open_content(epoch, free);
+        self.commit(lane, batch, &[Event::Reopened]).map(drop)
+    }
+
+    /// Replays the opening of loaded content. The event of each lane follows.
+    pub(super) fn replay_reopened(&mut self, activity: ActivityId, epoch: Epoch) -> Result<(), LedgerError> {
+        let free = self.free_units(activity, epoch)?.unwrap_or_default();
+        let sale = self.sales.get_mut(&activity).ok_or_else(not_whole)?;
+        sale.lanes.iter_mut().for_each(|lane| lane.open_content(epoch, &free));
         Ok(())
     }
 
@@ -124,9 +152,11 @@ impl StateMachine {
     /// # Errors
     /// See [`follow`](crate::ledger::LedgerCalls::follow).
     pub fn follow(&mut self, lane: Lane, entries: &[Entry]) -> Result<(), LedgerError> {
-        let epoch = self.sale(lane.activity)?.epoch;
         let state = self.lane(lane)?;
-        let position = state.followed;
+        if state.loading.is_some() {
+            return Err(LedgerError::NotOpen);
+        }
+        let (epoch, position) = (state.epoch, state.followed);
         let unknown: Vec<_> =
             entries.iter().filter(|entry| entry.position.sequence > position.sequence).cloned().collect();
         let Some(last) = unknown.last() else { return Ok(()) };
@@ -138,7 +168,7 @@ impl StateMachine {
         }
         let state = self.lane_mut(lane)?;
         for entry in &unknown {
-            state.obey(entry).map_err(|misfit| LedgerError::Stopped(misfit.to_string().into()))?;
+            state.obey(entry).map_err(stopped)?;
         }
         state.followed = last;
         if unknown.iter().any(|entry| matches!(entry.event, Event::Amended { .. })) {
@@ -155,18 +185,94 @@ impl StateMachine {
     pub fn followed(&self, lane: Lane) -> Result<Position, LedgerError> {
         Ok(self.lane(lane)?.followed)
     }
-
-    fn check_newer(&self, activity: ActivityId, epoch: Epoch) -> Result<(), LedgerError> {
-        match self.sales.get(&activity) {
-            Some(sale) if sale.epoch >= epoch => {
-                Err(LedgerError::Moved { epoch: sale.epoch, position: sale.lanes[0].head })
-            }
-            _ => Ok(()),
-        }
-    }
 }
 
-impl super::lane::LaneState {
+fn not_whole() -> LedgerError {
+    Invalid::new("epoch", "the content of this epoch is not fully loaded").into()
+}
+
+impl LaneState {
+    /// Whether it takes orders and transfers.
+    pub(super) fn is_open(&self) -> bool {
+        self.role != LedgerRole::Gate || self.epoch > self.closed
+    }
+
+    fn check_newer(&self, epoch: Epoch) -> Result<(), LedgerError> {
+        let reached = self.epoch.max(self.closed);
+        if reached >= epoch {
+            return Err(LedgerError::Moved { epoch: reached, position: self.head });
+        }
+        Ok(())
+    }
+
+    fn check_whole(&self, epoch: Epoch) -> Result<(), LedgerError> {
+        self.check_newer(epoch)?;
+        let is_whole = |loading: &Loading| loading.epoch == epoch && loading.next.is_none();
+        if self.loading.as_ref().is_some_and(is_whole) { Ok(()) } else { Err(not_whole()) }
+    }
+
+    /// Loads its part of a chunk. Returns whether the chunk is new.
+    pub(super) fn load(
+        &mut self,
+        epoch: Epoch,
+        chunk: &Chunk,
+        consumers: &[Consumer],
+    ) -> Result<bool, LedgerError> {
+        self.check_newer(epoch)?;
+        match &self.loading {
+            Some(other) if other.epoch > epoch => {
+                return Err(LedgerError::Moved { epoch: other.epoch, position: Position::default() });
+            }
+            _ if chunk.after.is_none() => self.start_over(chunk, consumers).map_err(stopped)?,
+            Some(known) if known.epoch == epoch && known.after == chunk.after => return Ok(false),
+            Some(known) if known.epoch == epoch && known.next.is_some() && known.next == chunk.after => {}
+            _ => return Err(Invalid::new("chunk", "is not the next part of the content").into()),
+        }
+        for order in self.own_orders(chunk) {
+            self.insert(order).map_err(stopped)?;
+        }
+        self.loading = Some(Loading { epoch, after: chunk.after, next: chunk.next, free: None });
+        Ok(true)
+    }
+
+    /// The orders of a chunk that belong to this lane.
+    pub(super) fn own_orders<'a>(&self, chunk: &'a Chunk) -> impl Iterator<Item = &'a Order> + use<'a> {
+        let (lane, buckets) = (self.lane, chunk.terms.buckets());
+        chunk.orders.iter().filter(move |order| Lane::of(lane.activity, order.key.user, buckets) == lane)
+    }
+
+    /// Closes, and replaces the content by that of a truth without orders.
+    fn start_over(&mut self, chunk: &Chunk, consumers: &[Consumer]) -> Result<(), CorruptState> {
+        let mut lane = Self::new(self.lane, self.role, std::sync::Arc::clone(&chunk.terms));
+        (lane.last, lane.version) = (self.last, self.version + 1);
+        (lane.epoch, lane.closed) = (self.epoch, self.closed.max(self.epoch));
+        lane.steps.clone_from(&self.steps);
+        lane.followed = chunk.position;
+        lane.outbox.add(consumers, 0);
+        let changes = chunk.changes.iter();
+        lane.changes = changes.map(|(id, change, by)| (*id, (change.clone(), by.clone()))).collect();
+        lane.renew_terms()?;
+        for (id, sku, delta) in chunk.adjustments.iter().filter(|_| self.lane.bucket == 0) {
+            let units = lane.units_of(*sku)?;
+            units.adjusted += delta;
+            units.available += delta;
+            lane.adjustments.insert(id.clone(), (*sku, *delta));
+        }
+        *self = lane;
+        Ok(())
+    }
+
+    /// Opens what it has loaded, with an equal part of the free units of all lanes.
+    fn open_content(&mut self, epoch: Epoch, free: &[i64]) {
+        let (bucket, lanes) = (i64::from(self.lane.bucket), i64::from(self.base.buckets().get()));
+        for (units, free) in self.units.iter_mut().zip(free) {
+            let part = free.div_euclid(lanes) + i64::from(bucket < free.rem_euclid(lanes));
+            units.share += part - units.available;
+            units.available = part;
+        }
+        (self.epoch, self.loading) = (epoch, None);
+    }
+
     /// Applies one entry of the truth.
     fn obey(&mut self, entry: &Entry) -> Result<(), CorruptState> {
         let revision = entry.position.sequence;
@@ -221,18 +327,6 @@ impl super::lane::LaneState {
     }
 }
 
-/// Divides the available units equally among the lanes. They are derived, never copied: the terms'
-/// units plus adjustments, less what orders hold.
-fn divide(lanes: &mut [super::lane::LaneState], terms: &Arc<crate::ledger::Terms>) {
-    let count = i64::try_from(lanes.len()).unwrap_or(i64::MAX);
-    for (index, offer) in terms.offers().iter().enumerate() {
-        // Inserting the orders has left `available` at minus what they hold.
-        let free: i64 = i64::from(offer.units())
-            + lanes.iter().map(|lane| lane.units[index].available + lane.units[index].adjusted).sum::<i64>();
-        for (bucket, lane) in (0..).zip(lanes.iter_mut()) {
-            let units = &mut lane.units[index];
-            units.available = free.div_euclid(count) + i64::from(bucket < free.rem_euclid(count));
-            units.share = units.available + units.held + units.sold - units.adjusted;
-        }
-    }
+fn stopped(misfit: CorruptState) -> LedgerError {
+    LedgerError::Stopped(misfit.to_string().into())
 }

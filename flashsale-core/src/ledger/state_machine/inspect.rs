@@ -117,6 +117,6 @@ impl StateMachine {
                 transit: lane.transit.values().copied().collect(),
             }
         });
-        Some(Inspection { terms: Arc::clone(&terms), epoch: sale.epoch, lanes: lanes.collect() })
+        Some(Inspection { terms: Arc::clone(&terms), epoch: sale.lanes[0].epoch, lanes: lanes.collect() })
     }
 }

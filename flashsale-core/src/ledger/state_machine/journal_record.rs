@@ -30,6 +30,8 @@ pub(super) enum Record<E> {
     Registered(Consumer),
     Retired(Consumer),
     Acknowledged(Consumer, Lane, u64),
+    /// Only in journals of versions that could open an epoch again; now
+    /// [`ClosedForEver`](Self::ClosedForEver).
     Closed(ActivityId, Epoch),
     Loaded(ActivityId, Epoch, Box<Chunk>),
     Reopened(ActivityId, Epoch, BatchId),
@@ -43,10 +45,12 @@ pub(super) enum Record<E> {
     Returned(ActivityId, BatchId),
     /// The format of the records that follow. First in what is taken from a journal; format 1 has none.
     Format(u8),
+    /// The content of this epoch and of older ones is closed.
+    ClosedForEver(ActivityId, Epoch),
 }
 
 /// The format of records that this version writes. It changes when a type in a record does.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 
 impl<E> Record<E> {
     /// The activity that it changes. An event's is in its header.
@@ -60,7 +64,8 @@ impl<E> Record<E> {
             | Self::Persisted(activity, ..)
             | Self::EpochTaken(activity, ..)
             | Self::Left(activity, ..)
-            | Self::Returned(activity, ..) => Some(*activity),
+            | Self::Returned(activity, ..)
+            | Self::ClosedForEver(activity, ..) => Some(*activity),
             Self::Header { .. }
             | Self::Format(_)
             | Self::Event(_)

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    gate::Loading,
     limit_counters::LimitCounters,
     orders::{Orders, RowId},
     outbox::Outbox,
@@ -46,6 +47,12 @@ pub(super) struct LaneState {
     pub(super) now: Timestamp,
     /// The position of the last entry.
     pub(super) head: Position,
+    /// The epoch of a truth, or of a gate's content.
+    pub(super) epoch: Epoch,
+    /// A gate opens no content of this epoch or an older one.
+    pub(super) closed: Epoch,
+    /// The content that replaces a gate's present one.
+    pub(super) loading: Option<Loading>,
     /// How far a gate has followed its truth.
     pub(super) followed: Position,
     pub(super) version: u64,
@@ -89,6 +96,9 @@ impl LaneState {
             last: Timestamp::EPOCH,
             now: Timestamp::EPOCH,
             head: Position::default(),
+            epoch: Epoch::default(),
+            closed: Epoch::default(),
+            loading: None,
             followed: Position::default(),
             version: 0,
             units,
@@ -195,7 +205,7 @@ impl LaneState {
         })
     }
 
-    pub(super) fn view(&self, epoch: Epoch, now: Timestamp) -> View {
+    pub(super) fn view(&self, now: Timestamp) -> View {
         let at = self.last.max(now);
         let offers: Vec<_> = (0..)
             .zip(self.terms.offers())
@@ -216,7 +226,7 @@ impl LaneState {
             && offers.iter().all(|offer| offer.takeable > 0);
         View {
             lane: self.lane,
-            epoch,
+            epoch: self.epoch,
             version: self.version,
             at,
             selling: self.selling,
@@ -309,7 +319,7 @@ impl LaneState {
         Ok(())
     }
 
-    fn units_of(&mut self, sku: SkuId) -> Result<&mut Units, CorruptState> {
+    pub(super) fn units_of(&mut self, sku: SkuId) -> Result<&mut Units, CorruptState> {
         let index = self.index(sku)?;
         Ok(&mut self.units[index as usize])
     }

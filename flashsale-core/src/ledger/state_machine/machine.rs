@@ -21,9 +21,9 @@ use super::{
 use crate::{
     domain::{ActivityId, Attribution, Capture, Invalid, OrderKey, PaymentId, Timestamp, UserId},
     ledger::{
-        Adjusted, Adjustment, Advance, Advanced, Advances, Bucket, Change, ChangeId, Chunk, Consumer, Due,
-        Entry, Epoch, Event, Kept, Lane, LedgerError, LedgerRole, Opened, OrderChange, Outcome, Placed,
-        Position, Reference, Reservations, Reserve, Terms,
+        Adjusted, Adjustment, Advance, Advanced, Advances, Bucket, Change, ChangeId, Consumer, Due, Entry,
+        Epoch, Event, Kept, Lane, LedgerError, LedgerRole, Opened, OrderChange, Outcome, Placed, Position,
+        Reference, Reservations, Reserve, Terms,
     },
 };
 
@@ -34,8 +34,6 @@ pub struct StateMachine {
     pub(super) sales: BTreeMap<ActivityId, ActivityState>,
     pub(super) consumers: Vec<Consumer>,
     pub(super) unmatched: HashMap<PaymentId, Vec<Capture>>,
-    /// Content that a gate is loading.
-    pub(super) staged: HashMap<ActivityId, (Epoch, Vec<Chunk>)>,
     /// Activities that are not in memory.
     pub(super) away: Away,
     pub(super) journal: Journal,
@@ -45,6 +43,8 @@ pub struct StateMachine {
     pub(super) room_until: Timestamp,
     /// With more unread entries than this in its outbox, a lane places no orders.
     pub(super) max_unread: u64,
+    /// Whether the lane of this excerpt has replaced all that was read of it.
+    pub(super) is_replaced: bool,
 }
 
 /// The largest change of one adjustment, up or down.
@@ -58,12 +58,12 @@ impl StateMachine {
             sales: BTreeMap::new(),
             consumers: Vec::new(),
             unmatched: HashMap::new(),
-            staged: HashMap::new(),
             away: Away::default(),
             journal: Journal::default(),
             budget: RoomBudget::default(),
             room_until: Timestamp::MAX,
             max_unread: u64::MAX,
+            is_replaced: false,
         }
     }
 
@@ -152,10 +152,7 @@ impl StateMachine {
             self.deciding("positive adjustments")?;
         }
         let lane = Lane::first(*activity);
-        if self.role == LedgerRole::Gate && self.sale(*activity)?.closed {
-            return Err(LedgerError::NotOpen);
-        }
-        let state = self.lane(lane)?;
+        let state = self.admitting(lane)?;
         let Ok(index) = state.index(*sku) else {
             return Ok(Adjusted::UnknownOffer);
         };
@@ -184,10 +181,9 @@ impl StateMachine {
         epoch: Option<Epoch>,
         requests: &[Reserve],
     ) -> Result<Reservations, LedgerError> {
-        let ready = |sale: &ActivityState| !sale.closed && epoch.is_none_or(|epoch| epoch == sale.epoch);
-        let sale = self.sales.get(&lane.activity);
-        if !sale.is_some_and(|sale| ready(sale) || mutant!("epoch-not-compared")) {
-            let state = sale.and_then(|sale| sale.lane(lane.bucket));
+        let ready = |state: &LaneState| state.is_open() && epoch.is_none_or(|epoch| epoch == state.epoch);
+        let state = self.lane(lane).ok();
+        if !state.is_some_and(|state| ready(state) || mutant!("epoch-not-compared")) {
             let at = state.map_or(batch.now, |state| state.last.max(batch.now));
             let unready = |request: &Reserve| match state.map(|state| state.index(request.sku)) {
                 Some(Err(_)) => Outcome::UnknownOffer,
@@ -195,7 +191,6 @@ impl StateMachine {
             };
             return Ok(Reservations { at, outcomes: requests.iter().map(unready).collect() });
         }
-        self.lane(lane)?;
         for request in requests {
             self.check_lane(lane, request.user)?;
         }
@@ -350,6 +345,11 @@ impl StateMachine {
         self.sale(lane.activity)?.lane(lane.bucket).ok_or(LedgerError::NotOpen)
     }
 
+    /// A lane that takes orders and transfers: any but a closed gate's.
+    pub(super) fn admitting(&self, lane: Lane) -> Result<&LaneState, LedgerError> {
+        Some(self.lane(lane)?).filter(|state| state.is_open()).ok_or(LedgerError::NotOpen)
+    }
+
     pub(super) fn lane_mut(&mut self, lane: Lane) -> Result<&mut LaneState, LedgerError> {
         let sale = self.sales.get_mut(&lane.activity).ok_or(LedgerError::NotOpen)?;
         sale.lane_mut(lane.bucket).ok_or(LedgerError::NotOpen)
@@ -400,10 +400,9 @@ impl StateMachine {
         batch: Batch,
         events: &[Event],
     ) -> Result<Position, LedgerError> {
-        let epoch = self.sale(lane.activity)?.epoch;
         let state = self.lane_mut(lane)?;
         let at = state.tick(batch.now);
-        let mut position = Position { epoch, sequence: state.head.sequence, batch: batch.id };
+        let mut position = Position { epoch: state.epoch, sequence: state.head.sequence, batch: batch.id };
         for event in events {
             position.sequence += 1;
             self.journal.push_event(lane, at, position, event);

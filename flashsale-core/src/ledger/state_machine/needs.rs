@@ -54,12 +54,12 @@ impl StateMachine {
                         _ => {}
                     }
                 }
-                self.add_orders(state, &mut needs);
+                state.into_iter().for_each(|state| state.add_orders(&mut needs));
             }
             Command::ExpireDue { limit, .. } => {
                 // One more shows when the next one is due.
                 needs.due = limit.saturating_add(1);
-                self.add_orders(state, &mut needs);
+                state.into_iter().for_each(|state| state.add_orders(&mut needs));
             }
             Command::Send { sku, .. } => drop(needs.keys.insert(RowKey::Units(*sku))),
             Command::Receive(transfer) => drop(needs.keys.insert(RowKey::Units(transfer.sku))),
@@ -77,6 +77,25 @@ impl StateMachine {
                     }
                 }
             }
+            Command::Load { chunk, .. } => {
+                // The first part is loaded into a lane without content.
+                let state = state.filter(|_| chunk.after.is_some());
+                for order in state.iter().flat_map(|state| state.own_orders(chunk)) {
+                    add_order(state, order.key.user, order.sku, order.subjects, &mut needs);
+                    let payments = order.payments.iter();
+                    needs.keys.extend(payments.map(|payment| RowKey::Payment(payment.id)));
+                }
+            }
+            Command::Reopen { .. } => {
+                let offers = state.iter().flat_map(|state| state.terms.offers());
+                needs.keys.extend(offers.map(|offer| RowKey::Units(offer.sku())));
+            }
+            Command::Follow { entries, .. } => {
+                if let Some(state) = state {
+                    entries.iter().for_each(|entry| state.add_followed(&entry.event, &mut needs));
+                    state.add_orders(&mut needs);
+                }
+            }
             Command::Ack { position, .. } => needs.entry = Some(position.sequence),
             Command::Forget(_)
             | Command::KeepUnmatched(_)
@@ -84,21 +103,58 @@ impl StateMachine {
             | Command::Register(_)
             | Command::Retire(_)
             | Command::Close { .. }
-            | Command::Load { .. }
-            | Command::Reopen { .. }
-            | Command::Follow { .. }
             | Command::NextEpoch { .. } => {}
         }
         needs
     }
+}
 
+impl LaneState {
     /// What the known orders count in: their steps may move it.
-    fn add_orders(&self, state: Option<&LaneState>, needs: &mut Needs) {
-        let Some(known) = state else { return };
-        for (_, row) in known.orders.iter() {
-            let sku = known.terms.offers()[row.offer as usize].sku();
+    fn add_orders(&self, needs: &mut Needs) {
+        for (_, row) in self.orders.iter() {
+            let sku = self.terms.offers()[row.offer as usize].sku();
             needs.keys.insert(RowKey::Units(sku));
-            needs.keys.extend(known.counter_keys(sku, row.subjects()));
+            needs.keys.extend(self.counter_keys(sku, row.subjects()));
+        }
+    }
+
+    /// What an entry of the truth touches in this lane of a gate.
+    fn add_followed(&self, event: &Event, needs: &mut Needs) {
+        match event {
+            Event::Order { user, change, .. } => {
+                if Lane::of(self.lane.activity, *user, self.base.buckets()) != self.lane {
+                    return;
+                }
+                needs.buyers.insert(*user);
+                match change {
+                    OrderChange::Placed(placed)
+                    | OrderChange::PlacedFree(placed)
+                    | OrderChange::Refused(placed)
+                    | OrderChange::Retaken { placed, .. } => {
+                        add_order(Some(self), *user, placed.sku, placed.subjects, needs);
+                    }
+                    OrderChange::PaymentOpened { payment, .. } => {
+                        needs.keys.insert(RowKey::Payment(*payment));
+                    }
+                    _ => {}
+                }
+            }
+            Event::Amended { change, .. } => needs.all_buyers |= is_new(self, change),
+            Event::Adjusted { id, sku, .. } | Event::AdjustmentRefused { id, sku } => {
+                needs.keys.insert(RowKey::Units(*sku));
+                needs.keys.insert(RowKey::Adjustment(id.clone()));
+                // A gate may have taken another one under this id.
+                let taken = self.adjustments.get(id);
+                needs.keys.extend(taken.map(|(sku, _)| RowKey::Units(*sku)));
+            }
+            Event::TimeStepped { .. } => needs.all_buyers = true,
+            Event::Opened(_)
+            | Event::Reopened
+            | Event::EpochTaken
+            | Event::Sent(_)
+            | Event::Received(_)
+            | Event::Forgotten(_) => {}
         }
     }
 }

@@ -28,7 +28,7 @@ impl StateMachine {
     pub fn stock(&self, activity: ActivityId, sku: SkuId) -> Option<Stock> {
         let sale = self.to_read(activity)?;
         let index = sale.lanes[0].terms.index(sku)?;
-        let mut stock = Stock { epoch: sale.epoch, ..Stock::default() };
+        let mut stock = Stock { epoch: sale.lanes[0].epoch, ..Stock::default() };
         for lane in &sale.lanes {
             let units = lane.units[index];
             stock.units += units.share;
@@ -46,11 +46,7 @@ impl StateMachine {
     /// # Errors
     /// [`LedgerError::NotOpen`].
     pub fn view(&self, now: Timestamp, lane: Lane) -> Result<View, LedgerError> {
-        let sale = self.sale(lane.activity)?;
-        if sale.closed {
-            return Err(LedgerError::NotOpen);
-        }
-        Ok(self.lane(lane)?.view(sale.epoch, now))
+        Ok(self.admitting(lane)?.view(now))
     }
 
     /// An order of a user.

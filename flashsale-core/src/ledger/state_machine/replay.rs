@@ -99,9 +99,13 @@ impl StateMachine {
             Record::Registered(consumer) => self.register(&consumer),
             Record::Retired(consumer) => self.retire(&consumer),
             Record::Acknowledged(consumer, lane, sequence) => self.acknowledge(&consumer, lane, sequence),
-            Record::Closed(activity, epoch) => self.close(activity, epoch),
+            Record::Closed(activity, epoch) => {
+                let opened = self.sales.get(&activity).map_or(epoch, |sale| sale.lanes[0].epoch);
+                self.close(activity, epoch.min(opened));
+            }
+            Record::ClosedForEver(activity, epoch) => self.close(activity, epoch),
             Record::Loaded(activity, epoch, chunk) => self.load(activity, epoch, *chunk).map_err(misfit)?,
-            Record::Reopened(activity, epoch, _) => self.rebuild(activity, epoch).map_err(misfit)?,
+            Record::Reopened(activity, epoch, _) => self.replay_reopened(activity, epoch).map_err(misfit)?,
             Record::Followed(lane, entries) => self.follow(lane, &entries).map_err(misfit)?,
             Record::Persisted(activity, bucket, _, position) => {
                 let sale = self.sales.get_mut(&activity).ok_or(NOT_OPEN)?;

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
-    CorruptState, activity::ActivityState, away::StoredActivity, machine::StateMachine, orders::RowId,
-    outbox::Outbox, units::Units,
+    CorruptState, activity::ActivityState, away::StoredActivity, gate::Loading, machine::StateMachine,
+    orders::RowId, outbox::Outbox, units::Units,
 };
 use crate::{
     domain::{ActivityId, Attribution, Capture, Order, OrderId, OrderStatus, SkuId, Timestamp},
@@ -25,6 +25,7 @@ pub struct Image<O = Order> {
     role: LedgerRole,
     consumers: Vec<Consumer>,
     unmatched: Vec<Capture>,
+    /// What gates were loading. Formats 1 to 3 kept it aside until it was whole; now lanes load in place.
     staged: Vec<(ActivityId, Epoch, Vec<Chunk>)>,
     sales: Vec<SaleImage<O>>,
     /// The steps of time that lanes have taken. Format 1 ends before them.
@@ -33,6 +34,10 @@ pub struct Image<O = Order> {
     /// The activities that are stored elsewhere. Format 2 ends before them.
     #[serde(deserialize_with = "or_none")]
     archived: Vec<(ActivityId, StoredActivity)>,
+    /// Of a gate's lanes: the epoch of their content, up to which they are closed, and what they load.
+    /// Format 3 ends before them.
+    #[serde(deserialize_with = "or_none")]
+    gates: Vec<(ActivityId, Bucket, Epoch, Epoch, Option<Loading>)>,
 }
 
 fn or_none<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
@@ -84,7 +89,7 @@ impl StateMachine {
             role: self.role,
             consumers: self.consumers.clone(),
             unmatched: self.unmatched().cloned().collect(),
-            staged: self.staged.iter().map(|(id, (epoch, chunks))| (*id, *epoch, chunks.clone())).collect(),
+            staged: Vec::new(),
             sales: sales.iter().map(|sale| sale.image()).collect(),
             archived: self
                 .archived()
@@ -95,6 +100,15 @@ impl StateMachine {
                 .flat_map(|sale| &sale.lanes)
                 .filter(|lane| !lane.steps.is_empty())
                 .map(|lane| (lane.lane.activity, lane.lane.bucket, lane.steps.iter().copied().collect()))
+                .collect(),
+            gates: sales
+                .iter()
+                .flat_map(|sale| &sale.lanes)
+                .filter(|lane| lane.role == LedgerRole::Gate)
+                .map(|lane| {
+                    let Lane { activity, bucket } = lane.lane;
+                    (activity, bucket, lane.epoch, lane.closed, lane.loading.clone())
+                })
                 .collect(),
         }
     }
@@ -109,7 +123,6 @@ impl StateMachine {
         for capture in image.unmatched {
             machine.unmatched.entry(capture.payment).or_default().push(capture);
         }
-        machine.staged = image.staged.into_iter().map(|(id, epoch, chunks)| (id, (epoch, chunks))).collect();
         for image in image.sales {
             let terms = Arc::clone(&image.terms);
             let mut sale = machine.new_sale(&terms);
@@ -120,6 +133,17 @@ impl StateMachine {
         for (activity, bucket, steps) in image.steps {
             let lane = machine.lane_mut(Lane { activity, bucket });
             lane.map_err(|_| CorruptState("a step of time has no lane"))?.steps = steps.into_iter().collect();
+        }
+        for (activity, bucket, epoch, closed, loading) in image.gates {
+            let lane = machine.lane_mut(Lane { activity, bucket });
+            let lane = lane.map_err(|_| CorruptState("a gate's epoch has no lane"))?;
+            (lane.epoch, lane.closed, lane.loading) = (epoch, closed, loading);
+        }
+        for (activity, epoch, chunks) in image.staged {
+            for chunk in chunks {
+                let loaded = machine.load(activity, epoch, chunk);
+                loaded.map_err(|_| CorruptState("a gate's content cannot be loaded"))?;
+            }
         }
         Ok(machine)
     }
@@ -143,11 +167,12 @@ impl<O: Into<Order>> SaleImage<O> {
         if sale.lanes.len() != self.lanes.len() || sale.persisted.len() != self.persisted.len() {
             return Err(CorruptState("the image has the wrong number of lanes"));
         }
-        sale.epoch = self.epoch;
-        sale.closed = self.closed;
         sale.persisted = self.persisted.into_iter().map(|(position, _)| position).collect();
         for (index, image) in self.lanes.into_iter().enumerate() {
-            image.restore(&mut sale.lanes[index])?;
+            let lane = &mut sale.lanes[index];
+            lane.epoch = self.epoch;
+            lane.closed = if self.closed { self.epoch } else { lane.closed };
+            image.restore(lane)?;
         }
         Ok(())
     }
@@ -199,8 +224,8 @@ impl ActivityState {
         });
         SaleImage {
             terms: Arc::clone(&self.lanes[0].base),
-            epoch: self.epoch,
-            closed: self.closed,
+            epoch: self.lanes[0].epoch,
+            closed: !self.lanes[0].is_open(),
             persisted: self.persisted.iter().map(|position| (*position, 0)).collect(),
             lanes: lanes.collect(),
         }

@@ -11,7 +11,7 @@ use crate::{
 
 impl ActivityState {
     pub(super) fn take_epoch(&mut self, epoch: Epoch, batch: BatchId) {
-        self.epoch = epoch;
+        self.lanes[0].epoch = epoch;
         for position in &mut self.persisted {
             *position = Position { epoch, sequence: 1, batch };
         }
@@ -31,7 +31,7 @@ impl StateMachine {
         entries: &[Entry],
     ) -> Result<Vec<Verdict>, LedgerError> {
         self.deciding("which entries are persisted")?;
-        let epoch = self.sale(lane.activity)?.epoch;
+        let epoch = self.epoch(lane.activity)?;
         let position = self.position(lane)?;
         let mut moved = position;
         if let PersistMode::After(after) = mode {
@@ -84,7 +84,7 @@ impl StateMachine {
     ) -> Result<Verdict, LedgerError> {
         let OrderKey { activity, user, id } = key;
         let lane = Lane::first(activity);
-        let current = self.sale(activity)?.epoch;
+        let current = self.epoch(activity)?;
         let state = self.lane(lane)?;
         let known = if mutant!("owner-not-compared") {
             state.orders.with_id(id).next()
@@ -173,7 +173,7 @@ impl StateMachine {
     /// # Errors
     /// [`LedgerError::NotOpen`].
     pub fn epoch(&self, activity: ActivityId) -> Result<Epoch, LedgerError> {
-        Ok(self.sale(activity)?.epoch)
+        Ok(self.sale(activity)?.lanes[0].epoch)
     }
 
     /// Takes the next epoch.
@@ -189,11 +189,12 @@ impl StateMachine {
         self.deciding("epochs")?;
         let lane = Lane::first(activity);
         let position = self.position(lane)?;
-        let sale = self.sales.get_mut(&activity).ok_or(LedgerError::NotOpen)?;
-        if sale.epoch != expected {
-            return Err(LedgerError::Moved { epoch: sale.epoch, position });
+        let current = self.epoch(activity)?;
+        if current != expected {
+            return Err(LedgerError::Moved { epoch: current, position });
         }
         let epoch = expected.next();
+        let sale = self.sales.get_mut(&activity).ok_or(LedgerError::NotOpen)?;
         sale.take_epoch(epoch, batch.id);
         self.journal.push(&Record::EpochTaken(activity, epoch, batch.id));
         self.commit(lane, batch, &[Event::EpochTaken])?;
