@@ -1,4 +1,5 @@
-//! Faults between a caller and a ledger: delays, lost requests, lost replies, duplicates, panics.
+//! Faults between a caller and a ledger, or between a ledger and its store of rows: delays, lost requests,
+//! lost replies, duplicates, panics.
 
 use std::{
     future::Future,
@@ -10,7 +11,14 @@ use std::{
 
 use async_trait::async_trait;
 
-use crate::ledger::{Answer, Bounds, Command, Ledger, LedgerError, LedgerRole, Query, Reply};
+use crate::{
+    domain::UserId,
+    ledger::{
+        AdjustmentId, Answer, Bounds, Command, Lane, Ledger, LedgerError, LedgerRole, Query, Reference,
+        Reply,
+        rows::{Changes, Excerpt, Needs, OrderRow, Rows},
+    },
+};
 
 /// How often calls fail, and how often they have failed.
 #[derive(Debug)]
@@ -42,6 +50,13 @@ impl Faults {
             interleaves: AtomicBool::new(false),
             panics: AtomicBool::new(false),
         })
+    }
+
+    /// Starts over with another seed.
+    pub fn reseed(&self, seed: u64) {
+        if let Ok(mut dice) = self.dice.lock() {
+            dice.seed(seed);
+        }
     }
 
     /// Injects a fault into `percent` of 100 calls; 100 or more means every call.
@@ -90,7 +105,7 @@ impl Faults {
     }
 }
 
-/// A ledger behind an unreliable connection.
+/// A ledger or a store of rows behind an unreliable connection.
 #[derive(Debug)]
 pub struct Faulty<L: ?Sized> {
     inner: Arc<L>,
@@ -98,7 +113,7 @@ pub struct Faulty<L: ?Sized> {
 }
 
 impl<L: ?Sized> Faulty<L> {
-    /// Wraps a ledger.
+    /// Wraps a ledger or a store.
     pub fn new(inner: Arc<L>, faults: Arc<Faults>) -> Arc<Self> {
         Arc::new(Self { inner, faults })
     }
@@ -149,5 +164,46 @@ impl<L: Ledger + ?Sized> Ledger for Faulty<L> {
 
     async fn read(&self, query: Query) -> Result<Reply, LedgerError> {
         self.call(|| self.inner.read(query.clone())).await
+    }
+}
+
+#[async_trait]
+impl<R: Rows + ?Sized> Rows for Faulty<R> {
+    fn bounds(&self) -> Bounds {
+        self.inner.bounds()
+    }
+
+    async fn read(&self, lane: Lane, needs: &Needs) -> Result<Excerpt, LedgerError> {
+        self.call(|| self.inner.read(lane, needs)).await
+    }
+
+    async fn commit(&self, lane: Lane, changes: &Changes) -> Result<bool, LedgerError> {
+        self.call(|| self.inner.commit(lane, changes)).await
+    }
+
+    async fn orders(
+        &self,
+        lane: Lane,
+        owed: bool,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<(UserId, OrderRow)>, LedgerError> {
+        self.call(|| self.inner.orders(lane, owed, after, limit)).await
+    }
+
+    async fn entries(&self, lane: Lane, from: u64, limit: usize) -> Result<Vec<Vec<u8>>, LedgerError> {
+        self.call(|| self.inner.entries(lane, from, limit)).await
+    }
+
+    async fn adjustments(&self, lane: Lane) -> Result<Vec<(AdjustmentId, Vec<u8>)>, LedgerError> {
+        self.call(|| self.inner.adjustments(lane)).await
+    }
+
+    async fn lanes(&self) -> Result<Vec<Lane>, LedgerError> {
+        self.call(|| self.inner.lanes()).await
+    }
+
+    async fn find(&self, reference: Reference) -> Result<Option<(Lane, UserId)>, LedgerError> {
+        self.call(|| self.inner.find(reference)).await
     }
 }

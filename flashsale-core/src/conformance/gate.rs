@@ -19,6 +19,7 @@ cases! {
         a_gate_admits_orders_without_a_deadline,
         chunks_are_loaded_in_order,
         an_epoch_opens_once,
+        an_epoch_closed_while_it_loads_never_opens,
         the_outbox_starts_with_the_batch_id_of_the_epoch,
         closing_stops_admission_and_keeps_the_outbox,
         a_request_for_another_epoch_answers_not_ready,
@@ -139,6 +140,31 @@ async fn an_epoch_opens_once(scene: &mut Scene) -> Check {
     scene.admit(ask, "not_ready").await?;
     scene.rebuild_gate().await?;
     scene.admit(ask, "reserved").await.map(drop)
+}
+
+/// Mistake: a node that loads slowly opens content that another node has given up.
+async fn an_epoch_closed_while_it_loads_never_opens(scene: &mut Scene) -> Check {
+    scene.open_tiers(2, vec![offer(1, Strategy::PreDeduct, 20)]).await?;
+    let ask = scene.ask(1);
+    scene.admitted(ask).await?;
+    let lane = scene.lane(1);
+    scene.persist(lane).await?;
+    let entries = scene.unfollowed(lane).await?;
+    let next = scene.next_epoch().await?;
+    let chunk = scene.content(9).await?.remove(0);
+    scene.load(next.epoch, chunk.clone(), "ok").await?;
+    // From its first chunk on, the gate is closed and follows nothing.
+    let (gate, activity) = (scene.gate(), scene.activity());
+    scene.same("epoch", None, scene.ok("epoch", gate.open_epoch(activity).await)?)?;
+    scene.admit(ask, "not_ready").await?;
+    scene.follow_with(lane, entries, "error: not open").await?;
+    scene.note("close the epoch that is being loaded");
+    scene.ok("close", gate.close(activity, next.epoch).await)?;
+    scene.reopen(next.epoch, next.batch, "error: moved").await?;
+    scene.load(next.epoch, chunk, "error: moved").await?;
+    scene.admit(ask, "not_ready").await?;
+    scene.rebuild_gate().await?;
+    scene.admit(ask, "replayed pending").await.map(drop)
 }
 
 async fn the_outbox_starts_with_the_batch_id_of_the_epoch(scene: &mut Scene) -> Check {

@@ -56,7 +56,7 @@ impl LaneRows {
     }
 
     fn write(&mut self, changes: &Changes) {
-        if changes.clear {
+        if changes.clear && !mutant!("row-content-not-cleared") {
             *self = Self { version: self.version, ..Self::default() };
         }
         self.version += 1;

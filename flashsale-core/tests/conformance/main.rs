@@ -88,7 +88,7 @@ fn storms_between_two_tiers_lose_nothing() {
 
 #[test]
 fn storms_between_two_tiers_of_rows_lose_nothing() {
-    storms_lose_nothing(10, rows::steered_pair);
+    storms_lose_nothing(10, rows::stormy_pair);
 }
 
 /// Storms are cheap: `more` for each random sequence of a usual run.

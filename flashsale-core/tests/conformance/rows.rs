@@ -10,11 +10,12 @@ use std::{
 
 use async_trait::async_trait;
 use flashsale_core::{
-    conformance::{Factory, ForgettingStore, LedgerUnderTest, MapRows, Pair, TestControl},
+    conformance::{Factory, Faults, Faulty, ForgettingStore, LedgerUnderTest, MapRows, Pair, TestControl},
     domain::{ActivityId, Clock, ManualClock, SystemClock, Timestamp},
     ledger::{
         Answer, Bounds, Command, Lane, Ledger, LedgerCalls as _, LedgerError, LedgerRole, Query, Reply,
-        rows::RowLedger, state_machine::Inspection,
+        rows::{RowLedger, Rows},
+        state_machine::Inspection,
     },
 };
 
@@ -29,48 +30,59 @@ struct Nodes {
     rows: Arc<MapRows>,
     /// The clock of the nodes, unless it is the system's.
     clock: Option<Arc<ManualClock>>,
-    nodes: Vec<RowLedger<MapRows>>,
+    nodes: Vec<RowLedger<Faulty<MapRows>>>,
     calls: AtomicUsize,
+    /// Sees the store without faults.
+    probe: RowLedger<MapRows>,
 }
 
 impl Nodes {
-    fn new(role: LedgerRole, manual: Option<Arc<ManualClock>>) -> Arc<Self> {
+    fn new(role: LedgerRole, faults: &Arc<Faults>, manual: Option<Arc<ManualClock>>) -> Arc<Self> {
         let rows = Arc::new(MapRows::default());
         let clock: Arc<dyn Clock> = match &manual {
             Some(manual) => Arc::clone(manual) as _,
             None => Arc::new(SystemClock),
         };
-        let node = |_| {
-            let (rows, clock) = (Arc::clone(&rows), Arc::clone(&clock));
-            match role {
-                LedgerRole::Single => RowLedger::single(rows, clock),
-                LedgerRole::Gate => RowLedger::gate(rows, clock),
-                LedgerRole::Truth => RowLedger::truth(rows, clock),
-            }
-        };
-        let nodes = (0..NODES).map(node).collect();
-        Arc::new(Self { rows, clock: manual, nodes, calls: AtomicUsize::new(0) })
+        let faulty = Faulty::new(Arc::clone(&rows), Arc::clone(faults));
+        let nodes = (0..NODES).map(|_| ledger(role, Arc::clone(&faulty), Arc::clone(&clock))).collect();
+        let probe = ledger(role, Arc::clone(&rows), clock);
+        Arc::new(Self { rows, clock: manual, nodes, calls: AtomicUsize::new(0), probe })
     }
 
-    fn next(&self) -> &RowLedger<MapRows> {
+    fn next(&self) -> &RowLedger<Faulty<MapRows>> {
         &self.nodes[self.calls.fetch_add(1, Ordering::Relaxed) % self.nodes.len()]
+    }
+}
+
+fn ledger<R: Rows>(role: LedgerRole, rows: Arc<R>, clock: Arc<dyn Clock>) -> RowLedger<R> {
+    match role {
+        LedgerRole::Single => RowLedger::single(rows, clock),
+        LedgerRole::Gate => RowLedger::gate(rows, clock),
+        LedgerRole::Truth => RowLedger::truth(rows, clock),
     }
 }
 
 /// Makes two empty ledgers on rows.
 pub(crate) fn pair() -> Pair {
-    pair_of(|role| Nodes::new(role, None))
+    pair_of(&Faults::new(0), || None)
 }
 
-/// Makes two empty ledgers on rows for a storm. Their clocks move only by [`TestControl::advance_time`], so
-/// that a lane that is lost and loaded again is not set back.
-pub(crate) fn steered_pair() -> Pair {
-    pair_of(|role| Nodes::new(role, Some(Arc::new(ManualClock::new(Timestamp::EPOCH)))))
+/// Makes two empty ledgers on rows for a storm, whose faults reach between the ledgers and their rows. Their
+/// clocks move only by [`TestControl::advance_time`], so that a lane that is lost and loaded again is not
+/// set back.
+pub(crate) fn stormy_pair() -> Pair {
+    pair_of(&Faults::new(0), || Some(Arc::new(ManualClock::new(Timestamp::EPOCH))))
 }
 
-fn pair_of(make: impl Fn(LedgerRole) -> Arc<Nodes>) -> Pair {
-    let (gate, truth) = (make(LedgerRole::Gate), make(LedgerRole::Truth));
-    Pair { gate: gate.clone(), gate_store: gate, truth: truth.clone(), truth_store: truth }
+fn pair_of(faults: &Arc<Faults>, clock: impl Fn() -> Option<Arc<ManualClock>>) -> Pair {
+    let [gate, truth] = [LedgerRole::Gate, LedgerRole::Truth].map(|role| Nodes::new(role, faults, clock()));
+    Pair {
+        gate: gate.clone(),
+        gate_store: gate,
+        truth: truth.clone(),
+        truth_store: truth,
+        faults: Arc::clone(faults),
+    }
 }
 
 #[async_trait]
@@ -88,7 +100,7 @@ impl Factory for FourNodes {
     }
 
     async fn fresh(&self, role: LedgerRole) -> LedgerUnderTest {
-        let nodes = Nodes::new(role, None);
+        let nodes = Nodes::new(role, &Faults::new(0), None);
         LedgerUnderTest { ledger: Arc::clone(&nodes) as _, probe: nodes }
     }
 }
@@ -118,11 +130,11 @@ impl TestControl for Nodes {
         // In a storm, the lanes of a gate may be half loaded: until it opens they do not fit together.
         if self.clock.is_some()
             && self.role() == LedgerRole::Gate
-            && matches!(self.open_epoch(activity).await, Ok(None))
+            && matches!(self.probe.open_epoch(activity).await, Ok(None))
         {
             return None;
         }
-        self.next().inspect(activity).await.expect("the store is in memory")
+        self.probe.inspect(activity).await.expect("the store is in memory")
     }
 
     async fn advance_time(&self, lane: Lane, to: Timestamp) {
@@ -130,7 +142,7 @@ impl TestControl for Nodes {
             clock.set(clock.now().max(to));
         }
         // Fails if the lane is not open yet.
-        let _ = self.next().advance_time(lane, to).await;
+        let _ = self.probe.advance_time(lane, to).await;
     }
 
     async fn settle(&self) {}

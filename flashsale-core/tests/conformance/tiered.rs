@@ -5,7 +5,7 @@ use std::{fmt::Debug, sync::Arc};
 
 use async_trait::async_trait;
 use flashsale_core::{
-    conformance::{Factory, LedgerUnderTest, Model, Pair, TestControl},
+    conformance::{Factory, Faults, LedgerUnderTest, Model, Pair, TestControl},
     domain::{ActivityId, Timestamp},
     ledger::{
         Answer, Bounds, Command, Lane, Ledger, LedgerCalls as _, LedgerError, LedgerRole, Outcome, Query,
@@ -23,7 +23,13 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
 /// Makes two empty ledgers in memory for a storm.
 pub(crate) fn pair() -> Pair {
     let (gate, truth) = (Model::new(LedgerRole::Gate), Model::new(LedgerRole::Truth));
-    Pair { gate: gate.clone(), gate_store: gate, truth: truth.clone(), truth_store: truth }
+    Pair {
+        gate: gate.clone(),
+        gate_store: gate,
+        truth: truth.clone(),
+        truth_store: truth,
+        faults: Faults::new(0),
+    }
 }
 
 /// Makes [`Tiered`] ledgers over the two ledgers of a [`Pair`].
