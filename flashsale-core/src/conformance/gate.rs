@@ -65,6 +65,7 @@ async fn a_gate_leaves_decisions_to_the_truth(scene: &mut Scene) -> Check {
     let capture = make::capture_of(&order, 1, 1);
     scene.same("keep_unmatched", expected, name::of_result(&gate.keep_unmatched(capture).await))?;
     scene.adjust("more", 1, expected).await?;
+    scene.adjust("too much", 2_000_000_000, expected).await?;
     scene.gate_stock([4, 1, 0]).await
 }
 
@@ -204,8 +205,10 @@ async fn closing_stops_admission_and_keeps_the_outbox(scene: &mut Scene) -> Chec
     }
     scene.adjust("remove", -1, "error: not open").await?;
     let lane = scene.lane(1);
-    let sent = gate.send(lane, 1 - lane.bucket, make::sku(1), 1).await;
-    scene.same("send", "error: not open", name::of_result(&sent))?;
+    for to in [1 - lane.bucket, lane.bucket] {
+        let sent = gate.send(lane, to, make::sku(1), 1).await;
+        scene.same("send", "error: not open", name::of_result(&sent))?;
+    }
     let (_, entries) = scene.unpersisted(lane).await?;
     scene.same("entries that can still be salvaged", 1, entries.len())?;
     scene.pump().await?;

@@ -2,17 +2,19 @@
 
 use super::{
     case::cases,
-    make::{Ask, limits, offer, rule, window},
+    make::{self, Ask, limits, offer, rule, window},
+    name,
     scene::{Check, Scene},
 };
 use crate::{
-    domain::{Per, Selling, Strategy, Subject},
-    ledger::{Change, Epoch, LedgerCalls as _, ReserveMode},
+    domain::{OrderKey, Per, Selling, Strategy, Subject},
+    ledger::{Adjustment, Advance, Change, Consumer, Epoch, Lane, LedgerCalls as _, ReserveMode},
 };
 
 cases! {
     Deciding:
         of_two_possible_outcomes_the_first_wins,
+        of_two_errors_the_first_in_the_order_wins,
         the_window_is_enforced_by_reserve,
         pausing_or_ending_stops_only_reserve,
         an_ended_activity_stays_ended,
@@ -127,6 +129,34 @@ async fn arrange(
 }
 
 /// Mistake: the sale window is enforced only on the page, not in the ledger.
+async fn of_two_errors_the_first_in_the_order_wins(scene: &mut Scene) -> Check {
+    scene.open(vec![offer(1, Strategy::PreDeduct, 5)]).await?;
+    let order = scene.place(1).await?;
+    let (ledger, lane) = (scene.ledger(), scene.lane(1));
+    let elsewhere = Lane { activity: make::activity(77), ..lane };
+    let cancel = |activity| Advance::Cancel { order: OrderKey { activity, ..order.key }, by: None };
+    let nobody = Consumer::new("nobody");
+    let (not_open, invalid) = ("error: not open", "error: invalid");
+    scene.note("an order of another activity; nothing is open");
+    let answer = ledger.advance(elsewhere, vec![cancel(lane.activity)]).await;
+    scene.same("advance", invalid, name::of_result(&answer))?;
+    let answer = ledger.advance(elsewhere, vec![cancel(elsewhere.activity)]).await;
+    scene.same("advance", not_open, name::of_result(&answer))?;
+    let send = |lane: Lane| ledger.send(lane, lane.bucket, make::sku(1), 1);
+    scene.same("send to itself, not open", not_open, name::of_result(&send(elsewhere).await))?;
+    scene.same("send to itself", invalid, name::of_result(&send(lane).await))?;
+    let adjust = |activity, delta| {
+        let (sku, id, by) = (make::sku(1), make::adjustment_id("too much"), make::by());
+        ledger.adjust(Adjustment { activity, sku, id, delta, by })
+    };
+    let answer = adjust(elsewhere.activity, 2_000_000_000).await;
+    scene.same("too large an adjustment, not open", invalid, name::of_result(&answer))?;
+    scene.same("adjust", not_open, name::of_result(&adjust(elsewhere.activity, 1).await))?;
+    let answer = ledger.events(&nobody, elsewhere, None, 9).await;
+    scene.same("events for nobody, not open", not_open, name::of_result(&answer))?;
+    scene.same("events for nobody", invalid, name::of_result(&ledger.events(&nobody, lane, None, 9).await))
+}
+
 async fn the_window_is_enforced_by_reserve(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::OrderTime, 9)]).await?;
     let (from, to) = (scene.moment(10), scene.moment(20));

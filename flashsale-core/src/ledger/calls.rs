@@ -62,6 +62,18 @@ fn unexpected(answer: &dyn std::fmt::Debug) -> LedgerError {
 /// at the truth, [`load`](LedgerCalls::load) the content, then [`reopen`](LedgerCalls::reopen).
 ///
 /// A truth has one lane per activity, the first, with all units. The terms' buckets are the gate's.
+///
+/// # Errors
+/// Of several errors that apply, a call returns the first in this order:
+/// 1. [`LedgerError::NotDeciding`], by the role of the ledger and the command;
+/// 2. [`LedgerError::Invalid`], by the arguments alone;
+/// 3. [`LedgerError::NotOpen`];
+/// 4. [`LedgerError::Invalid`], by the arguments and the lane: a user of another lane, a bucket or offer that
+///    it does not have, a consumer that is not registered, other terms;
+/// 5. [`LedgerError::Moved`];
+/// 6. [`LedgerError::Unavailable`], for an order that the lane's outbox has no room for.
+///
+/// Errors of the store may come at any time. They are definite only if nothing was done.
 pub trait LedgerCalls: Ledger {
     // Opening and changing activities.
 
@@ -140,7 +152,8 @@ pub trait LedgerCalls: Ledger {
     /// Takes steps in the life cycle of orders.
     ///
     /// # Errors
-    /// [`LedgerError::NotDeciding`] at a gate; [`LedgerError::Invalid`] outside the order's lane.
+    /// [`LedgerError::NotDeciding`] at a gate; [`LedgerError::NotOpen`]; [`LedgerError::Invalid`] outside the
+    /// order's lane.
     fn advance(
         &self,
         lane: Lane,
@@ -150,10 +163,10 @@ pub trait LedgerCalls: Ledger {
     }
 
     /// Expires overdue orders and hands out payments to close: at most `limit`, longest overdue
-    /// first.
+    /// first. Of those with the same deadline, the order that came into the lane first is first.
     ///
     /// # Errors
-    /// [`LedgerError::NotDeciding`] at a gate.
+    /// [`LedgerError::NotDeciding`] at a gate; [`LedgerError::NotOpen`].
     fn expire_due(&self, lane: Lane, limit: usize) -> impl Future<Output = Result<Due, LedgerError>> + Send {
         step!(self, Command::ExpireDue { lane, limit } => Due)
     }
@@ -164,7 +177,7 @@ pub trait LedgerCalls: Ledger {
     /// none.
     ///
     /// # Errors
-    /// [`LedgerError::NotOpen`].
+    /// [`LedgerError::NotOpen`]; [`LedgerError::Invalid`] if `to` is not another bucket of the activity.
     fn send(
         &self,
         lane: Lane,

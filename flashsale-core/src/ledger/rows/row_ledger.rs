@@ -161,7 +161,7 @@ impl<R: Rows> RowLedger<R> {
             let open = |machine: &mut StateMachine, consumers: &[Consumer]| {
                 machine.open_lane(self.batch(), terms, bucket, consumers.to_vec())
             };
-            if self.make_lane(lane, &command, open).await? == Opened::Now {
+            if self.make_lane(lane, &command, open).await.map_err(in_part)? == Opened::Now {
                 opened = Opened::Now;
             }
         }
@@ -196,7 +196,7 @@ impl<R: Rows> RowLedger<R> {
             let load = |machine: &mut StateMachine, consumers: &[Consumer]| {
                 machine.load_lane(lane, epoch, chunk, consumers.to_vec())
             };
-            self.make_lane(lane, &command, load).await?;
+            self.make_lane(lane, &command, load).await.map_err(in_part)?;
         }
         Ok(())
     }
@@ -213,21 +213,27 @@ impl<R: Rows> RowLedger<R> {
         let Some(free) = whole.free_units(activity, epoch)? else { return Ok(()) };
         // What is free can be counted until the first lane opens, so it is noted before that.
         let first = Lane::first(activity);
-        self.change(first, |_| head(), |machine| machine.note_free(first, epoch, &free)).await?;
+        self.change(first, |_| head(), |machine| machine.note_free(first, epoch, &free))
+            .await
+            .map_err(in_part)?;
         for lane in lanes.into_iter().rev() {
             let needs = |machine: &mut StateMachine| machine.needs(lane, &command);
             let reopen = |machine: &mut StateMachine| {
                 machine.reopen_lane(Batch { id: batch, ..self.batch() }, lane, epoch, &free)
             };
-            self.change(lane, needs, reopen).await?;
+            self.change(lane, needs, reopen).await.map_err(in_part)?;
         }
         Ok(())
     }
 
-    /// Applies a command in every lane of an activity, or of the ledger.
+    /// Applies a command in every lane of an activity, or of the ledger. A repeated call goes on where the
+    /// first one stopped.
     async fn step_lanes(&self, lanes: Vec<Lane>, command: &Command) -> Result<Answer, LedgerError> {
+        if lanes.is_empty() {
+            return StateMachine::new(self.role).step(self.batch(), command);
+        }
         for lane in lanes {
-            self.step_lane(lane, command).await?;
+            self.step_lane(lane, command).await.map_err(in_part)?;
         }
         Ok(Answer::Done)
     }
@@ -461,11 +467,7 @@ impl<R: Rows + 'static> Ledger for RowLedger<R> {
         let lane = match &command {
             Command::Open(terms) => return Ok(Answer::Opened(self.open(terms).await?)),
             Command::Amend { activity, .. } => {
-                let lanes = self.lanes_of(*activity).await?;
-                return match lanes.is_empty() {
-                    true => Err(LedgerError::NotOpen),
-                    false => self.step_lanes(lanes, &command).await,
-                };
+                return self.step_lanes(self.lanes_of(*activity).await?, &command).await;
             }
             Command::StepTime(_) => return self.step_lanes(self.all_lanes().await?, &command).await,
             Command::Register(consumer) => {
@@ -604,6 +606,14 @@ fn head() -> Needs {
 
 fn busy() -> LedgerError {
     LedgerError::Unavailable("other steps of the lane were faster each time".into())
+}
+
+/// An error of a step over several lanes, which some of them may have taken.
+fn in_part(error: LedgerError) -> LedgerError {
+    match error {
+        LedgerError::Unavailable(reason) => LedgerError::Unknown(reason),
+        error => error,
+    }
 }
 
 /// An error of what follows a step that was taken. The caller must not conclude that nothing happened.

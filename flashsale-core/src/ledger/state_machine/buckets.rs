@@ -19,11 +19,10 @@ impl StateMachine {
         sku: SkuId,
         units: u32,
     ) -> Result<Option<Transfer>, LedgerError> {
-        let sale = self.sale(lane.activity)?;
-        if to == lane.bucket || to >= self.lane_count(&sale.lanes[0].base) {
+        let state = self.admitting(lane)?;
+        if to == lane.bucket || to >= self.lane_count(&state.base) {
             return Err(Invalid::new("to", "must be another bucket of the activity").into());
         }
-        let state = self.admitting(lane)?;
         let Ok(index) = state.index(sku) else { return Ok(None) };
         let available = u32::try_from(state.sendable(index)).unwrap_or(u32::MAX);
         let units = units.min(available);

@@ -143,13 +143,13 @@ impl StateMachine {
     /// See [`adjust`](crate::ledger::LedgerCalls::adjust).
     pub fn adjust(&mut self, batch: Batch, adjustment: &Adjustment) -> Result<Adjusted, LedgerError> {
         let Adjustment { activity, sku, id, delta, by } = adjustment;
+        if *delta > 0 {
+            self.deciding("positive adjustments")?;
+        }
         if *delta == 0 || delta.unsigned_abs() > MAX_DELTA {
             return Err(
                 Invalid::new("delta", "must be from -1,000,000,000 to 1,000,000,000 and not 0").into()
             );
-        }
-        if *delta > 0 {
-            self.deciding("positive adjustments")?;
         }
         let lane = Lane::first(*activity);
         let state = self.admitting(lane)?;
@@ -235,13 +235,12 @@ impl StateMachine {
     /// See [`advance`](crate::ledger::LedgerCalls::advance).
     pub fn advance(&mut self, batch: Batch, lane: Lane, steps: &[Advance]) -> Result<Advances, LedgerError> {
         self.deciding("steps of orders")?;
+        if steps.iter().any(|step| step.order().activity != lane.activity) {
+            return Err(Invalid::new("order", "belongs to another activity").into());
+        }
         self.lane(lane)?;
         for step in steps {
-            let order = step.order();
-            if order.activity != lane.activity {
-                return Err(Invalid::new("order", "belongs to another activity").into());
-            }
-            self.check_lane(lane, order.user)?;
+            self.check_lane(lane, step.order().user)?;
         }
         let at = self.lane_mut(lane)?.tick(batch.now);
         let mut outcomes = Vec::with_capacity(steps.len());
