@@ -20,13 +20,14 @@ use async_trait::async_trait;
 use flashsale_core::{
     admission::{Claims, TicketKey, TicketKeys, TicketTerms},
     domain::{
-        ActivityId, Capture, Clock, Idempotency, Key, LimitRule, Money, Name, OfferTerms, OrderStatus,
-        PaymentId, Per, Provider, Quantity, SkuId, Strategy, Subject, Subjects, SystemClock, Timestamp,
+        ActivityId, Capture, Clock, Idempotency, Key, LimitRule, Money, Name, OfferTerms, OrderKey,
+        OrderStatus, Per, Provider, Quantity, SkuId, Strategy, Subject, Subjects, SystemClock, Timestamp,
         UserId, Window,
     },
     embedded::{EmbeddedLedger, EmbeddedOptions, EmbeddedQueue, LeaseFile},
     ledger::{
-        Advanced, Ledger, LedgerCalls as _, LedgerRole, Outcome, RefundOutcome, RefundTask, Terms, Timing,
+        Advanced, Ledger, LedgerCalls as _, LedgerRole, Outcome, PaymentRef, RefundOutcome, RefundTask,
+        Terms, Timing,
     },
     queue::RetryPolicy,
     service::{
@@ -83,11 +84,13 @@ async fn main() -> Result<()> {
     // The answer comes after the commit: the order now exists, whatever happens.
     assert!(order.persisted);
     assert_eq!((order.status, order.amount), (OrderStatus::Pending, price));
-    println!("Ana's order {} is placed and costs {}.", order.key.id, order.amount);
+    // Pages and support name it by its reference. With the buyer from the session, that is its key.
+    let reference = order.key.reference();
+    println!("Ana's order {reference} is placed and costs {}.", order.amount);
 
     // 5. The answer is lost, so Ana's browser repeats the request with the same key. A repeat never
     //    makes a second order and never fails as a duplicate: it returns the order.
-    let Placement::Existing(again) = shop.ordering.place(&request).await? else {
+    let Placement::Existing(again, _) = shop.ordering.place(&request).await? else {
         return Err("the same key should return the same order".into());
     };
     assert_eq!(again.key, order.key);
@@ -95,16 +98,16 @@ async fn main() -> Result<()> {
 
     // 6. Ana pays. The payment is opened in the ledger before the provider is called, so no money
     //    arrives unexpectedly. Your callback handler then verifies and passes on the report.
-    let opened = match shop.payments.open(ana, order.key.id, bank.name()).await? {
+    let opened = match shop.payments.open(reference.key(ana), bank.name()).await? {
         Ok(opened) => opened,
         Err(instead) => return Err(format!("the order cannot be paid: {instead:?}").into()),
     };
     println!("Ana pays at {}.", opened.pay_url);
-    let capture = bank.pay(opened.payment.id)?;
+    let capture = bank.pay(opened.reference)?;
     // Providers send callbacks more than once. Only the first one counts.
     for _ in 0..3 {
         let CaptureResult::Applied(Advanced::Done(paid) | Advanced::Replayed(paid)) =
-            shop.payments.captured(capture.clone()).await?
+            shop.payments.captured(opened.reference.lane, capture.clone()).await?
         else {
             return Err("the capture should be applied to Ana's order".into());
         };
@@ -134,19 +137,17 @@ async fn main() -> Result<()> {
     println!("The shop has restarted.");
 
     // Ana's order is still paid, and a repeated request still returns it.
-    let found = shop.ordering.order(ana, order.key.id).await?.ok_or("Ana's order is missing")?;
+    let found = shop.ordering.order(order.key).await?.ok_or("Ana's order is missing")?;
     assert_eq!((found.status, found.amount), (OrderStatus::Paid, price));
     // Other users cannot read it.
-    assert_eq!(shop.ordering.order(chen, order.key.id).await?, None);
-    assert_eq!(
-        shop.ordering.place(&shop.request(&ticket, "ana-1")?).await?,
-        Placement::Existing(Box::new(found))
-    );
-    println!("Ana's order {} is still there, and is paid.", order.key.id);
+    assert_eq!(shop.ordering.order(OrderKey { user: chen, ..order.key }).await?, None);
+    let again = shop.ordering.place(&shop.request(&ticket, "ana-1")?).await?;
+    assert!(matches!(again, Placement::Existing(again, _) if *again == found));
+    println!("Ana's order {reference} is still there, and is paid.");
 
     // Ben's order still holds its unit, until he cancels it.
     assert_eq!(shop.stock(activity, sku).await?, (0, 1, 1));
-    shop.ordering.cancel(ben, bens.key.id, &shop.payments).await?;
+    shop.ordering.cancel(bens.key, &shop.payments).await?;
     assert_eq!(shop.stock(activity, sku).await?, (1, 0, 1));
     println!("Ben cancels his order. Available, held, sold: 1, 0, 1.");
     shop.close().await
@@ -263,7 +264,7 @@ async fn wait_for(mut stopped: watch::Receiver<bool>) {
 #[derive(Debug)]
 struct Bank {
     name: Provider,
-    accounts: Mutex<HashMap<PaymentId, Account>>,
+    accounts: Mutex<HashMap<PaymentRef, Account>>,
 }
 
 #[derive(Clone, Debug)]
@@ -285,7 +286,7 @@ impl PaymentProvider for Bank {
 
     async fn open(
         &self,
-        payment: PaymentId,
+        payment: PaymentRef,
         amount: Money,
         _deadline: Timestamp,
     ) -> std::result::Result<String, ProviderError> {
@@ -293,7 +294,7 @@ impl PaymentProvider for Bank {
         Ok(format!("https://bank.example/pay/{payment}"))
     }
 
-    async fn close(&self, payment: PaymentId) -> std::result::Result<Closed, ProviderError> {
+    async fn close(&self, payment: PaymentRef) -> std::result::Result<Closed, ProviderError> {
         // The answer must be true: after `Closed`, no money may be taken.
         self.with(|accounts| match accounts.get(&payment) {
             Some(Account::Captured(capture)) => Ok(Closed::Captured(capture.clone())),
@@ -304,7 +305,11 @@ impl PaymentProvider for Bank {
         })
     }
 
-    async fn refund(&self, _: &RefundTask) -> std::result::Result<RefundOutcome, ProviderError> {
+    async fn refund(
+        &self,
+        _: PaymentRef,
+        _: &RefundTask,
+    ) -> std::result::Result<RefundOutcome, ProviderError> {
         Ok(RefundOutcome::Done)
     }
 }
@@ -315,14 +320,14 @@ impl Bank {
     }
 
     /// Lets the buyer pay on the bank's page. Returns what the bank's callback reports.
-    fn pay(&self, payment: PaymentId) -> Result<Capture> {
+    fn pay(&self, payment: PaymentRef) -> Result<Capture> {
         self.with(|accounts| match accounts.get(&payment) {
             Some(Account::Open(amount)) => {
                 let capture = Capture {
                     provider: self.name.clone(),
                     event: format!("captured-{payment}").parse()?,
                     transaction: format!("transaction-{payment}").parse()?,
-                    payment,
+                    payment: payment.payment,
                     amount: amount.amount(),
                     currency: amount.currency(),
                 };
@@ -333,7 +338,7 @@ impl Bank {
         })
     }
 
-    fn with<T>(&self, use_of: impl FnOnce(&mut HashMap<PaymentId, Account>) -> T) -> T {
+    fn with<T>(&self, use_of: impl FnOnce(&mut HashMap<PaymentRef, Account>) -> T) -> T {
         use_of(&mut self.accounts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

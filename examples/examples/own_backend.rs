@@ -35,9 +35,9 @@ use std::{
 use async_trait::async_trait;
 use flashsale_core::{
     conformance::{self, Factory, LedgerUnderTest, MapRows, Options, Report, TestControl},
-    domain::{ActivityId, SystemClock, Timestamp, UserId},
+    domain::{ActivityId, OrderId, SystemClock, Timestamp, UserId},
     ledger::{
-        AdjustmentId, Bounds, Lane, LedgerError, LedgerRole, Reference,
+        AdjustmentId, Bounds, Lane, LedgerError, LedgerRole,
         rows::{Changes, Excerpt, Needs, OrderRow, RowLedger, Rows},
         state_machine::Inspection,
     },
@@ -217,8 +217,12 @@ impl Rows for FileRows {
         Rows::lanes(&self.maps).await
     }
 
-    async fn find(&self, reference: Reference) -> Result<Option<(Lane, UserId)>, LedgerError> {
-        self.maps.find(reference).await
+    async fn find(
+        &self,
+        activity: Option<ActivityId>,
+        order: OrderId,
+    ) -> Result<Option<(Lane, UserId)>, LedgerError> {
+        self.maps.find(activity, order).await
     }
 }
 

@@ -22,11 +22,11 @@ use flashsale_core::{
     circuit_breaker::{BreakerOptions, BreakerReading, BreakerState},
     domain::{
         ActivityId, Capture, Clock, Idempotency, Key, ManualClock, Money, Nonce, OfferTerms, Order,
-        OrderStatus, PaymentId, Provider, Quantity, RefundReason, RefundStatus, SkuId, Strategy, Subjects,
-        SystemClock, Timestamp, UserId, Window,
+        OrderStatus, Provider, Quantity, RefundReason, RefundStatus, SkuId, Strategy, Subjects, SystemClock,
+        Timestamp, UserId, Window,
     },
     embedded::EmbeddedLedger,
-    ledger::{Advanced, Ledger, LedgerRole, RefundOutcome, RefundTask, Terms, Timing},
+    ledger::{Advanced, Ledger, LedgerRole, PaymentRef, RefundOutcome, RefundTask, Terms, Timing},
     queue::{InMemoryQueue, RetryPolicy},
     service::{
         BatcherOptions, CaptureResult, Closed, Maintenance, OpenedPayment, OrderRequest, OrderService,
@@ -63,10 +63,10 @@ impl PaymentProvider for HarbourPay {
     }
 
     /// May be repeated for the same payment: after a lost answer, or when the buyer asks again. Our
-    /// payment id is therefore the acquirer's idempotency key: it yields one payment and one page.
+    /// reference is therefore the acquirer's idempotency key: it yields one payment and one page.
     async fn open(
         &self,
-        payment: PaymentId,
+        payment: PaymentRef,
         amount: Money,
         deadline: Timestamp,
     ) -> Result<String, ProviderError> {
@@ -79,19 +79,19 @@ impl PaymentProvider for HarbourPay {
 
     /// `Closed` is a promise: no money will be taken for this payment. It must hold even if the
     /// acquirer does not know the payment yet, since the call that opens it may still be in flight.
-    async fn close(&self, payment: PaymentId) -> Result<Closed, ProviderError> {
+    async fn close(&self, payment: PaymentRef) -> Result<Closed, ProviderError> {
         let key = format!("close-{payment}");
         let answer = self.ask("POST", &format!("/payments/{payment}/close"), &key, &json!({})).await?;
         match text(&answer, "status")? {
             "closed" => Ok(Closed::Closed),
-            "captured" => Ok(Closed::Captured(self.capture(&answer)?)),
+            "captured" => Ok(Closed::Captured(self.capture(&answer)?.1)),
             other => Err(ProviderError::Failed(format!("unknown payment status {other:?}"))),
         }
     }
 
-    /// Repeated until the refund is known to be done. The key is the transaction, the number and
-    /// the amount, not the payment: it may have been captured twice, and a capture refunded in parts.
-    async fn refund(&self, task: &RefundTask) -> Result<RefundOutcome, ProviderError> {
+    /// Repeated until the refund is known to be done. This acquirer uses each transaction id
+    /// once, so the key needs only it, the number and the amount.
+    async fn refund(&self, _: PaymentRef, task: &RefundTask) -> Result<RefundOutcome, ProviderError> {
         let transaction = task.capture.transaction.as_str();
         let body = json!({ "transaction": transaction, "amount": task.amount });
         let key = format!("{transaction}-{}-{}", task.number, task.amount);
@@ -119,21 +119,24 @@ impl HarbourPay {
         }
     }
 
-    /// Parses the acquirer's report of captured money, from callbacks and answers to closing.
-    fn capture(&self, report: &Value) -> Result<Capture, ProviderError> {
+    /// Parses the acquirer's report of captured money, from callbacks and answers to closing. Returns also
+    /// which payment it is about.
+    fn capture(&self, report: &Value) -> Result<(PaymentRef, Capture), ProviderError> {
         let wrong = |error: &dyn Error| ProviderError::Failed(format!("invalid report: {error}"));
         let number = |field: &str| {
             report[field].as_u64().ok_or_else(|| ProviderError::Failed(format!("the report has no {field}")))
         };
-        Ok(Capture {
+        let payment: PaymentRef = text(report, "payment")?.parse().map_err(|error| wrong(&error))?;
+        let capture = Capture {
             provider: self.name.clone(),
             event: text(report, "event")?.parse().map_err(|error| wrong(&error))?,
             transaction: text(report, "transaction")?.parse().map_err(|error| wrong(&error))?,
-            payment: PaymentId::try_from(number("payment")?).map_err(|error| wrong(&error))?,
+            payment: payment.payment,
             // The amount that was taken, not the one expected: the ledger compares them.
             amount: number("amount")?,
             currency: text(report, "currency")?.parse().map_err(|error| wrong(&error))?,
-        })
+        };
+        Ok((payment, capture))
     }
 }
 
@@ -153,7 +156,7 @@ async fn main() -> Result<()> {
     println!("Ana pays at {}.", opened.pay_url);
     // The acquirer calls your callback, more than once. Verify its signature over the raw body
     // first (see the reference server's src/auth/signature.rs), pass it on, and answer 200.
-    let report = shop.acquirer.buyer_pays(opened.payment.id)?;
+    let report = shop.acquirer.buyer_pays(opened.reference)?;
     for _ in 0..3 {
         let paid = shop.callback(&report).await?;
         assert!(matches!(paid, Advanced::Done(_) | Advanced::Replayed(_)), "{paid:?}");
@@ -177,7 +180,7 @@ async fn main() -> Result<()> {
         shop.order(5, TEAPOT).await?,
     ];
     let bens = shop.pay(&ben).await?;
-    let stuck = shop.acquirer.buyer_pays(bens.payment.id)?;
+    let stuck = shop.acquirer.buyer_pays(bens.reference)?;
     shop.acquirer.go_down(true);
     for order in [&chen, &dana] {
         let failed = shop.pay(order).await;
@@ -206,7 +209,7 @@ async fn main() -> Result<()> {
     assert_eq!(shop.breaker().state, BreakerState::Closed);
     let chens = shop.pay(&chen).await?;
     assert!(!chens.new);
-    for payment in [eves.payment.id, chens.payment.id] {
+    for payment in [eves.reference, chens.reference] {
         shop.callback(&shop.acquirer.buyer_pays(payment)?).await?;
     }
     assert_eq!(shop.status(&eve).await?, OrderStatus::Paid);
@@ -238,10 +241,10 @@ async fn main() -> Result<()> {
     shop.maintenance.settle_once().await?;
     assert_eq!(shop.refund(&ben).await?, Some(RefundStatus::Done));
     // A repeated call finds it done.
-    let capture = shop.provider.capture(&stuck)?;
+    let (payment, capture) = shop.provider.capture(&stuck)?;
     let (order, amount) = (ben.key, capture.amount);
     let task = RefundTask { order, capture, number: 0, amount, reason: RefundReason::OrderClosed };
-    assert_eq!(shop.provider.refund(&task).await?, RefundOutcome::Done);
+    assert_eq!(shop.provider.refund(payment, &task).await?, RefundOutcome::Done);
     assert_eq!(shop.acquirer.refunds(), 1);
     println!("Ben's late payment is refunded, once.");
     let BreakerReading { succeeded, failed, rejected, .. } = shop.breaker();
@@ -324,20 +327,21 @@ impl Shop {
 
     /// The "pay" handler. A service answers `ProviderUnavailable` with 503 and `Retry-After`.
     async fn pay(&self, order: &Order) -> Result<OpenedPayment, ServiceError> {
-        let opened = self.payments.open(order.key.user, order.key.id, self.provider.name()).await?;
+        let opened = self.payments.open(order.key, self.provider.name()).await?;
         Ok(opened.expect("the orders of this example take payments"))
     }
 
     /// The callback handler, once the signature is verified.
     async fn callback(&self, report: &Value) -> Result<Advanced> {
-        match self.payments.captured(self.provider.capture(report)?).await? {
+        let (payment, capture) = self.provider.capture(report)?;
+        match self.payments.captured(payment.lane, capture).await? {
             CaptureResult::Applied(advanced) => Ok(advanced),
             CaptureResult::Unmatched => Err("the payment should be known".into()),
         }
     }
 
     async fn read(&self, order: &Order) -> Result<Order> {
-        Ok(self.ordering.order(order.key.user, order.key.id).await?.ok_or("the order is missing")?)
+        Ok(self.ordering.order(order.key).await?.ok_or("the order is missing")?)
     }
 
     async fn status(&self, order: &Order) -> Result<OrderStatus> {
@@ -364,7 +368,7 @@ struct Acquirer {
 
 #[derive(Debug, Default)]
 struct Books {
-    /// By our payment id, as in the path.
+    /// By our reference, as in the path.
     payments: HashMap<String, Account>,
     /// By transaction.
     refunds: HashMap<String, u64>,
@@ -402,7 +406,7 @@ impl Acquirer {
     }
 
     /// Lets a buyer pay on the acquirer's page, and returns the report for us.
-    fn buyer_pays(&self, payment: PaymentId) -> Result<Value> {
+    fn buyer_pays(&self, payment: PaymentRef) -> Result<Value> {
         self.with(|books| {
             let id = payment.to_string();
             let Some(Account::Open { amount, currency }) = books.payments.get(&id) else {
@@ -410,7 +414,7 @@ impl Acquirer {
             };
             let report = json!({
                 "status": "captured", "event": format!("event-{id}"), "transaction": format!("transaction-{id}"),
-                "payment": payment.value(), "amount": amount, "currency": currency,
+                "payment": id, "amount": amount, "currency": currency,
             });
             books.payments.insert(id, Account::Captured(report.clone()));
             Ok(report)

@@ -26,12 +26,12 @@ use async_trait::async_trait;
 use flashsale_core::{
     domain::{
         ActivityId, Capture, Clock, Idempotency, Key, LateCapture, ManualClock, Money, Nonce, OfferTerms,
-        Order, OrderStatus, PaymentId, Provider, Quantity, RefundReason, RefundStatus, SkuId, Strategy,
-        Subjects, SystemClock, Timestamp, UserId, Window,
+        Order, OrderStatus, Provider, Quantity, RefundReason, RefundStatus, SkuId, Strategy, Subjects,
+        SystemClock, Timestamp, UserId, Window,
     },
     embedded::EmbeddedLedger,
     ledger::{
-        Advanced, Ledger, LedgerRole, Outcome, RefundOutcome, RefundTask, Terms, Timing,
+        Advanced, Ledger, LedgerRole, Outcome, PaymentRef, RefundOutcome, RefundTask, Terms, Timing,
         invariants::{self, OwedUnits},
     },
     queue::{InMemoryQueue, RetryPolicy},
@@ -155,7 +155,7 @@ async fn strategies() -> Result<()> {
     // Order-time returns a unit when its order is cancelled. Expired orders cannot be cancelled.
     let mut outcomes = Vec::new();
     for order in ben.iter().flatten() {
-        outcomes.push(fair.ordering.cancel(order.key.user, order.key.id, &fair.payments).await?);
+        outcomes.push(fair.ordering.cancel(order.key, &fair.payments).await?);
     }
     let over = Advanced::WrongState(OrderStatus::Expired);
     assert!(matches!(&outcomes[..], [Advanced::Done(_), b, c] if *b == over && *c == over), "{outcomes:?}");
@@ -220,7 +220,7 @@ async fn late_money() -> Result<()> {
     // Maintenance sends due refunds, and retries until the bank has made them.
     fair.settle().await?;
     for order in [first, third] {
-        let order = fair.ordering.order(order.key.user, order.key.id).await?.ok_or("an order is missing")?;
+        let order = fair.ordering.order(order.key).await?.ok_or("an order is missing")?;
         let refund = order.refund().map(|total| (total.amount, total.status));
         assert_eq!(refund, Some((order.amount.amount(), RefundStatus::Done)));
     }
@@ -344,29 +344,29 @@ impl Fair {
         }
     }
 
-    async fn open_payment(&self, order: &Order) -> Result<std::result::Result<PaymentId, Advanced>> {
-        let opened = self.payments.open(order.key.user, order.key.id, &self.bank).await?;
-        Ok(opened.map(|opened| opened.payment.id))
+    async fn open_payment(&self, order: &Order) -> Result<std::result::Result<PaymentRef, Advanced>> {
+        let opened = self.payments.open(order.key, &self.bank).await?;
+        Ok(opened.map(|opened| opened.reference))
     }
 
     /// Reports a capture as the bank would.
-    async fn captured(&self, order: &Order, payment: PaymentId) -> Result<Advanced> {
+    async fn captured(&self, order: &Order, payment: PaymentRef) -> Result<Advanced> {
         let capture = Capture {
             provider: self.bank.clone(),
             event: format!("event-{payment}").parse()?,
             transaction: format!("transaction-{payment}").parse()?,
-            payment,
+            payment: payment.payment,
             amount: order.amount.amount(),
             currency: order.amount.currency(),
         };
-        match self.payments.captured(capture).await? {
+        match self.payments.captured(payment.lane, capture).await? {
             CaptureResult::Applied(advanced) => Ok(advanced),
             CaptureResult::Unmatched => Err("the payment should be known".into()),
         }
     }
 
     async fn status(&self, order: &Order) -> Result<OrderStatus> {
-        let order = self.ordering.order(order.key.user, order.key.id).await?;
+        let order = self.ordering.order(order.key).await?;
         Ok(order.ok_or("the order is missing")?.status)
     }
 
@@ -394,14 +394,14 @@ impl PaymentProvider for Bank {
 
     async fn open(
         &self,
-        payment: PaymentId,
+        payment: PaymentRef,
         _: Money,
         _: Timestamp,
     ) -> std::result::Result<String, ProviderError> {
         Ok(format!("https://bank.example/pay/{payment}"))
     }
 
-    async fn close(&self, _: PaymentId) -> std::result::Result<Closed, ProviderError> {
+    async fn close(&self, _: PaymentRef) -> std::result::Result<Closed, ProviderError> {
         Ok(Closed::Closed)
     }
 
@@ -409,7 +409,11 @@ impl PaymentProvider for Bank {
         false
     }
 
-    async fn refund(&self, _: &RefundTask) -> std::result::Result<RefundOutcome, ProviderError> {
+    async fn refund(
+        &self,
+        _: PaymentRef,
+        _: &RefundTask,
+    ) -> std::result::Result<RefundOutcome, ProviderError> {
         Ok(RefundOutcome::Done)
     }
 }

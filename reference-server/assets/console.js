@@ -818,7 +818,7 @@ async function showOrders(view) {
   };
   view.append(part("div", "searches",
     search(say("用户 ID", "User ID"), "user_id", (id) => `/v1/orders?user_id=${encodeURIComponent(id)}&limit=50`, { maxLength: 255 }),
-    search(say("订单号", "Order number"), "order_id", (id) => `/v1/orders/${id}`, { inputMode: "numeric", pattern: "[0-9]+" })), found);
+    search(say("订单号", "Order number"), "order_id", (id) => `/v1/orders/${id}`, { pattern: "[0-9a-z\\-]+", maxLength: 48, autocapitalize: "none" })), found);
 }
 
 async function listOrders(container, path, earlier = []) {

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use flashsale_core::domain::{ActivityId, OrderId, OrderStatus, SkuId, Strategy, UserId};
+use flashsale_core::domain::{ActivityId, OrderRef, OrderStatus, SkuId, Strategy, UserId};
 use hyper::Method;
 use serde::Deserialize;
 use tokio::task::JoinSet;
@@ -188,9 +188,9 @@ impl Census {
     /// I9, I6, I8: acknowledged orders exist, their statuses only moved forward, and captured money
     /// bought something or is refunded.
     fn check_acknowledged(&self, purchases: &[Purchase], findings: &mut Findings) {
-        let orders: HashMap<OrderId, &OrderView> =
+        let orders: HashMap<OrderRef, &OrderView> =
             self.orders.iter().map(|order| (order.order_id, order)).collect();
-        let replaced: BTreeSet<OrderId> = self.orders.iter().filter_map(|order| order.replaces).collect();
+        let replaced: BTreeSet<OrderRef> = self.orders.iter().filter_map(|order| order.replaces).collect();
         for purchase in purchases {
             let Some(placed) = &purchase.placed else { continue };
             let Some(order) = orders.get(&placed.order) else {
@@ -226,7 +226,7 @@ impl Census {
 
     /// I12 and I5: ids are unique, and each order has its own answered or unanswered request.
     fn check_orders(&self, purchases: &[Purchase], findings: &mut Findings) {
-        let told: BTreeSet<OrderId> = purchases
+        let told: BTreeSet<OrderRef> = purchases
             .iter()
             .filter_map(|purchase| purchase.placed.as_ref())
             .map(|placed| placed.order)
@@ -261,8 +261,8 @@ impl Census {
 
 /// I5 and I10.
 fn check_keys_and_tickets(purchases: &[Purchase], findings: &mut Findings) {
-    let mut by_key: HashMap<(ActivityId, UserId, &str), OrderId> = HashMap::new();
-    let mut by_ticket: HashMap<&str, OrderId> = HashMap::new();
+    let mut by_key: HashMap<(ActivityId, UserId, &str), OrderRef> = HashMap::new();
+    let mut by_ticket: HashMap<&str, OrderRef> = HashMap::new();
     for purchase in purchases {
         let Some(placed) = &purchase.placed else { continue };
         if let Some(key) = &purchase.key {
@@ -373,7 +373,7 @@ mod tests {
 
     fn view(id: u64, user: u64, quantity: u32, status: OrderStatus) -> OrderView {
         OrderView {
-            order_id: OrderId::new(id).unwrap(),
+            order_id: OrderRef { activity: offer().activity, order: id.try_into().unwrap() },
             status,
             activity_id: offer().activity,
             sku_id: offer().sku,

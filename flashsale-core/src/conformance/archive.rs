@@ -8,8 +8,8 @@ use super::{
     scene::{Check, Scene},
 };
 use crate::{
-    domain::{Order, OrderId, OrderKey, Selling, Strategy},
-    ledger::{Change, Consumer, Event, Kept, LedgerCalls as _, LedgerError, Reference},
+    domain::{Order, OrderKey, Selling, Strategy},
+    ledger::{Change, Consumer, Event, Kept, Lane, LedgerCalls as _, LedgerError, PaymentRef},
 };
 
 cases! {
@@ -63,15 +63,24 @@ async fn seen(scene: &Scene, orders: &[Order]) -> Result<String, super::Failure>
         scene.same("the order of another user", None, scene.ok("order", ledger.order(stranger).await)?)?;
         let all = scene.ok("orders_of", ledger.orders_of(user, None, 99).await)?;
         let none = scene.ok("orders_of", ledger.orders_of(user, Some(id), 99).await)?;
-        let at = scene.ok("locate", ledger.locate(Reference::Order(id)).await)?;
-        seen += &format!("{found:?} {all:?} {none:?} {at:?}\n");
+        seen += &format!("{found:?} {all:?} {none:?}\n");
     }
-    let by_payment = scene.ok("locate", ledger.locate(Reference::Payment(make::payment_id(71))).await)?;
-    let unknown = OrderId::new(987_654).map(Reference::Order);
-    let unknown = scene.ok("locate", ledger.locate(unknown.expect("a valid id")).await)?;
+    let mut located = Vec::new();
+    for activity in [None, Some(scene.activity()), Some(make::activity(99))] {
+        for id in orders.iter().map(|order| order.key.id).chain([make::order_id(987_654)]) {
+            located.push(scene.ok("locate", ledger.locate(activity, id).await)?);
+        }
+    }
+    let mut by_payment = Vec::new();
+    for lane in [scene.lane(1), Lane { bucket: 9, ..scene.lane(1) }, Lane::first(make::activity(99))] {
+        for payment in [71, 987_654].map(make::payment_id) {
+            let found = ledger.order_of_payment(PaymentRef { lane, payment }).await;
+            by_payment.push(scene.ok("order_of_payment", found)?);
+        }
+    }
     let stock = scene.ok("stock", ledger.stock(scene.activity(), make::sku(1)).await)?;
     let terms = scene.ok("terms", ledger.terms(scene.activity()).await)?;
-    Ok(seen + &format!("{by_payment:?} {unknown:?} {stock:?} {terms:?}"))
+    Ok(seen + &format!("{located:?} {by_payment:?} {stock:?} {terms:?}"))
 }
 
 async fn an_archived_activity_answers_as_before(scene: &mut Scene) -> Check {
@@ -85,7 +94,7 @@ async fn an_archived_activity_answers_as_before(scene: &mut Scene) -> Check {
     scene.same("what readers see after a crash", before, seen(scene, &orders).await?)?;
     archive(scene).await?;
     let early = make::capture_of(&orders[0], 71, 72);
-    let kept = scene.ok("keep_unmatched", scene.ledger().keep_unmatched(early).await)?;
+    let kept = scene.ok("keep_unmatched", scene.ledger().keep_unmatched(scene.lane(1), early).await)?;
     scene.same("a capture of a known payment", Kept::Known(orders[0].key), kept)?;
     // A retry of a winning request gets its order, and a new one is declined.
     let ask = scene.ask(3);
@@ -112,6 +121,11 @@ async fn an_activity_with_something_open_is_not_archived(scene: &mut Scene) -> C
     scene.same("with an unread event", false, observed)?;
     read_all(scene, &mail).await?;
     archive(scene).await?;
+    let early = make::capture_of(&order, 71, 71);
+    let kept = scene.ok("keep_unmatched", scene.ledger().keep_unmatched(scene.lane(1), early).await)?;
+    scene.same("a capture of an unknown payment", Kept::Kept, kept)?;
+    let observed = archive(scene).await?;
+    scene.same("with a kept capture", false, observed)?;
     scene.stock(1, [5, 0, 0]).await
 }
 

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     domain::{Per, Selling, SkuId, Strategy, Subject},
-    ledger::{Change, Lane, LedgerCalls as _, Transfer},
+    ledger::{Change, Lane, LedgerCalls as _, PaymentRef, Transfer},
 };
 
 cases! {
@@ -225,12 +225,14 @@ async fn orders_in_every_bucket_can_be_found(scene: &mut Scene) -> Check {
         let order = scene.place(buyer).await?;
         scene.status(&order, "pending").await?;
         scene.open_payment(&order, order.key.id.value(), "done paying").await?;
-        for reference in [
-            crate::ledger::Reference::Order(order.key.id),
-            crate::ledger::Reference::Payment(make::payment_id(order.key.id.value())),
-        ] {
-            let located = scene.ok("locate", scene.ledger().locate(reference).await)?;
-            scene.same("locate", Some(order.key), located)?;
+        let located = scene.ok("locate", scene.ledger().locate(None, order.key.id).await)?;
+        scene.same("locate", Some(order.key), located)?;
+        // A reference finds a payment only in the lane that it names, which may be none.
+        for named in 0..=4 {
+            let reference =
+                PaymentRef { lane: lane(scene, named), payment: make::payment_id(order.key.id.value()) };
+            let found = scene.ok("order_of_payment", scene.ledger().order_of_payment(reference).await)?;
+            scene.same("order of the payment", (named == bucket).then_some(order.key), found)?;
         }
         let orders = scene.ok("orders_of", scene.ledger().orders_of(make::user(buyer), None, 9).await)?;
         scene.same("orders", vec![order.key], orders.iter().map(|order| order.key).collect())?;

@@ -77,7 +77,7 @@ async fn answered_calls_survive_a_crash(scene: &mut Scene) -> Check {
     survives(scene).await?;
     scene.status(&expiring, "expired").await?;
     let waiting = scene.place(4).await?;
-    let kept = scene.ledger().keep_unmatched(make::capture_of(&waiting, 44, 44)).await;
+    let kept = scene.ledger().keep_unmatched(scene.lane(4), make::capture_of(&waiting, 44, 44)).await;
     scene.ok("keep_unmatched", kept)?;
     let lane = scene.lane(1);
     let entries = scene.ok("events", scene.ledger().events(&mail, lane, None, 99).await)?;

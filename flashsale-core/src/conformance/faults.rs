@@ -12,10 +12,9 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
-    domain::UserId,
+    domain::{ActivityId, OrderId, UserId},
     ledger::{
-        AdjustmentId, Answer, Bounds, Command, Lane, Ledger, LedgerError, LedgerRole, Query, Reference,
-        Reply,
+        AdjustmentId, Answer, Bounds, Command, Lane, Ledger, LedgerError, LedgerRole, Query, Reply,
         rows::{Changes, Excerpt, Needs, OrderRow, Rows},
     },
 };
@@ -203,7 +202,11 @@ impl<R: Rows + ?Sized> Rows for Faulty<R> {
         self.call(|| self.inner.lanes()).await
     }
 
-    async fn find(&self, reference: Reference) -> Result<Option<(Lane, UserId)>, LedgerError> {
-        self.call(|| self.inner.find(reference)).await
+    async fn find(
+        &self,
+        activity: Option<ActivityId>,
+        order: OrderId,
+    ) -> Result<Option<(Lane, UserId)>, LedgerError> {
+        self.call(|| self.inner.find(activity, order)).await
     }
 }

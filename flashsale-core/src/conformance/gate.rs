@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     domain::{Capture, LateCapture, Order, Per, RefundOrder, ReversalKind, Selling, Strategy, Subject},
-    ledger::{Adjustment, Advance, BatchId, Change, ChangeId, Chunk, Epoch, Event, Lane, LedgerCalls as _},
+    ledger::{
+        Adjustment, Advance, BatchId, Change, ChangeId, Chunk, Epoch, Event, Lane, LedgerCalls as _, Outcome,
+        StepId, TimeStep,
+    },
 };
 
 cases! {
@@ -21,6 +24,7 @@ cases! {
         an_epoch_opens_once,
         an_epoch_closed_while_it_loads_never_opens,
         the_outbox_starts_with_the_batch_id_of_the_epoch,
+        a_step_of_time_while_loading_is_not_the_first_entry,
         closing_stops_admission_and_keeps_the_outbox,
         a_request_for_another_epoch_answers_not_ready,
         an_order_is_confirmed_even_if_the_gate_wrote_more_entries,
@@ -39,7 +43,8 @@ cases! {
         a_transfer_is_void_after_its_epoch,
         units_are_removed_at_the_gate_first,
         an_adjustment_refused_by_the_truth_is_undone,
-        changes_of_terms_are_followed;
+        changes_of_terms_are_followed,
+        devices_are_counted_at_the_gate_whatever_limits_come;
 }
 
 async fn a_gate_leaves_decisions_to_the_truth(scene: &mut Scene) -> Check {
@@ -63,7 +68,7 @@ async fn a_gate_leaves_decisions_to_the_truth(scene: &mut Scene) -> Check {
     scene.same("advance", expected, name::of_result(&gate.advance(lane, vec![cancel]).await))?;
     scene.same("expire_due", expected, name::of_result(&gate.expire_due(lane, 9).await))?;
     let capture = make::capture_of(&order, 1, 1);
-    scene.same("keep_unmatched", expected, name::of_result(&gate.keep_unmatched(capture).await))?;
+    scene.same("keep_unmatched", expected, name::of_result(&gate.keep_unmatched(lane, capture).await))?;
     scene.adjust("more", 1, expected).await?;
     scene.adjust("too much", 2_000_000_000, expected).await?;
     scene.gate_stock([4, 1, 0]).await
@@ -95,7 +100,11 @@ async fn a_gate_admits_orders_without_a_deadline(scene: &mut Scene) -> Check {
     scene.same("deadline", None, order.deadline)?;
     let other = scene.ask(2);
     scene.admit(other, "sold_out 0").await?;
-    scene.admit(ask, "replayed pending").await?;
+    let again = scene.admit(ask, "replayed pending").await?;
+    let (_, entries) = scene.unpersisted(scene.lane(1)).await?;
+    let last = entries.last().map(|entry| entry.position);
+    let is_receipt = matches!(again, Outcome::Replayed { position, .. } if Some(position) == last);
+    scene.holds("a replay has the position of the order's entry, or of a later one", is_receipt, &again)?;
     scene.gate_stock([0, 2, 0]).await?;
     scene.pump().await?;
     scene.same("(status, persisted)", ("pending", true), scene.at_gate(&order).await?)
@@ -185,6 +194,27 @@ async fn the_outbox_starts_with_the_batch_id_of_the_epoch(scene: &mut Scene) -> 
         }
     }
     Ok(())
+}
+
+/// Mistake: a step of the clock during a rebuild becomes the gate's first entry, so the pump takes the gate
+/// for lost.
+async fn a_step_of_time_while_loading_is_not_the_first_entry(scene: &mut Scene) -> Check {
+    scene.open_tiers(1, vec![offer(1, Strategy::PreDeduct, 5)]).await?;
+    let next = scene.next_epoch().await?;
+    let chunk = scene.content(9).await?.remove(0);
+    scene.load(next.epoch, chunk, "ok").await?;
+    scene.note("step the gate's time");
+    let step = TimeStep::new(StepId(1), 1_000, make::by()).expect("a valid step");
+    scene.ok("step_time", scene.gate().step_time(step).await)?;
+    scene.reopen(next.epoch, next.batch, "ok").await?;
+    let first = crate::ledger::Position { epoch: next.epoch, sequence: 1, batch: next.batch };
+    let entries = scene.ok("events", scene.gate().events(&by_truth(), scene.lane(1), None, 9).await)?;
+    let positions: Vec<_> = entries.iter().map(|entry| entry.position).collect();
+    scene.same("positions of the entries", vec![first], positions)?;
+    let ask = scene.ask(1);
+    let order = scene.admitted(ask).await?;
+    scene.pump().await?;
+    scene.same("(status, persisted)", ("pending", true), scene.at_gate(&order).await?)
 }
 
 async fn closing_stops_admission_and_keeps_the_outbox(scene: &mut Scene) -> Check {
@@ -739,4 +769,28 @@ async fn changes_of_terms_are_followed(scene: &mut Scene) -> Check {
     scene.rebuild_gate().await?;
     let ask = scene.ask(1);
     scene.admit(ask, "limit_reached user/offer 1 remaining 0").await.map(drop)
+}
+
+/// Mistake: with a kind of limit that is new, all units are counted again, but only of the orders that the
+/// truth's entries name.
+async fn devices_are_counted_at_the_gate_whatever_limits_come(scene: &mut Scene) -> Check {
+    let devices = rule(Subject::Device, Per::Offer, 3);
+    scene.open_tiers(1, vec![limited(offer(1, Strategy::PreDeduct, 20), &[devices])]).await?;
+    let mut orders = Vec::new();
+    for buyer in 1..=3 {
+        let ask = scene.ask(buyer).device(9);
+        orders.push(scene.admitted(ask).await?);
+    }
+    let over = scene.ask(4).device(9);
+    scene.admit(over, "limit_reached device/offer 3 remaining 0").await?;
+    scene.pump().await?;
+    scene.note("limit users too at the truth");
+    let change = make::limits(1, &[devices, rule(Subject::User, Per::Offer, 9)]);
+    let amended = scene.truth().amend(scene.activity(), ChangeId(1), change, make::by()).await;
+    scene.ok("amend", amended)?;
+    scene.decide(Advance::Cancel { order: orders[0].key, by: None }, "done cancelled").await?;
+    scene.pump().await?;
+    scene.admit(over, "reserved").await?;
+    let over = scene.ask(5).device(9);
+    scene.admit(over, "limit_reached device/offer 3 remaining 0").await.map(drop)
 }

@@ -24,6 +24,9 @@ pub trait Factory: Send + Sync {
 
     /// Makes an empty ledger that shares no content with any other.
     ///
+    /// The suite asks for hundreds, and for thousands while it makes a failing sequence smaller. A store on a
+    /// server should give each a prefix or a schema of its own.
+    ///
     /// A panic fails the case.
     async fn fresh(&self, role: LedgerRole) -> LedgerUnderTest;
 }

@@ -8,9 +8,9 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
-    domain::{Order, Timestamp, UserId},
+    domain::{ActivityId, Order, OrderId, Timestamp, UserId},
     ledger::{
-        AdjustmentId, Bounds, Lane, LedgerError, Reference,
+        AdjustmentId, Bounds, Lane, LedgerError,
         rows::{Changes, Excerpt, Needs, OrderRow, RowKey, Rows},
         wire,
     },
@@ -57,9 +57,9 @@ impl LaneRows {
 
     fn write(&mut self, changes: &Changes) {
         if changes.clear && !mutant!("row-content-not-cleared") {
-            *self = Self { version: self.version, ..Self::default() };
+            *self = Self::default();
         }
-        self.version += 1;
+        self.version = changes.next;
         for (key, value) in &changes.rows {
             match value {
                 Some(value) => drop(self.rows.insert(key.clone(), value.clone())),
@@ -91,10 +91,12 @@ impl MapRows {
         Self(Mutex::new(self.lanes().clone()))
     }
 
-    /// Replaces the whole content by that of another store.
-    pub fn replace(&self, other: &Self) {
-        let content = other.lanes().clone();
-        *self.lanes() = content;
+    /// Replaces some lanes by those of another store.
+    pub fn replace(&self, other: &Self, is_replaced: impl Fn(Lane) -> bool) {
+        let others = other.lanes().clone();
+        let mut lanes = self.lanes();
+        lanes.retain(|lane, _| !is_replaced(*lane));
+        lanes.extend(others.into_iter().filter(|(lane, _)| is_replaced(*lane)));
     }
 
     fn lanes(&self) -> MutexGuard<'_, BTreeMap<Lane, LaneRows>> {
@@ -165,15 +167,15 @@ impl Rows for MapRows {
         Ok(Self::lanes(self).keys().copied().collect())
     }
 
-    async fn find(&self, reference: Reference) -> Result<Option<(Lane, UserId)>, LedgerError> {
-        for (lane, rows) in Self::lanes(self).iter() {
+    async fn find(
+        &self,
+        activity: Option<ActivityId>,
+        order: OrderId,
+    ) -> Result<Option<(Lane, UserId)>, LedgerError> {
+        let lanes = Self::lanes(self);
+        for (lane, rows) in lanes.iter().filter(|(lane, _)| activity.is_none_or(|of| lane.activity == of)) {
             for (user, row) in rows.orders.values() {
-                let order: Order = wire::decode(&row.value)?;
-                let is_it = match reference {
-                    Reference::Order(id) => order.key.id == id,
-                    Reference::Payment(id) => order.payment_by_id(id).is_some(),
-                };
-                if is_it {
+                if wire::decode::<Order>(&row.value)?.key.id == order {
                     return Ok(Some((*lane, *user)));
                 }
             }

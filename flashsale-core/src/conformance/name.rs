@@ -10,7 +10,7 @@ pub(super) fn of_outcome(outcome: &Outcome) -> String {
     match outcome {
         Outcome::UnknownOffer => "unknown_offer".into(),
         Outcome::NotReady => "not_ready".into(),
-        Outcome::Replayed(order) => format!("replayed {}", of_status(order.status)),
+        Outcome::Replayed { order, .. } => format!("replayed {}", of_status(order.status)),
         Outcome::KeyReused => "key_reused".into(),
         Outcome::TicketExpired => "ticket_expired".into(),
         Outcome::Paused => "paused".into(),

@@ -13,7 +13,7 @@ use crate::{
         ReversalKind::{DisputeLost, DisputeWon, Disputed, Refunded},
         Strategy,
     },
-    ledger::{Advance, Advanced, Kept, LedgerCalls as _, Reference, RefundOutcome},
+    ledger::{Advance, Advanced, Kept, Lane, LedgerCalls as _, PaymentRef, RefundOutcome},
 };
 
 cases! {
@@ -31,6 +31,7 @@ cases! {
         an_early_capture_is_applied_when_its_payment_opens,
         kept_captures_that_do_not_pay_are_refunded,
         a_capture_of_a_known_payment_is_not_kept,
+        a_capture_in_an_unknown_activity_is_not_kept,
         a_free_order_is_paid_when_it_is_placed,
         pay_time_orders_are_bounded_by_the_overbook_percentage,
         pay_time_takes_units_when_the_payment_opens,
@@ -256,8 +257,7 @@ async fn an_early_capture_is_applied_when_its_payment_opens(scene: &mut Scene) -
         scene.capture_as(&order, capture.clone(), "not_found").await?;
         for _ in 0..2 {
             scene.note("keep the capture");
-            let kept = scene.ok("keep_unmatched", scene.ledger().keep_unmatched(capture.clone()).await)?;
-            scene.same("keep_unmatched", Kept::Kept, kept)?;
+            scene.same("keep_unmatched", Kept::Kept, keep(scene, capture.clone()).await?)?;
         }
         scene.stock(1, if strategy == Strategy::PayTime { [9, 0, 0] } else { [8, 1, 0] }).await?;
         scene.open_payment(&order, payment, "done paid").await?;
@@ -277,7 +277,7 @@ async fn kept_captures_that_do_not_pay_are_refunded(scene: &mut Scene) -> Check 
         [Capture { amount: 1, ..capture_of(&order, 5, 6) }, right.clone(), capture_of(&order, 5, 7)]
     {
         scene.note("keep a capture");
-        scene.ok("keep_unmatched", scene.ledger().keep_unmatched(capture).await)?;
+        keep(scene, capture).await?;
     }
     scene.open_payment(&order, 5, "done paid").await?;
     let order = scene.order(order.key.id, 1).await?;
@@ -291,9 +291,23 @@ async fn a_capture_of_a_known_payment_is_not_kept(scene: &mut Scene) -> Check {
     let order = scene.place(1).await?;
     scene.open_payment(&order, 5, "done paying").await?;
     scene.note("keep a capture of a known payment");
-    let kept = scene.ok("keep_unmatched", scene.ledger().keep_unmatched(capture_of(&order, 5, 5)).await)?;
+    let kept = keep(scene, capture_of(&order, 5, 5)).await?;
     scene.same("keep_unmatched", Kept::Known(order.key), kept)?;
     scene.status(&order, "paying").await
+}
+
+/// Keeps a capture in the lane of buyer 1.
+async fn keep(scene: &Scene, capture: Capture) -> Result<Kept, super::Failure> {
+    scene.ok("keep_unmatched", scene.ledger().keep_unmatched(scene.lane(1), capture).await)
+}
+
+async fn a_capture_in_an_unknown_activity_is_not_kept(scene: &mut Scene) -> Check {
+    scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
+    let order = scene.place(1).await?;
+    scene.note("keep a capture in an unknown activity");
+    let lane = Lane::first(make::activity(99));
+    let kept = scene.ledger().keep_unmatched(lane, capture_of(&order, 5, 5)).await;
+    scene.same("keep_unmatched", "error: not open", name::of_result(&kept))
 }
 
 /// Mistake: an order of amount 0 waits for a payment that no provider accepts.
@@ -474,9 +488,12 @@ async fn an_order_can_be_found_by_its_payment(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::PreDeduct, 9)]).await?;
     let order = scene.place(3).await?;
     scene.open_payment(&order, 5, "done paying").await?;
-    for (payment, expected) in [(5, Some(order.key)), (6, None)] {
-        let found = scene.ledger().locate(Reference::Payment(make::payment_id(payment))).await;
-        let found = scene.ok("locate", found)?;
+    let here = scene.lane(3);
+    let (beside, elsewhere) = (Lane { bucket: 1, ..here }, Lane::first(make::activity(99)));
+    let expected = [(here, 5, Some(order.key)), (here, 6, None), (beside, 5, None), (elsewhere, 5, None)];
+    for (lane, payment, expected) in expected {
+        let reference = PaymentRef { lane, payment: make::payment_id(payment) };
+        let found = scene.ok("order_of_payment", scene.ledger().order_of_payment(reference).await)?;
         scene.same("order of the payment", expected, found)?;
     }
     Ok(())

@@ -14,7 +14,7 @@ use crate::{
     },
     ledger::{
         Adjustment, Advance, Bucket, Change, ChangeId, Consumer, Entry, Epoch, Event, Lane, Ledger,
-        LedgerCalls as _, LedgerError, LedgerRole, Outcome, PersistMode, Position, Reference, RefundOutcome,
+        LedgerCalls as _, LedgerError, LedgerRole, Outcome, PaymentRef, PersistMode, Position, RefundOutcome,
         Reserve, StepId, Terms, TimeStep, Transfer, state_machine::Inspection,
     },
 };
@@ -260,7 +260,7 @@ impl System {
             Op::Keep { order, capture } => {
                 let Some(order) = past.order(*order) else { return observation };
                 let capture = capture_of(order, self.find(order).await.as_ref(), *capture);
-                show(&self.deciding().keep_unmatched(capture).await)
+                show(&self.deciding().keep_unmatched(self.lane_of(past, order), capture).await)
             }
             Op::Time(seconds) => {
                 self.set_time(past, past.now.after(make::seconds(*seconds))).await;
@@ -329,11 +329,7 @@ impl System {
 
     async fn advance(&self, past: &History, steps: &[RandomStep], seen: &mut Observation) -> String {
         let Some(first) = past.order(steps[0].order) else { return String::new() };
-        let at_truth = self.truth.is_some();
-        let lane_of = |order: OrderKey| {
-            if at_truth { past.lane(0) } else { past.lane_of(order.user.value()) }
-        };
-        let lane = lane_of(first);
+        let lane = self.lane_of(past, first);
         let mut batch = Vec::new();
         for step in steps {
             let Some(mut order) = past.order(step.order) else { continue };
@@ -341,7 +337,7 @@ impl System {
             if step.stranger {
                 order.user = make::user(1 + order.user.value() % BUYERS);
             }
-            if lane_of(order) == lane {
+            if self.lane_of(past, order) == lane {
                 batch.push(step_of(order, there.as_ref(), &step.kind));
             }
         }
@@ -352,6 +348,11 @@ impl System {
             }
         }
         show(&answer)
+    }
+
+    /// Returns the lane in which later steps of an order are decided.
+    fn lane_of(&self, past: &History, order: OrderKey) -> Lane {
+        if self.truth.is_some() { past.lane(0) } else { past.lane_of(order.user.value()) }
     }
 
     async fn find(&self, order: OrderKey) -> Option<Order> {
@@ -377,7 +378,11 @@ impl System {
             let view = ledger.view(past.lane(0)).await;
             answers += &show(&view.map(|view| (view.epoch, view.at, view.selling, view.terms, view.offers)));
             for order in &past.orders {
-                answers += &show(&ledger.locate(Reference::Order(order.id)).await);
+                answers += &show(&ledger.locate(Some(activity), order.id).await);
+                let payment = make::payment_id(payment_of(*order, 1));
+                for lane in [past.lane(0), past.lane_of(order.user.value())] {
+                    answers += &show(&ledger.order_of_payment(PaymentRef { lane, payment }).await);
+                }
             }
         }
         answers

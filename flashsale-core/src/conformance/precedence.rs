@@ -128,7 +128,6 @@ async fn arrange(
     })
 }
 
-/// Mistake: the sale window is enforced only on the page, not in the ledger.
 async fn of_two_errors_the_first_in_the_order_wins(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::PreDeduct, 5)]).await?;
     let order = scene.place(1).await?;
@@ -157,6 +156,7 @@ async fn of_two_errors_the_first_in_the_order_wins(scene: &mut Scene) -> Check {
     scene.same("events for nobody", invalid, name::of_result(&ledger.events(&nobody, lane, None, 9).await))
 }
 
+/// Mistake: the sale window is enforced only on the page, not in the ledger.
 async fn the_window_is_enforced_by_reserve(scene: &mut Scene) -> Check {
     scene.open(vec![offer(1, Strategy::OrderTime, 9)]).await?;
     let (from, to) = (scene.moment(10), scene.moment(20));

@@ -210,9 +210,12 @@ async fn a_user_sees_only_their_own_orders(scene: &mut Scene) -> Check {
     let key = crate::domain::OrderKey { user: make::user(1), ..theirs.key };
     let order = scene.ok("order", scene.ledger().order(key).await)?;
     scene.same("another user's order", None, order)?;
-    let located = scene.ledger().locate(crate::ledger::Reference::Order(theirs.key.id)).await;
-    let located = scene.ok("locate", located)?;
-    scene.same("key of the located order", Some(theirs.key), located)
+    let (here, elsewhere) = (Some(theirs.key.activity), Some(activity(99)));
+    for (activity, expected) in [(None, Some(theirs.key)), (here, Some(theirs.key)), (elsewhere, None)] {
+        let located = scene.ok("locate", scene.ledger().locate(activity, theirs.key.id).await)?;
+        scene.same("key of the located order", expected, located)?;
+    }
+    Ok(())
 }
 
 async fn a_view_shows_how_many_units_can_be_ordered(scene: &mut Scene) -> Check {

@@ -60,7 +60,7 @@ async fn a_placed_order_is_persisted(scene: &mut Scene) -> Check {
     scene.same(
         "locate before the order is persisted",
         None,
-        scene.ok("locate", scene.truth().locate(crate::ledger::Reference::Order(*id)).await)?,
+        scene.ok("locate", scene.truth().locate(None, *id).await)?,
     )?;
     scene.persists(lane, vec![PERSISTED; 2]).await?;
     let order = scene.order(*id, user.value()).await?;

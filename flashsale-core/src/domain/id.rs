@@ -95,7 +95,7 @@ id!(
     OrderId, "order_id", i64::MAX as u64, "from 1 to 2^63-1"
 );
 id!(
-    /// The id of a payment, also used as the provider's idempotency key.
+    /// The id of a payment. Its [reference](crate::ledger::PaymentRef) is what providers and buyers know.
     PaymentId, "payment_id", i64::MAX as u64, "from 1 to 2^63-1"
 );
 id!(

@@ -12,6 +12,7 @@ pub mod offer;
 pub mod order;
 pub mod payment;
 pub mod product;
+pub mod reference;
 pub mod text;
 pub mod time;
 
@@ -31,6 +32,7 @@ pub use payment::{
     ReversalReport,
 };
 pub use product::{Product, Sku};
+pub use reference::OrderRef;
 pub use text::{Name, PictureUrl, Text};
 pub use time::{Clock, ManualClock, SteadyTime, SystemClock, Timestamp};
 

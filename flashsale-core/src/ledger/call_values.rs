@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::domain::{OrderId, OrderKey, PaymentId};
+use crate::domain::OrderKey;
 
 /// Whether [`LedgerCalls::open`](super::LedgerCalls::open) opened the activity or found it open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,15 +11,6 @@ pub enum Opened {
     Now,
     /// Already open with the same terms.
     Before,
-}
-
-/// The id that [`LedgerCalls::locate`](super::LedgerCalls::locate) looks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reference {
-    /// An order.
-    Order(OrderId),
-    /// A payment.
-    Payment(PaymentId),
 }
 
 /// The outcome of [`LedgerCalls::keep_unmatched`](super::LedgerCalls::keep_unmatched).

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{
     Adjusted, Adjustment, AdjustmentId, Advance, Advances, Answer, BatchId, Bucket, Change, ChangeId, Chunk,
-    Command, Consumer, Due, Entry, Epoch, Kept, Lane, Ledger, LedgerError, NextEpoch, Opened, PersistMode,
-    Position, Query, Reference, RefundTask, Reply, Reservations, Reserve, Stock, Terms, TimeStep, Transfer,
+    Command, Consumer, Due, Entry, Epoch, Kept, Lane, Ledger, LedgerError, NextEpoch, Opened, PaymentRef,
+    PersistMode, Position, Query, RefundTask, Reply, Reservations, Reserve, Stock, Terms, TimeStep, Transfer,
     Verdict, View,
 };
 use crate::domain::{ActivityId, Attribution, Capture, Order, OrderId, OrderKey, SkuId, UserId};
@@ -278,15 +278,28 @@ pub trait LedgerCalls: Ledger {
         read!(self, Query::OrdersOf { user, after, limit } => Orders)
     }
 
-    /// Finds the key of an order by its id or the id of a payment.
+    /// Returns the key of the order of a payment, if the payment is in the lane that its reference names.
+    ///
+    /// # Errors
+    /// Errors of the store.
+    fn order_of_payment(
+        &self,
+        payment: PaymentRef,
+    ) -> impl Future<Output = Result<Option<OrderKey>, LedgerError>> + Send {
+        read!(self, Query::OrderOfPayment(payment) => Located)
+    }
+
+    /// Finds an order without its buyer, for the search of an operator: in one activity, or in all. It may be
+    /// slow. Ids of orders are unique only per activity and buyer, so it may return any order with the id.
     ///
     /// # Errors
     /// Errors of the store.
     fn locate(
         &self,
-        reference: Reference,
+        activity: Option<ActivityId>,
+        order: OrderId,
     ) -> impl Future<Output = Result<Option<OrderKey>, LedgerError>> + Send {
-        read!(self, Query::Locate(reference) => Located)
+        read!(self, Query::Locate { activity, order } => Located)
     }
 
     /// Returns the SKU and delta of an adjustment that is in force.
@@ -317,19 +330,23 @@ pub trait LedgerCalls: Ledger {
 
     // Captures without an order.
 
-    /// Keeps a verified capture of an unknown payment, once. It is applied in the same step in
-    /// which a payment with that id opens.
+    /// Keeps a verified capture of a payment that its lane does not know, once. It is applied in the same
+    /// step in which a payment with that id opens in the lane.
     ///
     /// # Errors
-    /// [`LedgerError::NotDeciding`] at a gate; errors of the store.
-    fn keep_unmatched(&self, capture: Capture) -> impl Future<Output = Result<Kept, LedgerError>> + Send {
-        step!(self, Command::KeepUnmatched(capture) => Kept)
+    /// [`LedgerError::NotOpen`]; [`LedgerError::NotDeciding`] at a gate; errors of the store.
+    fn keep_unmatched(
+        &self,
+        lane: Lane,
+        capture: Capture,
+    ) -> impl Future<Output = Result<Kept, LedgerError>> + Send {
+        step!(self, Command::KeepUnmatched { lane, capture } => Kept)
     }
 
     // Archiving.
 
     /// Moves an activity to where it takes no memory, if it rests: it is over, and has no deadlines,
-    /// refunds due, transfers, or events that a consumer has not acknowledged. Returns whether it is
+    /// refunds due, transfers, kept captures, or events that a consumer has not acknowledged. Returns whether it is
     /// there now.
     ///
     /// It is then not among the [`activities`](LedgerCalls::activities), and takes no step of time. Its
@@ -394,7 +411,7 @@ pub trait LedgerCalls: Ledger {
 
     // Gates: ledgers that admit orders and then follow a truth.
 
-    /// Returns the epoch of the open content; `None` if the activity is not open.
+    /// Returns the epoch of the open content; `None` unless all lanes are open in it.
     ///
     /// # Errors
     /// Errors of the store.
@@ -406,10 +423,7 @@ pub trait LedgerCalls: Ledger {
     }
 
     /// Closes content of `epoch` or an older one, for ever; requests then get `NotReady`. The outbox
-    /// stays readable. An unknown activity counts as closed.
-    ///
-    /// A store may close its lanes one by one if [`open_epoch`](LedgerCalls::open_epoch) returns `None`
-    /// from the first one on.
+    /// stays readable. An activity that the gate does not know counts as closed, and no trace remains.
     ///
     /// # Errors
     /// Errors of the store.
@@ -423,9 +437,7 @@ pub trait LedgerCalls: Ledger {
 
     /// Loads a chunk of the truth's content for an epoch. Chunks arrive in order. The first one (without
     /// `after`) starts over: it closes the activity and removes all that it has, its outbox too. Repeating
-    /// the last chunk has no effect.
-    ///
-    /// A store may load its lanes one by one.
+    /// the last of several chunks has no effect.
     ///
     /// # Errors
     /// [`LedgerError::Moved`] if `epoch` is closed, or content of it or of a higher one is open or being
@@ -443,8 +455,7 @@ pub trait LedgerCalls: Ledger {
     /// across the buckets. Each lane's outbox begins with
     /// [`Event::Reopened`](super::Event::Reopened) under the batch id that the truth recorded for
     /// the epoch. The gate follows from the position of the first chunk. Has no effect if `epoch`
-    /// is open. A store may reopen its lanes one by one if a repeated call resumes and
-    /// [`open_epoch`](LedgerCalls::open_epoch) returns the new epoch only once all are open.
+    /// is open.
     ///
     /// # Errors
     /// [`LedgerError::Moved`] if `epoch` is closed, or a higher one is open; [`LedgerError::Invalid`] if

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::{
     Adjusted, Adjustment, AdjustmentId, Advance, Advances, BatchId, Bucket, Change, ChangeId, Chunk,
-    Consumer, Due, Entry, Epoch, Kept, Lane, NextEpoch, Opened, PersistMode, Position, Reference, RefundTask,
-    Reservations, Reserve, Stock, Terms, TimeStep, Transfer, Verdict, View,
+    Consumer, Due, Entry, Epoch, Kept, Lane, NextEpoch, Opened, PaymentRef, PersistMode, Position,
+    RefundTask, Reservations, Reserve, Stock, Terms, TimeStep, Transfer, Verdict, View,
 };
 use crate::domain::{ActivityId, Attribution, Capture, Order, OrderId, OrderKey, SkuId, UserId};
 
@@ -37,7 +37,7 @@ pub enum Command {
     /// To [`forget`](super::LedgerCalls::forget).
     Forget(Transfer),
     /// To [`keep_unmatched`](super::LedgerCalls::keep_unmatched).
-    KeepUnmatched(Capture),
+    KeepUnmatched { lane: Lane, capture: Capture },
     /// To [`archive`](super::LedgerCalls::archive).
     Archive(ActivityId),
     /// To [`register`](super::LedgerCalls::register).
@@ -107,8 +107,10 @@ pub enum Query {
     Order(OrderKey),
     /// What is asked by [`orders_of`](super::LedgerCalls::orders_of).
     OrdersOf { user: UserId, after: Option<OrderId>, limit: usize },
+    /// What is asked by [`order_of_payment`](super::LedgerCalls::order_of_payment).
+    OrderOfPayment(PaymentRef),
     /// What is asked by [`locate`](super::LedgerCalls::locate).
-    Locate(Reference),
+    Locate { activity: Option<ActivityId>, order: OrderId },
     /// What is asked by [`adjustment`](super::LedgerCalls::adjustment).
     Adjustment { activity: ActivityId, id: AdjustmentId },
     /// What is asked by [`refunds_due`](super::LedgerCalls::refunds_due).
@@ -144,7 +146,8 @@ pub enum Reply {
     Order(Option<Order>),
     /// Of [`orders_of`](super::LedgerCalls::orders_of).
     Orders(Vec<Order>),
-    /// Of [`locate`](super::LedgerCalls::locate).
+    /// Of [`order_of_payment`](super::LedgerCalls::order_of_payment) and
+    /// [`locate`](super::LedgerCalls::locate).
     Located(Option<OrderKey>),
     /// Of [`adjustment`](super::LedgerCalls::adjustment).
     Adjustment(Option<(SkuId, i64)>),
@@ -173,6 +176,7 @@ impl Command {
             | Self::Advance { lane, .. }
             | Self::ExpireDue { lane, .. }
             | Self::Send { lane, .. }
+            | Self::KeepUnmatched { lane, .. }
             | Self::Ack { lane, .. }
             | Self::Follow { lane, .. }
             | Self::Persist { lane, .. } => lane.activity,
@@ -182,7 +186,7 @@ impl Command {
             | Self::Load { activity, .. }
             | Self::Reopen { activity, .. }
             | Self::NextEpoch { activity, .. } => *activity,
-            Self::StepTime(_) | Self::KeepUnmatched(_) | Self::Register(_) | Self::Retire(_) => return None,
+            Self::StepTime(_) | Self::Register(_) | Self::Retire(_) => return None,
         })
     }
 
@@ -201,6 +205,7 @@ impl Query {
     pub fn activity(&self) -> Option<ActivityId> {
         Some(match self {
             Self::Order(key) => key.activity,
+            Self::OrderOfPayment(payment) => payment.lane.activity,
             Self::Transfers(lane)
             | Self::View(lane)
             | Self::RefundsDue { lane, .. }
@@ -213,7 +218,8 @@ impl Query {
             | Self::OpenEpoch(activity)
             | Self::Epoch(activity)
             | Self::Content { activity, .. } => *activity,
-            Self::Activities | Self::OrdersOf { .. } | Self::Locate(_) => return None,
+            Self::Locate { activity, .. } => return *activity,
+            Self::Activities | Self::OrdersOf { .. } => return None,
         })
     }
 }

@@ -14,9 +14,11 @@ use super::{Answer, Command, LedgerError, LedgerRole, Query, Reply};
 /// # Contract
 /// - **Atomic.** One command is one atomic step of one lane. Items of a batch are decided in order,
 ///   each seeing the effects of its predecessors, and the batch commits entirely or not at all.
-///   Events are written in the same step. [`open`](super::LedgerCalls::open), [`amend`](super::LedgerCalls::amend) and
-///   [`step_time`](super::LedgerCalls::step_time) take such a step in each lane; repeating a failed call
-///   resumes where it stopped.
+///   Events are written in the same step. [`open`](super::LedgerCalls::open), [`amend`](super::LedgerCalls::amend),
+///   [`step_time`](super::LedgerCalls::step_time), [`register`](super::LedgerCalls::register),
+///   [`retire`](super::LedgerCalls::retire), and a gate's [`close`](super::LedgerCalls::close),
+///   [`load`](super::LedgerCalls::load) and [`reopen`](super::LedgerCalls::reopen) take such a step in each lane;
+///   repeating a failed call resumes where it stopped.
 /// - **Answered after the commit.** An answer, even to a declined request, is as durable as the
 ///   ledger promises.
 /// - **Repeatable.** After an indefinite error, repeating a call with the same ids is safe and

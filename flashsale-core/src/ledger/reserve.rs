@@ -46,8 +46,13 @@ pub enum Outcome {
     UnknownOffer,
     /// The activity is not open, is closed for a rebuild, or has another epoch than the batch.
     NotReady,
-    /// The key already created this order, returned in its current state.
-    Replayed(Box<Order>),
+    /// The key already created this order.
+    Replayed {
+        /// The order in its current state.
+        order: Box<Order>,
+        /// The lane's last position. The order's event is there or before, so this is a receipt of it.
+        position: Position,
+    },
     /// The key already created an order with another offer or quantity.
     KeyReused,
     /// The request is in [`ReserveMode::TicketExpired`] and its key created no order.
@@ -109,7 +114,7 @@ impl Outcome {
         match self {
             Self::UnknownOffer => 0,
             Self::NotReady => 1,
-            Self::Replayed(_) => 2,
+            Self::Replayed { .. } => 2,
             Self::KeyReused => 3,
             Self::TicketExpired => 4,
             Self::Paused => 5,
@@ -126,7 +131,7 @@ impl Outcome {
     /// Returns the order that was created, now or earlier.
     pub fn order(&self) -> Option<&Order> {
         match self {
-            Self::Reserved { order, .. } | Self::Replayed(order) => Some(order),
+            Self::Reserved { order, .. } | Self::Replayed { order, .. } => Some(order),
             _ => None,
         }
     }

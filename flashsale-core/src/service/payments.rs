@@ -8,18 +8,20 @@ use super::{Sales, ServiceError, advance::advance};
 use crate::{
     circuit_breaker::{Breaker, BreakerOptions, Permit, Rejected},
     domain::{
-        Capture, Money, Order, OrderId, OrderKey, OrderStatus, Payment, PaymentId, Provider, Refund,
-        ReversalReport, Timestamp, UserId,
+        Capture, Money, Order, OrderKey, OrderStatus, Payment, PaymentId, Provider, Refund, ReversalReport,
+        Timestamp,
     },
-    ledger::{Advance, Advanced, Kept, LedgerCalls as _, Reference, RefundOutcome, RefundTask},
+    ledger::{Advance, Advanced, Kept, Lane, LedgerCalls as _, PaymentRef, RefundOutcome, RefundTask},
     snowflake::Generator,
 };
 
 /// A payment provider.
 ///
-/// The idempotency key of `open` and `close` is our payment id; that of `refund` is the payment, the
-/// transaction, the number and the amount: a payment may be captured twice and a capture refunded in
-/// parts, some providers reuse transaction ids, and a refund that is due can shrink.
+/// It knows a payment by its [reference](PaymentRef), and names it so in its reports.
+///
+/// The idempotency key of `open` and `close` is that reference. That of `refund` is `task.capture.payment`
+/// (the bare id), the transaction, the number and the amount: a payment may be captured twice and a capture
+/// refunded in parts, some providers reuse transaction ids, and a refund that is due can shrink.
 /// A provider does each operation once per key.
 ///
 /// Each call times out after 10 s and goes through a [`Breaker`]: a provider that fails too often
@@ -39,7 +41,7 @@ pub trait PaymentProvider: Send + Sync + Debug {
     /// [`ProviderError`]; the payment may have been opened.
     async fn open(
         &self,
-        payment: PaymentId,
+        payment: PaymentRef,
         amount: Money,
         deadline: Timestamp,
     ) -> Result<String, ProviderError>;
@@ -48,13 +50,13 @@ pub trait PaymentProvider: Send + Sync + Debug {
     ///
     /// # Errors
     /// [`ProviderError`]; the payment may still be open.
-    async fn close(&self, payment: PaymentId) -> Result<Closed, ProviderError>;
+    async fn close(&self, payment: PaymentRef) -> Result<Closed, ProviderError>;
 
-    /// Sends back `task.amount` of a transaction, which is all of it or a part.
+    /// Sends back `task.amount` of a transaction of the payment, which is all of it or a part.
     ///
     /// # Errors
     /// [`ProviderError`]; the refund may have been made, and the call is repeated.
-    async fn refund(&self, task: &RefundTask) -> Result<RefundOutcome, ProviderError>;
+    async fn refund(&self, payment: PaymentRef, task: &RefundTask) -> Result<RefundOutcome, ProviderError>;
 }
 
 /// A provider's answer to closing a payment.
@@ -82,6 +84,8 @@ pub enum ProviderError {
 pub struct OpenedPayment {
     /// The payment.
     pub payment: Payment,
+    /// How provider and buyer name it.
+    pub reference: PaymentRef,
     /// The URL where the buyer pays.
     pub pay_url: String,
     /// Whether this call opened it.
@@ -136,7 +140,7 @@ impl Payments {
         self.providers.values().map(|guarded| &guarded.breaker)
     }
 
-    /// Opens a payment for an order of this user, or returns the one that is open. An inner `Err`
+    /// Opens a payment for an order of the user in the key, or returns the one that is open. An inner `Err`
     /// is the ledger's answer if the order takes no payment.
     ///
     /// Asks the provider's breaker first. While it is open, the order stays PENDING with its
@@ -146,19 +150,18 @@ impl Payments {
     /// [`ServiceError`]; a repeated call continues where this one stopped.
     pub async fn open(
         &self,
-        user: UserId,
-        id: OrderId,
+        order: OrderKey,
         provider: &Provider,
     ) -> Result<Result<OpenedPayment, Advanced>, ServiceError> {
-        let key = self.sales.ledger().locate(Reference::Order(id)).await?.filter(|key| key.user == user);
-        let Some(order) = key else {
+        // A step would bring an archived activity back into memory for an order that anybody made up.
+        let Some(known) = self.sales.ledger().order(order).await? else {
             return Ok(Err(Advanced::NotFound));
         };
         let guarded = self.guarded(provider)?;
         let in_parts = guarded.provider.captures_in_parts();
         let mut permit = guarded.breaker.enter();
         if let Err(rejected) = permit
-            && self.needs_provider(order, provider).await?
+            && needs_provider(&known, provider)
         {
             return Err(rejected.into());
         }
@@ -176,41 +179,45 @@ impl Payments {
         if payment.provider != *provider {
             permit = guarded.breaker.enter();
         }
-        let call = guarded.provider.open(payment.id, amount, payment.deadline);
+        let reference = self.reference(order, payment.id).await?;
+        let call = guarded.provider.open(reference, amount, payment.deadline);
         let pay_url = call_provider(permit?, call).await?;
         let new = matches!(outcome, Advanced::Done(_));
-        Ok(Ok(OpenedPayment { payment: payment.clone(), pay_url, new }))
+        Ok(Ok(OpenedPayment { payment: payment.clone(), reference, pay_url, new }))
     }
 
-    /// Records captured money. The caller has verified the report.
+    /// Records captured money of a payment in a lane. The caller has verified the report.
     ///
     /// # Errors
+    /// [`LedgerError::NotOpen`](crate::ledger::LedgerError::NotOpen) if there is no such lane;
     /// [`ServiceError`]: the report may not be stored, so the provider has to send it again.
-    pub async fn captured(&self, capture: Capture) -> Result<CaptureResult, ServiceError> {
+    pub async fn captured(&self, lane: Lane, capture: Capture) -> Result<CaptureResult, ServiceError> {
         let ledger = self.sales.ledger();
-        let known = match ledger.locate(Reference::Payment(capture.payment)).await? {
+        let payment = PaymentRef { lane, payment: capture.payment };
+        // A step would bring an archived activity back into memory.
+        let known = match ledger.order_of_payment(payment).await? {
             Some(order) => Kept::Known(order),
-            None => ledger.keep_unmatched(capture.clone()).await?,
+            None => ledger.keep_unmatched(lane, capture.clone()).await?,
         };
         match known {
             Kept::Known(order) => Ok(CaptureResult::Applied(self.capture(order, capture).await?)),
             Kept::Kept => {
-                tracing::error!(payment = %capture.payment, provider = %capture.provider, "money for an unknown payment");
+                tracing::error!(%payment, provider = %capture.provider, "money for an unknown payment");
                 Ok(CaptureResult::Unmatched)
             }
         }
     }
 
-    /// Records that the provider sent money back by itself, or reports on a dispute. The caller has
-    /// verified the report.
+    /// Records that the provider sent money of a payment in a lane back by itself, or reports on a dispute.
+    /// The caller has verified the report.
     ///
     /// # Errors
     /// [`ServiceError`]: the report may not be stored, so the provider has to send it again.
-    pub async fn reversed(&self, report: ReversalReport) -> Result<Advanced, ServiceError> {
-        let Some(order) = self.sales.ledger().locate(Reference::Payment(report.payment)).await? else {
+    pub async fn reversed(&self, lane: Lane, report: ReversalReport) -> Result<Advanced, ServiceError> {
+        let (payment, kind) = (PaymentRef { lane, payment: report.payment }, report.kind);
+        let Some(order) = self.sales.ledger().order_of_payment(payment).await? else {
             return Ok(Advanced::NotFound);
         };
-        let (payment, kind) = (report.payment, report.kind);
         let outcome = advance(&self.sales, Advance::Reversal { order, report }).await?;
         if matches!(outcome, Advanced::Done(_)) {
             tracing::warn!(%payment, ?kind, order = %order.id, "the provider reports money that went back, or a dispute");
@@ -223,12 +230,12 @@ impl Payments {
     ///
     /// # Errors
     /// [`ServiceError`]: the provider has to send the report again.
-    pub async fn failed(&self, provider: &Provider, payment: PaymentId) -> Result<Advanced, ServiceError> {
+    pub async fn failed(&self, provider: &Provider, payment: PaymentRef) -> Result<Advanced, ServiceError> {
         let ledger = self.sales.ledger();
-        let Some(key) = ledger.locate(Reference::Payment(payment)).await? else {
+        let Some(key) = ledger.order_of_payment(payment).await? else {
             return Ok(Advanced::NotFound);
         };
-        let order = ledger.order(key).await?;
+        let (order, payment) = (ledger.order(key).await?, payment.payment);
         let known = order.as_ref().and_then(|order| order.payment_by_id(payment));
         if known.is_none_or(|known| known.provider != *provider) {
             return Ok(Advanced::NotFound);
@@ -260,7 +267,8 @@ impl Payments {
         provider: &Provider,
     ) -> Result<Advanced, ServiceError> {
         let guarded = self.guarded(provider)?;
-        match call_provider(guarded.breaker.enter()?, guarded.provider.close(payment)).await? {
+        let reference = self.reference(order, payment).await?;
+        match call_provider(guarded.breaker.enter()?, guarded.provider.close(reference)).await? {
             Closed::Closed => advance(&self.sales, Advance::PaymentClosed { order, payment }).await,
             Closed::Captured(capture) => self.capture(order, capture).await,
         }
@@ -272,7 +280,8 @@ impl Payments {
     /// [`ServiceError`]; the refund stays due.
     pub(super) async fn refund(&self, task: &RefundTask) -> Result<Advanced, ServiceError> {
         let guarded = self.guarded(&task.capture.provider)?;
-        let outcome = call_provider(guarded.breaker.enter()?, guarded.provider.refund(task)).await?;
+        let payment = self.reference(task.order, task.capture.payment).await?;
+        let outcome = call_provider(guarded.breaker.enter()?, guarded.provider.refund(payment, task)).await?;
         self.settle(task, outcome).await
     }
 
@@ -323,18 +332,21 @@ impl Payments {
         Ok(outcome)
     }
 
-    /// Whether a payment of this order needs this provider: a new payment, or one open there.
-    async fn needs_provider(&self, order: OrderKey, provider: &Provider) -> Result<bool, ServiceError> {
-        let order = self.sales.ledger().order(order).await?;
-        Ok(order.is_some_and(|order| match order.status {
-            OrderStatus::Pending => true,
-            OrderStatus::Paying => order.payment().is_some_and(|payment| payment.provider == *provider),
-            _ => false,
-        }))
+    async fn reference(&self, order: OrderKey, payment: PaymentId) -> Result<PaymentRef, ServiceError> {
+        Ok(PaymentRef { lane: self.sales.lane_of(order).await?, payment })
     }
 
     fn guarded(&self, name: &Provider) -> Result<&GuardedProvider, ServiceError> {
         self.providers.get(name).ok_or_else(|| ServiceError::Provider(format!("{name} is not configured")))
+    }
+}
+
+/// Whether a payment of this order needs this provider: a new payment, or one open there.
+fn needs_provider(order: &Order, provider: &Provider) -> bool {
+    match order.status {
+        OrderStatus::Pending => true,
+        OrderStatus::Paying => order.payment().is_some_and(|payment| payment.provider == *provider),
+        _ => false,
     }
 }
 
@@ -389,10 +401,10 @@ mod tests {
         circuit_breaker::BreakerState,
         domain::{
             ActivityId, Idempotency, Key, ManualClock, Nonce, OfferTerms, Quantity, RefundStatus, SkuId,
-            Strategy, Subjects, Window,
+            Strategy, Subjects, UserId, Window,
         },
         embedded::EmbeddedLedger,
-        ledger::{Lane, Ledger, LedgerRole, Stock, Terms, Timing},
+        ledger::{Ledger, LedgerRole, Stock, Terms, Timing},
         queue::{InMemoryQueue, RetryPolicy},
         service::{BatcherOptions, Maintenance, OrderRequest, OrderService, Placement},
         snowflake::{InMemoryLease, Settings},
@@ -454,15 +466,15 @@ mod tests {
             true
         }
 
-        async fn open(&self, payment: PaymentId, _: Money, _: Timestamp) -> Result<String, ProviderError> {
+        async fn open(&self, payment: PaymentRef, _: Money, _: Timestamp) -> Result<String, ProviderError> {
             self.answer(format!("/pay/{payment}")).await
         }
 
-        async fn close(&self, _: PaymentId) -> Result<Closed, ProviderError> {
+        async fn close(&self, _: PaymentRef) -> Result<Closed, ProviderError> {
             self.answer(Closed::Closed).await
         }
 
-        async fn refund(&self, _: &RefundTask) -> Result<RefundOutcome, ProviderError> {
+        async fn refund(&self, _: PaymentRef, _: &RefundTask) -> Result<RefundOutcome, ProviderError> {
             self.answer(RefundOutcome::Done).await
         }
     }
@@ -523,11 +535,11 @@ mod tests {
         }
 
         async fn reload(&self, order: &Order) -> Order {
-            self.ordering.order(user(), order.key.id).await.unwrap().unwrap()
+            self.ordering.order(order.key).await.unwrap().unwrap()
         }
 
         async fn pay(&self, order: &Order, at: &Bank) -> Result<OpenedPayment, ServiceError> {
-            Ok(self.payments.open(user(), order.key.id, &at.name).await?.expect("the order takes a payment"))
+            Ok(self.payments.open(order.key, &at.name).await?.expect("the order takes a payment"))
         }
 
         fn state(&self, of: &Bank) -> BreakerState {
@@ -616,11 +628,12 @@ mod tests {
     async fn orders_that_take_no_payment_say_so_while_the_breaker_is_open() {
         let shop = Shop::open().await;
         let cancelled = shop.order(11).await;
-        shop.ordering.cancel(user(), cancelled.key.id, &shop.payments).await.unwrap();
+        shop.ordering.cancel(cancelled.key, &shop.payments).await.unwrap();
         shop.open_breaker().await;
-        let open = async |user, id| shop.payments.open(user, id, &shop.bank.name).await.unwrap().unwrap_err();
-        assert_eq!(open(user(), cancelled.key.id).await, Advanced::WrongState(OrderStatus::Cancelled));
-        assert_eq!(open(UserId::new(8).unwrap(), cancelled.key.id).await, Advanced::NotFound);
+        let open = async |key| shop.payments.open(key, &shop.bank.name).await.unwrap().unwrap_err();
+        assert_eq!(open(cancelled.key).await, Advanced::WrongState(OrderStatus::Cancelled));
+        let stranger = OrderKey { user: UserId::new(8).unwrap(), ..cancelled.key };
+        assert_eq!(open(stranger).await, Advanced::NotFound);
     }
 
     #[tokio::test]
@@ -674,16 +687,16 @@ mod tests {
         let (paid, late) = (shop.order(12).await, shop.order(12).await);
         let opened = [shop.pay(&paid, &shop.bank).await.unwrap(), shop.pay(&late, &shop.bank).await.unwrap()];
         let late_money = shop.capture(&opened[1], "late");
-        shop.payments.failed(&shop.bank.name, opened[1].payment.id).await.unwrap();
-        shop.ordering.cancel(user(), late.key.id, &shop.payments).await.unwrap();
+        shop.payments.failed(&shop.bank.name, opened[1].reference).await.unwrap();
+        shop.ordering.cancel(late.key, &shop.payments).await.unwrap();
         shop.open_breaker().await;
 
-        let outcome = shop.payments.captured(shop.capture(&opened[0], "in time")).await.unwrap();
+        let lane = Lane::of(activity(), user(), NonZeroU16::MIN);
+        let outcome = shop.payments.captured(lane, shop.capture(&opened[0], "in time")).await.unwrap();
         assert!(matches!(outcome, CaptureResult::Applied(Advanced::Done(_))), "{outcome:?}");
-        let outcome = shop.payments.captured(late_money).await.unwrap();
+        let outcome = shop.payments.captured(lane, late_money).await.unwrap();
         assert!(matches!(outcome, CaptureResult::Applied(Advanced::RefundDue(..))), "{outcome:?}");
 
-        let lane = Lane::of(activity(), user(), NonZeroU16::MIN);
         let tasks = shop.sales.ledger().refunds_due(lane, None, 10).await.unwrap();
         assert_eq!(tasks.len(), 1);
         expect_unavailable(shop.payments.refund(&tasks[0]).await, OPEN_FOR);

@@ -16,11 +16,11 @@ use crate::{
     circuit_breaker::BreakerState,
     domain::{
         ActivityId, Attribution, Capture, Idempotency, Key, ManualClock, Money, Nonce, OfferTerms, Order,
-        OrderId, OrderStatus, PaymentId, Provider, Quantity, RefundOrder, RefundStatus, SkuId, Strategy,
-        Subjects, Timestamp, UserId, Window,
+        OrderKey, OrderStatus, Provider, Quantity, RefundOrder, RefundStatus, SkuId, Strategy, Subjects,
+        Timestamp, UserId, Window,
     },
     embedded::{EmbeddedCatalogue, EmbeddedLedger},
-    ledger::{Ledger, LedgerCalls as _, LedgerRole, RefundOutcome, RefundTask, Terms, Timing},
+    ledger::{Ledger, LedgerCalls as _, LedgerRole, PaymentRef, RefundOutcome, RefundTask, Terms, Timing},
     queue::{InMemoryQueue, NewJob, Queue, RetryPolicy},
     service::BatcherOptions,
     snowflake::{Generator, InMemoryLease, Settings},
@@ -44,15 +44,15 @@ impl PaymentProvider for Bank {
         true
     }
 
-    async fn open(&self, payment: PaymentId, _: Money, _: Timestamp) -> Result<String, ProviderError> {
+    async fn open(&self, payment: PaymentRef, _: Money, _: Timestamp) -> Result<String, ProviderError> {
         Ok(format!("https://bank.example/{payment}"))
     }
 
-    async fn close(&self, _: PaymentId) -> Result<Closed, ProviderError> {
+    async fn close(&self, _: PaymentRef) -> Result<Closed, ProviderError> {
         Ok(Closed::Closed)
     }
 
-    async fn refund(&self, task: &RefundTask) -> Result<RefundOutcome, ProviderError> {
+    async fn refund(&self, _: PaymentRef, task: &RefundTask) -> Result<RefundOutcome, ProviderError> {
         self.refunds.lock().unwrap().push(task.capture.transaction.as_str().to_owned());
         self.answers.lock().unwrap().pop_front().unwrap_or(Ok(RefundOutcome::Done))
     }
@@ -185,10 +185,9 @@ impl Shop {
     }
 
     /// Places an order and pays it with this transaction.
-    async fn paid(&self, user: u64, transaction: &str) -> OrderId {
+    async fn paid(&self, user: u64, transaction: &str) -> OrderKey {
         let order = self.order(user).await;
-        let opened =
-            self.payments.open(order.key.user, order.key.id, &self.bank.name).await.unwrap().unwrap();
+        let opened = self.payments.open(order.key, &self.bank.name).await.unwrap().unwrap();
         let capture = Capture {
             provider: self.bank.name.clone(),
             event: format!("event of {transaction}").parse().unwrap(),
@@ -197,18 +196,19 @@ impl Shop {
             amount: order.amount.amount(),
             currency: order.amount.currency(),
         };
-        assert!(matches!(self.payments.captured(capture).await.unwrap(), CaptureResult::Applied(_)));
-        order.key.id
+        let result = self.payments.captured(opened.reference.lane, capture).await.unwrap();
+        assert!(matches!(result, CaptureResult::Applied(_)));
+        order.key
     }
 
     /// Places and pays an order, then makes its refund due.
-    async fn owed(&self, user: u64, transaction: &str) -> OrderId {
-        let id = self.paid(user, transaction).await;
+    async fn owed(&self, user: u64, transaction: &str) -> OrderKey {
+        let order = self.paid(user, transaction).await;
         self.operations
-            .refund(id, RefundOrder { key: Key(1), amount: None, units: None }, &by())
+            .refund(order, RefundOrder { key: Key(1), amount: None, units: None }, &by())
             .await
             .unwrap();
-        id
+        order
     }
 
     async fn refund_of(&self, user: u64) -> Option<RefundStatus> {
@@ -353,8 +353,7 @@ async fn more_refunds_than_one_read_returns_are_all_done() {
     for user in 1..=150 {
         // A capture of the wrong amount is refunded; cancelling the order returns its unit.
         let order = shop.order(user).await;
-        let opened =
-            shop.payments.open(order.key.user, order.key.id, &shop.bank.name).await.unwrap().unwrap();
+        let opened = shop.payments.open(order.key, &shop.bank.name).await.unwrap().unwrap();
         let capture = Capture {
             provider: shop.bank.name.clone(),
             event: format!("e{user}").parse().unwrap(),
@@ -363,9 +362,9 @@ async fn more_refunds_than_one_read_returns_are_all_done() {
             amount: 1,
             currency: "CNY".parse().unwrap(),
         };
-        shop.payments.captured(capture).await.unwrap();
+        shop.payments.captured(opened.reference.lane, capture).await.unwrap();
         shop.payments.close(order.key).await.unwrap();
-        shop.ordering.cancel(order.key.user, order.key.id, &shop.payments).await.unwrap();
+        shop.ordering.cancel(order.key, &shop.payments).await.unwrap();
     }
     shop.round().await;
     assert_eq!(shop.bank.refunds.lock().unwrap().len(), 150);
@@ -382,7 +381,7 @@ async fn each_order_event_is_delivered_once() {
     shop.owed(1, "t1").await;
     shop.maintenance.settle_once().await.unwrap();
     let second = shop.order(2).await;
-    shop.ordering.cancel(second.key.user, second.key.id, &shop.payments).await.unwrap();
+    shop.ordering.cancel(second.key, &shop.payments).await.unwrap();
     shop.order(3).await;
     shop.clock.advance(Duration::from_secs(61));
     shop.maintenance.expire_once().await.unwrap();

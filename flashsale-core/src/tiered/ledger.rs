@@ -6,10 +6,10 @@ use async_trait::async_trait;
 
 use super::{Tiered, notes::Lanes, pump::Pumped};
 use crate::{
-    domain::{Order, OrderId, UserId},
+    domain::{Order, OrderId, OrderKey, UserId},
     ledger::{
         Advance, Advanced, Advances, Answer, Bounds, Command, Due, Lane, Ledger, LedgerCalls as _,
-        LedgerError, LedgerRole, Opened, Query, Reply, Terms,
+        LedgerError, LedgerRole, Opened, PaymentRef, Query, Reply, Terms,
     },
 };
 
@@ -56,9 +56,12 @@ impl Ledger for Tiered {
                 self.gate.step(command).await
             }
             Command::Send { .. } | Command::Receive(_) => self.gate.step(command).await,
-            Command::KeepUnmatched(_) | Command::Register(_) | Command::Retire(_) => {
-                self.truth.step(command).await
+            // The truth has one lane.
+            Command::KeepUnmatched { lane, capture } => {
+                let lane = Lane::first(lane.activity);
+                self.truth.step(Command::KeepUnmatched { lane, capture }).await
             }
+            Command::Register(_) | Command::Retire(_) => self.truth.step(command).await,
             // The truth has one lane.
             Command::Ack { lane, .. } if lane.bucket > 0 => Ok(Answer::Done),
             Command::Ack { .. } => self.truth.step(command).await,
@@ -79,10 +82,15 @@ impl Ledger for Tiered {
             Query::OrdersOf { user, after, limit } => {
                 self.orders_at_both(user, after, limit).await.map(Reply::Orders)
             }
-            Query::Locate(reference) => Ok(Reply::Located(match self.truth.locate(reference).await? {
-                Some(key) => Some(key),
-                None => self.gate.locate(reference).await?,
-            })),
+            Query::OrderOfPayment(payment) => {
+                self.order_of_payment_at_truth(payment).await.map(Reply::Located)
+            }
+            Query::Locate { activity, order } => {
+                Ok(Reply::Located(match self.truth.locate(activity, order).await? {
+                    Some(key) => Some(key),
+                    None => self.gate.locate(activity, order).await?,
+                }))
+            }
             Query::Transfers(_) | Query::View(_) | Query::OpenEpoch(_) | Query::Followed(_) => {
                 self.gate.read(query).await
             }
@@ -135,6 +143,16 @@ impl Tiered {
             self.notes.add(lane.activity, Lanes::none());
         }
         Ok(due)
+    }
+
+    /// The truth has one lane, but a reference names the lane of the buyer.
+    async fn order_of_payment_at_truth(&self, payment: PaymentRef) -> Result<Option<OrderKey>, LedgerError> {
+        let PaymentRef { lane, payment } = payment;
+        let at_truth = PaymentRef { lane: Lane::first(lane.activity), payment };
+        let Some(order) = self.truth.order_of_payment(at_truth).await? else { return Ok(None) };
+        let terms = self.truth.terms(lane.activity).await?;
+        let is_it = |terms: &Arc<Terms>| Lane::of(lane.activity, order.user, terms.buckets()) == lane;
+        Ok(terms.filter(is_it).map(|_| order))
     }
 
     async fn orders_at_both(

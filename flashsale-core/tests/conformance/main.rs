@@ -63,22 +63,27 @@ fn four_nodes_over_rows_conform() {
 
 #[test]
 fn two_tiers_conform_when_settled() {
-    let factory: Arc<dyn Factory> = Arc::new(tiered::TwoTiers { name: "two tiers", pair: tiered::pair });
-    conformance::run(&factory, &settled(&["events::", "random_sequences::"]));
+    settled(Arc::new(Models), &["events::", "random_sequences::"]);
+}
+
+#[test]
+fn two_tiers_of_engines_conform_when_settled() {
+    settled(Arc::new(embedded::InMemory), WITHOUT_TRANSITIONS);
 }
 
 #[test]
 fn two_tiers_of_rows_conform_when_settled() {
-    let factory: Arc<dyn Factory> =
-        Arc::new(tiered::TwoTiers { name: "two tiers of rows", pair: rows::pair });
-    // Transitions are the truth's, and the two tiers above take a minute for them.
-    conformance::run(&factory, &settled(&["events::", "random_sequences::", "transitions::"]));
+    settled(Arc::new(rows::FourNodes), WITHOUT_TRANSITIONS);
 }
+
+/// Transitions are the truth's, and take two tiers a minute.
+const WITHOUT_TRANSITIONS: &[&str] = &["events::", "random_sequences::", "transitions::"];
 
 /// At a truth, taking an epoch is an event too, so positions and revisions differ from those of a single
 /// ledger. Storms compare the tiers with each other instead.
-fn settled(except: &'static [&'static str]) -> Options {
-    Options { except, ..options(1) }
+fn settled(backend: Arc<dyn Factory>, except: &'static [&'static str]) {
+    let factory: Arc<dyn Factory> = Arc::new(tiered::TwoTiers(backend));
+    conformance::run(&factory, &Options { except, ..options(1) });
 }
 
 #[test]
@@ -88,7 +93,7 @@ fn storms_between_two_tiers_lose_nothing() {
 
 #[test]
 fn storms_between_two_tiers_of_rows_lose_nothing() {
-    storms_lose_nothing(10, rows::stormy_pair);
+    storms_lose_nothing(10, rows::pair);
 }
 
 /// Storms are cheap: `more` for each random sequence of a usual run.

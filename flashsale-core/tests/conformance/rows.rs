@@ -32,6 +32,7 @@ struct Nodes {
     clock: Option<Arc<ManualClock>>,
     nodes: Vec<RowLedger<Faulty<MapRows>>>,
     calls: AtomicUsize,
+    forgotten: AtomicUsize,
     /// Sees the store without faults.
     probe: RowLedger<MapRows>,
 }
@@ -46,7 +47,20 @@ impl Nodes {
         let faulty = Faulty::new(Arc::clone(&rows), Arc::clone(faults));
         let nodes = (0..NODES).map(|_| ledger(role, Arc::clone(&faulty), Arc::clone(&clock))).collect();
         let probe = ledger(role, Arc::clone(&rows), clock);
-        Arc::new(Self { rows, clock: manual, nodes, calls: AtomicUsize::new(0), probe })
+        Arc::new(Self {
+            rows,
+            clock: manual,
+            nodes,
+            calls: AtomicUsize::new(0),
+            forgotten: AtomicUsize::new(0),
+            probe,
+        })
+    }
+
+    /// Loses what is not in a copy: of all lanes or of one, as shards do that fail by themselves.
+    fn forget(&self, copy: &MapRows) {
+        let bucket = self.forgotten.fetch_add(1, Ordering::Relaxed) % 6;
+        self.rows.replace(copy, |lane| bucket > 2 || usize::from(lane.bucket) == bucket);
     }
 
     fn next(&self) -> &RowLedger<Faulty<MapRows>> {
@@ -62,27 +76,14 @@ fn ledger<R: Rows>(role: LedgerRole, rows: Arc<R>, clock: Arc<dyn Clock>) -> Row
     }
 }
 
-/// Makes two empty ledgers on rows.
-pub(crate) fn pair() -> Pair {
-    pair_of(&Faults::new(0), || None)
-}
-
 /// Makes two empty ledgers on rows for a storm, whose faults reach between the ledgers and their rows. Their
 /// clocks move only by [`TestControl::advance_time`], so that a lane that is lost and loaded again is not
 /// set back.
-pub(crate) fn stormy_pair() -> Pair {
-    pair_of(&Faults::new(0), || Some(Arc::new(ManualClock::new(Timestamp::EPOCH))))
-}
-
-fn pair_of(faults: &Arc<Faults>, clock: impl Fn() -> Option<Arc<ManualClock>>) -> Pair {
-    let [gate, truth] = [LedgerRole::Gate, LedgerRole::Truth].map(|role| Nodes::new(role, faults, clock()));
-    Pair {
-        gate: gate.clone(),
-        gate_store: gate,
-        truth: truth.clone(),
-        truth_store: truth,
-        faults: Arc::clone(faults),
-    }
+pub(crate) fn pair() -> Pair {
+    let faults = Faults::new(0);
+    let [gate, truth] = [LedgerRole::Gate, LedgerRole::Truth]
+        .map(|role| Nodes::new(role, &faults, Some(Arc::new(ManualClock::new(Timestamp::EPOCH)))));
+    Pair { gate: gate.clone(), gate_store: gate, truth: truth.clone(), truth_store: truth, faults }
 }
 
 #[async_trait]
@@ -158,10 +159,10 @@ impl ForgettingStore for Nodes {
     }
 
     fn roll_back(&self, mark: &(dyn Any + Send)) {
-        self.rows.replace(mark.downcast_ref().expect("the mark is a copy of these rows"));
+        self.forget(mark.downcast_ref().expect("the mark is a copy of these rows"));
     }
 
     fn wipe(&self) {
-        self.rows.replace(&MapRows::default());
+        self.forget(&MapRows::default());
     }
 }

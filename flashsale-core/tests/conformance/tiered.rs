@@ -1,7 +1,7 @@
 //! Two tiers as one ledger under test: each call settles before it returns, and returns orders as
 //! the truth has them. `storms` tests faults between the tiers.
 
-use std::{fmt::Debug, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use flashsale_core::{
@@ -32,16 +32,13 @@ pub(crate) fn pair() -> Pair {
     }
 }
 
-/// Makes [`Tiered`] ledgers over the two ledgers of a [`Pair`].
-pub(crate) struct TwoTiers {
-    pub(crate) name: &'static str,
-    pub(crate) pair: fn() -> Pair,
-}
+/// Makes [`Tiered`] ledgers over a gate and a truth of one backend.
+pub(crate) struct TwoTiers(pub(crate) Arc<dyn Factory>);
 
 #[async_trait]
 impl Factory for TwoTiers {
     fn name(&self) -> String {
-        self.name.to_owned()
+        format!("two tiers of {}, settled", self.0.name())
     }
 
     fn roles(&self) -> Vec<LedgerRole> {
@@ -54,23 +51,21 @@ impl Factory for TwoTiers {
     }
 
     async fn fresh(&self, _: LedgerRole) -> LedgerUnderTest {
-        let pair = (self.pair)();
-        let tiered = Tiered::new(Arc::clone(&pair.gate), Arc::clone(&pair.truth), TieredOptions::default());
-        let settled = Arc::new(Settled { tiered, pair });
+        let gate = self.0.fresh(LedgerRole::Gate).await;
+        let truth = self.0.fresh(LedgerRole::Truth).await;
+        let tiered =
+            Tiered::new(Arc::clone(&gate.ledger), Arc::clone(&truth.ledger), TieredOptions::default());
+        let settled = Arc::new(Settled { tiered, gate, truth });
         LedgerUnderTest { ledger: Arc::clone(&settled) as _, probe: settled }
     }
 }
 
 /// Two tiers that settle after each call.
+#[derive(Debug)]
 struct Settled {
     tiered: Tiered,
-    pair: Pair,
-}
-
-impl Debug for Settled {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.tiered.fmt(f)
-    }
+    gate: LedgerUnderTest,
+    truth: LedgerUnderTest,
 }
 
 impl Settled {
@@ -89,16 +84,16 @@ impl Settled {
 #[async_trait]
 impl TestControl for Settled {
     async fn inspect(&self, activity: ActivityId) -> Option<Inspection> {
-        self.pair.truth_store.inspect(activity).await
+        self.truth.probe.inspect(activity).await
     }
 
     async fn advance_time(&self, lane: Lane, to: Timestamp) {
-        self.pair.gate_store.advance_time(lane, to).await;
-        self.pair.truth_store.advance_time(lane, to).await;
+        self.gate.probe.advance_time(lane, to).await;
+        self.truth.probe.advance_time(lane, to).await;
     }
 
     async fn settle(&self) {
-        for activity in self.pair.truth.activities().await.expect("`activities` succeeds") {
+        for activity in self.truth.ledger.activities().await.expect("`activities` succeeds") {
             self.settled(activity, Ok(())).await.expect("settling succeeds");
         }
     }
@@ -139,7 +134,7 @@ impl Ledger for Settled {
                 let mut answer = self.settled(activity, answer).await?;
                 if let Answer::Reserved(reservations) = &mut answer {
                     for outcome in &mut reservations.outcomes {
-                        if let Outcome::Reserved { order, .. } | Outcome::Replayed(order) = outcome {
+                        if let Outcome::Reserved { order, .. } | Outcome::Replayed { order, .. } = outcome {
                             **order = self.tiered.order(order.key).await?.expect("the truth has the order");
                         }
                     }

@@ -12,6 +12,7 @@ mod leases;
 #[path = "../conformance/queues.rs"]
 mod queues;
 #[path = "../conformance/rows.rs"]
+#[allow(dead_code, reason = "the suite itself does not run on two tiers here")]
 mod rows;
 #[path = "../conformance/tiered.rs"]
 #[allow(dead_code, reason = "the suite itself does not run on two tiers here")]

@@ -4,14 +4,15 @@ use std::fmt;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use flashsale_core::{
-    domain::{OrderId, UserId},
+    domain::{OrderRef, UserId},
     ledger::{BatchId, Epoch, Position},
 };
 use subtle::ConstantTimeEq as _;
 
 use crate::auth::keyring::Ring;
 
-const VERSION: u8 = 1;
+/// Version 1 did not bind the activity.
+const VERSION: u8 = 2;
 const MAC: usize = 32;
 /// Version (1 byte), then user, epoch, sequence and batch (8 bytes each).
 const FIELDS: usize = 1 + 4 * 8;
@@ -23,7 +24,7 @@ const CONTEXT: &str = "flashsale server v1: MAC of a receipt";
 pub struct Receipt {
     /// The buyer.
     pub user: UserId,
-    /// The order's position in the outbox; the default for a replayed order.
+    /// The position of the order's entry in the outbox, or of a later one.
     pub position: Position,
 }
 
@@ -46,7 +47,7 @@ impl Receipts {
     }
 
     /// Issues the receipt of an order as URL-safe text.
-    pub fn issue(&self, order: OrderId, receipt: Receipt) -> String {
+    pub fn issue(&self, order: OrderRef, receipt: Receipt) -> String {
         let Receipt { user, position } = receipt;
         let mut bytes = [0; LENGTH];
         let (fields, mac) = bytes.split_at_mut(FIELDS);
@@ -60,7 +61,7 @@ impl Receipts {
     }
 
     /// Verifies a receipt; `None` if it is not authentic or belongs to another order.
-    pub fn verify(&self, order: OrderId, text: &str) -> Option<Receipt> {
+    pub fn verify(&self, order: OrderRef, text: &str) -> Option<Receipt> {
         let mut bytes = [0; LENGTH];
         // The buffer fits exactly one receipt, so longer text is rejected before it is decoded.
         if URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()? != LENGTH {
@@ -77,9 +78,10 @@ impl Receipts {
     }
 }
 
-fn mac(key: &[u8; 32], order: OrderId, fields: &[u8]) -> blake3::Hash {
+fn mac(key: &[u8; 32], order: OrderRef, fields: &[u8]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new_keyed(key);
-    hasher.update(&order.value().to_be_bytes());
+    hasher.update(&order.activity.value().to_be_bytes());
+    hasher.update(&order.order.value().to_be_bytes());
     hasher.update(fields);
     hasher.finalize()
 }
@@ -93,12 +95,13 @@ mod tests {
     fn a_receipt_is_valid_only_for_its_order_and_with_its_key() {
         let receipts = Receipts::new(&Ring::new(Secret::new(*b"one secret of the tests"), []));
         let others = Receipts::new(&Ring::new(Secret::new(*b"another one of the tests"), []));
-        let (order, other) = (OrderId::new(42).unwrap(), OrderId::new(43).unwrap());
+        let [order, other, elsewhere] = ["1-16", "1-17", "2-16"].map(|order| order.parse().unwrap());
         let position = Position { epoch: Epoch(1), sequence: 2, batch: BatchId(u64::MAX) };
         let receipt = Receipt { user: UserId::new(7).unwrap(), position };
         let text = receipts.issue(order, receipt);
         assert_eq!(receipts.verify(order, &text), Some(receipt));
         assert_eq!(receipts.verify(other, &text), None);
+        assert_eq!(receipts.verify(elsewhere, &text), None);
         assert_eq!(others.verify(order, &text), None);
         for place in 0..text.len() {
             let mut altered = text.clone().into_bytes();

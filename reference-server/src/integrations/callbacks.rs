@@ -7,8 +7,8 @@ use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use flashsale_core::{
-    domain::{Capture, Currency, Invalid, PaymentId, Provider, ReversalKind, ReversalReport, text::Bounded},
-    ledger::Advanced,
+    domain::{Capture, Currency, Invalid, Provider, ReversalKind, ReversalReport, text::Bounded},
+    ledger::{Advanced, Lane, LedgerError, PaymentRef},
     queue::{Job, NewJob, Put, Queue, QueueError, RetryPolicy, Topic, Verdict, Worker},
     service::{CaptureResult, Payments, ServiceError},
 };
@@ -131,22 +131,29 @@ async fn book_again(payments: &Payments, job: &Job) -> Verdict {
 
 async fn book(payments: &Payments, report: &SignedReport) -> Result<(), NotBooked> {
     let needs_person = |reason: &str| Err(NotBooked::NeedsPerson(reason.to_owned()));
-    let later = |error: ServiceError| NotBooked::Later(error.to_string());
+    let not_booked = |error: ServiceError| match error {
+        ServiceError::Ledger(LedgerError::NotOpen) => {
+            NotBooked::NeedsPerson("the activity of the payment is unknown".to_owned())
+        }
+        error => NotBooked::Later(error.to_string()),
+    };
     let outcome = match Fact::read(&report.provider, &report.body()).map_err(NotBooked::NeedsPerson)? {
         Fact::Ping => return Ok(()),
-        Fact::Captured(capture) => match payments.captured(capture).await.map_err(later)? {
+        Fact::Captured(lane, capture) => match payments.captured(lane, capture).await.map_err(not_booked)? {
             CaptureResult::Applied(outcome) => outcome,
             CaptureResult::Unmatched => {
                 return needs_person("the payment is unknown; the money is booked if the payment ever opens");
             }
         },
-        Fact::Failed(payment) => match payments.failed(&report.provider, payment).await.map_err(later)? {
-            Advanced::NotFound => return needs_person("the failed payment is unknown"),
-            outcome => outcome,
-        },
-        Fact::Reversed(report) => {
-            let payment = report.payment;
-            match payments.reversed(report).await.map_err(later)? {
+        Fact::Failed(payment) => {
+            match payments.failed(&report.provider, payment).await.map_err(not_booked)? {
+                Advanced::NotFound => return needs_person("the failed payment is unknown"),
+                outcome => outcome,
+            }
+        }
+        Fact::Reversed(lane, report) => {
+            let payment = PaymentRef { lane, payment: report.payment };
+            match payments.reversed(lane, report).await.map_err(not_booked)? {
                 Advanced::NotFound => {
                     let reason = format!("no money of payment {payment} is known that could go back");
                     return Err(NotBooked::Later(reason));
@@ -176,12 +183,12 @@ async fn book(payments: &Payments, report: &SignedReport) -> Result<(), NotBooke
 /// What a report says.
 #[derive(Debug, PartialEq, Eq)]
 enum Fact {
-    /// Money was taken.
-    Captured(Capture),
+    /// Money was taken for a payment in this lane.
+    Captured(Lane, Capture),
     /// Money could not be taken.
-    Failed(PaymentId),
-    /// Money was sent back, or is disputed.
-    Reversed(ReversalReport),
+    Failed(PaymentRef),
+    /// Money of a payment in this lane was sent back, or is disputed.
+    Reversed(Lane, ReversalReport),
     /// The provider tests the connection.
     Ping,
 }
@@ -197,7 +204,7 @@ struct Members {
     #[serde(default, deserialize_with = "text")]
     transaction_id: Option<Bounded<128>>,
     #[serde(default, deserialize_with = "text")]
-    payment_id: Option<PaymentId>,
+    payment_id: Option<PaymentRef>,
     #[serde(default, deserialize_with = "whole")]
     amount: Option<u64>,
     #[serde(default, deserialize_with = "currency")]
@@ -228,14 +235,17 @@ impl Fact {
         let provider = provider.clone();
         let event = members.event_id.ok_or_else(|| missing("event_id"))?;
         let transaction = members.transaction_id.ok_or_else(|| missing("transaction_id"))?;
-        let payment = payment?;
+        let PaymentRef { lane, payment } = payment?;
         let amount = members.amount.ok_or_else(|| missing("amount"))?;
         let currency = members.currency.ok_or_else(|| missing("currency"))?;
         Ok(match reversal {
-            None => Self::Captured(Capture { provider, event, transaction, payment, amount, currency }),
+            None => {
+                let capture = Capture { provider, event, transaction, payment, amount, currency };
+                Self::Captured(lane, capture)
+            }
             Some(kind) => {
                 let report = ReversalReport { provider, kind, event, transaction, payment, amount, currency };
-                Self::Reversed(report)
+                Self::Reversed(lane, report)
             }
         })
     }
@@ -292,7 +302,7 @@ mod tests {
     fn spellings_of_numbers_currencies_and_ids_are_understood() {
         let report = |amount: &str, currency: &str, id: &str| {
             read(&format!(
-                r#"{{"event_id":{id},"payment_id":"7","kind":"captured","amount":{amount},
+                r#"{{"event_id":{id},"payment_id":"7-0-7","kind":"captured","amount":{amount},
                     "currency":"{currency}","transaction_id":"t","channel":"card"}}"#
             ))
         };

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use flashsale_core::{
-    domain::{Money, Order, PaymentId, Provider, Timestamp},
-    ledger::{RefundOutcome, RefundTask},
+    domain::{Money, Order, Provider, Timestamp},
+    ledger::{PaymentRef, RefundOutcome, RefundTask},
     service::{Closed, PaymentProvider, ProviderError},
 };
 use serde_json::json;
@@ -53,7 +53,7 @@ impl Sandbox {
     }
 
     /// Builds the callback body for a payment of `order`. Equal reports have equal ids.
-    pub fn callback(payment: PaymentId, order: &Order, report: Report) -> Vec<u8> {
+    pub fn callback(payment: PaymentRef, order: &Order, report: Report) -> Vec<u8> {
         let kind = match report {
             Report::Captured => "captured",
             Report::Failed => "failed",
@@ -81,15 +81,15 @@ impl PaymentProvider for Sandbox {
         self.captures_in_parts
     }
 
-    async fn open(&self, payment: PaymentId, _: Money, _: Timestamp) -> Result<String, ProviderError> {
+    async fn open(&self, payment: PaymentRef, _: Money, _: Timestamp) -> Result<String, ProviderError> {
         self.answer(format!("/sandbox/payments/{payment}"))
     }
 
-    async fn close(&self, _: PaymentId) -> Result<Closed, ProviderError> {
+    async fn close(&self, _: PaymentRef) -> Result<Closed, ProviderError> {
         self.answer(Closed::Closed)
     }
 
-    async fn refund(&self, _: &RefundTask) -> Result<RefundOutcome, ProviderError> {
+    async fn refund(&self, _: PaymentRef, _: &RefundTask) -> Result<RefundOutcome, ProviderError> {
         self.answer(RefundOutcome::Done)
     }
 }

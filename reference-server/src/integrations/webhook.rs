@@ -61,10 +61,10 @@ impl Webhook {
     }
 
     async fn body(&self, notification: &Notification) -> Result<Vec<u8>, SinkError> {
-        let Notification { id, kind, at, order } = notification;
+        let Notification { id, kind, at, order, payment } = notification;
         let identity = self.buyers.identity(order.key.user).await;
         let identity = identity.map_err(|error| SinkError::Unavailable(error.to_string()))?;
-        let order = ShownOrder::to_operator(order, identity);
+        let order = ShownOrder::to_operator(order, *payment, identity);
         let shown = Shown { id, kind: kind.as_str(), at: (*at).into(), order };
         serde_json::to_vec(&shown).map_err(|error| SinkError::Refused(error.to_string()))
     }

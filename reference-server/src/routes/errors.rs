@@ -45,7 +45,7 @@ pub(super) fn declined(outcome: &Outcome, now: Timestamp) -> Problem {
         Outcome::SoldOut { available } => sold_out((*available).into()),
         // Only a bug leads here.
         Outcome::IdTaken => id_taken(),
-        Outcome::Reserved { .. } | Outcome::Replayed(_) => {
+        Outcome::Reserved { .. } | Outcome::Replayed { .. } => {
             tracing::error!("a placed order was treated as declined");
             Problem::new(Code::Internal, "Check your orders before you repeat the request.")
         }

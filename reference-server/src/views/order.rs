@@ -1,8 +1,11 @@
 //! Orders as in the HTTP contract.
 
-use flashsale_core::domain::{
-    ActivityId, Capture, Dispute, Identity, Money, Order, OrderId, OrderStatus, PaymentId, PaymentStatus,
-    Receipt, Refund, RefundReason, RefundStatus, SkuId, UserId,
+use flashsale_core::{
+    domain::{
+        ActivityId, Capture, Dispute, Identity, Money, Order, OrderId, OrderKey, OrderRef, OrderStatus,
+        PaymentStatus, Receipt, Refund, RefundReason, RefundStatus, SkuId, UserId,
+    },
+    ledger::PaymentRef,
 };
 use serde::Serialize;
 
@@ -12,7 +15,7 @@ use crate::rfc3339::Rfc3339;
 /// for operators only.
 #[derive(Serialize)]
 pub(crate) struct ShownOrder {
-    order_id: OrderId,
+    order_id: OrderRef,
     status: ShownStatus,
     activity_id: ActivityId,
     sku_id: SkuId,
@@ -32,9 +35,9 @@ pub(crate) struct ShownOrder {
     #[serde(skip_serializing_if = "Option::is_none")]
     dispute: Option<Dispute>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    replaces: Option<OrderId>,
+    replaces: Option<OrderRef>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    replaced_by: Option<OrderId>,
+    replaced_by: Option<OrderRef>,
     #[serde(skip_serializing_if = "Option::is_none")]
     units_returned: Option<u32>,
     #[serde(flatten)]
@@ -65,7 +68,7 @@ enum Queued {
 
 #[derive(Serialize)]
 struct ShownPayment {
-    id: PaymentId,
+    id: PaymentRef,
     status: PaymentStatus,
     deadline: Rfc3339,
 }
@@ -141,10 +144,11 @@ impl ShownRefund {
 }
 
 impl ShownOrder {
-    /// Shows an order to its owner.
-    pub(crate) fn to_owner(order: &Order) -> Self {
+    /// Shows an order and the reference of its payment to its owner.
+    pub(crate) fn to_owner(order: &Order, payment: Option<PaymentRef>) -> Self {
+        let linked = |id: OrderId| OrderKey { id, ..order.key }.reference();
         Self {
-            order_id: order.key.id,
+            order_id: order.key.reference(),
             status: if order.persisted {
                 ShownStatus::Of(order.status)
             } else {
@@ -156,8 +160,8 @@ impl ShownOrder {
             amount: order.amount,
             placed_at: None,
             reserved_until: order.deadline.map(Rfc3339),
-            payment: order.payment().map(|payment| ShownPayment {
-                id: payment.id,
+            payment: payment.zip(order.payment()).map(|(id, payment)| ShownPayment {
+                id,
                 status: payment.status,
                 deadline: payment.deadline.into(),
             }),
@@ -168,7 +172,7 @@ impl ShownOrder {
                 amount: CapturedMoney { amount: total.amount, currency: total.currency },
             }),
             dispute: order.dispute(),
-            replaces: order.replaces,
+            replaces: order.replaces.map(linked),
             replaced_by: None,
             units_returned: None,
             buyer: None,
@@ -176,13 +180,17 @@ impl ShownOrder {
     }
 
     /// Shows an order to operators, with the buyer's identity unless it was erased.
-    pub(crate) fn to_operator(order: &Order, identity: Option<Identity>) -> Self {
-        let shown = Self::to_owner(order);
+    pub(crate) fn to_operator(
+        order: &Order,
+        payment: Option<PaymentRef>,
+        identity: Option<Identity>,
+    ) -> Self {
+        let shown = Self::to_owner(order, payment);
         let reasons = order.refund_reasons();
         let refunds = shown.refunds.into_iter().zip(reasons);
         Self {
             placed_at: Some(order.placed_at.into()),
-            replaced_by: order.replaced_by,
+            replaced_by: order.replaced_by.map(|id| OrderKey { id, ..order.key }.reference()),
             refunds: refunds.map(|(refund, reason)| ShownRefund { reason: Some(reason), ..refund }).collect(),
             units_returned: (order.units_returned > 0).then_some(order.units_returned),
             buyer: Some(ShownBuyer { user_id: identity, user_number: order.key.user }),

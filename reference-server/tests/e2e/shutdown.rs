@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use fastrand::Rng;
-use flashsale_core::domain::{OrderId, Strategy, UserId};
+use flashsale_core::domain::{OrderRef, Strategy, UserId};
 use flashsale_testkit::{
     buyers::{ClientLog, Crowd},
     checks::Census,
@@ -48,7 +48,7 @@ async fn a_shutdown_under_load_loses_nothing() {
     let census = Census::take(&server.shop, &notes, &site.offers).await;
     census.check(&site.offers, &notes).assert_none();
     let purchases = notes.purchases();
-    let told: BTreeSet<OrderId> =
+    let told: BTreeSet<OrderRef> =
         purchases.iter().filter_map(|purchase| Some(purchase.placed.as_ref()?.order)).collect();
     let hung_up: BTreeSet<UserId> =
         purchases.iter().filter(|purchase| purchase.hung_up).map(|purchase| purchase.user).collect();

@@ -241,7 +241,9 @@ async fn authentic_reports_that_are_not_understood_are_kept_for_a_person() {
         report("event_id", json!("x".repeat(1_000))),
         report("kind", json!("chargeback")),
         report("amount", json!(9900.5)),
-        captured("999", 9900, "unknown payment"),
+        captured("999", 9900, "a bare number"),
+        captured("1-0-999", 9900, "unknown payment"),
+        captured("99-0-999", 9900, "unknown activity"),
     ];
     for odd in &odd {
         for _ in 0..2 {
@@ -255,7 +257,7 @@ async fn authentic_reports_that_are_not_understood_are_kept_for_a_person() {
         kept.iter().map(|kept| serde_json::from_str(kept["body"].as_str().unwrap()).unwrap()).collect();
     assert!(odd.iter().all(|odd| bodies.contains(odd)), "the raw reports are kept: {bodies:?}");
     assert!(kept.iter().all(|kept| kept["provider"] == "sandbox" && kept["reason"] != ""), "{kept:?}");
-    assert_eq!(scrape(&shop).await["flashsale_jobs{topic=\"callbacks\",state=\"dead\"}"], 8.0);
+    assert_eq!(scrape(&shop).await["flashsale_jobs{topic=\"callbacks\",state=\"dead\"}"], 10.0);
 
     // An operator replays one, which is parked again, and discards the others with a reason.
     let path = |kept: &Value, verb: &str| format!("/v1/callbacks/{}/{verb}", kept["id"].as_str().unwrap());
@@ -386,14 +388,14 @@ async fn a_late_capture_is_refunded() {
 async fn reports_of_unknown_payments_are_accepted() {
     let shop = Shop::open().await;
     for _ in 0..2 {
-        let answer = shop.report(&captured("4242", 9900, "unknown")).await;
+        let answer = shop.report(&captured("1-0-4242", 9900, "unknown")).await;
         assert_eq!(answer.status, StatusCode::OK, "{answer}");
     }
-    let mut failure = captured("4242", 9900, "unknown");
+    let mut failure = captured("1-0-4242", 9900, "unknown");
     failure["kind"] = json!("failed");
     assert_eq!(shop.report(&failure).await.status, StatusCode::OK);
-    expect(&shop.call(Method::POST, "/sandbox/payments/4242/capture", &[], None).await, 404, "not_found");
-    expect(&shop.call(Method::POST, "/sandbox/payments/4242/other", &[], None).await, 404, "not_found");
+    expect(&shop.call(Method::POST, "/sandbox/payments/1-0-4242/capture", &[], None).await, 404, "not_found");
+    expect(&shop.call(Method::POST, "/sandbox/payments/1-0-4242/other", &[], None).await, 404, "not_found");
     shop.close().await;
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     metrics::scrape,
-    shop::{Shop, expect},
+    shop::{Shop, bare_id, expect},
 };
 
 /// Starts a shop that attempts each job once, with two paid orders whose refunds have failed.
@@ -43,7 +43,7 @@ async fn letters(shop: &Shop) -> Vec<Value> {
 }
 
 fn of(letters: &[Value], order: &str) -> String {
-    let content = |letter: &&Value| letter["content"]["order"]["id"] == order;
+    let content = |letter: &&Value| letter["content"]["order"]["id"] == bare_id(order);
     letters.iter().find(content).unwrap()["id"].as_str().unwrap().to_owned()
 }
 

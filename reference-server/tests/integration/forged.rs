@@ -6,7 +6,9 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use fastrand::Rng;
 use flashsale_core::{
     admission::{ChallengeKeys, Claims, Exercise, Mode, TicketKey, TicketKeys},
-    domain::{ActivityId, Identity, IdentityKey, Issuer, Name, OrderId, SkuId, SubjectId, Timestamp, UserId},
+    domain::{
+        ActivityId, Identity, IdentityKey, Issuer, Name, OrderRef, SkuId, SubjectId, Timestamp, UserId,
+    },
     ledger::{BatchId, Epoch, Position},
 };
 use flashsale_testkit::client::Client;
@@ -175,7 +177,11 @@ fn sessions(tally: &mut Tally, random: &mut Rng) {
 
 fn receipts(tally: &mut Tally, random: &mut Rng) {
     let receipts = Receipts::new(&Ring::new(Secret::new(*b"the key of the receipts"), []));
-    let order = OrderId::new(77).unwrap();
+    let order_of = |activity: u64, order: u64| OrderRef {
+        activity: activity.try_into().unwrap(),
+        order: order.try_into().unwrap(),
+    };
+    let order = order_of(7, 77);
     let issue = |order, user: u64| {
         let position = Position { epoch: Epoch(1), sequence: user, batch: BatchId(user) };
         receipts.issue(order, Receipt { user: UserId::new(user).unwrap(), position })
@@ -184,8 +190,10 @@ fn receipts(tally: &mut Tally, random: &mut Rng) {
     let texts = originals.each_ref().map(String::as_str);
     tally.alter("receipt", texts, random, |text| receipts.verify(order, text).is_some());
     for number in 100..100 + MISPLACED {
-        let other = issue(OrderId::new(number).unwrap(), 10);
+        let other = issue(order_of(7, number), 10);
         tally.refused("receipt", "other order", receipts.verify(order, &other).is_some(), &other);
+        let other = issue(order_of(number, 77), 10);
+        tally.refused("receipt", "other activity", receipts.verify(order, &other).is_some(), &other);
     }
 }
 
@@ -219,7 +227,8 @@ fn callbacks(tally: &mut Tally, random: &mut Rng) {
         (Secret::new(*b"the secret of callbacks"), Secret::new(*b"a secret that was retired"));
     let ring = Ring::new(secret.clone(), []);
     let holds = |header: &str, body: &[u8]| signature::verify(&ring, header, body, NOW).is_ok();
-    let body = json!({ "event_id": "e1", "payment_id": "5", "kind": "captured", "amount": 100 }).to_string();
+    let body =
+        json!({ "event_id": "e1", "payment_id": "1-0-5", "kind": "captured", "amount": 100 }).to_string();
     let header = signature::sign(&secret, NOW, body.as_bytes());
     assert!(holds(&header, body.as_bytes()));
     for number in 0..ALTERED / 2 {

@@ -196,7 +196,12 @@ async fn an_archived_activity_leaves_memory_and_its_orders_stay() {
     assert_eq!(shop.stock(11).await, stock);
     let stranger = shop.buyer(8).await.call(Method::GET, &format!("/v1/orders/{order}")).await;
     assert_eq!(stranger.status, StatusCode::NOT_FOUND);
+    // References that somebody made up.
+    for path in ["/v1/orders/1-9ix/cancel", "/v1/orders/1-9ix/payment", "/sandbox/payments/1-0-9ix/capture"] {
+        assert_eq!(buyer.call(Method::POST, path).await.status, StatusCode::NOT_FOUND, "{path}");
+    }
     assert!(shop.app.sales.sale(1.try_into().unwrap()).is_none(), "reading brought it back");
+    assert_eq!(in_memory(&shop).await, before - 1.0);
     shop.close().await;
 
     // After a restart, a retry gets its order, and a refund is made.

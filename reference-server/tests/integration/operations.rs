@@ -8,7 +8,7 @@ use hyper::{Method, StatusCode};
 use reference_server::{backup, config::OperatorRole, monitoring::reconciliation};
 use serde_json::json;
 
-use crate::shop::{Shop, catalogue, expect};
+use crate::shop::{Shop, bare_id, catalogue, expect};
 
 const ADJUSTMENTS: &str = "/v1/activities/1/offers/11/adjustments";
 
@@ -175,11 +175,12 @@ async fn support_can_read_orders_and_reconciliation_finds_no_differences() {
         400,
         "invalid_request",
     );
-    expect(
-        &shop.operate(OperatorRole::Auditor, Method::GET, "/v1/orders/4242", None).await,
-        404,
-        "not_found",
-    );
+    for unknown in ["4242", "1-4242", "99-4242", "x"] {
+        let path = format!("/v1/orders/{unknown}");
+        expect(&shop.operate(OperatorRole::Auditor, Method::GET, &path, None).await, 404, "not_found");
+    }
+    let bare = format!("/v1/orders/{}", bare_id(&order));
+    assert_eq!(shop.operate(OperatorRole::Auditor, Method::GET, &bare, None).await.body, one.body);
 
     let found = shop.operate(OperatorRole::Auditor, Method::GET, "/v1/reconciliation", None).await;
     assert_eq!(found.body["items"], json!([]), "{found}");

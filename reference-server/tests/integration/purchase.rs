@@ -116,7 +116,7 @@ async fn only_the_owner_can_access_an_order() {
         expect(&other.call(method.clone(), &path).await, 404, "not_found");
         expect(&shop.call(method, &path, &[], None).await, 401, "unauthorized");
     }
-    for id in ["1", "0", "x", "9223372036854775807"] {
+    for id in ["1", "0", "x", "9223372036854775807", "1-1", "2-1", "9-9ix", "1-", "1-0", "1-zzzzzzzzzzzzzz"] {
         expect(&buyer.call(Method::GET, &format!("/v1/orders/{id}")).await, 404, "not_found");
     }
     assert_eq!(other.call(Method::GET, "/v1/orders").await.body["items"], json!([]));

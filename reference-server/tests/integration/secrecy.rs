@@ -158,7 +158,7 @@ async fn a_purchase_writes_no_secret_to_the_log() {
         for (number, (report, status)) in [
             (json!({ "event_id": "e0", "payment_id": payment, "kind": "captured", "amount": 1, "currency": "CNY", "transaction_id": format!("t0-{order}") }), 200),
             (json!({ "event_id": "e1", "payment_id": payment, "kind": "captured", "amount": 9900, "currency": "CNY", "transaction_id": format!("t1-{order}"), "payer": NAME }), 200),
-            (json!({ "event_id": "e2", "payment_id": "7271", "kind": "captured", "amount": 1, "currency": "CNY", "transaction_id": format!("t2-{order}") }), 200),
+            (json!({ "event_id": "e2", "payment_id": "1-0-7271", "kind": "captured", "amount": 1, "currency": "CNY", "transaction_id": format!("t2-{order}") }), 200),
             (json!({ "event_id": "e3", "payment_id": payment, "kind": NAME, "payer": NAME }), 200),
         ]
         .into_iter()
@@ -199,7 +199,7 @@ async fn a_purchase_writes_no_secret_to_the_log() {
     for path in ["payment", "cancel"] {
         post(&session, &format!("/v1/orders/{order}/{path}"), None).await;
     }
-    let body = json!({ "event_id": "last", "payment_id": "7272", "kind": "captured", "amount": 1, "currency": "CNY", "transaction_id": "last" });
+    let body = json!({ "event_id": "last", "payment_id": "1-0-7272", "kind": "captured", "amount": 1, "currency": "CNY", "transaction_id": "last" });
     // The queue keeps what the ledger cannot book.
     assert_eq!(shop.report(&body).await.status, StatusCode::OK);
 

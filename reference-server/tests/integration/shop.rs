@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use flashsale_core::{
     clock::TimeSource,
-    domain::{Clock, ManualClock, SystemClock},
+    domain::{Clock, ManualClock, OrderRef, SystemClock},
 };
 use flashsale_testkit::client::{Answer, Client};
 use hyper::{Method, StatusCode};
@@ -290,6 +290,11 @@ impl Shop {
         let body = json!({ "quantity": quantity });
         self.call(Method::POST, &format!("/v1/orders/{ticket}"), headers, Some(&body)).await
     }
+}
+
+/// The id in the reference of an order, as jobs and logs show it.
+pub(crate) fn bare_id(order: &str) -> String {
+    order.parse::<OrderRef>().unwrap().order.to_string()
 }
 
 /// Checks the status and code of a problem, and that it must not be cached.

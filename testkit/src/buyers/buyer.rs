@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flashsale_core::domain::{OrderId, OrderStatus, UserId};
+use flashsale_core::domain::{OrderRef, OrderStatus, UserId};
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -149,7 +149,7 @@ impl<'a> Buyer<'a> {
         client: &mut Client,
         number: usize,
         purchase: &Purchase,
-    ) -> Result<Option<OrderId>, Interrupted> {
+    ) -> Result<Option<OrderRef>, Interrupted> {
         let answer = match self.send_order(client, purchase).await {
             Ok(answer) => answer,
             Err(reason) => {
@@ -229,7 +229,7 @@ impl<'a> Buyer<'a> {
         &self,
         client: &mut Client,
         number: usize,
-        order: &OrderId,
+        order: &OrderRef,
         ending: Ending,
     ) -> Result<(), Interrupted> {
         match ending {
@@ -264,7 +264,7 @@ impl<'a> Buyer<'a> {
         &self,
         client: &mut Client,
         number: usize,
-        order: &OrderId,
+        order: &OrderRef,
     ) -> Result<Option<String>, Interrupted> {
         let path = format!("/v1/orders/{order}/payment");
         let answer = self.post(client, &path).await?;
@@ -290,7 +290,7 @@ impl<'a> Buyer<'a> {
         &self,
         client: &mut Client,
         number: usize,
-        order: &OrderId,
+        order: &OrderRef,
     ) -> Result<bool, Interrupted> {
         let Some(payment) = self.open_payment(client, number, order).await? else { return Ok(false) };
         let answer = self.post(client, &format!("/sandbox/payments/{payment}/fail")).await?;
@@ -306,7 +306,7 @@ impl<'a> Buyer<'a> {
         Ok(view.is_some_and(|view| view.status == OrderStatus::Pending))
     }
 
-    async fn pay(&self, client: &mut Client, number: usize, order: &OrderId) -> Result<(), Interrupted> {
+    async fn pay(&self, client: &mut Client, number: usize, order: &OrderRef) -> Result<(), Interrupted> {
         let Some(payment) = self.open_payment(client, number, order).await? else { return Ok(()) };
         if !self.capture(client, number, &payment).await? {
             return Ok(());
@@ -374,7 +374,7 @@ impl<'a> Buyer<'a> {
     pub async fn watch(
         &self,
         client: &mut Client,
-        order: &OrderId,
+        order: &OrderRef,
         wanted: impl Fn(&OrderView) -> bool,
     ) -> Result<Option<OrderView>, Interrupted> {
         let path = format!("/v1/orders/{order}");

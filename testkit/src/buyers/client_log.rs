@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use flashsale_core::domain::{OrderId, OrderStatus, UserId};
+use flashsale_core::domain::{OrderRef, OrderStatus, UserId};
 use tokio::sync::watch;
 
 use super::{Ending, Offer, OrderView};
@@ -73,7 +73,7 @@ impl Purchase {
 #[derive(Clone, Debug)]
 pub struct Placed {
     /// The order.
-    pub order: OrderId,
+    pub order: OrderRef,
     /// The last status that the server reported.
     pub status: OrderStatus,
     /// The latest payment.

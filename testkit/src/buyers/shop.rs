@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use flashsale_core::domain::{ActivityId, OrderId, OrderStatus, SkuId, Strategy, UserId};
+use flashsale_core::domain::{ActivityId, OrderRef, OrderStatus, SkuId, Strategy, UserId};
 use serde::Deserialize;
 
 use super::Provider;
@@ -48,7 +48,7 @@ impl Offer {
 #[derive(Clone, Debug, Deserialize)]
 pub struct OrderView {
     /// The order id.
-    pub order_id: OrderId,
+    pub order_id: OrderRef,
     /// The status. These tests only cover deployments that answer Persisted, so no order is queued.
     pub status: OrderStatus,
     /// The activity.
@@ -67,7 +67,7 @@ pub struct OrderView {
     pub refund: Option<RefundView>,
     /// The expired order that this one replaces.
     #[serde(default)]
-    pub replaces: Option<OrderId>,
+    pub replaces: Option<OrderRef>,
     /// The owner, filled in by the reader; the response does not contain it.
     #[serde(skip)]
     pub user: Option<UserId>,

@@ -162,7 +162,7 @@ fn decisions() -> Result<(), Failure> {
         let mut ledger = StateMachine::new(LedgerRole::Single);
         ledger.open(Batch { id: BatchId(0), now }, &sale::terms(u32::try_from(ORDERS)?))?;
         reserved.push(decide(&mut ledger, &requests, |outcome| matches!(outcome, Outcome::Reserved { .. }))?);
-        replayed.push(decide(&mut ledger, &requests, |outcome| matches!(outcome, Outcome::Replayed(_)))?);
+        replayed.push(decide(&mut ledger, &requests, |outcome| matches!(outcome, Outcome::Replayed { .. }))?);
         sold_out.push(decide(&mut ledger, &later, |outcome| matches!(outcome, Outcome::SoldOut { .. }))?);
 
         let mut ledger = StateMachine::new(LedgerRole::Single);

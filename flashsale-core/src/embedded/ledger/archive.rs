@@ -6,7 +6,7 @@ use super::{archive_file::ArchiveFile, engine::EmbeddedLedger, error::EmbeddedEr
 use crate::{
     domain::{ActivityId, Order, OrderId, OrderKey, UserId},
     ledger::{
-        LedgerError, Reference,
+        LedgerError,
         state_machine::{Batch, StateMachine},
     },
     panic_message::panic_message,
@@ -107,19 +107,33 @@ impl EmbeddedLedger {
         }
     }
 
-    /// The order of an order id or a payment id, in memory or out. Asks memory first: what is there
-    /// does not depend on the archive's disk.
-    pub(super) async fn find(&self, reference: Reference) -> Result<Option<OrderKey>, LedgerError> {
-        let find = move |machine: &mut StateMachine, _| {
-            Ok((machine.locate(reference), machine.archived().next().is_some()))
+    /// Finds an order for an operator, in memory or out. Looks at one activity after another, so that buyers
+    /// do not wait behind the search, and at memory first: what is there does not depend on the archive's
+    /// disk.
+    pub(super) async fn find(
+        &self,
+        activity: Option<ActivityId>,
+        order: OrderId,
+    ) -> Result<Option<OrderKey>, LedgerError> {
+        let known =
+            |machine: &mut StateMachine, _| Ok((machine.in_memory(), machine.archived().next().is_some()));
+        let (activities, is_any_archived) = match activity {
+            Some(activity) => (vec![activity], false),
+            None => self.call(known).await?,
         };
-        match self.call(find).await? {
-            (None, true) => {
-                let archive = self.archived()?;
-                on_disk(move || archive.locate(reference)).await
+        for activity in activities {
+            let there = move |machine: &StateMachine| machine.locate(Some(activity), order);
+            let stored = move |archive: &ArchiveFile| archive.locate(Some(activity), order);
+            let found = self.read_of(activity, there, stored).await?;
+            if found.is_some() {
+                return Ok(found);
             }
-            (found, _) => Ok(found),
         }
+        if !is_any_archived {
+            return Ok(None);
+        }
+        let archive = self.archived()?;
+        on_disk(move || archive.locate(None, order)).await
     }
 
     /// A user's orders, in memory or out.

@@ -20,7 +20,7 @@ use crate::{
     domain::{ActivityId, Order, OrderId, OrderKey, UserId},
     embedded::file::{FORMAT as FORMAT_NAME, META, copy_table},
     ledger::{
-        BatchId, LedgerRole, Reference,
+        BatchId, Lane, LedgerRole, PaymentRef,
         state_machine::{
             ArchivedActivity, Inspection, LeavingActivity, ReturningActivity, StateMachine, StoredActivity,
         },
@@ -178,7 +178,9 @@ impl ArchiveFile {
         let (activity, user, id) = (activity.value(), user.value(), id.value());
         let content = wire::encode(order);
         let mut orders = self.check(writing.open_table(ORDERS))?;
-        self.check(orders.insert((activity, left_in, id), (number, &*content)))?;
+        if self.check(orders.insert((activity, left_in, id), (number, &*content)))?.is_some() {
+            return Err(self.damaged(format!("orders of two buyers of activity {activity} have the id {id}")));
+        }
         self.check(self.check(writing.open_table(BUYERS))?.insert((user, id), activity))?;
         self.check(self.check(writing.open_table(OWNERS))?.insert(id, (activity, user)))?;
         let mut payments = self.check(writing.open_table(PAYMENTS))?;
@@ -236,23 +238,36 @@ impl ArchiveFile {
         Ok(found)
     }
 
-    /// The order of an order id or a payment id.
-    pub(super) fn locate(&self, reference: Reference) -> Result<Option<OrderKey>, EmbeddedError> {
+    /// The order of a payment in the lane of its reference.
+    pub(super) fn order_of_payment(&self, payment: PaymentRef) -> Result<Option<OrderKey>, EmbeddedError> {
+        let PaymentRef { lane, payment } = payment;
         let reading = self.begin_read()?;
-        let id = match reference {
-            Reference::Order(id) => Some(id.value()),
-            Reference::Payment(id) => {
-                let payments = self.check(reading.open_table(PAYMENTS))?;
-                self.check(payments.get(id.value()))?.map(|order| order.value())
-            }
-        };
-        let Some(id) = id else { return Ok(None) };
-        let owners = self.check(reading.open_table(OWNERS))?;
-        let Some((activity, user)) = self.check(owners.get(id))?.map(|owner| owner.value()) else {
+        let payments = self.check(reading.open_table(PAYMENTS))?;
+        let Some(order) = self.check(payments.get(payment.value()))? else { return Ok(None) };
+        let Some(order) = self.order_in(&reading, lane.activity.value(), order.value())? else {
             return Ok(None);
         };
-        let (activity, user) = (self.id(ActivityId::new(activity))?, self.id(UserId::new(user))?);
-        Ok(Some(OrderKey { activity, user, id: self.id(OrderId::new(id))? }))
+        let Some((_, content)) = self.content_in(&reading, lane.activity)? else { return Ok(None) };
+        let is_in = |order: &OrderKey| Lane::of(lane.activity, order.user, content.terms().buckets()) == lane;
+        Ok(Some(order.key).filter(|order| is_in(order) || mutant!("archived-payment-of-any-lane")))
+    }
+
+    /// An order with this id in one activity, or in all.
+    pub(super) fn locate(
+        &self,
+        activity: Option<ActivityId>,
+        order: OrderId,
+    ) -> Result<Option<OrderKey>, EmbeddedError> {
+        let reading = self.begin_read()?;
+        let activity = match activity {
+            Some(activity) => Some(activity.value()),
+            None => {
+                let owners = self.check(reading.open_table(OWNERS))?;
+                self.check(owners.get(order.value()))?.map(|owner| owner.value().0)
+            }
+        };
+        let Some(activity) = activity else { return Ok(None) };
+        Ok(self.order_in(&reading, activity, order.value())?.map(|order| order.key))
     }
 
     /// Reads an activity with all its orders. Reads as much as the activity is large.

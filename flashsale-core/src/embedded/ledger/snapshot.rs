@@ -23,8 +23,8 @@ use crate::{
 };
 
 const MAGIC: &[u8; 8] = b"flashsnp";
-/// Format 1 has orders whose refunds are always whole, format 2 names no archived activities, and format 3
-/// keeps what gates load apart.
+/// Format 1 has orders whose refunds are always whole, format 2 names no archived activities, and format 3 keeps
+/// captures and what gates load apart from the lanes.
 const FORMAT: u64 = 4;
 const HEADER_BYTES: usize = 24;
 const HASH_BYTES: usize = blake3::OUT_LEN;

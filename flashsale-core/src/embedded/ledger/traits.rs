@@ -6,11 +6,8 @@ use async_trait::async_trait;
 
 use super::engine::EmbeddedLedger;
 use crate::{
-    domain::{Capture, Invalid},
-    ledger::{
-        Answer, Bounds, Command, Kept, Ledger, LedgerError, LedgerRole, Opened, Query, Reference, Reply,
-        Terms,
-    },
+    domain::Invalid,
+    ledger::{Answer, Bounds, Command, Ledger, LedgerError, LedgerRole, Opened, Query, Reply, Terms},
 };
 
 #[async_trait]
@@ -28,7 +25,6 @@ impl Ledger for EmbeddedLedger {
         match command {
             Command::Open(terms) => self.open_prepared(terms).await.map(Answer::Opened),
             Command::Archive(activity) => self.move_out(activity).await.map(Answer::Archived),
-            Command::KeepUnmatched(capture) => self.keep(capture).await.map(Answer::Kept),
             command => match command.activity() {
                 Some(activity) => {
                     self.call_of(activity, move |machine, batch| machine.step(batch, &command)).await
@@ -65,7 +61,15 @@ impl Ledger for EmbeddedLedger {
             Query::OrdersOf { user, after, limit } => {
                 self.all_orders_of(user, after, limit).await.map(Reply::Orders)
             }
-            Query::Locate(reference) => self.find(reference).await.map(Reply::Located),
+            Query::OrderOfPayment(payment) => self
+                .read_of(
+                    payment.lane.activity,
+                    move |machine| machine.order_of_payment(payment),
+                    move |archive| archive.order_of_payment(payment),
+                )
+                .await
+                .map(Reply::Located),
+            Query::Locate { activity, order } => self.find(activity, order).await.map(Reply::Located),
             query => match query.activity() {
                 Some(activity) => {
                     self.call_of(activity, move |machine, batch| machine.read(batch.now, &query)).await
@@ -85,14 +89,6 @@ impl EmbeddedLedger {
         }
         let prepared = self.prepare(terms).await?;
         self.call_of(activity, move |machine, batch| machine.open_prepared(batch, prepared)).await
-    }
-
-    async fn keep(&self, capture: Capture) -> Result<Kept, LedgerError> {
-        // An order that is out of memory does not learn of a new payment, so this stays true.
-        if let Some(order) = self.find(Reference::Payment(capture.payment)).await? {
-            return Ok(Kept::Known(order));
-        }
-        self.call(move |machine, _| machine.keep_unmatched(&capture)).await
     }
 
     fn check_batch(&self, items: usize) -> Result<(), LedgerError> {

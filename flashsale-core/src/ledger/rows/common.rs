@@ -1,14 +1,12 @@
-//! What belongs to no lane: the consumers, and captures of payments that nobody has opened. It is kept
-//! in a lane of the ledger itself.
+//! What belongs to no activity: the consumers of lanes that open. It is kept in a lane of the ledger itself.
 
-use serde::{Serialize, de::DeserializeOwned};
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    domain::{ActivityId, Capture},
-    ledger::{
-        Bucket, Consumer, Lane, LedgerError,
-        wire::{self, Wire},
-    },
+    domain::ActivityId,
+    ledger::{Bucket, Consumer, Lane, wire::Wire},
 };
 
 /// The lane of the ledger itself. No activity has so many buckets.
@@ -16,34 +14,11 @@ pub(super) fn lane() -> Lane {
     Lane { activity: ActivityId::new(1).expect("1 is an id"), bucket: Bucket::MAX }
 }
 
-/// What is kept as a list.
-pub(super) trait Value: Serialize + DeserializeOwned + Send {
-    const KIND: &str;
-}
+/// The row [`RowKey::Consumers`](super::RowKey::Consumers): each consumer, and whether all lanes know it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Consumers(pub(super) BTreeMap<Consumer, bool>);
 
-impl Value for Consumer {
+impl Wire for Consumers {
     const KIND: &str = "the consumers";
-}
-
-impl Value for Capture {
-    const KIND: &str = "kept captures";
-}
-
-#[derive(serde::Serialize, serde::Deserialize)]
-#[serde(bound = "T: Value")]
-struct List<T>(Vec<T>);
-
-impl<T: Value> Wire for List<T> {
-    const KIND: &str = T::KIND;
     const VERSION: u8 = 1;
-}
-
-/// Reads a list; a row that is not there is an empty one.
-pub(super) fn decode<T: Value>(bytes: Option<&[u8]>) -> Result<Vec<T>, LedgerError> {
-    let list = bytes.map(wire::decode::<List<T>>).transpose()?;
-    Ok(list.map_or_else(Vec::new, |list| list.0))
-}
-
-pub(super) fn encode<T: Value + Clone>(list: &[T]) -> Option<Vec<u8>> {
-    (!list.is_empty()).then(|| wire::encode(&List(list.to_vec())))
 }

@@ -15,8 +15,8 @@ use async_trait::async_trait;
 pub use row::{Changes, Excerpt, Needs, OrderRow, RowKey};
 pub use row_ledger::RowLedger;
 
-use super::{AdjustmentId, Bounds, Lane, LedgerError, Reference};
-use crate::domain::UserId;
+use super::{AdjustmentId, Bounds, Lane, LedgerError};
+use crate::domain::{ActivityId, OrderId, UserId};
 
 /// A store of rows, in which [`RowLedger`] keeps lanes.
 ///
@@ -36,8 +36,9 @@ pub trait Rows: Send + Sync + fmt::Debug {
     /// Errors of the store.
     async fn read(&self, lane: Lane, needs: &Needs) -> Result<Excerpt, LedgerError>;
 
-    /// Writes the changes and returns `true` if the lane has the version in them; else changes nothing
-    /// and returns `false`. The version of a lane that is not there is 0.
+    /// Writes the changes, gives the lane its next version and returns `true`, if the lane has the version in
+    /// them; else changes nothing and returns `false`. The version of a lane that is not there is 0. A
+    /// commit may be delivered twice.
     ///
     /// # Errors
     /// [`LedgerError::Unknown`] if the reply was lost; errors of the store.
@@ -74,9 +75,14 @@ pub trait Rows: Send + Sync + fmt::Debug {
     /// Errors of the store.
     async fn lanes(&self) -> Result<Vec<Lane>, LedgerError>;
 
-    /// Finds the lane of an order or a payment, for an operator's search. It may be slow.
+    /// Finds the lane and the buyer of an order by its [id](crate::domain::OrderKey::id), in one activity or
+    /// in all, for an operator's search. It may be slow. Of several orders, any is returned.
     ///
     /// # Errors
     /// Errors of the store.
-    async fn find(&self, reference: Reference) -> Result<Option<(Lane, UserId)>, LedgerError>;
+    async fn find(
+        &self,
+        activity: Option<ActivityId>,
+        order: OrderId,
+    ) -> Result<Option<(Lane, UserId)>, LedgerError>;
 }

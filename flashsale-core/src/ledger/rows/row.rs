@@ -27,7 +27,7 @@ pub enum RowKey {
     Payment(PaymentId),
     /// That there is a receipt of this provider's event or transaction, by digest.
     Capture(u128),
-    /// Captures of a payment that nobody has opened. Only in the lane of the ledger itself.
+    /// Captures of a payment that nobody has opened.
     Kept(PaymentId),
     /// The consumers of lanes that open. Only in the lane of the ledger itself.
     Consumers,
@@ -64,7 +64,7 @@ impl Needs {
 /// Rows of a lane, all of one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Excerpt {
-    /// How often the lane was written; 0 for one that is not there.
+    /// The version that the last commit gave the lane; 0 for one that is not there.
     pub version: u64,
     /// Those of the rows asked for that are there.
     pub rows: HashMap<RowKey, Vec<u8>>,
@@ -91,9 +91,12 @@ pub struct OrderRow {
 /// What one step writes, all at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changes {
-    /// The version that the lane must still have. A commit raises it by one.
+    /// The version that the lane must still have.
     pub version: u64,
-    /// Whether everything else that the lane has is removed first. Only when a gate loads its content.
+    /// The version that the lane gets: at random and never 0, so none comes back, even after the store has
+    /// lost commits.
+    pub next: u64,
+    /// Whether all rows, orders and entries of the lane are removed first. Only when a gate loads its content.
     pub clear: bool,
     /// Rows that change; `None` removes one.
     pub rows: BTreeMap<RowKey, Option<Vec<u8>>>,
@@ -108,6 +111,10 @@ pub struct Changes {
 impl Changes {
     /// Returns whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.orders.is_empty() && self.entries.is_empty() && self.trim.is_none()
+        !self.clear
+            && self.rows.is_empty()
+            && self.orders.is_empty()
+            && self.entries.is_empty()
+            && self.trim.is_none()
     }
 }

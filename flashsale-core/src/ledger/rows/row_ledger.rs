@@ -1,18 +1,21 @@
 //! The ledger on a store of rows.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use async_trait::async_trait;
 
-use super::{Changes, Excerpt, Needs, RowKey, Rows, common};
+use super::{
+    Changes, Excerpt, Needs, RowKey, Rows,
+    common::{self, Consumers},
+};
 use crate::{
-    domain::{ActivityId, Capture, Clock, Order, OrderKey, PaymentId, Timestamp, UserId},
+    domain::{ActivityId, Clock, Order, OrderKey, Timestamp, UserId},
     ledger::{
-        Advance, Answer, BatchId, Bounds, BuyerFilter, Chunk, Command, Consumer, Entry, Epoch, Kept, Lane,
-        Ledger, LedgerError, LedgerRole, Opened, Position, Query, Reference, Reply, Terms,
+        Answer, BatchId, Bounds, BuyerFilter, Chunk, Command, Consumer, Entry, Epoch, Lane, Ledger,
+        LedgerError, LedgerRole, Opened, PaymentRef, Position, Query, Reply, Terms,
         state_machine::{Batch, Inspection, MAX_UNREAD, StateMachine},
         wire,
     },
@@ -38,8 +41,17 @@ pub struct RowLedger<R> {
     role: LedgerRole,
     clock: Arc<dyn Clock>,
     max_unread: u64,
-    /// Per lane, the buyers up to an order's number. A lane begins anew with each epoch.
-    buyers: Mutex<HashMap<Lane, (Epoch, BuyerFilter, u64)>>,
+    buyers: Mutex<HashMap<Lane, KnownBuyers>>,
+}
+
+/// The buyers of a lane's orders up to a number. The numbers begin anew with each epoch.
+#[derive(Clone, Debug, Default)]
+struct KnownBuyers {
+    epoch: Epoch,
+    filter: BuyerFilter,
+    number: u64,
+    /// The order with that number.
+    last: Option<OrderKey>,
 }
 
 impl<R: Rows> RowLedger<R> {
@@ -102,32 +114,43 @@ impl<R: Rows> RowLedger<R> {
 
     /// Takes a step in one lane.
     async fn step_lane(&self, lane: Lane, command: &Command) -> Result<Answer, LedgerError> {
-        let kept = self.kept_for(command).await?;
-        let needs = |machine: &mut StateMachine| {
-            kept.iter().for_each(|(payment, captures)| machine.keep(*payment, captures.clone()));
-            machine.needs(lane, command)
-        };
         let step = |machine: &mut StateMachine| {
             machine.bound_outboxes(self.max_unread);
             machine.step(self.batch(), command)
         };
-        self.change(lane, needs, step).await
+        self.change(lane, |machine| machine.needs(lane, command), step).await
     }
 
     /// Reads what a change of one lane needs, makes it, and writes it. Begins again if somebody else was
     /// faster.
-    async fn change<T>(
+    async fn change<T: Send>(
         &self,
         lane: Lane,
         needs: impl Fn(&mut StateMachine) -> Needs + Send,
         mut run: impl FnMut(&mut StateMachine) -> Result<T, LedgerError> + Send,
     ) -> Result<T, LedgerError> {
+        let mut sent = None;
         for _ in 0..ATTEMPTS {
             let (mut machine, known, excerpt) = self.read_for(lane, &needs).await?;
+            match sent {
+                // The commit was delivered twice, and the second answer came back.
+                Some((version, done)) if version == excerpt.version => return Ok(done),
+                _ => {}
+            }
             let done = run(&mut machine)?;
-            let changes = machine.changes(lane, &known, &excerpt)?;
-            if changes.is_empty() || self.rows.commit(lane, &changes).await? {
+            let next = fastrand::u64(1..);
+            let changes = Changes { next, ..machine.changes(lane, &known, &excerpt)? };
+            if changes.is_empty() {
                 return Ok(done);
+            }
+            match self.rows.commit(lane, &changes).await {
+                Ok(true) => return Ok(done),
+                Ok(false) => sent = Some((next, done)),
+                Err(lost @ LedgerError::Unknown(_)) => {
+                    let now = self.rows.read(lane, &Needs::default()).await.map_err(|_| lost.clone())?;
+                    return if now.version == next { Ok(done) } else { Err(lost) };
+                }
+                Err(error) => return Err(error),
             }
         }
         Err(busy())
@@ -150,18 +173,23 @@ impl<R: Rows> RowLedger<R> {
         Ok((machine, known, excerpt))
     }
 
-    /// Opens one lane after another. A repeated call goes on where the first one stopped.
+    /// Opens one lane after another, the first one last: without it the activity is not open. A repeated call
+    /// goes on where the first one stopped.
     async fn open(&self, terms: &Arc<Terms>) -> Result<Opened, LedgerError> {
         let machine = StateMachine::new(self.role);
         machine.opened(terms)?;
         let command = Command::Open(Arc::clone(terms));
         let mut opened = Opened::Before;
-        for bucket in 0..machine.lane_count(terms) {
+        let lanes = machine.lane_count(terms);
+        for bucket in (0..lanes).rev() {
+            let is_first = bucket + 1 == lanes;
             let lane = Lane { activity: terms.activity(), bucket };
             let open = |machine: &mut StateMachine, consumers: &[Consumer]| {
                 machine.open_lane(self.batch(), terms, bucket, consumers.to_vec())
             };
-            if self.make_lane(lane, &command, open).await.map_err(in_part)? == Opened::Now {
+            if self.make_lane(lane, &command, open).await.map_err(|error| in_part(is_first, error))?
+                == Opened::Now
+            {
                 opened = Opened::Now;
             }
         }
@@ -169,7 +197,7 @@ impl<R: Rows> RowLedger<R> {
     }
 
     /// Makes a change that may make a lane, with the present consumers.
-    async fn make_lane<T>(
+    async fn make_lane<T: Send>(
         &self,
         lane: Lane,
         command: &Command,
@@ -178,11 +206,13 @@ impl<R: Rows> RowLedger<R> {
         let consumers = self.consumers().await?;
         let needs = |machine: &mut StateMachine| machine.needs(lane, command);
         let made = self.change(lane, needs, |machine| run(machine, &consumers)).await?;
-        // One that registered meanwhile did not find this lane.
-        for consumer in self.consumers().await.map_err(after_the_step)? {
-            if !consumers.contains(&consumer) {
-                self.step_lane(lane, &Command::Register(consumer)).await.map_err(after_the_step)?;
-            }
+        // Those that came or went meanwhile did not find this lane.
+        let now = self.consumers().await.map_err(after_the_step)?;
+        let came = now.iter().filter(|consumer| !consumers.contains(consumer));
+        let went = consumers.iter().filter(|consumer| !now.contains(consumer));
+        let came = came.cloned().map(Command::Register);
+        for command in came.chain(went.cloned().map(Command::Retire)) {
+            self.step_lane(lane, &command).await.map_err(after_the_step)?;
         }
         Ok(made)
     }
@@ -196,34 +226,43 @@ impl<R: Rows> RowLedger<R> {
             let load = |machine: &mut StateMachine, consumers: &[Consumer]| {
                 machine.load_lane(lane, epoch, chunk, consumers.to_vec())
             };
-            self.make_lane(lane, &command, load).await.map_err(in_part)?;
+            let loaded = self.make_lane(lane, &command, load).await;
+            loaded.map_err(|error| in_part(bucket == 0, error))?;
         }
         Ok(())
     }
 
-    /// Opens the loaded content of one lane after another, the first lane last: it says whether the activity
-    /// is open. A repeated call goes on where the first one stopped.
+    /// Opens the loaded content of one lane after another, the first lane last: it has the note of what is
+    /// free. A repeated call goes on where the first one stopped.
     async fn reopen(&self, activity: ActivityId, epoch: Epoch, batch: BatchId) -> Result<(), LedgerError> {
         let lanes = self.lanes_of(activity).await?;
         let command = Command::Reopen { activity, epoch, batch };
-        let mut whole = StateMachine::new(self.role);
-        for lane in &lanes {
-            whole.join(self.read_for(*lane, |machine| machine.needs(*lane, &command)).await?.0);
-        }
+        let whole = self.whole(&lanes, |lane, machine| machine.needs(lane, &command)).await?;
         let Some(free) = whole.free_units(activity, epoch)? else { return Ok(()) };
         // What is free can be counted until the first lane opens, so it is noted before that.
         let first = Lane::first(activity);
-        self.change(first, |_| head(), |machine| machine.note_free(first, epoch, &free))
-            .await
-            .map_err(in_part)?;
+        self.change(first, |_| head(), |machine| machine.note_free(first, epoch, &free)).await?;
         for lane in lanes.into_iter().rev() {
             let needs = |machine: &mut StateMachine| machine.needs(lane, &command);
             let reopen = |machine: &mut StateMachine| {
                 machine.reopen_lane(Batch { id: batch, ..self.batch() }, lane, epoch, &free)
             };
-            self.change(lane, needs, reopen).await.map_err(in_part)?;
+            self.change(lane, needs, reopen).await.map_err(|error| in_part(false, error))?;
         }
         Ok(())
+    }
+
+    /// A part of each lane of an activity. They are not of one moment.
+    async fn whole(
+        &self,
+        lanes: &[Lane],
+        needs: impl Fn(Lane, &StateMachine) -> Needs + Send + Sync,
+    ) -> Result<StateMachine, LedgerError> {
+        let mut whole = StateMachine::new(self.role);
+        for lane in lanes {
+            whole.join(self.read_for(*lane, |machine| needs(*lane, machine)).await?.0);
+        }
+        Ok(whole)
     }
 
     /// Applies a command in every lane of an activity, or of the ledger. A repeated call goes on where the
@@ -232,8 +271,10 @@ impl<R: Rows> RowLedger<R> {
         if lanes.is_empty() {
             return StateMachine::new(self.role).step(self.batch(), command);
         }
+        let mut is_first = true;
         for lane in lanes {
-            self.step_lane(lane, command).await.map_err(in_part)?;
+            self.step_lane(lane, command).await.map_err(|error| in_part(is_first, error))?;
+            is_first = false;
         }
         Ok(Answer::Done)
     }
@@ -293,33 +334,44 @@ impl<R: Rows> RowLedger<R> {
         Ok(0)
     }
 
-    async fn locate(&self, reference: Reference) -> Result<Option<OrderKey>, LedgerError> {
-        let Some((lane, user)) = self.rows.find(reference).await? else { return Ok(None) };
-        let machine = self.excerpt(lane, &Needs { buyers: BTreeSet::from([user]), ..head() }).await?;
-        let mut orders = machine.orders_of(user, None, usize::MAX).into_iter();
-        let order = orders.find(|order| match reference {
-            Reference::Order(id) => order.key.id == id,
-            Reference::Payment(id) => order.payment_by_id(id).is_some(),
-        });
-        Ok(order.map(|order| order.key))
+    /// The epoch of a gate's content, if all lanes are open in it. A lane that was set back by itself has not sent
+    /// what others have received: then the gate is not open either, and is loaded again.
+    async fn open_epoch(&self, activity: ActivityId) -> Result<Option<Epoch>, LedgerError> {
+        let lanes = self.lanes_of(activity).await?;
+        let heads = async || self.whole(&lanes, |_, _| head()).await;
+        let before = heads().await?;
+        if before.has_sent_what_arrived(activity, &before) {
+            return Ok(before.open_epoch(activity));
+        }
+        // Something may have been sent and received between two of these reads, so look again.
+        let now = heads().await?;
+        let epoch = now.open_epoch(activity);
+        let is_other = before.open_epoch(activity) != epoch;
+        Ok(epoch.filter(|_| is_other || now.has_sent_what_arrived(activity, &before)))
     }
 
-    /// The buyers of a lane. Only those since the last call are read.
+    /// The buyers of a lane. Only those since the last call are read, unless the lane has lost orders since.
     async fn buyers(&self, lane: Lane, epoch: Epoch) -> Result<BuyerFilter, LedgerError> {
         let known = self.buyers.lock().unwrap_or_else(PoisonError::into_inner).get(&lane).cloned();
-        let known = known.filter(|(of, ..)| *of == epoch);
-        let (_, mut filter, mut after) = known.unwrap_or_default();
-        loop {
-            let page = self.rows.orders(lane, false, after, PAGE).await?;
-            let Some((_, last)) = page.last() else { break };
-            after = last.number;
-            if mutant!("row-view-cursor-skipped") {
-                after += 1;
+        let mut known = known.filter(|known| known.epoch == epoch).unwrap_or_default();
+        known.epoch = epoch;
+        if let Some(last) = known.last {
+            let again = self.rows.orders(lane, false, known.number - 1, 1).await?;
+            let again = again.first().map(|(_, row)| wire::decode::<Order>(&row.value)).transpose()?;
+            if again.is_none_or(|order| order.key != last) {
+                known = KnownBuyers { epoch, ..KnownBuyers::default() };
             }
-            page.iter().for_each(|(user, _)| filter.insert(*user));
         }
-        let mut known = self.buyers.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(lane, (epoch, filter.clone(), after));
+        loop {
+            let page = self.rows.orders(lane, false, known.number, PAGE).await?;
+            let Some((_, last)) = page.last() else { break };
+            known.last = Some(wire::decode::<Order>(&last.value)?.key);
+            known.number = last.number;
+            let skipped = usize::from(mutant!("row-view-cursor-skipped"));
+            page.iter().skip(skipped).for_each(|(user, _)| known.filter.insert(*user));
+        }
+        let filter = known.filter.clone();
+        self.buyers.lock().unwrap_or_else(PoisonError::into_inner).insert(lane, known);
         Ok(filter)
     }
 
@@ -366,27 +418,32 @@ impl<R: Rows> RowLedger<R> {
 
     // What belongs to no lane.
 
-    async fn common(&self, key: RowKey) -> Result<(u64, Option<Vec<u8>>), LedgerError> {
-        let needs = Needs { keys: BTreeSet::from([key.clone()]), ..Needs::default() };
-        let mut excerpt = self.rows.read(common::lane(), &needs).await?;
-        Ok((excerpt.version, excerpt.rows.remove(&key)))
+    /// The consumers of lanes that open, and the version of the lane that keeps them.
+    async fn kept_consumers(&self) -> Result<(u64, Consumers), LedgerError> {
+        let needs = Needs { keys: BTreeSet::from([RowKey::Consumers]), ..Needs::default() };
+        let excerpt = self.rows.read(common::lane(), &needs).await?;
+        let row = excerpt.rows.get(&RowKey::Consumers).map(|row| wire::decode::<Consumers>(row));
+        Ok((excerpt.version, row.transpose()?.unwrap_or_default()))
     }
 
-    async fn change_common<T: common::Value + Clone>(
+    async fn consumers(&self) -> Result<Vec<Consumer>, LedgerError> {
+        let (_, Consumers(known)) = self.kept_consumers().await?;
+        Ok(known.into_keys().collect())
+    }
+
+    async fn change_consumers(
         &self,
-        key: RowKey,
-        mut change: impl FnMut(&mut Vec<T>) + Send,
+        mut change: impl FnMut(&mut BTreeMap<Consumer, bool>) + Send,
     ) -> Result<(), LedgerError> {
         for _ in 0..ATTEMPTS {
-            let (version, before) = self.common(key.clone()).await?;
-            let mut list = common::decode(before.as_deref())?;
-            change(&mut list);
-            let now = common::encode(&list);
+            let (version, before) = self.kept_consumers().await?;
+            let mut now = before.clone();
+            change(&mut now.0);
             if now == before {
                 return Ok(());
             }
-            let changes =
-                Changes { version, rows: [(key.clone(), now)].into_iter().collect(), ..Changes::default() };
+            let rows = [(RowKey::Consumers, Some(wire::encode(&now)))].into();
+            let changes = Changes { version, next: fastrand::u64(1..), rows, ..Changes::default() };
             if self.rows.commit(common::lane(), &changes).await? {
                 return Ok(());
             }
@@ -394,62 +451,24 @@ impl<R: Rows> RowLedger<R> {
         Err(busy())
     }
 
-    async fn consumers(&self) -> Result<Vec<Consumer>, LedgerError> {
-        common::decode(self.common(RowKey::Consumers).await?.1.as_deref())
-    }
-
-    async fn kept(&self, payment: PaymentId) -> Result<Vec<Capture>, LedgerError> {
-        common::decode(self.common(RowKey::Kept(payment)).await?.1.as_deref())
-    }
-
-    /// The captures that wait for the payments which a command opens.
-    async fn kept_for(&self, command: &Command) -> Result<Vec<(PaymentId, Vec<Capture>)>, LedgerError> {
-        let mut kept = Vec::new();
-        for (_, payment, _) in opened_payments(command) {
-            let captures = self.kept(payment).await?;
-            if !captures.is_empty() {
-                kept.push((payment, captures));
-            }
+    /// Registers a consumer in all lanes, unless all of them know it: callers repeat this often.
+    async fn register(&self, consumer: &Consumer) -> Result<Answer, LedgerError> {
+        let (_, Consumers(known)) = self.kept_consumers().await?;
+        if known.get(consumer) == Some(&true) {
+            return Ok(Answer::Done);
         }
-        Ok(kept)
-    }
-
-    /// Registers the capture, then looks for its payment once more. Whoever opens the payment looks for
-    /// captures once more after that, so one of both sees the other.
-    async fn keep_unmatched(&self, capture: &Capture) -> Result<Kept, LedgerError> {
-        let reference = Reference::Payment(capture.payment);
-        if let Some(order) = self.locate(reference).await? {
-            return Ok(Kept::Known(order));
-        }
-        let key = RowKey::Kept(capture.payment);
-        self.change_common(key.clone(), |kept: &mut Vec<Capture>| {
-            if !kept.iter().any(|known| known.repeats(capture)) && !mutant!("unmatched-capture-dropped") {
-                kept.push(capture.clone());
-            }
+        self.change_consumers(|known| {
+            known.entry(consumer.clone()).or_default();
         })
         .await?;
-        let located = self.locate(reference).await.map_err(after_the_step)?;
-        let Some(order) = located else { return Ok(Kept::Kept) };
-        let forget = |kept: &mut Vec<Capture>| kept.retain(|known| known != capture);
-        self.change_common(key, forget).await.map_err(after_the_step)?;
-        Ok(Kept::Known(order))
-    }
-
-    /// After payments were opened: applies the captures that came meanwhile, and forgets all of them.
-    async fn settle_kept(&self, lane: Lane, command: &Command) -> Result<(), LedgerError> {
-        for (order, payment, in_parts) in opened_payments(command) {
-            let kept = self.kept(payment).await?;
-            if kept.is_empty() || self.locate(Reference::Payment(payment)).await? != Some(order) {
-                continue;
-            }
-            let steps = kept.iter().cloned();
-            let steps =
-                steps.map(|capture| Advance::Capture { order, capture, in_parts, replacement: order.id });
-            self.step_lane(lane, &Command::Advance { lane, steps: steps.collect() }).await?;
-            let is_left = |known: &Capture| !kept.contains(known);
-            self.change_common(RowKey::Kept(payment), |now: &mut Vec<Capture>| now.retain(is_left)).await?;
-        }
-        Ok(())
+        let lanes = self.all_lanes().await.map_err(after_the_step)?;
+        self.step_lanes(lanes, &Command::Register(consumer.clone())).await.map_err(after_the_step)?;
+        // It may be retired by now.
+        let note = |known: &mut BTreeMap<Consumer, bool>| {
+            known.get_mut(consumer).into_iter().for_each(|is_everywhere| *is_everywhere = true);
+        };
+        self.change_consumers(note).await.map_err(after_the_step)?;
+        Ok(Answer::Done)
     }
 }
 
@@ -470,24 +489,12 @@ impl<R: Rows + 'static> Ledger for RowLedger<R> {
                 return self.step_lanes(self.lanes_of(*activity).await?, &command).await;
             }
             Command::StepTime(_) => return self.step_lanes(self.all_lanes().await?, &command).await,
-            Command::Register(consumer) => {
-                self.change_common(RowKey::Consumers, |known: &mut Vec<Consumer>| {
-                    if !known.contains(consumer) {
-                        known.push(consumer.clone());
-                    }
-                })
-                .await?;
-                return self.step_lanes(self.all_lanes().await?, &command).await;
-            }
+            Command::Register(consumer) => return self.register(consumer).await,
             Command::Retire(consumer) => {
-                let retain = |known: &mut Vec<Consumer>| known.retain(|known| known != consumer);
-                self.change_common(RowKey::Consumers, retain).await?;
-                return self.step_lanes(self.all_lanes().await?, &command).await;
+                self.change_consumers(|known| known.retain(|known, _| known != consumer)).await?;
+                let lanes = self.all_lanes().await.map_err(after_the_step)?;
+                return self.step_lanes(lanes, &command).await.map_err(after_the_step);
             }
-            Command::KeepUnmatched(_) if self.role == LedgerRole::Gate => {
-                return Err(LedgerError::NotDeciding("captures"));
-            }
-            Command::KeepUnmatched(capture) => return Ok(Answer::Kept(self.keep_unmatched(capture).await?)),
             Command::Archive(_) => return Ok(Answer::Archived(false)),
             Command::Adjust(adjustment) => Lane::first(adjustment.activity),
             Command::Receive(transfer) => Lane { activity: transfer.activity, bucket: transfer.to },
@@ -497,9 +504,10 @@ impl<R: Rows + 'static> Ledger for RowLedger<R> {
             | Command::Advance { lane, .. }
             | Command::ExpireDue { lane, .. }
             | Command::Send { lane, .. }
+            | Command::KeepUnmatched { lane, .. }
             | Command::Ack { lane, .. }
             | Command::Follow { lane, .. } => *lane,
-            // The first lane closes first: it says whether the activity is open. It may be lost, and others not.
+            // Its first lane may be lost, and others not.
             Command::Close { activity, .. } => {
                 let mut lanes = self.all_lanes().await?;
                 lanes.retain(|lane| lane.activity == *activity);
@@ -515,9 +523,7 @@ impl<R: Rows + 'static> Ledger for RowLedger<R> {
             }
             Command::NextEpoch { activity, .. } => Lane::first(*activity),
         };
-        let answer = self.step_lane(lane, &command).await?;
-        self.settle_kept(lane, &command).await.map_err(after_the_step)?;
-        Ok(answer)
+        self.step_lane(lane, &command).await
     }
 
     async fn read(&self, query: Query) -> Result<Reply, LedgerError> {
@@ -529,14 +535,12 @@ impl<R: Rows + 'static> Ledger for RowLedger<R> {
                 return Ok(Reply::Activities(activities.into_iter().collect()));
             }
             Query::Stock { activity, sku } => {
-                let mut whole = StateMachine::new(self.role);
                 let mut needs = head();
                 needs.keys.insert(RowKey::Units(*sku));
-                for lane in self.lanes_of(*activity).await? {
-                    whole.join(self.excerpt(lane, &needs).await?);
-                }
-                return whole.read(now, &query);
+                let lanes = self.lanes_of(*activity).await?;
+                return self.whole(&lanes, |_, _| needs.clone()).await?.read(now, &query);
             }
+            Query::OpenEpoch(activity) => return Ok(Reply::OpenEpoch(self.open_epoch(*activity).await?)),
             Query::View(lane) => {
                 let mut needs = head();
                 if let Some(terms) = self.lane_terms(*lane).await? {
@@ -561,7 +565,11 @@ impl<R: Rows + 'static> Ledger for RowLedger<R> {
                 orders.truncate(*limit);
                 return Ok(Reply::Orders(orders));
             }
-            Query::Locate(reference) => return Ok(Reply::Located(self.locate(*reference).await?)),
+            Query::Locate { activity, order } => {
+                let found = self.rows.find(*activity, *order).await?;
+                let key = |(lane, user): (Lane, _)| OrderKey { activity: lane.activity, user, id: *order };
+                return Ok(Reply::Located(found.map(key)));
+            }
             Query::RefundsDue { lane, after, limit } => {
                 let after = self.number_of(*lane, *after).await?;
                 let page = self.rows.orders(*lane, true, after, *limit).await?;
@@ -584,15 +592,20 @@ impl<R: Rows + 'static> Ledger for RowLedger<R> {
                 needs.keys.insert(RowKey::Adjustment(id.clone()));
                 needs
             }
+            Query::OrderOfPayment(PaymentRef { payment, .. }) => {
+                let mut needs = head();
+                needs.keys.insert(RowKey::Payment(*payment));
+                needs
+            }
             Query::Transfers(_)
             | Query::Terms(_)
-            | Query::OpenEpoch(_)
             | Query::Followed(_)
             | Query::Position(_)
             | Query::Epoch(_) => head(),
         };
         let lane = match &query {
             Query::Transfers(lane) | Query::Followed(lane) => *lane,
+            Query::OrderOfPayment(payment) => payment.lane,
             Query::Position(lane) => Lane::first(lane.activity),
             _ => Lane::first(query.activity().ok_or(LedgerError::NotOpen)?),
         };
@@ -608,25 +621,17 @@ fn busy() -> LedgerError {
     LedgerError::Unavailable("other steps of the lane were faster each time".into())
 }
 
-/// An error of a step over several lanes, which some of them may have taken.
-fn in_part(error: LedgerError) -> LedgerError {
+/// An error of a step over several lanes. Unless it is the first lane's, others have taken it.
+fn in_part(is_first: bool, error: LedgerError) -> LedgerError {
     match error {
-        LedgerError::Unavailable(reason) => LedgerError::Unknown(reason),
-        error => error,
+        // The caller reads again and begins anew, whatever was done.
+        LedgerError::Moved { .. } => error,
+        error if is_first => error,
+        error => after_the_step(error),
     }
 }
 
 /// An error of what follows a step that was taken. The caller must not conclude that nothing happened.
 fn after_the_step(error: LedgerError) -> LedgerError {
     LedgerError::Unknown(format!("the step was taken, but not all that follows it: {error}").into())
-}
-
-/// The payments that a command opens, with their orders, and whether they may be paid in parts.
-fn opened_payments(command: &Command) -> Vec<(OrderKey, PaymentId, bool)> {
-    let Command::Advance { steps, .. } = command else { return Vec::new() };
-    let opened = steps.iter().filter_map(|step| match step {
-        Advance::OpenPayment { order, payment, in_parts, .. } => Some((*order, *payment, *in_parts)),
-        _ => None,
-    });
-    opened.collect()
 }

@@ -77,6 +77,11 @@ impl StateMachine {
         self.sales.iter().map(|(activity, state)| (*activity, state)).chain(leaving)
     }
 
+    /// The activities that can be read.
+    pub fn in_memory(&self) -> Vec<ActivityId> {
+        self.readable().map(|(activity, _)| activity).collect()
+    }
+
     /// An activity that can be read.
     pub(super) fn to_read(&self, activity: ActivityId) -> Option<&ActivityState> {
         let leaving = || self.away.leaving.get(&activity).map(|leaving| &leaving.state);
@@ -84,7 +89,8 @@ impl StateMachine {
     }
 
     /// Takes an activity out of memory, if it rests: its window is over, and there are no open orders,
-    /// refunds due, transfers or entries that a consumer has not acknowledged. `None` if it does not.
+    /// refunds due, transfers, kept captures or entries that a consumer has not acknowledged. `None` if it
+    /// does not.
     ///
     /// Store the value, then call [`StateMachine::left`]; or [`StateMachine::stay`] if that fails.
     pub fn leave(&mut self, batch: Batch, activity: ActivityId) -> Option<Arc<LeavingActivity>> {
@@ -167,7 +173,11 @@ impl ActivityState {
     /// Whether nothing happens in the activity at `now` or later, unless somebody asks.
     fn rests(&self, now: Timestamp) -> bool {
         let lane_rests = |lane: &super::lane::LaneState| {
-            lane.is_over(now) && lane.orders.open() == 0 && lane.refunds.is_empty() && lane.transit.is_empty()
+            lane.is_over(now)
+                && lane.orders.open() == 0
+                && lane.refunds.is_empty()
+                && lane.transit.is_empty()
+                && (lane.kept.is_empty() || mutant!("kept-captures-archived"))
         };
         let is_read = |lane: &super::lane::LaneState| {
             lane.outbox.acknowledged.iter().all(|(_, sequence)| *sequence == lane.head.sequence)

@@ -2,7 +2,7 @@
 
 use super::{batch::Batch, machine::StateMachine};
 use crate::{
-    domain::{Invalid, SkuId},
+    domain::{ActivityId, Invalid, SkuId},
     ledger::{Bucket, Event, Lane, LedgerError, Transfer},
 };
 
@@ -75,6 +75,17 @@ impl StateMachine {
             self.commit(lane, batch, &[Event::Forgotten(transfer)])?;
         }
         Ok(())
+    }
+
+    /// Whether these lanes have sent all transfers that had arrived `before`.
+    pub fn has_sent_what_arrived(&self, activity: ActivityId, before: &Self) -> bool {
+        let lanes = before.sales.get(&activity).into_iter().flat_map(|sale| &sale.lanes);
+        let mut arrived =
+            lanes.flat_map(|to| to.received.iter().map(|(from, number)| (to.lane, *from, *number)));
+        arrived.all(|(to, from, number)| {
+            let from = self.lane(Lane { bucket: from, ..to });
+            from.is_ok_and(|from| from.sent.get(&to.bucket).is_some_and(|sent| *sent >= number))
+        })
     }
 
     /// The transfers out of a lane that are not forgotten yet, oldest first per destination.

@@ -14,18 +14,16 @@ use serde::{Deserialize, Serialize};
 use super::{
     activity::ActivityState,
     batch::Batch,
-    gate::Loading,
     lane::LaneState,
     limit_counters::{Counter, WHOLE_ACTIVITY},
+    loading::Loading,
     machine::StateMachine,
-    orders::{self, NONE, RowId},
+    orders::{self, RowId},
     prepared::Prepared,
     units::Units,
 };
 use crate::{
-    domain::{
-        Attribution, Capture, Order, OrderId, PaymentId, Per, SkuId, Subject, Subjects, Timestamp, UserId,
-    },
+    domain::{Attribution, Capture, Order, OrderId, Per, SkuId, Subject, Subjects, Timestamp, UserId},
     ledger::{
         AdjustmentId, Bucket, Change, ChangeId, Chunk, Consumer, Entry, Epoch, Lane, LedgerError, LedgerRole,
         Opened, Position, StepId, Terms, Transfer,
@@ -38,7 +36,7 @@ use crate::{
 #[derive(Debug, Serialize, Deserialize)]
 struct LaneHead {
     epoch: Epoch,
-    closed: Epoch,
+    closed_to: Epoch,
     loading: Option<Loading>,
     /// How many orders were placed in the lane: the number of the last one.
     orders: u64,
@@ -71,9 +69,13 @@ struct AdjustmentInForce(SkuId, i64);
 #[derive(Debug, Serialize, Deserialize)]
 struct PaymentOwner(UserId, OrderId);
 
+/// The row [`RowKey::Kept`].
+#[derive(Debug, Serialize, Deserialize)]
+struct KeptCaptures(Vec<Capture>);
+
 impl Wire for LaneHead {
     const KIND: &str = "the head of a lane";
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
 }
 
 impl Wire for LaneTerms {
@@ -88,6 +90,11 @@ impl Wire for AdjustmentInForce {
 
 impl Wire for PaymentOwner {
     const KIND: &str = "the owner of a payment";
+    const VERSION: u8 = 1;
+}
+
+impl Wire for KeptCaptures {
+    const KIND: &str = "kept captures";
     const VERSION: u8 = 1;
 }
 
@@ -118,7 +125,7 @@ impl StateMachine {
         state.renew_terms().map_err(misfit)?;
         state.counters.count_also(head.counted);
         state.units.fill(Units::default());
-        (state.epoch, state.closed, state.loading) = (head.epoch, head.closed, head.loading);
+        (state.epoch, state.closed_to, state.loading) = (head.epoch, head.closed_to, head.loading);
         state.last = head.last;
         state.head = head.position;
         state.followed = head.followed;
@@ -210,13 +217,6 @@ impl StateMachine {
         }
         let buyers = state.orders.iter().map(|(_, row)| row.user).collect();
         Needs { keys, buyers, all_buyers: true, ..Needs::default() }
-    }
-
-    /// The payments whose captures were kept until now, for the state machine of a step.
-    pub fn keep(&mut self, payment: PaymentId, captures: Vec<Capture>) {
-        if !captures.is_empty() {
-            self.unmatched.insert(payment, captures);
-        }
     }
 
     /// The counters of devices and addresses in which the known orders of a lane count.
@@ -333,7 +333,7 @@ impl LaneState {
 
     fn admit_row(&mut self, key: &RowKey, value: &[u8]) -> Result<(), LedgerError> {
         match key {
-            RowKey::Head | RowKey::Terms | RowKey::Kept(_) | RowKey::Consumers => {}
+            RowKey::Head | RowKey::Terms | RowKey::Consumers => {}
             RowKey::Units(sku) => {
                 let index = self.index(*sku).map_err(misfit)?;
                 self.units[index as usize] =
@@ -350,7 +350,11 @@ impl LaneState {
             }
             RowKey::Payment(payment) => {
                 let PaymentOwner(user, id) = wire::decode(value)?;
-                self.orders.note_payment(*payment, self.orders.by_owner(user, id));
+                self.orders.note_payment(*payment, (user, id));
+            }
+            RowKey::Kept(payment) => {
+                let KeptCaptures(captures) = wire::decode(value)?;
+                self.kept.insert(*payment, captures);
             }
             RowKey::Capture(digest) => self.orders.note_capture(*digest),
         }
@@ -369,7 +373,7 @@ impl LaneState {
         match key {
             RowKey::Head => Some(wire::encode(&LaneHead {
                 epoch: self.epoch,
-                closed: self.closed,
+                closed_to: self.closed_to,
                 loading: self.loading.clone(),
                 orders,
                 last: self.last,
@@ -400,15 +404,15 @@ impl LaneState {
             RowKey::Adjustment(id) => {
                 self.adjustments.get(id).map(|(sku, delta)| wire::encode(&AdjustmentInForce(*sku, *delta)))
             }
-            RowKey::Payment(payment) => match self.orders.by_payment(*payment)? {
-                NONE => before.cloned(),
-                row => {
-                    let row = self.orders.row(row);
-                    Some(wire::encode(&PaymentOwner(row.user, row.id)))
-                }
-            },
+            RowKey::Payment(payment) => {
+                let (user, id) = self.orders.by_payment(*payment)?;
+                Some(wire::encode(&PaymentOwner(user, id)))
+            }
+            RowKey::Kept(payment) => {
+                self.kept.get(payment).map(|kept| wire::encode(&KeptCaptures(kept.clone())))
+            }
             RowKey::Capture(digest) => self.orders.has_capture(*digest).then(Vec::new),
-            RowKey::Kept(_) | RowKey::Consumers => before.cloned(),
+            RowKey::Consumers => before.cloned(),
         }
     }
 

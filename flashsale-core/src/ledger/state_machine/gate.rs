@@ -2,39 +2,30 @@
 //!
 //! A lane loads content in place, closed, and by itself: only the units are divided among all lanes.
 
-use serde::{Deserialize, Serialize};
-
-use super::{CorruptState, batch::Batch, journal_record::Record, lane::LaneState, machine::StateMachine};
+use super::{
+    CorruptState, batch::Batch, journal_record::Record, lane::LaneState, loading::Loading,
+    machine::StateMachine,
+};
 use crate::{
-    domain::{ActivityId, Invalid, Order, OrderId, OrderStatus, Timestamp},
+    domain::{ActivityId, Invalid, Order, OrderStatus, Timestamp},
     ledger::{Chunk, Consumer, Entry, Epoch, Event, Lane, LedgerError, LedgerRole, OrderChange, Position},
 };
-
-/// How much of its next content a gate's lane has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Loading {
-    epoch: Epoch,
-    /// The cursor with which the last chunk was requested.
-    after: Option<OrderId>,
-    /// The cursor of the next chunk; `None` if there is none.
-    next: Option<OrderId>,
-    /// Per offer, the free units of all lanes, once these have begun to open.
-    free: Option<Vec<i64>>,
-}
 
 impl StateMachine {
     /// The epoch of the activity's content, if the activity is open.
     pub fn open_epoch(&self, activity: ActivityId) -> Option<Epoch> {
-        let sale = self.sales.get(&activity)?;
-        sale.lanes.iter().all(LaneState::is_open).then(|| sale.lanes[0].epoch)
+        let lanes = &self.sales.get(&activity)?.lanes;
+        let epoch = lanes[0].epoch;
+        let is_open = |lane: &LaneState| lane.is_open() && lane.epoch == epoch;
+        (self.has_all(lanes) && lanes.iter().all(is_open)).then_some(epoch)
     }
 
     /// Stops admitting orders.
     pub fn close(&mut self, activity: ActivityId, epoch: Epoch) {
         let role = self.role;
         let Some(sale) = self.sales.get_mut(&activity).filter(|_| role == LedgerRole::Gate) else { return };
-        if sale.lanes.iter().any(|lane| lane.closed < epoch) {
-            sale.lanes.iter_mut().for_each(|lane| lane.closed = lane.closed.max(epoch));
+        if sale.lanes.iter().any(|lane| lane.closed_to < epoch) {
+            sale.lanes.iter_mut().for_each(|lane| lane.closed_to = lane.closed_to.max(epoch));
             self.journal.push(&Record::ClosedForEver(activity, epoch));
         }
     }
@@ -101,9 +92,17 @@ impl StateMachine {
         {
             return Ok(Some(free.clone()));
         }
+        if !self.has_all(&sale.lanes) {
+            return Err(not_whole());
+        }
         sale.lanes.iter().try_for_each(|lane| lane.check_whole(epoch))?;
         let free = |index: usize| sale.lanes.iter().map(|lane| lane.units[index].available).sum();
         Ok(Some((0..sale.lanes[0].units.len()).map(free).collect()))
+    }
+
+    /// Whether no lane of an activity is missing: a store may have lost some.
+    fn has_all(&self, lanes: &[LaneState]) -> bool {
+        lanes.len() == usize::from(self.lane_count(&lanes[0].base))
     }
 
     /// Notes the free units in a lane that opens last, so that the others can open one by one.
@@ -194,19 +193,30 @@ fn not_whole() -> LedgerError {
 impl LaneState {
     /// Whether it takes orders and transfers.
     pub(super) fn is_open(&self) -> bool {
-        self.role != LedgerRole::Gate || self.epoch > self.closed
+        self.role != LedgerRole::Gate || self.epoch > self.closed_to
     }
 
     fn check_newer(&self, epoch: Epoch) -> Result<(), LedgerError> {
-        let reached = if mutant!("closed-epoch-opens") { self.epoch } else { self.epoch.max(self.closed) };
+        let reached = if mutant!("closed-epoch-opens") { self.epoch } else { self.epoch.max(self.closed_to) };
         if reached >= epoch {
             return Err(LedgerError::Moved { epoch: reached, position: self.head });
         }
         Ok(())
     }
 
+    /// Checks that no content of a newer epoch is being loaded.
+    fn check_not_overtaken(&self, epoch: Epoch) -> Result<(), LedgerError> {
+        match &self.loading {
+            Some(other) if other.epoch > epoch => {
+                Err(LedgerError::Moved { epoch: other.epoch, position: Position::default() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn check_whole(&self, epoch: Epoch) -> Result<(), LedgerError> {
         self.check_newer(epoch)?;
+        self.check_not_overtaken(epoch)?;
         let is_whole = |loading: &Loading| loading.epoch == epoch && loading.next.is_none();
         if self.loading.as_ref().is_some_and(is_whole) { Ok(()) } else { Err(not_whole()) }
     }
@@ -219,10 +229,8 @@ impl LaneState {
         consumers: &[Consumer],
     ) -> Result<bool, LedgerError> {
         self.check_newer(epoch)?;
+        self.check_not_overtaken(epoch)?;
         match &self.loading {
-            Some(other) if other.epoch > epoch => {
-                return Err(LedgerError::Moved { epoch: other.epoch, position: Position::default() });
-            }
             _ if chunk.after.is_none() => self.start_over(chunk, consumers).map_err(stopped)?,
             Some(known) if known.epoch == epoch && known.after == chunk.after => return Ok(false),
             Some(known) if known.epoch == epoch && known.next.is_some() && known.next == chunk.after => {}
@@ -245,7 +253,7 @@ impl LaneState {
     fn start_over(&mut self, chunk: &Chunk, consumers: &[Consumer]) -> Result<(), CorruptState> {
         let mut lane = Self::new(self.lane, self.role, std::sync::Arc::clone(&chunk.terms));
         (lane.last, lane.version) = (self.last, self.version + 1);
-        (lane.epoch, lane.closed) = (self.epoch, self.closed.max(self.epoch));
+        (lane.epoch, lane.closed_to) = (self.epoch, self.closed_to.max(self.epoch));
         lane.steps.clone_from(&self.steps);
         lane.followed = chunk.position;
         lane.outbox.add(consumers, 0);

@@ -26,6 +26,7 @@ pub(super) enum Record<E> {
     /// An event of that lane.
     Event(E),
     Opened(Arc<Terms>),
+    /// Only in journals of versions that knew no lane of it; now [`Kept`](Self::Kept).
     Unmatched(Capture),
     Registered(Consumer),
     Retired(Consumer),
@@ -47,6 +48,8 @@ pub(super) enum Record<E> {
     Format(u8),
     /// The content of this epoch and of older ones is closed.
     ClosedForEver(ActivityId, Epoch),
+    /// The lane keeps a capture until its payment opens.
+    Kept(Lane, Capture),
 }
 
 /// The format of records that this version writes. It changes when a type in a record does.
@@ -57,7 +60,9 @@ impl<E> Record<E> {
     pub(super) fn activity(&self) -> Option<ActivityId> {
         match self {
             Self::Opened(terms) => Some(terms.activity()),
-            Self::Acknowledged(_, lane, _) | Self::Followed(lane, _) => Some(lane.activity),
+            Self::Acknowledged(_, lane, _) | Self::Followed(lane, _) | Self::Kept(lane, _) => {
+                Some(lane.activity)
+            }
             Self::Closed(activity, ..)
             | Self::Loaded(activity, ..)
             | Self::Reopened(activity, ..)

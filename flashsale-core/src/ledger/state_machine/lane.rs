@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    gate::Loading,
     limit_counters::LimitCounters,
+    loading::Loading,
     orders::{Orders, RowId},
     outbox::Outbox,
     room::Room,
@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     domain::{
-        Attribution, LimitRule, OfferTerms, Order, OrderId, Selling, SkuId, Strategy, Subjects, Timestamp,
-        UserId,
+        Attribution, Capture, LimitRule, OfferTerms, Order, OrderId, PaymentId, Selling, SkuId, Strategy,
+        Subjects, Timestamp, UserId,
     },
     ledger::{
         AdjustmentId, Bucket, BuyerFilter, Change, ChangeId, Epoch, Event, Lane, LedgerRole, OfferView,
@@ -47,11 +47,11 @@ pub(super) struct LaneState {
     pub(super) now: Timestamp,
     /// The position of the last entry.
     pub(super) head: Position,
-    /// The epoch of a truth, or of a gate's content.
+    /// The epoch of a truth, or of the content that a gate opened last.
     pub(super) epoch: Epoch,
     /// A gate opens no content of this epoch or an older one.
-    pub(super) closed: Epoch,
-    /// The content that replaces a gate's present one.
+    pub(super) closed_to: Epoch,
+    /// The content that a gate is loading, until it opens.
     pub(super) loading: Option<Loading>,
     /// How far a gate has followed its truth.
     pub(super) followed: Position,
@@ -65,6 +65,8 @@ pub(super) struct LaneState {
     pub(super) transit: BTreeMap<(Bucket, u64), Transfer>,
     pub(super) sent: BTreeMap<Bucket, u64>,
     pub(super) received: BTreeMap<Bucket, u64>,
+    /// Captures of payments that are not open yet.
+    pub(super) kept: BTreeMap<PaymentId, Vec<Capture>>,
     pub(super) buyers: BuyerFilter,
     pub(super) outbox: Outbox,
     /// The steps of time that it has taken.
@@ -97,7 +99,7 @@ impl LaneState {
             now: Timestamp::EPOCH,
             head: Position::default(),
             epoch: Epoch::default(),
-            closed: Epoch::default(),
+            closed_to: Epoch::default(),
             loading: None,
             followed: Position::default(),
             version: 0,
@@ -110,6 +112,7 @@ impl LaneState {
             transit: BTreeMap::new(),
             sent: BTreeMap::new(),
             received: BTreeMap::new(),
+            kept: BTreeMap::new(),
             buyers: BuyerFilter::default(),
             outbox: Outbox::default(),
             steps: BTreeSet::new(),
@@ -151,6 +154,11 @@ impl LaneState {
     pub(super) fn tick(&mut self, now: Timestamp) -> Timestamp {
         self.last = self.last.max(now);
         self.last
+    }
+
+    /// Keeps a capture until its payment opens.
+    pub(super) fn keep(&mut self, capture: Capture) {
+        self.kept.entry(capture.payment).or_default().push(capture);
     }
 
     pub(super) fn order(&self, row: RowId) -> Order {
@@ -312,9 +320,10 @@ impl LaneState {
                 self.selling = *next;
             }
         }
-        if self.counters.start_over_for(&self.terms) {
+        let new = self.counters.count_for(&self.terms);
+        if !new.is_empty() {
             let counted = self.orders.iter().filter(|(_, row)| row.status.counts_for_limits());
-            counted.for_each(|(_, row)| self.counters.add(row));
+            counted.for_each(|(_, row)| self.counters.add_to(row, |kind| new.contains(&kind)));
         }
         Ok(())
     }

@@ -104,16 +104,12 @@ impl LimitCounters {
         self.used.allocation_size()
     }
 
-    /// Starts counting what these terms need. Returns whether that is more than before: then all
-    /// counters are reset to 0, and the caller must count its orders again.
-    pub(super) fn start_over_for(&mut self, terms: &Terms) -> bool {
-        let before = self.counted.len();
-        self.counted.extend(counted_by(terms));
-        let grown = self.counted.len() > before;
-        if grown {
-            self.used.clear();
-        }
-        grown
+    /// Starts counting what these terms need. Returns what was not counted before: the caller must count its
+    /// orders for that.
+    pub(super) fn count_for(&mut self, terms: &Terms) -> HashSet<(Subject, Per)> {
+        let new: HashSet<_> = counted_by(terms).filter(|kind| !self.counted.contains(kind)).collect();
+        self.counted.extend(&new);
+        new
     }
 
     /// The units that a rule still allows. 0 if the buyer lacks the rule's subject.
@@ -146,11 +142,12 @@ impl LimitCounters {
 
     /// Counts an order for its user only.
     pub(super) fn add_user(&mut self, row: &OrderRow) {
-        self.add_to(row, |subject| subject == Subject::User);
+        self.add_to(row, |(subject, _)| subject == Subject::User);
     }
 
-    fn add_to(&mut self, row: &OrderRow, counts: impl Fn(Subject) -> bool) {
-        for (subject, per) in self.counted.iter().filter(|(subject, _)| counts(*subject)) {
+    /// Counts an order in some ways only.
+    pub(super) fn add_to(&mut self, row: &OrderRow, counts: impl Fn((Subject, Per)) -> bool) {
+        for (subject, per) in self.counted.iter().filter(|kind| counts(**kind)) {
             if let Some(counter) = Counter::of(*subject, *per, row.offer, row.user, row.subjects()) {
                 *self.used.entry(counter).or_default() += row.quantity.value();
             }

@@ -23,7 +23,7 @@ use crate::{
     ledger::{
         Adjusted, Adjustment, Advance, Advanced, Advances, Bucket, Change, ChangeId, Consumer, Due, Entry,
         Epoch, Event, Kept, Lane, LedgerError, LedgerRole, Opened, OrderChange, Outcome, Placed, Position,
-        Reference, Reservations, Reserve, Terms,
+        Reservations, Reserve, Terms,
     },
 };
 
@@ -33,6 +33,7 @@ pub struct StateMachine {
     pub(super) role: LedgerRole,
     pub(super) sales: BTreeMap<ActivityId, ActivityState>,
     pub(super) consumers: Vec<Consumer>,
+    /// Captures of unknown payments, from journals and snapshots of versions that knew no lane of them.
     pub(super) unmatched: HashMap<PaymentId, Vec<Capture>>,
     /// Activities that are not in memory.
     pub(super) away: Away,
@@ -201,7 +202,9 @@ impl StateMachine {
             let state = self.lane(lane)?;
             outcomes.push(match state.decide_reserve(at, request) {
                 precedence::Decision::Decline(outcome) => outcome,
-                precedence::Decision::Replay(row) => Outcome::Replayed(Box::new(state.order(row))),
+                precedence::Decision::Replay(row) => {
+                    Outcome::Replayed { order: Box::new(state.order(row)), position: state.head }
+                }
                 precedence::Decision::Place(placed) => {
                     // This would be the batch's first order, so nothing has happened yet.
                     if let Some(full) = full {
@@ -261,12 +264,13 @@ impl StateMachine {
                 let id = state.orders.row(row).id;
                 let (kept, in_parts) = match step {
                     Advance::OpenPayment { payment, in_parts, .. } => {
-                        (self.unmatched.get(payment).cloned(), *in_parts)
+                        let kept = state.kept.get(payment).into_iter().chain(self.unmatched.get(payment));
+                        (kept.flatten().cloned().collect(), *in_parts)
                     }
-                    _ => (None, false),
+                    _ => (Vec::new(), false),
                 };
                 self.commit(lane, batch, &[event(id, change)])?;
-                for capture in kept.unwrap_or_default() {
+                for capture in kept {
                     // The order is now being paid, so no replacement is needed.
                     let order = step.order();
                     let step = Advance::Capture { order, capture, in_parts, replacement: order.id };
@@ -313,16 +317,18 @@ impl StateMachine {
     /// Keeps a capture until its payment is opened.
     ///
     /// # Errors
-    /// [`LedgerError::NotDeciding`] at a gate.
-    pub fn keep_unmatched(&mut self, capture: &Capture) -> Result<Kept, LedgerError> {
+    /// See [`keep_unmatched`](crate::ledger::LedgerCalls::keep_unmatched).
+    pub fn keep_unmatched(&mut self, lane: Lane, capture: &Capture) -> Result<Kept, LedgerError> {
         self.deciding("captures")?;
-        if let Some(order) = self.locate(Reference::Payment(capture.payment)) {
+        let state = self.lane_mut(lane)?;
+        if let Some(order) = state.order_of_payment(capture.payment) {
             return Ok(Kept::Known(order));
         }
-        let kept = self.unmatched.entry(capture.payment).or_default();
-        if !kept.iter().any(|known| known.repeats(capture)) && !mutant!("unmatched-capture-dropped") {
-            kept.push(capture.clone());
-            self.journal.push(&Record::Unmatched(capture.clone()));
+        let known = state.kept.get(&capture.payment).into_iter().flatten();
+        let is_repeated = known.into_iter().any(|known| known.repeats(capture));
+        if !is_repeated && !mutant!("unmatched-capture-dropped") {
+            state.keep(capture.clone());
+            self.journal.push(&Record::Kept(lane, capture.clone()));
         }
         Ok(Kept::Kept)
     }
@@ -423,8 +429,11 @@ impl StateMachine {
         let revision = if self.role == LedgerRole::Gate { 0 } else { position.sequence };
         let state = self.lane_mut(lane).map_err(|_| CorruptState("the activity is not open"))?;
         state.apply(at, revision, event)?;
-        state.head = position;
-        state.outbox.push(|| Entry { position, at, event: event.clone() });
+        // The outbox of a gate begins when it opens.
+        if state.loading.is_none() || mutant!("step-enters-while-loading") {
+            state.head = position;
+            state.outbox.push(|| Entry { position, at, event: event.clone() });
+        }
         if matches!(event, Event::Amended { .. }) {
             self.room_until = Timestamp::EPOCH;
         }
@@ -432,7 +441,8 @@ impl StateMachine {
         Ok(())
     }
 
-    /// Forgets the captures of a payment that opens: they follow in the same batch.
+    /// Forgets the captures of a payment that opens: they follow in the same batch. Those of its lane are
+    /// forgotten by the lane itself.
     pub(super) fn forget_unmatched(&mut self, event: &Event) {
         if let Event::Order { change: OrderChange::PaymentOpened { payment, .. }, .. } = event {
             self.unmatched.remove(payment);

@@ -33,6 +33,7 @@ mod inspect;
 mod journal_record;
 mod lane;
 mod limit_counters;
+mod loading;
 mod machine;
 mod needs;
 mod order_events;

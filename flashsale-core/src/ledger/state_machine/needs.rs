@@ -2,9 +2,9 @@
 
 use super::{excerpt::capture_keys, lane::LaneState, machine::StateMachine};
 use crate::{
-    domain::{Subject, Subjects, UserId},
+    domain::{Capture, Subject, Subjects, UserId},
     ledger::{
-        Advance, Change, Command, Event, Lane, OrderChange,
+        Advance, Change, Command, Entry, Event, Lane, OrderChange,
         rows::{Needs, RowKey},
     },
 };
@@ -46,8 +46,11 @@ impl StateMachine {
                     match step {
                         Advance::OpenPayment { payment, .. } => {
                             needs.keys.insert(RowKey::Payment(*payment));
-                            let kept = self.unmatched.get(payment).into_iter().flatten();
-                            needs.keys.extend(kept.flat_map(capture_keys));
+                            if !mutant!("row-kept-not-read") {
+                                needs.keys.insert(RowKey::Kept(*payment));
+                            }
+                            let kept = state.and_then(|state| state.kept.get(payment));
+                            needs.keys.extend(kept.into_iter().flatten().flat_map(capture_keys));
                         }
                         Advance::Capture { .. } if mutant!("row-capture-not-read") => {}
                         Advance::Capture { capture, .. } => needs.keys.extend(capture_keys(capture)),
@@ -60,6 +63,9 @@ impl StateMachine {
                 // One more shows when the next one is due.
                 needs.due = limit.saturating_add(1);
                 state.into_iter().for_each(|state| state.add_orders(&mut needs));
+            }
+            Command::KeepUnmatched { capture: Capture { payment, .. }, .. } => {
+                needs.keys.extend([RowKey::Payment(*payment), RowKey::Kept(*payment)]);
             }
             Command::Send { sku, .. } => drop(needs.keys.insert(RowKey::Units(*sku))),
             Command::Receive(transfer) => drop(needs.keys.insert(RowKey::Units(transfer.sku))),
@@ -91,14 +97,15 @@ impl StateMachine {
                 needs.keys.extend(offers.map(|offer| RowKey::Units(offer.sku())));
             }
             Command::Follow { entries, .. } => {
-                if let Some(state) = state {
-                    entries.iter().for_each(|entry| state.add_followed(&entry.event, &mut needs));
+                if let Some(state) = state.filter(|state| state.loading.is_none()) {
+                    let new = |entry: &&Entry| entry.position.sequence > state.followed.sequence;
+                    let new = entries.iter().filter(new);
+                    new.for_each(|entry| state.add_followed(&entry.event, &mut needs));
                     state.add_orders(&mut needs);
                 }
             }
             Command::Ack { position, .. } => needs.entry = Some(position.sequence),
             Command::Forget(_)
-            | Command::KeepUnmatched(_)
             | Command::Archive(_)
             | Command::Register(_)
             | Command::Retire(_)

@@ -146,6 +146,7 @@ impl LaneState {
                 let (id, provider, deadline) = (*payment, provider.clone(), *deadline);
                 let payment = Payment { id, provider, status: PaymentStatus::Open, deadline };
                 self.orders.add_payment(row_id, payment);
+                self.kept.remove(&id);
                 self.set_status(row_id, OrderStatus::Paying);
             }
             OrderChange::PaymentEnded { payment, status } => {

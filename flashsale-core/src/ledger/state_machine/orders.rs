@@ -185,7 +185,8 @@ pub(super) struct Orders {
     /// Only users with more than [`WALKED`] orders.
     by_key: HashTable<RowId>,
     by_nonce: HashTable<RowId>,
-    by_payment: HashMap<PaymentId, RowId>,
+    /// Also payments whose orders are not in memory.
+    by_payment: HashMap<PaymentId, (UserId, OrderId)>,
     /// (provider, transaction) and (provider, event) of captures, as digests.
     by_capture: HashMap<u128, RowId>,
     hasher: DefaultHashBuilder,
@@ -317,7 +318,8 @@ impl Orders {
         self.by_nonce.find(self.hash(&(user, nonce)), same).copied()
     }
 
-    pub(super) fn by_payment(&self, payment: PaymentId) -> Option<RowId> {
+    /// The owner of a payment.
+    pub(super) fn by_payment(&self, payment: PaymentId) -> Option<(UserId, OrderId)> {
         self.by_payment.get(&payment).copied()
     }
 
@@ -437,7 +439,8 @@ impl Orders {
     }
 
     pub(super) fn add_payment(&mut self, row: RowId, payment: Payment) {
-        self.by_payment.insert(payment.id, row);
+        let OrderRow { user, id, .. } = *self.row(row);
+        self.by_payment.insert(payment.id, (user, id));
         self.row_mut(row).extra_mut().payments.push(payment);
     }
 
@@ -448,9 +451,9 @@ impl Orders {
         self.row_mut(row).extra_mut().receipts.push(receipt);
     }
 
-    /// Records a payment whose order may not be in memory.
-    pub(super) fn note_payment(&mut self, payment: PaymentId, row: Option<RowId>) {
-        self.by_payment.entry(payment).or_insert(row.unwrap_or(NONE));
+    /// Records the owner of a payment, whose order may not be in memory.
+    pub(super) fn note_payment(&mut self, payment: PaymentId, owner: (UserId, OrderId)) {
+        self.by_payment.insert(payment, owner);
     }
 
     /// Records a capture whose order may not be in memory.

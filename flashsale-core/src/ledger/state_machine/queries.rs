@@ -4,16 +4,11 @@ use std::sync::Arc;
 
 use super::{lane::LaneState, machine::StateMachine, orders::RowId};
 use crate::{
-    domain::{ActivityId, Capture, Order, OrderId, OrderKey, SkuId, Timestamp, UserId},
-    ledger::{AdjustmentId, Lane, LedgerError, Reference, RefundTask, Stock, Terms, View},
+    domain::{ActivityId, Order, OrderId, OrderKey, PaymentId, SkuId, Timestamp, UserId},
+    ledger::{AdjustmentId, Lane, LedgerError, PaymentRef, RefundTask, Stock, Terms, View},
 };
 
 impl StateMachine {
-    /// The captures whose payment is still unknown.
-    pub fn unmatched(&self) -> impl Iterator<Item = &Capture> {
-        self.unmatched.values().flatten()
-    }
-
     /// The open activities.
     pub fn activities(&self) -> Vec<ActivityId> {
         self.sales.keys().copied().collect()
@@ -69,15 +64,22 @@ impl StateMachine {
         found.into_iter().take(limit).map(|(_, lane, row)| lane.order(row)).collect()
     }
 
-    /// The order of an order id or a payment id.
-    pub fn locate(&self, reference: Reference) -> Option<OrderKey> {
-        self.readable().flat_map(|(_, sale)| &sale.lanes).find_map(|lane| {
-            let row = match reference {
-                Reference::Order(id) => lane.orders.with_id(id).next(),
-                Reference::Payment(id) => lane.orders.by_payment(id),
-            }?;
-            let row = lane.orders.row(row);
-            Some(OrderKey { activity: lane.lane.activity, user: row.user, id: row.id })
+    /// The order of a payment in the lane of its reference.
+    pub fn order_of_payment(&self, payment: PaymentRef) -> Option<OrderKey> {
+        let PaymentRef { lane: Lane { activity, bucket }, payment } = payment;
+        let sale = self.to_read(activity)?;
+        if mutant!("payment-of-any-lane") {
+            return sale.lanes.iter().find_map(|lane| lane.order_of_payment(payment));
+        }
+        sale.lane(bucket)?.order_of_payment(payment)
+    }
+
+    /// An order with this id in one activity, or in all that are in memory.
+    pub fn locate(&self, activity: Option<ActivityId>, order: OrderId) -> Option<OrderKey> {
+        let sales = self.readable().filter(|(known, _)| activity.is_none_or(|activity| activity == *known));
+        sales.flat_map(|(_, sale)| &sale.lanes).find_map(|lane| {
+            let row = lane.orders.with_id(order).next()?;
+            Some(OrderKey { activity: lane.lane.activity, user: lane.orders.row(row).user, id: order })
         })
     }
 
@@ -110,6 +112,11 @@ impl StateMachine {
 }
 
 impl LaneState {
+    pub(super) fn order_of_payment(&self, payment: PaymentId) -> Option<OrderKey> {
+        let (user, id) = self.orders.by_payment(payment)?;
+        Some(OrderKey { activity: self.lane.activity, user, id })
+    }
+
     fn refund_tasks(&self, row: RowId) -> impl Iterator<Item = RefundTask> + '_ {
         let row = self.orders.row(row);
         let order = OrderKey { activity: self.lane.activity, user: row.user, id: row.id };

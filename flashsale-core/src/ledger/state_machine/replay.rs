@@ -96,6 +96,7 @@ impl StateMachine {
             Record::Unmatched(capture) => {
                 self.unmatched.entry(capture.payment).or_default().push(capture);
             }
+            Record::Kept(lane, capture) => self.lane_mut(lane).map_err(misfit)?.keep(capture),
             Record::Registered(consumer) => self.register(&consumer),
             Record::Retired(consumer) => self.retire(&consumer),
             Record::Acknowledged(consumer, lane, sequence) => self.acknowledge(&consumer, lane, sequence),

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
-    CorruptState, activity::ActivityState, away::StoredActivity, gate::Loading, machine::StateMachine,
+    CorruptState, activity::ActivityState, away::StoredActivity, loading::Loading, machine::StateMachine,
     orders::RowId, outbox::Outbox, units::Units,
 };
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
 pub struct Image<O = Order> {
     role: LedgerRole,
     consumers: Vec<Consumer>,
+    /// Captures of unknown payments, kept by versions that knew no lane of them.
     unmatched: Vec<Capture>,
     /// What gates were loading. Formats 1 to 3 kept it aside until it was whole; now lanes load in place.
     staged: Vec<(ActivityId, Epoch, Vec<Chunk>)>,
@@ -38,6 +39,9 @@ pub struct Image<O = Order> {
     /// Format 3 ends before them.
     #[serde(deserialize_with = "or_none")]
     gates: Vec<(ActivityId, Bucket, Epoch, Epoch, Option<Loading>)>,
+    /// The captures that lanes keep. Format 3 ends before them.
+    #[serde(deserialize_with = "or_none")]
+    kept: Vec<(Lane, Capture)>,
 }
 
 fn or_none<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
@@ -88,7 +92,7 @@ impl StateMachine {
         Image {
             role: self.role,
             consumers: self.consumers.clone(),
-            unmatched: self.unmatched().cloned().collect(),
+            unmatched: self.unmatched.values().flatten().cloned().collect(),
             staged: Vec::new(),
             sales: sales.iter().map(|sale| sale.image()).collect(),
             archived: self
@@ -107,8 +111,13 @@ impl StateMachine {
                 .filter(|lane| lane.role == LedgerRole::Gate)
                 .map(|lane| {
                     let Lane { activity, bucket } = lane.lane;
-                    (activity, bucket, lane.epoch, lane.closed, lane.loading.clone())
+                    (activity, bucket, lane.epoch, lane.closed_to, lane.loading.clone())
                 })
+                .collect(),
+            kept: sales
+                .iter()
+                .flat_map(|sale| &sale.lanes)
+                .flat_map(|lane| lane.kept.values().flatten().map(|capture| (lane.lane, capture.clone())))
                 .collect(),
         }
     }
@@ -137,13 +146,16 @@ impl StateMachine {
         for (activity, bucket, epoch, closed, loading) in image.gates {
             let lane = machine.lane_mut(Lane { activity, bucket });
             let lane = lane.map_err(|_| CorruptState("a gate's epoch has no lane"))?;
-            (lane.epoch, lane.closed, lane.loading) = (epoch, closed, loading);
+            (lane.epoch, lane.closed_to, lane.loading) = (epoch, closed, loading);
         }
         for (activity, epoch, chunks) in image.staged {
             for chunk in chunks {
                 let loaded = machine.load(activity, epoch, chunk);
                 loaded.map_err(|_| CorruptState("a gate's content cannot be loaded"))?;
             }
+        }
+        for (lane, capture) in image.kept {
+            machine.lane_mut(lane).map_err(|_| CorruptState("a kept capture has no lane"))?.keep(capture);
         }
         Ok(machine)
     }
@@ -171,7 +183,7 @@ impl<O: Into<Order>> SaleImage<O> {
         for (index, image) in self.lanes.into_iter().enumerate() {
             let lane = &mut sale.lanes[index];
             lane.epoch = self.epoch;
-            lane.closed = if self.closed { self.epoch } else { lane.closed };
+            lane.closed_to = if self.closed { self.epoch } else { lane.closed_to };
             image.restore(lane)?;
         }
         Ok(())

@@ -36,7 +36,7 @@ impl StateMachine {
                 self.forget(batch, *transfer)?;
                 Answer::Done
             }
-            Command::KeepUnmatched(capture) => Answer::Kept(self.keep_unmatched(capture)?),
+            Command::KeepUnmatched { lane, capture } => Answer::Kept(self.keep_unmatched(*lane, capture)?),
             Command::Archive(_) => Answer::Archived(false),
             Command::Register(consumer) => {
                 self.register(consumer);
@@ -88,7 +88,8 @@ impl StateMachine {
             Query::View(lane) => Reply::View(self.view(now, *lane)?),
             Query::Order(key) => Reply::Order(self.order(*key)),
             Query::OrdersOf { user, after, limit } => Reply::Orders(self.orders_of(*user, *after, *limit)),
-            Query::Locate(reference) => Reply::Located(self.locate(*reference)),
+            Query::OrderOfPayment(payment) => Reply::Located(self.order_of_payment(*payment)),
+            Query::Locate { activity, order } => Reply::Located(self.locate(*activity, *order)),
             Query::Adjustment { activity, id } => Reply::Adjustment(self.adjustment(*activity, id)?),
             Query::RefundsDue { lane, after, limit } => {
                 Reply::RefundsDue(self.refunds_due(*lane, *after, *limit))

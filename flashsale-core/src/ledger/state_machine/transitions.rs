@@ -92,7 +92,7 @@ impl LaneState {
         provider: &Provider,
     ) -> Decision {
         match self.orders.by_payment(payment) {
-            Some(owner) if owner == row_id => return Replay(row_id),
+            Some(owner) if owner == (row.user, row.id) => return Replay(row_id),
             Some(_) => return Decline(Advanced::IdTaken),
             None => {}
         }

@@ -18,10 +18,8 @@ use tokio::sync::{Mutex, Notify};
 use super::{AuditRecorder, Payments, Sales, ServiceError, advance::advance, ordering::cancel};
 use crate::{
     catalogue::{Catalogue, CatalogueError, Change, KillSwitch, Versioned},
-    domain::{Attribution, Invalid, OrderId, OrderKey, Product, RefundOrder, Sku, UserId},
-    ledger::{
-        Adjusted, Adjustment, Advance, Advanced, Lane, LedgerCalls as _, LedgerError, Reference, Timing,
-    },
+    domain::{Attribution, Invalid, OrderKey, Product, RefundOrder, Sku, UserId},
+    ledger::{Adjusted, Adjustment, Advance, Advanced, Lane, Timing},
     queue::Queue,
     snowflake::Generator,
 };
@@ -164,10 +162,9 @@ impl Operations {
     ///
     /// # Errors
     /// Those of the ledger and the payment provider; repeat the call to learn the outcome.
-    pub async fn cancel(&self, order: OrderId, by: &Attribution) -> Result<Advanced, OperationError> {
-        let Some(key) = self.locate(order).await? else { return Ok(Advanced::NotFound) };
-        let outcome = cancel(&self.sales, &self.payments, key, Some(by.clone())).await?;
-        self.record_order(key).await;
+    pub async fn cancel(&self, order: OrderKey, by: &Attribution) -> Result<Advanced, OperationError> {
+        let outcome = cancel(&self.sales, &self.payments, order, Some(by.clone())).await?;
+        self.record_order(order).await;
         Ok(outcome)
     }
 
@@ -178,14 +175,12 @@ impl Operations {
     /// Those of the ledger; repeat the call to learn the outcome.
     pub async fn refund(
         &self,
-        order: OrderId,
+        order: OrderKey,
         refund: RefundOrder,
         by: &Attribution,
     ) -> Result<Advanced, OperationError> {
-        let Some(key) = self.locate(order).await? else { return Ok(Advanced::NotFound) };
-        let step = Advance::Refund { order: key, refund, by: by.clone() };
-        let outcome = advance(&self.sales, step).await?;
-        self.record_order(key).await;
+        let outcome = advance(&self.sales, Advance::Refund { order, refund, by: by.clone() }).await?;
+        self.record_order(order).await;
         Ok(outcome)
     }
 
@@ -226,10 +221,6 @@ impl Operations {
         let switch = self.catalogue.put_kill_switch(on, by).await?;
         self.sales.note_kill_switch(switch.version, switch.value.on);
         Ok(switch)
-    }
-
-    async fn locate(&self, order: OrderId) -> Result<Option<OrderKey>, LedgerError> {
-        self.sales.ledger().locate(Reference::Order(order)).await
     }
 
     async fn record_order(&self, key: OrderKey) {

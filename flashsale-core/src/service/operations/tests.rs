@@ -321,7 +321,7 @@ async fn changes_in_the_ledger_get_one_audit_row_even_if_the_process_restarts() 
     assert_eq!(shop.rows("offer.adjusted").await.len(), 2, "the row is there when the call returns");
     let Placement::Placed(order, _) = shop.order(1, 1).await else { panic!("there should be units") };
     for _ in 0..2 {
-        shop.operations.cancel(order.key.id, &by("li")).await.unwrap();
+        shop.operations.cancel(order.key, &by("li")).await.unwrap();
         shop.operations.recorder().record_all().await.unwrap();
         shop.restart().await.operations.recorder().record_all().await.unwrap();
     }
@@ -338,7 +338,7 @@ async fn the_kill_switch_declines_new_requests_and_finds_old_orders() {
     shop.operations.set_kill_switch(true, &by("wang")).await.unwrap();
     assert_eq!(shop.order(2, 2).await, Placement::Declined(Outcome::Paused));
     assert_eq!(shop.order(1, 3).await, Placement::Declined(Outcome::Paused));
-    assert_eq!(shop.order(1, 1).await, Placement::Existing(won.clone()));
+    assert!(matches!(shop.order(1, 1).await, Placement::Existing(again, _) if again == won));
     let restarted = shop.restart().await;
     assert_eq!(restarted.order(2, 2).await, Placement::Declined(Outcome::Paused));
     restarted.clock.advance(Duration::from_secs(1));

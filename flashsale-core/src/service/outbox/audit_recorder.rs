@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::reader::{self, Outbox};
 use crate::{
     catalogue::{self, Catalogue, CatalogueError},
-    domain::{ActivityId, Attribution, Invalid, Name},
+    domain::{ActivityId, Attribution, Invalid, Name, OrderRef},
     interruptible_sleep::pause,
     ledger::{self, ChangeId, Event, Lane, LedgerError, OrderChange, StepId, TimeStep},
     service::Sales,
@@ -125,6 +125,7 @@ impl Row {
             let change = catalogue::Change { action: action.parse()?, subject: subject.parse()?, detail };
             Ok(Some(Self { event: event.parse()?, change, by: by.clone() }))
         };
+        let of_order = |order| format!("order/{}", OrderRef { activity, order });
         match event {
             Event::Amended { id, change, by } => row(
                 format!("amended/{activity}/{}", id.0),
@@ -144,21 +145,21 @@ impl Row {
             Event::Order { id, change: OrderChange::CancelledBy(by), .. } => row(
                 format!("cancelled/{id}"),
                 "order.cancelled",
-                format!("order/{id}"),
+                of_order(*id),
                 json!({ "activity_id": activity }),
                 by,
             ),
             Event::Order { id, change: OrderChange::Refunded { units_returned, by }, .. } => row(
                 format!("refunded/{id}"),
                 "order.refunded",
-                format!("order/{id}"),
+                of_order(*id),
                 json!({ "activity_id": activity, "units_returned": units_returned }),
                 by,
             ),
             Event::Order { id, change: OrderChange::RefundOrdered { refund, by }, .. } => row(
                 format!("refunded/{id}/{:032x}", refund.key.0),
                 "order.refunded",
-                format!("order/{id}"),
+                of_order(*id),
                 json!({ "activity_id": activity, "amount": refund.amount, "units_returned": refund.units }),
                 by,
             ),

@@ -11,7 +11,7 @@ use crate::{
     circuit_breaker::{Breaker, BreakerOptions, Rejected},
     domain::{Name, Order, OrderKey, PaymentStatus, RefundOrder, RefundStatus, ReversalKind, Timestamp},
     interruptible_sleep::pause,
-    ledger::{Entry, Event, Lane, LedgerCalls as _, LedgerError, OrderChange},
+    ledger::{Entry, Event, Lane, LedgerCalls as _, LedgerError, OrderChange, PaymentRef},
     queue::{Job, MAX_BATCH, NewJob, Queue, QueueError, RetryPolicy, Topic, Verdict, Worker},
     service::Sales,
 };
@@ -57,6 +57,8 @@ pub struct Notification {
     pub at: Timestamp,
     /// The order in its state at delivery, which may be later than the event.
     pub order: Order,
+    /// The reference of its payment, if it has one.
+    pub payment: Option<PaymentRef>,
 }
 
 /// The kind of a notification.
@@ -312,7 +314,11 @@ async fn deliver(sales: &Sales, sink: &dyn EventSink, breaker: &Breaker, job: &J
         Ok(None) => return Verdict::Park { error: format!("order {} does not exist", order.id) },
         Err(error) => return retry(error.to_string()),
     };
-    hand_over(sink, breaker, &Notification { id: job.id.clone(), kind, at, order }).await
+    let payment = match sales.payment_of(&order).await {
+        Ok(payment) => payment,
+        Err(error) => return retry(error.to_string()),
+    };
+    hand_over(sink, breaker, &Notification { id: job.id.clone(), kind, at, order, payment }).await
 }
 
 /// Delivers a notification, unless the breaker is open.
@@ -390,8 +396,8 @@ mod tests {
         let breaker =
             Breaker::new("silent", options, Arc::new(ManualClock::new(Timestamp::from_millis(1_000))));
         let id = "7.0.0.1.1000".parse().unwrap();
-        let notification =
-            Notification { id, kind: NotificationKind::Placed, at: Timestamp::EPOCH, order: order() };
+        let (order, at) = (order(), Timestamp::EPOCH);
+        let notification = Notification { id, kind: NotificationKind::Placed, at, order, payment: None };
         for _ in 0..2 {
             let verdict = hand_over(&Silent, &breaker, &notification).await;
             assert!(

@@ -11,8 +11,8 @@ use tokio::runtime::Handle;
 use super::sale::{LaneFront, Renewed, Sale};
 use super::unit_transfer::borrow_units;
 use crate::{
-    domain::{ActivityId, Clock},
-    ledger::{Adjusted, Adjustment, Lane, Ledger, LedgerCalls, LedgerError, Terms},
+    domain::{ActivityId, Clock, Order, OrderKey},
+    ledger::{Adjusted, Adjustment, Lane, Ledger, LedgerCalls, LedgerError, PaymentRef, Terms},
     service::{
         Batcher, BatcherMetrics, BatcherOptions, ChangedLanes,
         sales::{kill_switch::KillSwitchFlag, lane_changes::LaneChanges},
@@ -117,6 +117,29 @@ impl Sales {
         }
         self.add(self.ledger.terms(activity).await?.as_slice());
         Ok(self.sale(activity))
+    }
+
+    /// Returns the lane of an order, which references of its payments name. Joins no activity.
+    ///
+    /// # Errors
+    /// [`LedgerError::NotOpen`] for an unknown activity; those of the ledger.
+    pub async fn lane_of(&self, order: OrderKey) -> Result<Lane, LedgerError> {
+        let buckets = match self.sale(order.activity) {
+            Some(sale) => sale.terms().buckets(),
+            None => self.ledger.terms(order.activity).await?.ok_or(LedgerError::NotOpen)?.buckets(),
+        };
+        Ok(Lane::of(order.activity, order.user, buckets))
+    }
+
+    /// Returns the reference of an order's payment; `None` if it has none. Joins no activity.
+    ///
+    /// # Errors
+    /// As [`Sales::lane_of`].
+    pub async fn payment_of(&self, order: &Order) -> Result<Option<PaymentRef>, LedgerError> {
+        Ok(match order.payment() {
+            Some(payment) => Some(PaymentRef { lane: self.lane_of(order.key).await?, payment: payment.id }),
+            None => None,
+        })
     }
 
     /// Leaves an activity, if the ledger can move it out of memory; see [`archive`](LedgerCalls::archive). Returns

@@ -145,8 +145,8 @@ impl Operations {
                 only_post(method)?;
                 self.step_clock(operator, head, body).await
             }
-            ["v1", "orders", order, "cancel"] => self.cancel_order(operator, head, id(order)?, body).await,
-            ["v1", "orders", order, "refund"] => self.refund_order(operator, head, id(order)?, body).await,
+            ["v1", "orders", order, "cancel"] => self.cancel_order(operator, head, order, body).await,
+            ["v1", "orders", order, "refund"] => self.refund_order(operator, head, order, body).await,
             ["v1", "users", user, "name"] => {
                 self.erase_name(operator, head, id(&decode_segment(user)?)?, body).await
             }
@@ -158,7 +158,7 @@ impl Operations {
             }
             ["v1", "orders", order] => {
                 only_get(method)?;
-                self.order(id(order)?).await
+                self.order(order).await
             }
             ["v1", "dead-letters"] => self.dead_letters(operator, head).await,
             ["v1", "dead-letters", number] => {

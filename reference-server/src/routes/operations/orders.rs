@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use flashsale_core::{
-    domain::{Identity, Key, Order, OrderId, RefundOrder, Text, UserId},
-    ledger::{LedgerCalls as _, Reference},
+    domain::{Identity, Key, Order, OrderId, OrderKey, OrderRef, RefundOrder, Text, UserId},
+    ledger::LedgerCalls as _,
 };
 use hyper::{StatusCode, http::request::Parts};
 use serde::Deserialize;
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     config::{OperationsToken, OperatorRole},
     http::{Body, Problem, Query, json, no_store},
-    routes::{Answer, after, errors, headers::idempotency_key, limit},
+    routes::{Answer, after, errors, headers::idempotency_key, id, limit},
     views::{Page, ShownOrder},
 };
 
@@ -68,23 +68,38 @@ impl Operations {
         orders.truncate(limit);
         let next = orders.last().filter(|_| more).map(|order| order.key.id.to_string());
         let identity = self.identity(user).await?;
-        let items = orders.iter().map(|order| ShownOrder::to_operator(order, identity.clone())).collect();
+        let mut items = Vec::with_capacity(orders.len());
+        for order in &orders {
+            items.push(self.shown(order, identity.clone()).await?);
+        }
         Ok(no_store(json(StatusCode::OK, &Page { items, next })))
     }
 
-    pub(super) async fn order(&self, id: OrderId) -> Answer {
-        let ledger = self.app.sales.ledger();
-        let failed = |error| errors::ledger(&error);
-        let key =
-            ledger.locate(Reference::Order(id)).await.map_err(failed)?.ok_or_else(Problem::not_found)?;
-        let order = ledger.order(key).await.map_err(failed)?.ok_or_else(Problem::not_found)?;
-        self.shown(&order).await
+    pub(super) async fn order(&self, order: &str) -> Answer {
+        let key = self.find_order(order).await?;
+        let order = self.app.sales.ledger().order(key).await.map_err(|error| errors::ledger(&error))?;
+        self.answer(&order.ok_or_else(Problem::not_found)?).await
+    }
+
+    /// Finds an order by its reference, or by its bare id, which logs and jobs show.
+    async fn find_order(&self, order: &str) -> Result<OrderKey, Problem> {
+        let (activity, order) = match order.parse() {
+            Ok(OrderRef { activity, order }) => (Some(activity), order),
+            Err(_) => (None, id::<OrderId>(order)?),
+        };
+        let found = self.app.sales.ledger().locate(activity, order).await;
+        found.map_err(|error| errors::ledger(&error))?.ok_or_else(Problem::not_found)
     }
 
     /// Answers with an order and its buyer's identity.
-    async fn shown(&self, order: &Order) -> Answer {
+    async fn answer(&self, order: &Order) -> Answer {
         let identity = self.identity(order.key.user).await?;
-        Ok(no_store(json(StatusCode::OK, &ShownOrder::to_operator(order, identity))))
+        Ok(no_store(json(StatusCode::OK, &self.shown(order, identity).await?)))
+    }
+
+    async fn shown(&self, order: &Order, identity: Option<Identity>) -> Result<ShownOrder, Problem> {
+        let payment = self.app.sales.payment_of(order).await.map_err(|error| errors::ledger(&error))?;
+        Ok(ShownOrder::to_operator(order, payment, identity))
     }
 
     async fn identity(&self, user: UserId) -> Result<Option<Identity>, Problem> {
@@ -95,33 +110,35 @@ impl Operations {
         &self,
         operator: &OperationsToken,
         head: &Parts,
-        id: OrderId,
+        order: &str,
         body: Body,
     ) -> Answer {
         method_of(head, "POST")?;
         require(operator, &[OperatorRole::Operator])?;
         let by = by(operator, reason(Why::read(head, body).await?.reason, "cancelled by an operator"))?;
+        let key = self.find_order(order).await?;
         let (app, author) = (Arc::clone(&self.app), by.clone());
-        let work = async move { app.operations.cancel(id, &author).await };
+        let work = async move { app.operations.cancel(key, &author).await };
         let order = errors::advanced(self.run(work).await?)?;
-        self.shown(&order).await
+        self.answer(&order).await
     }
 
     pub(super) async fn refund_order(
         &self,
         operator: &OperationsToken,
         head: &Parts,
-        id: OrderId,
+        order: &str,
         body: Body,
     ) -> Answer {
         method_of(head, "POST")?;
         require(operator, &[OperatorRole::Operator])?;
         let request: RefundRequest = body.json(&head.headers).await?;
-        let refund = request.order(id, idempotency_key(&head.headers)?);
+        let key = self.find_order(order).await?;
+        let refund = request.order(key.id, idempotency_key(&head.headers)?);
         let by = by(operator, request.reason)?;
         let (app, author) = (Arc::clone(&self.app), by.clone());
-        let work = async move { app.operations.refund(id, refund, &author).await };
+        let work = async move { app.operations.refund(key, refund, &author).await };
         let order = errors::advanced(self.run(work).await?)?;
-        self.shown(&order).await
+        self.answer(&order).await
     }
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use flashsale_core::{
     admission::{Limited, Rule, Verdict},
     domain::{
-        Idempotency, Key, Order, OrderId, OrderKey, OrderStatus, Quantity, RefundStatus, Subject, SubjectId,
-        Subjects, UserId,
+        Idempotency, Key, Order, OrderKey, OrderRef, OrderStatus, Quantity, RefundStatus, Subject, SubjectId,
+        Subjects,
     },
-    ledger::{LedgerCalls as _, Outcome, Position, Reference},
+    ledger::{LedgerCalls as _, Outcome, Position},
     service::{OrderRequest, Placement},
 };
 use hyper::{
@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{
     auth::receipts::Receipt,
-    http::{Body, Code, Problem, Query, Response, json, no_store},
+    http::{Body, Code, Problem, Query, json, no_store},
     routes::{Answer, Public, after, errors, headers, id, limit, only_get, only_post},
     views::{Page, ShownOrder},
 };
@@ -94,9 +94,8 @@ impl Public {
         };
         app.guards.order(user, address, now).map_err(|limited| too_often(&limited))?;
         match attempt.place().await.map_err(|error| errors::service(&error))? {
-            Placement::Placed(order, position) => Ok(self.placed(StatusCode::CREATED, &order, position)),
-            // Only the writer of an order knows its position.
-            Placement::Existing(order) => Ok(self.placed(StatusCode::OK, &order, Position::default())),
+            Placement::Placed(order, position) => self.placed(StatusCode::CREATED, &order, position).await,
+            Placement::Existing(order, position) => self.placed(StatusCode::OK, &order, position).await,
             Placement::Declined(outcome) => self.declined(&outcome, device),
         }
     }
@@ -114,18 +113,25 @@ impl Public {
     }
 
     /// Answers with a new or repeated order: 202 while it is queued, otherwise `status`.
-    fn placed(&self, status: StatusCode, order: &Order, position: Position) -> Response {
+    async fn placed(&self, status: StatusCode, order: &Order, position: Position) -> Answer {
         let status = if order.persisted { status } else { StatusCode::ACCEPTED };
-        let receipt = self.app.receipts.issue(order.key.id, Receipt { user: order.key.user, position });
-        let placed = PlacedOrder { order: ShownOrder::to_owner(order), receipt };
+        let reference = order.key.reference();
+        let receipt = self.app.receipts.issue(reference, Receipt { user: order.key.user, position });
+        let placed = PlacedOrder { order: self.shown(order).await?, receipt };
         let mut response = no_store(json(status, &placed));
-        if let Ok(location) = HeaderValue::try_from(format!("/v1/orders/{}", order.key.id)) {
+        if let Ok(location) = HeaderValue::try_from(format!("/v1/orders/{reference}")) {
             response.headers_mut().insert(LOCATION, location);
         }
         if !order.persisted {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
-        response
+        Ok(response)
+    }
+
+    /// Shows an order to its owner.
+    async fn shown(&self, order: &Order) -> Result<ShownOrder, Problem> {
+        let payment = self.app.sales.payment_of(order).await.map_err(|error| errors::ledger(&error))?;
+        Ok(ShownOrder::to_owner(order, payment))
     }
 
     /// Everything about orders but placing them.
@@ -163,7 +169,10 @@ impl Public {
         let more = orders.len() > limit;
         orders.truncate(limit);
         let next = orders.last().filter(|_| more).map(|order| order.key.id.to_string());
-        let items = orders.iter().map(ShownOrder::to_owner).collect();
+        let mut items = Vec::with_capacity(orders.len());
+        for order in &orders {
+            items.push(self.shown(order).await?);
+        }
         Ok(no_store(json(StatusCode::OK, &Page { items, next })))
     }
 
@@ -174,14 +183,17 @@ impl Public {
     /// ignored; a forged receipt or one of another order is answered 404.
     async fn read(&self, head: &Parts, order: &str) -> Answer {
         Query::parse(head.uri.query(), &[])?;
-        let user = match headers::receipt(&head.headers)? {
-            None => self.caller(&head.headers).await?.user,
+        let key = match headers::receipt(&head.headers)? {
+            None => {
+                let user = self.caller(&head.headers).await?.user;
+                id::<OrderRef>(order)?.key(user)
+            }
             Some(text) => {
-                let receipt = self.app.receipts.verify(id(order)?, text);
-                receipt.ok_or_else(Problem::not_found)?.user
+                let order: OrderRef = id(order)?;
+                let receipt = self.app.receipts.verify(order, text).ok_or_else(Problem::not_found)?;
+                order.key(receipt.user)
             }
         };
-        let key = self.key_of(user, id(order)?).await?;
         let mut order = self.order_at(key).await?;
         // `Prefer` is only a preference: without a free permit the answer is immediate.
         if let Some(wait) = headers::wait(&head.headers)
@@ -195,14 +207,7 @@ impl Public {
                 order = self.order_at(key).await?;
             }
         }
-        Ok(no_store(json(StatusCode::OK, &ShownOrder::to_owner(&order))))
-    }
-
-    /// Finds the key of an order; 404 unless it belongs to this user.
-    async fn key_of(&self, user: UserId, id: OrderId) -> Result<OrderKey, Problem> {
-        let key = self.app.sales.ledger().locate(Reference::Order(id)).await;
-        let key = key.map_err(|error| errors::ledger(&error))?;
-        key.filter(|key| key.user == user).ok_or_else(Problem::not_found)
+        Ok(no_store(json(StatusCode::OK, &self.shown(&order).await?)))
     }
 
     async fn order_at(&self, key: OrderKey) -> Result<Order, Problem> {
@@ -212,13 +217,13 @@ impl Public {
 
     async fn cancel(&self, head: &Parts, order: &str, body: Body) -> Answer {
         let user = self.caller(&head.headers).await?.user;
-        let id: OrderId = id(order)?;
+        let order = id::<OrderRef>(order)?.key(user);
         nothing(head, body).await?;
         let (ordering, payments) = (self.app.ordering.clone(), self.app.payments.clone());
-        let work = self.app.spawner.run(async move { ordering.cancel(user, id, &payments).await });
+        let work = self.app.spawner.run(async move { ordering.cancel(order, &payments).await });
         let outcome = work.await.map_err(errors::lost)?.map_err(|error| errors::service(&error))?;
         let order = errors::advanced(outcome)?;
-        Ok(no_store(json(StatusCode::OK, &ShownOrder::to_owner(&order))))
+        Ok(no_store(json(StatusCode::OK, &self.shown(&order).await?)))
     }
 }
 

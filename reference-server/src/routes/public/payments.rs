@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use flashsale_core::{
-    domain::{OrderId, PaymentId, Provider},
-    ledger::{Advanced, LedgerCalls as _, Reference},
+    domain::{OrderRef, Provider},
+    ledger::{Advanced, LedgerCalls as _, PaymentRef},
 };
 use hyper::{StatusCode, http::request::Parts};
 use serde::Serialize;
@@ -24,7 +24,7 @@ use crate::{
 
 #[derive(Serialize)]
 struct ShownPayment {
-    payment_id: PaymentId,
+    payment_id: PaymentRef,
     provider: Provider,
     /// A path on this server, unless the provider has its own URL or `http.public_url` is set.
     pay_url: String,
@@ -39,19 +39,19 @@ struct Received {
 impl Public {
     pub(super) async fn open_payment(&self, head: &Parts, order: &str, body: Body) -> Answer {
         let user = self.caller(&head.headers).await?.user;
-        let id: OrderId = id(order)?;
+        let order = id::<OrderRef>(order)?.key(user);
         nothing(head, body).await?;
         let Some(provider) = self.app.provider.clone() else {
             return Err(errors::unavailable("No payment provider is configured on this server."));
         };
         let payments = self.app.payments.clone();
-        let work = self.app.spawner.run(async move { payments.open(user, id, &provider).await });
+        let work = self.app.spawner.run(async move { payments.open(order, &provider).await });
         let opened = match work.await.map_err(errors::lost)?.map_err(|error| errors::service(&error))? {
             Ok(opened) => opened,
             Err(outcome) => return Err(not_opened(outcome)),
         };
         let payment = ShownPayment {
-            payment_id: opened.payment.id,
+            payment_id: opened.reference,
             provider: opened.payment.provider,
             pay_url: self.absolute(opened.pay_url),
             deadline: opened.payment.deadline.into(),
@@ -101,10 +101,10 @@ impl Public {
             "fail" => Report::Failed,
             _ => return Err(Problem::not_found()),
         };
-        let payment: PaymentId = id(payment)?;
+        let payment: PaymentRef = id(payment)?;
         let ledger = self.app.sales.ledger();
         let failed = |error| errors::ledger(&error);
-        let key = ledger.locate(Reference::Payment(payment)).await.map_err(failed)?;
+        let key = ledger.order_of_payment(payment).await.map_err(failed)?;
         let order = match key {
             Some(key) => ledger.order(key).await.map_err(failed)?,
             None => None,

@@ -12,7 +12,10 @@ use std::borrow::Cow;
 
 use askama::Template;
 use bytes::Bytes;
-use flashsale_core::domain::{Activity, PaymentId, Product, Sku};
+use flashsale_core::{
+    domain::{Activity, Product, Sku},
+    ledger::PaymentRef,
+};
 use hyper::{
     StatusCode,
     header::{CONTENT_LANGUAGE, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue},
@@ -99,7 +102,7 @@ struct OrdersPage<'a> {
 #[template(path = "pay.html")]
 struct PayPage<'a> {
     frame: Frame<'a>,
-    payment: PaymentId,
+    payment: PaymentRef,
     back: &'a str,
 }
 
@@ -228,7 +231,12 @@ impl Site {
     ///
     /// # Errors
     /// If the template fails.
-    pub fn pay(&self, language: Language, payment: PaymentId, back: &str) -> Result<Prepared, askama::Error> {
+    pub fn pay(
+        &self,
+        language: Language,
+        payment: PaymentRef,
+        back: &str,
+    ) -> Result<Prepared, askama::Error> {
         let path = format!("/sandbox/payments/{payment}");
         let html = PayPage { frame: Frame::new(self, language, &path), payment, back }.render()?;
         let prepared = Prepared::new(StatusCode::OK, HeaderValue::from_static(HTML), html).no_store();

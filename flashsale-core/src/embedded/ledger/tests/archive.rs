@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     domain::{Capture, Order, PaymentId, RefundReason},
-    ledger::{Kept, LedgerCalls as _, Reference},
+    ledger::{LedgerCalls as _, PaymentRef},
 };
 
 /// A time after the window.
@@ -70,8 +70,9 @@ async fn seen(engine: &EmbeddedLedger) -> String {
         let order: Option<Order> = engine.order(order_key(n)).await.unwrap();
         let orders = engine.orders_of(user, None, 9).await.unwrap();
         let below = engine.orders_of(user, OrderId::new(n), 9).await.unwrap();
-        let by_id = engine.locate(Reference::Order(order_key(n).id)).await.unwrap();
-        let by_payment = engine.locate(Reference::Payment(payment(n))).await.unwrap();
+        let by_id = engine.locate(None, order_key(n).id).await.unwrap();
+        let reference = PaymentRef { lane: lane(), payment: payment(n) };
+        let by_payment = engine.order_of_payment(reference).await.unwrap();
         seen += &format!("{order:?} {orders:?} {below:?} {by_id:?} {by_payment:?}");
     }
     let stock = engine.stock(activity(), SkuId::new(7).unwrap()).await.unwrap();
@@ -96,7 +97,6 @@ async fn an_activity_leaves_memory_when_it_rests_and_is_read_as_before() {
     assert_eq!(engine.census(activity()).await.unwrap(), None, "reading did not bring it back");
     let stranger = OrderKey { user: UserId::new(2).unwrap(), ..order_key(1) };
     assert_eq!(engine.order(stranger).await.unwrap(), None);
-    assert_eq!(engine.keep_unmatched(capture(1, "again")).await.unwrap(), Kept::Known(order_key(1)));
 
     // From the journal, and from a snapshot.
     drop(engine);
@@ -117,7 +117,7 @@ async fn whoever_changes_an_archived_activity_brings_it_back() {
     // A replay, an opening, and money that comes too late.
     let again = engine.reserve(lane(), None, vec![request(1)]).await.unwrap();
     assert!(
-        matches!(&again.outcomes[..], [Outcome::Replayed(order)] if order.key == order_key(1)),
+        matches!(&again.outcomes[..], [Outcome::Replayed { order, .. }] if order.key == order_key(1)),
         "{again:?}"
     );
     assert_eq!(engine.activities().await.unwrap(), [activity()]);
@@ -181,7 +181,7 @@ async fn a_caller_who_goes_leaves_no_activity_half_way() {
         assert_eq!(seen(&engine).await, before);
         // Whatever happened, a change finds the activity, and another caller can finish.
         let again = engine.reserve(lane(), None, vec![request(1)]).await.unwrap();
-        assert!(matches!(&again.outcomes[..], [Outcome::Replayed(_)]), "{again:?}");
+        assert!(matches!(&again.outcomes[..], [Outcome::Replayed { .. }]), "{again:?}");
     }
     assert!(engine.archive(activity()).await.unwrap());
     assert_eq!(engine.activities().await.unwrap(), []);

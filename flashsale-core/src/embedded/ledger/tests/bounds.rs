@@ -138,7 +138,7 @@ async fn orders_are_found_after_their_indices_became_smaller() {
     assert!(in_use(&engine).await * 20 < reserved, "{} of {reserved} bytes", in_use(&engine).await);
     assert_eq!(engine.inspect(activity()).await.unwrap(), before);
     let again = engine.reserve(lane(), None, batch).await.unwrap();
-    assert!(again.outcomes.iter().all(|outcome| matches!(outcome, Outcome::Replayed(_))));
+    assert!(again.outcomes.iter().all(|outcome| matches!(outcome, Outcome::Replayed { .. })));
     let order =
         |n| OrderKey { activity: activity(), user: UserId::new(n).unwrap(), id: OrderId::new(n).unwrap() };
     for n in [1, 2_000, 4_000] {
@@ -176,7 +176,7 @@ async fn a_consumer_that_stands_still_stops_new_orders_and_nothing_else() {
     assert_eq!(engine.stock(activity(), SkuId::new(7).unwrap()).await.unwrap(), stock);
     // Replays, refusals, and what happens to orders go on.
     let answer = engine.reserve(lane(), None, vec![request(1), unknown_offer()]).await.unwrap();
-    assert!(matches!(answer.outcomes[..], [Outcome::Replayed(_), Outcome::UnknownOffer]));
+    assert!(matches!(answer.outcomes[..], [Outcome::Replayed { .. }, Outcome::UnknownOffer]));
     for n in 1..=5 {
         let order =
             OrderKey { activity: activity(), user: UserId::new(n).unwrap(), id: OrderId::new(n).unwrap() };
