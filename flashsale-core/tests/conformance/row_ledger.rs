@@ -15,21 +15,24 @@ use async_trait::async_trait;
 use flashsale_core::{
     conformance::MapRows,
     domain::{
-        ActivityId, Idempotency, Key, ManualClock, Money, Nonce, OfferTerms, OrderId, Quantity, Strategy,
-        Subjects, Timestamp, UserId, Window,
+        ActivityId, Attribution, Idempotency, Key, ManualClock, Money, Nonce, OfferTerms, OrderId, Quantity,
+        Selling, Strategy, Subjects, Timestamp, UserId, Window,
     },
     ledger::{
-        AdjustmentId, Bounds, Consumer, Lane, LedgerCalls as _, LedgerError, Outcome, Reserve, ReserveMode,
-        Terms, Timing,
+        AdjustmentId, Bounds, Change, ChangeId, Consumer, Lane, LedgerCalls as _, LedgerError, Opened,
+        Outcome, Reserve, ReserveMode, Terms, Timing,
         rows::{Changes, Excerpt, Needs, OrderRow, RowLedger, Rows},
     },
 };
 
-/// Maps whose deadlines show only in every second read.
+/// Maps whose deadlines show only in every second read, to which each commit is delivered twice, and which
+/// may fail after some commits.
 #[derive(Debug)]
 struct Unsteady {
     maps: MapRows,
+    reads: AtomicUsize,
     due_reads: AtomicUsize,
+    commits_left: AtomicUsize,
 }
 
 #[async_trait]
@@ -39,6 +42,7 @@ impl Rows for Unsteady {
     }
 
     async fn read(&self, lane: Lane, needs: &Needs) -> Result<Excerpt, LedgerError> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
         let mut needs = needs.clone();
         if needs.due > 0 {
             let reads = self.due_reads.fetch_add(1, Ordering::SeqCst);
@@ -51,6 +55,11 @@ impl Rows for Unsteady {
     }
 
     async fn commit(&self, lane: Lane, changes: &Changes) -> Result<bool, LedgerError> {
+        let left = self.commits_left.load(Ordering::SeqCst);
+        if left == 0 {
+            return Err(LedgerError::Unavailable("the store is down".into()));
+        }
+        self.commits_left.store(left - 1, Ordering::SeqCst);
         self.maps.commit(lane, changes).await?;
         self.maps.commit(lane, changes).await
     }
@@ -103,19 +112,31 @@ fn request(n: u64) -> Reserve {
 }
 
 async fn open() -> (Arc<ManualClock>, RowLedger<Unsteady>) {
-    open_on(Arc::new(Unsteady { maps: MapRows::default(), due_reads: AtomicUsize::new(0) })).await
+    open_on(Arc::new(unsteady())).await
+}
+
+fn unsteady() -> Unsteady {
+    Unsteady {
+        maps: MapRows::default(),
+        reads: AtomicUsize::new(0),
+        due_reads: AtomicUsize::new(0),
+        commits_left: AtomicUsize::new(usize::MAX),
+    }
+}
+
+fn terms(buckets: NonZeroU16) -> Arc<Terms> {
+    let price = Money::new(100, "CNY".parse().unwrap()).unwrap();
+    let hold = Some(Duration::from_secs(60));
+    let offer = OfferTerms::new(1.try_into().unwrap(), price, 99, Strategy::PreDeduct, hold).unwrap();
+    let window = Window::new(Timestamp::from_millis(0), Timestamp::from_millis(3_600_000)).unwrap();
+    Arc::new(Terms::new(activity(), window, buckets, Timing::default(), vec![offer]).unwrap())
 }
 
 async fn open_on<R: Rows + 'static>(rows: Arc<R>) -> (Arc<ManualClock>, RowLedger<R>) {
     let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000)));
     let ledger = RowLedger::single(rows, Arc::clone(&clock) as _);
-    let price = Money::new(100, "CNY".parse().unwrap()).unwrap();
-    let hold = Some(Duration::from_secs(60));
-    let offer = OfferTerms::new(1.try_into().unwrap(), price, 99, Strategy::PreDeduct, hold).unwrap();
-    let window = Window::new(Timestamp::from_millis(0), Timestamp::from_millis(3_600_000)).unwrap();
-    let terms = Terms::new(activity(), window, NonZeroU16::MIN, Timing::default(), vec![offer]).unwrap();
     ledger.register(&Consumer::new("audit")).await.unwrap();
-    ledger.open(Arc::new(terms)).await.unwrap();
+    ledger.open(terms(NonZeroU16::MIN)).await.unwrap();
     (clock, ledger)
 }
 
@@ -167,4 +188,45 @@ async fn a_commit_that_is_delivered_twice_is_answered_once() {
     let (_, ledger) = open().await;
     let answer = ledger.reserve(Lane::first(activity()), None, vec![request(1)]).await.unwrap();
     assert!(matches!(answer.outcomes[..], [Outcome::Reserved { .. }]), "{answer:?}");
+}
+
+/// A store that fails between two lanes leaves an activity that is not open, and a repeated call opens it.
+#[tokio::test]
+async fn an_opening_that_stops_halfway_is_finished_by_the_next() {
+    let rows = Arc::new(unsteady());
+    let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000)));
+    let ledger = RowLedger::single(Arc::clone(&rows), clock);
+    let terms = terms(NonZeroU16::new(2).unwrap());
+    rows.commits_left.store(1, Ordering::SeqCst);
+    let error = ledger.open(Arc::clone(&terms)).await.unwrap_err();
+    assert!(!error.is_definite(), "one lane is open: {error}");
+    assert_eq!(ledger.terms(activity()).await.unwrap(), None);
+    rows.commits_left.store(usize::MAX, Ordering::SeqCst);
+    assert_eq!(ledger.open(Arc::clone(&terms)).await.unwrap(), Opened::Now);
+    assert_eq!(ledger.terms(activity()).await.unwrap(), Some(terms));
+}
+
+#[tokio::test]
+async fn registering_a_known_consumer_again_costs_one_read() {
+    let rows = Arc::new(unsteady());
+    let (_, ledger) = open_on(Arc::clone(&rows)).await;
+    let before = rows.reads.load(Ordering::SeqCst);
+    ledger.register(&Consumer::new("audit")).await.unwrap();
+    assert_eq!(rows.reads.load(Ordering::SeqCst), before + 1);
+}
+
+/// The store loses an order, and gives its number to the next one.
+#[tokio::test]
+async fn a_view_knows_the_buyers_after_a_loss() {
+    let (rows, lane) = (Arc::new(MapRows::default()), Lane::first(activity()));
+    let (_, ledger) = open_on(Arc::clone(&rows)).await;
+    let copy = rows.copy();
+    for buyer in [1, 2] {
+        rows.replace(&copy, |_| true);
+        ledger.reserve(lane, None, vec![request(buyer)]).await.unwrap();
+        let by = Attribution { actor: "Wang Fang".parse().unwrap(), reason: "a pause".parse().unwrap() };
+        ledger.amend(activity(), ChangeId(1), Change::Selling(Selling::Paused), by).await.unwrap();
+        let buyers = ledger.view(lane).await.unwrap().buyers.unwrap();
+        assert!(buyers.may_contain(buyer.try_into().unwrap()), "buyer {buyer}");
+    }
 }

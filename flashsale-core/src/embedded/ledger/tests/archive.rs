@@ -165,6 +165,27 @@ async fn an_activity_that_cannot_be_stored_stays_in_memory() {
     }
 }
 
+/// Ids of orders are unique per buyer. The archive cannot keep two with one id.
+#[tokio::test]
+async fn an_activity_with_one_id_twice_stays_in_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new(NOW));
+    let engine = open_at(directory.path(), &clock);
+    engine.open(terms(9)).await.unwrap();
+    let other = Reserve { user: UserId::new(2).unwrap(), ..request(1) };
+    engine.reserve(lane(), None, vec![request(1), other]).await.unwrap();
+    for order in [order_key(1), OrderKey { user: other.user, ..order_key(1) }] {
+        assert!(matches!(advance(&engine, Advance::Cancel { order, by: None }).await, Advanced::Done(_)));
+    }
+    clock.set(LATER);
+    let error = engine.archive(activity()).await.unwrap_err();
+    assert!(error.to_string().contains("orders of two buyers"), "{error}");
+    for user in [1, 2] {
+        let key = OrderKey { user: UserId::new(user).unwrap(), ..order_key(1) };
+        assert!(engine.order(key).await.unwrap().is_some(), "user {user}");
+    }
+}
+
 #[tokio::test]
 async fn a_caller_who_goes_leaves_no_activity_half_way() {
     let (directory, clock) = (tempfile::tempdir().unwrap(), Arc::new(ManualClock::new(NOW)));
