@@ -346,8 +346,8 @@ pub trait LedgerCalls: Ledger {
     // Archiving.
 
     /// Moves an activity to where it takes no memory, if it rests: it is over, and has no deadlines,
-    /// refunds due, transfers, kept captures, or events that a consumer has not acknowledged. Returns whether it is
-    /// there now.
+    /// refunds due, transfers, kept captures, or events that a consumer has not acknowledged. Returns
+    /// whether it is there now.
     ///
     /// It is then not among the [`activities`](LedgerCalls::activities), and takes no step of time. Its
     /// terms, stock and orders are read as before, but more slowly. Any call that could change it
@@ -476,7 +476,8 @@ pub trait LedgerCalls: Ledger {
     /// are owed: `available` becomes negative.
     ///
     /// # Errors
-    /// [`LedgerError::NotOpen`], also while content is being loaded; [`LedgerError::Moved`] on a gap after the stored position.
+    /// [`LedgerError::NotOpen`], also while content is being loaded; [`LedgerError::Moved`] on a gap after
+    /// the stored position.
     fn follow(
         &self,
         lane: Lane,

@@ -4,7 +4,7 @@
 //! journal's commits.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -139,6 +139,12 @@ impl ArchiveFile {
     /// stored before are deleted.
     pub(super) fn store(&self, activity: ActivityId, leaving: &LeavingActivity) -> Result<(), EmbeddedError> {
         let StoredActivity { left_in: BatchId(left_in), events } = leaving.stored();
+        // Before anything is written, because the next attempt would write it again.
+        let mut ids = HashSet::new();
+        if let Some(order) = leaving.orders().find(|order| !ids.insert(order.key.id)) {
+            let id = order.key.id;
+            return Err(self.damaged(format!("orders of two buyers of activity {activity} have the id {id}")));
+        }
         let is_first = self.content(activity)?.is_none();
         let mut orders = (0_u32..).zip(leaving.orders()).peekable();
         while orders.peek().is_some() {
@@ -178,9 +184,7 @@ impl ArchiveFile {
         let (activity, user, id) = (activity.value(), user.value(), id.value());
         let content = wire::encode(order);
         let mut orders = self.check(writing.open_table(ORDERS))?;
-        if self.check(orders.insert((activity, left_in, id), (number, &*content)))?.is_some() {
-            return Err(self.damaged(format!("orders of two buyers of activity {activity} have the id {id}")));
-        }
+        self.check(orders.insert((activity, left_in, id), (number, &*content)))?;
         self.check(self.check(writing.open_table(BUYERS))?.insert((user, id), activity))?;
         self.check(self.check(writing.open_table(OWNERS))?.insert(id, (activity, user)))?;
         let mut payments = self.check(writing.open_table(PAYMENTS))?;

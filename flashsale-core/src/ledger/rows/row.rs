@@ -12,7 +12,8 @@ use crate::{
 /// The name of a row in its lane. Its value is opaque to the store.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum RowKey {
-    /// Position, time, epoch, transfers and consumers of the lane, and what a gate is loading. Changes with nearly every commit.
+    /// Position, time, epoch, transfers and consumers of the lane, and what a gate is loading. Changes with
+    /// nearly every commit.
     Head,
     /// The terms with which the lane opened, and every change of them.
     Terms,

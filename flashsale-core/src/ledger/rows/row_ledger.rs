@@ -173,8 +173,8 @@ impl<R: Rows> RowLedger<R> {
         Ok((machine, known, excerpt))
     }
 
-    /// Opens one lane after another, the first one last: without it the activity is not open. A repeated call
-    /// goes on where the first one stopped.
+    /// Opens one lane after another, bucket 0 last: without it the activity is not open. A repeated call goes
+    /// on where this one stopped.
     async fn open(&self, terms: &Arc<Terms>) -> Result<Opened, LedgerError> {
         let machine = StateMachine::new(self.role);
         machine.opened(terms)?;
@@ -182,12 +182,12 @@ impl<R: Rows> RowLedger<R> {
         let mut opened = Opened::Before;
         let lanes = machine.lane_count(terms);
         for bucket in (0..lanes).rev() {
-            let is_first = bucket + 1 == lanes;
+            let has_begun = bucket + 1 < lanes;
             let lane = Lane { activity: terms.activity(), bucket };
             let open = |machine: &mut StateMachine, consumers: &[Consumer]| {
                 machine.open_lane(self.batch(), terms, bucket, consumers.to_vec())
             };
-            if self.make_lane(lane, &command, open).await.map_err(|error| in_part(is_first, error))?
+            if self.make_lane(lane, &command, open).await.map_err(|error| in_part(has_begun, error))?
                 == Opened::Now
             {
                 opened = Opened::Now;
@@ -227,7 +227,7 @@ impl<R: Rows> RowLedger<R> {
                 machine.load_lane(lane, epoch, chunk, consumers.to_vec())
             };
             let loaded = self.make_lane(lane, &command, load).await;
-            loaded.map_err(|error| in_part(bucket == 0, error))?;
+            loaded.map_err(|error| in_part(bucket > 0, error))?;
         }
         Ok(())
     }
@@ -247,7 +247,7 @@ impl<R: Rows> RowLedger<R> {
             let reopen = |machine: &mut StateMachine| {
                 machine.reopen_lane(Batch { id: batch, ..self.batch() }, lane, epoch, &free)
             };
-            self.change(lane, needs, reopen).await.map_err(|error| in_part(false, error))?;
+            self.change(lane, needs, reopen).await.map_err(|error| in_part(true, error))?;
         }
         Ok(())
     }
@@ -271,10 +271,10 @@ impl<R: Rows> RowLedger<R> {
         if lanes.is_empty() {
             return StateMachine::new(self.role).step(self.batch(), command);
         }
-        let mut is_first = true;
+        let mut has_begun = false;
         for lane in lanes {
-            self.step_lane(lane, command).await.map_err(|error| in_part(is_first, error))?;
-            is_first = false;
+            self.step_lane(lane, command).await.map_err(|error| in_part(has_begun, error))?;
+            has_begun = true;
         }
         Ok(Answer::Done)
     }
@@ -334,8 +334,8 @@ impl<R: Rows> RowLedger<R> {
         Ok(0)
     }
 
-    /// The epoch of a gate's content, if all lanes are open in it. A lane that was set back by itself has not sent
-    /// what others have received: then the gate is not open either, and is loaded again.
+    /// The epoch of a gate's content, if all lanes are open in it. A lane that was set back by itself has not
+    /// sent what others have received: then the gate is not open either, and is loaded again.
     async fn open_epoch(&self, activity: ActivityId) -> Result<Option<Epoch>, LedgerError> {
         let lanes = self.lanes_of(activity).await?;
         let heads = async || self.whole(&lanes, |_, _| head()).await;
@@ -621,13 +621,13 @@ fn busy() -> LedgerError {
     LedgerError::Unavailable("other steps of the lane were faster each time".into())
 }
 
-/// An error of a step over several lanes. Unless it is the first lane's, others have taken it.
-fn in_part(is_first: bool, error: LedgerError) -> LedgerError {
+/// An error of a step over several lanes. If it `has_begun`, some have taken it.
+fn in_part(has_begun: bool, error: LedgerError) -> LedgerError {
     match error {
         // The caller reads again and begins anew, whatever was done.
         LedgerError::Moved { .. } => error,
-        error if is_first => error,
-        error => after_the_step(error),
+        error if has_begun => after_the_step(error),
+        error => error,
     }
 }
 
