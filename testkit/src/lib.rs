@@ -10,6 +10,7 @@ pub mod buyers;
 pub mod checks;
 pub mod client;
 pub mod disk;
+pub mod mariadb;
 pub mod process;
 
 /// The factor for the number of cases, rounds and seeds: `FLASHSALE_TEST_SCALE`, 1 by default.

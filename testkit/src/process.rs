@@ -4,6 +4,7 @@ use std::{
     fmt,
     io::{BufRead, BufReader, Read},
     os::unix::process::CommandExt,
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
@@ -25,14 +26,24 @@ impl Process {
     /// # Panics
     /// If the command cannot be started.
     #[track_caller]
-    pub fn start(mut command: Command) -> Self {
+    pub fn start(command: Command) -> Self {
+        Self::start_owning(command, None)
+    }
+
+    /// As [`start`](Self::start). If this program ends without running destructors, the directory `owned` is
+    /// removed too.
+    ///
+    /// # Panics
+    /// If the command cannot be started.
+    #[track_caller]
+    pub fn start_owning(mut command: Command, owned: Option<&Path>) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         let group =
             i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id is a positive i32");
 
-        let mut watchdog = watchdog(group);
+        let mut watchdog = watchdog(group, owned);
         let shared = Arc::new(Shared::default());
         let readers = [
             child.stdout.take().map(|pipe| shared.clone().capture(pipe)),
@@ -150,10 +161,12 @@ impl fmt::Display for Process {
     }
 }
 
-/// Kills a group if this process ends without running destructors, as on Ctrl-C.
-fn watchdog(group: Pid) -> Child {
+/// Kills a group, and removes a directory, if this process ends without running destructors, as on Ctrl-C.
+fn watchdog(group: Pid, owned: Option<&Path>) -> Child {
     let mut command = Command::new("/bin/sh");
-    command.args(["-c", "read -r _; kill -9 \"-$0\"", &group.to_string()]).process_group(0);
+    // The processes of the group may still write for a moment.
+    let script = "read -r _; kill -9 \"-$0\"; [ -z \"$1\" ] || rm -rf \"$1\" || rm -rf \"$1\"";
+    command.args(["-c", script, &group.to_string()]).args(owned).process_group(0);
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().unwrap_or_else(|error| panic!("cannot start /bin/sh: {error}"))
 }

@@ -3,6 +3,7 @@
 pub mod bots;
 pub mod core;
 pub mod http;
+pub mod mysql;
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,7 @@ use tempfile::TempDir;
 use crate::Failure;
 
 /// The names of all groups.
-pub const NAMES: [&str; 3] = ["core", "bots", "http"];
+pub const NAMES: [&str; 4] = ["core", "bots", "http", "mysql"];
 
 /// Measures and prints a group of figures.
 ///
@@ -22,6 +23,7 @@ pub fn run(name: &str) -> Result<(), Failure> {
         "core" => core::run(),
         "http" => http::run(),
         "bots" => bots::run(),
+        "mysql" => mysql::run(),
         _ => Err(format!("there is no group {name}; the groups are {}", NAMES.join(", ")).into()),
     }
 }

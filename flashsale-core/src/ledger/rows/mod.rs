@@ -15,6 +15,8 @@ use async_trait::async_trait;
 pub use row::{Changes, Excerpt, Needs, OrderRow, RowKey};
 pub use row_ledger::RowLedger;
 
+pub use super::state_machine::Units;
+
 use super::{AdjustmentId, Bounds, Lane, LedgerError};
 use crate::domain::{ActivityId, OrderId, UserId};
 

@@ -6,6 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use tokio::sync::Mutex as Turn;
 
 use super::{
     Changes, Excerpt, Needs, RowKey, Rows,
@@ -23,6 +24,9 @@ use crate::{
 
 /// How often a step is decided again because another one was faster.
 const ATTEMPTS: usize = 64;
+
+/// How many steps of different lanes one ledger takes side by side, at most.
+const TURNS: usize = 64;
 
 /// Rows read at once while all of a lane is gone through.
 const PAGE: usize = 1_000;
@@ -42,6 +46,9 @@ pub struct RowLedger<R> {
     clock: Arc<dyn Clock>,
     max_unread: u64,
     buyers: Mutex<HashMap<Lane, KnownBuyers>>,
+    /// Steps of one ledger in one lane take turns, for only one of them could commit. Lanes share turns by
+    /// their hash.
+    turns: [Turn<()>; TURNS],
 }
 
 /// The buyers of a lane's orders up to a number. The numbers begin anew with each epoch.
@@ -57,7 +64,14 @@ struct KnownBuyers {
 impl<R: Rows> RowLedger<R> {
     /// Returns a ledger that decides everything.
     pub fn single(rows: Arc<R>, clock: Arc<dyn Clock>) -> Self {
-        Self { rows, role: LedgerRole::Single, clock, max_unread: MAX_UNREAD, buyers: Mutex::default() }
+        Self {
+            rows,
+            role: LedgerRole::Single,
+            clock,
+            max_unread: MAX_UNREAD,
+            buyers: Mutex::default(),
+            turns: [const { Turn::const_new(()) }; TURNS],
+        }
     }
 
     /// Returns a ledger that decides what a gate admitted.
@@ -129,6 +143,7 @@ impl<R: Rows> RowLedger<R> {
         needs: impl Fn(&mut StateMachine) -> Needs + Send,
         mut run: impl FnMut(&mut StateMachine) -> Result<T, LedgerError> + Send,
     ) -> Result<T, LedgerError> {
+        let _turn = self.turns[turn_of(lane)].lock().await;
         let mut sent = None;
         for _ in 0..ATTEMPTS {
             let (mut machine, known, excerpt) = self.read_for(lane, &needs).await?;
@@ -615,6 +630,12 @@ impl<R: Rows + 'static> Ledger for RowLedger<R> {
 
 fn head() -> Needs {
     Needs { keys: BTreeSet::from([RowKey::Head, RowKey::Terms]), ..Needs::default() }
+}
+
+/// The turn of a lane: lanes of one activity have different ones.
+fn turn_of(lane: Lane) -> usize {
+    let activities = usize::try_from(lane.activity.value() % TURNS as u64).unwrap_or(0);
+    (activities + usize::from(lane.bucket)) % TURNS
 }
 
 fn busy() -> LedgerError {

@@ -66,3 +66,4 @@ pub use prepared::Prepared;
 pub use reserving::UnusedRoom;
 pub use room::RoomBudget;
 pub use snapshot_image::Image;
+pub use units::Units;

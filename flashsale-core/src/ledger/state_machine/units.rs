@@ -2,20 +2,26 @@
 
 use crate::domain::{OrderStatus, Strategy};
 
-/// The units of one offer in one lane.
+/// The units of one offer in one lane: the value of the row
+/// [`RowKey::Units`](crate::ledger::rows::RowKey::Units), for stores that show it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Units {
+pub struct Units {
     /// The units that the lane began with.
-    pub(super) share: i64,
-    pub(super) adjusted: i64,
-    pub(super) sent: i64,
-    pub(super) received: i64,
-    /// Negative only at a gate that admitted more than the truth has.
-    pub(super) available: i64,
-    pub(super) held: i64,
-    pub(super) sold: i64,
+    pub share: i64,
+    /// The sum of all adjustments.
+    pub adjusted: i64,
+    /// Units sent to other buckets.
+    pub sent: i64,
+    /// Units received from other buckets.
+    pub received: i64,
+    /// Units that can be taken. Negative only at a gate that admitted more than the truth has.
+    pub available: i64,
+    /// Units of unpaid orders.
+    pub held: i64,
+    /// Units of paid orders.
+    pub sold: i64,
     /// Units that pending orders wait for under the pay-time strategy. They are still available.
-    pub(super) pending: i64,
+    pub pending: i64,
 }
 
 /// Where the units of an order are counted.
@@ -47,7 +53,7 @@ impl Units {
     const BYTES: usize = 64;
 
     /// The stored form: eight numbers, little-endian, in the order of the fields.
-    pub(super) fn to_bytes(self) -> [u8; Self::BYTES] {
+    pub fn to_bytes(self) -> [u8; Self::BYTES] {
         let Self { share, adjusted, sent, received, available, held, sold, pending } = self;
         let numbers = [share, adjusted, sent, received, available, held, sold, pending];
         let mut bytes = [0; Self::BYTES];
@@ -58,8 +64,8 @@ impl Units {
         bytes
     }
 
-    /// `None` if the bytes are no units.
-    pub(super) fn of_bytes(bytes: &[u8]) -> Option<Self> {
+    /// Reads the stored form; `None` if the bytes are no units.
+    pub fn of_bytes(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; Self::BYTES] = bytes.try_into().ok()?;
         let number = |at: usize| Some(i64::from_le_bytes(bytes[at * 8..at * 8 + 8].try_into().ok()?));
         Some(Self {

@@ -1,0 +1,1 @@
+UPDATE lane SET version = ? WHERE activity_id = ? AND bucket = ? AND version = ?

@@ -1,0 +1,1 @@
+INSERT IGNORE INTO lane (activity_id, bucket, version) VALUES (?, ?, ?)

@@ -1,0 +1,1 @@
+SELECT version FROM lane WHERE activity_id = ? AND bucket = ?

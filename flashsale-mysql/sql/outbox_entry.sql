@@ -1,0 +1,1 @@
+SELECT entry FROM outbox WHERE activity_id = ? AND bucket = ? AND sequence = ?

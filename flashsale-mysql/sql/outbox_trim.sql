@@ -1,0 +1,1 @@
+DELETE FROM outbox WHERE activity_id = ? AND bucket = ? AND sequence < ?

@@ -1,0 +1,1 @@
+INSERT INTO outbox (activity_id, bucket, sequence, entry) VALUES /* (?, ?, ?, ?) */

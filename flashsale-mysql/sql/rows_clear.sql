@@ -1,0 +1,1 @@
+DELETE FROM lane_row WHERE activity_id = ? AND bucket = ?

@@ -1,0 +1,1 @@
+INSERT INTO lane_row (activity_id, bucket, name, value) VALUES /* (?, ?, ?, ?) */ ON DUPLICATE KEY UPDATE value = VALUES(value)

@@ -1,0 +1,1 @@
+DELETE FROM offer_units WHERE activity_id = ? AND bucket = ?

@@ -1,0 +1,6 @@
+//! Tests against a real server, which they start.
+
+mod crash;
+mod ledger;
+mod migration;
+mod schemas;
