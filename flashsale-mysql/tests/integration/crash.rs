@@ -1,5 +1,7 @@
 //! Lost connections and crashes of the server.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+
 use std::{
     num::NonZeroU16,
     ops::Range,
