@@ -3,10 +3,7 @@
 use std::{future::Future, time::Duration};
 
 use flashsale_core::ledger::LedgerError;
-use sqlx::{
-    Executor as _, MySql, MySqlPool, Transaction,
-    mysql::{MySqlConnectOptions, MySqlPoolOptions},
-};
+use sqlx::{Executor as _, MySql, MySqlPool, Transaction, mysql::MySqlPoolOptions};
 
 use crate::{DatabaseError, Options, error::Failure, migration};
 
@@ -19,7 +16,8 @@ const ATTEMPTS: u32 = 8;
 /// goes away leaves none half-way. The tasks need the tokio runtime of the caller.
 #[derive(Clone, Debug)]
 pub struct Database {
-    connect: Box<MySqlConnectOptions>,
+    /// They show no password.
+    options: Box<Options>,
     writers: MySqlPool,
     readers: MySqlPool,
 }
@@ -27,12 +25,10 @@ pub struct Database {
 impl Database {
     /// Prepares the connections, without opening one.
     pub fn new(options: &Options) -> Self {
-        let writers =
-            pool(options, options.writers, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED");
+        let writers = pool(options, options.writers, include_str!("../sql/isolation_of_writers.sql"));
         // All statements of a read see one moment.
-        let readers =
-            pool(options, options.readers, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ");
-        Self { connect: Box::new(options.connect.clone()), writers, readers }
+        let readers = pool(options, options.readers, include_str!("../sql/isolation_of_readers.sql"));
+        Self { options: Box::new(options.clone()), writers, readers }
     }
 
     /// Brings the schema up to date. Any number of processes may call this at once, also while older versions
@@ -41,7 +37,7 @@ impl Database {
     /// # Errors
     /// [`DatabaseError`]; steps that were taken stay.
     pub async fn migrate(&self) -> Result<(), DatabaseError> {
-        migration::run(&self.connect, &self.writers).await
+        migration::run(&self.options.connect, &self.writers).await
     }
 
     /// Closes all connections after their present transactions.
@@ -118,4 +114,22 @@ where
         }
     });
     task.await.unwrap_or_else(|error| Err(LedgerError::Unknown(format!("a transaction: {error}").into())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MySqlRows;
+
+    #[tokio::test]
+    async fn no_password_is_shown() {
+        let options = Options::new("mysql://shop:from-the-url@localhost/shop").unwrap();
+        let options = options.with_password("from-a-file");
+        let rows = MySqlRows::new(Database::new(&options));
+        for shown in [format!("{options:?}"), format!("{rows:?}")] {
+            assert!(shown.contains("localhost") && !shown.contains("from-"), "{shown}");
+        }
+        let error = Options::new("mysql://shop:from-the-url@localhost:port").unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("from-"));
+    }
 }

@@ -52,6 +52,10 @@ impl From<sqlx::Error> for Failure {
         let text = format!("MySQL: {error}").into();
         match &error {
             _ if is_conflict => Self::Repeat(LedgerError::Unavailable(text)),
+            // What the schema forbids would be a bug of the ledger or of who changed its tables.
+            sqlx::Error::Database(error) if error.is_check_violation() || error.is_unique_violation() => {
+                Self::Final(LedgerError::Stopped(text))
+            }
             sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_) => {
                 Self::Final(LedgerError::Stopped(text))
             }

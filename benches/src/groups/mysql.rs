@@ -47,7 +47,7 @@ const WAITING: u64 = 4_096;
 /// Connections that place one order per transaction.
 const CONNECTIONS: u64 = 16;
 
-/// Orders in one transaction of the bulk reference: about as many as in ours.
+/// Orders in one transaction of the bulk reference: the most that ours takes.
 const BULK: usize = 2_000;
 
 /// Orders in one statement of the bulk reference, as in ours.

@@ -58,11 +58,14 @@ impl Rows for MySqlRows {
     }
 
     async fn commit(&self, lane: Lane, changes: &Changes) -> Result<bool, LedgerError> {
-        let changes = Arc::new(changes.clone());
+        // Before the lane is locked.
+        let orders = changes.orders.iter().map(|(_, row)| order_columns::order_of(row));
+        let orders = orders.collect::<Result<Vec<_>, _>>()?;
+        let changes = Arc::new((changes.clone(), orders));
         self.database
             .write(move |transaction| {
                 let changes = Arc::clone(&changes);
-                async move { write::commit(transaction, lane, &changes).await }
+                async move { write::commit(transaction, lane, &changes.0, &changes.1).await }
             })
             .await
     }

@@ -58,10 +58,19 @@ const EPOCH: PrimitiveDateTime = PrimitiveDateTime::new(
     Time::MIDNIGHT,
 );
 
+/// The last moment of DATETIME(3). One more microsecond would be rounded to a year that it does not have.
+const END: PrimitiveDateTime = PrimitiveDateTime::new(
+    Date::MAX,
+    match Time::from_hms_milli(23, 59, 59, 999) {
+        Ok(time) => time,
+        Err(_) => Time::MIDNIGHT,
+    },
+);
+
 /// A time as DATETIME(3) in UTC. What is later than the year 9999 is its end.
 fn moment(at: Timestamp) -> PrimitiveDateTime {
     let millis = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
-    EPOCH.checked_add(Duration::milliseconds(millis)).unwrap_or(PrimitiveDateTime::MAX)
+    EPOCH.checked_add(Duration::milliseconds(millis)).unwrap_or(END)
 }
 
 fn timestamp(at: PrimitiveDateTime) -> Timestamp {
@@ -79,6 +88,6 @@ mod tests {
             let at = Timestamp::from_millis(millis);
             assert_eq!(timestamp(moment(at)), at);
         }
-        assert_eq!(moment(Timestamp::MAX), PrimitiveDateTime::MAX);
+        assert_eq!(moment(Timestamp::MAX).to_string(), "9999-12-31 23:59:59.999");
     }
 }

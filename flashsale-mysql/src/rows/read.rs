@@ -39,6 +39,7 @@ pub(super) async fn excerpt(
     let mut excerpt = Excerpt { version, ..Excerpt::default() };
     read_rows(connection, lane, needs, &mut excerpt).await?;
     read_orders(connection, lane, needs, &mut excerpt).await?;
+    excerpt.orders.values_mut().for_each(|orders| orders.sort_by_key(|row| row.number));
     if let Some(sequence) = needs.entry {
         excerpt.entry = sqlx::query_scalar(include_str!("../../sql/outbox_entry.sql"))
             .bind(lane.activity.value())
@@ -134,7 +135,6 @@ fn add(excerpt: &mut Excerpt, rows: Vec<Columns>) -> Result<(), Failure> {
         let (user, row) = order_columns::read(row)?;
         excerpt.orders.entry(user).or_default().push(row);
     }
-    excerpt.orders.values_mut().for_each(|orders| orders.sort_by_key(|row| row.number));
     Ok(())
 }
 

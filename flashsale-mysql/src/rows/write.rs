@@ -1,8 +1,11 @@
 //! Writes the changes of one step.
 
-use flashsale_core::ledger::{
-    Lane,
-    rows::{Changes, RowKey, Units},
+use flashsale_core::{
+    domain::{Order, UserId},
+    ledger::{
+        Lane,
+        rows::{Changes, OrderRow, RowKey, Units},
+    },
 };
 use sqlx::{MySql, Transaction};
 
@@ -17,6 +20,7 @@ pub(super) async fn commit(
     mut transaction: Transaction<'static, MySql>,
     lane: Lane,
     changes: &Changes,
+    orders: &[Order],
 ) -> Result<bool, Failure> {
     let is_current = take(&mut transaction, lane, changes).await?;
     if !is_current {
@@ -27,7 +31,7 @@ pub(super) async fn commit(
         clear(&mut transaction, lane).await?;
     }
     write_rows(&mut transaction, lane, changes).await?;
-    write_orders(&mut transaction, lane, changes).await?;
+    write_orders(&mut transaction, lane, &changes.orders, orders).await?;
     write_entries(&mut transaction, lane, changes).await?;
     transaction.commit().await.map_err(commit_failed)?;
     Ok(true)
@@ -115,12 +119,13 @@ async fn write_rows(
 async fn write_orders(
     transaction: &mut Transaction<'static, MySql>,
     lane: Lane,
-    changes: &Changes,
+    rows: &[(UserId, OrderRow)],
+    orders: &[Order],
 ) -> Result<(), Failure> {
-    for part in parts(&changes.orders) {
-        let mut query = sqlx::query(repeated(include_str!("../../sql/orders_write.sql"), part.len()));
-        for (_, row) in part {
-            query = order_columns::bind(query, lane, row, &order_columns::order_of(row)?);
+    for (rows, orders) in parts(rows).zip(parts(orders)) {
+        let mut query = sqlx::query(repeated(include_str!("../../sql/orders_write.sql"), rows.len()));
+        for ((_, row), order) in rows.iter().zip(orders) {
+            query = order_columns::bind(query, lane, row, order);
         }
         query.execute(&mut **transaction).await?;
     }

@@ -18,7 +18,7 @@ use flashsale_mysql::MySqlRows;
 
 use crate::schemas::Schema;
 
-/// As many nodes as there are ledgers. Each call goes to the next one.
+/// How many nodes share the database. Each call goes to the next one.
 const NODES: usize = 2;
 
 struct MySql;
