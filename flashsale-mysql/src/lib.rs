@@ -2,7 +2,8 @@
 //!
 //! [`MySqlRows`] is a store of [rows](flashsale_core::ledger::rows). A
 //! [`RowLedger`](flashsale_core::ledger::rows::RowLedger) on top of it decides by the specification;
-//! this crate contains no rule of a sale. Any number of processes may use one database.
+//! this crate contains no rule of a sale. [`MySqlLease`] leases worker ids to the
+//! [generators of ids](flashsale_core::snowflake). Any number of processes may use one database.
 //!
 //! Every statement is a file under `sql/`, every step of the schema a file under `migrations/`.
 //!
@@ -25,6 +26,7 @@
 
 mod database;
 mod error;
+mod lease;
 mod migration;
 mod options;
 mod rows;
@@ -32,5 +34,6 @@ mod statement;
 
 pub use database::Database;
 pub use error::DatabaseError;
+pub use lease::MySqlLease;
 pub use options::Options;
 pub use rows::MySqlRows;

@@ -15,7 +15,10 @@ const PATIENCE: u32 = 60;
 
 /// The steps of the schema. A step never changes once it is released: what exists is extended by a new one, so
 /// that an older version can still work.
-const STEPS: [(i64, &str, &str); 1] = [(1, "ledger", include_str!("../migrations/0001_ledger.sql"))];
+const STEPS: [(i64, &str, &str); 2] = [
+    (1, "ledger", include_str!("../migrations/0001_ledger.sql")),
+    (2, "worker lease", include_str!("../migrations/0002_worker_lease.sql")),
+];
 
 fn migrator() -> Migrator {
     let steps = STEPS.map(|(version, name, sql)| {

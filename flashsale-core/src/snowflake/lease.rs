@@ -105,18 +105,57 @@ pub trait WorkerLease: Send + Sync + Debug {
     async fn release(&self, lease: Lease, used_until: Timestamp) -> Result<(), LeaseError>;
 }
 
-/// What a store keeps of a worker id, and the rules by which it changes.
+/// What a store keeps of a worker id, and the rules by which it changes. A worker id that was never
+/// used has the default state.
+///
+/// A store decides a call in one atomic step: it reads states, lets one of these methods change one, and
+/// makes that durable before it answers.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use flashsale_core::{domain::Timestamp, snowflake::{HolderId, WorkerState}};
+///
+/// let (holder, now, until) = (HolderId(1), Timestamp::from_millis(10), Timestamp::from_millis(20));
+/// let mut states = BTreeMap::new();
+/// let (worker, mut state) = WorkerState::choose(0..=1023, &states, holder, now)?;
+/// let lease = state.grant(worker, holder, until);
+/// states.insert(worker, state);
+/// assert_eq!((lease.worker, lease.until), (0, until));
+/// # Ok::<(), flashsale_core::snowflake::LeaseError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct WorkerState {
+pub struct WorkerState {
     /// Who holds it.
-    pub(crate) holder: Option<HolderId>,
+    pub holder: Option<HolderId>,
     /// Where the lease of the holder starts.
-    pub(crate) from: Timestamp,
+    pub from: Timestamp,
     /// The high-water mark.
-    pub(crate) until: Timestamp,
+    pub until: Timestamp,
 }
 
 impl WorkerState {
+    /// Chooses the worker id to grant: the one that the holder has, or else the one that
+    /// [`WorkerLease::acquire`] prefers. Worker ids that `states` does not have were never used.
+    ///
+    /// # Errors
+    /// [`LeaseError::NoWorker`] if all are held.
+    pub fn choose(
+        workers: RangeInclusive<u16>,
+        states: &BTreeMap<u16, Self>,
+        holder: HolderId,
+        now: Timestamp,
+    ) -> Result<(u16, Self), LeaseError> {
+        let of = |worker: u16| (worker, states.get(&worker).copied().unwrap_or_default());
+        let all = || workers.clone().map(of);
+        let own = all().find(|(_, state)| state.holder == Some(holder));
+        let free = || all().filter(|(_, state)| state.may_be_acquired(now));
+        let best = own.or_else(|| free().min_by_key(|(worker, state)| (state.preference(now), *worker)));
+        best.ok_or_else(|| {
+            let retry_at = all().map(|(_, state)| state.until).min().unwrap_or(now);
+            LeaseError::NoWorker { first: *workers.start(), last: *workers.end(), retry_at }
+        })
+    }
+
     /// Returns whether nobody holds it, or the lease has ended.
     pub(crate) fn may_be_acquired(self, now: Timestamp) -> bool {
         self.holder.is_none() || self.until <= now
@@ -128,7 +167,7 @@ impl WorkerState {
     }
 
     /// Grants `worker` to a holder, or extends the lease that this holder has.
-    pub(crate) fn grant(&mut self, worker: u16, holder: HolderId, until: Timestamp) -> Lease {
+    pub fn grant(&mut self, worker: u16, holder: HolderId, until: Timestamp) -> Lease {
         if self.holder != Some(holder) {
             let from = if mutant!("lease-span-granted-twice") { self.from } else { self.until };
             *self = Self { holder: Some(holder), from, ..*self };
@@ -138,13 +177,19 @@ impl WorkerState {
     }
 
     /// Extends a lease.
-    pub(crate) fn renew(&mut self, lease: Lease, until: Timestamp) -> Result<Lease, LeaseError> {
+    ///
+    /// # Errors
+    /// [`LeaseError::Lost`] if it is no longer held.
+    pub fn renew(&mut self, lease: Lease, until: Timestamp) -> Result<Lease, LeaseError> {
         self.check_holder(lease)?;
         Ok(self.grant(lease.worker, lease.holder, until))
     }
 
     /// Ends a lease.
-    pub(crate) fn release(&mut self, lease: Lease, used_until: Timestamp) -> Result<(), LeaseError> {
+    ///
+    /// # Errors
+    /// [`LeaseError::Lost`] if it is no longer held.
+    pub fn release(&mut self, lease: Lease, used_until: Timestamp) -> Result<(), LeaseError> {
         self.check_holder(lease)?;
         *self = Self { holder: None, until: used_until.max(self.from).min(self.until), ..*self };
         Ok(())
@@ -239,16 +284,7 @@ impl InMemoryLease {
 impl WorkerLease for InMemoryLease {
     async fn acquire(&self, holder: HolderId, now: Timestamp, until: Timestamp) -> Result<Lease, LeaseError> {
         let mut states = self.states();
-        let of = |worker: u16| (worker, states.get(&worker).copied().unwrap_or_default());
-        let all = || self.workers.clone().map(of);
-        let own = all().find(|(_, state)| state.holder == Some(holder));
-        let free = || all().filter(|(_, state)| state.may_be_acquired(now));
-        let best = own.or_else(|| free().min_by_key(|(worker, state)| (state.preference(now), *worker)));
-        let Some((worker, mut state)) = best else {
-            let retry_at = all().map(|(_, state)| state.until).min().unwrap_or(now);
-            let (first, last) = (*self.workers.start(), *self.workers.end());
-            return Err(LeaseError::NoWorker { first, last, retry_at });
-        };
+        let (worker, mut state) = WorkerState::choose(self.workers.clone(), &states, holder, now)?;
         let lease = state.grant(worker, holder, until);
         states.insert(worker, state);
         Ok(lease)

@@ -35,7 +35,5 @@ mod tests;
 
 pub use generator::{Generator, Id, IdError, Ids, Settings, StartError};
 pub use layout::{Layout, Parts};
-#[cfg(feature = "embedded")]
-pub(crate) use lease::WorkerState;
-pub use lease::{HolderId, InMemoryLease, Lease, LeaseError, WorkerLease};
+pub use lease::{HolderId, InMemoryLease, Lease, LeaseError, WorkerLease, WorkerState};
 pub use lease_renewal::renew_lease;

@@ -18,7 +18,7 @@ async fn many_nodes_migrate_at_once() {
         .fetch_one(&mut schema.connection().await)
         .await
         .unwrap();
-    assert_eq!(applied, 1);
+    assert_eq!(applied, 2);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use flashsale_testkit::mariadb::{Durability, MariaDb};
 use sqlx::{Connection as _, Executor as _, MySqlConnection};
 
 /// The tables to empty before a schema is used again.
-const TABLES: [&str; 5] = ["lane", "lane_row", "offer_units", "orders", "outbox"];
+const TABLES: [&str; 6] = ["lane", "lane_row", "offer_units", "orders", "outbox", "worker_lease"];
 
 /// What a test relies on.
 const ANSWERS: &str = "the server answers";
